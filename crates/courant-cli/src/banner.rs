@@ -1,0 +1,101 @@
+//! What `courant serve` says when it is up: where it is, and lines to paste into another terminal.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+/// The address of a client that is told nothing, as in `--server`'s default.
+const DEFAULT_SERVER: &str = "127.0.0.1:9092";
+
+/// What the banner names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Banner<'a> {
+    /// Where Kafka clients connect.
+    pub(crate) kafka: SocketAddr,
+    /// Where HTTP answers.
+    pub(crate) http: SocketAddr,
+    /// What clients are told to use, if it is not the above.
+    pub(crate) advertise: Option<&'a str>,
+    pub(crate) data: &'a Path,
+}
+
+impl Banner<'_> {
+    /// The lines before `ready`. Programs read the lines `kafka` and `http`: they keep their form.
+    pub(crate) fn text(&self, with_examples: bool) -> String {
+        let mut text = String::new();
+        let client = match self.advertise {
+            Some(advertise) => advertise.to_owned(),
+            None => reachable(self.kafka).to_string(),
+        };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "courant {}", env!("CARGO_PKG_VERSION"));
+        let _ = writeln!(text, "  kafka    {}", self.kafka);
+        let _ = writeln!(text, "  http     http://{}", self.http);
+        if let Some(advertise) = self.advertise {
+            let _ = writeln!(text, "  clients  {advertise}");
+        }
+        let _ = writeln!(text, "  data     {}", self.data.display());
+        if with_examples {
+            let server = if client == DEFAULT_SERVER {
+                String::new()
+            } else {
+                format!(" --server {client}")
+            };
+            let _ = writeln!(text, "Try, in another terminal:");
+            let _ = writeln!(text, "  echo hello | kcat -b {client} -t demo -P");
+            let _ = writeln!(text, "  courant tail demo --from start --follow{server}");
+            let _ = writeln!(text, "Ctrl-C stops the server.");
+        }
+        text
+    }
+}
+
+/// An address to connect to, for one that listens everywhere.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn banner(kafka: &str, advertise: Option<&str>) -> String {
+        let banner = Banner {
+            kafka: kafka.parse().expect("an address"),
+            http: "127.0.0.1:43211".parse().expect("an address"),
+            advertise,
+            data: Path::new("./courant-data"),
+        };
+        banner.text(true)
+    }
+
+    #[test]
+    fn addresses_have_lines_of_their_own() {
+        let text = banner("127.0.0.1:41233", None);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.contains(&"  kafka    127.0.0.1:41233"), "{text}");
+        assert!(
+            lines.contains(&"  http     http://127.0.0.1:43211"),
+            "{text}"
+        );
+        assert!(
+            text.contains("kcat -b 127.0.0.1:41233 -t demo -P"),
+            "{text}"
+        );
+        assert!(text.contains("--follow --server 127.0.0.1:41233"), "{text}");
+        assert!(lines.len() <= 14, "it fits on a screen");
+    }
+
+    #[test]
+    fn examples_name_an_address_that_a_client_can_use() {
+        assert!(banner("127.0.0.1:9092", None).contains("--follow\n"));
+        assert!(banner("0.0.0.0:9092", None).contains("kcat -b 127.0.0.1:9092"));
+        assert!(banner("[::]:9092", None).contains("kcat -b [::1]:9092"));
+        assert!(banner("0.0.0.0:9092", Some("box:9092")).contains("kcat -b box:9092"));
+    }
+}

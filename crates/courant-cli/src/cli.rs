@@ -1,0 +1,322 @@
+//! The command line as tables: what can be typed, where its defaults come from, and its help.
+//!
+//! A flag wins over its variable in the environment, which wins over the default.
+
+use crate::output::Format;
+use crate::time::{StartFrom, parse_duration};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use courant_kafka::client::Address;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Events in one binary: a durable log that speaks the Kafka protocol, and the tools for it
+#[derive(Debug, Parser)]
+#[command(
+    name = "courant",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict, 5 not allowed, \
+                  6 unreachable, 7 partly done, 130 interrupted."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Server to talk to: host:port, courant://host:port or kafka://host:port; several with commas
+    #[arg(
+        long,
+        global = true,
+        env = "COURANT_SERVER",
+        default_value = "127.0.0.1:9092",
+        value_delimiter = ',',
+        value_name = "ADDR"
+    )]
+    pub(crate) server: Vec<Address>,
+    /// How data is written to stdout [default: table on a terminal, else jsonl]
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more on stderr; twice for still more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// How long to wait for an answer, for example 500ms, 10s or 2m
+    #[arg(
+        long,
+        global = true,
+        default_value = "30s",
+        value_parser = parse_duration,
+        value_name = "TIME"
+    )]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    Serve(Serve),
+    /// List, show, create and delete topics
+    #[command(subcommand)]
+    Topic(Topic),
+    /// Publish events to a topic
+    #[command(visible_alias = "publish")]
+    Pub(Publish),
+    /// Read the events of a topic
+    Tail(Tail),
+}
+
+/// Run the server: an event log on disk, reached by the Kafka protocol
+///
+/// Listens on the loopback addresses only, because there is no login. `--insecure` allows others.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  courant serve --data ./courant-data --kafka 127.0.0.1:9092")]
+pub(crate) struct Serve {
+    /// Where the log is kept; made if it is missing
+    #[arg(
+        long,
+        env = "COURANT_DATA",
+        default_value = "./courant-data",
+        value_name = "DIR"
+    )]
+    pub(crate) data: PathBuf,
+    /// Where Kafka clients connect; port 0 takes a free one
+    #[arg(
+        long,
+        env = "COURANT_KAFKA",
+        default_value = "127.0.0.1:9092",
+        value_name = "ADDR"
+    )]
+    pub(crate) kafka: String,
+    /// Where /livez, /readyz and /metrics answer; port 0 takes a free one
+    #[arg(
+        long,
+        env = "COURANT_HTTP",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDR"
+    )]
+    pub(crate) http: String,
+    /// The address that clients are told to use [default: the one they listen on]
+    #[arg(long, env = "COURANT_ADVERTISE", value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// Partitions of a topic that is created without saying how many
+    #[arg(
+        long,
+        env = "COURANT_PARTITIONS",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..),
+        value_name = "N"
+    )]
+    pub(crate) partitions: u32,
+    /// Allow addresses that other machines can reach, although nobody is asked to log in
+    #[arg(
+        long,
+        env = "COURANT_INSECURE",
+        action = ArgAction::SetTrue,
+        value_parser = FalseyValueParser::new()
+    )]
+    pub(crate) insecure: bool,
+    /// What is logged to stderr, such as debug or courant_kafka=debug,info [default: info]
+    #[arg(long, env = "COURANT_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Topic {
+    /// List topics with their partitions and number of events
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show the partitions of a topic
+    Show(TopicShow),
+    /// Create a topic
+    Create(TopicCreate),
+    /// Delete a topic and its events
+    #[command(visible_alias = "rm")]
+    Delete(TopicDelete),
+}
+
+/// Show the partitions of a topic with their leaders and offsets
+#[derive(Debug, Args)]
+pub(crate) struct TopicShow {
+    pub(crate) name: String,
+}
+
+/// Create a topic
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  courant topic create orders --partitions 8 --config retention.ms=-1"
+)]
+pub(crate) struct TopicCreate {
+    pub(crate) name: String,
+    /// Number of partitions [default: what the server is set to]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..), value_name = "N")]
+    pub(crate) partitions: Option<i32>,
+    /// Copies of each partition [default: what the server is set to]
+    #[arg(long, value_parser = clap::value_parser!(i16).range(1..), value_name = "N")]
+    pub(crate) replication_factor: Option<i16>,
+    /// A setting of the topic, such as max.message.bytes=2000000; may be repeated
+    #[arg(long = "config", value_parser = parse_pair, value_name = "KEY=VALUE")]
+    pub(crate) configs: Vec<(String, String)>,
+    /// Let the server check it, and create nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Delete a topic and all of its events; there is no way back
+#[derive(Debug, Args)]
+pub(crate) struct TopicDelete {
+    pub(crate) name: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Say what would be deleted, and delete nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Publish events to a topic
+///
+/// VALUE is one event. Without it, stdin is one event, or with -l one event per line. Returns when
+/// the server has acknowledged everything.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  courant pub orders --key ORD-7 -H source=shop '{\"total\":9.99}'\n  \
+                  courant pub audit -l < /var/log/dpkg.log"
+)]
+pub(crate) struct Publish {
+    pub(crate) topic: String,
+    /// The event; stdin when it is missing
+    #[arg(conflicts_with_all = ["lines", "null_value"])]
+    pub(crate) value: Option<String>,
+    /// Key: events with the same key keep their order
+    #[arg(short, long)]
+    pub(crate) key: Option<String>,
+    /// Header; may be repeated
+    #[arg(short = 'H', long = "header", value_parser = parse_pair, value_name = "KEY=VALUE")]
+    pub(crate) headers: Vec<(String, String)>,
+    /// One event per line of stdin
+    #[arg(short, long, conflicts_with = "null_value")]
+    pub(crate) lines: bool,
+    /// No value at all: a tombstone, which deletes the key in a compacted topic
+    #[arg(long)]
+    pub(crate) null_value: bool,
+    /// Partition [default: by the hash of the key, or any]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..), value_name = "N")]
+    pub(crate) partition: Option<i32>,
+    /// How batches are compressed
+    #[arg(long, value_enum, default_value_t = Compression::None, value_name = "CODEC")]
+    pub(crate) compression: Compression,
+    /// Read the input and look the topic up, but send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// The codecs of the Kafka protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+/// Read the events of a topic
+///
+/// Ends at the events that were there when it began, or waits for more with --follow.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  courant tail orders --from -10\n  \
+                  courant tail orders --from @-15m --follow\n  \
+                  courant tail orders --from start -n 5 -o jsonl")]
+pub(crate) struct Tail {
+    pub(crate) topic: String,
+    /// start, end, an offset, -N for the last N of each partition, or a time such as
+    /// @2026-01-31T08:00:00Z, @1769846400000 or @-10m [default: start, or end with --follow]
+    #[arg(long, allow_negative_numbers = true, value_name = "PLACE")]
+    pub(crate) from: Option<StartFrom>,
+    /// Stop after this many events
+    #[arg(short = 'n', long = "count", value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Wait for new events at the end
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Read this partition only
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..), value_name = "N")]
+    pub(crate) partition: Option<i32>,
+}
+
+/// Parses `key=value`; the value may hold further `=` or be empty.
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not of the form key=value")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tables_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn tail_understands_places() {
+        let place = |line: &str| match parse(line).expect(line) {
+            Command::Tail(tail) => tail.from,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            place("courant tail t --from -10"),
+            Some(StartFrom::Last(10))
+        );
+        assert_eq!(
+            place("courant tail t --from start -n 5 -o jsonl"),
+            Some(StartFrom::Start)
+        );
+        assert_eq!(
+            place("courant tail t --from @-10m --follow"),
+            Some(StartFrom::Ago(Duration::from_secs(600)))
+        );
+        assert_eq!(place("courant tail t"), None);
+    }
+
+    #[test]
+    fn pub_takes_a_value_or_lines_but_not_both() {
+        assert!(parse("courant pub t -l").is_ok());
+        assert!(parse("courant pub t --key k -H a=b -H c=d=e value").is_ok());
+        assert!(parse("courant pub t -l value").is_err());
+        assert!(parse("courant pub t --null-value value").is_err());
+        assert!(parse("courant pub t -H novalue v").is_err());
+    }
+
+    #[test]
+    fn server_takes_a_list_anywhere_on_the_line() {
+        let cli = Cli::try_parse_from([
+            "courant",
+            "topic",
+            "list",
+            "--server",
+            "courant://a:1,kafka://b:2,[::1]:3",
+        ])
+        .expect("a list of servers");
+        let servers: Vec<String> = cli.global.server.iter().map(Address::to_string).collect();
+        assert_eq!(servers, ["a:1", "b:2", "[::1]:3"]);
+    }
+}

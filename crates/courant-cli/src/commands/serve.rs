@@ -1,0 +1,124 @@
+//! `courant serve`: the server in this process, until a signal ends it.
+
+use crate::banner::Banner;
+use crate::cli::{Global, Serve};
+use crate::exit::{Exit, Failure, note};
+use courant_server::{Server, ServerConfig};
+use std::io::{self, IsTerminal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Serves until SIGTERM or SIGINT. The first one ends it in order, the second one at once.
+pub(super) fn run(global: &Global, args: Serve) -> Result<Exit, Failure> {
+    log_to_stderr(global, args.log.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("no runtime: {error}")))?;
+    let ended = runtime.block_on(serve(global, args));
+    // After a second signal something may still be busy, and the process ends without it.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(global: &Global, args: Serve) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?;
+    let config = ServerConfig {
+        data: args.data.clone(),
+        kafka: args.kafka,
+        http: args.http,
+        advertise: args.advertise.clone(),
+        insecure: args.insecure,
+        partitions: args.partitions,
+        auto_create: true,
+    };
+    let server = tokio::select! {
+        started = Server::start(config) => {
+            started.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?
+        }
+        () = signals.next() => {
+            note(format_args!("Stopped before it was ready."));
+            return Ok(Exit::Ok);
+        }
+    };
+    greet(global, &args.data, args.advertise.as_deref(), &server);
+    signals.next().await;
+    if !global.quiet {
+        note(format_args!("Stopping; a second signal stops at once."));
+    }
+    tokio::select! {
+        () = server.stop() => Ok(Exit::Ok),
+        () = signals.next() => Ok(Exit::Interrupted),
+    }
+}
+
+/// The banner, and `ready` as the last line of all.
+fn greet(global: &Global, data: &std::path::Path, advertise: Option<&str>, server: &Server) {
+    let addresses = (
+        server.kafka_addresses().first(),
+        server.http_addresses().first(),
+    );
+    if let (Some(&kafka), Some(&http)) = addresses {
+        let banner = Banner {
+            kafka,
+            http,
+            advertise,
+            data,
+        };
+        note(format_args!("{}ready", banner.text(!global.quiet)));
+    }
+}
+
+/// The signals that end a server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(Exit::Failed, format!("signals cannot be handled: {error}"))
+            })
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Ends with the next signal.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Log lines go to stderr; stdout is for data.
+fn log_to_stderr(global: &Global, filter: Option<&str>) -> Result<(), Failure> {
+    let by_verbosity = match (global.quiet, global.verbose) {
+        (true, _) => "warn",
+        (false, 0) => "info",
+        (false, 1) => "debug",
+        (false, _) => "trace",
+    };
+    let filter = EnvFilter::try_new(filter.filter(|f| !f.is_empty()).unwrap_or(by_verbosity))
+        .map_err(|error| {
+            Failure::new(
+                Exit::Usage,
+                format!(
+                    "the log filter cannot be read: {error}; write for example info or \
+                 courant_kafka=debug,info"
+                ),
+            )
+        })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .try_init()
+        .map_err(|error| Failure::new(Exit::Failed, format!("no log: {error}")))
+}

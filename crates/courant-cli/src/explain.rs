@@ -1,0 +1,179 @@
+//! What went wrong with the server, said to a person: what happened, what to change, and the exit
+//! code that goes with it.
+
+use crate::exit::{Exit, Failure};
+use courant_kafka::client::{AdminError, CallError, FetchError, PublishError, Refusal};
+use courant_kafka::wire::ErrorCode;
+
+/// A request without an answer.
+pub(crate) fn call(error: &CallError) -> Failure {
+    match error {
+        CallError::Unreachable { address, source } => Failure::new(
+            Exit::Unreachable,
+            format!(
+                "nothing answers at {address} ({source}); start one with `courant serve`, or name \
+                 another with --server"
+            ),
+        ),
+        CallError::AdvertisedUnreachable { .. } => Failure::new(
+            Exit::Unreachable,
+            format!(
+                "{error}; start that server with an address that is reachable from here \
+                 (`courant serve --advertise HOST:PORT`)"
+            ),
+        ),
+        CallError::TimedOut { .. } => Failure::new(
+            Exit::Unreachable,
+            format!("{error}; look at the server's log, or allow more with --timeout"),
+        ),
+        CallError::Lost { .. } => Failure::new(
+            Exit::Unreachable,
+            format!("{error}; look at the server's log"),
+        ),
+        CallError::NotKafka { .. } => Failure::new(
+            Exit::Failed,
+            format!("{error}; name the address of its Kafka listener with --server"),
+        ),
+        _ => Failure::new(Exit::Failed, error.to_string()),
+    }
+}
+
+/// A question about topics, or a change of them.
+pub(crate) fn admin(error: &AdminError) -> Failure {
+    match error {
+        AdminError::Call(error) => call(error),
+        AdminError::UnknownTopic { topic } => Failure::new(
+            Exit::NotFound,
+            format!(
+                "{error}; see `courant topic list`, or create it with `courant topic create \
+                 {topic}`"
+            ),
+        ),
+        AdminError::TopicExists { topic } => Failure::new(
+            Exit::Conflict,
+            format!("{error}; choose another name, or see `courant topic show {topic}`"),
+        ),
+        AdminError::UnknownPartition { topic, .. } => Failure::new(
+            Exit::NotFound,
+            format!("{error}; see `courant topic show {topic}`"),
+        ),
+        AdminError::NoLeader { .. } => Failure::new(
+            Exit::Unreachable,
+            format!("{error}; try again, or look at the servers' logs"),
+        ),
+        AdminError::Refused(refusal) => refused(refusal, error.to_string()),
+        _ => Failure::new(Exit::Failed, error.to_string()),
+    }
+}
+
+/// Publishing.
+pub(crate) fn publish(error: &PublishError) -> Failure {
+    match error {
+        PublishError::Admin(error) => admin(error),
+        PublishError::TooLarge { topic, .. } => Failure::new(
+            Exit::Failed,
+            format!(
+                "{error}; send less, or create the topic with a larger max.message.bytes (see \
+                 `courant topic show {topic}`)"
+            ),
+        ),
+        PublishError::GaveUp { .. } => Failure::new(
+            Exit::Unreachable,
+            format!("{error}; look at the server's log, or allow more with --timeout"),
+        ),
+        PublishError::Refused(refusal) => refused(refusal, error.to_string()),
+        _ => Failure::new(Exit::Failed, error.to_string()),
+    }
+}
+
+/// Reading.
+pub(crate) fn fetch(error: &FetchError) -> Failure {
+    match error {
+        FetchError::Admin(error) => admin(error),
+        FetchError::OutOfRange { topic, .. } => Failure::new(
+            Exit::NotFound,
+            format!("{error}; see `courant topic show {topic}`, or begin with --from start"),
+        ),
+        FetchError::Refused(refusal) => refused(refusal, error.to_string()),
+        _ => Failure::new(Exit::Failed, error.to_string()),
+    }
+}
+
+/// The server said no: its code decides how the process ends.
+fn refused(refusal: &Refusal, sentence: String) -> Failure {
+    let is = |codes: &[ErrorCode]| codes.contains(&refusal.code);
+    let exit = if is(&[
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+        ErrorCode::CLUSTER_AUTHORIZATION_FAILED,
+        ErrorCode::POLICY_VIOLATION,
+    ]) {
+        Exit::NotAllowed
+    } else if is(&[
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode::UNKNOWN_TOPIC_ID,
+    ]) {
+        Exit::NotFound
+    } else if is(&[
+        ErrorCode::REQUEST_TIMED_OUT,
+        ErrorCode::LEADER_NOT_AVAILABLE,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        ErrorCode::NOT_CONTROLLER,
+    ]) {
+        Exit::Unreachable
+    } else {
+        Exit::Failed
+    };
+    let advice = if refusal.code == ErrorCode::INVALID_TOPIC_EXCEPTION {
+        "; a name has 1 to 249 of the characters a-z A-Z 0-9 . _ -"
+    } else {
+        ""
+    };
+    Failure::new(exit, sentence + advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_follow_what_happened() {
+        let unreachable = CallError::Unreachable {
+            address: "127.0.0.1:9092".to_owned(),
+            source: std::io::ErrorKind::ConnectionRefused.into(),
+        };
+        let failure = call(&unreachable);
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(
+            failure
+                .sentence
+                .starts_with("nothing answers at 127.0.0.1:9092"),
+            "{}",
+            failure.sentence
+        );
+        assert!(failure.sentence.contains("courant serve"));
+        let topic = || "orders".to_owned();
+        let unknown = AdminError::UnknownTopic { topic: topic() };
+        assert_eq!(admin(&unknown).exit, Exit::NotFound);
+        let exists = AdminError::TopicExists { topic: topic() };
+        assert_eq!(admin(&exists).exit, Exit::Conflict);
+        let unknown = PublishError::Admin(AdminError::UnknownTopic { topic: topic() });
+        assert_eq!(publish(&unknown).exit, Exit::NotFound);
+    }
+
+    #[test]
+    fn refusals_are_sorted_by_their_code() {
+        let exit = |code: ErrorCode| {
+            let refusal = Refusal {
+                code,
+                message: None,
+            };
+            admin(&AdminError::Refused(refusal)).exit
+        };
+        assert_eq!(
+            exit(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
+            Exit::NotAllowed
+        );
+        assert_eq!(exit(ErrorCode::REQUEST_TIMED_OUT), Exit::Unreachable);
+        assert_eq!(exit(ErrorCode::INVALID_CONFIG), Exit::Failed);
+    }
+}

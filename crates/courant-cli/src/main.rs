@@ -1,0 +1,23 @@
+//! The binary `courant`: the server, and tools that talk to it or to any Kafka server.
+
+mod banner;
+mod cli;
+mod commands;
+mod exit;
+mod explain;
+mod output;
+mod text;
+mod time;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match commands::run(cli::Cli::parse()) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            failure.report();
+            failure.exit.into()
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Durations, instants and starting points as people type them.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Parses `500ms`, `10s`, `5m`, `2h`, `7d`, `1w`; a bare number means seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms: u64 = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "w" => 604_800_000,
+        _ => return Err(bad_duration(text)),
+    };
+    let number: u64 = number.parse().map_err(|_| bad_duration(text))?;
+    let total_ms = number
+        .checked_mul(unit_ms)
+        .ok_or_else(|| bad_duration(text))?;
+    Ok(Duration::from_millis(total_ms))
+}
+
+fn bad_duration(text: &str) -> String {
+    format!("`{text}` is not a duration; write for example 500ms, 10s, 5m, 2h or 7d")
+}
+
+/// Where `tail` begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StartFrom {
+    /// At the oldest event that is kept.
+    Start,
+    /// After the newest event.
+    End,
+    /// At the first event not older than this, in milliseconds since 1970.
+    At(i64),
+    /// At the first event that is at most this old.
+    Ago(Duration),
+    /// At this offset.
+    Offset(i64),
+    /// This many events before the end of each partition.
+    Last(i64),
+}
+
+impl FromStr for StartFrom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "start" => return Ok(Self::Start),
+            "end" => return Ok(Self::End),
+            _ => {}
+        }
+        if let Some(time) = text.strip_prefix('@') {
+            return parse_instant(time);
+        }
+        let (digits, from_end) = match text.strip_prefix('-') {
+            Some(digits) => (digits, true),
+            None => (text, false),
+        };
+        match (parse_digits(digits), from_end) {
+            (Some(offset), false) => Ok(Self::Offset(offset)),
+            (Some(count), true) => Ok(Self::Last(count)),
+            (None, _) => Err(format!(
+                "`{text}` is no place to begin; use start, end, an offset, -10 for the last ten, \
+                 or @ and a time such as @2026-01-31T08:00:00Z, @1769846400000 or @-10m"
+            )),
+        }
+    }
+}
+
+/// A number of digits alone: no sign, no blank.
+fn parse_digits(text: &str) -> Option<i64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// RFC 3339, milliseconds since 1970, `-10m`, or a local date with or without a time.
+fn parse_instant(text: &str) -> Result<StartFrom, String> {
+    if let Some(ago) = text.strip_prefix('-') {
+        return parse_duration(ago).map(StartFrom::Ago);
+    }
+    if let Some(at_ms) = parse_digits(text) {
+        return Ok(StartFrom::At(at_ms));
+    }
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Ok(StartFrom::At(instant.as_millisecond()));
+    }
+    let local: DateTime = text.parse().map_err(|_| bad_instant(text))?;
+    let zoned = local
+        .to_zoned(TimeZone::system())
+        .map_err(|_| bad_instant(text))?;
+    Ok(StartFrom::At(zoned.timestamp().as_millisecond()))
+}
+
+fn bad_instant(text: &str) -> String {
+    format!(
+        "`@{text}` is not a time; write for example @2026-01-31T08:00:00Z, @1769846400000 \
+         (milliseconds) or @-10m"
+    )
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+/// The instant `ago` before now, in milliseconds since 1970; not before 1970.
+pub(crate) fn ago_ms(ago: Duration) -> i64 {
+    let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+    now_ms().saturating_sub(ago).max(0)
+}
+
+/// RFC 3339 in UTC with milliseconds. `None` when the event has no time that can be written.
+pub(crate) fn rfc3339(at_ms: i64) -> Option<String> {
+    if at_ms < 0 {
+        return None;
+    }
+    let instant = Timestamp::from_millisecond(at_ms).ok()?;
+    Some(format!("{instant:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("7"), Ok(Duration::from_secs(7)));
+        assert_eq!(parse_duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(parse_duration("2d"), Ok(Duration::from_secs(172_800)));
+        for bad in ["", "m", "-1s", "1.5s", "1y", "99999999999999999999s"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+        assert!(parse_duration("18446744073709551615w").is_err());
+    }
+
+    #[test]
+    fn places_to_begin() {
+        let parse = |text: &str| text.parse::<StartFrom>();
+        assert_eq!(parse("start"), Ok(StartFrom::Start));
+        assert_eq!(parse("end"), Ok(StartFrom::End));
+        assert_eq!(parse("42"), Ok(StartFrom::Offset(42)));
+        assert_eq!(
+            parse("9223372036854775807"),
+            Ok(StartFrom::Offset(i64::MAX)),
+            "offsets are exact"
+        );
+        assert_eq!(parse("-10"), Ok(StartFrom::Last(10)));
+        assert_eq!(
+            parse("@1769846400000"),
+            Ok(StartFrom::At(1_769_846_400_000)),
+            "milliseconds"
+        );
+        assert_eq!(
+            parse("@2026-01-31T08:00:00Z"),
+            Ok(StartFrom::At(1_769_846_400_000))
+        );
+        assert_eq!(
+            parse("@2026-01-31T09:00:00.5+01:00"),
+            Ok(StartFrom::At(1_769_846_400_500))
+        );
+        assert_eq!(parse("@-10m"), Ok(StartFrom::Ago(Duration::from_secs(600))));
+        assert!(matches!(parse("@2026-01-31"), Ok(StartFrom::At(_))));
+        for bad in ["", "@", "@soon", "beginning", "--3", "1e3", "-", "+5"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_read_back_as_they_were_written() {
+        let text = rfc3339(1_769_846_400_120).expect("a time");
+        assert_eq!(text, "2026-01-31T08:00:00.120Z");
+        assert_eq!(
+            format!("@{text}").parse(),
+            Ok(StartFrom::At(1_769_846_400_120)),
+            "what tail prints, tail accepts"
+        );
+        assert_eq!(rfc3339(-1), None);
+        assert_eq!(rfc3339(i64::MAX), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! A data directory that another process holds, that cannot be written, or that is full.
+
+use std::fs;
+
+use tempfile::tempdir;
+
+use crate::disk::Disk;
+use crate::raw::{Connection, batch};
+use crate::server::{Launch, Refused, Server};
+use crate::{Dice, PATIENCE, eventually, is_root};
+
+/// Kafka's codes for "try again": leader not available, not leader, request timed out, not enough
+/// replicas (before and after the append), storage error, throttled.
+const RETRIABLE: [i16; 7] = [5, 6, 7, 19, 20, 56, 89];
+
+fn refused(launch: &Launch) -> Refused {
+    match launch.try_start() {
+        Ok(_) => panic!("the server started"),
+        Err(refused) => refused,
+    }
+}
+
+/// Fails unless the server ended by itself, with an error and a sentence and not with a panic.
+fn assert_orderly(refused: &Refused) {
+    assert!(refused.ended, "it hangs: {refused}");
+    assert!(!refused.status.success(), "{refused}");
+    assert!(refused.status.code().is_some(), "a signal: {refused}");
+    assert!(!refused.stderr.contains("panicked"), "{refused}");
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let data = tempdir().unwrap();
+    let first = Server::start(data.path());
+    let refused = refused(&Launch::on(data.path()));
+    assert_orderly(&refused);
+    let said = refused.stderr.to_lowercase();
+    assert!(
+        said.contains("lock") || said.contains("another process"),
+        "no word of the other process: {refused}"
+    );
+    first.assert_well("a second process on its directory");
+    drop(first);
+    Server::start(data.path()).assert_well("the first process's end");
+}
+
+#[test]
+fn a_read_only_directory_is_refused() {
+    if is_root() {
+        let Some(disk) = Disk::for_test("bad_storage::a_read_only_directory_is_refused") else {
+            return;
+        };
+        let (status, said) = Server::start(&disk.data()).stop();
+        assert!(status.success(), "an orderly stop: {status}\n{said}");
+        disk.make_read_only();
+        assert_read_only_is_refused(&Launch::on(&disk.data()));
+    } else {
+        use std::os::unix::fs::PermissionsExt as _;
+        let data = tempdir().unwrap();
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(0o555)).unwrap();
+        assert_read_only_is_refused(&Launch::on(data.path()));
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+fn assert_read_only_is_refused(launch: &Launch) {
+    let refused = refused(launch);
+    assert_orderly(&refused);
+    let said = refused.stderr.to_lowercase();
+    assert!(
+        said.contains("read-only") || said.contains("permission denied"),
+        "no word of the reason: {refused}"
+    );
+}
+
+#[test]
+fn a_full_disk_stops_writers_for_a_while_and_readers_never() {
+    const NAME: &str = "bad_storage::a_full_disk_stops_writers_for_a_while_and_readers_never";
+    let Some(disk) = Disk::for_test(NAME) else {
+        return;
+    };
+    let server = Server::start(&disk.data());
+    server.create_topic("full", 1);
+    let mut connection = Connection::open(server.kafka());
+    let value = Dice::new(5).bytes(500_000);
+    let mut written: i64 = 0;
+    let first = connection.produce("full", 0, &batch(&[&value])).unwrap();
+    assert_eq!(first, (0, 0));
+    written += 1;
+
+    let ballast = disk.fill();
+    let error = eventually("a full disk is noticed", PATIENCE, || {
+        let (error, base) = connection.produce("full", 0, &batch(&[&value])).unwrap();
+        if error == 0 {
+            assert_eq!(base, written);
+            written += 1;
+            return None;
+        }
+        Some(error)
+    });
+    assert!(
+        RETRIABLE.contains(&error),
+        "error {error} tells clients to give up; the server said:\n{}",
+        server.stderr()
+    );
+    assert_readable(&server, written);
+
+    for file in ballast {
+        fs::remove_file(file).unwrap();
+    }
+    eventually("writing goes on", PATIENCE, || {
+        let (error, base) = connection.produce("full", 0, &batch(&[&value])).unwrap();
+        (error == 0).then(|| assert_eq!(base, written))
+    });
+    written += 1;
+    assert_readable(&server, written);
+    server.assert_well("a full disk");
+}
+
+/// Every acknowledged record is there and nothing else.
+fn assert_readable(server: &Server, records: i64) {
+    let batches = Connection::open(server.kafka()).batches("full", 0);
+    let found: i32 = batches.iter().map(|batch| batch.records).sum();
+    assert_eq!(i64::from(found), records, "records in a partition");
+}

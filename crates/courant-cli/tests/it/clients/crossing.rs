@@ -1,0 +1,131 @@
+//! Each client reads what the others wrote, byte for byte.
+
+use std::fs;
+
+use tempfile::tempdir;
+
+use super::kcat::{self, Kcat};
+use super::python::Python;
+use super::rdkafka_client::{self, Start};
+use super::{CODECS, PARTITIONS, Record, Report, Stored, assert_as_reported, keyed, odd};
+use crate::server::Server;
+use crate::skip;
+
+/// Records of one writer in one codec.
+const RECORDS: usize = 200;
+
+/// The clients of this machine. rdkafka is always there: it is compiled in.
+struct Readers {
+    kcat: Option<Kcat>,
+    python: Option<Python>,
+}
+
+impl Readers {
+    /// Reads a topic with every client, fails when they differ, and returns what all have seen.
+    fn read(&self, server: &Server, topic: &str) -> Vec<Stored> {
+        let bootstrap = server.bootstrap();
+        let seen = rdkafka_client::read(&bootstrap, topic, PARTITIONS, Start::Beginning);
+        if let Some(kcat) = &self.kcat {
+            let others = kcat.read(&bootstrap, topic, Start::Beginning);
+            assert_same(topic, "kcat", &seen, &others);
+        }
+        if let Some(python) = &self.python {
+            let others = python.read(&bootstrap, topic, PARTITIONS, Start::Beginning);
+            assert_same(topic, "Python", &seen, &others);
+        }
+        seen
+    }
+}
+
+fn assert_same(topic: &str, client: &str, seen: &[Stored], others: &[Stored]) {
+    assert_eq!(
+        seen.len(),
+        others.len(),
+        "{topic}: records that {client} reads"
+    );
+    for (ours, theirs) in seen.iter().zip(others) {
+        assert!(
+            ours == theirs,
+            "{topic}: {client} reads\n{} where rdkafka reads\n{}",
+            super::brief(&theirs.record),
+            super::brief(&ours.record)
+        );
+    }
+}
+
+/// Everything a writer writes: keyed records in each codec, then the odd ones.
+fn write(
+    client: &str,
+    produce: impl Fn(&[(&str, &str)], &[Record]) -> Vec<Report>,
+) -> (Vec<Record>, Vec<Report>) {
+    let mut written = Vec::new();
+    let mut reports = Vec::new();
+    for codec in CODECS {
+        let records = keyed(RECORDS, client);
+        reports.extend(produce(&[("compression.type", codec)], &records));
+        written.extend(records);
+    }
+    reports.extend(produce(&[], &odd()));
+    written.extend(odd());
+    (written, reports)
+}
+
+#[test]
+fn each_client_reads_what_the_others_wrote() {
+    let readers = Readers {
+        kcat: Kcat::find(),
+        python: Python::find(),
+    };
+    if readers.kcat.is_none() || readers.python.is_none() {
+        skip(
+            "clients::crossing::each_client_reads_what_the_others_wrote",
+            "it takes kcat and COURANT_TEST_PYTHON",
+        );
+        return;
+    }
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    for topic in ["from.rdkafka", "from.python", "from.kcat"] {
+        server.create_topic(topic, PARTITIONS);
+    }
+
+    let (written, reports) = write("rdkafka", |settings, records| {
+        rdkafka_client::produce(&server.bootstrap(), "from.rdkafka", settings, records)
+    });
+    let stored = readers.read(&server, "from.rdkafka");
+    assert_as_reported("from.rdkafka", &written, &reports, &stored);
+
+    if let Some(python) = &readers.python {
+        let (written, reports) = write("python", |settings, records| {
+            python.produce(&server.bootstrap(), "from.python", settings, records)
+        });
+        let stored = readers.read(&server, "from.python");
+        assert_as_reported("from.python", &written, &reports, &stored);
+    }
+
+    if let Some(writer) = &readers.kcat {
+        from_kcat(&server, &readers, writer);
+    }
+}
+
+fn from_kcat(server: &Server, readers: &Readers, writer: &Kcat) {
+    let files = tempdir().unwrap();
+    let file = files.path().join("lines");
+    let records = keyed(RECORDS, "kcat");
+    fs::write(&file, kcat::keyed_lines(&records)).unwrap();
+    let mut written = Vec::new();
+    for codec in CODECS {
+        let mut arguments = vec!["-z", codec];
+        arguments.extend(kcat::KEYED);
+        writer.produce(&server.bootstrap(), "from.kcat", &arguments, &file);
+        written.extend(kcat::as_kcat_writes(&records));
+    }
+    written.sort();
+    let stored = readers.read(server, "from.kcat");
+    assert!(
+        kcat::without_time(&stored) == written,
+        "from.kcat: {} records read of {}",
+        stored.len(),
+        written.len()
+    );
+}

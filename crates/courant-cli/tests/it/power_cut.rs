@@ -1,0 +1,124 @@
+//! Power cuts of a real ext4 under load. Its counterpart with syncing switched off must lose records:
+//! without that, no loss would prove nothing.
+
+use crate::disk::Disk;
+use crate::ledger::Ledger;
+use crate::load::{Load, Plan, reading};
+use crate::server::{Launch, fixed_port};
+use crate::{Dice, PATIENCE, seed, skip};
+
+const CUTS: u32 = 30;
+const PRODUCERS: u32 = 3;
+const PARTITIONS: i32 = 4;
+const TOPIC: &str = "cut";
+
+/// Cuts within which a server that does not sync must have lost something. One is nearly always
+/// enough; a random sync may have saved all by chance.
+const UNSYNCED_CUTS: u32 = 5;
+
+fn plan(first_producer: u32, seed: u64) -> Plan {
+    Plan {
+        producers: PRODUCERS,
+        first_producer,
+        partitions: PARTITIONS,
+        seed,
+    }
+}
+
+#[test]
+fn thirty_cuts_lose_nothing() {
+    let Some(disk) = Disk::for_test("power_cut::thirty_cuts_lose_nothing") else {
+        return;
+    };
+    let seed = seed();
+    let mut dice = Dice::new(seed);
+    let launch = Launch::on(&disk.data()).port(fixed_port());
+    let mut server = launch.start();
+    let bootstrap = server.bootstrap();
+    server.create_topic(TOPIC, PARTITIONS);
+    let ledger = Ledger::new(TOPIC);
+    let load = Load::start(&bootstrap, &ledger, plan(0, seed));
+
+    for cut in 1..=CUTS {
+        let more = usize::try_from(dice.between(50, 800)).unwrap();
+        let target = ledger.acked_count() + more;
+        assert!(
+            ledger.reaches(target, PATIENCE),
+            "seed {seed}: no progress before cut {cut}; given up: {:?}; the server said:\n{}",
+            ledger.failures().first(),
+            server.stderr()
+        );
+        disk.cut(dice.roll());
+        server.kill();
+        disk.remount();
+        let acked = ledger.acked_now();
+        server = launch.start();
+        ledger
+            .check(&acked, &reading(&bootstrap, TOPIC, PARTITIONS))
+            .assert_clean(&format!("seed {seed}, after cut {cut}"));
+    }
+
+    load.finish();
+    let given_up = ledger.failures();
+    assert!(given_up.is_empty(), "seed {seed}: given up: {given_up:?}");
+    ledger
+        .check(&ledger.acked_now(), &reading(&bootstrap, TOPIC, PARTITIONS))
+        .assert_clean(&format!("seed {seed}, at the end"));
+    server.assert_well("power cuts");
+}
+
+#[test]
+fn without_syncing_records_are_lost() {
+    const NAME: &str = "power_cut::without_syncing_records_are_lost";
+    if !cfg!(feature = "planted-defects") {
+        skip(NAME, "the server was built without its planted defects");
+        return;
+    }
+    let Some(disk) = Disk::for_test(NAME) else {
+        return;
+    };
+    let seed = seed();
+    let mut dice = Dice::new(seed);
+    let port = fixed_port();
+    let sound = Launch::on(&disk.data()).port(port);
+    let unsound = Launch::on(&disk.data()).port(port).defect("no-sync");
+    let ledger = Ledger::new(TOPIC);
+
+    // A topic and records that are on disk, so that what is lost later is records and not a
+    // directory that was never there.
+    let server = sound.start();
+    let bootstrap = server.bootstrap();
+    server.create_topic(TOPIC, PARTITIONS);
+    let load = Load::start(&bootstrap, &ledger, plan(0, seed));
+    assert!(ledger.reaches(200, PATIENCE), "no progress with syncing");
+    load.finish();
+    let (status, said) = server.stop();
+    assert!(status.success(), "an orderly stop: {status}\n{said}");
+
+    for cut in 1..=UNSYNCED_CUTS {
+        let server = unsound.start();
+        // New producers each time: the server may have forgotten the old ones with their records.
+        let load = Load::start(&bootstrap, &ledger, plan(cut * PRODUCERS, seed));
+        let more = usize::try_from(dice.between(200, 1_000)).unwrap();
+        let target = ledger.acked_count() + more;
+        assert!(ledger.reaches(target, PATIENCE), "no progress");
+        disk.cut(dice.roll());
+        server.kill();
+        load.abandon();
+        disk.remount();
+        let acked = ledger.acked_now();
+        let Ok(server) = sound.try_start() else {
+            // It sees that the disk lacks what it was told is there, and serves nothing: lost too.
+            return;
+        };
+        let verdict = ledger.check(&acked, &reading(&bootstrap, TOPIC, PARTITIONS));
+        if !verdict.lost.is_empty() {
+            return;
+        }
+        let (status, said) = server.stop();
+        assert!(status.success(), "an orderly stop: {status}\n{said}");
+    }
+    panic!(
+        "seed {seed}: {UNSYNCED_CUTS} power cuts without syncing lost nothing: the test is blind"
+    );
+}

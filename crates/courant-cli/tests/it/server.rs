@@ -1,0 +1,388 @@
+//! One `courant serve` as a child process.
+
+use std::fmt;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crate::{PATIENCE, raw};
+
+const COURANT: &str = env!("CARGO_BIN_EXE_courant");
+
+/// How to start a server.
+pub(crate) struct Launch {
+    data: PathBuf,
+    kafka_host: &'static str,
+    kafka_port: u16,
+    defect: Option<&'static str>,
+}
+
+impl Launch {
+    /// On this data directory, with ports that the system chooses.
+    pub(crate) fn on(data: &Path) -> Launch {
+        Launch {
+            data: data.to_owned(),
+            kafka_host: "127.0.0.1",
+            kafka_port: 0,
+            defect: None,
+        }
+    }
+
+    /// Kafka on this port, so that clients find a restarted server.
+    pub(crate) fn port(mut self, port: u16) -> Launch {
+        self.kafka_port = port;
+        self
+    }
+
+    /// Kafka on an address that is not loopback.
+    pub(crate) fn host(mut self, host: &'static str) -> Launch {
+        self.kafka_host = host;
+        self
+    }
+
+    /// With one guarantee broken on purpose.
+    pub(crate) fn defect(mut self, name: &'static str) -> Launch {
+        self.defect = Some(name);
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub(crate) fn start(&self) -> Server {
+        match self.try_start() {
+            Ok(server) => server,
+            Err(refused) => panic!("the server did not start: {refused}"),
+        }
+    }
+
+    /// Starts it and waits until it is ready or has ended.
+    pub(crate) fn try_start(&self) -> Result<Server, Refused> {
+        let mut command = Command::new(COURANT);
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(&self.data)
+            .args([
+                "--kafka",
+                &format!("{}:{}", self.kafka_host, self.kafka_port),
+            ])
+            .args(["--http", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        without_settings(&mut command);
+        if let Some(defect) = self.defect {
+            command.env("COURANT_PLANTED_DEFECT", defect);
+        }
+        let mut child = command.spawn().expect("the binary under test starts");
+        let lines = Arc::new(Lines::default());
+        let reader = lines.read_from(child.stderr.take().expect("stderr is piped"));
+        if !lines.wait_for_ready() {
+            let ended = lines.so_far.lock().unwrap().ended;
+            if !ended {
+                let _ = child.kill();
+            }
+            let status = child.wait().expect("a child can be waited for");
+            reader.join().expect("the reader does not panic");
+            return Err(Refused {
+                ended,
+                status,
+                stderr: lines.text(),
+            });
+        }
+        let banner = lines.text();
+        let kafka = address_after(&banner, "kafka");
+        let http = address_after(&banner, "http");
+        Ok(Server {
+            child,
+            kafka,
+            http,
+            lines,
+            reader: Some(reader),
+        })
+    }
+}
+
+/// A server that did not become ready.
+pub(crate) struct Refused {
+    /// It ended by itself and not because its time was up.
+    pub(crate) ended: bool,
+    pub(crate) status: ExitStatus,
+    pub(crate) stderr: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, and it said:\n{}", self.status, self.stderr)
+    }
+}
+
+/// A running server. It is killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    kafka: SocketAddr,
+    http: SocketAddr,
+    lines: Arc<Lines>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts one with default settings on an empty directory.
+    pub(crate) fn start(data: &Path) -> Server {
+        Launch::on(data).start()
+    }
+
+    pub(crate) fn kafka(&self) -> SocketAddr {
+        self.kafka
+    }
+
+    /// What clients call `bootstrap.servers`.
+    pub(crate) fn bootstrap(&self) -> String {
+        self.kafka.to_string()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it has written to stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.lines.text()
+    }
+
+    /// What it wrote to stderr after the banner.
+    pub(crate) fn log(&self) -> String {
+        let text = self.stderr();
+        match text.split_once("\nready\n") {
+            Some((_, log)) => log.to_owned(),
+            None => String::new(),
+        }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) -> String {
+        self.end();
+        self.lines.text()
+    }
+
+    /// SIGTERM, and the orderly end that follows.
+    pub(crate) fn stop(mut self) -> (ExitStatus, String) {
+        let asked = Command::new("sh")
+            .args(["-c", &format!("kill -TERM {}", self.pid())])
+            .status()
+            .expect("sh runs");
+        assert!(asked.success(), "the signal could not be sent");
+        let status = crate::eventually("the server ends after SIGTERM", PATIENCE, || {
+            self.child.try_wait().expect("a child can be waited for")
+        });
+        self.end();
+        (status, self.lines.text())
+    }
+
+    /// Creates a topic over the wire.
+    pub(crate) fn create_topic(&self, name: &str, partitions: i32) {
+        let error = raw::Connection::open(self.kafka)
+            .create_topic(name, partitions)
+            .expect("an answer to CreateTopics");
+        assert_eq!(error, 0, "creating {name}");
+    }
+
+    /// A counter of `/metrics`, summed over its labels.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        let page = self.get("/metrics");
+        let values: Vec<u64> = page
+            .lines()
+            .filter_map(|line| sample(line, name))
+            .map(|value| value.parse::<f64>().expect("a sample is a number") as u64)
+            .collect();
+        assert!(!values.is_empty(), "no {name} in\n{page}");
+        values.iter().sum()
+    }
+
+    /// The body of an HTTP answer.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.http).expect("the HTTP port accepts");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.http
+        )
+        .expect("the HTTP port reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an HTTP answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP head");
+        assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+        body.to_owned()
+    }
+
+    /// A line of `/proc/PID/status` in KiB, for instance `VmRSS`.
+    pub(crate) fn memory_kib(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("the server runs");
+        status
+            .lines()
+            .find_map(|found| found.strip_prefix(line)?.strip_prefix(':'))
+            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .expect("a line of /proc/PID/status")
+    }
+
+    /// Fails unless a fresh client gets an answer and the server has not panicked.
+    pub(crate) fn assert_well(&self, after: &str) {
+        let apis = raw::Connection::open(self.kafka).api_versions();
+        assert!(
+            apis.is_ok_and(|count| count > 0),
+            "no answer after {after}; the server said:\n{}",
+            self.stderr()
+        );
+        assert!(
+            !self.stderr().contains("panicked"),
+            "a panic after {after}:\n{}",
+            self.stderr()
+        );
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+        if !thread::panicking() {
+            let said = self.lines.text();
+            assert!(!said.contains("panicked"), "the server panicked:\n{said}");
+        }
+    }
+}
+
+/// What a child writes to stderr, line by line.
+#[derive(Default)]
+struct Lines {
+    so_far: Mutex<SoFar>,
+    grew: Condvar,
+}
+
+#[derive(Default)]
+struct SoFar {
+    text: String,
+    ready: bool,
+    ended: bool,
+}
+
+impl Lines {
+    fn read_from(self: &Arc<Self>, stderr: ChildStderr) -> JoinHandle<()> {
+        let lines = Arc::clone(self);
+        thread::spawn(move || {
+            let mut stderr = BufReader::new(stderr);
+            let mut line = Vec::new();
+            while stderr
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|read| read > 0)
+            {
+                let text = String::from_utf8_lossy(&line);
+                let mut so_far = lines.so_far.lock().unwrap();
+                so_far.text.push_str(&text);
+                so_far.ready |= text.trim_end() == "ready";
+                drop(so_far);
+                lines.grew.notify_all();
+                line.clear();
+            }
+            lines.so_far.lock().unwrap().ended = true;
+            lines.grew.notify_all();
+        })
+    }
+
+    /// Whether the banner's last line came before the end of the output and of our patience.
+    fn wait_for_ready(&self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        let mut so_far = self.so_far.lock().unwrap();
+        while !so_far.ready && !so_far.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            so_far = self.grew.wait_timeout(so_far, left).unwrap().0;
+        }
+        so_far.ready
+    }
+
+    fn text(&self) -> String {
+        self.so_far.lock().unwrap().text.clone()
+    }
+}
+
+/// The address in a line of the banner: `  kafka    127.0.0.1:41233`.
+fn address_after(banner: &str, name: &str) -> SocketAddr {
+    banner
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next()? == name).then_some(())?;
+            let address = words.next()?.trim_end_matches([',', '/']);
+            address.trim_start_matches("http://").parse().ok()
+        })
+        .next()
+        .unwrap_or_else(|| panic!("no {name} address in the banner:\n{banner}"))
+}
+
+/// The value of a line `name 3` or `name{label="x"} 3`.
+fn sample<'line>(line: &'line str, name: &str) -> Option<&'line str> {
+    let rest = line.strip_prefix(name)?;
+    if !rest.starts_with([' ', '{']) {
+        return None;
+    }
+    rest.rsplit_once(' ').map(|(_, value)| value)
+}
+
+/// A port that is free now and that no outgoing connection is given meanwhile: below the range from
+/// which Linux takes those.
+pub(crate) fn fixed_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    for _ in 0..2_000 {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port from {first} on");
+}
+
+/// Runs `courant` with arguments and input to its end.
+pub(crate) fn courant(arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(COURANT);
+    command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    without_settings(&mut command);
+    let mut child = command.spawn().expect("the binary under test starts");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // A command that does not read its input may end first.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("a child can be waited for")
+}
+
+/// Keeps what this machine's user has set out of the tests.
+fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("COURANT_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+}

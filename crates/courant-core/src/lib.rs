@@ -1,0 +1,8 @@
+//! Names and seams that every layer of Courant shares.
+//!
+//! Nothing here does I/O or knows a runtime: what the outside world decides (the time, random
+//! numbers) comes in through traits, so that tests decide it instead.
+
+pub mod clock;
+pub mod entropy;
+pub mod topic;

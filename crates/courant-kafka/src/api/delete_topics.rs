@@ -1,0 +1,139 @@
+//! DeleteTopics (key 20): by name, and from version 6 on also by id.
+//!
+//! A consumer that waits in such a topic is woken with an error, and the name is free at once.
+
+use std::sync::Arc;
+
+use courant_log::{Catalog, DeleteTopicError, Topic, WriterError};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::broker::Caller;
+use crate::limits;
+use crate::wire::ErrorCode;
+use crate::wire::messages::{
+    DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
+};
+
+/// The first version that names topics by [`DeleteTopicState`].
+const STATES_FROM: i16 = 6;
+
+type Deleted = oneshot::Receiver<Result<(), DeleteTopicError>>;
+
+/// One topic of the answer, or what it takes to get there.
+enum Step {
+    Answer(DeletableTopicResult),
+    Deleting(DeletableTopicResult, Deleted),
+}
+
+/// Answers DeleteTopics.
+pub(super) async fn handle(
+    caller: Arc<Caller>,
+    request: DeleteTopicsRequest,
+    version: i16,
+) -> DeleteTopicsResponse {
+    let wanted: Vec<DeleteTopicState> = if version >= STATES_FROM {
+        request.topics
+    } else {
+        let by_name = |name: String| DeleteTopicState {
+            name: Some(name),
+            ..DeleteTopicState::default()
+        };
+        request.topic_names.into_iter().map(by_name).collect()
+    };
+    let too_many = wanted.len() > limits::TOPICS_PER_CHANGE_MAX;
+    let catalog = caller.log().catalog();
+    let steps: Vec<Step> = wanted
+        .into_iter()
+        .map(|wanted| match find(&catalog, &wanted, too_many) {
+            Ok(topic) => begin(&caller, topic),
+            Err((code, message)) => Step::Answer(result(wanted, code, message)),
+        })
+        .collect();
+    drop(catalog);
+    let mut response = DeleteTopicsResponse::default();
+    for step in steps {
+        response.responses.push(match step {
+            Step::Answer(result) => result,
+            Step::Deleting(result, deleted) => finish(&caller, result, deleted).await,
+        });
+    }
+    response
+}
+
+fn find<'a>(
+    catalog: &'a Catalog,
+    wanted: &DeleteTopicState,
+    too_many: bool,
+) -> Result<&'a Arc<Topic>, (ErrorCode, String)> {
+    if too_many {
+        let max = limits::TOPICS_PER_CHANGE_MAX;
+        let message = format!("one request may delete {max} topics");
+        return Err((ErrorCode::INVALID_REQUEST, message));
+    }
+    match &wanted.name {
+        Some(_) if !wanted.topic_id.is_nil() => {
+            let message = "a topic is named by its name or by its id, not by both".to_owned();
+            Err((ErrorCode::INVALID_REQUEST, message))
+        }
+        Some(name) => catalog.by_name(name).ok_or_else(|| {
+            let message = format!("there is no topic {name}");
+            (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message)
+        }),
+        None => catalog.by_id(&wanted.topic_id).ok_or_else(|| {
+            let message = format!("there is no topic with id {}", wanted.topic_id);
+            (ErrorCode::UNKNOWN_TOPIC_ID, message)
+        }),
+    }
+}
+
+fn begin(caller: &Caller, topic: &Topic) -> Step {
+    let (done, deleted) = oneshot::channel();
+    caller.log().delete_topic(topic.id, move |result| {
+        // The client may have gone; the topic is deleted all the same.
+        let _ = done.send(result);
+    });
+    let result = DeletableTopicResult {
+        name: Some(topic.name.clone()),
+        topic_id: topic.id,
+        ..DeletableTopicResult::default()
+    };
+    Step::Deleting(result, deleted)
+}
+
+async fn finish(
+    caller: &Caller,
+    mut result: DeletableTopicResult,
+    deleted: Deleted,
+) -> DeletableTopicResult {
+    let topic = result.name.clone().unwrap_or_default();
+    let (code, message) = match deleted.await {
+        Ok(Ok(())) => {
+            info!(peer = %caller.peer, topic, "deleted");
+            return result;
+        }
+        Ok(Err(error)) => {
+            let code = match &error {
+                DeleteTopicError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                // Clients try again on this one.
+                DeleteTopicError::Writer(WriterError::Stopped) => ErrorCode::NOT_CONTROLLER,
+                _ => ErrorCode::KAFKA_STORAGE_ERROR,
+            };
+            (code, error.to_string())
+        }
+        Err(_) => (ErrorCode::NOT_CONTROLLER, WriterError::Stopped.to_string()),
+    };
+    warn!(peer = %caller.peer, topic, "DeleteTopics failed: {message}");
+    result.error_code = code.0;
+    result.error_message = Some(message);
+    result
+}
+
+fn result(wanted: DeleteTopicState, code: ErrorCode, message: String) -> DeletableTopicResult {
+    DeletableTopicResult {
+        name: wanted.name,
+        topic_id: wanted.topic_id,
+        error_code: code.0,
+        error_message: Some(message),
+    }
+}

@@ -1,0 +1,52 @@
+//! InitProducerId (key 22): a number for an idempotent producer (KIP-98).
+//!
+//! A producer that already has one and lost its place in a sequence asks again and gets a fresh
+//! one (KIP-360); only transactions would need more.
+
+use std::sync::Arc;
+
+use courant_log::WriterError;
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use crate::broker::Caller;
+use crate::wire::ErrorCode;
+use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
+
+/// Answers InitProducerId.
+pub(super) async fn handle(
+    caller: Arc<Caller>,
+    request: InitProducerIdRequest,
+) -> InitProducerIdResponse {
+    if request.transactional_id.is_some() {
+        warn!(peer = %caller.peer, "a client wants transactions: {}", super::NO_TRANSACTIONS);
+        // Final for Java and librdkafka: the producer fails at once instead of trying for ever.
+        return refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    }
+    let (done, allocated) = oneshot::channel();
+    caller.log().allocate_producer_id(move |result| {
+        // The client may have gone; ids are not scarce.
+        let _ = done.send(result);
+    });
+    match allocated.await.unwrap_or(Err(WriterError::Stopped)) {
+        Ok(producer_id) => InitProducerIdResponse {
+            producer_id,
+            producer_epoch: 0,
+            ..InitProducerIdResponse::default()
+        },
+        Err(error) => {
+            warn!(peer = %caller.peer, "no producer id could be given: {error}");
+            // Clients try again on this one.
+            refused(ErrorCode::COORDINATOR_NOT_AVAILABLE)
+        }
+    }
+}
+
+fn refused(code: ErrorCode) -> InitProducerIdResponse {
+    InitProducerIdResponse {
+        error_code: code.0,
+        producer_id: -1,
+        producer_epoch: -1,
+        ..InitProducerIdResponse::default()
+    }
+}

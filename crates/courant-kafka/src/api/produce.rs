@@ -1,0 +1,190 @@
+//! Produce (key 0): batches into the log.
+//!
+//! Every batch is checked and handed to the log before this returns, in the order of the request;
+//! the answer is complete when the last of them is on disk or refused. Partitions succeed and fail
+//! each on their own: a Produce over several is not atomic.
+//!
+//! Versions: up to 12 topics are names, from 13 ids; zstd may come from 7 on; from 8 on an error
+//! carries a sentence and points at the record (KIP-467).
+
+mod batch;
+mod gather;
+
+use courant_log::{AppendError, Catalog, Topic, WriterError};
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use self::gather::Gather;
+use super::target::{self, Naming};
+use crate::broker::Caller;
+use crate::wire::ErrorCode;
+use crate::wire::messages::{
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceData, TopicProduceResponse,
+};
+
+/// The first version whose topics are ids.
+const IDS_FROM: i16 = 13;
+/// The first version in which zstd is allowed (KIP-110).
+const ZSTD_FROM: i16 = 7;
+
+/// Why one batch is not stored.
+#[derive(Clone, Debug)]
+struct Refused {
+    code: ErrorCode,
+    message: String,
+    /// The record at fault, counted in the batch, where one record is.
+    record: Option<i32>,
+}
+
+impl Refused {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            record: None,
+        }
+    }
+}
+
+/// Hands all batches of a request to the log and returns where its answer will arrive.
+pub(super) fn submit(
+    caller: &Caller,
+    request: ProduceRequest,
+    version: i16,
+) -> oneshot::Receiver<ProduceResponse> {
+    let (done, awaited) = oneshot::channel();
+    let gather = Gather::new(skeleton(&request), done);
+    let catalog = caller.log().catalog();
+    let naming = Naming::of(version, IDS_FROM);
+    let refused = check_request(&request);
+    if let Some(refused) = &refused {
+        warn!(peer = %caller.peer, "Produce refused: {}", refused.message);
+    }
+    for (t, data) in request.topic_data.into_iter().enumerate() {
+        let topic = find(&catalog, naming, &data);
+        for (p, partition) in data.partition_data.into_iter().enumerate() {
+            if let Some(refused) = &refused {
+                gather.refuse((t, p), refused.clone());
+                continue;
+            }
+            match topic {
+                Ok(topic) => append(caller, topic, partition, version, &gather, (t, p)),
+                Err(code) => gather.refuse((t, p), Refused::new(code, "there is no such topic")),
+            }
+        }
+    }
+    gather.submitted();
+    awaited
+}
+
+/// What is wrong with the request as a whole.
+fn check_request(request: &ProduceRequest) -> Option<Refused> {
+    if !matches!(request.acks, -1..=1) {
+        return Some(Refused::new(
+            ErrorCode::INVALID_REQUIRED_ACKS,
+            format!("acks is {}; it can be 0, 1 or -1 (all)", request.acks),
+        ));
+    }
+    if request.transactional_id.is_some() {
+        return Some(batch::transactional());
+    }
+    None
+}
+
+fn find<'a>(
+    catalog: &'a Catalog,
+    naming: Naming,
+    data: &TopicProduceData,
+) -> Result<&'a Topic, ErrorCode> {
+    naming
+        .topic(catalog, &data.name, &data.topic_id)
+        .map(|topic| &**topic)
+}
+
+fn append(
+    caller: &Caller,
+    topic: &Topic,
+    data: PartitionProduceData,
+    version: i16,
+    gather: &Gather,
+    at: (usize, usize),
+) {
+    let partition = match target::partition(topic, data.index) {
+        Ok(partition) => partition,
+        Err(code) => {
+            let message = format!("{} has {} partitions", topic.name, topic.partitions.len());
+            return gather.refuse(at, Refused::new(code, message));
+        }
+    };
+    match batch::check(topic, data.records, version) {
+        Ok(batch) => {
+            let done = gather.one_more();
+            caller
+                .log()
+                .append(partition, batch, move |result| match result {
+                    Ok(appended) => done.stored(at, &appended),
+                    Err(error) => done.refuse(at, from_append(&error)),
+                });
+        }
+        Err(refused) => {
+            warn!(
+                peer = %caller.peer, topic = topic.name, partition = data.index,
+                "a batch was refused: {}", refused.message
+            );
+            gather.refuse(at, refused);
+        }
+    }
+}
+
+/// What the client is told when the log does not take a batch.
+fn from_append(error: &AppendError) -> Refused {
+    let code = match error {
+        AppendError::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        // A gap: the client must send what is missing first, or give up.
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        AppendError::StaleEpoch => ErrorCode::INVALID_PRODUCER_EPOCH,
+        // Clients take a new producer id and go on.
+        AppendError::UnknownProducer => ErrorCode::UNKNOWN_PRODUCER_ID,
+        AppendError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+        AppendError::Writer(WriterError::Busy) => ErrorCode::REQUEST_TIMED_OUT,
+        // A full disk, or a writer that has ended: nothing was stored, and clients try again.
+        _ => ErrorCode::KAFKA_STORAGE_ERROR,
+    };
+    Refused::new(code, error.to_string())
+}
+
+/// The answer with every result still open.
+fn skeleton(request: &ProduceRequest) -> ProduceResponse {
+    let partition = |data: &PartitionProduceData| PartitionProduceResponse {
+        index: data.index,
+        error_code: ErrorCode::UNKNOWN_SERVER_ERROR.0,
+        base_offset: -1,
+        // Batches keep the time their producer gave them, and -1 says so.
+        log_append_time_ms: -1,
+        log_start_offset: -1,
+        ..PartitionProduceResponse::default()
+    };
+    let topic = |data: &TopicProduceData| TopicProduceResponse {
+        name: data.name.clone(),
+        topic_id: data.topic_id,
+        partition_responses: data.partition_data.iter().map(partition).collect(),
+    };
+    ProduceResponse {
+        responses: request.topic_data.iter().map(topic).collect(),
+        ..ProduceResponse::default()
+    }
+}
+
+/// The first error in an answer. With acks=0 there is no answer, and an error closes the connection.
+pub(super) fn first_error(response: &ProduceResponse) -> Option<(i16, String)> {
+    response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partition_responses)
+        .find(|partition| partition.error_code != ErrorCode::NONE.0)
+        .map(|partition| {
+            let message = partition.error_message.clone().unwrap_or_default();
+            (partition.error_code, message)
+        })
+}

@@ -1,0 +1,122 @@
+//! Collects the results of one Produce, which arrive from the log one by one, on its thread.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use courant_log::Appended;
+use tokio::sync::oneshot;
+
+use super::Refused;
+use crate::wire::ErrorCode;
+use crate::wire::messages::{BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse};
+
+/// Index of a topic and of a partition in the request, and so in the answer.
+type At = (usize, usize);
+
+/// One share in an answer that is sent when the last share is settled.
+///
+/// Each result takes microseconds under the lock: it may run on the log's committing thread.
+#[derive(Debug)]
+pub(super) struct Gather(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    response: ProduceResponse,
+    /// Results to come, plus one while the request is still being submitted.
+    open: usize,
+    done: Option<oneshot::Sender<ProduceResponse>>,
+}
+
+impl Gather {
+    /// Collects into `response` and sends it to `done`.
+    pub(super) fn new(response: ProduceResponse, done: oneshot::Sender<ProduceResponse>) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            response,
+            open: 1,
+            done: Some(done),
+        })))
+    }
+
+    /// A share for one batch. It must be settled once, by `stored` or `refuse`.
+    pub(super) fn one_more(&self) -> Share {
+        self.lock().open += 1;
+        Share(Self(Arc::clone(&self.0)))
+    }
+
+    /// Notes a batch that never went to the log.
+    pub(super) fn refuse(&self, at: At, refused: Refused) {
+        set_refused(&mut self.lock().response, at, refused);
+    }
+
+    /// Says that every batch of the request was handed over.
+    pub(super) fn submitted(self) {
+        self.settle();
+    }
+
+    fn settle(&self) {
+        let mut state = self.lock();
+        state.open -= 1;
+        if state.open == 0
+            && let Some(done) = state.done.take()
+        {
+            let response = std::mem::take(&mut state.response);
+            drop(state);
+            // Nobody listens when the client is gone. What was stored stays stored.
+            let _ = done.send(response);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is complete before anything can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right and the duty to report one batch.
+#[derive(Debug)]
+pub(super) struct Share(Gather);
+
+impl Share {
+    /// The batch is on disk.
+    pub(super) fn stored(self, at: At, appended: &Appended) {
+        if let Some(partition) = partition(&mut self.0.lock().response, at) {
+            partition.error_code = ErrorCode::NONE.0;
+            partition.base_offset = offset(appended.base_offset);
+            partition.log_start_offset = offset(appended.log_start);
+        }
+        self.0.settle();
+    }
+
+    /// The log did not take the batch.
+    pub(super) fn refuse(self, at: At, refused: Refused) {
+        self.0.refuse(at, refused);
+        self.0.settle();
+    }
+}
+
+fn offset(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
+}
+
+fn partition(response: &mut ProduceResponse, at: At) -> Option<&mut PartitionProduceResponse> {
+    response
+        .responses
+        .get_mut(at.0)?
+        .partition_responses
+        .get_mut(at.1)
+}
+
+fn set_refused(response: &mut ProduceResponse, at: At, refused: Refused) {
+    let Some(partition) = partition(response, at) else {
+        return;
+    };
+    partition.error_code = refused.code.0;
+    partition.record_errors = refused
+        .record
+        .map(|batch_index| BatchIndexAndErrorMessage {
+            batch_index,
+            batch_index_error_message: Some(refused.message.clone()),
+        })
+        .into_iter()
+        .collect();
+    partition.error_message = Some(refused.message);
+}

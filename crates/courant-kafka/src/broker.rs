@@ -1,0 +1,218 @@
+//! What every connection shares: the log, the settings, the budgets, the counters.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use courant_log::Log;
+use tokio::sync::watch;
+
+use crate::budget::Budget;
+use crate::client::Address;
+use crate::config::{KafkaConfig, Limits};
+
+/// The leader epoch of every partition. There is one machine, and it is the leader.
+pub(crate) const LEADER_EPOCH: i32 = 0;
+
+/// One log served as one Kafka broker.
+pub struct Broker {
+    log: Log,
+    config: KafkaConfig,
+    pub(crate) counters: Counters,
+    pub(crate) request_budget: Budget,
+    pub(crate) response_budget: Budget,
+    stopping: watch::Sender<bool>,
+}
+
+impl Broker {
+    /// A broker in front of `log`.
+    #[must_use]
+    pub fn new(log: Log, config: KafkaConfig) -> Self {
+        Self {
+            log,
+            counters: Counters::default(),
+            request_budget: Budget::new(config.limits.request_bytes_budget),
+            response_budget: Budget::new(config.limits.response_bytes_budget),
+            config,
+            stopping: watch::Sender::new(false),
+        }
+    }
+
+    /// The log behind the broker.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The settings the broker was made with.
+    #[must_use]
+    pub fn config(&self) -> &KafkaConfig {
+        &self.config
+    }
+
+    /// The counters as they are now.
+    #[must_use]
+    pub fn metrics(&self) -> KafkaMetrics {
+        self.counters.snapshot()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
+    /// Tells every connection to answer what it has read and to close.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Returns once [`Broker::stop`] was called.
+    pub(crate) async fn stopped(&self) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self
+            .stopping
+            .subscribe()
+            .wait_for(|stopping| *stopping)
+            .await;
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("config", &self.config)
+            .field("metrics", &self.metrics())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The client at the other end of a connection, as the handlers see it.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) broker: Arc<Broker>,
+    /// Where the client connects from.
+    pub(crate) peer: SocketAddr,
+    /// The address of this server that the client connected to.
+    pub(crate) local: SocketAddr,
+}
+
+impl Caller {
+    pub(crate) fn log(&self) -> &Log {
+        self.broker.log()
+    }
+
+    /// The address this client is told to use: the configured one, else the one that it used
+    /// itself, which is the only one known to work for it.
+    pub(crate) fn advertised(&self) -> Address {
+        self.broker
+            .config
+            .advertise
+            .clone()
+            .unwrap_or_else(|| Address {
+                // A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d.
+                host: self.local.ip().to_canonical().to_string(),
+                port: self.local.port(),
+            })
+    }
+}
+
+/// Counters that only grow, except `connections`.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    connections: AtomicU64,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    panics: AtomicU64,
+    requests: AtomicU64,
+    bad_requests: AtomicU64,
+    request_bytes: AtomicU64,
+    response_bytes: AtomicU64,
+}
+
+/// The counters of the Kafka front-end at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KafkaMetrics {
+    /// Connections open now.
+    pub connections: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections closed at once because too many were open.
+    pub refused: u64,
+    /// Connections that ended in a panic. Anything but 0 is a defect.
+    pub panics: u64,
+    /// Requests with a readable header.
+    pub requests: u64,
+    /// Connections closed because of what the client sent.
+    pub bad_requests: u64,
+    /// Bytes of request frames.
+    pub request_bytes: u64,
+    /// Bytes of answers.
+    pub response_bytes: u64,
+}
+
+fn add(counter: &AtomicU64, n: usize) {
+    // Relaxed: nothing is concluded from one counter about another.
+    counter.fetch_add(n as u64, Ordering::Relaxed);
+}
+
+impl Counters {
+    pub(crate) fn refused(&self) {
+        add(&self.refused, 1);
+    }
+
+    pub(crate) fn panicked(&self) {
+        add(&self.panics, 1);
+    }
+
+    pub(crate) fn request(&self, bytes: usize) {
+        add(&self.requests, 1);
+        add(&self.request_bytes, bytes);
+    }
+
+    pub(crate) fn bad_request(&self) {
+        add(&self.bad_requests, 1);
+    }
+
+    pub(crate) fn response(&self, bytes: usize) {
+        add(&self.response_bytes, bytes);
+    }
+
+    fn snapshot(&self) -> KafkaMetrics {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        KafkaMetrics {
+            connections: get(&self.connections),
+            accepted: get(&self.accepted),
+            refused: get(&self.refused),
+            panics: get(&self.panics),
+            requests: get(&self.requests),
+            bad_requests: get(&self.bad_requests),
+            request_bytes: get(&self.request_bytes),
+            response_bytes: get(&self.response_bytes),
+        }
+    }
+}
+
+/// One open connection in the count; its place is free again on drop, also after a panic.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Broker>);
+
+impl Place {
+    /// A place for one more connection, or `None` when `connections_max` are open.
+    pub(crate) fn take(broker: &Arc<Broker>) -> Option<Self> {
+        let counters = &broker.counters;
+        let place = Self(Arc::clone(broker));
+        let before = counters.connections.fetch_add(1, Ordering::Relaxed);
+        if before >= broker.limits().connections_max as u64 {
+            return None; // Dropping `place` takes the count back.
+        }
+        add(&counters.accepted, 1);
+        Some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,124 @@
+//! A number of bytes that all connections share.
+//!
+//! Two rules keep it free of deadlock. Whoever *waits* for a share gives up after a bounded time
+//! ([`crate::limits::BUDGET_WAIT_MAX`]) or holds none yet; whoever holds one and wants more without
+//! waiting uses [`Budget::try_cover`].
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes per unit: a share is rounded up to whole units, so that 64 GiB fit into 32 bits of them.
+const UNIT_BYTES: usize = 1024;
+
+/// A pool of bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget {
+    units: Arc<Semaphore>,
+    total: u32,
+}
+
+/// A share of a [`Budget`], given back on drop.
+#[derive(Debug, Default)]
+pub(crate) struct Grant {
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Budget {
+    /// A budget of `bytes`, at least one unit.
+    pub(crate) fn new(bytes: usize) -> Self {
+        let total = u32::try_from(bytes / UNIT_BYTES)
+            .unwrap_or(u32::MAX)
+            .clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
+        Self {
+            units: Arc::new(Semaphore::new(total as usize)),
+            total,
+        }
+    }
+
+    /// Waits until `grant` covers `bytes`, or all there is.
+    pub(crate) async fn cover(&self, grant: &mut Grant, bytes: usize) {
+        let missing = self.missing(grant, bytes);
+        if missing == 0 {
+            return;
+        }
+        // The semaphore is never closed, so this cannot fail.
+        if let Ok(permit) = Arc::clone(&self.units).acquire_many_owned(missing).await {
+            grant.add(permit);
+        }
+    }
+
+    /// Makes `grant` cover `bytes` if that much is free now.
+    pub(crate) fn try_cover(&self, grant: &mut Grant, bytes: usize) -> bool {
+        let missing = self.missing(grant, bytes);
+        if missing == 0 {
+            return true;
+        }
+        match Arc::clone(&self.units).try_acquire_many_owned(missing) {
+            Ok(permit) => {
+                grant.add(permit);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn missing(&self, grant: &Grant, bytes: usize) -> u32 {
+        let wanted = u32::try_from(bytes.div_ceil(UNIT_BYTES))
+            .unwrap_or(u32::MAX)
+            .min(self.total);
+        wanted.saturating_sub(grant.units())
+    }
+}
+
+impl Grant {
+    /// Gives back what goes beyond `bytes`.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let keep = bytes.div_ceil(UNIT_BYTES);
+        if let Some(permit) = &mut self.permit {
+            let surplus = permit.num_permits().saturating_sub(keep);
+            drop(permit.split(surplus));
+        }
+    }
+
+    fn units(&self) -> u32 {
+        let units = self
+            .permit
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
+        u32::try_from(units).unwrap_or(u32::MAX)
+    }
+
+    fn add(&mut self, more: OwnedSemaphorePermit) {
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_given_back_on_drop() {
+        let budget = Budget::new(10 * UNIT_BYTES);
+        let mut one = Grant::default();
+        let mut two = Grant::default();
+        assert!(budget.try_cover(&mut one, 8 * UNIT_BYTES));
+        assert!(!budget.try_cover(&mut two, 3 * UNIT_BYTES));
+        one.shrink_to(7 * UNIT_BYTES);
+        assert!(budget.try_cover(&mut two, 3 * UNIT_BYTES));
+        drop(one);
+        assert!(budget.try_cover(&mut two, 10 * UNIT_BYTES));
+    }
+
+    #[test]
+    fn a_wish_above_the_total_is_cut_to_it() {
+        let budget = Budget::new(2 * UNIT_BYTES);
+        let mut grant = Grant::default();
+        assert!(budget.try_cover(&mut grant, usize::MAX));
+        assert_eq!(grant.units(), 2);
+    }
+}

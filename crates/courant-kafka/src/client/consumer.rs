@@ -1,0 +1,362 @@
+//! Reading: long polls to every leader, one whole batch at a time.
+
+use super::backoff::Backoff;
+use super::{Address, AdminError, CallError, Client, Connection, FetchError, Refusal, TopicInfo};
+use crate::wire::ErrorCode;
+use crate::wire::messages::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
+};
+use bytes::Bytes;
+use courant_log::batch::records::{self, Record};
+use courant_log::batch::{BatchError, BatchHeader};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Bytes asked for in one answer.
+const ANSWER_BYTES: i32 = 16 * 1024 * 1024;
+
+/// Bytes asked for of one partition, at first.
+const PARTITION_BYTES: i32 = 1024 * 1024;
+
+/// Bytes asked for of one partition at most: a larger batch cannot be read.
+const PARTITION_BYTES_MAX: i32 = 48 * 1024 * 1024;
+
+/// Bytes that the records of one batch may have when they are decompressed.
+const DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Longest time that a server holds an answer back for want of records.
+const LONG_POLL: Duration = Duration::from_millis(500);
+
+/// The last Fetch version that names topics; the next one wants their ids (KIP-516).
+const FETCH_NAMES_MAX: i16 = 12;
+
+/// A record and where it came from.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The partition's number.
+    pub partition: i32,
+    /// The record with its offset.
+    pub record: Record,
+}
+
+/// Reads some partitions of one topic.
+///
+/// Records of transactions that were aborted are not left out.
+#[derive(Debug)]
+pub struct Consumer {
+    client: Client,
+    topic: TopicInfo,
+    /// The next offset to read, by partition.
+    positions: BTreeMap<i32, i64>,
+    /// Whole batches that were fetched and not decoded yet.
+    batches: VecDeque<(i32, Bytes)>,
+    partition_bytes: i32,
+}
+
+impl Consumer {
+    /// Reads `topic` from these offsets, by partition.
+    #[must_use]
+    pub fn new(client: Client, topic: TopicInfo, positions: BTreeMap<i32, i64>) -> Self {
+        Self {
+            client,
+            topic,
+            positions,
+            batches: VecDeque::new(),
+            partition_bytes: PARTITION_BYTES,
+        }
+    }
+
+    /// The next offset to read of each partition that is still read.
+    #[must_use]
+    pub fn positions(&self) -> &BTreeMap<i32, i64> {
+        &self.positions
+    }
+
+    /// Reads this partition no further.
+    pub fn leave(&mut self, partition: i32) {
+        self.positions.remove(&partition);
+    }
+
+    /// The records of the next batch, or none if nothing new came for about half a second.
+    ///
+    /// Waits for servers that are away, within the client's timeout.
+    ///
+    /// # Errors
+    /// An offset that is not there any more, a deleted topic, a damaged batch, a refusal, or no
+    /// answer.
+    pub async fn next(&mut self) -> Result<Vec<Fetched>, FetchError> {
+        if self.batches.is_empty() && !self.positions.is_empty() {
+            self.fetch().await?;
+        }
+        while let Some((partition, batch)) = self.batches.pop_front() {
+            let Some(position) = self.positions.get_mut(&partition) else {
+                continue;
+            };
+            let records = decode(partition, &batch, position)?;
+            if !records.is_empty() {
+                return Ok(records);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// One long poll to every leader, repeated while the servers ask for patience.
+    async fn fetch(&mut self) -> Result<(), FetchError> {
+        let mut backoff = Backoff::within(self.client.timeout());
+        loop {
+            let trouble = match self.poll().await {
+                Ok(None) => return Ok(()),
+                // What did come is worth more than another attempt.
+                Ok(Some(_)) if !self.batches.is_empty() => return Ok(()),
+                Ok(Some(refusal)) => FetchError::Refused(refusal),
+                Err(FetchError::Admin(AdminError::Call(error))) if error.is_retriable() => {
+                    error.into()
+                }
+                Err(error) => return Err(error),
+            };
+            if !backoff.pause().await {
+                return Err(trouble);
+            }
+            match self.client.topic(&self.topic.name, false).await {
+                Ok(topic) => self.topic = topic,
+                Err(AdminError::Call(error)) if error.is_retriable() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Asks all leaders at the same time. Returns a refusal that may pass, if there was one.
+    async fn poll(&mut self) -> Result<Option<Refusal>, FetchError> {
+        let partitions: Vec<i32> = self.positions.keys().copied().collect();
+        let leaders = self.client.by_leader(&self.topic, partitions)?;
+        let mut polls = JoinSet::new();
+        for (leader, partitions) in leaders {
+            // A connection serves one request at a time, so it can leave the client for this one.
+            let connection = self.client.take(&leader).await?;
+            let version_max = if self.topic.id.is_nil() {
+                FETCH_NAMES_MAX
+            } else {
+                i16::MAX
+            };
+            let version = connection.version_of::<FetchRequest>(version_max)?;
+            let request = self.request(&partitions, version);
+            polls.spawn(poll_one(leader, connection, request, version));
+        }
+        let mut passing = None;
+        let mut failure = None;
+        while let Some(joined) = polls.join_next().await {
+            // A task that was cancelled or panicked has no answer; its connection is gone with it.
+            let Ok((leader, connection, outcome)) = joined else {
+                continue;
+            };
+            self.client.give_back(leader, connection);
+            match outcome {
+                Ok(response) => passing = self.accept(response)?.or(passing),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) => Err(error.into()),
+            None => Ok(passing),
+        }
+    }
+
+    fn request(&self, partitions: &[i32], version: i16) -> FetchRequest {
+        let mut topic = FetchTopic {
+            partitions: partitions
+                .iter()
+                .filter_map(|partition| {
+                    Some(FetchPartition {
+                        partition: *partition,
+                        fetch_offset: *self.positions.get(partition)?,
+                        partition_max_bytes: self.partition_bytes,
+                        ..FetchPartition::default()
+                    })
+                })
+                .collect(),
+            ..FetchTopic::default()
+        };
+        if version > FETCH_NAMES_MAX {
+            topic.topic_id = self.topic.id;
+        } else {
+            topic.topic.clone_from(&self.topic.name);
+        }
+        let wait = LONG_POLL.min(self.client.timeout() / 2);
+        FetchRequest {
+            max_wait_ms: super::admin::timeout_ms(wait),
+            min_bytes: 1,
+            max_bytes: ANSWER_BYTES.max(self.partition_bytes),
+            topics: vec![topic],
+            ..FetchRequest::default()
+        }
+    }
+
+    /// Takes the whole batches out of an answer. Returns a refusal that may pass, if there was one.
+    fn accept(&mut self, response: FetchResponse) -> Result<Option<Refusal>, FetchError> {
+        if response.error_code != 0 {
+            return self.refusal(-1, response.error_code);
+        }
+        let mut passing = None;
+        let partitions = response.responses.into_iter().flat_map(|t| t.partitions);
+        for data in partitions {
+            if data.error_code != 0 {
+                passing = self
+                    .refusal(data.partition_index, data.error_code)?
+                    .or(passing);
+                continue;
+            }
+            self.accept_records(&data)?;
+        }
+        Ok(passing)
+    }
+
+    fn refusal(&self, partition: i32, error_code: i16) -> Result<Option<Refusal>, FetchError> {
+        let refusal = Refusal::new(error_code, None);
+        if refusal.code == ErrorCode::OFFSET_OUT_OF_RANGE {
+            return Err(FetchError::OutOfRange {
+                topic: self.topic.name.clone(),
+                partition,
+                offset: self.positions.get(&partition).copied().unwrap_or(-1),
+            });
+        }
+        if refusal.code.is_retriable() {
+            return Ok(Some(refusal));
+        }
+        Err(FetchError::Refused(refusal))
+    }
+
+    /// Splits the records of one partition into batches. The last one may be cut off (KIP-74).
+    fn accept_records(&mut self, data: &PartitionData) -> Result<(), FetchError> {
+        let partition = data.partition_index;
+        let Some(position) = self.positions.get(&partition).copied() else {
+            return Ok(());
+        };
+        let mut rest = data.records.clone().unwrap_or_default();
+        let mut whole = 0_usize;
+        while !rest.is_empty() {
+            let header = match BatchHeader::parse(&rest) {
+                Ok(header) => header,
+                Err(BatchError::Truncated { .. }) => break,
+                Err(source) => {
+                    return Err(FetchError::Batch {
+                        partition,
+                        offset: position,
+                        source,
+                    });
+                }
+            };
+            if header.total_bytes() > rest.len() {
+                break;
+            }
+            self.batches
+                .push_back((partition, rest.split_to(header.total_bytes())));
+            whole += 1;
+        }
+        if whole > 0 || rest.is_empty() {
+            return Ok(());
+        }
+        // Only a part of the first batch came: ask for more next time.
+        if self.partition_bytes >= PARTITION_BYTES_MAX {
+            return Err(FetchError::BatchTooLarge {
+                partition,
+                offset: position,
+                max: usize::try_from(PARTITION_BYTES_MAX).unwrap_or(0),
+            });
+        }
+        self.partition_bytes = (self.partition_bytes * 4).min(PARTITION_BYTES_MAX);
+        Ok(())
+    }
+}
+
+/// One request on a connection of its own.
+async fn poll_one(
+    leader: Address,
+    mut connection: Connection,
+    request: FetchRequest,
+    version: i16,
+) -> (Address, Connection, Result<FetchResponse, CallError>) {
+    let outcome = connection.call(&request, version).await;
+    (leader, connection, outcome)
+}
+
+/// The records of a batch from `position` on; moves `position` behind the batch.
+fn decode(partition: i32, batch: &[u8], position: &mut i64) -> Result<Vec<Fetched>, FetchError> {
+    let header = BatchHeader::parse(batch).map_err(|source| FetchError::Batch {
+        partition,
+        offset: *position,
+        source,
+    })?;
+    let wanted = *position;
+    *position = wanted.max(header.last_offset().saturating_add(1));
+    // Marks of the server (ends of transactions) have offsets but are nobody's events.
+    if header.is_control() {
+        return Ok(Vec::new());
+    }
+    let records =
+        records::decode(batch, DECOMPRESSED_BYTES_MAX).map_err(|source| FetchError::Records {
+            partition,
+            offset: header.base_offset,
+            source,
+        })?;
+    // A batch is sent whole, also when reading begins in its middle.
+    Ok(records
+        .into_iter()
+        .filter(|record| record.offset >= wanted)
+        .map(|record| Fetched { partition, record })
+        .collect())
+}
+
+impl Client {
+    /// Takes the connection to `address` out of the client, opened if there is none.
+    async fn take(&mut self, address: &Address) -> Result<Connection, CallError> {
+        self.connection(address).await?;
+        self.connections
+            .remove(address)
+            .ok_or_else(|| CallError::Unreachable {
+                address: address.to_string(),
+                source: std::io::ErrorKind::NotConnected.into(),
+            })
+    }
+
+    fn give_back(&mut self, address: Address, connection: Connection) {
+        if connection.is_usable() {
+            self.connections.insert(address, connection);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use courant_log::batch::Codec;
+    use courant_log::batch::records::{NewRecord, encode};
+
+    fn batch(base_offset: i64, values: &[&'static str]) -> Vec<u8> {
+        let records: Vec<NewRecord> = values
+            .iter()
+            .map(|value| NewRecord {
+                timestamp: 1_700_000_000_000,
+                key: None,
+                value: Some(Bytes::from_static(value.as_bytes())),
+                headers: Vec::new(),
+            })
+            .collect();
+        let mut bytes = encode(&records, Codec::None, None)
+            .expect("a batch")
+            .to_vec();
+        courant_log::batch::set_base_offset(&mut bytes, base_offset);
+        bytes
+    }
+
+    #[test]
+    fn a_batch_entered_in_its_middle_gives_only_what_was_asked_for() {
+        let bytes = batch(10, &["a", "b", "c"]);
+        let mut position = 11;
+        let records = decode(3, &bytes, &mut position).expect("records");
+        let offsets: Vec<i64> = records.iter().map(|f| f.record.offset).collect();
+        assert_eq!(offsets, [11, 12]);
+        assert!(records.iter().all(|f| f.partition == 3));
+        assert_eq!(position, 13);
+    }
+}

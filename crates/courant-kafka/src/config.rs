@@ -1,0 +1,66 @@
+//! What the Kafka front-end is told by whoever starts it.
+
+use crate::client::Address;
+use crate::limits;
+
+/// The settings of the Kafka front-end.
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    /// The address that clients are sent to. `None`: the one that each client connected to, which
+    /// is right unless a proxy or a container's port mapping stands between.
+    pub advertise: Option<Address>,
+    /// The number of this broker in Metadata.
+    pub node_id: i32,
+    /// Partitions of a topic for which nobody named a number.
+    pub partitions: u32,
+    /// Whether a Metadata request may create the topics it names.
+    pub auto_create: bool,
+    /// Where HTTP is served, for the log line that tells a lost HTTP client.
+    pub http: Option<String>,
+    /// The bounds that differ between a test and a large machine.
+    pub limits: Limits,
+}
+
+impl Default for KafkaConfig {
+    /// Node 0, one partition, topics created on first use, no advertised address.
+    fn default() -> Self {
+        Self {
+            advertise: None,
+            node_id: 0,
+            partitions: 1,
+            auto_create: true,
+            http: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Bounds per process and per request, in bytes unless the name says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at the same time.
+    pub connections_max: usize,
+    /// The largest request frame, at most 2 GiB.
+    pub frame_bytes_max: usize,
+    /// Requests that were received or wait for the disk, over all connections.
+    pub request_bytes_budget: usize,
+    /// Records read for answers and not yet sent, over all connections.
+    pub response_bytes_budget: usize,
+    /// Records in one answer to Fetch; one batch may exceed it.
+    pub fetch_bytes_max: usize,
+    /// Partitions of one topic.
+    pub partitions_per_topic_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: limits::CONNECTIONS_MAX,
+            frame_bytes_max: limits::FRAME_BYTES_MAX,
+            request_bytes_budget: limits::REQUEST_BYTES_BUDGET,
+            response_bytes_budget: limits::RESPONSE_BYTES_BUDGET,
+            fetch_bytes_max: limits::FETCH_BYTES_MAX,
+            partitions_per_topic_max: limits::PARTITIONS_PER_TOPIC_MAX,
+        }
+    }
+}

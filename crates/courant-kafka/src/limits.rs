@@ -1,0 +1,84 @@
+//! Every bound of the Kafka front-end, in one place.
+//!
+//! Whoever can reach the port can send anything, so nothing below grows with what a client
+//! *claims*; it grows with what was received, and stops at one of these figures.
+
+use std::time::Duration;
+
+/// The smallest frame that can be a request: API key, version and correlation id.
+pub(crate) const FRAME_BYTES_MIN: usize = 8;
+
+/// The largest request frame (Kafka's `socket.request.max.bytes`).
+pub(crate) const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
+
+/// What a connection allocates when its first bytes arrive. An idle one holds no buffer at all.
+pub(crate) const FIRST_READ_BYTES: usize = 4 * 1024;
+
+/// How far a receive buffer may run ahead of the bytes that have arrived.
+pub(crate) const READ_AHEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Requests of one connection that wait for their answer; the next one stays in the socket.
+pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 32;
+
+/// Answers that are ready are written together up to this size.
+pub(crate) const COALESCED_BYTES_MAX: usize = 256 * 1024;
+
+/// Pieces per vectored write. Linux takes up to 1024; few answers have more than a handful.
+pub(crate) const WRITE_PIECES_MAX: usize = 64;
+
+/// Connections open at the same time.
+pub(crate) const CONNECTIONS_MAX: usize = 10_000;
+
+/// Bytes of requests, received or waiting for the disk, over all connections.
+pub(crate) const REQUEST_BYTES_BUDGET: usize = 512 * 1024 * 1024;
+
+/// Bytes of records read for answers and not yet written to a socket, over all connections.
+pub(crate) const RESPONSE_BYTES_BUDGET: usize = 512 * 1024 * 1024;
+
+/// Records in one answer to Fetch, whatever the client allows. One batch may exceed it.
+pub(crate) const FETCH_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Longest a Fetch waits for data; an earlier, empty answer is always legal.
+pub(crate) const FETCH_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// Inline reads of one Fetch before it lets other tasks of its thread run.
+pub(crate) const FETCH_YIELD_BYTES: usize = 1024 * 1024;
+
+/// Partitions of one topic.
+pub(crate) const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
+
+/// Topics that one request may create or delete.
+pub(crate) const TOPICS_PER_CHANGE_MAX: usize = 1_000;
+
+/// Decompressed bytes that the null-key check on a compacted topic looks at.
+pub(crate) const INSPECTED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// A peer that neither sends nor asks for anything for this long is let go (Kafka's
+/// `connections.max.idle.ms`).
+pub(crate) const IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// Longest silence in the middle of a frame.
+pub(crate) const FRAME_SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Longest time a peer may leave an answer unread.
+pub(crate) const WRITE_SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Longest wait for a share of [`REQUEST_BYTES_BUDGET`].
+pub(crate) const BUDGET_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How long answers that are due are still written after the last request was read.
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Silence after which the kernel asks whether the peer is still there.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Pause after an error of `accept`, which is usually a lack of file handles.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const _: () = {
+    assert!(FIRST_READ_BYTES <= READ_AHEAD_BYTES_MAX);
+    assert!(FRAME_BYTES_MAX <= REQUEST_BYTES_BUDGET);
+    assert!(FETCH_BYTES_MAX <= RESPONSE_BYTES_BUDGET);
+    // The length prefix is a signed 32-bit number.
+    assert!(FRAME_BYTES_MAX <= i32::MAX as usize);
+};

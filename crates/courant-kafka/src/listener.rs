@@ -1,0 +1,100 @@
+//! Accepts connections, bounds their number, isolates their panics, and stops them in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tracing::{error, warn};
+
+use crate::broker::{Broker, Place};
+use crate::{connection, limits};
+
+/// The Kafka front-end in action: it accepts from when it is made until it is stopped.
+///
+/// Dropping it leaves connections running; use [`KafkaServer::stop`].
+#[derive(Debug)]
+pub struct KafkaServer {
+    broker: Arc<Broker>,
+    accepting: Vec<JoinHandle<()>>,
+}
+
+impl KafkaServer {
+    /// Serves `broker` on every listener. Must be called inside a Tokio runtime.
+    #[must_use]
+    pub fn start(broker: Arc<Broker>, listeners: Vec<TcpListener>) -> Self {
+        let accepting = listeners
+            .into_iter()
+            .map(|listener| tokio::spawn(accept(Arc::clone(&broker), listener)))
+            .collect();
+        Self { broker, accepting }
+    }
+
+    /// The broker that is served.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Stops accepting and reading, lets what was accepted be answered, and closes.
+    ///
+    /// Connections that are not done after `patience` are cut.
+    pub async fn stop(self, patience: Duration) {
+        self.broker.stop();
+        let deadline = tokio::time::Instant::now() + patience;
+        for mut accepting in self.accepting {
+            if tokio::time::timeout_at(deadline, &mut accepting)
+                .await
+                .is_err()
+            {
+                warn!("connections that did not finish in time are cut");
+                accepting.abort(); // Drops its connections with it.
+            }
+        }
+    }
+}
+
+async fn accept(broker: Arc<Broker>, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = broker.stopped() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => admit(&broker, &mut connections, stream, peer),
+                Err(error) => {
+                    warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next() => note(&broker, ended),
+        }
+    }
+    drop(listener); // New clients are refused by the kernel from here on.
+    while let Some(ended) = connections.join_next().await {
+        note(&broker, ended);
+    }
+}
+
+fn admit(broker: &Arc<Broker>, connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr) {
+    match Place::take(broker) {
+        Some(place) => {
+            connections.spawn(connection::run(place, Arc::clone(broker), stream, peer));
+        }
+        None => {
+            broker.counters.refused();
+            let max = broker.limits().connections_max;
+            warn!(%peer, "connection closed: {max} are open, and that is the limit");
+        }
+    }
+}
+
+/// A panic ends its connection and nothing else.
+fn note(broker: &Broker, ended: Result<(), JoinError>) {
+    if let Err(failure) = ended
+        && failure.is_panic()
+    {
+        broker.counters.panicked();
+        error!("a connection ended in a panic; this is a defect, please report it: {failure}");
+    }
+}

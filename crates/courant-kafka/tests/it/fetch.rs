@@ -1,0 +1,197 @@
+//! Reading: whole batches, bounds, and waiting that costs nothing.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use courant_kafka::wire::ErrorCode;
+use courant_kafka::wire::messages::{
+    DeleteTopicState, DeleteTopicsRequest, FetchPartition, FetchResponse, PartitionData,
+};
+
+use crate::support::{Raw, Running, batch, fetch, produce};
+
+const NO_WAIT: Duration = Duration::ZERO;
+
+fn only(answer: &FetchResponse) -> &PartitionData {
+    &answer.responses[0].partitions[0]
+}
+
+fn length(partition: &PartitionData) -> usize {
+    partition.records.as_ref().map_or(0, Bytes::len)
+}
+
+async fn append(raw: &mut Raw, topic: &str, partition: i32, values: &[&str]) -> usize {
+    let records = batch(values);
+    let length = records.len();
+    let answer = raw.call(&produce(topic, partition, -1, records), 9).await;
+    let result = &answer.responses[0].partition_responses[0];
+    assert_eq!(result.error_code, 0, "{result:?}");
+    length
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_consumers_read_nothing_and_one_append_wakes_one() {
+    const CONSUMERS: i32 = 100;
+    let running = Running::start().await;
+    let topic = running.topic("audit", CONSUMERS).await;
+    let mut consumers = Vec::new();
+    for partition in 0..CONSUMERS {
+        let mut raw = running.connect().await;
+        raw.send(
+            &fetch(topic, partition, 0, Duration::from_secs(60)),
+            17,
+            partition,
+        )
+        .await;
+        consumers.push(raw);
+    }
+    // Long enough for a poll to show itself.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let idle = running.broker.log().metrics();
+    assert_eq!(idle.reads, 0, "waiting must not read");
+
+    append(&mut running.connect().await, "audit", 42, &["x"]).await;
+    let (id, answer) = consumers[42].receive::<FetchResponse>(17).await;
+    assert_eq!(id, 42);
+    assert!(length(only(&answer)) > 0);
+    let after = running.broker.log().metrics();
+    assert_eq!(after.wakes - idle.wakes, 1, "one consumer waits there");
+    assert_eq!(after.reads, 1);
+    consumers[41]
+        .expect_silence(Duration::from_millis(100))
+        .await;
+    drop(consumers);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_ends_empty_when_its_time_is_up() {
+    let running = Running::start().await;
+    let topic = running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let begun = Instant::now();
+    let answer = raw
+        .call(&fetch(topic, 0, 0, Duration::from_millis(300)), 17)
+        .await;
+    assert!(begun.elapsed() >= Duration::from_millis(290));
+    let partition = only(&answer);
+    assert_eq!(partition.error_code, 0);
+    assert_eq!(partition.records, Some(Bytes::new()), "empty, not null");
+    assert_eq!(partition.high_watermark, 0);
+    assert_eq!(answer.session_id, 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn min_bytes_are_waited_for() {
+    let running = Running::start().await;
+    let topic = running.topic("audit", 1).await;
+    let mut producer = running.connect().await;
+    let one = append(&mut producer, "audit", 0, &["first"]).await;
+
+    let mut consumer = running.connect().await;
+    let mut request = fetch(topic, 0, 0, Duration::from_secs(60));
+    request.min_bytes = i32::try_from(2 * one).expect("small");
+    consumer.send(&request, 17, 1).await;
+    consumer.expect_silence(Duration::from_millis(200)).await;
+    append(&mut producer, "audit", 0, &["other"]).await;
+    let (_, answer) = consumer.receive::<FetchResponse>(17).await;
+    assert_eq!(length(only(&answer)), 2 * one);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offset_inside_a_batch_gives_the_whole_batch() {
+    let running = Running::start().await;
+    let topic = running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let bytes = append(&mut raw, "audit", 0, &["a", "b", "c"]).await;
+    let answer = raw.call(&fetch(topic, 0, 1, NO_WAIT), 17).await;
+    assert_eq!(length(only(&answer)), bytes);
+    assert_eq!(only(&answer).high_watermark, 3);
+    assert_eq!(only(&answer).last_stable_offset, 3);
+    running.stop().await;
+}
+
+/// KIP-74: the first batch comes however large it is; the request's bound holds over partitions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bounds_let_one_batch_pass_and_no_more() {
+    let running = Running::start().await;
+    let topic = running.topic("audit", 2).await;
+    let mut raw = running.connect().await;
+    let bytes = append(&mut raw, "audit", 0, &["a"]).await;
+    append(&mut raw, "audit", 0, &["b"]).await;
+    append(&mut raw, "audit", 1, &["c"]).await;
+    let mut request = fetch(topic, 0, 0, NO_WAIT);
+    request.max_bytes = 1;
+    request.topics[0].partitions.push(FetchPartition {
+        partition: 1,
+        partition_max_bytes: 1024,
+        ..FetchPartition::default()
+    });
+    let answer = raw.call(&request, 17).await;
+    let lengths: Vec<_> = answer.responses[0].partitions.iter().map(length).collect();
+    assert_eq!(lengths, [bytes, 0]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_are_told_at_once() {
+    let running = Running::start().await;
+    let topic = running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let wait = Duration::from_secs(60);
+
+    for offset in [-1, 1, i64::MAX] {
+        let answer = raw.call(&fetch(topic, 0, offset, wait), 17).await;
+        let partition = only(&answer);
+        assert_eq!(
+            partition.error_code,
+            ErrorCode::OFFSET_OUT_OF_RANGE.0,
+            "{offset}"
+        );
+        assert_eq!(partition.high_watermark, -1);
+        assert_eq!(partition.records, Some(Bytes::new()));
+    }
+    let answer = raw.call(&fetch(topic, 7, 0, wait), 17).await;
+    assert_eq!(
+        only(&answer).error_code,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0
+    );
+    let answer = raw
+        .call(&fetch(uuid::Uuid::from_u128(7), 0, 0, wait), 17)
+        .await;
+    assert_eq!(only(&answer).error_code, ErrorCode::UNKNOWN_TOPIC_ID.0);
+    let mut ahead = fetch(topic, 0, 0, wait);
+    ahead.topics[0].partitions[0].current_leader_epoch = 1;
+    let answer = raw.call(&ahead, 17).await;
+    assert_eq!(only(&answer).error_code, ErrorCode::UNKNOWN_LEADER_EPOCH.0);
+    let mut session = fetch(topic, 0, 0, wait);
+    session.session_id = 5;
+    let answer = raw.call(&session, 17).await;
+    assert_eq!(answer.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND.0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleting_a_topic_wakes_its_consumers_with_an_error() {
+    let running = Running::start().await;
+    let topic = running.topic("audit", 1).await;
+    let mut consumer = running.connect().await;
+    consumer
+        .send(&fetch(topic, 0, 0, Duration::from_secs(60)), 17, 1)
+        .await;
+    consumer.expect_silence(Duration::from_millis(200)).await;
+    let request = DeleteTopicsRequest {
+        topics: vec![DeleteTopicState {
+            name: None,
+            topic_id: topic,
+        }],
+        ..DeleteTopicsRequest::default()
+    };
+    let answer = running.connect().await.call(&request, 6).await;
+    assert_eq!(answer.responses[0].error_code, 0);
+    let (_, answer) = consumer.receive::<FetchResponse>(17).await;
+    assert_eq!(only(&answer).error_code, ErrorCode::UNKNOWN_TOPIC_ID.0);
+    running.stop().await;
+}

@@ -1,0 +1,92 @@
+//! Answers come in the order of their requests, whatever each of them waits for.
+
+use std::time::Duration;
+
+use courant_kafka::wire::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, FetchResponse, ListOffsetsPartition,
+    ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, MetadataRequest, MetadataResponse,
+    ProduceResponse,
+};
+
+use crate::support::{Running, batch, fetch, produce};
+
+fn latest(topic: &str) -> ListOffsetsRequest {
+    ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![ListOffsetsTopic {
+            name: topic.to_owned(),
+            partitions: vec![ListOffsetsPartition {
+                timestamp: -1,
+                ..ListOffsetsPartition::default()
+            }],
+        }],
+        ..ListOffsetsRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pipelined_requests_are_answered_in_order() {
+    const PRODUCES: i32 = 100;
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    raw.send(&MetadataRequest::default(), 9, 1000).await;
+    for number in 0..PRODUCES {
+        let request = produce("audit", 0, -1, batch(&[&number.to_string()]));
+        raw.send(&request, 9, number).await;
+    }
+    raw.send(&latest("audit"), 7, 1001).await;
+    raw.send(&ApiVersionsRequest::default(), 0, 1002).await;
+
+    let (id, _) = raw.receive::<MetadataResponse>(9).await;
+    assert_eq!(id, 1000);
+    for number in 0..PRODUCES {
+        let (id, answer) = raw.receive::<ProduceResponse>(9).await;
+        assert_eq!(id, number);
+        let partition = &answer.responses[0].partition_responses[0];
+        assert_eq!(partition.error_code, 0, "{partition:?}");
+        assert_eq!(partition.base_offset, i64::from(number));
+    }
+    // ListOffsets sees everything that was produced before it.
+    let (id, answer) = raw.receive::<ListOffsetsResponse>(7).await;
+    assert_eq!(id, 1001);
+    assert_eq!(answer.topics[0].partitions[0].offset, i64::from(PRODUCES));
+    let (id, _) = raw.receive::<ApiVersionsResponse>(0).await;
+    assert_eq!(id, 1002);
+    running.stop().await;
+}
+
+/// A Produce behind a waiting Fetch goes to the log at once; here it is what the Fetch waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_produce_does_not_wait_for_the_fetch_before_it() {
+    let running = Running::start().await;
+    let topic = running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    raw.send(&fetch(topic, 0, 0, Duration::from_secs(60)), 17, 1)
+        .await;
+    raw.send(&produce("audit", 0, -1, batch(&["x"])), 9, 2)
+        .await;
+    let (id, answer) = raw.receive::<FetchResponse>(17).await;
+    assert_eq!(id, 1);
+    let records = answer.responses[0].partitions[0].records.as_ref();
+    assert!(records.is_some_and(|records| !records.is_empty()));
+    let (id, answer) = raw.receive::<ProduceResponse>(9).await;
+    assert_eq!(
+        (id, answer.responses[0].partition_responses[0].error_code),
+        (2, 0)
+    );
+    running.stop().await;
+}
+
+/// Stopping answers what was read and ends waits at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_answers_a_waiting_fetch() {
+    let running = Running::start().await;
+    let topic = running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    raw.send(&fetch(topic, 0, 0, Duration::from_secs(60)), 17, 1)
+        .await;
+    raw.expect_silence(Duration::from_millis(200)).await;
+    let ((), (id, answer)) = tokio::join!(running.stop(), raw.receive::<FetchResponse>(17));
+    assert_eq!((id, answer.responses[0].partitions[0].error_code), (1, 0));
+}

@@ -1,0 +1,92 @@
+//! Little-endian fields of the log's own files, read with bounds.
+
+/// The bytes ended, or a length in them points past their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes end before the field does")]
+pub(crate) struct Short;
+
+/// Reads fields one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn remaining(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Short> {
+        let (head, tail) = self.0.split_at_checked(count).ok_or(Short)?;
+        self.0 = tail;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Short> {
+        let (head, tail) = self.0.split_first_chunk::<N>().ok_or(Short)?;
+        self.0 = tail;
+        Ok(*head)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, Short> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, Short> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn i16(&mut self) -> Result<i16, Short> {
+        self.array().map(i16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, Short> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn i32(&mut self) -> Result<i32, Short> {
+        self.array().map(i32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, Short> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn i64(&mut self) -> Result<i64, Short> {
+        self.array().map(i64::from_le_bytes)
+    }
+
+    pub(crate) fn uuid(&mut self) -> Result<uuid::Uuid, Short> {
+        self.array().map(uuid::Uuid::from_bytes)
+    }
+
+    /// A UTF-8 string behind a u16 length.
+    pub(crate) fn string(&mut self) -> Result<String, Short> {
+        let length = self.u16()?;
+        let bytes = self.bytes(usize::from(length))?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| Short)
+    }
+
+    /// A u32 count of things of at least `each_min` bytes: refused when they cannot be there.
+    pub(crate) fn count(&mut self, each_min: usize) -> Result<usize, Short> {
+        let count = usize::try_from(self.u32()?).map_err(|_| Short)?;
+        match count.checked_mul(each_min) {
+            Some(bytes) if bytes <= self.remaining() => Ok(count),
+            _ => Err(Short),
+        }
+    }
+}
+
+/// Writes a string behind a u16 length. Longer strings never get here: names and configs are bounded.
+pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
+    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
+}
+
+/// Writes a u32 count. Callers hold fewer things than that: every collection has a limit.
+pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
+    out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
+}

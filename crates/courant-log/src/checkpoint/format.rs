@@ -1,0 +1,310 @@
+//! A checkpoint's bytes. On disk: the numbers are fixed.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::bytes_io::{Fields, Short, put_count, put_string};
+use crate::crc::crc32c;
+use crate::segment::OpenBlock;
+use crate::{PartitionId, Topic};
+
+const MAGIC: &[u8; 8] = b"COURCKPT";
+const VERSION: u32 = 1;
+const NO_BATCH: u32 = u32::MAX;
+
+/// The state of the log at a group boundary.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Checkpoint {
+    pub(crate) log_id: Uuid,
+    /// Counts checkpoints; never reused.
+    pub(crate) sequence: u64,
+    /// Checksum of the checkpoint before this one.
+    pub(crate) previous_crc: u32,
+    /// Where in the journal replay begins.
+    pub(crate) generation: u64,
+    pub(crate) position: u64,
+    pub(crate) next_partition: u64,
+    pub(crate) next_producer_id: u64,
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) partitions: Vec<PartitionState>,
+    /// Partitions whose deletion is durable and whose files may still be there.
+    pub(crate) deleted: Vec<PartitionId>,
+}
+
+/// One partition in a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PartitionState {
+    pub(crate) id: PartitionId,
+    pub(crate) start: u64,
+    pub(crate) next_offset: u64,
+    pub(crate) segments: Vec<SegmentState>,
+}
+
+/// One segment in a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SegmentState {
+    pub(crate) base_offset: u64,
+    pub(crate) generation: u64,
+    /// Length of the file; 0 when there is none yet.
+    pub(crate) bytes: u64,
+    /// Checksum over the checksums of all whole blocks.
+    pub(crate) done_crc: u32,
+    pub(crate) open: OpenBlock,
+}
+
+impl Checkpoint {
+    /// The file's bytes; the last four are their checksum, which the next checkpoint names.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.previous_crc.to_le_bytes());
+        out.extend_from_slice(self.log_id.as_bytes());
+        for number in [
+            self.sequence,
+            self.generation,
+            self.position,
+            self.next_partition,
+            self.next_producer_id,
+        ] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        put_count(&mut out, self.topics.len());
+        for topic in &self.topics {
+            put_topic(&mut out, topic);
+        }
+        put_count(&mut out, self.partitions.len());
+        for partition in &self.partitions {
+            put_partition(&mut out, partition);
+        }
+        put_count(&mut out, self.deleted.len());
+        for partition in &self.deleted {
+            out.extend_from_slice(&partition.0.to_le_bytes());
+        }
+        let crc = crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// The checkpoint in a file's bytes.
+    ///
+    /// # Errors
+    /// `Damaged` when they do not verify, `Newer` with the version when another release wrote them.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, NotACheckpoint> {
+        let (body, crc) = bytes
+            .split_last_chunk::<4>()
+            .ok_or(NotACheckpoint::Damaged)?;
+        if crc32c(body).to_le_bytes() != *crc || !body.starts_with(MAGIC) {
+            return Err(NotACheckpoint::Damaged);
+        }
+        let mut fields = Fields::new(&body[MAGIC.len()..]);
+        let version = fields.u32()?;
+        if version != VERSION {
+            return Err(NotACheckpoint::Newer(version));
+        }
+        let previous_crc = fields.u32()?;
+        let log_id = fields.uuid()?;
+        let sequence = fields.u64()?;
+        let generation = fields.u64()?;
+        let position = fields.u64()?;
+        let next_partition = fields.u64()?;
+        let next_producer_id = fields.u64()?;
+        let topics = (0..fields.count(30)?)
+            .map(|_| topic(&mut fields))
+            .collect::<Result<_, _>>()?;
+        let partitions = (0..fields.count(28)?)
+            .map(|_| partition(&mut fields))
+            .collect::<Result<_, _>>()?;
+        let deleted = (0..fields.count(8)?)
+            .map(|_| fields.u64().map(PartitionId))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            log_id,
+            sequence,
+            previous_crc,
+            generation,
+            position,
+            next_partition,
+            next_producer_id,
+            topics,
+            partitions,
+            deleted,
+        })
+    }
+}
+
+/// Why bytes are no checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotACheckpoint {
+    Damaged,
+    Newer(u32),
+}
+
+impl From<Short> for NotACheckpoint {
+    fn from(_: Short) -> Self {
+        Self::Damaged
+    }
+}
+
+fn put_topic(out: &mut Vec<u8>, topic: &Topic) {
+    out.extend_from_slice(topic.id.as_bytes());
+    put_string(out, &topic.name);
+    put_count(out, topic.configs.len());
+    for (name, value) in &topic.configs {
+        put_string(out, name);
+        put_string(out, value);
+    }
+    put_count(out, topic.partitions.len());
+    for partition in &topic.partitions {
+        out.extend_from_slice(&partition.0.to_le_bytes());
+    }
+}
+
+fn topic(fields: &mut Fields<'_>) -> Result<Topic, Short> {
+    let id = fields.uuid()?;
+    let name = fields.string()?;
+    let mut configs = BTreeMap::new();
+    for _ in 0..fields.count(4)? {
+        configs.insert(fields.string()?, fields.string()?);
+    }
+    let partitions = (0..fields.count(8)?)
+        .map(|_| fields.u64().map(PartitionId))
+        .collect::<Result<_, _>>()?;
+    Ok(Topic {
+        id,
+        name,
+        partitions,
+        configs,
+    })
+}
+
+fn put_partition(out: &mut Vec<u8>, partition: &PartitionState) {
+    out.extend_from_slice(&partition.id.0.to_le_bytes());
+    out.extend_from_slice(&partition.start.to_le_bytes());
+    out.extend_from_slice(&partition.next_offset.to_le_bytes());
+    put_count(out, partition.segments.len());
+    for segment in &partition.segments {
+        out.extend_from_slice(&segment.base_offset.to_le_bytes());
+        out.extend_from_slice(&segment.generation.to_le_bytes());
+        out.extend_from_slice(&segment.bytes.to_le_bytes());
+        out.extend_from_slice(&segment.done_crc.to_le_bytes());
+        out.extend_from_slice(&segment.open.crc_state.to_le_bytes());
+        out.extend_from_slice(
+            &segment
+                .open
+                .first
+                .map_or(NO_BATCH, |first| first.at)
+                .to_le_bytes(),
+        );
+        out.extend_from_slice(
+            &segment
+                .open
+                .first
+                .map_or(0, |first| first.offset)
+                .to_le_bytes(),
+        );
+        out.extend_from_slice(&segment.open.max_timestamp.to_le_bytes());
+    }
+}
+
+fn partition(fields: &mut Fields<'_>) -> Result<PartitionState, Short> {
+    let id = PartitionId(fields.u64()?);
+    let start = fields.u64()?;
+    let next_offset = fields.u64()?;
+    let segments = (0..fields.count(52)?)
+        .map(|_| segment(fields))
+        .collect::<Result<Vec<_>, _>>()?;
+    if segments.is_empty() {
+        return Err(Short);
+    }
+    Ok(PartitionState {
+        id,
+        start,
+        next_offset,
+        segments,
+    })
+}
+
+fn segment(fields: &mut Fields<'_>) -> Result<SegmentState, Short> {
+    let base_offset = fields.u64()?;
+    let generation = fields.u64()?;
+    let bytes = fields.u64()?;
+    let done_crc = fields.u32()?;
+    let crc_state = fields.u32()?;
+    let at = fields.u32()?;
+    let offset = fields.u64()?;
+    let max_timestamp = fields.i64()?;
+    let first = (at != NO_BATCH).then_some(crate::segment::FirstBatch { at, offset });
+    Ok(SegmentState {
+        base_offset,
+        generation,
+        bytes,
+        done_crc,
+        open: OpenBlock {
+            crc_state,
+            first,
+            max_timestamp,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::FirstBatch;
+
+    fn checkpoint() -> Checkpoint {
+        let open = OpenBlock {
+            crc_state: 5,
+            first: Some(FirstBatch {
+                at: 64,
+                offset: 100,
+            }),
+            max_timestamp: 77,
+        };
+        let segments = vec![SegmentState {
+            base_offset: 100,
+            generation: 2,
+            bytes: 4000,
+            done_crc: 9,
+            open,
+        }];
+        Checkpoint {
+            log_id: Uuid::from_u128(1),
+            sequence: 3,
+            previous_crc: 8,
+            generation: 2,
+            position: 8192,
+            next_partition: 7,
+            next_producer_id: 2000,
+            topics: vec![Topic {
+                id: Uuid::from_u128(2),
+                name: "orders".into(),
+                partitions: vec![PartitionId(6)],
+                configs: BTreeMap::from([("segment.bytes".into(), "100".into())]),
+            }],
+            partitions: vec![PartitionState {
+                id: PartitionId(6),
+                start: 100,
+                next_offset: 120,
+                segments,
+            }],
+            deleted: vec![PartitionId(4)],
+        }
+    }
+
+    #[test]
+    fn round_trip_and_every_flipped_bit_is_seen() {
+        let bytes = checkpoint().encode();
+        assert_eq!(Checkpoint::decode(&bytes), Ok(checkpoint()));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Checkpoint::decode(&damaged).is_err(), "bit {bit}");
+        }
+        for end in 0..bytes.len() {
+            assert!(Checkpoint::decode(&bytes[..end]).is_err(), "{end} bytes");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! How a log is opened.
+
+use std::sync::Arc;
+
+use courant_core::clock::Clock;
+use courant_core::entropy::Entropy;
+
+use crate::limits::{JOURNAL_FILE_BYTES_MIN, JOURNAL_FILES_MIN};
+
+/// Settings of one log.
+#[derive(Clone)]
+pub struct LogConfig {
+    /// Files in the journal ring; at least [`JOURNAL_FILES_MIN`].
+    pub journal_files: usize,
+    /// Bytes of each journal file but the first; at least [`JOURNAL_FILE_BYTES_MIN`].
+    pub journal_file_bytes: u64,
+    /// Bytes of the first journal file, small so that a new log is ready at once.
+    pub first_journal_file_bytes: u64,
+    /// Bytes that stay free on the storage: appends that would take them are refused.
+    pub reserve_bytes: u64,
+    /// Whether threads commit and checkpoint by themselves. Without them the owner calls
+    /// [`crate::Log::commit`] and [`crate::Log::checkpoint`], as the crash tests do.
+    pub background: bool,
+    /// The time written into the journal. Nothing is decided by it.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids and salts come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl std::fmt::Debug for LogConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogConfig")
+            .field("journal_files", &self.journal_files)
+            .field("journal_file_bytes", &self.journal_file_bytes)
+            .field("first_journal_file_bytes", &self.first_journal_file_bytes)
+            .field("reserve_bytes", &self.reserve_bytes)
+            .field("background", &self.background)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LogConfig {
+    /// What a server runs with: four files of 64 MiB, the first of 8 MiB, 64 MiB of the disk kept free.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self {
+            journal_files: JOURNAL_FILES_MIN,
+            journal_file_bytes: 64 * 1024 * 1024,
+            first_journal_file_bytes: 8 * 1024 * 1024,
+            reserve_bytes: 64 * 1024 * 1024,
+            background: true,
+            clock,
+            entropy,
+        }
+    }
+
+    pub(crate) fn bounded(mut self) -> Self {
+        self.journal_files = self.journal_files.max(JOURNAL_FILES_MIN);
+        self.journal_file_bytes = self
+            .journal_file_bytes
+            .max(JOURNAL_FILE_BYTES_MIN)
+            .next_multiple_of(4096);
+        self.first_journal_file_bytes = self
+            .first_journal_file_bytes
+            .max(JOURNAL_FILE_BYTES_MIN)
+            .next_multiple_of(4096);
+        self
+    }
+}

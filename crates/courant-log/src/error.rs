@@ -1,0 +1,144 @@
+//! Errors, one enum for each operation.
+
+use crate::storage::StorageError;
+
+/// Why the log does not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process uses the data directory.
+    #[error("another process is using this data directory; stop it, or choose another with --data")]
+    Locked,
+    /// The data directory was written by a newer release.
+    #[error(
+        "the data directory was written by a newer release (format {found}); this one reads format {known}"
+    )]
+    Newer {
+        /// The format that was found.
+        found: u32,
+        /// The format that this release reads and writes.
+        known: u32,
+    },
+    /// The directory holds something, but not a log.
+    #[error("{what}: this is not a Courant data directory; choose an empty one with --data")]
+    NotALog {
+        /// What was found.
+        what: String,
+    },
+    /// Acknowledged events are missing or damaged. Nothing was changed.
+    #[error(
+        "{what}. Nothing was changed; restore the named file from a copy, or keep the directory for analysis"
+    )]
+    Corrupt {
+        /// What is missing or damaged, and where.
+        what: String,
+    },
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Why nothing more is written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriterError {
+    /// The log is stopping.
+    #[error("the log is stopping")]
+    Stopped,
+    /// The storage failed. What is on disk is known again only after a restart (LOG.md 10).
+    #[error("the log is read-only until it is restarted: {reason}")]
+    Ended {
+        /// The failed operation.
+        reason: String,
+    },
+    /// The storage is nearly full. Reads and deletes go on; writes do when there is room again.
+    #[error(
+        "the disk is full: {free_bytes} bytes are free and {needed_bytes} must be; free some, or delete a topic"
+    )]
+    DiskFull {
+        /// Bytes that are free.
+        free_bytes: u64,
+        /// Bytes that must be free, the reserve included.
+        needed_bytes: u64,
+    },
+    /// More is waiting than the log takes; try again.
+    #[error("too much is waiting to be written; try again")]
+    Busy,
+}
+
+/// Why a batch was not appended. Nothing of it is in the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// There is no such partition, or not any more.
+    #[error("the partition does not exist")]
+    UnknownPartition,
+    /// An idempotent producer's batch does not follow the one before it.
+    #[error("the producer's next sequence is {expected}, not {got}")]
+    OutOfOrderSequence {
+        /// The sequence that follows.
+        expected: i32,
+        /// The sequence that came.
+        got: i32,
+    },
+    /// A newer incarnation of the producer has written.
+    #[error("a newer incarnation of this producer has written")]
+    StaleEpoch,
+    /// The log does not know the producer, and this is not its first batch.
+    #[error("this producer is not known, and the batch is not its first")]
+    UnknownProducer,
+    /// The batch cannot fit into one journal group.
+    #[error("a batch of {bytes} bytes is more than the journal takes ({max})")]
+    TooLarge {
+        /// Bytes of the batch.
+        bytes: usize,
+        /// Bytes that fit.
+        max: usize,
+    },
+    /// Nothing is written now.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+}
+
+/// Why a topic was not created.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateTopicError {
+    /// There is one of that name.
+    #[error("the topic exists already")]
+    Exists,
+    /// It must have at least one partition, and not more than the limit.
+    #[error("a topic has 1 to {max} partitions, not {got}")]
+    Partitions {
+        /// How many were asked for.
+        got: u32,
+        /// The limit.
+        max: u32,
+    },
+    /// Its configs are longer than the limits.
+    #[error("the configs of a topic are at most {max_count}, each of at most {max_bytes} bytes")]
+    Configs {
+        /// Configs that a topic may have.
+        max_count: usize,
+        /// Bytes that a name or value may have.
+        max_bytes: usize,
+    },
+    /// Nothing is written now.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+}
+
+/// Why a topic was not deleted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeleteTopicError {
+    /// There is no topic with that id.
+    #[error("the topic does not exist")]
+    Unknown,
+    /// Nothing is written now.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+}

@@ -1,0 +1,102 @@
+//! What the handles of one log and its threads share.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use uuid::Uuid;
+
+use crate::PartitionId;
+use crate::catalog::Catalog;
+use crate::config::LogConfig;
+use crate::error::WriterError;
+use crate::maintenance::Maintenance;
+use crate::metrics::Counters;
+use crate::partition::{Partition, Wakes};
+use crate::queue::Queue;
+use crate::segment::Handles;
+use crate::storage::{Storage, StorageError};
+use crate::writer::Writer;
+
+/// Locks nest in this order: `checkpointing`, `writer`, then any of the others alone.
+pub(crate) struct Inner {
+    pub(crate) id: Uuid,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) config: LogConfig,
+    pub(crate) handles: Handles,
+    pub(crate) counters: Counters,
+    pub(crate) queue: Queue,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) checkpointing: Mutex<()>,
+    pub(crate) maintenance: Maintenance,
+    pub(crate) catalog: RwLock<Arc<Catalog>>,
+    pub(crate) partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
+    /// Why nothing more is written, once that is so.
+    pub(crate) ended: OnceLock<String>,
+    pub(crate) stopped: AtomicBool,
+    /// Holds the data directory for this process.
+    pub(crate) guard: Mutex<Option<Box<dyn Any + Send + Sync>>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log")
+            .field("id", &self.id)
+            .field("storage", &self.storage)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(crate) fn partition(&self, id: PartitionId) -> Option<Arc<Partition>> {
+        self.partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
+    }
+
+    pub(crate) fn set_catalog(&self, catalog: Catalog) {
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+    }
+
+    pub(crate) fn check_ended(&self) -> Result<(), WriterError> {
+        match self.ended.get() {
+            Some(reason) => Err(WriterError::Ended {
+                reason: reason.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the writer for good: after a failed write or sync nobody knows what is on disk.
+    pub(crate) fn end(&self, error: &StorageError) -> WriterError {
+        let reason = self.ended.get_or_init(|| {
+            tracing::error!(%error, "the storage failed; the log is read-only until it is restarted");
+            error.to_string()
+        });
+        self.maintenance.notify();
+        WriterError::Ended {
+            reason: reason.clone(),
+        }
+    }
+
+    /// Wakes everyone who waits for more, because there will be none.
+    pub(crate) fn wake_all(&self) {
+        let mut wakes = Wakes::new();
+        for partition in self
+            .partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
+            partition.take_waiters(false, &mut wakes);
+        }
+        self.wake(wakes);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+}

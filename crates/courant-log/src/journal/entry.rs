@@ -1,0 +1,329 @@
+//! Journal entries: what a group is made of.
+//!
+//! ```text
+//! 0  u32 payload bytes     4  u32 checksum     8  u8 kind     9  7 × 0     16 payload
+//! ```
+//! The checksum is seeded with the use of the file and the entry's own position. On disk: kinds and
+//! layouts are fixed; a new kind gets a new number.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use uuid::Uuid;
+
+use super::Seed;
+use super::group::{GroupBuffer, HEADER_BYTES as GROUP_HEADER_BYTES};
+use crate::bytes_io::{Fields, Short, put_count, put_string};
+use crate::{PartitionId, batch};
+
+pub(crate) const HEADER_BYTES: usize = 16;
+
+const KIND_APPEND: u8 = 1;
+const KIND_TOPIC_CREATED: u8 = 2;
+const KIND_TOPIC_DELETED: u8 = 3;
+const KIND_SEGMENT_CREATED: u8 = 4;
+const KIND_PRODUCER_IDS: u8 = 5;
+
+/// One partition's share of an append.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AppendPart<'a> {
+    pub(crate) partition: PartitionId,
+    pub(crate) base_offset: u64,
+    /// One whole record batch, its base offset and leader epoch as they are stored.
+    pub(crate) batch: &'a [u8],
+}
+
+/// One decoded entry.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Entry<'a> {
+    /// Batches that become readable together; whole or absent in all their partitions.
+    Append(Vec<AppendPart<'a>>),
+    /// A topic with partition ids `first..first + count`, each with its first segment at offset 0.
+    TopicCreated {
+        id: Uuid,
+        name: String,
+        configs: BTreeMap<String, String>,
+        first: PartitionId,
+        count: u32,
+    },
+    /// A topic and every segment of its partitions.
+    TopicDeleted { id: Uuid },
+    /// A partition's next batch begins a new segment.
+    SegmentCreated {
+        partition: PartitionId,
+        base_offset: u64,
+    },
+    /// Producer ids below `next` may have been given out.
+    ProducerIds { next: u64 },
+}
+
+/// Appends entries to a group.
+#[derive(Debug)]
+pub(crate) struct EntryWriter<'a>(pub(crate) &'a mut GroupBuffer);
+
+impl EntryWriter<'_> {
+    fn entry(&mut self, kind: u8, payload: impl FnOnce(&mut Vec<u8>)) {
+        let out = self.0.begin_entry();
+        let at = out.len();
+        out.extend_from_slice(&[0; HEADER_BYTES]);
+        out[at + 8] = kind;
+        payload(out);
+        let length = (out.len() - at - HEADER_BYTES) as u32;
+        out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+    }
+
+    /// Bytes that an append of one batch takes in a group.
+    pub(crate) const fn append_bytes(batch_bytes: usize) -> usize {
+        HEADER_BYTES + 4 + 20 + batch_bytes
+    }
+
+    /// Writes an append of one batch and returns where in the group its stored bytes are.
+    pub(crate) fn append(
+        &mut self,
+        partition: PartitionId,
+        base_offset: u64,
+        batch: &[u8],
+    ) -> Range<usize> {
+        let mut stored = 0..0;
+        self.entry(KIND_APPEND, |out| {
+            put_count(out, 1);
+            out.extend_from_slice(&partition.0.to_le_bytes());
+            out.extend_from_slice(&base_offset.to_le_bytes());
+            put_count(out, batch.len());
+            stored = out.len()..out.len() + batch.len();
+            out.extend_from_slice(batch);
+            let copy = &mut out[stored.clone()];
+            batch::set_base_offset(copy, base_offset as i64);
+            batch::set_leader_epoch(copy, 0);
+        });
+        stored
+    }
+
+    pub(crate) fn topic_created(
+        &mut self,
+        id: Uuid,
+        name: &str,
+        configs: &BTreeMap<String, String>,
+        first: PartitionId,
+        count: u32,
+    ) {
+        self.entry(KIND_TOPIC_CREATED, |out| {
+            out.extend_from_slice(id.as_bytes());
+            out.extend_from_slice(&first.0.to_le_bytes());
+            out.extend_from_slice(&count.to_le_bytes());
+            put_string(out, name);
+            put_count(out, configs.len());
+            for (name, value) in configs {
+                put_string(out, name);
+                put_string(out, value);
+            }
+        });
+    }
+
+    pub(crate) fn topic_deleted(&mut self, id: Uuid) {
+        self.entry(KIND_TOPIC_DELETED, |out| {
+            out.extend_from_slice(id.as_bytes())
+        });
+    }
+
+    pub(crate) fn segment_created(&mut self, partition: PartitionId, base_offset: u64) {
+        self.entry(KIND_SEGMENT_CREATED, |out| {
+            out.extend_from_slice(&partition.0.to_le_bytes());
+            out.extend_from_slice(&base_offset.to_le_bytes());
+        });
+    }
+
+    pub(crate) fn producer_ids(&mut self, next: u64) {
+        self.entry(KIND_PRODUCER_IDS, |out| {
+            out.extend_from_slice(&next.to_le_bytes())
+        });
+    }
+}
+
+/// Checksums every entry of a group that will stand at `position`.
+pub(crate) fn finish_checksums(seed: Seed, position: u64, group: &mut [u8]) {
+    let mut at = GROUP_HEADER_BYTES;
+    while at < group.len() {
+        let entry = &mut group[at..];
+        let length = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]) as usize;
+        let end = HEADER_BYTES + length;
+        let crc = checksum(seed, position + at as u64, &entry[..end]);
+        entry[4..8].copy_from_slice(&crc.to_le_bytes());
+        at += end;
+    }
+}
+
+fn checksum(seed: Seed, position: u64, entry: &[u8]) -> u32 {
+    seed.checksum(position, &[&entry[..4], &entry[8..]])
+}
+
+/// Decodes every entry of a group's body, or says that one of them does not verify.
+pub(crate) fn decode_all(
+    seed: Seed,
+    group_position: u64,
+    body: &[u8],
+    count: u32,
+) -> Result<Vec<Entry<'_>>, Short> {
+    let mut entries = Vec::new();
+    let mut at = 0;
+    while at < body.len() {
+        let rest = &body[at..];
+        let header = rest.get(..HEADER_BYTES).ok_or(Short)?;
+        let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let whole = rest.get(..HEADER_BYTES + length).ok_or(Short)?;
+        let position = group_position + (GROUP_HEADER_BYTES + at) as u64;
+        if checksum(seed, position, whole).to_le_bytes() != whole[4..8] {
+            return Err(Short);
+        }
+        entries.push(decode(whole[8], &whole[HEADER_BYTES..])?);
+        at += whole.len();
+    }
+    if entries.len() != count as usize {
+        return Err(Short);
+    }
+    Ok(entries)
+}
+
+fn decode(kind: u8, payload: &[u8]) -> Result<Entry<'_>, Short> {
+    let mut fields = Fields::new(payload);
+    match kind {
+        KIND_APPEND => {
+            let count = fields.count(20)?;
+            let mut parts = Vec::with_capacity(count);
+            for _ in 0..count {
+                let partition = PartitionId(fields.u64()?);
+                let base_offset = fields.u64()?;
+                let bytes = fields.count(1)?;
+                parts.push(AppendPart {
+                    partition,
+                    base_offset,
+                    batch: fields.bytes(bytes)?,
+                });
+            }
+            Ok(Entry::Append(parts))
+        }
+        KIND_TOPIC_CREATED => {
+            let id = fields.uuid()?;
+            let first = PartitionId(fields.u64()?);
+            let count = fields.u32()?;
+            let name = fields.string()?;
+            let mut configs = BTreeMap::new();
+            for _ in 0..fields.count(4)? {
+                configs.insert(fields.string()?, fields.string()?);
+            }
+            Ok(Entry::TopicCreated {
+                id,
+                name,
+                configs,
+                first,
+                count,
+            })
+        }
+        KIND_TOPIC_DELETED => Ok(Entry::TopicDeleted { id: fields.uuid()? }),
+        KIND_SEGMENT_CREATED => Ok(Entry::SegmentCreated {
+            partition: PartitionId(fields.u64()?),
+            base_offset: fields.u64()?,
+        }),
+        KIND_PRODUCER_IDS => Ok(Entry::ProducerIds {
+            next: fields.u64()?,
+        }),
+        _ => Err(Short),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::group::GroupHeader;
+    use super::*;
+
+    const SEED: Seed = Seed {
+        salt: 11,
+        generation: 5,
+    };
+
+    fn group() -> GroupBuffer {
+        let mut group = GroupBuffer::new();
+        let mut out = EntryWriter(&mut group);
+        let configs = BTreeMap::from([("segment.bytes".to_owned(), "1000".to_owned())]);
+        out.topic_created(Uuid::from_u128(1), "orders", &configs, PartitionId(3), 2);
+        out.append(PartitionId(3), 42, &[7; 100]);
+        out.segment_created(PartitionId(4), 9);
+        out.producer_ids(2000);
+        out.topic_deleted(Uuid::from_u128(1));
+        group
+    }
+
+    fn header(group: &GroupBuffer, position: u64) -> GroupHeader {
+        GroupHeader {
+            position,
+            synced: position,
+            body_bytes: group.body_bytes(),
+            entries: group.entries(),
+            seal: false,
+            checkpoint: 1,
+            written_ms: 0,
+        }
+    }
+
+    #[test]
+    fn entries_come_back_as_they_were() {
+        let mut group = group();
+        let header = header(&group, 8192);
+        let bytes = group.seal_for(SEED, header).to_vec();
+        assert_eq!(bytes.len() % 4096, 0);
+        assert_eq!(GroupHeader::decode(SEED, 8192, &bytes), Some(header));
+        let body = &bytes[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + header.body_bytes as usize];
+        let entries = decode_all(SEED, 8192, body, header.entries).expect("valid");
+        assert_eq!(entries.len(), 5);
+        assert!(
+            matches!(&entries[0], Entry::TopicCreated { name, count: 2, .. } if name == "orders")
+        );
+        let Entry::Append(parts) = &entries[1] else {
+            panic!("{entries:?}")
+        };
+        assert_eq!(parts[0].base_offset, 42);
+        assert_eq!(parts[0].batch.len(), 100);
+    }
+
+    #[test]
+    fn a_group_read_elsewhere_or_in_another_use_of_the_file_does_not_pass() {
+        let mut group = group();
+        let header = header(&group, 8192);
+        let bytes = group.seal_for(SEED, header).to_vec();
+        let body = &bytes[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + header.body_bytes as usize];
+        assert_eq!(GroupHeader::decode(SEED, 4096, &bytes), None);
+        assert_eq!(
+            GroupHeader::decode(
+                Seed {
+                    generation: 6,
+                    ..SEED
+                },
+                8192,
+                &bytes
+            ),
+            None
+        );
+        assert_eq!(
+            GroupHeader::decode(Seed { salt: 12, ..SEED }, 8192, &bytes),
+            None
+        );
+        assert!(decode_all(SEED, 4096, body, 5).is_err());
+        assert!(decode_all(Seed { salt: 12, ..SEED }, 8192, body, 5).is_err());
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_group_is_seen() {
+        let mut group = group();
+        let header = header(&group, 0);
+        let bytes = group.seal_for(SEED, header).to_vec();
+        let end = GROUP_HEADER_BYTES + header.body_bytes as usize;
+        for bit in 0..end * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let ok = GroupHeader::decode(SEED, 0, &damaged).is_some_and(|found| {
+                decode_all(SEED, 0, &damaged[GROUP_HEADER_BYTES..end], found.entries).is_ok()
+            });
+            assert!(!ok, "bit {bit}");
+        }
+    }
+}

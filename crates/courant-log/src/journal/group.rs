@@ -1,0 +1,150 @@
+//! One group: what a single write and a single sync make durable together.
+//!
+//! ```text
+//! position p, a multiple of 4096
+//! ├ header 64 B: magic crc generation position synced body_bytes entries flags checkpoint time
+//! ├ entry, entry, …                      (see entry.rs)
+//! └ zeros up to the next multiple of 4096
+//! ```
+//! `synced` is the durable mark: every byte before that position was on disk when this group was
+//! written. On disk: the numbers are fixed.
+
+use super::Seed;
+use crate::bytes_io::Fields;
+use crate::limits::BLOCK_BYTES;
+
+const MAGIC: &[u8; 4] = b"CGRP";
+pub(crate) const HEADER_BYTES: usize = 64;
+const FLAG_SEAL: u32 = 1;
+
+/// The fixed fields in front of a group's entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupHeader {
+    pub(crate) position: u64,
+    pub(crate) synced: u64,
+    pub(crate) body_bytes: u32,
+    pub(crate) entries: u32,
+    pub(crate) seal: bool,
+    /// Sequence of the newest durable checkpoint, so that an older copy of it is noticed.
+    pub(crate) checkpoint: u64,
+    pub(crate) written_ms: i64,
+}
+
+impl GroupHeader {
+    /// Bytes from this group's header to the next group's.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        padded(HEADER_BYTES as u64 + u64::from(self.body_bytes))
+    }
+
+    fn encode(&self, seed: Seed, out: &mut [u8]) {
+        out[..4].copy_from_slice(MAGIC);
+        out[8..16].copy_from_slice(&seed.generation.to_le_bytes());
+        out[16..24].copy_from_slice(&self.position.to_le_bytes());
+        out[24..32].copy_from_slice(&self.synced.to_le_bytes());
+        out[32..36].copy_from_slice(&self.body_bytes.to_le_bytes());
+        out[36..40].copy_from_slice(&self.entries.to_le_bytes());
+        out[40..44].copy_from_slice(&u32::from(self.seal).to_le_bytes());
+        out[44..48].fill(0);
+        out[48..56].copy_from_slice(&self.checkpoint.to_le_bytes());
+        out[56..64].copy_from_slice(&self.written_ms.to_le_bytes());
+        let crc = seed.checksum(self.position, &[&out[8..HEADER_BYTES]]);
+        out[4..8].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    /// The header at `position`, if `bytes` begin with the one that was written there in this
+    /// use of the file.
+    pub(crate) fn decode(seed: Seed, position: u64, bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..HEADER_BYTES)?;
+        if &bytes[..4] != MAGIC {
+            return None;
+        }
+        if seed.checksum(position, &[&bytes[8..]]).to_le_bytes() != bytes[4..8] {
+            return None;
+        }
+        let mut fields = Fields::new(&bytes[8..]);
+        let generation = fields.u64().ok()?;
+        let at = fields.u64().ok()?;
+        if generation != seed.generation || at != position {
+            return None;
+        }
+        let synced = fields.u64().ok()?;
+        let body_bytes = fields.u32().ok()?;
+        let entries = fields.u32().ok()?;
+        let flags = fields.u32().ok()?;
+        fields.u32().ok()?;
+        let checkpoint = fields.u64().ok()?;
+        let written_ms = fields.i64().ok()?;
+        let seal = flags & FLAG_SEAL != 0;
+        Some(Self {
+            position,
+            synced,
+            body_bytes,
+            entries,
+            seal,
+            checkpoint,
+            written_ms,
+        })
+    }
+}
+
+/// `bytes` rounded up to whole blocks.
+pub(crate) fn padded(bytes: u64) -> u64 {
+    bytes.next_multiple_of(BLOCK_BYTES as u64)
+}
+
+/// A group under construction: header space, then entries. Reused from group to group.
+#[derive(Debug)]
+pub(crate) struct GroupBuffer {
+    bytes: Vec<u8>,
+    entries: u32,
+}
+
+impl GroupBuffer {
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes: vec![0; HEADER_BYTES],
+            entries: 0,
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.truncate(HEADER_BYTES);
+        self.entries = 0;
+        // A burst must not hold its memory for ever.
+        if self.bytes.capacity() > 2 * 1024 * 1024 {
+            self.bytes.shrink_to(64 * 1024);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    pub(crate) fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// Bytes of the group, header space included.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn begin_entry(&mut self) -> &mut Vec<u8> {
+        self.entries += 1;
+        &mut self.bytes
+    }
+
+    /// Checksums the entries and the header for the position at which the group will stand, and
+    /// pads to whole blocks. Entry checksums could not be made earlier: they are seeded with it.
+    pub(crate) fn seal_for(&mut self, seed: Seed, header: GroupHeader) -> &[u8] {
+        super::entry::finish_checksums(seed, header.position, &mut self.bytes);
+        header.encode(seed, &mut self.bytes[..HEADER_BYTES]);
+        let padded_bytes = padded(self.bytes.len() as u64) as usize;
+        self.bytes.resize(padded_bytes, 0);
+        &self.bytes
+    }
+
+    pub(crate) fn body_bytes(&self) -> u32 {
+        (self.bytes.len() - HEADER_BYTES) as u32
+    }
+}

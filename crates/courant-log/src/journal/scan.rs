@@ -1,0 +1,287 @@
+//! Reading the journal after a start: which groups are whole, and whether what is not whole is a
+//! torn tail or corruption.
+//!
+//! The durable mark is the highest position that any intact group or file header of the journal
+//! vouches for. Bytes that do not verify at or above the mark were never acknowledged: the journal
+//! ends there. Below it they were, and the log refuses to go on as if they had not been.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::entry::decode_all;
+use super::file_header::NotAHeader;
+use super::group::{GroupHeader, HEADER_BYTES};
+use super::{DIR, Entry, FileHeader, RingFile};
+use crate::limits::{BLOCK_BYTES, JOURNAL_FILES_MAX};
+use crate::storage::{File, OpenMode, Storage, StorageError};
+
+/// Why the journal cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScanError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(
+        "{path} was written by a newer release (journal format {version}); this one reads format 1"
+    )]
+    Newer { path: String, version: u32 },
+    #[error("{path} belongs to another log ({found})")]
+    Foreign { path: String, found: Uuid },
+    #[error("{DIR}/ holds {count} files; at most {JOURNAL_FILES_MAX} are expected")]
+    TooManyFiles { count: usize },
+    #[error(
+        "the journal file of generation {generation} is missing, and acknowledged events with it"
+    )]
+    Missing { generation: u64 },
+    #[error(
+        "the journal is damaged at position {position} ({path}, byte {byte}): \
+         events up to position {mark} were acknowledged"
+    )]
+    Corrupt {
+        path: String,
+        byte: u64,
+        position: u64,
+        mark: u64,
+    },
+    #[error("an intact journal entry at position {position} contradicts the log: {what}")]
+    Contradiction { position: u64, what: String },
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    /// Where the journal ends.
+    pub(crate) end: u64,
+    /// The highest generation in any file header.
+    pub(crate) generation: u64,
+    /// The newest checkpoint that any group knows of.
+    pub(crate) checkpoint: u64,
+    /// Groups and bytes that were replayed.
+    pub(crate) groups: u64,
+    pub(crate) bytes: u64,
+    /// Bytes of an unacknowledged torn group were dropped.
+    pub(crate) torn: bool,
+    /// Files that hold replayed groups.
+    pub(crate) held: Vec<RingFile>,
+    /// Files that hold nothing that is needed.
+    pub(crate) free: Vec<RingFile>,
+    /// The next number for a new file's name.
+    pub(crate) next_number: u64,
+}
+
+struct Found {
+    ring: RingFile,
+    header: FileHeader,
+}
+
+/// Replays every group from `(generation, position)` on, in order, through `apply`.
+pub(crate) fn scan(
+    storage: &Arc<dyn Storage>,
+    log_id: Uuid,
+    from: (u64, u64),
+    mut apply: impl FnMut(u64, u64, Entry<'_>) -> Result<(), ScanError>,
+) -> Result<Scanned, ScanError> {
+    let (mut files, mut scanned) = find_files(storage, log_id, from.0)?;
+    scanned.end = from.1;
+    if files
+        .first()
+        .is_none_or(|first| first.header.seed.generation != from.0)
+    {
+        return Err(ScanError::Missing { generation: from.0 });
+    }
+    let mut mark = 0;
+    // Where the walk stopped: path and byte, for the error that names it.
+    let mut stop = (String::new(), 0);
+    let mut expected = from.0;
+    for (index, found) in files.iter().enumerate() {
+        let FileHeader {
+            seed,
+            start,
+            capacity,
+            ..
+        } = found.header;
+        if seed.generation != expected {
+            return Err(ScanError::Missing {
+                generation: expected,
+            });
+        }
+        expected += 1;
+        mark = mark.max(start);
+        let bytes = read_whole(&found.ring)?;
+        let body = &bytes[BLOCK_BYTES.min(bytes.len())..];
+        let body = &body[..body.len().min(capacity as usize)];
+        mark = mark.max(highest_mark(found, body, &mut scanned.checkpoint));
+        let inside = scanned.end >= start && (index == 0 || scanned.end == start);
+        if !inside {
+            break;
+        }
+        let replayed = scanned.groups;
+        walk(found, body, &mut scanned, &mut apply)?;
+        let at = (scanned.end - start) as usize;
+        stop = (found.ring.path.clone(), (BLOCK_BYTES + at) as u64);
+        scanned.torn = body.get(at..at + 4).is_some_and(|magic| magic == b"CGRP")
+            && scanned.groups >= replayed;
+    }
+    // The rest of the files is only asked what it vouches for.
+    for found in &files {
+        mark = mark.max(found.header.start);
+    }
+    if scanned.end < mark {
+        let (path, byte) = stop;
+        return Err(ScanError::Corrupt {
+            path,
+            byte,
+            position: scanned.end,
+            mark,
+        });
+    }
+    scanned.held = files.drain(..).map(|found| found.ring).collect();
+    Ok(scanned)
+}
+
+/// Every ring file as a free one, for a log that has acknowledged nothing yet.
+pub(crate) fn all_free(storage: &Arc<dyn Storage>, log_id: Uuid) -> Result<Scanned, ScanError> {
+    find_files(storage, log_id, u64::MAX).map(|(_, scanned)| scanned)
+}
+
+/// Opens every ring file; those of `from` and later generations in order, the others as free.
+fn find_files(
+    storage: &Arc<dyn Storage>,
+    log_id: Uuid,
+    from: u64,
+) -> Result<(Vec<Found>, Scanned), ScanError> {
+    let mut scanned = Scanned {
+        end: 0,
+        generation: 0,
+        checkpoint: 0,
+        groups: 0,
+        bytes: 0,
+        torn: false,
+        held: Vec::new(),
+        free: Vec::new(),
+        next_number: 1,
+    };
+    let names = storage
+        .list(DIR)
+        .map_err(|source| StorageError::new("list", DIR, source))?;
+    let mut names: Vec<_> = names
+        .into_iter()
+        .filter(|name| name.ends_with(".journal"))
+        .collect();
+    if names.len() > JOURNAL_FILES_MAX {
+        return Err(ScanError::TooManyFiles { count: names.len() });
+    }
+    names.sort();
+    let mut files = Vec::new();
+    for name in names {
+        let path = format!("{DIR}/{name}");
+        if let Some(number) = name
+            .strip_suffix(".journal")
+            .and_then(|digits| digits.parse::<u64>().ok())
+        {
+            scanned.next_number = scanned.next_number.max(number + 1);
+        }
+        let at = |what| {
+            let path = path.clone();
+            move |source| StorageError::new(what, &path, source)
+        };
+        let file = storage
+            .open(&path, OpenMode::Existing)
+            .map_err(at("open"))?;
+        file.drop_cache().map_err(at("drop the cache of"))?;
+        let file_bytes = file.len().map_err(at("measure"))?;
+        let mut block = vec![0; BLOCK_BYTES];
+        let count = read_up_to(&*file, &mut block, 0).map_err(at("read"))?;
+        let ring = RingFile {
+            path: path.clone(),
+            file,
+            file_bytes,
+        };
+        match FileHeader::decode(&block[..count]) {
+            Err(NotAHeader::Newer(version)) => return Err(ScanError::Newer { path, version }),
+            Err(NotAHeader::Invalid) => scanned.free.push(ring),
+            Ok(header) if header.log_id != log_id => {
+                return Err(ScanError::Foreign {
+                    path,
+                    found: header.log_id,
+                });
+            }
+            Ok(header) => {
+                scanned.generation = scanned.generation.max(header.seed.generation);
+                if header.seed.generation >= from {
+                    files.push(Found { ring, header });
+                } else {
+                    scanned.free.push(ring);
+                }
+            }
+        }
+    }
+    files.sort_by_key(|found| found.header.seed.generation);
+    Ok((files, scanned))
+}
+
+fn read_up_to(file: &dyn File, buf: &mut [u8], position: u64) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match file.read_at(&mut buf[filled..], position + filled as u64)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}
+
+fn read_whole(ring: &RingFile) -> Result<Vec<u8>, StorageError> {
+    let mut bytes = vec![0; ring.file_bytes as usize];
+    let count = read_up_to(&*ring.file, &mut bytes, 0)
+        .map_err(|source| StorageError::new("read", &ring.path, source))?;
+    bytes.truncate(count);
+    Ok(bytes)
+}
+
+/// The highest durable mark of any intact group header, at whichever boundary it stands: a damaged
+/// group must not hide the ones behind it.
+fn highest_mark(found: &Found, body: &[u8], checkpoint: &mut u64) -> u64 {
+    let FileHeader { seed, start, .. } = found.header;
+    let mut mark = 0;
+    for (index, block) in body.chunks(BLOCK_BYTES).enumerate() {
+        let position = start + (index * BLOCK_BYTES) as u64;
+        if let Some(header) = GroupHeader::decode(seed, position, block) {
+            mark = mark.max(header.synced);
+            *checkpoint = (*checkpoint).max(header.checkpoint);
+        }
+    }
+    mark
+}
+
+/// Replays the intact groups of one file, from `scanned.end` on.
+fn walk(
+    found: &Found,
+    body: &[u8],
+    scanned: &mut Scanned,
+    apply: &mut impl FnMut(u64, u64, Entry<'_>) -> Result<(), ScanError>,
+) -> Result<(), ScanError> {
+    let FileHeader { seed, start, .. } = found.header;
+    loop {
+        let at = (scanned.end - start) as usize;
+        let Some(rest) = body.get(at..) else {
+            return Ok(());
+        };
+        let Some(header) = GroupHeader::decode(seed, scanned.end, rest) else {
+            return Ok(());
+        };
+        let end = HEADER_BYTES + header.body_bytes as usize;
+        let Some(entries_bytes) = rest.get(HEADER_BYTES..end) else {
+            return Ok(());
+        };
+        let Ok(entries) = decode_all(seed, scanned.end, entries_bytes, header.entries) else {
+            return Ok(());
+        };
+        for entry in entries {
+            apply(seed.generation, scanned.end, entry)?;
+        }
+        scanned.end += header.total_bytes();
+        scanned.groups += 1;
+        scanned.bytes += header.total_bytes();
+    }
+}

@@ -1,0 +1,49 @@
+//! The durable, partitioned, immutable event log of Courant.
+//!
+//! An event travels [`Log::append`] → the committer's queue → the journal (one write and one sync for
+//! everything that waits) and its segment → the acknowledgement; and back through [`Log::read`].
+//! Batches are stored and served as clients sent them. `docs/formats/` draws every byte on disk.
+//!
+//! The crate is synchronous and knows no async runtime: results come through callbacks.
+
+mod bytes_io;
+mod catalog;
+mod checkpoint;
+mod commit;
+mod config;
+mod error;
+mod inner;
+mod journal;
+mod layout;
+mod log;
+mod maintenance;
+mod metrics;
+mod partition;
+mod queue;
+mod recovery;
+mod segment;
+mod system;
+mod writer;
+
+pub mod batch;
+pub mod crc;
+pub mod limits;
+pub mod storage;
+pub mod topic_config;
+
+pub use batch::{Batch, BatchError, BatchHeader, Codec};
+pub use catalog::{Catalog, NewTopic, Topic};
+pub use config::LogConfig;
+pub use error::{AppendError, CreateTopicError, DeleteTopicError, OpenError, WriterError};
+pub use log::{Appended, Health, Log};
+pub use metrics::LogMetrics;
+pub use partition::{Offsets, PartitionId, Read, ReadError, TimedOffset, Waiting};
+pub use recovery::RecoveryReport;
+pub use system::{SystemClock, SystemEntropy};
+
+/// Locks, whoever panicked while holding it: every critical section leaves its data consistent.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

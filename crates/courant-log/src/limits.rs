@@ -1,0 +1,73 @@
+//! Every bound of the log, in one place, with the relations that must hold between them.
+
+/// Journal and group alignment in bytes. A group begins on such a boundary (LOG.md 5).
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Bytes of one checksummed and indexed block of a segment.
+pub const SEGMENT_BLOCK_BYTES: u64 = 64 * 1024;
+
+/// Least size of a journal file, header block included.
+pub const JOURNAL_FILE_BYTES_MIN: u64 = 64 * 1024;
+
+/// Least number of files in the journal ring (LOG.md 14).
+pub const JOURNAL_FILES_MIN: usize = 4;
+
+/// Greatest number of journal files that recovery looks at.
+pub const JOURNAL_FILES_MAX: usize = 64;
+
+/// Bytes that one group may carry when more is waiting than that.
+pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Entries that one group may carry.
+pub const GROUP_ENTRIES_MAX: usize = 65_536;
+
+/// Bytes of batches that may wait for the committer before [`crate::AppendError::Busy`].
+pub const QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Commands that may wait for the committer.
+pub const QUEUED_COMMANDS_MAX: usize = 262_144;
+
+/// Partitions that one topic may have.
+pub const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
+
+/// Bytes of one config name or value of a topic.
+pub const CONFIG_BYTES_MAX: usize = 4096;
+
+/// Configs set on one topic.
+pub const CONFIGS_PER_TOPIC_MAX: usize = 64;
+
+/// Producers whose sequences one partition remembers; the least recently active is forgotten.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
+
+/// Batches whose sequences are remembered for each producer and partition. Clients keep at most
+/// five requests in flight (KIP-98).
+pub const BATCHES_PER_PRODUCER: usize = 5;
+
+/// Producer ids taken from the journal at a time.
+pub const PRODUCER_ID_BLOCK: u64 = 1000;
+
+/// Newest batches of a partition whose exact positions are kept for readers at the tail.
+pub const RECENT_BATCHES: usize = 64;
+
+/// Open segment files kept for reading and appending.
+pub const OPEN_FILES_MAX: usize = 1024;
+
+/// Dirty files above which a checkpoint syncs the whole filesystem instead of each file.
+pub const DIRTY_FILES_SYNCED_EACH: usize = 64;
+
+/// Bytes of a partition's end that are read without leaving the caller's thread, because they are
+/// almost surely in the page cache.
+pub const HOT_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Bytes that one batch may grow to when time lookup decompresses it.
+pub const DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Bytes of one checkpoint file.
+pub const CHECKPOINT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Milliseconds without work after which the journal is sealed (LOG.md 1).
+pub const SEAL_AFTER_IDLE_MS: u64 = 50;
+
+const _: () = assert!(JOURNAL_FILE_BYTES_MIN as usize >= 4 * BLOCK_BYTES);
+const _: () = assert!(SEGMENT_BLOCK_BYTES as usize % BLOCK_BYTES == 0);
+const _: () = assert!(JOURNAL_FILES_MIN < JOURNAL_FILES_MAX);

@@ -1,0 +1,376 @@
+//! The log as its users hold it.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use uuid::Uuid;
+
+use crate::batch::Batch;
+use crate::catalog::{Catalog, NewTopic, Topic};
+use crate::config::LogConfig;
+use crate::error::{AppendError, CreateTopicError, DeleteTopicError, OpenError, WriterError};
+use crate::inner::Inner;
+use crate::limits::HOT_BYTES;
+use crate::maintenance::Maintenance;
+use crate::metrics::{Counters, LogMetrics, add};
+use crate::partition::{
+    Offsets, PartitionId, Read, ReadError, Reader, TimedOffset, Waiter, Waiting,
+};
+use crate::queue::{Command, Queue};
+use crate::recovery::{Recovered, RecoveryReport, recover};
+use crate::storage::Storage;
+use crate::{layout, lock};
+
+/// Where an appended batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the batch's first event.
+    pub base_offset: u64,
+    /// Offset of the partition's oldest event.
+    pub log_start: u64,
+}
+
+/// Whether the log takes appends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Ready,
+    /// It only reads: the storage failed, and a restart must find out what the disk holds.
+    ReadOnly {
+        /// The failed operation.
+        reason: String,
+    },
+    /// It is stopping, or has stopped.
+    Stopping,
+}
+
+/// A durable, partitioned, immutable event log.
+///
+/// Handles are cheap to clone and share one log. Results come through callbacks, called on the
+/// committer's thread: they hand the result on and return. `append` acknowledges only what is on
+/// disk; readers never see anything else.
+#[derive(Clone, Debug)]
+pub struct Log {
+    inner: Arc<Inner>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Log {
+    /// Opens the log in a storage, or makes a new one in an empty storage. Returns once everything
+    /// acknowledged before is readable and durable again.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. On an error nothing that was acknowledged has been changed.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        config: LogConfig,
+    ) -> Result<(Self, RecoveryReport), OpenError> {
+        let config = config.bounded();
+        let guard = storage.lock().map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked,
+            _ => crate::storage::StorageError::new("lock", "the data directory", error).into(),
+        })?;
+        let id = layout::open_or_create(&*storage, &*config.entropy)?;
+        let Recovered {
+            writer,
+            handles,
+            report,
+        } = recover(&storage, id, &config)?;
+        let partitions = writer
+            .tails
+            .iter()
+            .map(|(id, tail)| (*id, tail.shared.clone()))
+            .collect::<HashMap<_, _>>();
+        let background = config.background;
+        let inner = Arc::new(Inner {
+            id,
+            storage,
+            config,
+            handles,
+            counters: Counters::default(),
+            queue: Queue::default(),
+            catalog: RwLock::new(Arc::new(writer.catalog.clone())),
+            partitions: RwLock::new(partitions),
+            writer: Mutex::new(writer),
+            checkpointing: Mutex::new(()),
+            maintenance: Maintenance::default(),
+            ended: OnceLock::new(),
+            stopped: AtomicBool::new(false),
+            guard: Mutex::new(Some(guard)),
+        });
+        // From here on what was replayed is as durable as what was checkpointed before.
+        inner.checkpoint().map_err(|error| OpenError::Corrupt {
+            what: error.to_string(),
+        })?;
+        let log = Self {
+            inner,
+            threads: Arc::default(),
+        };
+        if background {
+            log.start_threads().map_err(OpenError::Thread)?;
+        }
+        Ok((log, report))
+    }
+
+    fn start_threads(&self) -> io::Result<()> {
+        let mut threads = lock(&self.threads);
+        let inner = self.inner.clone();
+        let committer = std::thread::Builder::new().name("courant-commit".into());
+        threads.push(committer.spawn(move || inner.run_committer())?);
+        let inner = self.inner.clone();
+        let maintenance = std::thread::Builder::new().name("courant-maintain".into());
+        threads.push(maintenance.spawn(move || inner.run_maintenance())?);
+        Ok(())
+    }
+
+    /// The log's identity: made at its creation, never changed.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.inner.id
+    }
+
+    /// All topics as they are now.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.inner
+            .catalog
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn submit(&self, command: Command) {
+        if let Err((command, error)) = self.inner.queue.push(command) {
+            command.refuse(error);
+        }
+    }
+
+    /// Appends a batch. `done` is called once it is durable and readable, or was refused.
+    pub fn append(
+        &self,
+        partition: PartitionId,
+        batch: Batch,
+        done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
+    ) {
+        self.submit(Command::Append {
+            partition,
+            batch,
+            done: Box::new(done),
+        });
+    }
+
+    /// Creates a topic. `done` is called once that is durable, or was refused.
+    pub fn create_topic(
+        &self,
+        new: NewTopic,
+        done: impl FnOnce(Result<Arc<Topic>, CreateTopicError>) + Send + 'static,
+    ) {
+        self.submit(Command::CreateTopic {
+            new,
+            done: Box::new(done),
+        });
+    }
+
+    /// Deletes a topic with all its events. `done` is called once that is durable, or was refused.
+    pub fn delete_topic(
+        &self,
+        id: Uuid,
+        done: impl FnOnce(Result<(), DeleteTopicError>) + Send + 'static,
+    ) {
+        self.submit(Command::DeleteTopic {
+            id,
+            done: Box::new(done),
+        });
+    }
+
+    /// Gives out a producer id that no producer has had before.
+    pub fn allocate_producer_id(
+        &self,
+        done: impl FnOnce(Result<i64, WriterError>) + Send + 'static,
+    ) {
+        self.submit(Command::AllocateProducerId {
+            done: Box::new(done),
+        });
+    }
+
+    fn reading<T>(
+        &self,
+        id: PartitionId,
+        read: impl FnOnce(Reader<'_>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let partition = self
+            .inner
+            .partition(id)
+            .ok_or(ReadError::UnknownPartition)?;
+        read(Reader {
+            storage: &*self.inner.storage,
+            handles: &self.inner.handles,
+            partition: &partition,
+        })
+    }
+
+    /// Whole batches from the one that holds `offset` on: at most `max_bytes` of them, except that
+    /// `at_least_one` gives the first one whatever its size. Only what is durable is read.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read(
+        &self,
+        partition: PartitionId,
+        offset: u64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Read, ReadError> {
+        let read = self.reading(partition, |reader| {
+            reader.read(offset, max_bytes, at_least_one)
+        })?;
+        add(&self.inner.counters.reads, 1);
+        add(&self.inner.counters.read_bytes, read.bytes.len() as u64);
+        Ok(read)
+    }
+
+    /// Whether reading at `offset` will almost surely not wait for the disk.
+    #[must_use]
+    pub fn is_hot(&self, partition: PartitionId, offset: u64) -> bool {
+        self.inner
+            .partition(partition)
+            .is_none_or(|partition| partition.is_within_last(offset, HOT_BYTES))
+    }
+
+    /// The ends of a partition, if it exists.
+    #[must_use]
+    pub fn offsets(&self, partition: PartitionId) -> Option<Offsets> {
+        self.inner
+            .partition(partition)
+            .map(|partition| partition.offsets())
+    }
+
+    /// The first event whose timestamp is `at_ms` or later. May decompress one batch.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn offset_for_time(
+        &self,
+        partition: PartitionId,
+        at_ms: i64,
+    ) -> Result<Option<TimedOffset>, ReadError> {
+        self.reading(partition, |reader| reader.offset_for_time(at_ms))
+    }
+
+    /// The event with the greatest timestamp. May decompress one batch.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn max_timestamp(&self, partition: PartitionId) -> Result<Option<TimedOffset>, ReadError> {
+        self.reading(partition, |reader| reader.max_timestamp())
+    }
+
+    /// Calls `wake` once when `min_bytes` more are readable than at the watermarks that the caller has
+    /// seen; at once when one of them has moved already or a partition does not exist; also when a
+    /// partition is deleted or the log stops. Dropping the registration ends it.
+    pub fn wait(
+        &self,
+        seen: &[(PartitionId, u64)],
+        min_bytes: u64,
+        wake: impl FnOnce() + Send + 'static,
+    ) -> Waiting {
+        let waiter = Arc::new(Waiter::new(min_bytes, Box::new(wake)));
+        let mut waiting = Waiting {
+            waiter: waiter.clone(),
+            partitions: Vec::with_capacity(seen.len()),
+        };
+        let mut at_once = self.inner.is_stopped();
+        for (id, watermark) in seen {
+            let partition = self.inner.partition(*id);
+            at_once |= partition
+                .as_ref()
+                .is_none_or(|partition| !partition.add_waiter(*watermark, &waiter));
+            waiting.partitions.extend(partition);
+        }
+        // A log that stops in the meantime has its flag set before it wakes everyone.
+        if at_once || self.inner.is_stopped() {
+            waiter.fire();
+        }
+        waiting
+    }
+
+    /// Counters since the log was opened.
+    #[must_use]
+    pub fn metrics(&self) -> LogMetrics {
+        let partitions = self
+            .inner
+            .partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len();
+        self.inner
+            .counters
+            .read(self.catalog().len() as u64, partitions as u64)
+    }
+
+    /// Whether the log takes appends.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        if self.inner.queue.is_stopping() {
+            return Health::Stopping;
+        }
+        match self.inner.ended.get() {
+            Some(reason) => Health::ReadOnly {
+                reason: reason.clone(),
+            },
+            None => Health::Ready,
+        }
+    }
+
+    /// Commits one group of what waits, on the caller's thread; false when nothing did. For logs that
+    /// were opened without threads of their own.
+    pub fn commit(&self) -> bool {
+        self.inner.commit()
+    }
+
+    /// Vouches for the last group with an empty one, as the committer does when it is idle.
+    pub fn seal(&self) {
+        self.inner.seal();
+    }
+
+    /// Makes the segments durable and frees the journal behind them.
+    ///
+    /// # Errors
+    /// The storage's failure; it has ended the writer.
+    pub fn checkpoint(&self) -> Result<(), WriterError> {
+        self.inner.checkpoint()
+    }
+
+    /// Commits what waits, seals the journal, stores a checkpoint, and gives the data directory back.
+    /// Waiting readers are woken. Later appends are refused; reads go on.
+    pub fn stop(&self) {
+        self.inner.queue.stop();
+        let mut threads = lock(&self.threads);
+        let mut threads = threads.drain(..);
+        if let Some(committer) = threads.next() {
+            join(committer);
+        }
+        if self.inner.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.inner.maintenance.stop();
+        threads.for_each(join);
+        while self.inner.commit() {}
+        self.inner.wake_all();
+        self.inner.seal();
+        if let Err(error) = self.inner.checkpoint() {
+            tracing::error!(%error, "no checkpoint was stored; the next start replays the journal");
+        }
+        lock(&self.inner.guard).take();
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or_default().to_owned();
+    if thread.join().is_err() {
+        tracing::error!(thread = name, "a thread of the log panicked");
+    }
+}

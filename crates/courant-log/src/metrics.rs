@@ -1,0 +1,58 @@
+//! Counters of one log.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: AtomicU64),* }
+
+        /// Counters since the log was opened, and two sizes.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct LogMetrics {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Topics that exist.
+            pub topics: u64,
+            /// Partitions that exist.
+            pub partitions: u64,
+        }
+
+        impl Counters {
+            pub(crate) fn read(&self, topics: u64, partitions: u64) -> LogMetrics {
+                LogMetrics { $($name: self.$name.load(Relaxed),)* topics, partitions }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Batches appended.
+    appends,
+    /// Events in them.
+    appended_events,
+    /// Bytes of them.
+    appended_bytes,
+    /// Batches that were in the log already and were acknowledged again.
+    duplicates,
+    /// Groups written to the journal.
+    groups,
+    /// Journal syncs.
+    syncs,
+    /// Reads of segments.
+    reads,
+    /// Bytes that reads gave.
+    read_bytes,
+    /// Waiting readers that were woken.
+    wakes,
+    /// Checkpoints stored.
+    checkpoints,
+    /// Times that an append waited for a free journal file.
+    journal_waits,
+    /// Longest of these waits in microseconds.
+    journal_wait_longest_us,
+}
+
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Relaxed);
+}

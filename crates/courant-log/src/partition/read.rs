@@ -1,0 +1,313 @@
+//! Reading: whole batches as they are stored, found by offset or by time.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::shared::Hint;
+use super::{Partition, PartitionId};
+use crate::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES, records};
+use crate::limits::{DECOMPRESSED_BYTES_MAX, SEGMENT_BLOCK_BYTES};
+use crate::segment::{FileKind, Handles, Segment};
+use crate::storage::Storage;
+
+/// What a read found.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// Whole batches, the first of which holds the offset that was asked for; empty at the end.
+    pub bytes: Bytes,
+    /// Offset behind the newest durable event.
+    pub high_watermark: u64,
+    /// Offset of the oldest event.
+    pub log_start: u64,
+}
+
+/// An event found by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimedOffset {
+    /// The event's offset.
+    pub offset: u64,
+    /// The event's timestamp in milliseconds since 1970.
+    pub timestamp_ms: i64,
+}
+
+/// Why a read failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// There is no such partition, or not any more.
+    #[error("the partition does not exist")]
+    UnknownPartition,
+    /// The offset lies before the oldest or behind the newest event.
+    #[error("the offset is outside {start}..={end}")]
+    OutOfRange {
+        /// Offset of the oldest event.
+        start: u64,
+        /// Offset behind the newest durable event.
+        end: u64,
+    },
+    /// What stands in the segment is not what was written there.
+    #[error("{path} is damaged at byte {position}: {what}")]
+    Corrupt {
+        /// The segment's file.
+        path: String,
+        /// Where in it.
+        position: u64,
+        /// What was found there.
+        what: String,
+    },
+    /// The storage failed.
+    #[error("cannot read partition {partition}: {source}")]
+    Io {
+        /// Whose segment it is.
+        partition: PartitionId,
+        /// What the storage said.
+        source: io::Error,
+    },
+}
+
+/// Reads one partition through the log's storage and open files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'a> {
+    pub(crate) storage: &'a dyn Storage,
+    pub(crate) handles: &'a Handles,
+    pub(crate) partition: &'a Partition,
+}
+
+impl Reader<'_> {
+    /// Whole batches from the one that holds `offset`, at most `max_bytes` of them, except that
+    /// `at_least_one` gives the first one whatever its size.
+    pub(crate) fn read(
+        &self,
+        offset: u64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Read, ReadError> {
+        let found = self
+            .partition
+            .find(offset)
+            .map_err(|offsets| ReadError::OutOfRange {
+                start: offsets.start,
+                end: offsets.high_watermark,
+            })?;
+        let ends = found.offsets;
+        let read = |bytes| Read {
+            bytes,
+            high_watermark: ends.high_watermark,
+            log_start: ends.start,
+        };
+        let Some((segment, position)) = found.at else {
+            return Ok(read(Bytes::new()));
+        };
+        let position = match position {
+            Some(position) => position,
+            None => self.locate(&segment, offset)?,
+        };
+        let mut bytes = self.bytes(&segment, position, max_bytes.max(BATCH_HEADER_BYTES))?;
+        let mut whole =
+            self.whole_batches(&segment, position, &bytes, max_bytes, ends.high_watermark)?;
+        if whole.bytes == 0 && at_least_one {
+            let header = self.header(&segment, position, &bytes)?;
+            bytes = self.bytes(&segment, position, header.total_bytes())?;
+            whole = self.whole_batches(
+                &segment,
+                position,
+                &bytes,
+                header.total_bytes(),
+                ends.high_watermark,
+            )?;
+        }
+        bytes.truncate(whole.bytes);
+        if whole.bytes > 0 {
+            self.partition.remember(Hint {
+                offset: whole.next_offset,
+                base_offset: segment.header.base_offset,
+                position: position + whole.bytes as u64,
+            });
+        }
+        Ok(read(bytes.into()))
+    }
+
+    fn bytes(&self, segment: &Segment, position: u64, count: usize) -> Result<Vec<u8>, ReadError> {
+        let there = segment.published().saturating_sub(position);
+        let mut bytes = vec![0; count.min(usize::try_from(there).unwrap_or(usize::MAX))];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let read = segment.read(
+                self.storage,
+                self.handles,
+                &mut bytes[filled..],
+                position + filled as u64,
+            );
+            match read.map_err(|source| ReadError::Io {
+                partition: self.partition.id,
+                source,
+            })? {
+                0 => {
+                    return Err(corrupt(
+                        segment,
+                        position + filled as u64,
+                        "the file ends early",
+                    ));
+                }
+                count => filled += count,
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn header(
+        &self,
+        segment: &Segment,
+        position: u64,
+        bytes: &[u8],
+    ) -> Result<BatchHeader, ReadError> {
+        BatchHeader::parse(bytes).map_err(|error| corrupt(segment, position, &error.to_string()))
+    }
+
+    /// The position of the batch that holds `offset`.
+    fn locate(&self, segment: &Segment, offset: u64) -> Result<u64, ReadError> {
+        let start = segment.blocks().position_at_or_before(offset);
+        let found = self.walk(segment, start, |header| end_offset(header) > offset)?;
+        found
+            .map(|(position, _)| position)
+            .ok_or_else(|| corrupt(segment, start, "an offset is missing"))
+    }
+
+    /// The first batch from `position` on for which `wanted` holds.
+    fn walk(
+        &self,
+        segment: &Segment,
+        mut position: u64,
+        wanted: impl Fn(&BatchHeader) -> bool,
+    ) -> Result<Option<(u64, BatchHeader)>, ReadError> {
+        loop {
+            let chunk = self.bytes(segment, position, SEGMENT_BLOCK_BYTES as usize)?;
+            if chunk.is_empty() {
+                return Ok(None);
+            }
+            let mut at = 0;
+            while let Some(rest) = chunk
+                .get(at..)
+                .filter(|rest| rest.len() >= BATCH_HEADER_BYTES)
+            {
+                let header = self.header(segment, position + at as u64, rest)?;
+                if wanted(&header) {
+                    return Ok(Some((position + at as u64, header)));
+                }
+                at += header.total_bytes();
+            }
+            if at == 0 {
+                return Err(corrupt(segment, position, "a batch is cut off"));
+            }
+            position += at as u64;
+        }
+    }
+
+    /// How many bytes of `bytes` are whole batches below the watermark, within `max_bytes`.
+    fn whole_batches(
+        &self,
+        segment: &Segment,
+        position: u64,
+        bytes: &[u8],
+        max_bytes: usize,
+        high_watermark: u64,
+    ) -> Result<Whole, ReadError> {
+        let mut whole = Whole {
+            bytes: 0,
+            next_offset: 0,
+        };
+        while bytes.len() - whole.bytes >= BATCH_HEADER_BYTES {
+            let header = self.header(
+                segment,
+                position + whole.bytes as u64,
+                &bytes[whole.bytes..],
+            )?;
+            let end = whole.bytes + header.total_bytes();
+            if end > bytes.len() || end > max_bytes || end_offset(&header) > high_watermark {
+                break;
+            }
+            whole = Whole {
+                bytes: end,
+                next_offset: end_offset(&header),
+            };
+        }
+        Ok(whole)
+    }
+
+    /// The first event whose timestamp is `at_ms` or later.
+    pub(crate) fn offset_for_time(&self, at_ms: i64) -> Result<Option<TimedOffset>, ReadError> {
+        let ends = self.partition.offsets();
+        for segment in self.partition.segments() {
+            let Some(mut position) = segment.blocks().positions_from_time(at_ms).first().copied()
+            else {
+                continue;
+            };
+            while let Some((at, header)) = self.walk(&segment, position, |header| {
+                header.newest_timestamp() >= at_ms
+            })? {
+                let batch = self.bytes(&segment, at, header.total_bytes())?;
+                let found = records::first_at_or_after(&batch, at_ms, DECOMPRESSED_BYTES_MAX);
+                let found = found.map_err(|error| corrupt(&segment, at, &error.to_string()))?;
+                if let Some(found) = timed(found).filter(|found| found.offset >= ends.start) {
+                    return Ok(Some(found).filter(|found| found.offset < ends.high_watermark));
+                }
+                position = at + header.total_bytes() as u64;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The event with the greatest timestamp; the first of them when there are several.
+    pub(crate) fn max_timestamp(&self) -> Result<Option<TimedOffset>, ReadError> {
+        let segments = self.partition.segments();
+        let max = segments
+            .iter()
+            .filter_map(|segment| segment.blocks().max_timestamp())
+            .max();
+        match max {
+            Some(max) => self.offset_for_time(max),
+            None => Ok(None),
+        }
+    }
+
+    /// Every batch header of the partition, in order: what derived state is rebuilt from.
+    pub(crate) fn each_header(
+        &self,
+        segment: &Arc<Segment>,
+        mut each: impl FnMut(&BatchHeader),
+    ) -> Result<(), ReadError> {
+        let mut position = crate::segment::HEADER_BYTES as u64;
+        while let Some((at, header)) = self.walk(segment, position, |_| true)? {
+            each(&header);
+            position = at + header.total_bytes() as u64;
+        }
+        Ok(())
+    }
+}
+
+struct Whole {
+    bytes: usize,
+    next_offset: u64,
+}
+
+fn end_offset(header: &BatchHeader) -> u64 {
+    u64::try_from(header.last_offset().saturating_add(1)).unwrap_or(0)
+}
+
+fn timed(found: Option<(i64, i64)>) -> Option<TimedOffset> {
+    let (offset, timestamp_ms) = found?;
+    Some(TimedOffset {
+        offset: u64::try_from(offset).ok()?,
+        timestamp_ms,
+    })
+}
+
+fn corrupt(segment: &Segment, position: u64, what: &str) -> ReadError {
+    ReadError::Corrupt {
+        path: segment.path(FileKind::Segment),
+        position,
+        what: what.to_owned(),
+    }
+}

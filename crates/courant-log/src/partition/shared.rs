@@ -1,0 +1,196 @@
+//! What the committer and the readers of a partition share.
+//!
+//! Invariant: every offset below `high_watermark` is durable in the journal *and* written to its
+//! segment. Readers never see past it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use super::{Offsets, PartitionId, Waiter, Wakes};
+use crate::limits::RECENT_BATCHES;
+use crate::lock;
+use crate::segment::Segment;
+
+/// Remembered positions of batches, so that a reader that goes on needs no search.
+const HINTS: usize = 16;
+
+/// One partition as readers know it.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) id: PartitionId,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    start: u64,
+    high_watermark: u64,
+    /// In order of base offset; never empty.
+    segments: Vec<Arc<Segment>>,
+    recent: VecDeque<Hint>,
+    hints: VecDeque<Hint>,
+    waiters: Vec<Arc<Waiter>>,
+    deleted: bool,
+}
+
+/// A batch begins with `offset` at `position` of the segment that begins with `base_offset`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hint {
+    pub(crate) offset: u64,
+    pub(crate) base_offset: u64,
+    pub(crate) position: u64,
+}
+
+/// What a group adds to a partition.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) high_watermark: u64,
+    pub(crate) bytes: u64,
+    pub(crate) batches: Vec<Hint>,
+}
+
+/// Where to read.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) offsets: Offsets,
+    /// `None` at the end: there is nothing to read yet.
+    pub(crate) at: Option<(Arc<Segment>, Option<u64>)>,
+}
+
+impl Partition {
+    pub(crate) fn new(id: PartitionId, offsets: Offsets, segments: Vec<Arc<Segment>>) -> Self {
+        debug_assert!(!segments.is_empty(), "a partition always has a segment");
+        let state = State {
+            start: offsets.start,
+            high_watermark: offsets.high_watermark,
+            segments,
+            recent: VecDeque::new(),
+            hints: VecDeque::new(),
+            waiters: Vec::new(),
+            deleted: false,
+        };
+        Self {
+            id,
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(crate) fn offsets(&self) -> Offsets {
+        let state = lock(&self.state);
+        Offsets {
+            start: state.start,
+            high_watermark: state.high_watermark,
+        }
+    }
+
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        lock(&self.state).segments.clone()
+    }
+
+    pub(crate) fn add_segment(&self, segment: Arc<Segment>) {
+        let mut state = lock(&self.state);
+        debug_assert!(
+            state
+                .segments
+                .last()
+                .is_none_or(|last| last.header.base_offset < segment.header.base_offset)
+        );
+        state.segments.push(segment);
+    }
+
+    /// Makes a group's batches visible and returns the waiters that they complete.
+    pub(crate) fn publish(&self, published: Published, wakes: &mut Wakes) {
+        let mut state = lock(&self.state);
+        debug_assert!(state.high_watermark <= published.high_watermark);
+        state.high_watermark = published.high_watermark;
+        for hint in published.batches {
+            if state.recent.len() == RECENT_BATCHES {
+                state.recent.pop_front();
+            }
+            state.recent.push_back(hint);
+        }
+        state.waiters.retain(|waiter| {
+            let complete = waiter.arrived(published.bytes);
+            if complete {
+                wakes.push(waiter.clone());
+            }
+            !complete
+        });
+    }
+
+    /// The segment of `offset`, and its batch's position if that is remembered. `Err` names the ends
+    /// when the offset is outside them.
+    pub(crate) fn find(&self, offset: u64) -> Result<Found, Offsets> {
+        let state = lock(&self.state);
+        let offsets = Offsets {
+            start: state.start,
+            high_watermark: state.high_watermark,
+        };
+        if offset < offsets.start || offset > offsets.high_watermark {
+            return Err(offsets);
+        }
+        if offset == offsets.high_watermark {
+            return Ok(Found { offsets, at: None });
+        }
+        let behind = state
+            .segments
+            .partition_point(|segment| segment.header.base_offset <= offset);
+        let segment = state.segments[behind.saturating_sub(1)].clone();
+        let hints = state.recent.iter().rev().chain(&state.hints);
+        let mut hints = hints
+            .filter(|hint| hint.offset == offset && hint.base_offset == segment.header.base_offset);
+        let position = hints.next().map(|hint| hint.position);
+        drop(hints);
+        Ok(Found {
+            offsets,
+            at: Some((segment, position)),
+        })
+    }
+
+    /// Remembers where a reader will go on.
+    pub(crate) fn remember(&self, hint: Hint) {
+        let mut state = lock(&self.state);
+        if state.hints.len() == HINTS {
+            state.hints.pop_front();
+        }
+        state.hints.push_back(hint);
+    }
+
+    /// Whether `offset` is among the last `bytes` of the newest segment.
+    pub(crate) fn is_within_last(&self, offset: u64, bytes: u64) -> bool {
+        let state = lock(&self.state);
+        let Some(newest) = state.segments.last().cloned() else {
+            return false;
+        };
+        drop(state);
+        if offset < newest.header.base_offset {
+            return false;
+        }
+        let position = newest.blocks().position_at_or_before(offset);
+        newest.published().saturating_sub(position) <= bytes
+    }
+
+    /// Registers a waiter. False when it must not wait: more than `seen` is readable already, or the
+    /// partition is gone.
+    pub(crate) fn add_waiter(&self, seen: u64, waiter: &Arc<Waiter>) -> bool {
+        let mut state = lock(&self.state);
+        if state.deleted || state.high_watermark > seen {
+            return false;
+        }
+        state.waiters.push(waiter.clone());
+        true
+    }
+
+    pub(crate) fn forget_waiter(&self, waiter: &Arc<Waiter>) {
+        lock(&self.state)
+            .waiters
+            .retain(|other| !Arc::ptr_eq(other, waiter));
+    }
+
+    /// Everyone who waits, because the partition or the log goes away.
+    pub(crate) fn take_waiters(&self, deleted: bool, wakes: &mut Wakes) {
+        let mut state = lock(&self.state);
+        state.deleted |= deleted;
+        wakes.append(&mut state.waiters);
+    }
+}

@@ -1,0 +1,181 @@
+//! What waits for the committer, in the order of its arrival.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::batch::Batch;
+use crate::error::{AppendError, CreateTopicError, DeleteTopicError, WriterError};
+use crate::journal::EntryWriter;
+use crate::limits::{GROUP_ENTRIES_MAX, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX};
+use crate::{Appended, NewTopic, PartitionId, Topic, lock};
+
+/// Called once with the result, after every lock is released.
+pub(crate) type Done<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
+
+/// One thing to commit.
+pub(crate) enum Command {
+    Append {
+        partition: PartitionId,
+        batch: Batch,
+        done: Done<Appended, AppendError>,
+    },
+    CreateTopic {
+        new: NewTopic,
+        done: Done<Arc<Topic>, CreateTopicError>,
+    },
+    DeleteTopic {
+        id: Uuid,
+        done: Done<(), DeleteTopicError>,
+    },
+    AllocateProducerId {
+        done: Done<i64, WriterError>,
+    },
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Append { .. } => "Append",
+            Self::CreateTopic { .. } => "CreateTopic",
+            Self::DeleteTopic { .. } => "DeleteTopic",
+            Self::AllocateProducerId { .. } => "AllocateProducerId",
+        };
+        f.write_str(name)
+    }
+}
+
+impl Command {
+    /// An upper bound of the bytes that the command takes in a group, a new segment's entry included.
+    pub(crate) fn group_bytes(&self) -> usize {
+        const SMALL: usize = 128;
+        match self {
+            Self::Append { batch, .. } => EntryWriter::append_bytes(batch.bytes().len()) + SMALL,
+            Self::CreateTopic { new, .. } => {
+                let configs = new
+                    .configs
+                    .iter()
+                    .map(|(name, value)| name.len() + value.len() + 4);
+                SMALL + new.name.as_str().len() + configs.sum::<usize>()
+            }
+            Self::DeleteTopic { .. } | Self::AllocateProducerId { .. } => SMALL,
+        }
+    }
+
+    pub(crate) fn refuse(self, error: WriterError) {
+        match self {
+            Self::Append { done, .. } => done(Err(error.into())),
+            Self::CreateTopic { done, .. } => done(Err(error.into())),
+            Self::DeleteTopic { done, .. } => done(Err(error.into())),
+            Self::AllocateProducerId { done } => done(Err(error)),
+        }
+    }
+}
+
+/// Why the committer was woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    Work,
+    Idle,
+    Stop,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    commands: VecDeque<Command>,
+    bytes: usize,
+    stopping: bool,
+}
+
+/// The committer's queue.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+impl Queue {
+    /// Queues a command, or gives it back with the reason why not.
+    pub(crate) fn push(&self, command: Command) -> Result<(), (Command, WriterError)> {
+        let mut state = lock(&self.state);
+        if state.stopping {
+            return Err((command, WriterError::Stopped));
+        }
+        let bytes = command.group_bytes();
+        let full =
+            state.bytes + bytes > QUEUED_BYTES_MAX || state.commands.len() >= QUEUED_COMMANDS_MAX;
+        if full && !state.commands.is_empty() {
+            return Err((command, WriterError::Busy));
+        }
+        state.bytes += bytes;
+        state.commands.push_back(command);
+        let first = state.commands.len() == 1;
+        drop(state);
+        // The committer takes all that waits: only the first one after that needs to wake it.
+        if first {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Everything that waits, up to a group's worth, and the sum of its sizes.
+    pub(crate) fn take(&self, bytes_max: usize) -> (Vec<Command>, usize) {
+        let mut state = lock(&self.state);
+        let mut taken = Vec::new();
+        let mut sum = 0;
+        while let Some(next) = state.commands.front() {
+            let bytes = next.group_bytes();
+            if !taken.is_empty()
+                && (sum + bytes > bytes_max || taken.len() >= GROUP_ENTRIES_MAX / 2)
+            {
+                break;
+            }
+            sum += bytes;
+            taken.extend(state.commands.pop_front());
+        }
+        state.bytes = state.bytes.saturating_sub(sum);
+        (taken, sum)
+    }
+
+    /// Waits for work; at most `idle_after`, if given.
+    pub(crate) fn wait(&self, idle_after: Option<Duration>) -> Woken {
+        let mut state = lock(&self.state);
+        loop {
+            if !state.commands.is_empty() {
+                return Woken::Work;
+            }
+            if state.stopping {
+                return Woken::Stop;
+            }
+            match idle_after {
+                None => {
+                    state = self
+                        .arrived
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner)
+                }
+                Some(time) => {
+                    let waited = self.arrived.wait_timeout(state, time);
+                    let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    state = guard;
+                    if timeout.timed_out() && state.commands.is_empty() && !state.stopping {
+                        return Woken::Idle;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes no more commands; those that wait are still committed.
+    pub(crate) fn stop(&self) {
+        lock(&self.state).stopping = true;
+        self.arrived.notify_all();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        lock(&self.state).stopping
+    }
+}

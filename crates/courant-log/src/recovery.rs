@@ -1,0 +1,520 @@
+//! Opening a log: from what the disk holds to the state that the committer goes on with.
+//!
+//! Load the newest checkpoint; cut every segment to its checkpointed end; replay the journal behind
+//! it; sync what was replayed; open a new journal file; store a checkpoint that says all of it. A
+//! crash anywhere in between leaves the evidence that this began with. Nothing is deleted but what a
+//! durable entry deleted; what nothing names is moved to `lost+found/`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::batch::BatchHeader;
+use crate::catalog::Catalog;
+use crate::checkpoint::{self, Checkpoint, CheckpointError, PartitionState, decode_producers};
+use crate::config::LogConfig;
+use crate::error::OpenError;
+use crate::journal::{
+    AppendPart, Entry, GroupBuffer, JournalWriter, RingFile, ScanError, Scanned, all_free, scan,
+};
+use crate::layout::LOST_AND_FOUND;
+use crate::partition::{Offsets, Partition, Producers, Reader, Tail};
+use crate::segment::{
+    self, FileKind, Handles, Segment, SegmentError, SegmentHeader, WrittenBatch, partition_dir,
+};
+use crate::storage::{Storage, StorageError};
+use crate::writer::{LastCheckpoint, Writer};
+use crate::{PartitionId, topic_config};
+
+/// What opening found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// The log was made just now.
+    pub created: bool,
+    /// Groups replayed from the journal.
+    pub replayed_groups: u64,
+    /// Bytes of them.
+    pub replayed_bytes: u64,
+    /// An unfinished group at the journal's end was dropped. It had not been acknowledged.
+    pub torn_tail: bool,
+    /// The producer snapshot was missing or damaged and was rebuilt from the segments.
+    pub producers_rebuilt: bool,
+    /// Files that no durable record names; they were moved there.
+    pub lost_and_found: Vec<String>,
+}
+
+impl From<SegmentError> for OpenError {
+    fn from(error: SegmentError) -> Self {
+        match error {
+            SegmentError::Storage(error) => Self::Storage(error),
+            other => Self::Corrupt {
+                what: other.to_string(),
+            },
+        }
+    }
+}
+
+impl From<CheckpointError> for OpenError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Storage(error) => Self::Storage(error),
+            other => Self::Corrupt {
+                what: other.to_string(),
+            },
+        }
+    }
+}
+
+impl From<ScanError> for OpenError {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Storage(error) => Self::Storage(error),
+            other => Self::Corrupt {
+                what: other.to_string(),
+            },
+        }
+    }
+}
+
+/// The recovered state: what the committer owns, and the partitions that readers see.
+pub(crate) struct Recovered {
+    pub(crate) writer: Writer,
+    pub(crate) handles: Handles,
+    pub(crate) report: RecoveryReport,
+}
+
+/// Recovers the log with that id. The caller stores a checkpoint before it serves anything.
+pub(crate) fn recover(
+    storage: &Arc<dyn Storage>,
+    log_id: Uuid,
+    config: &LogConfig,
+) -> Result<Recovered, OpenError> {
+    let mut report = RecoveryReport::default();
+    let checkpoint = newest_checkpoint(&**storage, log_id)?;
+    report.created = checkpoint.is_none();
+    let (checkpoint, crc) = checkpoint.unwrap_or_else(|| (empty_checkpoint(log_id), 0));
+    let handles = Handles::default();
+    let mut writer = empty_writer(log_id, &checkpoint, crc);
+    restore(&mut writer, &**storage, &handles, &checkpoint, &mut report)?;
+    let scanned = if report.created {
+        all_free(storage, log_id)?
+    } else {
+        let from = (checkpoint.generation, checkpoint.position);
+        scan(storage, log_id, from, |generation, position, entry| {
+            let mut replay = Replay {
+                storage: &**storage,
+                handles: &handles,
+                writer: &mut writer,
+            };
+            replay.entry(generation, position, entry)
+        })?
+    };
+    if scanned.checkpoint > checkpoint.sequence {
+        let what = format!(
+            "checkpoint {} is an older copy: the journal knows of checkpoint {}",
+            checkpoint.sequence, scanned.checkpoint
+        );
+        return Err(OpenError::Corrupt { what });
+    }
+    report.replayed_groups = scanned.groups;
+    report.replayed_bytes = scanned.bytes;
+    report.torn_tail = scanned.torn;
+    for tail in writer.tails.values() {
+        publish(tail);
+    }
+    report.lost_and_found = sweep(&**storage, &writer, scanned.bytes > 0 || scanned.torn)?;
+    start_journal(&mut writer, &**storage, config, scanned)?;
+    Ok(Recovered {
+        writer,
+        handles,
+        report,
+    })
+}
+
+/// `None` for a directory that was named but never got its first checkpoint: nothing was ever
+/// acknowledged in it.
+fn newest_checkpoint(
+    storage: &dyn Storage,
+    log_id: Uuid,
+) -> Result<Option<(Checkpoint, u32)>, OpenError> {
+    match checkpoint::load(storage, log_id) {
+        Ok(found) => Ok(Some(found)),
+        Err(CheckpointError::None { damaged: 0 }) => {
+            let segments = storage.list(segment::DIR);
+            let segments =
+                segments.map_err(|source| StorageError::new("list", segment::DIR, source))?;
+            if segments.is_empty() {
+                return Ok(None);
+            }
+            Err(CheckpointError::None { damaged: 0 }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn empty_checkpoint(log_id: Uuid) -> Checkpoint {
+    Checkpoint {
+        log_id,
+        sequence: 0,
+        previous_crc: 0,
+        generation: 0,
+        position: 0,
+        next_partition: 1,
+        next_producer_id: 1,
+        topics: Vec::new(),
+        partitions: Vec::new(),
+        deleted: Vec::new(),
+    }
+}
+
+fn empty_writer(log_id: Uuid, checkpoint: &Checkpoint, crc: u32) -> Writer {
+    Writer {
+        log_id,
+        journal: JournalWriter::new(
+            log_id,
+            checkpoint.position,
+            checkpoint.generation,
+            Vec::new(),
+            Vec::new(),
+        ),
+        tails: HashMap::new(),
+        catalog: Catalog::default(),
+        next_partition: checkpoint.next_partition,
+        next_producer_id: checkpoint.next_producer_id,
+        producer_ids_end: checkpoint.next_producer_id,
+        group: GroupBuffer::new(),
+        dirty: BTreeMap::new(),
+        new_names: BTreeSet::new(),
+        deleted: checkpoint.deleted.clone(),
+        checkpoint: LastCheckpoint {
+            sequence: checkpoint.sequence,
+            crc,
+            position: checkpoint.position,
+        },
+        next_file_number: 1,
+    }
+}
+
+/// Rebuilds the tails that the checkpoint describes.
+fn restore(
+    writer: &mut Writer,
+    storage: &dyn Storage,
+    handles: &Handles,
+    checkpoint: &Checkpoint,
+    report: &mut RecoveryReport,
+) -> Result<(), OpenError> {
+    let states: HashMap<PartitionId, &PartitionState> = checkpoint
+        .partitions
+        .iter()
+        .map(|state| (state.id, state))
+        .collect();
+    let snapshot = checkpoint::load_producers(storage, checkpoint.sequence);
+    let mut snapshot =
+        snapshot.and_then(|bytes| decode_producers(checkpoint.sequence, &bytes).ok());
+    if snapshot.is_none() && checkpoint.sequence > 0 {
+        tracing::warn!(
+            "the producer snapshot is missing or damaged; it is rebuilt from the segments"
+        );
+        report.producers_rebuilt = true;
+    }
+    for topic in &checkpoint.topics {
+        let topic = Arc::new(topic.clone());
+        let segment_bytes = topic_config::segment_bytes(&topic.configs);
+        for id in &topic.partitions {
+            let state = states.get(id).ok_or_else(|| OpenError::Corrupt {
+                what: format!(
+                    "checkpoint {} names partition {id} but not its segments",
+                    checkpoint.sequence
+                ),
+            })?;
+            let (shared, segment) = reopen(writer.log_id, storage, state)?;
+            let producers = match &mut snapshot {
+                Some(snapshot) => snapshot.remove(id).unwrap_or_default(),
+                None => scan_producers(storage, handles, &shared)?,
+            };
+            writer.tails.insert(
+                *id,
+                Tail::new(shared, state.next_offset, segment, producers, segment_bytes),
+            );
+        }
+        writer.catalog.insert(topic);
+    }
+    Ok(())
+}
+
+fn reopen(
+    log_id: Uuid,
+    storage: &dyn Storage,
+    state: &PartitionState,
+) -> Result<(Arc<Partition>, Arc<Segment>), OpenError> {
+    let mut segments = Vec::with_capacity(state.segments.len());
+    for segment in &state.segments {
+        let header = SegmentHeader {
+            log_id,
+            partition: state.id,
+            base_offset: segment.base_offset,
+            generation: segment.generation,
+        };
+        let reopened = Segment::reopen(
+            storage,
+            header,
+            segment.bytes,
+            segment.open,
+            segment.done_crc,
+        )?;
+        segments.push(Arc::new(reopened));
+    }
+    let Some(newest) = segments.last().cloned() else {
+        return Err(OpenError::Corrupt {
+            what: format!("partition {} has no segment in the checkpoint", state.id),
+        });
+    };
+    let offsets = Offsets {
+        start: state.start,
+        high_watermark: state.next_offset,
+    };
+    Ok((
+        Arc::new(Partition::new(state.id, offsets, segments)),
+        newest,
+    ))
+}
+
+/// Sequences from the headers of every batch: what the snapshot saves.
+fn scan_producers(
+    storage: &dyn Storage,
+    handles: &Handles,
+    partition: &Arc<Partition>,
+) -> Result<Producers, OpenError> {
+    let mut producers = Producers::default();
+    let reader = Reader {
+        storage,
+        handles,
+        partition,
+    };
+    for segment in partition.segments() {
+        let mut each = |header: &BatchHeader| {
+            producers.record(header, u64::try_from(header.base_offset).unwrap_or(0));
+        };
+        let scanned = reader.each_header(&segment, &mut each);
+        scanned.map_err(|error| OpenError::Corrupt {
+            what: error.to_string(),
+        })?;
+    }
+    Ok(producers)
+}
+
+/// Applies journal entries to the state, as the committer did when it wrote them.
+struct Replay<'a> {
+    storage: &'a dyn Storage,
+    handles: &'a Handles,
+    writer: &'a mut Writer,
+}
+
+impl Replay<'_> {
+    fn entry(&mut self, generation: u64, position: u64, entry: Entry<'_>) -> Result<(), ScanError> {
+        let contradiction = |what: String| ScanError::Contradiction { position, what };
+        match entry {
+            Entry::Append(parts) => {
+                for part in parts {
+                    self.append(position, &part)?;
+                }
+            }
+            Entry::TopicCreated {
+                id,
+                name,
+                configs,
+                first,
+                count,
+            } => {
+                if first.0 < self.writer.next_partition
+                    || self.writer.catalog.by_name(&name).is_some()
+                {
+                    return Err(contradiction(format!("topic {name} is created twice")));
+                }
+                self.writer
+                    .apply_topic_created(id, &name, configs, first, count, generation);
+            }
+            Entry::TopicDeleted { id } => {
+                let deleted = self.writer.apply_topic_deleted(&id);
+                deleted.ok_or_else(|| {
+                    contradiction(format!("topic {id} is deleted and does not exist"))
+                })?;
+            }
+            Entry::SegmentCreated {
+                partition,
+                base_offset,
+            } => {
+                let tail = self.writer.tails.get_mut(&partition);
+                let tail = tail
+                    .filter(|tail| tail.next_offset == base_offset)
+                    .ok_or_else(|| {
+                        contradiction(format!(
+                            "partition {partition} has no segment to begin at {base_offset}"
+                        ))
+                    })?;
+                tail.roll(generation);
+            }
+            Entry::ProducerIds { next } => {
+                self.writer.next_producer_id = next;
+                self.writer.producer_ids_end = next;
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, position: u64, part: &AppendPart<'_>) -> Result<(), ScanError> {
+        let contradiction = |what: String| ScanError::Contradiction { position, what };
+        let partition = part.partition;
+        let header =
+            BatchHeader::parse(part.batch).map_err(|error| contradiction(error.to_string()))?;
+        let tail = self.writer.tails.get_mut(&partition);
+        let tail =
+            tail.ok_or_else(|| contradiction(format!("partition {partition} does not exist")))?;
+        if tail.next_offset != part.base_offset {
+            let what = format!(
+                "partition {partition} is at offset {}, not {}",
+                tail.next_offset, part.base_offset
+            );
+            return Err(contradiction(what));
+        }
+        let placement = tail.place(&header, part.batch.len() as u64);
+        let batch = WrittenBatch {
+            offset: placement.base_offset,
+            max_timestamp: header.newest_timestamp(),
+            bytes: part.batch,
+        };
+        if placement
+            .segment
+            .write(self.storage, self.handles, &[batch])?
+        {
+            self.writer.new_names.insert(partition);
+        }
+        self.writer.dirty.insert(
+            (partition, placement.segment.header.base_offset),
+            placement.segment,
+        );
+        Ok(())
+    }
+}
+
+/// Makes what was replayed readable.
+fn publish(tail: &Tail) {
+    for segment in tail.shared.segments() {
+        let bytes = segment.blocks().filled();
+        segment.publish(bytes);
+    }
+    let published = crate::partition::Published {
+        high_watermark: tail.next_offset,
+        bytes: 0,
+        batches: Vec::new(),
+    };
+    tail.shared.publish(published, &mut Vec::new());
+}
+
+/// Moves what nothing names to `lost+found/`. The folders of partitions are looked into only after
+/// an unclean stop: nothing else leaves files in them.
+fn sweep(storage: &dyn Storage, writer: &Writer, unclean: bool) -> Result<Vec<String>, OpenError> {
+    let mut known: HashMap<String, BTreeSet<String>> = HashMap::new();
+    for tail in writer.tails.values() {
+        let dir = partition_dir(tail.id());
+        let files = known.entry(dir).or_default();
+        for segment in tail.shared.segments() {
+            if segment.published() > 0 {
+                files.extend([
+                    segment.path(FileKind::Segment),
+                    segment.path(FileKind::Sidecar),
+                ]);
+            }
+        }
+    }
+    let deleted: BTreeSet<String> = writer
+        .deleted
+        .iter()
+        .map(|partition| partition_dir(*partition))
+        .collect();
+    let mut moved = Vec::new();
+    let names = storage
+        .list(segment::DIR)
+        .map_err(|source| StorageError::new("list", segment::DIR, source))?;
+    for name in names {
+        let dir = format!("{}/{name}", segment::DIR);
+        let files = known.get(&dir);
+        if deleted.contains(&dir) || (files.is_some() && !unclean) {
+            continue;
+        }
+        let inside = match storage.list(&dir) {
+            Ok(inside) => inside
+                .into_iter()
+                .map(|file| format!("{dir}/{file}"))
+                .collect(),
+            Err(_) => vec![dir.clone()],
+        };
+        for path in inside {
+            if files.is_none_or(|files| !files.contains(&path)) {
+                moved.push(move_away(storage, &path)?);
+            }
+        }
+    }
+    Ok(moved)
+}
+
+fn move_away(storage: &dyn Storage, path: &str) -> Result<String, OpenError> {
+    let flat = path.replace('/', "-");
+    let taken = storage.list(LOST_AND_FOUND);
+    let taken = taken.map_err(|source| StorageError::new("list", LOST_AND_FOUND, source))?;
+    let mut name = flat.clone();
+    let mut copy = 1;
+    while taken.contains(&name) {
+        copy += 1;
+        name = format!("{flat}.{copy}");
+    }
+    let target = format!("{LOST_AND_FOUND}/{name}");
+    storage
+        .rename(path, &target)
+        .map_err(|source| StorageError::new("move away", path, source))?;
+    tracing::warn!(%path, %target, "no durable record names this file; it was moved");
+    Ok(target)
+}
+
+/// Syncs what was accepted and opens a new journal file behind it.
+fn start_journal(
+    writer: &mut Writer,
+    storage: &dyn Storage,
+    config: &LogConfig,
+    mut scanned: Scanned,
+) -> Result<(), OpenError> {
+    // The new file's header vouches for everything before it, the accepted last group included.
+    for held in &scanned.held {
+        held.file
+            .sync_data()
+            .map_err(|source| StorageError::new("sync", &held.path, source))?;
+    }
+    writer.next_file_number = scanned.next_number;
+    let usable = |file: &RingFile| file.file_bytes >= crate::limits::JOURNAL_FILE_BYTES_MIN;
+    scanned.free.retain(usable);
+    if scanned.free.is_empty() {
+        let bytes = if scanned.held.is_empty() {
+            config.first_journal_file_bytes
+        } else {
+            config.journal_file_bytes
+        };
+        scanned
+            .free
+            .push(RingFile::create(storage, writer.next_file_number, bytes)?);
+        writer.next_file_number += 1;
+    }
+    let mut journal = JournalWriter::new(
+        writer.log_id,
+        scanned.end,
+        scanned.generation,
+        scanned.free,
+        scanned.held,
+    );
+    journal.checkpoint = writer.checkpoint.sequence;
+    journal.switch(config.entropy.uuid().as_u128() as u64)?;
+    journal.sync()?;
+    writer.journal = journal;
+    Ok(())
+}

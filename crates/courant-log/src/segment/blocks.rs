@@ -1,0 +1,310 @@
+//! Checksums and sparse index of a segment, one entry for each 64 KiB block of the file.
+//!
+//! An entry says where in the block the first batch begins, with which offset, and the greatest
+//! timestamp of the batches that begin there: index, time index and evidence against silent damage
+//! are the same 32 bytes. The entries of whole blocks go to the sidecar at checkpoints; the entry of
+//! the block that is still filling is part of the checkpoint. On disk: the numbers are fixed.
+
+use crc_fast::{CrcAlgorithm, Digest};
+
+use crate::PartitionId;
+use crate::bytes_io::{Fields, Short};
+use crate::crc::crc32c;
+use crate::limits::SEGMENT_BLOCK_BYTES;
+
+/// Bytes of one entry in the sidecar.
+pub(crate) const ENTRY_BYTES: usize = 32;
+const NO_BATCH: u32 = u32::MAX;
+
+/// One block's entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// CRC-32C of the block's bytes, seeded with partition, base offset and block number.
+    pub(crate) crc: u32,
+    /// Where in the block the first batch begins; `None` while a longer batch covers it.
+    pub(crate) first: Option<FirstBatch>,
+    /// Greatest `max_timestamp` of the batches that begin in the block; `i64::MIN` when none does.
+    pub(crate) max_timestamp: i64,
+}
+
+/// The first batch that begins in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FirstBatch {
+    pub(crate) at: u32,
+    pub(crate) offset: u64,
+}
+
+impl Block {
+    /// The entry as the sidecar keeps it, with a checksum of its own seeded with its number.
+    pub(crate) fn encode(&self, number: u64) -> [u8; ENTRY_BYTES] {
+        let mut out = [0; ENTRY_BYTES];
+        out[..4].copy_from_slice(&self.crc.to_le_bytes());
+        out[4..8].copy_from_slice(&self.first.map_or(NO_BATCH, |first| first.at).to_le_bytes());
+        out[8..16].copy_from_slice(&self.first.map_or(0, |first| first.offset).to_le_bytes());
+        out[16..24].copy_from_slice(&self.max_timestamp.to_le_bytes());
+        let crc = entry_crc(number, &out[..28]);
+        out[28..].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(number: u64, bytes: &[u8]) -> Result<Self, Short> {
+        let entry = bytes.get(..ENTRY_BYTES).ok_or(Short)?;
+        if entry_crc(number, &entry[..28]).to_le_bytes() != entry[28..] {
+            return Err(Short);
+        }
+        let mut fields = Fields::new(entry);
+        let crc = fields.u32()?;
+        let at = fields.u32()?;
+        let offset = fields.u64()?;
+        let max_timestamp = fields.i64()?;
+        let first = (at != NO_BATCH).then_some(FirstBatch { at, offset });
+        Ok(Self {
+            crc,
+            first,
+            max_timestamp,
+        })
+    }
+}
+
+fn entry_crc(number: u64, entry: &[u8]) -> u32 {
+    let mut crc = crate::crc::Crc32c::new();
+    crc.update(&number.to_le_bytes());
+    crc.update(entry);
+    crc.finish()
+}
+
+/// The block that is still filling, as a checkpoint keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenBlock {
+    /// State of the running checksum.
+    pub(crate) crc_state: u32,
+    pub(crate) first: Option<FirstBatch>,
+    pub(crate) max_timestamp: i64,
+}
+
+/// All entries of one segment. Invariant: `done.len() == filled / SEGMENT_BLOCK_BYTES`.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    partition: PartitionId,
+    base_offset: u64,
+    done: Vec<Block>,
+    digest: Digest,
+    first: Option<FirstBatch>,
+    max_timestamp: i64,
+    filled: u64,
+}
+
+impl Blocks {
+    pub(crate) fn new(partition: PartitionId, base_offset: u64) -> Self {
+        let mut blocks = Self {
+            partition,
+            base_offset,
+            done: Vec::new(),
+            digest: Digest::new(CrcAlgorithm::Crc32Iscsi),
+            first: None,
+            max_timestamp: i64::MIN,
+            filled: 0,
+        };
+        blocks.begin();
+        blocks
+    }
+
+    /// Entries as a checkpoint and a sidecar hold them.
+    pub(crate) fn resume(
+        partition: PartitionId,
+        base_offset: u64,
+        done: Vec<Block>,
+        open: OpenBlock,
+        filled: u64,
+    ) -> Self {
+        let digest =
+            Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(open.crc_state));
+        Self {
+            partition,
+            base_offset,
+            done,
+            digest,
+            first: open.first,
+            max_timestamp: open.max_timestamp,
+            filled,
+        }
+    }
+
+    fn begin(&mut self) {
+        let mut seed = [0; 24];
+        seed[..8].copy_from_slice(&self.partition.0.to_le_bytes());
+        seed[8..16].copy_from_slice(&self.base_offset.to_le_bytes());
+        seed[16..].copy_from_slice(&(self.done.len() as u64).to_le_bytes());
+        self.digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        self.digest.update(&seed);
+        self.first = None;
+        self.max_timestamp = i64::MIN;
+    }
+
+    /// Accounts for the segment's header.
+    pub(crate) fn header(&mut self, bytes: &[u8]) {
+        self.fill(bytes);
+    }
+
+    /// Accounts for one batch at the end of the segment.
+    pub(crate) fn batch(&mut self, offset: u64, max_timestamp: i64, bytes: &[u8]) {
+        let at = (self.filled % SEGMENT_BLOCK_BYTES) as u32;
+        self.first.get_or_insert(FirstBatch { at, offset });
+        self.max_timestamp = self.max_timestamp.max(max_timestamp);
+        self.fill(bytes);
+    }
+
+    fn fill(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = SEGMENT_BLOCK_BYTES - self.filled % SEGMENT_BLOCK_BYTES;
+            let (now, later) = bytes.split_at(bytes.len().min(room as usize));
+            self.digest.update(now);
+            self.filled += now.len() as u64;
+            bytes = later;
+            if self.filled.is_multiple_of(SEGMENT_BLOCK_BYTES) {
+                let crc = self.digest.finalize() as u32;
+                self.done.push(Block {
+                    crc,
+                    first: self.first,
+                    max_timestamp: self.max_timestamp,
+                });
+                self.begin();
+            }
+        }
+    }
+
+    pub(crate) fn done(&self) -> &[Block] {
+        &self.done
+    }
+
+    pub(crate) fn filled(&self) -> u64 {
+        self.filled
+    }
+
+    pub(crate) fn open(&self) -> OpenBlock {
+        OpenBlock {
+            crc_state: self.digest.get_state() as u32,
+            first: self.first,
+            max_timestamp: self.max_timestamp,
+        }
+    }
+
+    /// CRC-32C over all finished entries: names exactly one content of the sidecar.
+    pub(crate) fn done_crc(&self) -> u32 {
+        let mut bytes = Vec::with_capacity(self.done.len() * 4);
+        for block in &self.done {
+            bytes.extend_from_slice(&block.crc.to_le_bytes());
+        }
+        crc32c(&bytes)
+    }
+
+    fn entries(&self) -> impl DoubleEndedIterator<Item = (u64, Option<FirstBatch>, i64)> + '_ {
+        let open = (self.done.len() as u64, self.first, self.max_timestamp);
+        let done = self.done.iter().enumerate();
+        done.map(|(number, block)| (number as u64, block.first, block.max_timestamp))
+            .chain([open])
+    }
+
+    /// A position in the file at which a batch begins that is not behind `offset`.
+    pub(crate) fn position_at_or_before(&self, offset: u64) -> u64 {
+        if let Some(first) = self.first.filter(|first| first.offset <= offset) {
+            return self.done.len() as u64 * SEGMENT_BLOCK_BYTES + u64::from(first.at);
+        }
+        // Blocks that a long batch covers begin none: they count as the last one before them that does.
+        let begins_before = |end: usize| {
+            let blocks = self.done[..end].iter().enumerate().rev();
+            let mut found = blocks.filter_map(|(number, block)| Some((number, block.first?)));
+            found.next()
+        };
+        let (mut low, mut high) = (0, self.done.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match begins_before(middle + 1) {
+                Some((_, first)) if first.offset > offset => high = middle,
+                _ => low = middle + 1,
+            }
+        }
+        begins_before(low).map_or(super::HEADER_BYTES as u64, |(number, first)| {
+            number as u64 * SEGMENT_BLOCK_BYTES + u64::from(first.at)
+        })
+    }
+
+    /// Positions of first batches of the blocks that hold a timestamp of at least `at_ms`, in order.
+    pub(crate) fn positions_from_time(&self, at_ms: i64) -> Vec<u64> {
+        let blocks = self.entries().filter(|(_, _, max)| *max >= at_ms);
+        blocks
+            .filter_map(|(number, first, _)| {
+                Some(number * SEGMENT_BLOCK_BYTES + u64::from(first?.at))
+            })
+            .collect()
+    }
+
+    /// The greatest timestamp of the segment.
+    pub(crate) fn max_timestamp(&self) -> Option<i64> {
+        self.entries()
+            .map(|(_, _, max)| max)
+            .max()
+            .filter(|max| *max != i64::MIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled() -> Blocks {
+        let mut blocks = Blocks::new(PartitionId(1), 0);
+        blocks.header(&[0; 64]);
+        for batch in 0..100u64 {
+            blocks.batch(batch * 10, 1000 + batch as i64, &vec![batch as u8; 5000]);
+        }
+        // One batch longer than a block, so that a block begins no batch.
+        blocks.batch(1000, 5000, &vec![9; 200_000]);
+        blocks.batch(1001, 5001, &[1; 100]);
+        blocks
+    }
+
+    #[test]
+    fn lookups_land_on_a_batch_at_or_before_the_offset() {
+        let blocks = filled();
+        for offset in [0, 9, 10, 555, 999, 1000, 1001, 5000] {
+            let position = blocks.position_at_or_before(offset);
+            let batch = if position > 64 + 500_000 {
+                1001
+            } else {
+                (position - 64) / 5000 * 10
+            };
+            assert!(batch <= offset, "{offset} {position}");
+            assert!(
+                offset - batch <= 200 || offset > 1000,
+                "{offset} {position}"
+            );
+        }
+        assert_eq!(blocks.max_timestamp(), Some(5001));
+        assert_eq!(blocks.positions_from_time(5001).len(), 1);
+        assert!(blocks.positions_from_time(5002).is_empty());
+    }
+
+    #[test]
+    fn a_resumed_index_goes_on_as_if_never_stopped() {
+        let mut one = filled();
+        let open = one.open();
+        let mut two = Blocks::resume(PartitionId(1), 0, one.done().to_vec(), open, one.filled());
+        for blocks in [&mut one, &mut two] {
+            blocks.batch(1002, 6000, &vec![3; 100_000]);
+        }
+        assert_eq!(one.done(), two.done());
+        assert_eq!(one.open(), two.open());
+        assert_eq!(one.done_crc(), two.done_crc());
+    }
+
+    #[test]
+    fn entries_round_trip_and_notice_their_number() {
+        let blocks = filled();
+        for (number, block) in blocks.done().iter().enumerate() {
+            let bytes = block.encode(number as u64);
+            assert_eq!(Block::decode(number as u64, &bytes), Ok(*block));
+            assert!(Block::decode(number as u64 + 1, &bytes).is_err());
+        }
+    }
+}

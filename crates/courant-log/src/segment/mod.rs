@@ -1,0 +1,18 @@
+//! Segments: one sequence of files for each partition, filled with the same bytes as the journal,
+//! synced at checkpoints, read by consumers. `docs/formats/segment.md` draws the bytes.
+
+mod blocks;
+mod file;
+mod header;
+
+pub(crate) use blocks::{FirstBatch, OpenBlock};
+pub(crate) use file::{Handles, Segment, SegmentError, WrittenBatch, remove_partition};
+pub(crate) use header::{FileKind, HEADER_BYTES, SegmentHeader};
+
+/// Directory of the segments; below it one directory for each partition id.
+pub(crate) const DIR: &str = "segments";
+
+/// Directory of a partition. Names on disk are ids, so no topic name can leave the data directory.
+pub(crate) fn partition_dir(partition: crate::PartitionId) -> String {
+    format!("{DIR}/{:016x}", partition.0)
+}

@@ -1,0 +1,376 @@
+//! A data directory on a file system.
+//!
+//! This is the only module that touches `std::fs`.
+
+use std::any::Any;
+use std::fs;
+use std::io::{self, IoSlice, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Advice, FlockOperation};
+use rustix::io::Errno;
+
+use super::{File, OpenMode, Storage, Wants, path};
+
+/// The file whose lock says that a process uses the directory. Never listed.
+const LOCK_FILE: &str = "LOCK";
+/// Most buffers in one `pwritev` call (`IOV_MAX` on Linux).
+const MAX_SLICES: usize = 1024;
+/// Events may be secret: nobody but the owner and its group reads them.
+const FILE_MODE: u32 = 0o640;
+/// As [`FILE_MODE`], for directories.
+const DIR_MODE: u32 = 0o750;
+
+/// A data directory on a file system.
+///
+/// With the cargo feature `planted-defects`, the environment variable
+/// `COURANT_PLANTED_DEFECT=no-sync`, read when the storage is opened, turns `sync_data`, `sync_dir`
+/// and `sync_all` into calls that do nothing. It exists so that the power-cut tests can show that
+/// they notice a log that does not sync; without the feature the switch is not compiled in.
+#[derive(Debug)]
+pub struct DiskStorage {
+    root: PathBuf,
+    /// Kept open so that `syncfs` reports every write-back error since the storage was opened:
+    /// Linux counts them per open handle.
+    handle: fs::File,
+    syncs: bool,
+}
+
+impl DiskStorage {
+    /// Opens a data directory, creating it and its missing parents, durably.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        create_durably(dir)?;
+        let syncs = syncs();
+        if !syncs {
+            tracing::warn!("planted defect: this storage syncs nothing");
+        }
+        Ok(Self {
+            root: dir.to_owned(),
+            handle: fs::File::open(dir)?,
+            syncs,
+        })
+    }
+
+    fn resolve(&self, path: &str) -> io::Result<PathBuf> {
+        path::check(path)?;
+        Ok(if path.is_empty() {
+            self.root.clone()
+        } else {
+            self.root.join(path)
+        })
+    }
+}
+
+#[cfg(feature = "planted-defects")]
+fn syncs() -> bool {
+    std::env::var_os("COURANT_PLANTED_DEFECT").is_none_or(|defect| defect != "no-sync")
+}
+
+#[cfg(not(feature = "planted-defects"))]
+const fn syncs() -> bool {
+    true
+}
+
+/// Creates a directory and its missing parents and syncs the name of each.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    let parent = match dir.parent() {
+        None => return Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+    };
+    if dir.is_dir() {
+        // An earlier process may have died between creating the directory and syncing its name.
+        // One that may not open the parent did not create it there: somebody else did.
+        return match sync_directory(parent) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        };
+    }
+    if !parent.is_dir() {
+        create_durably(parent)?;
+    }
+    make_dir(dir)?;
+    sync_directory(parent)
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(DIR_MODE).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
+fn sync_directory(dir: &Path) -> io::Result<()> {
+    fs::File::open(dir)?.sync_all()
+}
+
+impl Storage for DiskStorage {
+    fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(mode == OpenMode::CreateNew)
+            .mode(FILE_MODE)
+            .open(self.resolve(path)?)?;
+        Ok(Arc::new(DiskFile {
+            file,
+            syncs: self.syncs,
+        }))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.resolve(dir)?)? {
+            let name = entry?.file_name().into_string().map_err(|name| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("the name {name:?} in the data directory is not UTF-8"),
+                )
+            })?;
+            if !(dir.is_empty() && name == LOCK_FILE) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create_dir(&self, dir: &str) -> io::Result<()> {
+        make_dir(&self.resolve(dir)?)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.resolve(from)?, self.resolve(to)?)
+    }
+
+    fn remove_file(&self, path: &str) -> io::Result<()> {
+        fs::remove_file(self.resolve(path)?)
+    }
+
+    fn remove_dir(&self, dir: &str) -> io::Result<()> {
+        fs::remove_dir(self.resolve(dir)?)
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let dir = self.resolve(dir)?;
+        if self.syncs {
+            sync_directory(&dir)?;
+        }
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        if self.syncs {
+            rustix::fs::syncfs(&self.handle)?;
+        }
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.handle)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(FILE_MODE)
+            .open(self.root.join(LOCK_FILE))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(held_by(&file)),
+            Err(error) => return Err(error.into()),
+        }
+        file.set_len(0)?;
+        file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
+        Ok(Box::new(LockGuard { _file: file }))
+    }
+
+    fn wants(&self) -> Wants {
+        Wants { prefill: true }
+    }
+}
+
+/// The error of a directory in use, with the process that its lock file names, if it does.
+fn held_by(file: &fs::File) -> io::Error {
+    let mut text = String::new();
+    let known = file.take(20).read_to_string(&mut text).is_ok();
+    let holder = match text.trim().parse::<u32>() {
+        Ok(pid) if known => format!("process {pid}"),
+        _ => "another process".to_owned(),
+    };
+    io::Error::new(
+        io::ErrorKind::WouldBlock,
+        format!("the data directory is held by {holder}"),
+    )
+}
+
+/// The kernel gives the lock back when the file is closed, however the process ends.
+#[derive(Debug)]
+struct LockGuard {
+    _file: fs::File,
+}
+
+#[derive(Debug)]
+struct DiskFile {
+    file: fs::File,
+    syncs: bool,
+}
+
+impl File for DiskFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.file.read_at(&mut buf[done..], position + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()> {
+        if let [buf] = bufs {
+            return self.file.write_all_at(buf, position);
+        }
+        let mut slices: Vec<IoSlice<'_>> = bufs
+            .iter()
+            .filter(|buf| !buf.is_empty())
+            .map(|buf| IoSlice::new(buf))
+            .collect();
+        let mut rest = slices.as_mut_slice();
+        let mut at = position;
+        while !rest.is_empty() {
+            let now = rest.len().min(MAX_SLICES);
+            match rustix::io::pwritev(&self.file, &rest[..now], at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    IoSlice::advance_slices(&mut rest, count);
+                    at += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if self.syncs {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn storage() -> (tempfile::TempDir, DiskStorage) {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = DiskStorage::open(&dir.path().join("deep/data")).unwrap();
+        (dir, storage)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (_dir, storage) = storage();
+        let file = storage.open("a", OpenMode::CreateNew).unwrap();
+        file.write_at(&[b"cde", b"", b"fg"], 2).unwrap();
+        file.write_at(&[b"ab"], 0).unwrap();
+        file.sync_data().unwrap();
+        storage.sync_dir("").unwrap();
+        storage.sync_all().unwrap();
+        file.drop_cache().unwrap();
+        assert_eq!(file.len().unwrap(), 7);
+        let mut buf = [0; 16];
+        assert_eq!(file.read_at(&mut buf, 1).unwrap(), 6);
+        assert_eq!(&buf[..6], b"bcdefg");
+        assert_eq!(file.read_at(&mut buf, 7).unwrap(), 0);
+        file.set_len(3).unwrap();
+        assert_eq!(file.read_at(&mut buf, 0).unwrap(), 3);
+        assert!(storage.free_bytes().unwrap() > 0);
+        assert!(storage.wants().prefill);
+    }
+
+    #[test]
+    fn a_write_may_have_more_buffers_than_one_call_takes() {
+        let (_dir, storage) = storage();
+        let file = storage.open("a", OpenMode::CreateNew).unwrap();
+        let bytes: Vec<u8> = (0..3000_u32).flat_map(u32::to_le_bytes).collect();
+        let bufs: Vec<&[u8]> = bytes.chunks(3).collect();
+        assert!(bufs.len() > MAX_SLICES);
+        file.write_at(&bufs, 0).unwrap();
+        let mut read = vec![0; bytes.len()];
+        assert_eq!(file.read_at(&mut read, 0).unwrap(), bytes.len());
+        assert!(read == bytes);
+    }
+
+    #[test]
+    fn names() {
+        let (_dir, storage) = storage();
+        storage.create_dir("d").unwrap();
+        storage.create_dir("d").unwrap();
+        storage.open("d/a", OpenMode::CreateNew).unwrap();
+        let again = storage.open("d/a", OpenMode::CreateNew).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        storage.open("d/b", OpenMode::CreateNew).unwrap();
+        storage.rename("d/a", "d/b").unwrap();
+        assert_eq!(storage.list("d").unwrap(), ["b"]);
+        let missing = storage.open("d/a", OpenMode::Existing).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        let missing = storage.list("e").unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        storage.remove_dir("d").unwrap_err();
+        storage.remove_file("d/b").unwrap();
+        storage.remove_dir("d").unwrap();
+        assert!(storage.list("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn paths_stay_inside() {
+        let (_dir, storage) = storage();
+        for path in ["/etc/passwd", "../a", "a/../../b"] {
+            let refused = storage.open(path, OpenMode::CreateNew).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+            let refused = storage.remove_file(path).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn one_holder_at_a_time() {
+        let (_dir, storage) = storage();
+        let guard = storage.lock().unwrap();
+        let held = storage.lock().unwrap_err();
+        assert_eq!(held.kind(), io::ErrorKind::WouldBlock);
+        let pid = std::process::id().to_string();
+        assert!(held.to_string().contains(&pid), "{held}");
+        assert!(storage.list("").unwrap().is_empty());
+        drop(guard);
+        storage.lock().unwrap();
+    }
+}

@@ -1,0 +1,28 @@
+//! The real clock and the real source of randomness.
+
+use courant_core::clock::Clock;
+use courant_core::entropy::Entropy;
+use uuid::Uuid;
+
+/// The machine's wall clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
+    }
+}
+
+/// The operating system's randomness.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn uuid(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+}

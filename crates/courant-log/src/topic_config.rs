@@ -1,0 +1,399 @@
+//! The configuration of topics: which names there are, which values they take, and what this release
+//! does with them.
+//!
+//! A name that Kafka knows is accepted and given back, so that tools work. What would change what a
+//! reader sees and is not built is refused; what only lets the log keep more than was asked is stored
+//! and [`not_in_force`] says so.
+
+use std::collections::BTreeMap;
+
+/// The values that a configuration takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ConfigKind {
+    /// `true` or `false`.
+    Bool,
+    /// A 32-bit number.
+    Int {
+        /// Least value.
+        min: i32,
+    },
+    /// A 64-bit number.
+    Long {
+        /// Least value.
+        min: i64,
+    },
+    /// A number from 0 to 1.
+    Ratio,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Some of these words, with commas between them.
+    List(&'static [&'static str]),
+}
+
+/// One configuration that topics have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TopicConfig {
+    /// Its name in Kafka.
+    pub name: &'static str,
+    /// The values it takes.
+    pub kind: ConfigKind,
+    /// The value when none is set.
+    pub default: &'static str,
+    /// Whether this release does as a value says. See [`not_in_force`] for a particular value.
+    pub in_force: bool,
+    /// What it is about, with the unit.
+    pub doc: &'static str,
+}
+
+/// Why a configuration is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidConfig {
+    /// There is no such configuration.
+    #[error("topics have no configuration {name:?}")]
+    UnknownName {
+        /// The name that was given.
+        name: String,
+    },
+    /// The value is not one that Kafka takes.
+    #[error("{name} cannot be {value:?}; it is {expected}")]
+    BadValue {
+        /// The configuration.
+        name: &'static str,
+        /// The value that was given.
+        value: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// Kafka takes the value, this release does not.
+    #[error("{name}={value} is not supported: {hint}")]
+    NotSupported {
+        /// The configuration.
+        name: &'static str,
+        /// The value that was given.
+        value: String,
+        /// What happens instead, or what to do.
+        hint: &'static str,
+    },
+}
+
+/// `max.message.bytes` when a topic does not set it (Kafka's default: 1 MiB and room for a header).
+const MAX_MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
+
+const CLEANUP_POLICIES: &[&str] = &["delete", "compact"];
+const COMPRESSION_TYPES: &[&str] = &["producer", "gzip", "snappy", "lz4", "zstd", "uncompressed"];
+const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
+
+const LONG_MAX: &str = "9223372036854775807";
+
+const fn config(
+    name: &'static str,
+    kind: ConfigKind,
+    default: &'static str,
+    in_force: bool,
+    doc: &'static str,
+) -> TopicConfig {
+    TopicConfig {
+        name,
+        kind,
+        default,
+        in_force,
+        doc,
+    }
+}
+
+/// Every configuration that topics have, by name.
+#[rustfmt::skip]
+pub static TOPIC_CONFIGS: &[TopicConfig] = &[
+    config("cleanup.policy", ConfigKind::List(CLEANUP_POLICIES), "delete", true,
+        "What happens to old events. Compaction is not in force yet: everything is kept."),
+    config("compression.type", ConfigKind::Choice(COMPRESSION_TYPES), "producer", true,
+        "How batches are compressed. Only producer: as they were sent."),
+    config("delete.retention.ms", ConfigKind::Long { min: 0 }, "86400000", false,
+        "How long compaction keeps tombstones, in milliseconds."),
+    config("file.delete.delay.ms", ConfigKind::Long { min: 0 }, "60000", false,
+        "How long deleted files stay, in milliseconds."),
+    config("flush.messages", ConfigKind::Long { min: 1 }, LONG_MAX, true,
+        "Events between syncs to disk. Always met: every event is synced before it is acknowledged."),
+    config("flush.ms", ConfigKind::Long { min: 0 }, LONG_MAX, true,
+        "Milliseconds between syncs to disk. Always met, as flush.messages."),
+    config("index.interval.bytes", ConfigKind::Int { min: 0 }, "4096", false,
+        "Bytes of the log between index entries."),
+    config("max.compaction.lag.ms", ConfigKind::Long { min: 1 }, LONG_MAX, false,
+        "How long an event may stay uncompacted, in milliseconds."),
+    config("max.message.bytes", ConfigKind::Int { min: 0 }, "1048588", true,
+        "Bytes of the largest batch that is accepted, after compression."),
+    config("message.timestamp.after.max.ms", ConfigKind::Long { min: 0 }, LONG_MAX, false,
+        "How far in the future a timestamp may be, in milliseconds."),
+    config("message.timestamp.before.max.ms", ConfigKind::Long { min: 0 }, LONG_MAX, false,
+        "How far in the past a timestamp may be, in milliseconds."),
+    config("message.timestamp.type", ConfigKind::Choice(TIMESTAMP_TYPES), "CreateTime", true,
+        "Whose timestamps events have. Only CreateTime: the producer's."),
+    config("min.cleanable.dirty.ratio", ConfigKind::Ratio, "0.5", false,
+        "Part of a log that is uncompacted before compaction begins."),
+    config("min.compaction.lag.ms", ConfigKind::Long { min: 0 }, "0", false,
+        "How long an event stays uncompacted at least, in milliseconds."),
+    config("min.insync.replicas", ConfigKind::Int { min: 1 }, "1", false,
+        "Replicas that must have an event before acks=all. There is one, and it has synced it."),
+    config("preallocate", ConfigKind::Bool, "false", true,
+        "Whether files are allocated in advance. The log decides."),
+    config("retention.bytes", ConfigKind::Long { min: -1 }, "-1", false,
+        "Bytes of a partition above which old events are deleted; -1: never."),
+    config("retention.ms", ConfigKind::Long { min: -1 }, "-1", false,
+        "Milliseconds after which events are deleted; -1: never."),
+    config("segment.bytes", ConfigKind::Int { min: 14 }, "1073741824", false,
+        "Bytes of a segment file."),
+    config("segment.index.bytes", ConfigKind::Int { min: 4 }, "10485760", false,
+        "Bytes of a segment's index."),
+    config("segment.jitter.ms", ConfigKind::Long { min: 0 }, "0", false,
+        "Random part of segment.ms, in milliseconds."),
+    config("segment.ms", ConfigKind::Long { min: 1 }, "604800000", false,
+        "Milliseconds after which a new segment begins."),
+    config("unclean.leader.election.enable", ConfigKind::Bool, "false", true,
+        "Whether a replica that lags may lead. There is one replica, so none ever does."),
+];
+
+/// Checks a configuration that a client wants to set.
+///
+/// # Errors
+/// Says whether the name, the value or this release is in the way.
+pub fn validate(name: &str, value: &str) -> Result<(), InvalidConfig> {
+    let Some(config) = find(name) else {
+        return Err(InvalidConfig::UnknownName {
+            name: name.to_owned(),
+        });
+    };
+    if !config.kind.takes(value) {
+        return Err(InvalidConfig::BadValue {
+            name: config.name,
+            value: value.to_owned(),
+            expected: config.kind.expected(),
+        });
+    }
+    match unsupported(config, value) {
+        Some(hint) => Err(InvalidConfig::NotSupported {
+            name: config.name,
+            value: value.to_owned(),
+            hint,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a valid value is stored and shown but has no effect in this release, so that whoever sets
+/// it should be told. False for values that ask for what happens anyway.
+pub fn not_in_force(name: &str, value: &str) -> bool {
+    match find(name) {
+        Some(config) if config.name == "cleanup.policy" => {
+            words(value).any(|word| word == "compact")
+        }
+        Some(config) => !config.in_force && value.trim() != config.default,
+        None => false,
+    }
+}
+
+/// The value that a topic has: what it sets, else the default. Empty for names that do not exist.
+pub fn effective<'a>(configs: &'a BTreeMap<String, String>, name: &str) -> &'a str {
+    match configs.get(name) {
+        Some(value) => value,
+        None => find(name).map_or("", |config| config.default),
+    }
+}
+
+/// Bytes of the largest batch that a topic accepts.
+pub fn max_message_bytes(configs: &BTreeMap<String, String>) -> usize {
+    effective(configs, "max.message.bytes")
+        .trim()
+        .parse()
+        .unwrap_or(MAX_MESSAGE_BYTES_DEFAULT)
+}
+
+/// Bytes that a segment of the topic may grow to before the next one begins.
+pub fn segment_bytes(configs: &BTreeMap<String, String>) -> u64 {
+    effective(configs, "segment.bytes")
+        .trim()
+        .parse()
+        .unwrap_or(1024 * 1024 * 1024)
+}
+
+fn find(name: &str) -> Option<&'static TopicConfig> {
+    TOPIC_CONFIGS.iter().find(|config| config.name == name)
+}
+
+/// What stands in the way of a value that Kafka takes.
+fn unsupported(config: &TopicConfig, value: &str) -> Option<&'static str> {
+    let is_default = value.trim() == config.default;
+    match config.name {
+        "compression.type" if !is_default => Some(
+            "batches are kept as they were sent; leave it at producer and compress in the producer",
+        ),
+        "message.timestamp.type" if !is_default => {
+            Some("events keep the producer's timestamps; leave it at CreateTime")
+        }
+        _ => None,
+    }
+}
+
+/// The words of a list. Kafka trims values and the words in them.
+fn words(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim)
+}
+
+impl ConfigKind {
+    fn takes(self, value: &str) -> bool {
+        let value = value.trim();
+        match self {
+            Self::Bool => value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false"),
+            Self::Int { min } => value.parse::<i32>().is_ok_and(|number| number >= min),
+            Self::Long { min } => value.parse::<i64>().is_ok_and(|number| number >= min),
+            Self::Ratio => value
+                .parse::<f64>()
+                .is_ok_and(|number| (0.0..=1.0).contains(&number)),
+            Self::Choice(choices) => choices.contains(&value),
+            Self::List(choices) => words(value).all(|word| choices.contains(&word)),
+        }
+    }
+
+    fn expected(self) -> String {
+        match self {
+            Self::Bool => "true or false".to_owned(),
+            Self::Int { min } => format!("a number from {min} to {}", i32::MAX),
+            Self::Long { min } => format!("a number from {min} to {}", i64::MAX),
+            Self::Ratio => "a number from 0 to 1".to_owned(),
+            Self::Choice(choices) => format!("one of {}", choices.join(", ")),
+            Self::List(choices) => {
+                format!("one or more of {}, separated by commas", choices.join(", "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_its_defaults_are_valid() {
+        assert!(TOPIC_CONFIGS.is_sorted_by(|a, b| a.name < b.name));
+        assert_eq!(TOPIC_CONFIGS.len(), 23);
+        for config in TOPIC_CONFIGS {
+            assert_eq!(
+                validate(config.name, config.default),
+                Ok(()),
+                "{}",
+                config.name
+            );
+            assert!(
+                !not_in_force(config.name, config.default),
+                "{}",
+                config.name
+            );
+            assert!(!config.doc.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_default_batch_limit_is_the_tables() {
+        assert_eq!(
+            max_message_bytes(&BTreeMap::new()),
+            MAX_MESSAGE_BYTES_DEFAULT
+        );
+        assert_eq!(
+            effective(&BTreeMap::new(), "max.message.bytes"),
+            MAX_MESSAGE_BYTES_DEFAULT.to_string()
+        );
+    }
+
+    #[test]
+    fn what_is_set_wins() {
+        let configs = set(&[("max.message.bytes", "2000"), ("retention.ms", "5")]);
+        assert_eq!(max_message_bytes(&configs), 2000);
+        assert_eq!(effective(&configs, "retention.ms"), "5");
+        assert_eq!(effective(&configs, "retention.bytes"), "-1");
+        assert_eq!(effective(&configs, "no.such"), "");
+    }
+
+    #[test]
+    fn good_values() {
+        for (name, value) in [
+            ("cleanup.policy", "delete"),
+            ("cleanup.policy", "compact"),
+            ("cleanup.policy", "compact, delete"),
+            ("retention.ms", "604800000"),
+            ("retention.bytes", "-1"),
+            ("segment.bytes", "14"),
+            ("min.cleanable.dirty.ratio", "1"),
+            ("preallocate", "TRUE"),
+            ("max.message.bytes", " 1000 "),
+            ("flush.messages", "1"),
+        ] {
+            assert_eq!(validate(name, value), Ok(()), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn bad_values_and_names() {
+        for (name, value) in [
+            ("cleanup.policy", ""),
+            ("cleanup.policy", "delete,,compact"),
+            ("cleanup.policy", "shred"),
+            ("compression.type", "brotli"),
+            ("message.timestamp.type", "createtime"),
+            ("retention.ms", "-2"),
+            ("retention.ms", "soon"),
+            ("segment.bytes", "13"),
+            ("segment.bytes", "2147483648"),
+            ("min.cleanable.dirty.ratio", "1.1"),
+            ("min.cleanable.dirty.ratio", "NaN"),
+            ("preallocate", "yes"),
+            ("min.insync.replicas", "0"),
+            ("max.message.bytes", "1e6"),
+        ] {
+            assert!(
+                matches!(validate(name, value), Err(InvalidConfig::BadValue { .. })),
+                "{name}={value}"
+            );
+        }
+        let unknown = validate("retention.days", "1").unwrap_err();
+        assert_eq!(
+            unknown.to_string(),
+            "topics have no configuration \"retention.days\""
+        );
+    }
+
+    #[test]
+    fn what_would_change_what_readers_see_is_refused() {
+        for (name, value) in [
+            ("compression.type", "gzip"),
+            ("compression.type", "uncompressed"),
+            ("message.timestamp.type", "LogAppendTime"),
+        ] {
+            assert!(
+                matches!(
+                    validate(name, value),
+                    Err(InvalidConfig::NotSupported { .. })
+                ),
+                "{name}={value}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_yet_is_said() {
+        assert!(not_in_force("retention.ms", "1000"));
+        assert!(not_in_force("retention.bytes", "1"));
+        assert!(not_in_force("cleanup.policy", "delete,compact"));
+        assert!(not_in_force("min.insync.replicas", "2"));
+        assert!(!not_in_force("cleanup.policy", "delete"));
+        assert!(!not_in_force("max.message.bytes", "5"));
+        assert!(!not_in_force("flush.messages", "1"));
+        assert!(!not_in_force("no.such", "1"));
+    }
+}

@@ -1,0 +1,293 @@
+//! The state that the committer owns: what is queued, ahead of what is durable by one group at most.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::batch::Batch;
+use crate::catalog::{Catalog, NewTopic, Topic};
+use crate::error::{AppendError, CreateTopicError, DeleteTopicError, WriterError};
+use crate::journal::{EntryWriter, GroupBuffer, JournalWriter};
+use crate::limits::{
+    BLOCK_BYTES, CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX, GROUP_BYTES_MAX,
+    PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK,
+};
+use crate::partition::{Offsets, Partition, Producers, Tail, Verdict};
+use crate::queue::{Command, Done};
+use crate::segment::{Segment, SegmentHeader};
+use crate::{Appended, PartitionId, topic_config};
+
+/// Everything that only the holder of the writer's lock may touch.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) log_id: Uuid,
+    pub(crate) journal: JournalWriter,
+    pub(crate) tails: HashMap<PartitionId, Tail>,
+    pub(crate) catalog: Catalog,
+    pub(crate) next_partition: u64,
+    pub(crate) next_producer_id: u64,
+    /// Producer ids below this one are covered by a journal entry.
+    pub(crate) producer_ids_end: u64,
+    pub(crate) group: GroupBuffer,
+    /// Segments with bytes that no checkpoint covers.
+    pub(crate) dirty: BTreeMap<(PartitionId, u64), Arc<Segment>>,
+    /// Partitions in whose directory a file was created since the last checkpoint.
+    pub(crate) new_names: BTreeSet<PartitionId>,
+    /// Partitions whose deletion is durable and whose files may still be there.
+    pub(crate) deleted: Vec<PartitionId>,
+    pub(crate) checkpoint: LastCheckpoint,
+    pub(crate) next_file_number: u64,
+}
+
+/// The newest durable checkpoint.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LastCheckpoint {
+    pub(crate) sequence: u64,
+    pub(crate) crc: u32,
+    pub(crate) position: u64,
+}
+
+/// What a prepared command does once its group is durable.
+pub(crate) enum Effect {
+    Appended(AppendEffect),
+    Duplicate {
+        base_offset: u64,
+        partition: Arc<Partition>,
+        done: Done<Appended, AppendError>,
+    },
+    Created {
+        topic: Arc<Topic>,
+        partitions: Vec<Arc<Partition>>,
+        done: Done<Arc<Topic>, CreateTopicError>,
+    },
+    Deleted {
+        topic: Arc<Topic>,
+        done: Done<(), DeleteTopicError>,
+    },
+    ProducerId {
+        id: i64,
+        done: Done<i64, WriterError>,
+    },
+    Answer(Box<dyn FnOnce() + Send>),
+}
+
+/// One batch of the group.
+pub(crate) struct AppendEffect {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) position: u64,
+    pub(crate) base_offset: u64,
+    pub(crate) end_offset: u64,
+    pub(crate) max_timestamp: i64,
+    pub(crate) events: u64,
+    /// Where in the group the stored bytes are.
+    pub(crate) stored: Range<usize>,
+    pub(crate) done: Done<Appended, AppendError>,
+}
+
+impl Writer {
+    /// Puts a command into the group and says what follows from it. Refusals change nothing.
+    pub(crate) fn prepare(
+        &mut self,
+        command: Command,
+        entropy: &dyn courant_core::entropy::Entropy,
+    ) -> Effect {
+        match command {
+            Command::Append {
+                partition,
+                batch,
+                done,
+            } => self.append(partition, &batch, done),
+            Command::CreateTopic { new, done } => self.create_topic(new, entropy.uuid(), done),
+            Command::DeleteTopic { id, done } => self.delete_topic(id, done),
+            Command::AllocateProducerId { done } => self.allocate_producer_id(done),
+        }
+    }
+
+    fn append(
+        &mut self,
+        partition: PartitionId,
+        batch: &Batch,
+        done: Done<Appended, AppendError>,
+    ) -> Effect {
+        let refuse = |error, done: Done<Appended, AppendError>| {
+            Effect::Answer(Box::new(move || done(Err(error))))
+        };
+        let generation = self.journal.generation();
+        let Some(tail) = self.tails.get_mut(&partition) else {
+            return refuse(AppendError::UnknownPartition, done);
+        };
+        let header = batch.header();
+        let bytes = batch.bytes();
+        let got = header.base_sequence;
+        match tail.producers.check(header) {
+            Verdict::Append => {}
+            Verdict::Duplicate { base_offset } => {
+                return Effect::Duplicate {
+                    base_offset,
+                    partition: tail.shared.clone(),
+                    done,
+                };
+            }
+            Verdict::OutOfOrder { expected } => {
+                return refuse(AppendError::OutOfOrderSequence { expected, got }, done);
+            }
+            Verdict::StaleEpoch => return refuse(AppendError::StaleEpoch, done),
+            Verdict::Unknown => return refuse(AppendError::UnknownProducer, done),
+        }
+        if tail.is_full_for(bytes.len() as u64) {
+            EntryWriter(&mut self.group).segment_created(partition, tail.next_offset);
+            tail.roll(generation);
+        }
+        let placement = tail.place(header, bytes.len() as u64);
+        let stored = EntryWriter(&mut self.group).append(partition, placement.base_offset, bytes);
+        Effect::Appended(AppendEffect {
+            partition: tail.shared.clone(),
+            segment: placement.segment,
+            position: placement.position,
+            base_offset: placement.base_offset,
+            end_offset: tail.next_offset,
+            max_timestamp: header.newest_timestamp(),
+            events: u64::try_from(header.record_count).unwrap_or(0),
+            stored,
+            done,
+        })
+    }
+
+    fn create_topic(
+        &mut self,
+        new: NewTopic,
+        id: Uuid,
+        done: Done<Arc<Topic>, CreateTopicError>,
+    ) -> Effect {
+        if let Err(error) = self.check_new(&new) {
+            return Effect::Answer(Box::new(move || done(Err(error))));
+        }
+        let first = PartitionId(self.next_partition);
+        let name = new.name.as_str();
+        EntryWriter(&mut self.group).topic_created(id, name, &new.configs, first, new.partitions);
+        let generation = self.journal.generation();
+        let (topic, partitions) =
+            self.apply_topic_created(id, name, new.configs, first, new.partitions, generation);
+        Effect::Created {
+            topic,
+            partitions,
+            done,
+        }
+    }
+
+    fn check_new(&self, new: &NewTopic) -> Result<(), CreateTopicError> {
+        if self.catalog.by_name(new.name.as_str()).is_some() {
+            return Err(CreateTopicError::Exists);
+        }
+        let max = PARTITIONS_PER_TOPIC_MAX;
+        if new.partitions == 0 || new.partitions > max {
+            return Err(CreateTopicError::Partitions {
+                got: new.partitions,
+                max,
+            });
+        }
+        let too_long = |text: &String| text.len() > CONFIG_BYTES_MAX;
+        let too_long = new
+            .configs
+            .iter()
+            .any(|(name, value)| too_long(name) || too_long(value));
+        if too_long || new.configs.len() > CONFIGS_PER_TOPIC_MAX {
+            return Err(CreateTopicError::Configs {
+                max_count: CONFIGS_PER_TOPIC_MAX,
+                max_bytes: CONFIG_BYTES_MAX,
+            });
+        }
+        Ok(())
+    }
+
+    /// Adds a topic to the queued state; recovery does the same with the entry that it reads.
+    pub(crate) fn apply_topic_created(
+        &mut self,
+        id: Uuid,
+        name: &str,
+        configs: BTreeMap<String, String>,
+        first: PartitionId,
+        count: u32,
+        generation: u64,
+    ) -> (Arc<Topic>, Vec<Arc<Partition>>) {
+        let segment_bytes = topic_config::segment_bytes(&configs);
+        let ids = (first.0..first.0 + u64::from(count)).map(PartitionId);
+        let mut partitions = Vec::with_capacity(count as usize);
+        for partition in ids.clone() {
+            let header = SegmentHeader {
+                log_id: self.log_id,
+                partition,
+                base_offset: 0,
+                generation,
+            };
+            let segment = Arc::new(Segment::new(header));
+            let offsets = Offsets {
+                start: 0,
+                high_watermark: 0,
+            };
+            let shared = Arc::new(Partition::new(partition, offsets, vec![segment.clone()]));
+            self.tails.insert(
+                partition,
+                Tail::new(
+                    shared.clone(),
+                    0,
+                    segment,
+                    Producers::default(),
+                    segment_bytes,
+                ),
+            );
+            partitions.push(shared);
+        }
+        self.next_partition = first.0 + u64::from(count);
+        let topic = Arc::new(Topic {
+            id,
+            name: name.to_owned(),
+            partitions: ids.collect(),
+            configs,
+        });
+        self.catalog.insert(topic.clone());
+        (topic, partitions)
+    }
+
+    fn delete_topic(&mut self, id: Uuid, done: Done<(), DeleteTopicError>) -> Effect {
+        let Some(topic) = self.apply_topic_deleted(&id) else {
+            return Effect::Answer(Box::new(move || done(Err(DeleteTopicError::Unknown))));
+        };
+        EntryWriter(&mut self.group).topic_deleted(id);
+        Effect::Deleted { topic, done }
+    }
+
+    /// Removes a topic from the queued state. Its files go once a checkpoint covers the deletion.
+    pub(crate) fn apply_topic_deleted(&mut self, id: &Uuid) -> Option<Arc<Topic>> {
+        let topic = self.catalog.remove(id)?;
+        let gone: BTreeSet<_> = topic.partitions.iter().copied().collect();
+        self.tails.retain(|partition, _| !gone.contains(partition));
+        self.dirty
+            .retain(|(partition, _), _| !gone.contains(partition));
+        self.new_names.retain(|partition| !gone.contains(partition));
+        self.deleted.extend(gone);
+        Some(topic)
+    }
+
+    fn allocate_producer_id(&mut self, done: Done<i64, WriterError>) -> Effect {
+        if self.next_producer_id == self.producer_ids_end {
+            self.producer_ids_end += PRODUCER_ID_BLOCK;
+            EntryWriter(&mut self.group).producer_ids(self.producer_ids_end);
+        }
+        let id = self.next_producer_id;
+        self.next_producer_id += 1;
+        Effect::ProducerId {
+            id: i64::try_from(id).unwrap_or(i64::MAX),
+            done,
+        }
+    }
+
+    /// Bytes of entries that fit, with their header and padding, into every journal file.
+    pub(crate) fn group_bytes_max(&self) -> usize {
+        let journal = usize::try_from(self.journal.group_bytes_max()).unwrap_or(usize::MAX);
+        journal.saturating_sub(BLOCK_BYTES).min(GROUP_BYTES_MAX)
+    }
+}

@@ -1,0 +1,441 @@
+//! Appending, reading, repetitions, segments, time, waiting, and refusals.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use courant_log::batch::records::Producer;
+use courant_log::storage::{FaultyStorage, MemoryStorage, Storage};
+use courant_log::{
+    AppendError, CreateTopicError, Health, Log, OpenError, PartitionId, ReadError, WriterError,
+};
+
+use crate::support::{append, batch, create, new_topic, open, slot, stored, taken, tiny};
+
+fn memory() -> MemoryStorage {
+    MemoryStorage::new(64 * 1024 * 1024)
+}
+
+#[test]
+fn what_is_appended_is_read_and_still_there_after_stop_and_start() {
+    let storage = memory();
+    let log = open(&storage, 1);
+    let topic = create(&log, "orders", 2, &[]);
+    let (p0, p1) = (topic.partitions[0], topic.partitions[1]);
+    for tag in 0..20 {
+        assert_eq!(
+            append(&log, p0, batch(tag, 10, 2000, None))
+                .expect("appends")
+                .base_offset,
+            tag * 10
+        );
+    }
+    append(&log, p1, batch(99, 1, 10, None)).expect("appends");
+    let before = (stored(&log, p0), stored(&log, p1));
+    log.stop();
+    let (again, report) = Log::open(Arc::new(storage), tiny(2)).expect("opens");
+    assert_eq!(
+        (report.replayed_groups, report.torn_tail, report.created),
+        (0, false, false)
+    );
+    assert_eq!((stored(&again, p0), stored(&again, p1)), before);
+    assert_eq!(
+        append(&again, p0, batch(100, 1, 10, None))
+            .expect("appends")
+            .base_offset,
+        200
+    );
+    assert_eq!(again.id(), log.id());
+}
+
+#[test]
+fn an_offset_inside_a_batch_gives_the_whole_batch() {
+    let log = open(&memory(), 1);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    for tag in 0..50 {
+        append(&log, partition, batch(tag, 10, 5000, None)).expect("appends");
+    }
+    for offset in 0..500 {
+        let read = log.read(partition, offset, 1, true).expect("reads");
+        let header = courant_log::BatchHeader::parse(&read.bytes).expect("a batch");
+        assert_eq!(header.base_offset as u64, offset / 10 * 10);
+        assert_eq!(
+            read.bytes.len(),
+            header.total_bytes(),
+            "exactly one batch, though more than max_bytes"
+        );
+        assert!(
+            log.read(partition, offset, 1, false)
+                .expect("reads")
+                .bytes
+                .is_empty()
+        );
+    }
+    assert!(
+        log.read(partition, 500, 1000, true)
+            .expect("the end")
+            .bytes
+            .is_empty()
+    );
+    assert!(matches!(
+        log.read(partition, 501, 1000, true),
+        Err(ReadError::OutOfRange { start: 0, end: 500 })
+    ));
+    assert!(matches!(
+        log.read(PartitionId(77), 0, 1, true),
+        Err(ReadError::UnknownPartition)
+    ));
+}
+
+#[test]
+fn segments_roll_and_read_as_one() {
+    let storage = memory();
+    let log = open(&storage, 1);
+    let partition = create(&log, "orders", 1, &[("segment.bytes", "20000")]).partitions[0];
+    for tag in 0..60 {
+        append(&log, partition, batch(tag, 3, 6000, None)).expect("appends");
+    }
+    let files = storage
+        .list(&format!("segments/{:016x}", partition.0))
+        .expect("lists");
+    assert!(
+        files
+            .iter()
+            .filter(|name| name.ends_with(".segment"))
+            .count()
+            >= 15,
+        "{files:?}"
+    );
+    assert_eq!(stored(&log, partition).len(), 60);
+    log.stop();
+    let log = open(&storage, 2);
+    assert_eq!(stored(&log, partition).len(), 60);
+}
+
+#[test]
+fn time_lookup_finds_the_first_event_that_is_not_earlier() {
+    let log = open(&memory(), 1);
+    let partition = create(&log, "orders", 1, &[("segment.bytes", "50000")]).partitions[0];
+    for tag in 0..100 {
+        append(&log, partition, batch(tag, 4, 3000, None)).expect("appends");
+    }
+    for tag in [0u64, 1, 37, 99] {
+        let found = log
+            .offset_for_time(partition, 1_700_000_000_000 + tag as i64)
+            .expect("reads")
+            .expect("found");
+        assert_eq!(found.offset, tag * 4);
+    }
+    assert_eq!(
+        log.offset_for_time(partition, 1_700_000_000_100)
+            .expect("reads"),
+        None
+    );
+    assert_eq!(
+        log.max_timestamp(partition)
+            .expect("reads")
+            .expect("found")
+            .offset,
+        99 * 4
+    );
+}
+
+#[test]
+fn idempotent_producers_are_checked_across_restarts_and_without_the_snapshot() {
+    let storage = memory();
+    let log = open(&storage, 1);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    let from = |base_sequence| {
+        Some(Producer {
+            id: 5,
+            epoch: 0,
+            base_sequence,
+        })
+    };
+    append(&log, partition, batch(1, 3, 100, from(0))).expect("appends");
+    append(&log, partition, batch(2, 2, 100, from(3))).expect("appends");
+    assert_eq!(
+        append(&log, partition, batch(1, 3, 100, from(0)))
+            .expect("again")
+            .base_offset,
+        0
+    );
+    log.stop();
+    for name in storage.list("checkpoints").expect("lists") {
+        if name.ends_with(".producers") {
+            storage
+                .remove_file(&format!("checkpoints/{name}"))
+                .expect("removes");
+        }
+    }
+    let (log, report) = Log::open(Arc::new(storage), tiny(2)).expect("opens");
+    assert!(report.producers_rebuilt);
+    assert_eq!(
+        append(&log, partition, batch(2, 2, 100, from(3)))
+            .expect("again")
+            .base_offset,
+        3
+    );
+    let gap = append(&log, partition, batch(3, 1, 100, from(6)));
+    assert_eq!(
+        gap,
+        Err(AppendError::OutOfOrderSequence {
+            expected: 5,
+            got: 6
+        })
+    );
+    let unknown = Some(Producer {
+        id: 6,
+        epoch: 0,
+        base_sequence: 4,
+    });
+    assert_eq!(
+        append(&log, partition, batch(4, 1, 100, unknown)),
+        Err(AppendError::UnknownProducer)
+    );
+    assert_eq!(
+        append(&log, partition, batch(5, 1, 100, from(5)))
+            .expect("appends")
+            .base_offset,
+        5
+    );
+}
+
+#[test]
+fn a_waiting_reader_is_woken_once_by_the_append_that_completes_its_bytes() {
+    let log = open(&memory(), 1);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    let woken = Arc::new(AtomicU64::new(0));
+    let wait = |min_bytes, seen| {
+        let woken = woken.clone();
+        log.wait(&[(partition, seen)], min_bytes, move || {
+            woken.fetch_add(1, Ordering::SeqCst);
+        })
+    };
+    let _one = wait(1, 0);
+    let _much = wait(3000, 0);
+    drop(wait(1, 0));
+    append(&log, partition, batch(1, 1, 1000, None)).expect("appends");
+    assert_eq!(woken.load(Ordering::SeqCst), 1);
+    append(&log, partition, batch(2, 1, 1000, None)).expect("appends");
+    assert_eq!(woken.load(Ordering::SeqCst), 1);
+    append(&log, partition, batch(3, 1, 1000, None)).expect("appends");
+    assert_eq!(woken.load(Ordering::SeqCst), 2);
+    let _late = wait(1, 2);
+    assert_eq!(
+        woken.load(Ordering::SeqCst),
+        3,
+        "more is readable than it has seen"
+    );
+    let _deleted = wait(1, 3);
+    let (gone, done) = slot();
+    log.delete_topic(log.catalog().by_name("orders").expect("exists").id, done);
+    while log.commit() {}
+    taken(&gone).expect("deleted");
+    assert_eq!(woken.load(Ordering::SeqCst), 4);
+    assert_eq!(
+        log.metrics().wakes,
+        3,
+        "waits that end at once are no wakes"
+    );
+}
+
+#[test]
+fn a_deleted_topic_leaves_nothing_and_its_name_is_free() {
+    let storage = memory();
+    let log = open(&storage, 1);
+    let first = create(&log, "orders", 3, &[]);
+    for partition in &first.partitions {
+        append(&log, *partition, batch(1, 5, 500, None)).expect("appends");
+    }
+    let (gone, done) = slot();
+    log.delete_topic(first.id, done);
+    while log.commit() {}
+    taken(&gone).expect("deleted");
+    let second = create(&log, "orders", 1, &[]);
+    assert_ne!(second.id, first.id);
+    assert!(!first.partitions.contains(&second.partitions[0]));
+    assert!(matches!(
+        append(&log, first.partitions[0], batch(2, 1, 10, None)),
+        Err(AppendError::UnknownPartition)
+    ));
+    log.checkpoint().expect("stores");
+    assert_eq!(
+        storage.list("segments").expect("lists"),
+        Vec::<String>::new()
+    );
+    let (slot, done) = slot();
+    log.create_topic(new_topic("orders", 1, &[]), done);
+    while log.commit() {}
+    assert!(matches!(taken(&slot), Err(CreateTopicError::Exists)));
+}
+
+#[test]
+fn a_full_storage_refuses_appends_and_takes_them_again_when_there_is_room() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let mut config = tiny(1);
+    config.reserve_bytes = 1024 * 1024;
+    let log = Log::open(Arc::new(storage.clone()), config)
+        .expect("opens")
+        .0;
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    append(&log, partition, batch(1, 1, 100, None)).expect("appends");
+    storage.set_free_bytes(1024 * 1024);
+    let full = append(&log, partition, batch(2, 1, 100, None));
+    assert!(
+        matches!(full, Err(AppendError::Writer(WriterError::DiskFull { .. }))),
+        "{full:?}"
+    );
+    assert_eq!(stored(&log, partition).len(), 1);
+    assert_eq!(log.health(), Health::Ready);
+    storage.set_free_bytes(32 * 1024 * 1024);
+    assert_eq!(
+        append(&log, partition, batch(3, 1, 100, None))
+            .expect("appends")
+            .base_offset,
+        1
+    );
+}
+
+#[test]
+fn a_failed_sync_ends_the_writer_and_a_restart_has_what_was_acknowledged() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    append(&log, partition, batch(1, 1, 100, None)).expect("appends");
+    storage.fail_call(storage.calls() + 1, courant_log::storage::Failure::FsyncEio);
+    let failed = append(&log, partition, batch(2, 1, 100, None));
+    assert!(
+        matches!(failed, Err(AppendError::Writer(WriterError::Ended { .. }))),
+        "{failed:?}"
+    );
+    let after = append(&log, partition, batch(3, 1, 100, None));
+    assert!(
+        matches!(after, Err(AppendError::Writer(WriterError::Ended { .. }))),
+        "{after:?}"
+    );
+    assert!(matches!(log.health(), Health::ReadOnly { .. }));
+    assert_eq!(
+        stored(&log, partition).len(),
+        1,
+        "what was acknowledged is still read"
+    );
+    log.stop();
+    let log = open(&storage, 2);
+    assert_eq!(stored(&log, partition).len(), 1);
+    assert_eq!(
+        append(&log, partition, batch(4, 1, 100, None))
+            .expect("appends")
+            .base_offset,
+        1
+    );
+}
+
+#[test]
+fn a_batch_that_no_journal_file_takes_is_refused() {
+    let log = open(&memory(), 1);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    let refused = append(&log, partition, batch(1, 1, 70_000, None));
+    assert!(
+        matches!(refused, Err(AppendError::TooLarge { .. })),
+        "{refused:?}"
+    );
+    append(&log, partition, batch(2, 1, 50_000, None)).expect("appends");
+}
+
+#[test]
+fn a_second_opener_a_newer_format_and_strangers_are_refused() {
+    let storage = memory();
+    let log = open(&storage, 1);
+    let second = Log::open(Arc::new(storage.clone()), tiny(2)).map(|_| ());
+    assert!(matches!(second, Err(OpenError::Locked)), "{second:?}");
+    log.stop();
+    for (text, newer) in [
+        ("courant-log 2 00000000-0000-0000-0000-000000000001\n", true),
+        ("something else", false),
+    ] {
+        storage.remove_file("FORMAT").expect("removes");
+        let file = storage
+            .open("FORMAT", courant_log::storage::OpenMode::CreateNew)
+            .expect("creates");
+        file.write_at(&[text.as_bytes()], 0).expect("writes");
+        let refused = Log::open(Arc::new(storage.clone()), tiny(2)).map(|_| ());
+        assert_eq!(
+            matches!(refused, Err(OpenError::Newer { found: 2, known: 1 })),
+            newer,
+            "{refused:?}"
+        );
+        assert!(refused.is_err());
+    }
+    storage.remove_file("FORMAT").expect("removes");
+    let refused = Log::open(Arc::new(storage), tiny(2)).map(|_| ());
+    assert!(
+        matches!(refused, Err(OpenError::NotALog { .. })),
+        "{refused:?}"
+    );
+}
+
+/// Damage below the durable mark is corruption: the log does not open as if nothing had been there.
+#[test]
+fn a_damaged_acknowledged_group_is_named_and_not_cut_off() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    for tag in 0..5 {
+        append(&log, partition, batch(tag, 1, 3000, None)).expect("appends");
+    }
+    log.seal();
+    let image = storage.crash_image(courant_log::storage::CrashMode::LoseAll, 1);
+    let name = image
+        .list("journal")
+        .expect("lists")
+        .into_iter()
+        .next()
+        .expect("a file");
+    let file = image
+        .open(
+            &format!("journal/{name}"),
+            courant_log::storage::OpenMode::Existing,
+        )
+        .expect("opens");
+    // Header block, one group for the topic, then the batches: this is inside the second of them.
+    file.write_at(&[&[0xff; 8]], 4096 * 3 + 500)
+        .expect("writes");
+    file.sync_data().expect("syncs");
+    let refused = Log::open(Arc::new(image), tiny(2)).map(|_| ());
+    assert!(
+        matches!(&refused, Err(OpenError::Corrupt { what }) if what.contains(&name)),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn threads_commit_many_appends_in_few_syncs() {
+    let mut config = tiny(1);
+    config.background = true;
+    let log = Log::open(Arc::new(MemoryStorage::new(256 * 1024 * 1024)), config)
+        .expect("opens")
+        .0;
+    let (created, done) = std::sync::mpsc::channel();
+    log.create_topic(new_topic("orders", 4, &[]), move |topic| {
+        created.send(topic).expect("sends")
+    });
+    let topic = done.recv().expect("answered").expect("created");
+    let (acknowledged, answers) = std::sync::mpsc::channel();
+    for tag in 0..2000u64 {
+        let acknowledged = acknowledged.clone();
+        let partition = topic.partitions[(tag % 4) as usize];
+        log.append(partition, batch(tag, 1, 1000, None), move |appended| {
+            acknowledged
+                .send((tag, appended.expect("appends").base_offset))
+                .expect("sends");
+        });
+    }
+    for _ in 0..2000 {
+        let (tag, offset) = answers.recv().expect("answered");
+        assert_eq!(offset, tag / 4, "arrival order is the order of offsets");
+    }
+    let metrics = log.metrics();
+    assert!(metrics.groups < 2000, "{metrics:?}");
+    log.stop();
+    assert!(log.metrics().checkpoints >= 2);
+}

@@ -1,0 +1,219 @@
+//! The power goes at every storage call of the script, and once more while recovering from that.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use courant_log::Log;
+use courant_log::storage::{CrashMode, FaultyStorage, File, OpenMode, Storage, Wants};
+
+use crate::ledger::Ledger;
+use crate::script::Script;
+use crate::support::{Random, open, tiny};
+
+const MODES: [CrashMode; 3] = [
+    CrashMode::LoseAll,
+    CrashMode::RandomSubset,
+    CrashMode::StaleGarbage,
+];
+const CAP_BYTES: u64 = 256 * 1024 * 1024;
+
+#[derive(Clone, Default)]
+struct Tally {
+    points: Arc<AtomicU64>,
+    nested: Arc<AtomicU64>,
+    failures: Arc<Mutex<Vec<String>>>,
+}
+
+/// Recovers a crash image and holds it against the ledger; crashes the recovery once as well.
+fn recover_and_check(
+    image: &FaultyStorage,
+    ledger: &Ledger,
+    mode: CrashMode,
+    seed: u64,
+    tally: &Tally,
+) {
+    let nested: Arc<Mutex<Option<FaultyStorage>>> = Arc::default();
+    let mut random = Random(seed);
+    let at = 1 + random.below(24);
+    let nested_seed = random.next();
+    let taken = nested.clone();
+    image.set_hook(Box::new(move |storage, call, _| {
+        if call == at {
+            *taken.lock().expect("lock") = Some(storage.crash_image(mode, nested_seed));
+        }
+    }));
+    let log = open(image, seed);
+    image.clear_hook();
+    ledger.check(&log);
+    ledger.check_repetitions(&log);
+    tally.points.fetch_add(1, Ordering::Relaxed);
+    if let Some(again) = nested.lock().expect("lock").take() {
+        let log = open(&again, seed ^ 1);
+        ledger.check(&log);
+        tally.nested.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs the script once on `storage`, crashing `faulty` before every call.
+fn crash_everywhere(
+    storage: Arc<dyn Storage>,
+    faulty: &FaultyStorage,
+    modes: &'static [CrashMode],
+    seed: u64,
+) -> Tally {
+    let ledger: Arc<Mutex<Ledger>> = Arc::default();
+    let tally = Tally::default();
+    let (seen, counted) = (ledger.clone(), tally.clone());
+    faulty.set_hook(Box::new(move |storage, call, what| {
+        let ledger = seen.lock().expect("lock").clone();
+        for mode in modes {
+            let seed = seed ^ (call << 8);
+            let image = storage.crash_image(*mode, seed);
+            let checked = catch_unwind(AssertUnwindSafe(|| {
+                recover_and_check(&image, &ledger, *mode, seed, &counted)
+            }));
+            if let Err(panic) = checked {
+                let mut failures = counted.failures.lock().expect("lock");
+                failures.push(format!(
+                    "{mode:?} at call {call} ({what}): {}",
+                    message(&*panic)
+                ));
+            }
+        }
+    }));
+    let log = Log::open(storage, tiny(seed)).expect("opens").0;
+    Script::new(seed, ledger.clone()).run(&log);
+    let bytes = log.metrics().appended_bytes;
+    assert!(
+        bytes >= 20 * 4 * 64 * 1024,
+        "the ring wraps at least 20 times: {bytes} bytes"
+    );
+    faulty.clear_hook();
+    ledger.lock().expect("lock").check(&log);
+    tally
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_default()
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_at_any_storage_call() {
+    let faulty = FaultyStorage::new(1, CAP_BYTES);
+    let tally = crash_everywhere(Arc::new(faulty.clone()), &faulty, &MODES, 1);
+    let failures = tally.failures.lock().expect("lock");
+    let points = tally.points.load(Ordering::Relaxed);
+    let nested = tally.nested.load(Ordering::Relaxed);
+    println!("{points} crash points, {nested} crashes of the recovery");
+    assert!(
+        failures.is_empty(),
+        "{} failures, the first: {}",
+        failures.len(),
+        failures[0]
+    );
+    assert!(points >= 3_000, "{points}");
+    assert!(nested >= points / 2, "{nested} of {points}");
+}
+
+/// A storage that never syncs the journal: the planted defect that shows that the test above sees.
+#[derive(Clone, Debug)]
+struct NoSync(FaultyStorage);
+
+#[derive(Debug)]
+struct NoSyncFile {
+    file: Arc<dyn File>,
+    /// Syncs that still work: a new file's zeros are made durable, its groups are not.
+    left: AtomicU64,
+}
+
+impl Storage for NoSync {
+    fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let file = self.0.open(path, mode)?;
+        let left = AtomicU64::new(u64::from(mode == OpenMode::CreateNew));
+        Ok(if path.contains(".journal") {
+            Arc::new(NoSyncFile { file, left })
+        } else {
+            file
+        })
+    }
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.0.list(dir)
+    }
+    fn create_dir(&self, dir: &str) -> io::Result<()> {
+        self.0.create_dir(dir)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove_file(&self, path: &str) -> io::Result<()> {
+        self.0.remove_file(path)
+    }
+    fn remove_dir(&self, dir: &str) -> io::Result<()> {
+        self.0.remove_dir(dir)
+    }
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.0.sync_dir(dir)
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.0.free_bytes()
+    }
+    fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        self.0.lock()
+    }
+    fn wants(&self) -> Wants {
+        self.0.wants()
+    }
+}
+
+impl File for NoSyncFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.file.read_at(buf, position)
+    }
+    fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()> {
+        self.file.write_at(bufs, position)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        let works = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            });
+        works.map_or(Ok(()), |_| self.file.sync_data())
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn drop_cache(&self) -> io::Result<()> {
+        self.file.drop_cache()
+    }
+}
+
+#[test]
+fn without_syncing_the_same_test_sees_losses() {
+    let faulty = FaultyStorage::new(1, CAP_BYTES);
+    let tally = crash_everywhere(
+        Arc::new(NoSync(faulty.clone())),
+        &faulty,
+        &[CrashMode::LoseAll],
+        1,
+    );
+    let failures = tally.failures.lock().expect("lock");
+    println!("{} failures seen", failures.len());
+    assert!(
+        failures.iter().any(|failure| failure.contains("lost:")),
+        "{:?}",
+        failures.first()
+    );
+    assert!(failures.len() > 100, "{}", failures.len());
+}

@@ -1,0 +1,7 @@
+//! The log from outside: what it promises, and that it keeps it when the power goes.
+
+mod basics;
+mod crash;
+mod ledger;
+mod script;
+mod support;

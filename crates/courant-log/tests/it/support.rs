@@ -1,0 +1,175 @@
+//! A log without threads, on seeded randomness: the same calls in the same order every time.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use courant_core::clock::Clock;
+use courant_core::entropy::Entropy;
+use courant_core::topic::TopicName;
+use courant_log::batch::records::{self, NewRecord, Producer};
+use courant_log::storage::Storage;
+use courant_log::{
+    AppendError, Appended, Batch, Codec, Log, LogConfig, NewTopic, PartitionId, Topic,
+};
+use uuid::Uuid;
+
+/// Small deterministic generator (splitmix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+struct StillClock;
+
+impl Clock for StillClock {
+    fn now_ms(&self) -> i64 {
+        1_700_000_000_000
+    }
+}
+
+struct SeededEntropy(AtomicU64);
+
+impl Entropy for SeededEntropy {
+    fn uuid(&self) -> Uuid {
+        let mut random = Random(self.0.fetch_add(1, Ordering::Relaxed));
+        Uuid::from_u64_pair(random.next(), random.next())
+    }
+}
+
+/// A ring of 4 × 64 KiB and no threads.
+pub(crate) fn tiny(seed: u64) -> LogConfig {
+    let mut config = LogConfig::new(
+        Arc::new(StillClock),
+        Arc::new(SeededEntropy(AtomicU64::new(seed << 32))),
+    );
+    config.journal_file_bytes = 64 * 1024;
+    config.first_journal_file_bytes = 64 * 1024;
+    config.reserve_bytes = 0;
+    config.background = false;
+    config
+}
+
+pub(crate) fn open(storage: &(impl Storage + Clone), seed: u64) -> Log {
+    Log::open(Arc::new(storage.clone()), tiny(seed))
+        .expect("opens")
+        .0
+}
+
+/// Collects what a callback was given.
+pub(crate) fn slot<T: Send + 'static>() -> (Arc<Mutex<Option<T>>>, impl FnOnce(T) + Send + 'static)
+{
+    let slot = Arc::new(Mutex::new(None));
+    let filled = slot.clone();
+    (slot, move |value| {
+        *filled.lock().expect("lock") = Some(value)
+    })
+}
+
+pub(crate) fn taken<T>(slot: &Mutex<Option<T>>) -> T {
+    slot.lock()
+        .expect("lock")
+        .take()
+        .expect("the callback was called")
+}
+
+pub(crate) fn create(
+    log: &Log,
+    name: &str,
+    partitions: u32,
+    configs: &[(&str, &str)],
+) -> Arc<Topic> {
+    let (slot, done) = slot();
+    log.create_topic(new_topic(name, partitions, configs), done);
+    while log.commit() {}
+    taken(&slot).expect("created")
+}
+
+pub(crate) fn new_topic(name: &str, partitions: u32, configs: &[(&str, &str)]) -> NewTopic {
+    let configs = configs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    NewTopic {
+        name: TopicName::new(name).expect("legal"),
+        partitions,
+        configs: configs.collect::<BTreeMap<_, _>>(),
+    }
+}
+
+pub(crate) fn append(
+    log: &Log,
+    partition: PartitionId,
+    batch: Batch,
+) -> Result<Appended, AppendError> {
+    let (slot, done) = slot();
+    log.append(partition, batch, done);
+    while log.commit() {}
+    taken(&slot)
+}
+
+/// A batch of `count` events, the values together about `bytes` long.
+pub(crate) fn batch(tag: u64, count: usize, bytes: usize, producer: Option<Producer>) -> Batch {
+    let mut random = Random(tag);
+    let events: Vec<_> = (0..count)
+        .map(|index| {
+            let mut value = format!("{tag}/{index}/").into_bytes();
+            while value.len() < bytes / count {
+                value.extend_from_slice(&random.next().to_le_bytes());
+            }
+            NewRecord {
+                timestamp: 1_700_000_000_000 + i64::try_from(tag).expect("small"),
+                value: Some(Bytes::from(value)),
+                ..NewRecord::default()
+            }
+        })
+        .collect();
+    let bytes = records::encode(&events, Codec::None, producer).expect("encodes");
+    Batch::validate(bytes).expect("valid")
+}
+
+/// Every stored batch of a partition: base offset, checksum and event count.
+pub(crate) fn stored(log: &Log, partition: PartitionId) -> Vec<(u64, u32, u64)> {
+    let mut found = Vec::new();
+    let ends = log.offsets(partition).expect("exists");
+    let mut offset = ends.start;
+    while offset < ends.high_watermark {
+        let read = log
+            .read(partition, offset, 256 * 1024, true)
+            .expect("reads");
+        assert!(
+            !read.bytes.is_empty(),
+            "nothing at offset {offset} below the watermark {}",
+            ends.high_watermark
+        );
+        let mut bytes = &read.bytes[..];
+        while !bytes.is_empty() {
+            let header = courant_log::BatchHeader::parse(bytes).expect("a whole batch");
+            let (one, rest) = bytes.split_at(header.total_bytes());
+            courant_log::batch::verify_crc(one).expect("intact");
+            let base = u64::try_from(header.base_offset).expect("positive");
+            assert_eq!(base, offset, "offsets have no gap");
+            found.push((
+                base,
+                header.crc,
+                u64::try_from(header.record_count).expect("positive"),
+            ));
+            offset = u64::try_from(header.last_offset()).expect("positive") + 1;
+            bytes = rest;
+        }
+    }
+    assert_eq!(offset, ends.high_watermark);
+    found
+}

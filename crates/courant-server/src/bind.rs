@@ -1,0 +1,143 @@
+//! Listens on an address, and on its loopback twin of the other family.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::net::{TcpListener, lookup_host};
+use tracing::{debug, warn};
+
+use crate::StartError;
+
+/// Sockets that listen; the first is the one that was asked for.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) listeners: Vec<TcpListener>,
+    /// Their real addresses, with the port that was picked for port 0.
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+/// Listens on `address`, which `flag` was set to.
+///
+/// `localhost` is 127.0.0.1 for some clients and ::1 for others, often both in turn, so a loopback
+/// address is listened on in both families, on the same port.
+pub(crate) async fn bind(
+    flag: &'static str,
+    address: &str,
+    insecure: bool,
+) -> Result<Bound, StartError> {
+    let wanted = resolve(address)
+        .await
+        .map_err(|source| StartError::Address {
+            flag,
+            address: address.to_owned(),
+            source,
+        })?;
+    if !wanted.ip().is_loopback() {
+        if !insecure {
+            return Err(StartError::Exposed {
+                flag,
+                address: wanted,
+            });
+        }
+        warn!(
+            "--insecure: whoever reaches {wanted} ({flag}) can read, write and delete everything"
+        );
+    }
+    let (listener, local) = listen(wanted).await.map_err(|source| {
+        let address = wanted;
+        if source.kind() == io::ErrorKind::AddrInUse {
+            return StartError::InUse { flag, address };
+        }
+        StartError::Bind {
+            flag,
+            address,
+            source,
+        }
+    })?;
+    let mut bound = Bound {
+        listeners: vec![listener],
+        addresses: vec![local],
+    };
+    if let Some(twin) = twin(local) {
+        match listen(twin).await {
+            Ok((listener, local)) => {
+                bound.listeners.push(listener);
+                bound.addresses.push(local);
+            }
+            // A machine without IPv6, or another program on that port: the address that was asked
+            // for is there.
+            Err(error) => debug!("{flag}: not listening on {twin} as well: {error}"),
+        }
+    }
+    Ok(bound)
+}
+
+/// The first address a name stands for, IPv4 before IPv6.
+async fn resolve(address: &str) -> io::Result<SocketAddr> {
+    let mut found: Vec<SocketAddr> = lookup_host(address).await?.collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found
+        .first()
+        .copied()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name stands for no address"))
+}
+
+async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let local = listener.local_addr()?;
+    Ok((listener, local))
+}
+
+fn twin(address: SocketAddr) -> Option<SocketAddr> {
+    let ip: IpAddr = match address.ip() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::LOCALHOST) => Ipv4Addr::LOCALHOST.into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn other_machines_are_let_in_only_on_request() {
+        let refused = bind("--kafka", "0.0.0.0:0", false).await;
+        let sentence = refused.expect_err("it must be refused").to_string();
+        assert!(sentence.contains("--insecure"), "{sentence}");
+        let bound = bind("--kafka", "0.0.0.0:0", true).await;
+        assert_eq!(bound.expect("it is allowed").listeners.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn loopback_listens_in_both_families_on_one_port() {
+        let bound = bind("--http", "127.0.0.1:0", false)
+            .await
+            .expect("loopback");
+        let port = bound.addresses[0].port();
+        assert_ne!(port, 0);
+        assert!(bound.addresses.iter().all(|address| address.port() == port));
+    }
+
+    #[tokio::test]
+    async fn a_used_port_is_named_with_its_flag() {
+        let first = bind("--kafka", "127.0.0.1:0", false)
+            .await
+            .expect("loopback");
+        let address = first.addresses[0].to_string();
+        let refused = bind("--kafka", &address, false).await;
+        let sentence = refused.expect_err("the port is in use").to_string();
+        assert!(
+            sentence.contains(&address) && sentence.contains("--kafka"),
+            "{sentence}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_address_needs_a_port() {
+        let refused = bind("--http", "localhost", false).await;
+        let sentence = refused.expect_err("there is no port").to_string();
+        assert!(sentence.contains("HOST:PORT"), "{sentence}");
+    }
+}

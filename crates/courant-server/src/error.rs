@@ -1,0 +1,83 @@
+//! Why a server does not start, in sentences for whoever typed the command.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use courant_kafka::client::InvalidAddress;
+use courant_log::OpenError;
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address that names nothing.
+    #[error("{flag} {address}: {source}; write HOST:PORT, for example 127.0.0.1:9092")]
+    Address {
+        /// The flag that set it.
+        flag: &'static str,
+        /// What it was set to.
+        address: String,
+        /// Why it names nothing.
+        source: io::Error,
+    },
+    /// An address that other machines reach, without the word that allows it.
+    #[error(
+        "{flag} {address} can be reached from other machines, and nothing protects it yet: \
+         use 127.0.0.1, or add --insecure if the network around it is yours"
+    )]
+    Exposed {
+        /// The flag that set it.
+        flag: &'static str,
+        /// The address it stands for.
+        address: SocketAddr,
+    },
+    /// An address that another program has.
+    #[error("{flag} {address} is in use by another program; choose another port with {flag}")]
+    InUse {
+        /// The flag that set it.
+        flag: &'static str,
+        /// The address it stands for.
+        address: SocketAddr,
+    },
+    /// An address that cannot be listened on.
+    #[error("{flag} {address} cannot be listened on: {source}")]
+    Bind {
+        /// The flag that set it.
+        flag: &'static str,
+        /// The address it stands for.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// An advertised address that is none.
+    #[error("--advertise: {0}")]
+    Advertise(#[from] InvalidAddress),
+    /// A default number of partitions that no topic can have.
+    #[error("--partitions {got}: a topic has 1 to {max} partitions")]
+    Partitions {
+        /// The number that was asked for.
+        got: u32,
+        /// The largest one.
+        max: u32,
+    },
+    /// A data directory that cannot be used.
+    #[error("{}: cannot be used as the data directory: {source}", .data.display())]
+    Data {
+        /// The directory.
+        data: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A data directory whose log does not open.
+    #[error("{}: {source}", .data.display())]
+    Open {
+        /// The directory.
+        data: PathBuf,
+        /// What is in the way.
+        source: OpenError,
+    },
+    /// A defect.
+    #[error("opening the log ended in a panic, which is a defect; please report it: {0}")]
+    Panic(String),
+}

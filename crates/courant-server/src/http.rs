@@ -1,0 +1,151 @@
+//! HTTP: whether the process lives, whether it serves, and its figures.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use courant_kafka::Broker;
+use courant_log::Health;
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::error;
+
+use crate::bind::Bound;
+use crate::metrics::Figures;
+
+/// How long requests that are being answered may take when the server stops.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+
+/// The content type of OpenMetrics 1.0.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the HTTP handlers know of the rest of the process.
+#[derive(Debug, Default)]
+pub(crate) struct Status {
+    /// Set when the log is open and clients are served.
+    broker: OnceLock<Arc<Broker>>,
+    stopping: AtomicBool,
+}
+
+impl Status {
+    /// Says that clients are served from now on.
+    pub(crate) fn serving(&self, broker: Arc<Broker>) {
+        // Set once, by the one who starts the server.
+        let _ = self.broker.set(broker);
+    }
+
+    /// Says that clients will soon not be served any more.
+    pub(crate) fn stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn broker(&self) -> Option<&Arc<Broker>> {
+        self.broker.get()
+    }
+
+    /// `Err`: why no client should be sent here now.
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err("stopping".to_owned());
+        }
+        let broker = self.broker().ok_or("starting: the log is being opened")?;
+        match broker.log().health() {
+            Health::Ready => Ok(()),
+            Health::ReadOnly { reason } => Err(format!("the log is read-only: {reason}")),
+            _ => Err("stopping".to_owned()),
+        }
+    }
+}
+
+/// The HTTP side in action.
+#[derive(Debug)]
+pub(crate) struct HttpServer {
+    pub(crate) addresses: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    serving: Vec<JoinHandle<()>>,
+}
+
+impl HttpServer {
+    /// Serves on every socket of `bound` from now on.
+    pub(crate) fn start(bound: Bound, status: &Arc<Status>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let router = router(Arc::clone(status));
+        let serving = bound
+            .listeners
+            .into_iter()
+            .map(|listener| {
+                let mut stopped = stopped.clone();
+                let server = axum::serve(listener, router.clone());
+                let server = server.with_graceful_shutdown(async move {
+                    // An error says that the sender is gone, which means the same.
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                });
+                tokio::spawn(async move {
+                    if let Err(error) = server.await {
+                        error!("HTTP ended: {error}");
+                    }
+                })
+            })
+            .collect();
+        Self {
+            addresses: bound.addresses,
+            stop,
+            serving,
+        }
+    }
+
+    /// Lets running requests end, within a bound.
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        for mut serving in self.serving {
+            if timeout(DRAIN_MAX, &mut serving).await.is_err() {
+                serving.abort();
+            }
+        }
+    }
+}
+
+fn router(status: Arc<Status>) -> Router {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Figures(Arc::clone(&status))));
+    let figures: Router = Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(Arc::new(registry));
+    let probes: Router = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .with_state(status);
+    probes.merge(figures)
+}
+
+/// The process runs. It says nothing about the log: a restart would not help a full disk.
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(status): State<Arc<Status>>) -> (StatusCode, String) {
+    match status.ready() {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
+    let mut body = String::new();
+    match text::encode(&mut body, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], body).into_response(),
+        Err(error) => {
+            error!("the metrics could not be written: {error}");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The figures of the process, read when they are asked for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::http::Status;
+
+/// Name, help and value.
+type Figure = (&'static str, &'static str, u64);
+
+/// Everything `/metrics` shows. The names are public: dashboards use them.
+#[derive(Debug)]
+pub(crate) struct Figures(pub(crate) Arc<Status>);
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let ready = u64::from(self.0.ready().is_ok());
+        gauge(
+            &mut encoder,
+            ("courant_ready", "1 while clients are served", ready),
+        )?;
+        let Some(broker) = self.0.broker() else {
+            return Ok(());
+        };
+        let log = broker.log().metrics();
+        for figure in [
+            ("courant_log_appends", "Batches appended", log.appends),
+            (
+                "courant_log_appended_bytes",
+                "Bytes of the batches appended",
+                log.appended_bytes,
+            ),
+            (
+                "courant_log_duplicates",
+                "Batches that were there already",
+                log.duplicates,
+            ),
+            (
+                "courant_log_groups",
+                "Groups written to the journal",
+                log.groups,
+            ),
+            ("courant_log_syncs", "Journal syncs", log.syncs),
+            ("courant_log_reads", "Reads of segments", log.reads),
+            (
+                "courant_log_read_bytes",
+                "Bytes that reads gave",
+                log.read_bytes,
+            ),
+            (
+                "courant_log_wakes",
+                "Waiting readers that were woken",
+                log.wakes,
+            ),
+            (
+                "courant_log_checkpoints",
+                "Checkpoints stored",
+                log.checkpoints,
+            ),
+            (
+                "courant_log_journal_waits",
+                "Waits for a free journal file",
+                log.journal_waits,
+            ),
+        ] {
+            counter(&mut encoder, figure)?;
+        }
+        gauge(&mut encoder, ("courant_log_topics", "Topics", log.topics))?;
+        gauge(
+            &mut encoder,
+            ("courant_log_partitions", "Partitions", log.partitions),
+        )?;
+
+        let kafka = broker.metrics();
+        gauge(
+            &mut encoder,
+            (
+                "courant_kafka_connections",
+                "Open connections",
+                kafka.connections,
+            ),
+        )?;
+        for figure in [
+            (
+                "courant_kafka_accepted",
+                "Connections accepted",
+                kafka.accepted,
+            ),
+            (
+                "courant_kafka_refused",
+                "Connections above the limit",
+                kafka.refused,
+            ),
+            (
+                "courant_kafka_panics",
+                "Connections that ended in a panic",
+                kafka.panics,
+            ),
+            ("courant_kafka_requests", "Requests", kafka.requests),
+            (
+                "courant_kafka_bad_requests",
+                "Connections closed for what was sent",
+                kafka.bad_requests,
+            ),
+            (
+                "courant_kafka_request_bytes",
+                "Bytes of requests",
+                kafka.request_bytes,
+            ),
+            (
+                "courant_kafka_response_bytes",
+                "Bytes of answers",
+                kafka.response_bytes,
+            ),
+        ] {
+            counter(&mut encoder, figure)?;
+        }
+        Ok(())
+    }
+}
+
+/// A figure that only grows; its name gets `_total` at the end.
+fn counter(encoder: &mut DescriptorEncoder<'_>, (name, help, value): Figure) -> fmt::Result {
+    let metric = ConstCounter::new(value);
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, (name, help, value): Figure) -> fmt::Result {
+    let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}

@@ -1,0 +1,151 @@
+//! Starts the parts in order and stops them in the reverse.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use courant_kafka::client::Address;
+use courant_kafka::{Broker, KafkaConfig, KafkaServer};
+use courant_log::storage::DiskStorage;
+use courant_log::{Log, LogConfig, RecoveryReport, SystemClock, SystemEntropy};
+use tracing::{error, info};
+
+use crate::bind::bind;
+use crate::http::{HttpServer, Status};
+use crate::{ServerConfig, StartError};
+
+/// How long connections may take to have their last answers written.
+const DRAIN_MAX: Duration = Duration::from_secs(15);
+
+/// A running server.
+///
+/// Dropping it stops nothing in order: call [`Server::stop`].
+pub struct Server {
+    log: Log,
+    recovery: RecoveryReport,
+    status: Arc<Status>,
+    kafka: KafkaServer,
+    kafka_addresses: Vec<SocketAddr>,
+    http: HttpServer,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("kafka", &self.kafka_addresses)
+            .field("http", &self.http.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Starts a server. When this returns, clients are served.
+    ///
+    /// The sockets come first, so that a used port is told before a log is recovered, and so that
+    /// `/readyz` can say that the log is being opened. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// A sentence that says what to change.
+    pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
+        let mut kafka_config = kafka_config(&config)?;
+        let kafka = bind("--kafka", &config.kafka, config.insecure).await?;
+        let http = bind("--http", &config.http, config.insecure).await?;
+        kafka_config.http = http.addresses.first().map(|http| format!("http://{http}"));
+
+        let status = Arc::new(Status::default());
+        let http = HttpServer::start(http, &status);
+        let data = config.data;
+        let opened = tokio::task::spawn_blocking(move || open_log(&data)).await;
+        let (log, recovery) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => {
+                http.stop().await;
+                return Err(error);
+            }
+            Err(failure) => {
+                http.stop().await;
+                return Err(StartError::Panic(failure.to_string()));
+            }
+        };
+        let broker = Arc::new(Broker::new(log.clone(), kafka_config));
+        status.serving(Arc::clone(&broker));
+        Ok(Self {
+            log,
+            recovery,
+            status,
+            kafka: KafkaServer::start(broker, kafka.listeners),
+            kafka_addresses: kafka.addresses,
+            http,
+        })
+    }
+
+    /// Where Kafka clients connect. The first is the address that was asked for, with its real port.
+    #[must_use]
+    pub fn kafka_addresses(&self) -> &[SocketAddr] {
+        &self.kafka_addresses
+    }
+
+    /// Where HTTP is served. The first is the address that was asked for, with its real port.
+    #[must_use]
+    pub fn http_addresses(&self) -> &[SocketAddr] {
+        &self.http.addresses
+    }
+
+    /// What was found in the data directory.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+
+    /// The log that is served.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Stops in order: not ready, no new clients, the last answers, the log sealed, HTTP last.
+    pub async fn stop(self) {
+        self.status.stopping();
+        info!("stopping");
+        self.kafka.stop(DRAIN_MAX).await;
+        let log = self.log;
+        if let Err(failure) = tokio::task::spawn_blocking(move || log.stop()).await {
+            error!("stopping the log ended in a panic, which is a defect: {failure}");
+        }
+        self.http.stop().await;
+        info!("stopped");
+    }
+}
+
+fn kafka_config(config: &ServerConfig) -> Result<KafkaConfig, StartError> {
+    let advertise = config.advertise.as_deref().map(str::parse::<Address>);
+    let kafka = KafkaConfig {
+        advertise: advertise.transpose()?,
+        partitions: config.partitions,
+        auto_create: config.auto_create,
+        ..KafkaConfig::default()
+    };
+    let max = kafka.limits.partitions_per_topic_max;
+    if !(1..=max).contains(&config.partitions) {
+        return Err(StartError::Partitions {
+            got: config.partitions,
+            max,
+        });
+    }
+    Ok(kafka)
+}
+
+/// Opens the log of a data directory. Recovery may read and write for a while.
+fn open_log(data: &Path) -> Result<(Log, RecoveryReport), StartError> {
+    let storage = DiskStorage::open(data).map_err(|source| StartError::Data {
+        data: data.to_owned(),
+        source,
+    })?;
+    let config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+    Log::open(Arc::new(storage), config).map_err(|source| StartError::Open {
+        data: data.to_owned(),
+        source,
+    })
+}

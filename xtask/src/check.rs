@@ -1,0 +1,105 @@
+//! `cargo xtask check`: what a change must pass before it is shown to anyone. Rust only.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::process;
+use crate::report::Report;
+use crate::stage::{self, Stage, Tally};
+use crate::tests_output::TestOutput;
+use crate::tidy;
+
+/// The one feature set of every build here, so that nothing is built twice. Planted defects only
+/// act when the environment names one; the released server does not contain them.
+pub(crate) const FEATURES: [&str; 2] = ["--features", "courant-cli/planted-defects"];
+
+pub(crate) const FMT: Stage = Stage {
+    name: "fmt",
+    budget_s: 15,
+};
+pub(crate) const CLIPPY: Stage = Stage {
+    name: "clippy",
+    budget_s: 210,
+};
+pub(crate) const TIDY: Stage = Stage {
+    name: "tidy",
+    budget_s: 15,
+};
+const UNIT: Stage = Stage {
+    name: "unit",
+    budget_s: 60,
+};
+
+/// Runs the stages; all of them, whatever the earlier ones found.
+pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
+    if let Some(unknown) = args.first() {
+        bail!("check takes no arguments, got `{unknown}`");
+    }
+    let mut report = Report::default();
+    lint(root, &mut report);
+    report.run(UNIT, |deadline| {
+        let mut cargo = process::cargo(root);
+        cargo
+            .args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"])
+            .args(FEATURES);
+        stage::run_tests(&mut cargo, deadline, TestOutput::new())
+    });
+    Ok(report.close())
+}
+
+/// The stages that look at the source without running it.
+pub(crate) fn lint(root: &Path, report: &mut Report) {
+    fmt(root, report);
+    clippy(root, report);
+    tidy(root, report);
+}
+
+/// Whether everything is formatted.
+pub(crate) fn fmt(root: &Path, report: &mut Report) {
+    report.run(FMT, |deadline| {
+        let mut cargo = process::cargo(root);
+        cargo.args(["fmt", "--all", "--", "--check"]);
+        let mut tally = stage::run_program("cargo fmt", &mut cargo, deadline);
+        if tally.failed > 0 {
+            tally
+                .problems
+                .push("`cargo fmt --all` formats everything".to_owned());
+        }
+        tally
+    });
+}
+
+/// Whether clippy has anything to say.
+pub(crate) fn clippy(root: &Path, report: &mut Report) {
+    report.run(CLIPPY, |deadline| {
+        let mut cargo = process::cargo(root);
+        cargo
+            .args(["clippy", "--workspace", "--all-targets"])
+            .args(FEATURES);
+        cargo.args(["--", "-D", "warnings"]);
+        stage::run_program("cargo clippy", &mut cargo, deadline)
+    });
+}
+
+/// Whether the invariants hold.
+pub(crate) fn tidy(root: &Path, report: &mut Report) {
+    report.run(TIDY, |_| match tidy::check(root) {
+        Ok(tally) => tally,
+        Err(error) => Tally::fail(format!("{error:#}")),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budgets_keep_check_under_five_minutes() {
+        let sum: u64 = [FMT, CLIPPY, TIDY, UNIT]
+            .iter()
+            .map(|stage| stage.budget_s)
+            .sum();
+        assert!(sum <= 300, "{sum} s");
+    }
+}

@@ -1,0 +1,77 @@
+//! The project's own tasks: `cargo xtask check | test | tidy | bench`.
+//!
+//! No shell scripts: what a person or the CI runs is here, in the project's own language.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a task speaks to the person who started it"
+)]
+
+mod check;
+mod prepare;
+mod process;
+mod report;
+mod stage;
+mod test;
+mod tests_output;
+
+mod bench;
+mod tidy;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  check                     format, clippy, tidy, unit tests; Rust only, a few minutes
+  test                      everything; prepares what it needs, closes with a table
+       --require-all        a skip that xtask/allowed-skips.txt does not name fails the run
+       --only STAGE         one stage (and what it needs)
+  tidy [--bless]            the invariants of ARCHITECTURE.md; --bless renews the format hashes
+  bench [ARGS]              the benchmark crate, in release mode; ARGS go to it
+";
+
+fn main() -> ExitCode {
+    match run(env::args().skip(1).collect()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs the command that the arguments name; `false` when it ran and found something wrong.
+fn run(args: Vec<String>) -> Result<bool> {
+    let root = root()?;
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => bail!("no command\n\n{USAGE}"),
+    };
+    match command {
+        "check" => check::run(&root, rest),
+        "test" => test::run(&root, rest),
+        "tidy" => tidy::run(&root, rest),
+        "bench" => bench::run(&root, rest),
+        "help" | "-h" | "--help" => {
+            print!("{USAGE}");
+            Ok(true)
+        }
+        other => bail!("no command `{other}`\n\n{USAGE}"),
+    }
+}
+
+/// The workspace's root: the folder above this package.
+fn root() -> Result<PathBuf> {
+    let own = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let root = own
+        .parent()
+        .context("xtask stands in the workspace's root")?;
+    Ok(root.to_path_buf())
+}

@@ -1,0 +1,126 @@
+//! Links from page to page, and from comments to pages, lead somewhere.
+
+use super::finding::Finding;
+use super::metadata::Workspace;
+use super::tree::Tree;
+
+/// Relative links of Markdown pages resolve to a file or a folder of the tree, and a page that a
+/// comment names is there.
+pub(super) fn check(tree: &Tree, _: &Workspace) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for page in tree.files().filter(|file| file.is_page()) {
+        for (line, target) in links(&page.text) {
+            let path = target.split(['#', '?']).next().unwrap_or_default();
+            let is_elsewhere =
+                path.is_empty() || path.contains("://") || path.starts_with("mailto:");
+            if is_elsewhere || resolve(&page.path, path).is_some_and(|path| tree.exists(&path)) {
+                continue;
+            }
+            findings.push(Finding::at(
+                &page.path,
+                line,
+                format!("links to {target}, which is not there"),
+                "link to what took its place; links are relative to the page",
+            ));
+        }
+    }
+    findings.extend(named_in_comments(tree));
+    findings
+}
+
+/// Pages that comments name, by their path from the root or from the file.
+fn named_in_comments(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in tree.files().filter(|file| file.is_rust()) {
+        let lines = file.text.lines().enumerate();
+        for (at, line) in lines.filter(|(_, line)| line.trim_start().starts_with("//")) {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+            let pages = line
+                .split(|c| !is_part(c))
+                .filter(|word| word.ends_with(".md"));
+            for page in pages.filter(|page| page.len() > ".md".len()) {
+                let beside = resolve(&file.path, page).is_some_and(|path| tree.exists(&path));
+                if !beside && !tree.exists(page) {
+                    findings.push(Finding::at(
+                        &file.path,
+                        at + 1,
+                        format!("names {page}, which is not there"),
+                        "name a page of this repository, by its path from the root, or say it here",
+                    ));
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// The targets of `[text](target)`, outside code blocks, with their lines.
+fn links(page: &str) -> Vec<(usize, &str)> {
+    let mut links = Vec::new();
+    let mut in_code = false;
+    for (at, line) in page.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        } else if !in_code {
+            let targets = line
+                .split("](")
+                .skip(1)
+                .filter_map(|rest| rest.split_once(')'));
+            links.extend(targets.map(|(target, _)| (at + 1, target.trim())));
+        }
+    }
+    links
+}
+
+/// The path that `target` means in the page at `from`; `None` above the root.
+fn resolve(from: &str, target: &str) -> Option<String> {
+    let folder = from.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            name => parts.push(name),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_that_names_no_page_is_found() {
+        let code = "//! See docs/formats/a.md.\n// GONE.md 4 says so.\nlet x = \"other.md\";\n";
+        let tree = Tree::of(&[("crates/a/src/lib.rs", code), ("docs/formats/a.md", "")]);
+        let found = check(&tree, &Workspace::default());
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].place, "crates/a/src/lib.rs:2");
+    }
+
+    #[test]
+    fn a_dead_link_is_found() {
+        let page = "[a](../README.md#run) [b](gone.md) [c](https://example.org/x) [d](#here)\n\
+                    ```\n[e](in-code.md)\n```\n[f](../../above.md) [g](formats/)\n";
+        let tree = Tree::of(&[
+            ("README.md", ""),
+            ("docs/a.md", page),
+            ("docs/formats/b.md", ""),
+        ]);
+        let found = check(&tree, &Workspace::default());
+        let problems: Vec<_> = found
+            .iter()
+            .map(|finding| finding.problem.as_str())
+            .collect();
+        assert_eq!(
+            problems,
+            [
+                "links to gone.md, which is not there",
+                "links to ../../above.md, which is not there",
+            ]
+        );
+    }
+}
