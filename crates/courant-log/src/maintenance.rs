@@ -28,6 +28,9 @@ struct Asked {
     stop: bool,
     /// Counts what was done, so that a waiter does not miss it.
     rounds: u64,
+    busy: bool,
+    /// How the last checkpoint failed, if it did.
+    failed: Option<WriterError>,
 }
 
 impl Maintenance {
@@ -67,6 +70,7 @@ impl Inner {
                 if asked.stop {
                     return;
                 }
+                asked.busy = true;
                 (
                     std::mem::take(&mut asked.checkpoint),
                     std::mem::take(&mut asked.file),
@@ -75,11 +79,19 @@ impl Inner {
             if file {
                 self.grow_ring();
             }
+            // An error is kept: every append that needs the journal's room names it.
+            let failed = if checkpoint {
+                self.checkpoint().err()
+            } else {
+                None
+            };
+            let mut asked = lock(&self.maintenance.asked);
+            asked.rounds += 1;
+            asked.busy = false;
             if checkpoint {
-                // The error is kept: every later append names it.
-                let _ = self.checkpoint();
+                asked.failed = failed;
             }
-            lock(&self.maintenance.asked).rounds += 1;
+            drop(asked);
             self.maintenance.changed.notify_all();
         }
     }
@@ -119,28 +131,52 @@ impl Inner {
     /// Returns when a journal file may have become free.
     pub(crate) fn wait_for_journal_file(&self) -> Result<(), WriterError> {
         let can_grow = lock(&self.writer).journal.files() < self.config.journal_files;
-        if !self.config.background {
+        let failed = if self.config.background {
+            self.await_maintenance(can_grow)
+        } else {
             if can_grow {
                 self.grow_ring();
-            } else {
-                self.checkpoint()?;
             }
-            return self.check_ended();
+            let helped = lock(&self.writer).journal.free_files() > 0;
+            if helped {
+                None
+            } else {
+                self.checkpoint().err()
+            }
+        };
+        self.check_ended()?;
+        if lock(&self.writer).journal.free_files() > 0 {
+            return Ok(());
         }
+        // Neither a checkpoint nor a new file helped: there is no room for either.
+        Err(failed.unwrap_or_else(|| self.disk_full()))
+    }
+
+    /// Waits for a round of the maintenance thread; returns how its checkpoint failed, if it did.
+    fn await_maintenance(&self, file: bool) -> Option<WriterError> {
         let mut asked = lock(&self.maintenance.asked);
-        let before = asked.rounds;
+        // The round under way may have begun before there was anything to free.
+        let rounds = asked.rounds + if asked.busy { 2 } else { 1 };
         asked.checkpoint = true;
-        asked.file |= can_grow;
+        asked.file |= file;
         self.maintenance.changed.notify_all();
-        while asked.rounds == before && self.ended.get().is_none() {
+        while asked.rounds < rounds && self.ended.get().is_none() {
             asked = self
                 .maintenance
                 .changed
                 .wait(asked)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        drop(asked);
-        self.check_ended()
+        asked.failed.clone()
+    }
+
+    fn disk_full(&self) -> WriterError {
+        let free_bytes = self.storage.free_bytes().unwrap_or(0);
+        let needed_bytes = self.config.reserve_bytes + self.config.first_journal_file_bytes;
+        WriterError::DiskFull {
+            free_bytes,
+            needed_bytes: needed_bytes.max(free_bytes + 1),
+        }
     }
 
     /// Adds a file to the ring. Without room on the storage the ring stays as small as it is.
@@ -153,18 +189,27 @@ impl Inner {
             writer.next_file_number += 1;
             writer.next_file_number - 1
         };
-        let file_bytes = self.config.journal_file_bytes;
-        let fits = self
+        // On a storage that is nearly full the ring makes do with small files.
+        let free = self
             .storage
             .free_bytes()
-            .is_ok_and(|free| free >= file_bytes + self.config.reserve_bytes);
-        if !fits {
+            .unwrap_or(0)
+            .saturating_sub(self.config.reserve_bytes);
+        let sizes = [
+            self.config.journal_file_bytes,
+            self.config.first_journal_file_bytes,
+        ];
+        let Some(file_bytes) = sizes.into_iter().find(|bytes| *bytes <= free) else {
             tracing::debug!("no room for another journal file; a checkpoint will free one");
-            self.ask(true, false);
+            self.request_checkpoint();
             return;
-        }
+        };
         match RingFile::create(&*self.storage, number, file_bytes) {
             Ok(file) => lock(&self.writer).journal.add_free(file),
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "no room for another journal file; a checkpoint will free one");
+                self.request_checkpoint();
+            }
             Err(error) => {
                 self.end(&error);
             }
@@ -172,11 +217,37 @@ impl Inner {
     }
 
     /// Makes everything that is committed durable in the segments and frees the journal behind it.
+    ///
+    /// A full storage only puts the checkpoint off: nothing was lost, the journal still has it all,
+    /// and it is tried again when the journal needs the room. Every other error ends the writer.
     pub(crate) fn checkpoint(&self) -> Result<(), WriterError> {
         let _one_at_a_time = lock(&self.checkpointing);
         self.check_ended()?;
         let capture = self.capture();
-        self.store(&capture).map_err(|error| self.end(&error))
+        let stored = self.store(&capture);
+        let error = match stored {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_full() => error,
+            Err(error) => return Err(self.end(&error)),
+        };
+        tracing::warn!(%error, "no room for a checkpoint; it is tried again later");
+        let mut writer = lock(&self.writer);
+        let again = capture
+            .dirty
+            .into_iter()
+            .map(|(segment, _)| (segment.key(), segment));
+        let again = again
+            .filter(|((partition, _), _)| writer.tails.contains_key(partition))
+            .collect::<Vec<_>>();
+        writer.dirty.extend(again);
+        let names = capture
+            .new_names
+            .into_iter()
+            .filter(|partition| writer.tails.contains_key(partition));
+        let names = names.collect::<Vec<_>>();
+        writer.new_names.extend(names);
+        drop(writer);
+        Err(self.disk_full())
     }
 
     /// Takes the state at a group boundary: the writer's lock is held from prepare to publish.

@@ -42,7 +42,12 @@ struct History {
     sent: HashMap<(i32, u32), u64>,
     acked: Acked,
     failed: Vec<(Id, String)>,
+    /// How many acknowledgements the test waits for.
+    awaited: usize,
 }
+
+/// Records that a load may be ahead of what its test waits for.
+const AHEAD: usize = 2_000;
 
 impl Ledger {
     pub(crate) fn new(topic: &str) -> Arc<Ledger> {
@@ -55,6 +60,14 @@ impl Ledger {
 
     pub(crate) fn topic(&self) -> &str {
         &self.topic
+    }
+
+    /// Whether the load may send another record. It stays a little ahead of what the test waits for
+    /// and no further: the amount of data must not depend on the speed of the machine.
+    pub(crate) fn may_send(&self) -> bool {
+        let history = self.history.lock().unwrap();
+        let sent: u64 = history.sent.values().sum();
+        sent < (history.awaited + AHEAD) as u64
     }
 
     /// The next record of a producer, noted as sent.
@@ -101,6 +114,8 @@ impl Ledger {
     pub(crate) fn reaches(&self, acked: usize, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         let mut history = self.history.lock().unwrap();
+        history.awaited = acked;
+        self.changed.notify_all();
         while history.acked.len() < acked {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

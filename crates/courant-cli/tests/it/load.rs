@@ -135,7 +135,7 @@ impl Worker {
             .create_with_context(recorder)
             .expect("a producer");
         while !self.stop.load(Ordering::Relaxed) {
-            if producer.in_flight_count() >= UNDER_WAY {
+            if producer.in_flight_count() >= UNDER_WAY || !self.ledger.may_send() {
                 self.ledger.wait_for_news(Duration::from_millis(50));
                 continue;
             }

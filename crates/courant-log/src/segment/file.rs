@@ -110,6 +110,10 @@ impl Segment {
             .collect()
     }
 
+    pub(crate) fn key(&self) -> (PartitionId, u64) {
+        (self.header.partition, self.header.base_offset)
+    }
+
     pub(crate) fn path(&self, kind: FileKind) -> String {
         let extension = match kind {
             FileKind::Segment => "segment",

@@ -36,6 +36,15 @@ impl StorageError {
         }
     }
 
+    /// Whether there was no room, and the operation was not a sync: then nothing is in doubt.
+    pub(crate) fn is_full(&self) -> bool {
+        let full = matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        full && !self.what.starts_with("sync")
+    }
+
     /// The kind of the underlying error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {

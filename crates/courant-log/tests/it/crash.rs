@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use courant_log::Log;
@@ -127,16 +127,16 @@ struct NoSync(FaultyStorage);
 #[derive(Debug)]
 struct NoSyncFile {
     file: Arc<dyn File>,
-    /// Syncs that still work: a new file's zeros are made durable, its groups are not.
-    left: AtomicU64,
+    /// The next sync still works: a new use of a file is made durable, the groups in it are not.
+    begins: AtomicBool,
 }
 
 impl Storage for NoSync {
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let file = self.0.open(path, mode)?;
-        let left = AtomicU64::new(u64::from(mode == OpenMode::CreateNew));
+        let begins = AtomicBool::new(mode == OpenMode::CreateNew);
         Ok(if path.contains(".journal") {
-            Arc::new(NoSyncFile { file, left })
+            Arc::new(NoSyncFile { file, begins })
         } else {
             file
         })
@@ -178,15 +178,15 @@ impl File for NoSyncFile {
         self.file.read_at(buf, position)
     }
     fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()> {
+        self.begins.fetch_or(position == 0, Ordering::Relaxed);
         self.file.write_at(bufs, position)
     }
     fn sync_data(&self) -> io::Result<()> {
-        let works = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(1)
-            });
-        works.map_or(Ok(()), |_| self.file.sync_data())
+        if self.begins.swap(false, Ordering::Relaxed) {
+            self.file.sync_data()
+        } else {
+            Ok(())
+        }
     }
     fn len(&self) -> io::Result<u64> {
         self.file.len()
