@@ -69,5 +69,5 @@ pub const CHECKPOINT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const SEAL_AFTER_IDLE_MS: u64 = 50;
 
 const _: () = assert!(JOURNAL_FILE_BYTES_MIN as usize >= 4 * BLOCK_BYTES);
-const _: () = assert!(SEGMENT_BLOCK_BYTES as usize % BLOCK_BYTES == 0);
+const _: () = assert!((SEGMENT_BLOCK_BYTES as usize).is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(JOURNAL_FILES_MIN < JOURNAL_FILES_MAX);

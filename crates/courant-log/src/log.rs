@@ -143,7 +143,8 @@ impl Log {
     }
 
     fn submit(&self, command: Command) {
-        if let Err((command, error)) = self.inner.queue.push(command) {
+        if let Err(refused) = self.inner.queue.push(command) {
+            let (command, error) = *refused;
             command.refuse(error);
         }
     }

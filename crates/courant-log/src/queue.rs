@@ -99,16 +99,16 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// Queues a command, or gives it back with the reason why not.
-    pub(crate) fn push(&self, command: Command) -> Result<(), (Command, WriterError)> {
+    pub(crate) fn push(&self, command: Command) -> Result<(), Box<(Command, WriterError)>> {
         let mut state = lock(&self.state);
         if state.stopping {
-            return Err((command, WriterError::Stopped));
+            return Err(Box::new((command, WriterError::Stopped)));
         }
         let bytes = command.group_bytes();
         let full =
             state.bytes + bytes > QUEUED_BYTES_MAX || state.commands.len() >= QUEUED_COMMANDS_MAX;
         if full && !state.commands.is_empty() {
-            return Err((command, WriterError::Busy));
+            return Err(Box::new((command, WriterError::Busy)));
         }
         state.bytes += bytes;
         state.commands.push_back(command);

@@ -33,9 +33,10 @@ fn send_and_see_anything(server: &Server, what: &str, api: i16, version: i16, bo
     if connection.send(api, version, body).is_err() {
         return;
     }
-    match connection.stream().read(&mut [0; 4096]) {
-        Ok(_) => {}
-        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{what}"),
+    // One byte of an answer, or none because the connection was closed, is all that is asked.
+    let seen = connection.stream().take(1).read_to_end(&mut Vec::new());
+    if let Err(error) = seen {
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{what}");
     }
 }
 

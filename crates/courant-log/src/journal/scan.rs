@@ -92,8 +92,7 @@ pub(crate) fn scan(
     let mut mark = 0;
     // Where the walk stopped: path and byte, for the error that names it.
     let mut stop = (String::new(), 0);
-    let mut expected = from.0;
-    for (index, found) in files.iter().enumerate() {
+    for (index, (found, expected)) in files.iter().zip(from.0..).enumerate() {
         let FileHeader {
             seed,
             start,
@@ -105,7 +104,6 @@ pub(crate) fn scan(
                 generation: expected,
             });
         }
-        expected += 1;
         mark = mark.max(start);
         let bytes = read_whole(&found.ring)?;
         let body = &bytes[BLOCK_BYTES.min(bytes.len())..];

@@ -10,7 +10,7 @@ mod memory;
 mod path;
 
 pub use disk::DiskStorage;
-pub use faulty::{CrashMode, Failure, FaultyStorage};
+pub use faulty::{CrashMode, Failure, FaultyStorage, Hook};
 pub use memory::MemoryStorage;
 
 use std::any::Any;

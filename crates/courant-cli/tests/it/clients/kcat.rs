@@ -121,7 +121,7 @@ fn stored(rest: &mut &[u8]) -> Stored {
 }
 
 fn line<'text>(rest: &mut &'text [u8]) -> &'text [u8] {
-    let text: &'text [u8] = *rest;
+    let text: &'text [u8] = rest;
     let end = text.iter().position(|byte| *byte == b'\n');
     let end = end.expect("a whole line from kcat");
     *rest = &text[end + 1..];

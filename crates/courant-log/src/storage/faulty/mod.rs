@@ -41,7 +41,8 @@ pub enum Failure {
     FsyncEio,
 }
 
-type Hook = Box<dyn FnMut(&FaultyStorage, u64, &'static str) + Send>;
+/// Called before each mutating call with its number and name.
+pub type Hook = Box<dyn FnMut(&FaultyStorage, u64, &'static str) + Send>;
 
 /// A data directory in memory for crash tests.
 ///
@@ -110,7 +111,7 @@ impl FaultyStorage {
     ///
     /// The hook may take crash images, set failures and stop the storage (the call under way then
     /// fails too). It must not make mutating calls on this storage nor replace the hook.
-    pub fn set_hook(&self, hook: Box<dyn FnMut(&FaultyStorage, u64, &'static str) + Send>) {
+    pub fn set_hook(&self, hook: Hook) {
         *locked(&self.shared.hook) = Some(hook);
     }
 
