@@ -14,22 +14,10 @@ use crate::tidy;
 /// act when the environment names one; the released server does not contain them.
 pub(crate) const FEATURES: [&str; 2] = ["--features", "courant-cli/planted-defects"];
 
-pub(crate) const FMT: Stage = Stage {
-    name: "fmt",
-    budget_s: 15,
-};
-pub(crate) const CLIPPY: Stage = Stage {
-    name: "clippy",
-    budget_s: 210,
-};
-pub(crate) const TIDY: Stage = Stage {
-    name: "tidy",
-    budget_s: 15,
-};
-const UNIT: Stage = Stage {
-    name: "unit",
-    budget_s: 60,
-};
+pub(crate) const FMT: Stage = Stage { name: "fmt", budget_s: 15 };
+pub(crate) const CLIPPY: Stage = Stage { name: "clippy", budget_s: 210 };
+pub(crate) const TIDY: Stage = Stage { name: "tidy", budget_s: 15 };
+const UNIT: Stage = Stage { name: "unit", budget_s: 60 };
 
 /// Runs the stages; all of them, whatever the earlier ones found.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
@@ -40,9 +28,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
     lint(root, &mut report);
     report.run(UNIT, |deadline| {
         let mut cargo = process::cargo(root);
-        cargo
-            .args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"])
-            .args(FEATURES);
+        cargo.args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]).args(FEATURES);
         stage::run_tests(&mut cargo, deadline, TestOutput::new())
     });
     Ok(report.close())
@@ -62,9 +48,7 @@ pub(crate) fn fmt(root: &Path, report: &mut Report) {
         cargo.args(["fmt", "--all", "--", "--check"]);
         let mut tally = stage::run_program("cargo fmt", &mut cargo, deadline);
         if tally.failed > 0 {
-            tally
-                .problems
-                .push("`cargo fmt --all` formats everything".to_owned());
+            tally.problems.push("`cargo fmt --all` formats everything".to_owned());
         }
         tally
     });
@@ -74,9 +58,7 @@ pub(crate) fn fmt(root: &Path, report: &mut Report) {
 pub(crate) fn clippy(root: &Path, report: &mut Report) {
     report.run(CLIPPY, |deadline| {
         let mut cargo = process::cargo(root);
-        cargo
-            .args(["clippy", "--workspace", "--all-targets"])
-            .args(FEATURES);
+        cargo.args(["clippy", "--workspace", "--all-targets"]).args(FEATURES);
         cargo.args(["--", "-D", "warnings"]);
         stage::run_program("cargo clippy", &mut cargo, deadline)
     });
@@ -96,10 +78,7 @@ mod tests {
 
     #[test]
     fn the_budgets_keep_check_under_five_minutes() {
-        let sum: u64 = [FMT, CLIPPY, TIDY, UNIT]
-            .iter()
-            .map(|stage| stage.budget_s)
-            .sum();
+        let sum: u64 = [FMT, CLIPPY, TIDY, UNIT].iter().map(|stage| stage.budget_s).sum();
         assert!(sum <= 300, "{sum} s");
     }
 }

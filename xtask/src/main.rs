@@ -1,11 +1,7 @@
 //! The project's own tasks: `cargo xtask check | test | tidy | bench`.
 //!
 //! No shell scripts: what a person or the CI runs is here, in the project's own language.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a task speaks to the person who started it"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task speaks to the person who started it")]
 
 mod check;
 mod prepare;
@@ -70,8 +66,6 @@ fn run(args: Vec<String>) -> Result<bool> {
 fn root() -> Result<PathBuf> {
     let own = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    let root = own
-        .parent()
-        .context("xtask stands in the workspace's root")?;
+    let root = own.parent().context("xtask stands in the workspace's root")?;
     Ok(root.to_path_buf())
 }

@@ -28,26 +28,11 @@ struct Tool {
 }
 
 const TOOLS: [Tool; 5] = [
-    Tool {
-        program: "kcat",
-        package: "kcat",
-    },
-    Tool {
-        program: "mkfs.ext4",
-        package: "e2fsprogs",
-    },
-    Tool {
-        program: "losetup",
-        package: "util-linux",
-    },
-    Tool {
-        program: "make",
-        package: "make",
-    },
-    Tool {
-        program: "python3",
-        package: "python3",
-    },
+    Tool { program: "kcat", package: "kcat" },
+    Tool { program: "mkfs.ext4", package: "e2fsprogs" },
+    Tool { program: "losetup", package: "util-linux" },
+    Tool { program: "make", package: "make" },
+    Tool { program: "python3", package: "python3" },
 ];
 
 /// Prepares everything.
@@ -87,15 +72,8 @@ fn tools(deadline: Instant) -> Tally {
     if process::answer("python3", &["-c", "import venv, ensurepip"]).is_none() {
         packages.push("python3-venv");
     }
-    let refused = if packages.is_empty() {
-        None
-    } else {
-        install(&packages, deadline).err()
-    };
-    let mut tally = Tally {
-        passed: (TOOLS.len() - missing().count()) as u64,
-        ..Tally::default()
-    };
+    let refused = if packages.is_empty() { None } else { install(&packages, deadline).err() };
+    let mut tally = Tally { passed: (TOOLS.len() - missing().count()) as u64, ..Tally::default() };
     for tool in missing() {
         let reason = refused.as_deref().unwrap_or("the package did not bring it");
         tally.merge(Tally::skip(format!("prepare::{}", tool.program), reason));
@@ -104,47 +82,29 @@ fn tools(deadline: Instant) -> Tally {
 }
 
 fn missing() -> impl Iterator<Item = &'static Tool> {
-    TOOLS
-        .iter()
-        .filter(|tool| process::find_program(tool.program).is_none())
+    TOOLS.iter().filter(|tool| process::find_program(tool.program).is_none())
 }
 
 /// Installs Debian packages; the error says why it could not.
 fn install(packages: &[&str], deadline: Instant) -> Result<(), String> {
     if process::find_program("apt-get").is_none() {
-        return Err(format!(
-            "no apt-get here: install {} by hand",
-            packages.join(" ")
-        ));
+        return Err(format!("no apt-get here: install {} by hand", packages.join(" ")));
     }
     let sudo = !process::is_root();
     if sudo && process::answer("sudo", &["-n", "true"]).is_none() {
-        return Err(format!(
-            "not root and no sudo: apt-get install {}",
-            packages.join(" ")
-        ));
+        return Err(format!("not root and no sudo: apt-get install {}", packages.join(" ")));
     }
     let apt = |args: &[&str]| {
         let mut command = Command::new(if sudo { "sudo" } else { "env" });
         if sudo {
             command.args(["-n", "env"]);
         }
-        command.args([
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "-q",
-            "-o",
-            "Acquire::Retries=3",
-        ]);
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "Acquire::Retries=3"]);
         command.args(args);
         command
     };
     retry("apt-get update", deadline, || apt(&["update"]))?;
-    let arguments = [
-        ["install", "-y", "--no-install-recommends"].as_slice(),
-        packages,
-    ]
-    .concat();
+    let arguments = [["install", "-y", "--no-install-recommends"].as_slice(), packages].concat();
     retry("apt-get install", deadline, || apt(&arguments))
 }
 
@@ -187,21 +147,8 @@ fn make_environment(root: &Path, deadline: Instant) -> Result<()> {
     .map_err(anyhow::Error::msg)?;
     retry("pip install", deadline, || {
         let mut command = Command::new(folder.join("bin/python"));
-        command.args([
-            "-m",
-            "pip",
-            "install",
-            "--disable-pip-version-check",
-            "--quiet",
-        ]);
-        command.args([
-            "--only-binary",
-            ":all:",
-            "--retries",
-            "3",
-            "--timeout",
-            "30",
-        ]);
+        command.args(["-m", "pip", "install", "--disable-pip-version-check", "--quiet"]);
+        command.args(["--only-binary", ":all:", "--retries", "3", "--timeout", "30"]);
         command.arg("-r").arg(root.join(REQUIREMENTS));
         command
     })
@@ -221,10 +168,7 @@ fn retry(what: &str, deadline: Instant, command: impl Fn() -> Command) -> Result
     let mut last = String::new();
     for attempt in 1..=ATTEMPTS {
         if attempt > 1 {
-            println!(
-                "{what}: {last}; again in {} s",
-                (PAUSE * (attempt - 1)).as_secs()
-            );
+            println!("{what}: {last}; again in {} s", (PAUSE * (attempt - 1)).as_secs());
             thread::sleep(PAUSE * (attempt - 1));
         }
         if Instant::now() > deadline {

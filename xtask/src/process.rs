@@ -62,11 +62,7 @@ pub(crate) fn stream(
     deadline: Instant,
     on_line: &mut dyn FnMut(&str) -> bool,
 ) -> io::Result<Ended> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (lines, received) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
         read_lines(stdout, lines.clone());
@@ -107,11 +103,7 @@ pub(crate) fn stream(
         thread::sleep(POLL);
     }
     let status = child.wait()?;
-    Ok(if over_time {
-        Ended::OverTime
-    } else {
-        Ended::Exit(status)
-    })
+    Ok(if over_time { Ended::OverTime } else { Ended::Exit(status) })
 }
 
 /// Sends each line of `source` until its end.
@@ -125,10 +117,7 @@ fn read_lines(source: impl Read + Send + 'static, lines: Sender<String>) {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {
                     let line = String::from_utf8_lossy(&bytes);
-                    if lines
-                        .send(line.trim_end_matches(['\n', '\r']).to_owned())
-                        .is_err()
-                    {
+                    if lines.send(line.trim_end_matches(['\n', '\r']).to_owned()).is_err() {
                         return;
                     }
                 }
@@ -147,11 +136,7 @@ fn kill_tree(child: &mut Child) {
     }
     let pids = pids.iter().map(u32::to_string);
     // Where there is no `kill`, the child itself still goes.
-    let _ = Command::new("kill")
-        .arg("-KILL")
-        .args(pids)
-        .stderr(Stdio::null())
-        .status();
+    let _ = Command::new("kill").arg("-KILL").args(pids).stderr(Stdio::null()).status();
     let _ = child.kill();
 }
 
@@ -163,25 +148,14 @@ fn children_of(pid: u32) -> Vec<u32> {
     threads
         .flatten()
         .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
-        .flat_map(|pids| {
-            pids.split_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-                .collect::<Vec<_>>()
-        })
+        .flat_map(|pids| pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
         .collect()
 }
 
 /// Runs a program and hands back what it wrote to stdout, trimmed; `None` unless it succeeded.
 pub(crate) fn answer(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Where a program stands, also in the folders for administrators that a user's `PATH` may lack.

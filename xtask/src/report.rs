@@ -43,19 +43,12 @@ impl Report {
     pub(crate) fn leave_out(&mut self, stage: Stage, reason: &str) {
         println!("\n== {}: not run: {reason}", stage.name);
         let tally = Tally::skip(stage.name, reason);
-        self.rows.push(Row {
-            stage,
-            tally,
-            took: Duration::ZERO,
-        });
+        self.rows.push(Row { stage, tally, took: Duration::ZERO });
     }
 
     /// What a stage that was run counted.
     pub(crate) fn tally(&self, name: &str) -> Option<&Tally> {
-        self.rows
-            .iter()
-            .find(|row| row.stage.name == name)
-            .map(|row| &row.tally)
+        self.rows.iter().find(|row| row.stage.name == name).map(|row| &row.tally)
     }
 
     /// Counts a failure against a stage that is over.
@@ -94,14 +87,7 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let head = [
-            "stage",
-            "ran",
-            "passed",
-            "failed",
-            "skipped (why)",
-            "seconds / budget",
-        ];
+        let head = ["stage", "ran", "passed", "failed", "skipped (why)", "seconds / budget"];
         let mut rows = vec![head.map(str::to_owned)];
         rows.extend(self.rows.iter().map(Row::cells));
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
@@ -139,10 +125,7 @@ impl Row {
 fn skipped(skips: &[Skip]) -> String {
     let mut reasons: Vec<(&str, usize)> = Vec::new();
     for skip in skips {
-        match reasons
-            .iter_mut()
-            .find(|(reason, _)| *reason == skip.reason)
-        {
+        match reasons.iter_mut().find(|(reason, _)| *reason == skip.reason) {
             Some((_, count)) => *count += 1,
             None => reasons.push((&skip.reason, 1)),
         }
@@ -154,40 +137,21 @@ fn skipped(skips: &[Skip]) -> String {
             _ => format!("{reason} ×{count}"),
         })
         .collect();
-    if reasons.is_empty() {
-        "0".to_owned()
-    } else {
-        format!("{} ({})", skips.len(), reasons.join("; "))
-    }
+    if reasons.is_empty() { "0".to_owned() } else { format!("{} ({})", skips.len(), reasons.join("; ")) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const STAGE: Stage = Stage {
-        name: "unit",
-        budget_s: 10,
-    };
+    const STAGE: Stage = Stage { name: "unit", budget_s: 10 };
 
     #[test]
     fn the_closing_line_sums_the_stages() {
         let mut report = Report::default();
         assert!(report.run(STAGE, |_| Tally::pass()));
-        assert!(!report.run(
-            Stage {
-                name: "other",
-                budget_s: 10
-            },
-            |_| Tally::fail("broken")
-        ));
-        report.leave_out(
-            Stage {
-                name: "power-cut",
-                budget_s: 10,
-            },
-            "not root",
-        );
+        assert!(!report.run(Stage { name: "other", budget_s: 10 }, |_| Tally::fail("broken")));
+        report.leave_out(Stage { name: "power-cut", budget_s: 10 }, "not root");
         assert_eq!(report.closing_line(), "1 passed, 1 failed, 1 skipped");
         assert!(report.table().contains("1 (not root)"));
         assert!(!report.close());
@@ -196,24 +160,14 @@ mod tests {
     #[test]
     fn twice_over_the_budget_fails() {
         let mut report = Report::default();
-        let slow = Stage {
-            name: "slow",
-            budget_s: 0,
-        };
+        let slow = Stage { name: "slow", budget_s: 0 };
         assert!(!report.run(slow, |_| Tally::pass()));
     }
 
     #[test]
     fn equal_reasons_are_told_once() {
-        let skip = |name: &str, reason: &str| Skip {
-            name: name.into(),
-            reason: reason.into(),
-        };
-        let skips = [
-            skip("a", "no kcat"),
-            skip("b", "no kcat"),
-            skip("c", "not root"),
-        ];
+        let skip = |name: &str, reason: &str| Skip { name: name.into(), reason: reason.into() };
+        let skips = [skip("a", "no kcat"), skip("b", "no kcat"), skip("c", "not root")];
         assert_eq!(skipped(&skips), "3 (no kcat ×2; not root)");
     }
 }

@@ -43,10 +43,7 @@ impl Tally {
 
     /// One thing that succeeded.
     pub(crate) fn pass() -> Self {
-        Tally {
-            passed: 1,
-            ..Tally::default()
-        }
+        Tally { passed: 1, ..Tally::default() }
     }
 
     /// One thing that failed.
@@ -58,14 +55,8 @@ impl Tally {
 
     /// One thing that could not be run.
     pub(crate) fn skip(name: impl Into<String>, reason: impl Into<String>) -> Self {
-        let skip = Skip {
-            name: name.into(),
-            reason: reason.into(),
-        };
-        Tally {
-            skips: vec![skip],
-            ..Tally::default()
-        }
+        let skip = Skip { name: name.into(), reason: reason.into() };
+        Tally { skips: vec![skip], ..Tally::default() }
     }
 
     /// Counts one more failure.

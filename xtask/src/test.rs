@@ -13,42 +13,18 @@ use crate::report::Report;
 use crate::stage::{self, Skip, Stage, Tally};
 use crate::tests_output::TestOutput;
 
-const PREPARE: Stage = Stage {
-    name: "prepare",
-    budget_s: 150,
-};
-const BUILD: Stage = Stage {
-    name: "build",
-    budget_s: 300,
-};
-const TESTS: Stage = Stage {
-    name: "unit+integration",
-    budget_s: 240,
-};
-const CLIENTS: Stage = Stage {
-    name: "clients",
-    budget_s: 150,
-};
-const KILL: Stage = Stage {
-    name: "kill",
-    budget_s: 180,
-};
-const POWER_CUT: Stage = Stage {
-    name: "power-cut",
-    budget_s: 240,
-};
+const PREPARE: Stage = Stage { name: "prepare", budget_s: 150 };
+const BUILD: Stage = Stage { name: "build", budget_s: 300 };
+const TESTS: Stage = Stage { name: "unit+integration", budget_s: 240 };
+const CLIENTS: Stage = Stage { name: "clients", budget_s: 150 };
+const KILL: Stage = Stage { name: "kill", budget_s: 180 };
+const POWER_CUT: Stage = Stage { name: "power-cut", budget_s: 240 };
 
 /// Every stage, in order. Together the budgets stay below the 25 minutes of a run from nothing.
-const STAGES: [Stage; 9] = [
-    PREPARE, FMT, CLIPPY, TIDY, BUILD, TESTS, CLIENTS, KILL, POWER_CUT,
-];
+const STAGES: [Stage; 9] = [PREPARE, FMT, CLIPPY, TIDY, BUILD, TESTS, CLIENTS, KILL, POWER_CUT];
 
 /// Stages that run a part of the acceptance tests, by the module that holds it.
-const PARTS: [(Stage, &str); 3] = [
-    (CLIENTS, "clients::"),
-    (KILL, "kill::"),
-    (POWER_CUT, "power_cut::"),
-];
+const PARTS: [(Stage, &str); 3] = [(CLIENTS, "clients::"), (KILL, "kill::"), (POWER_CUT, "power_cut::")];
 
 const ALLOWED_SKIPS: &str = "xtask/allowed-skips.txt";
 
@@ -61,11 +37,7 @@ struct Options {
 /// Runs the stages that the arguments ask for.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
     let options = parse(args)?;
-    let allowed = if options.require_all {
-        Some(allowed_skips(root)?)
-    } else {
-        None
-    };
+    let allowed = if options.require_all { Some(allowed_skips(root)?) } else { None };
     let mut report = Report::default();
     match &options.only {
         Some(only) => run_only(root, only, &mut report),
@@ -73,10 +45,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
     }
     if let Some(allowed) = allowed {
         for problem in not_allowed(report.skips(), &allowed) {
-            let last = STAGES
-                .iter()
-                .rev()
-                .find(|stage| report.tally(stage.name).is_some());
+            let last = STAGES.iter().rev().find(|stage| report.tally(stage.name).is_some());
             if let Some(stage) = last {
                 report.add_failure(stage.name, problem);
             }
@@ -93,9 +62,7 @@ fn parse(args: &[String]) -> Result<Options> {
             "--require-all" => options.require_all = true,
             "--only" => {
                 let names = STAGES.map(|stage| stage.name).join(", ");
-                let name = args
-                    .next()
-                    .with_context(|| format!("--only needs one of: {names}"))?;
+                let name = args.next().with_context(|| format!("--only needs one of: {names}"))?;
                 if !STAGES.iter().any(|stage| stage.name == name) {
                     bail!("no stage `{name}`; there are: {names}");
                 }
@@ -150,9 +117,7 @@ fn run_only(root: &Path, only: &str, report: &mut Report) {
 
 fn build(root: &Path, deadline: Instant) -> Tally {
     let mut cargo = process::cargo(root);
-    cargo
-        .args(["build", "--workspace", "--all-targets"])
-        .args(FEATURES);
+    cargo.args(["build", "--workspace", "--all-targets"]).args(FEATURES);
     stage::run_program("cargo build", &mut cargo, deadline)
 }
 
@@ -160,9 +125,7 @@ fn build(root: &Path, deadline: Instant) -> Tally {
 /// skips and not repeated.
 fn tests(root: &Path, deadline: Instant) -> Tally {
     let mut cargo = process::cargo(root);
-    cargo
-        .args(["test", "--workspace", "--no-fail-fast"])
-        .args(FEATURES);
+    cargo.args(["test", "--workspace", "--no-fail-fast"]).args(FEATURES);
     cargo.args(["--", "--show-output"]);
     for (_, module) in PARTS {
         cargo.args(["--skip", module]);
@@ -182,18 +145,14 @@ fn run_part(root: &Path, stage: Stage, module: &str, report: &mut Report) {
     }
     report.run(stage, |deadline| {
         let mut cargo = process::cargo(root);
-        cargo
-            .args(["test", "--workspace", "--no-fail-fast", "--test", "it"])
-            .args(FEATURES);
+        cargo.args(["test", "--workspace", "--no-fail-fast", "--test", "it"]).args(FEATURES);
         cargo.args(["--", module, "--nocapture", "--test-threads=1"]);
         if let Some(python) = prepare::python_path(root) {
             cargo.env("COURANT_TEST_PYTHON", python);
         }
         let mut tally = stage::run_tests(&mut cargo, deadline, TestOutput::new());
         if tally.met() == 0 {
-            tally.add_failure(format!(
-                "no test in a module `{module}`: nothing was proved"
-            ));
+            tally.add_failure(format!("no test in a module `{module}`: nothing was proved"));
         }
         tally
     });
@@ -215,11 +174,7 @@ fn none_falls_between(report: &mut Report) {
     let counts: Option<Vec<_>> = PARTS
         .iter()
         .map(|(stage, _)| report.tally(stage.name))
-        .map(|tally| {
-            tally
-                .filter(|t| !t.skips.iter().any(|skip| is_stage(&skip.name)))
-                .map(Tally::met)
-        })
+        .map(|tally| tally.filter(|t| !t.skips.iter().any(|skip| is_stage(&skip.name))).map(Tally::met))
         .collect();
     let (Some(counts), Some(tests)) = (counts, report.tally(TESTS.name)) else {
         return;
@@ -254,10 +209,7 @@ fn parse_skips(text: &str) -> Result<Vec<Skip>> {
             let (name, reason) = line
                 .split_once(": ")
                 .with_context(|| format!("{ALLOWED_SKIPS}: `{line}` is not `name: reason`"))?;
-            Ok(Skip {
-                name: name.to_owned(),
-                reason: reason.trim().to_owned(),
-            })
+            Ok(Skip { name: name.to_owned(), reason: reason.trim().to_owned() })
         })
         .collect()
 }
@@ -287,19 +239,8 @@ mod tests {
     fn arguments() {
         assert_eq!(options(&[]).unwrap(), Options::default());
         let both = options(&["--only", "kill", "--require-all"]).unwrap();
-        assert_eq!(
-            both,
-            Options {
-                require_all: true,
-                only: Some("kill".to_owned())
-            }
-        );
-        assert!(
-            options(&["--only", "nothing"])
-                .unwrap_err()
-                .to_string()
-                .contains("power-cut")
-        );
+        assert_eq!(both, Options { require_all: true, only: Some("kill".to_owned()) });
+        assert!(options(&["--only", "nothing"]).unwrap_err().to_string().contains("power-cut"));
         assert!(options(&["--fast"]).is_err());
     }
 
@@ -312,10 +253,7 @@ mod tests {
     #[test]
     fn only_a_skip_with_its_very_reason_is_allowed() {
         let allowed = parse_skips("# why\n\nkill::rounds: no signals here\n").unwrap();
-        let skip = |reason: &str| Skip {
-            name: "kill::rounds".into(),
-            reason: reason.into(),
-        };
+        let skip = |reason: &str| Skip { name: "kill::rounds".into(), reason: reason.into() };
         let skips = [skip("no signals here"), skip("too slow")];
         let problems = not_allowed(skips.iter(), &allowed);
         assert_eq!(problems.len(), 1);
@@ -327,16 +265,9 @@ mod tests {
     fn a_test_that_no_stage_meets_is_a_failure() {
         let run = |met: u64| {
             let mut report = Report::default();
-            report.run(TESTS, |_| Tally {
-                passed: 9,
-                filtered: 3,
-                ..Tally::default()
-            });
+            report.run(TESTS, |_| Tally { passed: 9, filtered: 3, ..Tally::default() });
             for (stage, _) in PARTS {
-                report.run(stage, |_| Tally {
-                    passed: met,
-                    ..Tally::default()
-                });
+                report.run(stage, |_| Tally { passed: met, ..Tally::default() });
             }
             none_falls_between(&mut report);
             report.tally(TESTS.name).map(|tally| tally.failed)

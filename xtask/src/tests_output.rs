@@ -26,10 +26,7 @@ impl TestOutput {
 
     /// A counter for `--show-output`: reads what passing tests printed and does not repeat it.
     pub(crate) fn quiet() -> Self {
-        TestOutput {
-            quiet: true,
-            ..TestOutput::default()
-        }
+        TestOutput { quiet: true, ..TestOutput::default() }
     }
 
     /// Takes one line; true when it belongs on the terminal.
@@ -80,10 +77,7 @@ impl TestOutput {
         if self.tally.skips.iter().any(|skip| skip.name == name) {
             return;
         }
-        let skip = Skip {
-            name: name.trim().to_owned(),
-            reason: reason.trim().to_owned(),
-        };
+        let skip = Skip { name: name.trim().to_owned(), reason: reason.trim().to_owned() };
         self.tally.skips.push(skip);
         if ran {
             self.tally.passed_but_skipped += 1;
@@ -102,9 +96,7 @@ fn count(text: &str, word: &str) -> u64 {
     let Some((before, _)) = text.split_once(word) else {
         return 0;
     };
-    let digits = before
-        .rfind(|c: char| !c.is_ascii_digit())
-        .map_or(0, |at| at + 1);
+    let digits = before.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| at + 1);
     before[digits..].parse().unwrap_or(0)
 }
 
@@ -113,16 +105,8 @@ mod tests {
     use super::*;
 
     fn read(quiet: bool, text: &str) -> (Tally, Vec<String>) {
-        let mut output = if quiet {
-            TestOutput::quiet()
-        } else {
-            TestOutput::new()
-        };
-        let shown = text
-            .lines()
-            .filter(|line| output.line(line))
-            .map(str::to_owned)
-            .collect();
+        let mut output = if quiet { TestOutput::quiet() } else { TestOutput::new() };
+        let shown = text.lines().filter(|line| output.line(line)).map(str::to_owned).collect();
         (output.finish(), shown)
     }
 
@@ -147,18 +131,8 @@ mod tests {
              test result: ok. 1 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out",
         );
         assert_eq!(tally.passed(), 0);
-        let skips: Vec<_> = tally
-            .skips
-            .iter()
-            .map(|s| (s.name.as_str(), s.reason.as_str()))
-            .collect();
-        assert_eq!(
-            skips,
-            [
-                ("clients::kcat", "no kcat on this machine"),
-                ("slow", "takes an hour")
-            ]
-        );
+        let skips: Vec<_> = tally.skips.iter().map(|s| (s.name.as_str(), s.reason.as_str())).collect();
+        assert_eq!(skips, [("clients::kcat", "no kcat on this machine"), ("slow", "takes an hour")]);
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use courant_server::RecoveryReport;
+
 /// The address of a client that is told nothing, as in `--server`'s default.
 const DEFAULT_SERVER: &str = "127.0.0.1:9092";
 
 /// What the banner names.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Banner<'a> {
     /// Where Kafka clients connect.
     pub(crate) kafka: SocketAddr,
@@ -17,6 +19,18 @@ pub(crate) struct Banner<'a> {
     /// What clients are told to use, if it is not the above.
     pub(crate) advertise: Option<&'a str>,
     pub(crate) data: &'a Path,
+    /// What the start found, when the last stop was not in order.
+    pub(crate) recovery: Option<String>,
+}
+
+/// One sentence on a replayed journal; `None` when there was nothing to replay.
+pub(crate) fn recovery(report: &RecoveryReport) -> Option<String> {
+    if report.replayed_groups == 0 && !report.torn_tail {
+        return None;
+    }
+    let kib = report.replayed_bytes.div_ceil(1024);
+    let torn = if report.torn_tail { "; an unacknowledged last write was dropped" } else { "" };
+    Some(format!("{kib} KiB replayed from the journal{torn}"))
 }
 
 impl Banner<'_> {
@@ -35,12 +49,11 @@ impl Banner<'_> {
             let _ = writeln!(text, "  clients  {advertise}");
         }
         let _ = writeln!(text, "  data     {}", self.data.display());
+        if let Some(recovery) = &self.recovery {
+            let _ = writeln!(text, "  recovery {recovery}");
+        }
         if with_examples {
-            let server = if client == DEFAULT_SERVER {
-                String::new()
-            } else {
-                format!(" --server {client}")
-            };
+            let server = if client == DEFAULT_SERVER { String::new() } else { format!(" --server {client}") };
             let _ = writeln!(text, "Try, in another terminal:");
             let _ = writeln!(text, "  echo hello | kcat -b {client} -t demo -P");
             let _ = writeln!(text, "  courant tail demo --from start --follow{server}");
@@ -70,6 +83,7 @@ mod tests {
             http: "127.0.0.1:43211".parse().expect("an address"),
             advertise,
             data: Path::new("./courant-data"),
+            recovery: None,
         };
         banner.text(true)
     }
@@ -79,14 +93,8 @@ mod tests {
         let text = banner("127.0.0.1:41233", None);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines.contains(&"  kafka    127.0.0.1:41233"), "{text}");
-        assert!(
-            lines.contains(&"  http     http://127.0.0.1:43211"),
-            "{text}"
-        );
-        assert!(
-            text.contains("kcat -b 127.0.0.1:41233 -t demo -P"),
-            "{text}"
-        );
+        assert!(lines.contains(&"  http     http://127.0.0.1:43211"), "{text}");
+        assert!(text.contains("kcat -b 127.0.0.1:41233 -t demo -P"), "{text}");
         assert!(text.contains("--follow --server 127.0.0.1:41233"), "{text}");
         assert!(lines.len() <= 14, "it fits on a screen");
     }

@@ -82,28 +82,13 @@ pub(crate) enum Command {
 #[command(after_help = "Example:\n  courant serve --data ./courant-data --kafka 127.0.0.1:9092")]
 pub(crate) struct Serve {
     /// Where the log is kept; made if it is missing
-    #[arg(
-        long,
-        env = "COURANT_DATA",
-        default_value = "./courant-data",
-        value_name = "DIR"
-    )]
+    #[arg(long, env = "COURANT_DATA", default_value = "./courant-data", value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// Where Kafka clients connect; port 0 takes a free one
-    #[arg(
-        long,
-        env = "COURANT_KAFKA",
-        default_value = "127.0.0.1:9092",
-        value_name = "ADDR"
-    )]
+    #[arg(long, env = "COURANT_KAFKA", default_value = "127.0.0.1:9092", value_name = "ADDR")]
     pub(crate) kafka: String,
     /// Where /livez, /readyz and /metrics answer; port 0 takes a free one
-    #[arg(
-        long,
-        env = "COURANT_HTTP",
-        default_value = "127.0.0.1:8080",
-        value_name = "ADDR"
-    )]
+    #[arg(long, env = "COURANT_HTTP", default_value = "127.0.0.1:8080", value_name = "ADDR")]
     pub(crate) http: String,
     /// The address that clients are told to use [default: the one they listen on]
     #[arg(long, env = "COURANT_ADVERTISE", value_name = "HOST:PORT")]
@@ -152,9 +137,7 @@ pub(crate) struct TopicShow {
 
 /// Create a topic
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  courant topic create orders --partitions 8 --config retention.ms=-1"
-)]
+#[command(after_help = "Example:\n  courant topic create orders --partitions 8 --config retention.ms=-1")]
 pub(crate) struct TopicCreate {
     pub(crate) name: String,
     /// Number of partitions [default: what the server is set to]
@@ -188,10 +171,8 @@ pub(crate) struct TopicDelete {
 /// VALUE is one event. Without it, stdin is one event, or with -l one event per line. Returns when
 /// the server has acknowledged everything.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  courant pub orders --key ORD-7 -H source=shop '{\"total\":9.99}'\n  \
-                  courant pub audit -l < /var/log/dpkg.log"
-)]
+#[command(after_help = "Examples:\n  courant pub orders --key ORD-7 -H source=shop '{\"total\":9.99}'\n  \
+                  courant pub audit -l < /var/log/dpkg.log")]
 pub(crate) struct Publish {
     pub(crate) topic: String,
     /// The event; stdin when it is missing
@@ -282,14 +263,8 @@ mod tests {
             Command::Tail(tail) => tail.from,
             other => panic!("{other:?}"),
         };
-        assert_eq!(
-            place("courant tail t --from -10"),
-            Some(StartFrom::Last(10))
-        );
-        assert_eq!(
-            place("courant tail t --from start -n 5 -o jsonl"),
-            Some(StartFrom::Start)
-        );
+        assert_eq!(place("courant tail t --from -10"), Some(StartFrom::Last(10)));
+        assert_eq!(place("courant tail t --from start -n 5 -o jsonl"), Some(StartFrom::Start));
         assert_eq!(
             place("courant tail t --from @-10m --follow"),
             Some(StartFrom::Ago(Duration::from_secs(600)))

@@ -1,5 +1,6 @@
 //! Exit codes, and failures that know theirs.
 
+use crate::text::one_line;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -41,12 +42,12 @@ pub(crate) struct Failure {
     pub(crate) sentence: String,
 }
 
+/// Characters of a sentence that are shown.
+const SENTENCE_CHARS_MAX: usize = 2000;
+
 impl Failure {
     pub(crate) fn new(exit: Exit, sentence: impl Into<String>) -> Self {
-        Self {
-            exit,
-            sentence: sentence.into(),
-        }
+        Self { exit, sentence: sentence.into() }
     }
 
     /// A write to stdout failed. A reader that has gone (`| head`) is no failure at all.
@@ -54,17 +55,20 @@ impl Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::new(Exit::Ok, "");
         }
-        Self::new(
-            Exit::Failed,
-            format!("the output cannot be written: {error}"),
-        )
+        Self::new(Exit::Failed, format!("the output cannot be written: {error}"))
     }
 
     /// Tells the user, on stderr.
     pub(crate) fn report(&self) {
         if !self.sentence.is_empty() {
-            note(format_args!("courant: {}", self.sentence));
+            note(format_args!("{}", self.line()));
         }
+    }
+
+    /// What the user is told: a server's words may be in it, and they must not command the
+    /// terminal.
+    fn line(&self) -> String {
+        format!("courant: {}", one_line(&self.sentence, SENTENCE_CHARS_MAX))
     }
 }
 
@@ -84,6 +88,12 @@ mod tests {
         let full = Failure::output(&io::Error::from(io::ErrorKind::StorageFull));
         assert_eq!(full.exit, Exit::Failed);
         assert!(!full.sentence.is_empty());
+    }
+
+    #[test]
+    fn words_of_a_server_stay_on_one_line() {
+        let failure = Failure::new(Exit::Failed, "refused: \u{1b}[2J\ncourant: all is well");
+        assert_eq!(failure.line(), "courant: refused: \\u{1b}[2J\\ncourant: all is well");
     }
 
     #[test]

@@ -2,8 +2,7 @@
 //! code that goes with it.
 
 use crate::exit::{Exit, Failure};
-use courant_kafka::client::{AdminError, CallError, FetchError, PublishError, Refusal};
-use courant_kafka::wire::ErrorCode;
+use courant_kafka::client::{AdminError, CallError, ErrorCode, FetchError, PublishError, Refusal};
 
 /// A request without an answer.
 pub(crate) fn call(error: &CallError) -> Failure {
@@ -26,10 +25,9 @@ pub(crate) fn call(error: &CallError) -> Failure {
             Exit::Unreachable,
             format!("{error}; look at the server's log, or allow more with --timeout"),
         ),
-        CallError::Lost { .. } => Failure::new(
-            Exit::Unreachable,
-            format!("{error}; look at the server's log"),
-        ),
+        CallError::Lost { .. } => {
+            Failure::new(Exit::Unreachable, format!("{error}; look at the server's log"))
+        }
         CallError::NotKafka { .. } => Failure::new(
             Exit::Failed,
             format!("{error}; name the address of its Kafka listener with --server"),
@@ -53,14 +51,12 @@ pub(crate) fn admin(error: &AdminError) -> Failure {
             Exit::Conflict,
             format!("{error}; choose another name, or see `courant topic show {topic}`"),
         ),
-        AdminError::UnknownPartition { topic, .. } => Failure::new(
-            Exit::NotFound,
-            format!("{error}; see `courant topic show {topic}`"),
-        ),
-        AdminError::NoLeader { .. } => Failure::new(
-            Exit::Unreachable,
-            format!("{error}; try again, or look at the servers' logs"),
-        ),
+        AdminError::UnknownPartition { topic, .. } => {
+            Failure::new(Exit::NotFound, format!("{error}; see `courant topic show {topic}`"))
+        }
+        AdminError::NoLeader { .. } => {
+            Failure::new(Exit::Unreachable, format!("{error}; try again, or look at the servers' logs"))
+        }
         AdminError::Refused(refusal) => refused(refusal, error.to_string()),
         _ => Failure::new(Exit::Failed, error.to_string()),
     }
@@ -86,6 +82,18 @@ pub(crate) fn publish(error: &PublishError) -> Failure {
     }
 }
 
+/// Publishing that ended in the middle. In doubt, running the command again may store events twice.
+pub(crate) fn unpublished(error: &PublishError, in_doubt: bool) -> Failure {
+    let mut failure = publish(error);
+    if in_doubt {
+        failure.sentence.push_str(
+            "; whether the last events were stored is not known, so look with `courant tail` \
+             before sending them again",
+        );
+    }
+    failure
+}
+
 /// Reading.
 pub(crate) fn fetch(error: &FetchError) -> Failure {
     match error {
@@ -108,10 +116,7 @@ fn refused(refusal: &Refusal, sentence: String) -> Failure {
         ErrorCode::POLICY_VIOLATION,
     ]) {
         Exit::NotAllowed
-    } else if is(&[
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        ErrorCode::UNKNOWN_TOPIC_ID,
-    ]) {
+    } else if is(&[ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ErrorCode::UNKNOWN_TOPIC_ID]) {
         Exit::NotFound
     } else if is(&[
         ErrorCode::REQUEST_TIMED_OUT,
@@ -143,13 +148,7 @@ mod tests {
         };
         let failure = call(&unreachable);
         assert_eq!(failure.exit, Exit::Unreachable);
-        assert!(
-            failure
-                .sentence
-                .starts_with("nothing answers at 127.0.0.1:9092"),
-            "{}",
-            failure.sentence
-        );
+        assert!(failure.sentence.starts_with("nothing answers at 127.0.0.1:9092"), "{}", failure.sentence);
         assert!(failure.sentence.contains("courant serve"));
         let topic = || "orders".to_owned();
         let unknown = AdminError::UnknownTopic { topic: topic() };
@@ -161,18 +160,25 @@ mod tests {
     }
 
     #[test]
+    fn a_doubtful_outcome_is_told() {
+        let error = PublishError::from(CallError::TimedOut {
+            address: "127.0.0.1:9092".to_owned(),
+            api: "Produce",
+            after: std::time::Duration::from_secs(1),
+        });
+        let failure = unpublished(&error, true);
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(failure.sentence.contains("not known"), "{failure:?}");
+        assert!(!unpublished(&error, false).sentence.contains("not known"));
+    }
+
+    #[test]
     fn refusals_are_sorted_by_their_code() {
         let exit = |code: ErrorCode| {
-            let refusal = Refusal {
-                code,
-                message: None,
-            };
+            let refusal = Refusal { code, message: None };
             admin(&AdminError::Refused(refusal)).exit
         };
-        assert_eq!(
-            exit(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
-            Exit::NotAllowed
-        );
+        assert_eq!(exit(ErrorCode::TOPIC_AUTHORIZATION_FAILED), Exit::NotAllowed);
         assert_eq!(exit(ErrorCode::REQUEST_TIMED_OUT), Exit::Unreachable);
         assert_eq!(exit(ErrorCode::INVALID_CONFIG), Exit::Failed);
     }

@@ -21,11 +21,7 @@ pub(crate) enum Format {
 impl Format {
     /// What was asked for, else a table on a terminal and JSON lines anywhere else.
     pub(crate) fn or_default(asked: Option<Self>) -> Self {
-        asked.unwrap_or(if io::stdout().is_terminal() {
-            Self::Table
-        } else {
-            Self::Jsonl
-        })
+        asked.unwrap_or(if io::stdout().is_terminal() { Self::Table } else { Self::Jsonl })
     }
 }
 
@@ -105,11 +101,7 @@ pub(crate) struct Stream<W> {
 
 impl<W: Write> Stream<W> {
     pub(crate) fn new(out: W, format: Format) -> Self {
-        Self {
-            out,
-            format,
-            rows: 0,
-        }
+        Self { out, format, rows: 0 }
     }
 
     /// Adds one object.
@@ -179,16 +171,7 @@ mod tests {
         }
     }
 
-    const ROWS: [Pair; 2] = [
-        Pair {
-            name: "a",
-            count: i64::MAX,
-        },
-        Pair {
-            name: "b\n",
-            count: 2,
-        },
-    ];
+    const ROWS: [Pair; 2] = [Pair { name: "a", count: i64::MAX }, Pair { name: "b\n", count: 2 }];
 
     fn listed(format: Format) -> String {
         let mut out = Vec::new();

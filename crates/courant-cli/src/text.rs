@@ -13,14 +13,8 @@ pub(crate) struct Text {
 impl Text {
     pub(crate) fn of(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Self {
-                text: text.to_owned(),
-                encoding: None,
-            },
-            Err(_) => Self {
-                text: base64(bytes),
-                encoding: Some(BASE64),
-            },
+            Ok(text) => Self { text: text.to_owned(), encoding: None },
+            Err(_) => Self { text: base64(bytes), encoding: Some(BASE64) },
         }
     }
 }
@@ -50,11 +44,8 @@ pub(crate) fn one_line(text: &str, width_max: usize) -> String {
     let mut line = String::new();
     let mut width = 0;
     for c in text.chars() {
-        let shown: String = if c.is_control() || is_direction_mark(c) {
-            c.escape_default().collect()
-        } else {
-            c.to_string()
-        };
+        let shown: String =
+            if c.is_control() || is_direction_mark(c) { c.escape_default().collect() } else { c.to_string() };
         width += shown.chars().count();
         if width > width_max {
             line.push('…');

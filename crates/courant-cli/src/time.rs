@@ -20,9 +20,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         _ => return Err(bad_duration(text)),
     };
     let number: u64 = number.parse().map_err(|_| bad_duration(text))?;
-    let total_ms = number
-        .checked_mul(unit_ms)
-        .ok_or_else(|| bad_duration(text))?;
+    let total_ms = number.checked_mul(unit_ms).ok_or_else(|| bad_duration(text))?;
     Ok(Duration::from_millis(total_ms))
 }
 
@@ -92,9 +90,7 @@ fn parse_instant(text: &str) -> Result<StartFrom, String> {
         return Ok(StartFrom::At(instant.as_millisecond()));
     }
     let local: DateTime = text.parse().map_err(|_| bad_instant(text))?;
-    let zoned = local
-        .to_zoned(TimeZone::system())
-        .map_err(|_| bad_instant(text))?;
+    let zoned = local.to_zoned(TimeZone::system()).map_err(|_| bad_instant(text))?;
     Ok(StartFrom::At(zoned.timestamp().as_millisecond()))
 }
 
@@ -147,25 +143,11 @@ mod tests {
         assert_eq!(parse("start"), Ok(StartFrom::Start));
         assert_eq!(parse("end"), Ok(StartFrom::End));
         assert_eq!(parse("42"), Ok(StartFrom::Offset(42)));
-        assert_eq!(
-            parse("9223372036854775807"),
-            Ok(StartFrom::Offset(i64::MAX)),
-            "offsets are exact"
-        );
+        assert_eq!(parse("9223372036854775807"), Ok(StartFrom::Offset(i64::MAX)), "offsets are exact");
         assert_eq!(parse("-10"), Ok(StartFrom::Last(10)));
-        assert_eq!(
-            parse("@1769846400000"),
-            Ok(StartFrom::At(1_769_846_400_000)),
-            "milliseconds"
-        );
-        assert_eq!(
-            parse("@2026-01-31T08:00:00Z"),
-            Ok(StartFrom::At(1_769_846_400_000))
-        );
-        assert_eq!(
-            parse("@2026-01-31T09:00:00.5+01:00"),
-            Ok(StartFrom::At(1_769_846_400_500))
-        );
+        assert_eq!(parse("@1769846400000"), Ok(StartFrom::At(1_769_846_400_000)), "milliseconds");
+        assert_eq!(parse("@2026-01-31T08:00:00Z"), Ok(StartFrom::At(1_769_846_400_000)));
+        assert_eq!(parse("@2026-01-31T09:00:00.5+01:00"), Ok(StartFrom::At(1_769_846_400_500)));
         assert_eq!(parse("@-10m"), Ok(StartFrom::Ago(Duration::from_secs(600))));
         assert!(matches!(parse("@2026-01-31"), Ok(StartFrom::At(_))));
         for bad in ["", "@", "@soon", "beginning", "--3", "1e3", "-", "+5"] {

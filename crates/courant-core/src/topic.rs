@@ -53,10 +53,9 @@ impl TopicName {
             return Err(InvalidTopicName::OnlyDots);
         }
         match name.chars().enumerate().find(|(_, c)| !is_legal(*c)) {
-            Some((index, character)) => Err(InvalidTopicName::IllegalCharacter {
-                character,
-                position: index + 1,
-            }),
+            Some((index, character)) => {
+                Err(InvalidTopicName::IllegalCharacter { character, position: index + 1 })
+            }
             None => Ok(Self(name.to_owned())),
         }
     }
@@ -95,15 +94,7 @@ mod tests {
     #[test]
     fn legal_names_are_kept_as_they_are() {
         let longest = "n".repeat(249);
-        for name in [
-            "a",
-            "orders",
-            "A.b_c-9",
-            "...",
-            ".x",
-            "__consumer",
-            longest.as_str(),
-        ] {
+        for name in ["a", "orders", "A.b_c-9", "...", ".x", "__consumer", longest.as_str()] {
             let topic = TopicName::new(name).unwrap();
             assert_eq!(topic.as_str(), name);
             assert_eq!(topic.to_string(), name);
@@ -116,24 +107,11 @@ mod tests {
         assert_eq!(TopicName::new(""), Err(InvalidTopicName::Empty));
         assert_eq!(TopicName::new("."), Err(InvalidTopicName::OnlyDots));
         assert_eq!(TopicName::new(".."), Err(InvalidTopicName::OnlyDots));
-        assert_eq!(
-            TopicName::new(&"n".repeat(250)),
-            Err(InvalidTopicName::TooLong { bytes: 250 })
-        );
-        for (name, character, position) in [
-            ("../x", '/', 3),
-            ("a b", ' ', 2),
-            ("é", 'é', 1),
-            ("ab\0", '\0', 3),
-            ("a:b", ':', 2),
-        ] {
-            assert_eq!(
-                TopicName::new(name),
-                Err(InvalidTopicName::IllegalCharacter {
-                    character,
-                    position
-                })
-            );
+        assert_eq!(TopicName::new(&"n".repeat(250)), Err(InvalidTopicName::TooLong { bytes: 250 }));
+        for (name, character, position) in
+            [("../x", '/', 3), ("a b", ' ', 2), ("é", 'é', 1), ("ab\0", '\0', 3), ("a:b", ':', 2)]
+        {
+            assert_eq!(TopicName::new(name), Err(InvalidTopicName::IllegalCharacter { character, position }));
         }
     }
 

@@ -69,11 +69,7 @@ impl Broker {
     /// Returns once [`Broker::stop`] was called.
     pub(crate) async fn stopped(&self) {
         // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = self
-            .stopping
-            .subscribe()
-            .wait_for(|stopping| *stopping)
-            .await;
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 }
 
@@ -104,15 +100,11 @@ impl Caller {
     /// The address this client is told to use: the configured one, else the one that it used
     /// itself, which is the only one known to work for it.
     pub(crate) fn advertised(&self) -> Address {
-        self.broker
-            .config
-            .advertise
-            .clone()
-            .unwrap_or_else(|| Address {
-                // A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d.
-                host: self.local.ip().to_canonical().to_string(),
-                port: self.local.port(),
-            })
+        self.broker.config.advertise.clone().unwrap_or_else(|| Address {
+            // A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d.
+            host: self.local.ip().to_canonical().to_string(),
+            port: self.local.port(),
+        })
     }
 }
 

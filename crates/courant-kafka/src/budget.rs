@@ -30,10 +30,7 @@ impl Budget {
         let total = u32::try_from(bytes / UNIT_BYTES)
             .unwrap_or(u32::MAX)
             .clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-        Self {
-            units: Arc::new(Semaphore::new(total as usize)),
-            total,
-        }
+        Self { units: Arc::new(Semaphore::new(total as usize)), total }
     }
 
     /// Waits until `grant` covers `bytes`, or all there is.
@@ -64,9 +61,7 @@ impl Budget {
     }
 
     fn missing(&self, grant: &Grant, bytes: usize) -> u32 {
-        let wanted = u32::try_from(bytes.div_ceil(UNIT_BYTES))
-            .unwrap_or(u32::MAX)
-            .min(self.total);
+        let wanted = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(self.total);
         wanted.saturating_sub(grant.units())
     }
 }
@@ -82,10 +77,7 @@ impl Grant {
     }
 
     fn units(&self) -> u32 {
-        let units = self
-            .permit
-            .as_ref()
-            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let units = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         u32::try_from(units).unwrap_or(u32::MAX)
     }
 

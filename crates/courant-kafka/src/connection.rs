@@ -16,15 +16,15 @@ mod frames;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
-use self::answers::{AnswerError, Queued};
+use self::answers::AnswerError;
 use self::frames::{FrameError, Frames};
 use crate::api::{self, Pending, Refusal};
 use crate::broker::{Broker, Caller, Place};
@@ -43,13 +43,20 @@ enum End {
     Stopping,
 }
 
+impl End {
+    /// Whether somebody may still read: then what was accepted is answered.
+    fn leaves_a_reader(&self) -> bool {
+        match self {
+            Self::Frames(FrameError::Closed | FrameError::Cut { .. } | FrameError::Io(_)) => false,
+            Self::Answers(AnswerError::Io(_) | AnswerError::Unread { .. }) => false,
+            Self::Frames(_) | Self::Answers(AnswerError::Refused(_)) => true,
+            Self::Refused(_) | Self::Stopping => true,
+        }
+    }
+}
+
 /// Serves one client until it goes away, breaks the protocol, or the broker stops.
-pub(crate) async fn run(
-    place: Place,
-    broker: Arc<Broker>,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-) {
+pub(crate) async fn run(place: Place, broker: Arc<Broker>, mut stream: TcpStream, peer: SocketAddr) {
     let local = match prepare(&stream) {
         Ok(local) => local,
         Err(error) => {
@@ -58,40 +65,51 @@ pub(crate) async fn run(
         }
     };
     debug!(%peer, %local, "connected");
-    let caller = Arc::new(Caller {
-        broker: Arc::clone(&broker),
-        peer,
-        local,
-    });
-    let (read, write) = stream.split();
-    let frames = Frames::new(
-        read,
-        broker.request_budget.clone(),
-        broker.limits().frame_bytes_max,
-    );
-    let (queue, queued) = mpsc::channel(limits::REQUESTS_IN_FLIGHT_MAX);
-    let mut answers = pin!(answers::write(write, queued, &broker));
-    let end = tokio::select! {
-        end = read_requests(&caller, frames, queue) => end,
-        result = &mut answers => match result {
-            // The queue is open while requests are read, so the writer only ends with an error.
-            Ok(()) => return,
-            Err(error) => error.into(),
-        },
-        () = broker.stopped() => End::Stopping,
-    };
+    let caller = Arc::new(Caller { broker: Arc::clone(&broker), peer, local });
+    let end = serve(&caller, &mut stream).await;
     report(&broker, peer, &end);
-    // What was accepted is answered, unless nobody is there to read it.
-    let drain = match &end {
-        End::Refused(_) | End::Stopping => limits::DRAIN_MAX,
-        End::Frames(FrameError::Length { .. } | FrameError::NotKafka(_)) => limits::DRAIN_MAX,
-        End::Frames(_) | End::Answers(_) => Duration::ZERO,
-    };
-    if !drain.is_zero() {
-        // Either everything is written, or the time is up, or the socket is dead: all end here.
-        let _ = timeout(drain, answers).await;
+    if end.leaves_a_reader() {
+        linger(&mut stream).await;
     }
     drop(place);
+}
+
+/// Reads requests and writes answers until one of the two ends; then writes what is still due.
+async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream) -> End {
+    let broker = &caller.broker;
+    let (read, write) = stream.split();
+    let frames = Frames::new(read, broker.request_budget.clone(), broker.limits().frame_bytes_max);
+    let (queue, queued) = mpsc::channel(limits::REQUESTS_IN_FLIGHT_MAX);
+    let mut answers = pin!(answers::write(write, queued, broker));
+    let end = tokio::select! {
+        end = read_requests(caller, frames, queue) => end,
+        // The queue is open while requests are read, so the writer only ends with an error.
+        result = &mut answers => return result.map_or_else(End::from, |()| End::Stopping),
+        () = broker.stopped() => End::Stopping,
+    };
+    if end.leaves_a_reader() {
+        // Either everything is written, or the time is up, or the socket is dead: all end here.
+        let _ = timeout(limits::DRAIN_MAX, answers).await;
+    }
+    end
+}
+
+/// Ends the answers in order: tells the client that no more follow and takes what it still sends.
+async fn linger(stream: &mut TcpStream) {
+    let rest = async {
+        stream.shutdown().await?;
+        let mut bytes = [0; 4096];
+        let mut thrown_away = 0;
+        while thrown_away < limits::LINGER_BYTES_MAX {
+            match stream.read(&mut bytes).await? {
+                0 => break,
+                read => thrown_away += read,
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    // A socket that is dead or a client that does not stop: there is nothing more to do for it.
+    let _ = timeout(limits::LINGER_MAX, rest).await;
 }
 
 /// Sets what every connection has set and returns the address that the client connected to.
@@ -102,11 +120,7 @@ fn prepare(stream: &TcpStream) -> std::io::Result<SocketAddr> {
     stream.local_addr()
 }
 
-async fn read_requests(
-    caller: &Arc<Caller>,
-    mut frames: Frames<'_>,
-    queue: mpsc::Sender<Queued>,
-) -> End {
+async fn read_requests(caller: &Arc<Caller>, mut frames: Frames<'_>, queue: mpsc::Sender<Pending>) -> End {
     loop {
         let frame = match frames.next().await {
             Ok(frame) => frame,
@@ -116,15 +130,9 @@ async fn read_requests(
         let Ok(slot) = queue.reserve().await else {
             return End::Stopping;
         };
-        let pending = match api::dispatch(caller, frame.bytes) {
-            Ok(Pending::Now(future)) => future.await.map(Pending::Ready),
-            other => other,
-        };
-        match pending {
-            Ok(pending) => slot.send(Queued {
-                pending,
-                grant: frame.grant,
-            }),
+        match api::dispatch(caller, frame.bytes, frame.grant) {
+            Ok(Pending::Now(work)) => slot.send(Pending::Turn(work.await)),
+            Ok(pending) => slot.send(pending),
             Err(refusal) => return refusal.into(),
         }
     }
@@ -134,7 +142,7 @@ async fn read_requests(
 fn report(broker: &Broker, peer: SocketAddr, end: &End) {
     match end {
         End::Stopping
-        | End::Frames(FrameError::Closed | FrameError::Idle | FrameError::Io(_))
+        | End::Frames(FrameError::Closed | FrameError::Idle { .. } | FrameError::Io(_))
         | End::Answers(AnswerError::Io(_) | AnswerError::Refused(Refusal::LogGone)) => {
             debug!(%peer, "connection closed: {end}")
         }
@@ -145,8 +153,7 @@ fn report(broker: &Broker, peer: SocketAddr, end: &End) {
                 None => warn!(%peer, "{end}; this server has no HTTP address"),
             }
         }
-        End::Refused(Refusal::Encode { .. })
-        | End::Answers(AnswerError::Refused(Refusal::Encode { .. })) => {
+        End::Refused(Refusal::Encode { .. }) | End::Answers(AnswerError::Refused(Refusal::Encode { .. })) => {
             error!(%peer, "connection closed: {end}");
         }
         End::Frames(_) | End::Refused(_) | End::Answers(_) => {

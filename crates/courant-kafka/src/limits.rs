@@ -11,6 +11,16 @@ pub(crate) const FRAME_BYTES_MIN: usize = 8;
 /// The largest request frame (Kafka's `socket.request.max.bytes`).
 pub(crate) const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 
+/// The largest request frame of any API but Produce: names and numbers, no records.
+pub(crate) const SMALL_FRAME_BYTES_MAX: usize = 1024 * 1024;
+
+/// Elements of all arrays of one request, nested ones included. In memory an element takes up to
+/// 160 times the bytes that it takes in the frame.
+pub(crate) const ELEMENTS_MAX: usize = 100_000;
+
+/// Memory of one element of a request, together with what it becomes in the answer.
+pub(crate) const ELEMENT_BYTES: usize = 256;
+
 /// What a connection allocates when its first bytes arrive. An idle one holds no buffer at all.
 pub(crate) const FIRST_READ_BYTES: usize = 4 * 1024;
 
@@ -25,6 +35,10 @@ pub(crate) const COALESCED_BYTES_MAX: usize = 256 * 1024;
 
 /// Pieces per vectored write. Linux takes up to 1024; few answers have more than a handful.
 pub(crate) const WRITE_PIECES_MAX: usize = 64;
+
+/// Answers up to this size need no share of [`RESPONSE_BYTES_BUDGET`]: a connection builds one at a
+/// time, and it has to go on when others have left no memory for records.
+pub(crate) const SMALL_ANSWER_BYTES: usize = 16 * 1024;
 
 /// Connections open at the same time.
 pub(crate) const CONNECTIONS_MAX: usize = 10_000;
@@ -50,12 +64,16 @@ pub(crate) const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
 /// Topics that one request may create or delete.
 pub(crate) const TOPICS_PER_CHANGE_MAX: usize = 1_000;
 
-/// Decompressed bytes that the null-key check on a compacted topic looks at.
-pub(crate) const INSPECTED_BYTES_MAX: usize = 128 * 1024 * 1024;
-
 /// A peer that neither sends nor asks for anything for this long is let go (Kafka's
 /// `connections.max.idle.ms`).
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// The same before the first request, which clients send as soon as they are connected.
+pub(crate) const FIRST_REQUEST_MAX: Duration = Duration::from_secs(30);
+
+/// Slowest transfer of a frame or an answer, in bytes per second. Clients give up on a request
+/// after 30 s, in which this makes 7.5 MiB.
+const RATE_MIN: usize = 256 * 1024;
 
 /// Longest silence in the middle of a frame.
 pub(crate) const FRAME_SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -63,11 +81,16 @@ pub(crate) const FRAME_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Longest time a peer may leave an answer unread.
 pub(crate) const WRITE_SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Longest wait for a share of [`REQUEST_BYTES_BUDGET`].
+/// Longest wait for a share of a budget.
 pub(crate) const BUDGET_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How long answers that are due are still written after the last request was read.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// How long, and how many bytes, are still read and thrown away after the last answer. A socket that
+/// is closed with input unread is reset, and the client may lose answers that were on their way.
+pub(crate) const LINGER_MAX: Duration = Duration::from_secs(1);
+pub(crate) const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Silence after which the kernel asks whether the peer is still there.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -75,8 +98,15 @@ pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Pause after an error of `accept`, which is usually a lack of file handles.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long `bytes` may take on their way, beyond what even an empty message may take.
+pub(crate) fn transfer_time(bytes: usize) -> Duration {
+    Duration::from_millis((bytes / (RATE_MIN / 1000)) as u64)
+}
+
 const _: () = {
     assert!(FIRST_READ_BYTES <= READ_AHEAD_BYTES_MAX);
+    assert!(SMALL_FRAME_BYTES_MAX <= FRAME_BYTES_MAX);
+    assert!(READ_AHEAD_BYTES_MAX <= SMALL_FRAME_BYTES_MAX);
     assert!(FRAME_BYTES_MAX <= REQUEST_BYTES_BUDGET);
     assert!(FETCH_BYTES_MAX <= RESPONSE_BYTES_BUDGET);
     // The length prefix is a signed 32-bit number.

@@ -44,10 +44,7 @@ impl KafkaServer {
         self.broker.stop();
         let deadline = tokio::time::Instant::now() + patience;
         for mut accepting in self.accepting {
-            if tokio::time::timeout_at(deadline, &mut accepting)
-                .await
-                .is_err()
-            {
+            if tokio::time::timeout_at(deadline, &mut accepting).await.is_err() {
                 warn!("connections that did not finish in time are cut");
                 accepting.abort(); // Drops its connections with it.
             }

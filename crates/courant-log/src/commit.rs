@@ -1,15 +1,16 @@
 //! The committer: one loop that makes whatever arrived during the last sync durable together.
 //!
-//! Order (LOG.md 9): journal write, segment write, journal sync, make readable, advance the
-//! watermark, acknowledge, wake. An error of the storage ends the writer for good: nothing that the
-//! group queued was ever visible, and a restart finds out what the disk holds.
+//! Order: journal write, segment write, journal sync, make readable, advance the watermark,
+//! acknowledge, wake; `docs/formats/journal.md` says why. An error of the storage ends the writer for
+//! good: nothing that the group queued was ever visible, and a restart finds out what the disk holds.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::error::WriterError;
 use crate::inner::Inner;
-use crate::limits::SEAL_AFTER_IDLE_MS;
+use crate::limits::{CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX, SEAL_AFTER_IDLE_MS};
 use crate::lock;
 use crate::metrics::add;
 use crate::partition::{Hint, Partition, Published, Wakes};
@@ -24,14 +25,20 @@ type Answers = Vec<Box<dyn FnOnce() + Send>>;
 impl Inner {
     /// The committer's thread.
     pub(crate) fn run_committer(&self) {
+        let mut may_seal = true;
         loop {
-            let sealed = lock(&self.writer).journal.sealed();
-            let idle_after = (!sealed).then(|| Duration::from_millis(SEAL_AFTER_IDLE_MS));
-            match self.queue.wait(idle_after) {
+            let sealed = lock(&self.writer).journal.sealed() || self.ended.get().is_some();
+            let idle_after = Duration::from_millis(SEAL_AFTER_IDLE_MS);
+            match self.queue.wait((!sealed && may_seal).then_some(idle_after)) {
                 Woken::Work => {
-                    self.commit();
+                    may_seal = true;
+                    // A callback may panic; whoever appends must still be answered.
+                    if catch_unwind(AssertUnwindSafe(|| self.commit())).is_err() {
+                        self.end_because("the committer panicked, which is a defect");
+                    }
                 }
-                Woken::Idle => self.seal(),
+                // On a full ring and a full disk there is nowhere to seal until something changes.
+                Woken::Idle => may_seal = self.seal(),
                 Woken::Stop => return,
             }
         }
@@ -40,42 +47,16 @@ impl Inner {
     /// Commits one group of what waits. False when nothing did.
     pub(crate) fn commit(&self) -> bool {
         let bytes_max = lock(&self.writer).group_bytes_max();
-        let (mut commands, bytes) = self.queue.take(bytes_max);
+        let commands = self.queue.take(bytes_max);
         if commands.is_empty() {
             return false;
         }
-        if let Err(error) = self.check_space(bytes) {
-            commands = refuse_growth(commands, &error);
-        }
-        if let Err(error) = self.make_room(bytes) {
-            for command in commands {
-                command.refuse(error.clone());
-            }
-            return true;
-        }
-        let mut answers = Answers::new();
+        let (commands, mut answers) = split_oversized(commands, bytes_max);
+        let commands = self.split_by_space(commands, &mut answers);
         let mut wakes = Wakes::new();
-        {
-            let mut writer = lock(&self.writer);
-            let (commands, oversized) = split_oversized(commands, bytes_max);
-            answers.extend(oversized);
-            let effects: Vec<_> = commands
-                .into_iter()
-                .map(|command| writer.prepare(command, &*self.config.entropy))
-                .collect();
-            match self.write_group(&mut writer, &effects) {
-                Ok(()) => self.publish(&mut writer, effects, &mut answers, &mut wakes),
-                Err(error) => {
-                    let ended = self.end(&error);
-                    answers.extend(
-                        effects
-                            .into_iter()
-                            .map(|effect| refuse(effect, ended.clone())),
-                    );
-                }
-            }
-            writer.group.clear();
-            self.ask_for_maintenance(&writer);
+        match self.make_room(commands.iter().map(Command::group_bytes).sum()) {
+            Ok(()) => self.commit_group(commands, &mut answers, &mut wakes),
+            Err(error) => answers.extend(commands.into_iter().map(|command| refuse_command(command, &error))),
         }
         for answer in answers {
             answer();
@@ -84,18 +65,43 @@ impl Inner {
         true
     }
 
-    /// Says whether the segments can take `bytes` and leave the reserve free. Journal files were
-    /// filled at their creation and need no space.
-    fn check_space(&self, bytes: usize) -> Result<(), WriterError> {
-        let needed_bytes = self.config.reserve_bytes + bytes as u64;
-        match self.storage.free_bytes() {
-            Ok(free_bytes) if free_bytes < needed_bytes => Err(WriterError::DiskFull {
-                free_bytes,
-                needed_bytes,
-            }),
-            // What cannot be measured is not held against anyone: the write itself will tell.
-            _ => Ok(()),
+    fn commit_group(&self, commands: Vec<Command>, answers: &mut Answers, wakes: &mut Wakes) {
+        let mut writer = lock(&self.writer);
+        writer.group.clear();
+        let effects: Vec<_> =
+            commands.into_iter().map(|command| writer.prepare(command, &*self.config.entropy)).collect();
+        match self.write_group(&mut writer, &effects) {
+            Ok(()) => self.publish(&mut writer, effects, answers, wakes),
+            Err(error) => {
+                // Before the lock is given back: no checkpoint may take what was queued for committed.
+                let ended = self.end(&error);
+                answers.extend(effects.into_iter().map(|effect| refuse(effect, ended.clone())));
+            }
         }
+        writer.group.clear();
+        self.ask_for_maintenance(&writer);
+    }
+
+    /// Answers what makes the log grow when the segments could not take it and leave the reserve
+    /// free; deletions and ids go on. Journal files were filled at their creation and need no space.
+    fn split_by_space(&self, commands: Vec<Command>, answers: &mut Answers) -> Vec<Command> {
+        let bytes: usize = commands.iter().filter(|command| command.grows()).map(Command::group_bytes).sum();
+        if bytes == 0 {
+            return commands;
+        }
+        let needed_bytes = self.config.reserve_bytes + bytes as u64;
+        let error = match self.storage.free_bytes() {
+            Ok(free_bytes) if free_bytes < needed_bytes => WriterError::DiskFull { free_bytes, needed_bytes },
+            // What cannot be measured is not held against anyone: the write itself will tell.
+            _ => {
+                self.set_full(None);
+                return commands;
+            }
+        };
+        self.set_full(Some(&error));
+        let (growing, rest): (Vec<_>, Vec<_>) = commands.into_iter().partition(Command::grows);
+        answers.extend(growing.into_iter().map(|command| refuse_command(command, &error)));
+        rest
     }
 
     /// Sees to it that the current journal file can take a group of `bytes`.
@@ -111,7 +117,7 @@ impl Inner {
                 }
                 let salt = self.config.entropy.uuid().as_u128() as u64;
                 match writer.journal.switch(salt) {
-                    Ok(true) => break,
+                    Ok(true) => continue,
                     Ok(false) => {}
                     Err(error) => return Err(self.end(&error)),
                 }
@@ -124,9 +130,7 @@ impl Inner {
         }
         if let Some(since) = waited {
             let micros = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.counters
-                .journal_wait_longest_us
-                .fetch_max(micros, std::sync::atomic::Ordering::Relaxed);
+            self.counters.journal_wait_longest_us.fetch_max(micros, std::sync::atomic::Ordering::Relaxed);
         }
         Ok(())
     }
@@ -171,15 +175,8 @@ impl Inner {
         Ok(())
     }
 
-    fn publish(
-        &self,
-        writer: &mut Writer,
-        effects: Vec<Effect>,
-        answers: &mut Answers,
-        wakes: &mut Wakes,
-    ) {
-        let mut published: HashMap<PartitionId, (std::sync::Arc<Partition>, Published)> =
-            HashMap::new();
+    fn publish(&self, writer: &mut Writer, effects: Vec<Effect>, answers: &mut Answers, wakes: &mut Wakes) {
+        let mut published: HashMap<PartitionId, (std::sync::Arc<Partition>, Published)> = HashMap::new();
         let mut catalog_changed = false;
         let mut requests_checkpoint = false;
         for effect in effects {
@@ -187,35 +184,16 @@ impl Inner {
                 Effect::Appended(append) => {
                     self.publish_append(append, &mut published, answers);
                 }
-                Effect::Duplicate {
-                    base_offset,
-                    partition,
-                    done,
-                } => {
+                Effect::Duplicate { base_offset, partition, done } => {
                     add(&self.counters.duplicates, 1);
                     let log_start = partition.offsets().start;
-                    answers.push(Box::new(move || {
-                        done(Ok(Appended {
-                            base_offset,
-                            log_start,
-                        }))
-                    }));
+                    answers.push(Box::new(move || done(Ok(Appended { base_offset, log_start }))));
                 }
-                Effect::Created {
-                    topic,
-                    partitions,
-                    done,
-                } => {
+                Effect::Created { topic, partitions, done } => {
                     catalog_changed = true;
-                    let mut shared = self
-                        .partitions
-                        .write()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner);
-                    shared.extend(
-                        partitions
-                            .into_iter()
-                            .map(|partition| (partition.id, partition)),
-                    );
+                    let mut shared =
+                        self.partitions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    shared.extend(partitions.into_iter().map(|partition| (partition.id, partition)));
                     answers.push(Box::new(move || done(Ok(topic))));
                 }
                 Effect::Deleted { topic, done } => {
@@ -251,11 +229,7 @@ impl Inner {
         add(&self.counters.appended_events, append.events);
         add(&self.counters.appended_bytes, bytes);
         let fresh = || {
-            let published = Published {
-                high_watermark: 0,
-                bytes: 0,
-                batches: Vec::new(),
-            };
+            let published = Published { high_watermark: 0, bytes: 0, batches: Vec::new() };
             (append.partition.clone(), published)
         };
         let (_, published) = published.entry(append.partition.id).or_insert_with(fresh);
@@ -266,26 +240,15 @@ impl Inner {
             base_offset: append.segment.header.base_offset,
             position: append.position,
         });
-        let AppendEffect {
-            partition,
-            base_offset,
-            done,
-            ..
-        } = append;
+        let AppendEffect { partition, base_offset, done, .. } = append;
         answers.push(Box::new(move || {
             let log_start = partition.offsets().start;
-            done(Ok(Appended {
-                base_offset,
-                log_start,
-            }));
+            done(Ok(Appended { base_offset, log_start }));
         }));
     }
 
     fn unpublish(&self, partitions: &[PartitionId], wakes: &mut Wakes) {
-        let mut shared = self
-            .partitions
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut shared = self.partitions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         for id in partitions {
             if let Some(partition) = shared.remove(id) {
                 partition.take_waiters(true, wakes);
@@ -295,13 +258,13 @@ impl Inner {
     }
 
     /// Writes and syncs an empty group that vouches for everything before it, so that damage to the
-    /// last acknowledged group cannot pass for a torn tail.
-    pub(crate) fn seal(&self) {
+    /// last acknowledged group cannot pass for a torn tail. False when there was no room for it.
+    pub(crate) fn seal(&self) -> bool {
         if self.check_ended().is_err() || lock(&self.writer).journal.sealed() {
-            return;
+            return true;
         }
         if self.make_room(0).is_err() {
-            return;
+            return false;
         }
         let mut writer = lock(&self.writer);
         writer.group.clear();
@@ -313,6 +276,7 @@ impl Inner {
         if let Err(error) = sealed {
             self.end(&error);
         }
+        true
     }
 
     pub(crate) fn wake(&self, wakes: Wakes) {
@@ -324,38 +288,35 @@ impl Inner {
     }
 }
 
-/// Answers everything that makes the log grow with `error`; deletions and ids go on.
-fn refuse_growth(commands: Vec<Command>, error: &WriterError) -> Vec<Command> {
-    let grows = |command: &Command| {
-        matches!(
-            command,
-            Command::Append { .. } | Command::CreateTopic { .. }
-        )
-    };
-    let (growing, rest): (Vec<_>, Vec<_>) = commands.into_iter().partition(grows);
-    for command in growing {
-        command.refuse(error.clone());
-    }
-    rest
-}
-
-/// Appends that no journal file can take are refused here, before they touch any state.
+/// What no journal file can take is refused here, before it touches any state.
 fn split_oversized(commands: Vec<Command>, bytes_max: usize) -> (Vec<Command>, Answers) {
     let max = bytes_max.saturating_sub(crate::journal::GROUP_OVERHEAD_BYTES);
     let mut answers = Answers::new();
     let mut fitting = Vec::with_capacity(commands.len());
     for command in commands {
+        if command.group_bytes() <= bytes_max {
+            fitting.push(command);
+            continue;
+        }
         match command {
-            Command::Append { batch, done, .. } if batch.bytes().len() > max => {
+            Command::Append { batch, done, .. } => {
                 let bytes = batch.bytes().len();
-                answers.push(Box::new(move || {
-                    done(Err(crate::AppendError::TooLarge { bytes, max }))
-                }));
+                answers.push(Box::new(move || done(Err(crate::AppendError::TooLarge { bytes, max }))));
             }
-            command => fitting.push(command),
+            Command::CreateTopic { done, .. } => {
+                let (max_count, max_bytes) = (CONFIGS_PER_TOPIC_MAX, CONFIG_BYTES_MAX);
+                let error = crate::CreateTopicError::Configs { max_count, max_bytes };
+                answers.push(Box::new(move || done(Err(error))));
+            }
+            small => fitting.push(small),
         }
     }
     (fitting, answers)
+}
+
+fn refuse_command(command: Command, error: &WriterError) -> Box<dyn FnOnce() + Send> {
+    let error = error.clone();
+    Box::new(move || command.refuse(error))
 }
 
 fn refuse(effect: Effect, error: WriterError) -> Box<dyn FnOnce() + Send> {

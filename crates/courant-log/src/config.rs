@@ -5,7 +5,9 @@ use std::sync::Arc;
 use courant_core::clock::Clock;
 use courant_core::entropy::Entropy;
 
-use crate::limits::{JOURNAL_FILE_BYTES_MIN, JOURNAL_FILES_MIN};
+use crate::limits::{
+    BLOCK_BYTES, JOURNAL_FILE_BYTES_MAX, JOURNAL_FILE_BYTES_MIN, JOURNAL_FILES_MAX, JOURNAL_FILES_MIN,
+};
 
 /// Settings of one log.
 #[derive(Clone)]
@@ -55,15 +57,13 @@ impl LogConfig {
     }
 
     pub(crate) fn bounded(mut self) -> Self {
-        self.journal_files = self.journal_files.max(JOURNAL_FILES_MIN);
-        self.journal_file_bytes = self
-            .journal_file_bytes
-            .max(JOURNAL_FILE_BYTES_MIN)
-            .next_multiple_of(4096);
-        self.first_journal_file_bytes = self
-            .first_journal_file_bytes
-            .max(JOURNAL_FILE_BYTES_MIN)
-            .next_multiple_of(4096);
+        self.journal_files = self.journal_files.clamp(JOURNAL_FILES_MIN, JOURNAL_FILES_MAX / 4);
+        let bounded = |bytes: u64| {
+            let bytes = bytes.clamp(JOURNAL_FILE_BYTES_MIN, JOURNAL_FILE_BYTES_MAX);
+            bytes.next_multiple_of(BLOCK_BYTES as u64)
+        };
+        self.journal_file_bytes = bounded(self.journal_file_bytes);
+        self.first_journal_file_bytes = bounded(self.first_journal_file_bytes);
         self
     }
 }

@@ -36,6 +36,9 @@ pub enum OpenError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// What was recovered could not be made durable. Nothing that was acknowledged is lost.
+    #[error("the log cannot be opened for writing: {0}")]
+    Writer(#[from] WriterError),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -48,7 +51,8 @@ pub enum WriterError {
     /// The log is stopping.
     #[error("the log is stopping")]
     Stopped,
-    /// The storage failed. What is on disk is known again only after a restart (LOG.md 10).
+    /// The storage failed. What is on disk is known again only after a restart: a sync
+    /// that is repeated and succeeds proves nothing.
     #[error("the log is read-only until it is restarted: {reason}")]
     Ended {
         /// The failed operation.
@@ -111,7 +115,7 @@ pub enum CreateTopicError {
     #[error("the topic exists already")]
     Exists,
     /// It must have at least one partition, and not more than the limit.
-    #[error("a topic has 1 to {max} partitions, not {got}")]
+    #[error("a topic of 1 to {max} partitions can be created here, not of {got}")]
     Partitions {
         /// How many were asked for.
         got: u32,

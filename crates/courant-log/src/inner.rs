@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use uuid::Uuid;
 
-use crate::PartitionId;
 use crate::catalog::Catalog;
 use crate::config::LogConfig;
 use crate::error::WriterError;
+use crate::limits::GROUP_BYTES_MAX;
 use crate::maintenance::Maintenance;
 use crate::metrics::Counters;
 use crate::partition::{Partition, Wakes};
@@ -18,6 +18,7 @@ use crate::queue::Queue;
 use crate::segment::Handles;
 use crate::storage::{Storage, StorageError};
 use crate::writer::Writer;
+use crate::{PartitionId, lock};
 
 /// Locks nest in this order: `checkpointing`, `writer`, then any of the others alone.
 pub(crate) struct Inner {
@@ -32,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) maintenance: Maintenance,
     pub(crate) catalog: RwLock<Arc<Catalog>>,
     pub(crate) partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
+    /// Why appends are refused for now.
+    pub(crate) full: Mutex<Option<String>>,
     /// Why nothing more is written, once that is so.
     pub(crate) ended: OnceLock<String>,
     pub(crate) stopped: AtomicBool,
@@ -41,20 +44,13 @@ pub(crate) struct Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Log")
-            .field("id", &self.id)
-            .field("storage", &self.storage)
-            .finish_non_exhaustive()
+        f.debug_struct("Log").field("id", &self.id).field("storage", &self.storage).finish_non_exhaustive()
     }
 }
 
 impl Inner {
     pub(crate) fn partition(&self, id: PartitionId) -> Option<Arc<Partition>> {
-        self.partitions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .cloned()
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     pub(crate) fn set_catalog(&self, catalog: Catalog) {
@@ -63,34 +59,51 @@ impl Inner {
 
     pub(crate) fn check_ended(&self) -> Result<(), WriterError> {
         match self.ended.get() {
-            Some(reason) => Err(WriterError::Ended {
-                reason: reason.clone(),
-            }),
+            Some(reason) => Err(WriterError::Ended { reason: reason.clone() }),
             None => Ok(()),
         }
     }
 
     /// Ends the writer for good: after a failed write or sync nobody knows what is on disk.
     pub(crate) fn end(&self, error: &StorageError) -> WriterError {
+        self.end_because(&error.to_string())
+    }
+
+    /// As [`Self::end`], in words.
+    pub(crate) fn end_because(&self, error: &str) -> WriterError {
         let reason = self.ended.get_or_init(|| {
-            tracing::error!(%error, "the storage failed; the log is read-only until it is restarted");
-            error.to_string()
+            tracing::error!(error, "the log is read-only until it is restarted");
+            error.to_owned()
         });
         self.maintenance.notify();
-        WriterError::Ended {
-            reason: reason.clone(),
+        WriterError::Ended { reason: reason.clone() }
+    }
+
+    /// Notes whether the storage is full, and says so once when that changes.
+    pub(crate) fn set_full(&self, error: Option<&WriterError>) {
+        let mut full = lock(&self.full);
+        match (error, full.is_some()) {
+            (Some(error), false) => {
+                tracing::error!(%error, "appends are refused");
+                *full = Some(error.to_string());
+            }
+            (None, true) => {
+                tracing::info!("there is room on the disk again; appends are taken");
+                *full = None;
+            }
+            _ => {}
         }
+    }
+
+    /// Whether more than the reserve is free. Unlike the note above this needs no append to change.
+    pub(crate) fn has_room(&self) -> bool {
+        self.storage.free_bytes().is_ok_and(|free| free > self.config.reserve_bytes + GROUP_BYTES_MAX as u64)
     }
 
     /// Wakes everyone who waits for more, because there will be none.
     pub(crate) fn wake_all(&self) {
         let mut wakes = Wakes::new();
-        for partition in self
-            .partitions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-        {
+        for partition in self.partitions.read().unwrap_or_else(PoisonError::into_inner).values() {
             partition.take_waiters(false, &mut wakes);
         }
         self.wake(wakes);

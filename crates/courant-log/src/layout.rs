@@ -19,10 +19,7 @@ const FORMAT_VERSION: u32 = 1;
 const FORMAT_BYTES_MAX: usize = 256;
 
 /// The log's identity, and whether it was made just now.
-pub(crate) fn open_or_create(
-    storage: &dyn Storage,
-    entropy: &dyn Entropy,
-) -> Result<Uuid, OpenError> {
+pub(crate) fn open_or_create(storage: &dyn Storage, entropy: &dyn Entropy) -> Result<Uuid, OpenError> {
     let id = match storage.open(FORMAT_FILE, OpenMode::Existing) {
         Ok(file) => {
             let mut bytes = [0; FORMAT_BYTES_MAX];
@@ -34,51 +31,32 @@ pub(crate) fn open_or_create(
         Err(source) => return Err(StorageError::new("open", FORMAT_FILE, source).into()),
     };
     for dir in [journal::DIR, checkpoint::DIR, segment::DIR, LOST_AND_FOUND] {
-        storage
-            .create_dir(dir)
-            .map_err(|source| StorageError::new("create", dir, source))?;
+        storage.create_dir(dir).map_err(|source| StorageError::new("create", dir, source))?;
     }
-    storage
-        .sync_dir("")
-        .map_err(|source| StorageError::new("sync", "the data directory", source))?;
+    storage.sync_dir("").map_err(|source| StorageError::new("sync", "the data directory", source))?;
     Ok(id)
 }
 
 fn parse(bytes: &[u8]) -> Result<Uuid, OpenError> {
     let text = String::from_utf8_lossy(bytes);
     let mut words = text.split_whitespace();
-    let strange = || OpenError::NotALog {
-        what: format!("{FORMAT_FILE} says {:?}", text.trim()),
-    };
+    let strange = || OpenError::NotALog { what: format!("{FORMAT_FILE} says {:?}", text.trim()) };
     if words.next() != Some(FORMAT_NAME) {
         return Err(strange());
     }
-    let version: u32 = words
-        .next()
-        .and_then(|word| word.parse().ok())
-        .ok_or_else(strange)?;
+    let version: u32 = words.next().and_then(|word| word.parse().ok()).ok_or_else(strange)?;
     if version != FORMAT_VERSION {
-        return Err(OpenError::Newer {
-            found: version,
-            known: FORMAT_VERSION,
-        });
+        return Err(OpenError::Newer { found: version, known: FORMAT_VERSION });
     }
-    words
-        .next()
-        .and_then(|word| Uuid::parse_str(word).ok())
-        .ok_or_else(strange)
+    words.next().and_then(|word| Uuid::parse_str(word).ok()).ok_or_else(strange)
 }
 
 /// Names a new log. A directory that holds anything of a log already is not one to start in.
 fn create(storage: &dyn Storage, entropy: &dyn Entropy) -> Result<Uuid, OpenError> {
-    let names = storage
-        .list("")
-        .map_err(|source| StorageError::new("list", "the data directory", source))?;
+    let names = storage.list("").map_err(|source| StorageError::new("list", "the data directory", source))?;
     for dir in [journal::DIR, checkpoint::DIR, segment::DIR] {
         if names.iter().any(|name| name == dir) {
-            return Err(OpenError::NotALog {
-                what: format!("there is {dir}/ but no {FORMAT_FILE}"),
-            });
+            return Err(OpenError::NotALog { what: format!("there is {dir}/ but no {FORMAT_FILE}") });
         }
     }
     let id = entropy.uuid();
@@ -90,15 +68,11 @@ fn create(storage: &dyn Storage, entropy: &dyn Entropy) -> Result<Uuid, OpenErro
         }
         _ => {}
     }
-    let file = storage
-        .open(&temporary, OpenMode::CreateNew)
-        .map_err(at("create"))?;
+    let file = storage.open(&temporary, OpenMode::CreateNew).map_err(at("create"))?;
     let line = format!("{FORMAT_NAME} {FORMAT_VERSION} {id}\n");
     file.write_at(&[line.as_bytes()], 0).map_err(at("write"))?;
     file.sync_data().map_err(at("sync"))?;
-    storage
-        .rename(&temporary, FORMAT_FILE)
-        .map_err(at("rename"))?;
+    storage.rename(&temporary, FORMAT_FILE).map_err(at("rename"))?;
     storage.sync_dir("").map_err(at("sync the directory of"))?;
     Ok(id)
 }

@@ -9,6 +9,7 @@
 mod bytes_io;
 mod catalog;
 mod checkpoint;
+mod checkpointing;
 mod commit;
 mod config;
 mod error;
@@ -43,7 +44,5 @@ pub use system::{SystemClock, SystemEntropy};
 
 /// Locks, whoever panicked while holding it: every critical section leaves its data consistent.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

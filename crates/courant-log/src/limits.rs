@@ -1,6 +1,7 @@
 //! Every bound of the log, in one place, with the relations that must hold between them.
 
-/// Journal and group alignment in bytes. A group begins on such a boundary (LOG.md 5).
+/// Journal and group alignment in bytes. A group begins on such a boundary, so that a
+/// torn write never touches acknowledged bytes.
 pub const BLOCK_BYTES: usize = 4096;
 
 /// Bytes of one checksummed and indexed block of a segment.
@@ -9,11 +10,14 @@ pub const SEGMENT_BLOCK_BYTES: u64 = 64 * 1024;
 /// Least size of a journal file, header block included.
 pub const JOURNAL_FILE_BYTES_MIN: u64 = 64 * 1024;
 
-/// Least number of files in the journal ring (LOG.md 14).
+/// Greatest size of a journal file.
+pub const JOURNAL_FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Least number of files in the journal ring: one is written while a checkpoint frees the others.
 pub const JOURNAL_FILES_MIN: usize = 4;
 
 /// Greatest number of journal files that recovery looks at.
-pub const JOURNAL_FILES_MAX: usize = 64;
+pub const JOURNAL_FILES_MAX: usize = 1024;
 
 /// Bytes that one group may carry when more is waiting than that.
 pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -29,6 +33,13 @@ pub const QUEUED_COMMANDS_MAX: usize = 262_144;
 
 /// Partitions that one topic may have.
 pub const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
+
+/// Partitions that one log may have: each costs about a kibibyte of memory.
+pub const PARTITIONS_MAX: u32 = 100_000;
+
+/// Bytes of the largest batch: it fits into a group, and a group into the smallest journal file of a
+/// server.
+pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024 - 16 * 1024;
 
 /// Bytes of one config name or value of a topic.
 pub const CONFIG_BYTES_MAX: usize = 4096;
@@ -65,9 +76,11 @@ pub const DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Bytes of one checkpoint file.
 pub const CHECKPOINT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
-/// Milliseconds without work after which the journal is sealed (LOG.md 1).
+/// Milliseconds without work after which the journal is sealed: from then on damage to its last
+/// group is told from a torn write.
 pub const SEAL_AFTER_IDLE_MS: u64 = 50;
 
 const _: () = assert!(JOURNAL_FILE_BYTES_MIN as usize >= 4 * BLOCK_BYTES);
 const _: () = assert!((SEGMENT_BLOCK_BYTES as usize).is_multiple_of(BLOCK_BYTES));
+const _: () = assert!(MESSAGE_BYTES_MAX + 3 * BLOCK_BYTES <= GROUP_BYTES_MAX);
 const _: () = assert!(JOURNAL_FILES_MIN < JOURNAL_FILES_MAX);

@@ -16,9 +16,7 @@ use crate::inner::Inner;
 use crate::limits::HOT_BYTES;
 use crate::maintenance::Maintenance;
 use crate::metrics::{Counters, LogMetrics, add};
-use crate::partition::{
-    Offsets, PartitionId, Read, ReadError, Reader, TimedOffset, Waiter, Waiting,
-};
+use crate::partition::{Offsets, PartitionId, Read, ReadError, Reader, TimedOffset, Waiter, Waiting};
 use crate::queue::{Command, Queue};
 use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::storage::Storage;
@@ -38,6 +36,11 @@ pub struct Appended {
 pub enum Health {
     /// It does.
     Ready,
+    /// It refuses appends until there is room on the disk; everything else goes on.
+    Full {
+        /// How much room there is and how much is needed.
+        reason: String,
+    },
     /// It only reads: the storage failed, and a restart must find out what the disk holds.
     ReadOnly {
         /// The failed operation.
@@ -52,10 +55,19 @@ pub enum Health {
 /// Handles are cheap to clone and share one log. Results come through callbacks, called on the
 /// committer's thread: they hand the result on and return. `append` acknowledges only what is on
 /// disk; readers never see anything else.
+///
+/// Dropping the last handle of a log with threads stops it in order, as [`Log::stop`] does.
 #[derive(Clone, Debug)]
 pub struct Log {
     inner: Arc<Inner>,
-    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    threads: Arc<Threads>,
+}
+
+/// The log's own threads, for as long as anyone holds a handle.
+#[derive(Debug)]
+struct Threads {
+    inner: Arc<Inner>,
+    running: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Log {
@@ -64,26 +76,16 @@ impl Log {
     ///
     /// # Errors
     /// See [`OpenError`]. On an error nothing that was acknowledged has been changed.
-    pub fn open(
-        storage: Arc<dyn Storage>,
-        config: LogConfig,
-    ) -> Result<(Self, RecoveryReport), OpenError> {
+    pub fn open(storage: Arc<dyn Storage>, config: LogConfig) -> Result<(Self, RecoveryReport), OpenError> {
         let config = config.bounded();
         let guard = storage.lock().map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => OpenError::Locked,
             _ => crate::storage::StorageError::new("lock", "the data directory", error).into(),
         })?;
         let id = layout::open_or_create(&*storage, &*config.entropy)?;
-        let Recovered {
-            writer,
-            handles,
-            report,
-        } = recover(&storage, id, &config)?;
-        let partitions = writer
-            .tails
-            .iter()
-            .map(|(id, tail)| (*id, tail.shared.clone()))
-            .collect::<HashMap<_, _>>();
+        let Recovered { writer, handles, report } = recover(&storage, id, &config)?;
+        let partitions =
+            writer.tails.iter().map(|(id, tail)| (*id, tail.shared.clone())).collect::<HashMap<_, _>>();
         let background = config.background;
         let inner = Arc::new(Inner {
             id,
@@ -97,33 +99,18 @@ impl Log {
             writer: Mutex::new(writer),
             checkpointing: Mutex::new(()),
             maintenance: Maintenance::default(),
+            full: Mutex::default(),
             ended: OnceLock::new(),
             stopped: AtomicBool::new(false),
             guard: Mutex::new(Some(guard)),
         });
         // From here on what was replayed is as durable as what was checkpointed before.
-        inner.checkpoint().map_err(|error| OpenError::Corrupt {
-            what: error.to_string(),
-        })?;
-        let log = Self {
-            inner,
-            threads: Arc::default(),
-        };
+        inner.checkpoint()?;
+        let threads = Arc::new(Threads { inner: inner.clone(), running: Mutex::default() });
         if background {
-            log.start_threads().map_err(OpenError::Thread)?;
+            threads.start().map_err(OpenError::Thread)?;
         }
-        Ok((log, report))
-    }
-
-    fn start_threads(&self) -> io::Result<()> {
-        let mut threads = lock(&self.threads);
-        let inner = self.inner.clone();
-        let committer = std::thread::Builder::new().name("courant-commit".into());
-        threads.push(committer.spawn(move || inner.run_committer())?);
-        let inner = self.inner.clone();
-        let maintenance = std::thread::Builder::new().name("courant-maintain".into());
-        threads.push(maintenance.spawn(move || inner.run_maintenance())?);
-        Ok(())
+        Ok((Self { inner, threads }, report))
     }
 
     /// The log's identity: made at its creation, never changed.
@@ -135,11 +122,7 @@ impl Log {
     /// All topics as they are now.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
-        self.inner
-            .catalog
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.inner.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn submit(&self, command: Command) {
@@ -156,11 +139,7 @@ impl Log {
         batch: Batch,
         done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
     ) {
-        self.submit(Command::Append {
-            partition,
-            batch,
-            done: Box::new(done),
-        });
+        self.submit(Command::Append { partition, batch, done: Box::new(done) });
     }
 
     /// Creates a topic. `done` is called once that is durable, or was refused.
@@ -169,32 +148,17 @@ impl Log {
         new: NewTopic,
         done: impl FnOnce(Result<Arc<Topic>, CreateTopicError>) + Send + 'static,
     ) {
-        self.submit(Command::CreateTopic {
-            new,
-            done: Box::new(done),
-        });
+        self.submit(Command::CreateTopic { new, done: Box::new(done) });
     }
 
     /// Deletes a topic with all its events. `done` is called once that is durable, or was refused.
-    pub fn delete_topic(
-        &self,
-        id: Uuid,
-        done: impl FnOnce(Result<(), DeleteTopicError>) + Send + 'static,
-    ) {
-        self.submit(Command::DeleteTopic {
-            id,
-            done: Box::new(done),
-        });
+    pub fn delete_topic(&self, id: Uuid, done: impl FnOnce(Result<(), DeleteTopicError>) + Send + 'static) {
+        self.submit(Command::DeleteTopic { id, done: Box::new(done) });
     }
 
     /// Gives out a producer id that no producer has had before.
-    pub fn allocate_producer_id(
-        &self,
-        done: impl FnOnce(Result<i64, WriterError>) + Send + 'static,
-    ) {
-        self.submit(Command::AllocateProducerId {
-            done: Box::new(done),
-        });
+    pub fn allocate_producer_id(&self, done: impl FnOnce(Result<i64, WriterError>) + Send + 'static) {
+        self.submit(Command::AllocateProducerId { done: Box::new(done) });
     }
 
     fn reading<T>(
@@ -202,15 +166,8 @@ impl Log {
         id: PartitionId,
         read: impl FnOnce(Reader<'_>) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
-        let partition = self
-            .inner
-            .partition(id)
-            .ok_or(ReadError::UnknownPartition)?;
-        read(Reader {
-            storage: &*self.inner.storage,
-            handles: &self.inner.handles,
-            partition: &partition,
-        })
+        let partition = self.inner.partition(id).ok_or(ReadError::UnknownPartition)?;
+        read(Reader { storage: &*self.inner.storage, handles: &self.inner.handles, partition: &partition })
     }
 
     /// Whole batches from the one that holds `offset` on: at most `max_bytes` of them, except that
@@ -225,9 +182,7 @@ impl Log {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<Read, ReadError> {
-        let read = self.reading(partition, |reader| {
-            reader.read(offset, max_bytes, at_least_one)
-        })?;
+        let read = self.reading(partition, |reader| reader.read(offset, max_bytes, at_least_one))?;
         add(&self.inner.counters.reads, 1);
         add(&self.inner.counters.read_bytes, read.bytes.len() as u64);
         Ok(read)
@@ -236,17 +191,13 @@ impl Log {
     /// Whether reading at `offset` will almost surely not wait for the disk.
     #[must_use]
     pub fn is_hot(&self, partition: PartitionId, offset: u64) -> bool {
-        self.inner
-            .partition(partition)
-            .is_none_or(|partition| partition.is_within_last(offset, HOT_BYTES))
+        self.inner.partition(partition).is_none_or(|partition| partition.is_within_last(offset, HOT_BYTES))
     }
 
     /// The ends of a partition, if it exists.
     #[must_use]
     pub fn offsets(&self, partition: PartitionId) -> Option<Offsets> {
-        self.inner
-            .partition(partition)
-            .map(|partition| partition.offsets())
+        self.inner.partition(partition).map(|partition| partition.offsets())
     }
 
     /// The first event whose timestamp is `at_ms` or later. May decompress one batch.
@@ -279,16 +230,11 @@ impl Log {
         wake: impl FnOnce() + Send + 'static,
     ) -> Waiting {
         let waiter = Arc::new(Waiter::new(min_bytes, Box::new(wake)));
-        let mut waiting = Waiting {
-            waiter: waiter.clone(),
-            partitions: Vec::with_capacity(seen.len()),
-        };
+        let mut waiting = Waiting { waiter: waiter.clone(), partitions: Vec::with_capacity(seen.len()) };
         let mut at_once = self.inner.is_stopped();
         for (id, watermark) in seen {
             let partition = self.inner.partition(*id);
-            at_once |= partition
-                .as_ref()
-                .is_none_or(|partition| !partition.add_waiter(*watermark, &waiter));
+            at_once |= partition.as_ref().is_none_or(|partition| !partition.add_waiter(*watermark, &waiter));
             waiting.partitions.extend(partition);
         }
         // A log that stops in the meantime has its flag set before it wakes everyone.
@@ -301,15 +247,8 @@ impl Log {
     /// Counters since the log was opened.
     #[must_use]
     pub fn metrics(&self) -> LogMetrics {
-        let partitions = self
-            .inner
-            .partitions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len();
-        self.inner
-            .counters
-            .read(self.catalog().len() as u64, partitions as u64)
+        let partitions = self.inner.partitions.read().unwrap_or_else(PoisonError::into_inner).len();
+        self.inner.counters.read(self.catalog().len() as u64, partitions as u64)
     }
 
     /// Whether the log takes appends.
@@ -319,10 +258,11 @@ impl Log {
             return Health::Stopping;
         }
         match self.inner.ended.get() {
-            Some(reason) => Health::ReadOnly {
-                reason: reason.clone(),
+            Some(reason) => Health::ReadOnly { reason: reason.clone() },
+            None => match lock(&self.inner.full).clone() {
+                Some(reason) if !self.inner.has_room() => Health::Full { reason },
+                _ => Health::Ready,
             },
-            None => Health::Ready,
         }
     }
 
@@ -334,7 +274,9 @@ impl Log {
 
     /// Vouches for the last group with an empty one, as the committer does when it is idle.
     pub fn seal(&self) {
-        self.inner.seal();
+        if !self.inner.is_stopped() {
+            self.inner.seal();
+        }
     }
 
     /// Makes the segments durable and frees the journal behind them.
@@ -342,26 +284,47 @@ impl Log {
     /// # Errors
     /// The storage's failure; it has ended the writer.
     pub fn checkpoint(&self) -> Result<(), WriterError> {
+        if self.inner.is_stopped() {
+            return Err(WriterError::Stopped);
+        }
         self.inner.checkpoint()
     }
 
     /// Commits what waits, seals the journal, stores a checkpoint, and gives the data directory back.
     /// Waiting readers are woken. Later appends are refused; reads go on.
     pub fn stop(&self) {
+        self.threads.stop();
+    }
+}
+
+impl Threads {
+    fn start(&self) -> io::Result<()> {
+        let mut running = lock(&self.running);
+        let inner = self.inner.clone();
+        let committer = std::thread::Builder::new().name("courant-commit".into());
+        running.push(committer.spawn(move || inner.run_committer())?);
+        let inner = self.inner.clone();
+        let maintenance = std::thread::Builder::new().name("courant-maintain".into());
+        running.push(maintenance.spawn(move || inner.run_maintenance())?);
+        Ok(())
+    }
+
+    fn stop(&self) {
         self.inner.queue.stop();
-        let mut threads = lock(&self.threads);
-        let mut threads = threads.drain(..);
-        if let Some(committer) = threads.next() {
+        let mut running = lock(&self.running);
+        let mut running = running.drain(..);
+        if let Some(committer) = running.next() {
             join(committer);
         }
         if self.inner.stopped.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.inner.maintenance.stop();
-        threads.for_each(join);
+        // The maintenance thread goes last: what is still to be written may wait for it.
         while self.inner.commit() {}
-        self.inner.wake_all();
         self.inner.seal();
+        self.inner.maintenance.stop();
+        running.for_each(join);
+        self.inner.wake_all();
         if let Err(error) = self.inner.checkpoint() {
             tracing::error!(%error, "no checkpoint was stored; the next start replays the journal");
         }
@@ -369,7 +332,19 @@ impl Log {
     }
 }
 
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if self.inner.config.background {
+            self.stop();
+        }
+    }
+}
+
 fn join(thread: JoinHandle<()>) {
+    // A callback that drops the last handle runs on the committer, which cannot wait for itself.
+    if thread.thread().id() == std::thread::current().id() {
+        return;
+    }
     let name = thread.thread().name().unwrap_or_default().to_owned();
     if thread.join().is_err() {
         tracing::error!(thread = name, "a thread of the log panicked");

@@ -18,22 +18,10 @@ pub(crate) type Done<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
 
 /// One thing to commit.
 pub(crate) enum Command {
-    Append {
-        partition: PartitionId,
-        batch: Batch,
-        done: Done<Appended, AppendError>,
-    },
-    CreateTopic {
-        new: NewTopic,
-        done: Done<Arc<Topic>, CreateTopicError>,
-    },
-    DeleteTopic {
-        id: Uuid,
-        done: Done<(), DeleteTopicError>,
-    },
-    AllocateProducerId {
-        done: Done<i64, WriterError>,
-    },
+    Append { partition: PartitionId, batch: Batch, done: Done<Appended, AppendError> },
+    CreateTopic { new: NewTopic, done: Done<Arc<Topic>, CreateTopicError> },
+    DeleteTopic { id: Uuid, done: Done<(), DeleteTopicError> },
+    AllocateProducerId { done: Done<i64, WriterError> },
 }
 
 impl fmt::Debug for Command {
@@ -55,14 +43,16 @@ impl Command {
         match self {
             Self::Append { batch, .. } => EntryWriter::append_bytes(batch.bytes().len()) + SMALL,
             Self::CreateTopic { new, .. } => {
-                let configs = new
-                    .configs
-                    .iter()
-                    .map(|(name, value)| name.len() + value.len() + 4);
+                let configs = new.configs.iter().map(|(name, value)| name.len() + value.len() + 4);
                 SMALL + new.name.as_str().len() + configs.sum::<usize>()
             }
             Self::DeleteTopic { .. } | Self::AllocateProducerId { .. } => SMALL,
         }
+    }
+
+    /// Whether the command needs room in the segments or in every later checkpoint.
+    pub(crate) fn grows(&self) -> bool {
+        matches!(self, Self::Append { .. } | Self::CreateTopic { .. })
     }
 
     pub(crate) fn refuse(self, error: WriterError) {
@@ -105,8 +95,7 @@ impl Queue {
             return Err(Box::new((command, WriterError::Stopped)));
         }
         let bytes = command.group_bytes();
-        let full =
-            state.bytes + bytes > QUEUED_BYTES_MAX || state.commands.len() >= QUEUED_COMMANDS_MAX;
+        let full = state.bytes + bytes > QUEUED_BYTES_MAX || state.commands.len() >= QUEUED_COMMANDS_MAX;
         if full && !state.commands.is_empty() {
             return Err(Box::new((command, WriterError::Busy)));
         }
@@ -121,23 +110,21 @@ impl Queue {
         Ok(())
     }
 
-    /// Everything that waits, up to a group's worth, and the sum of its sizes.
-    pub(crate) fn take(&self, bytes_max: usize) -> (Vec<Command>, usize) {
+    /// Everything that waits, up to a group's worth.
+    pub(crate) fn take(&self, bytes_max: usize) -> Vec<Command> {
         let mut state = lock(&self.state);
         let mut taken = Vec::new();
         let mut sum = 0;
         while let Some(next) = state.commands.front() {
             let bytes = next.group_bytes();
-            if !taken.is_empty()
-                && (sum + bytes > bytes_max || taken.len() >= GROUP_ENTRIES_MAX / 2)
-            {
+            if !taken.is_empty() && (sum + bytes > bytes_max || taken.len() >= GROUP_ENTRIES_MAX / 2) {
                 break;
             }
             sum += bytes;
             taken.extend(state.commands.pop_front());
         }
         state.bytes = state.bytes.saturating_sub(sum);
-        (taken, sum)
+        taken
     }
 
     /// Waits for work; at most `idle_after`, if given.
@@ -151,12 +138,7 @@ impl Queue {
                 return Woken::Stop;
             }
             match idle_after {
-                None => {
-                    state = self
-                        .arrived
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner)
-                }
+                None => state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(time) => {
                     let waited = self.arrived.wait_timeout(state, time);
                     let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@
 //! durable entry deleted; what nothing names is moved to `lost+found/`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -49,9 +50,7 @@ impl From<SegmentError> for OpenError {
     fn from(error: SegmentError) -> Self {
         match error {
             SegmentError::Storage(error) => Self::Storage(error),
-            other => Self::Corrupt {
-                what: other.to_string(),
-            },
+            other => Self::Corrupt { what: other.to_string() },
         }
     }
 }
@@ -60,9 +59,7 @@ impl From<CheckpointError> for OpenError {
     fn from(error: CheckpointError) -> Self {
         match error {
             CheckpointError::Storage(error) => Self::Storage(error),
-            other => Self::Corrupt {
-                what: other.to_string(),
-            },
+            other => Self::Corrupt { what: other.to_string() },
         }
     }
 }
@@ -71,9 +68,7 @@ impl From<ScanError> for OpenError {
     fn from(error: ScanError) -> Self {
         match error {
             ScanError::Storage(error) => Self::Storage(error),
-            other => Self::Corrupt {
-                what: other.to_string(),
-            },
+            other => Self::Corrupt { what: other.to_string() },
         }
     }
 }
@@ -96,28 +91,23 @@ pub(crate) fn recover(
     report.created = checkpoint.is_none();
     let (checkpoint, crc) = checkpoint.unwrap_or_else(|| (empty_checkpoint(log_id), 0));
     let handles = Handles::default();
-    let mut writer = empty_writer(log_id, &checkpoint, crc);
+    let mut writer = empty_writer(log_id, config, &checkpoint, crc);
+    // Everything is looked at before anything is changed: a start that is refused changes nothing.
+    let from = (checkpoint.generation, checkpoint.position);
+    if !report.created {
+        let seen = scan(storage, log_id, from, |_, _, _| Ok(()))?;
+        check_newest(&checkpoint, &seen)?;
+    }
     restore(&mut writer, &**storage, &handles, &checkpoint, &mut report)?;
     let scanned = if report.created {
         all_free(storage, log_id)?
     } else {
-        let from = (checkpoint.generation, checkpoint.position);
+        cut_segments(&writer, &**storage)?;
         scan(storage, log_id, from, |generation, position, entry| {
-            let mut replay = Replay {
-                storage: &**storage,
-                handles: &handles,
-                writer: &mut writer,
-            };
+            let mut replay = Replay { storage: &**storage, handles: &handles, writer: &mut writer };
             replay.entry(generation, position, entry)
         })?
     };
-    if scanned.checkpoint > checkpoint.sequence {
-        let what = format!(
-            "checkpoint {} is an older copy: the journal knows of checkpoint {}",
-            checkpoint.sequence, scanned.checkpoint
-        );
-        return Err(OpenError::Corrupt { what });
-    }
     report.replayed_groups = scanned.groups;
     report.replayed_bytes = scanned.bytes;
     report.torn_tail = scanned.torn;
@@ -126,25 +116,39 @@ pub(crate) fn recover(
     }
     report.lost_and_found = sweep(&**storage, &writer, scanned.bytes > 0 || scanned.torn)?;
     start_journal(&mut writer, &**storage, config, scanned)?;
-    Ok(Recovered {
-        writer,
-        handles,
-        report,
-    })
+    Ok(Recovered { writer, handles, report })
+}
+
+/// The journal knows the newest checkpoint: an older copy of it would lose what came between.
+fn check_newest(checkpoint: &Checkpoint, scanned: &Scanned) -> Result<(), OpenError> {
+    if scanned.checkpoint > checkpoint.sequence {
+        let what = format!(
+            "checkpoint {} is an older copy: the journal knows of checkpoint {}",
+            checkpoint.sequence, scanned.checkpoint
+        );
+        return Err(OpenError::Corrupt { what });
+    }
+    Ok(())
+}
+
+/// Brings every segment back to its checkpointed end.
+fn cut_segments(writer: &Writer, storage: &dyn Storage) -> Result<(), StorageError> {
+    for tail in writer.tails.values() {
+        for segment in tail.shared.segments() {
+            segment.cut(storage)?;
+        }
+    }
+    Ok(())
 }
 
 /// `None` for a directory that was named but never got its first checkpoint: nothing was ever
 /// acknowledged in it.
-fn newest_checkpoint(
-    storage: &dyn Storage,
-    log_id: Uuid,
-) -> Result<Option<(Checkpoint, u32)>, OpenError> {
+fn newest_checkpoint(storage: &dyn Storage, log_id: Uuid) -> Result<Option<(Checkpoint, u32)>, OpenError> {
     match checkpoint::load(storage, log_id) {
         Ok(found) => Ok(Some(found)),
         Err(CheckpointError::None { damaged: 0 }) => {
             let segments = storage.list(segment::DIR);
-            let segments =
-                segments.map_err(|source| StorageError::new("list", segment::DIR, source))?;
+            let segments = segments.map_err(|source| StorageError::new("list", segment::DIR, source))?;
             if segments.is_empty() {
                 return Ok(None);
             }
@@ -169,7 +173,7 @@ fn empty_checkpoint(log_id: Uuid) -> Checkpoint {
     }
 }
 
-fn empty_writer(log_id: Uuid, checkpoint: &Checkpoint, crc: u32) -> Writer {
+fn empty_writer(log_id: Uuid, config: &LogConfig, checkpoint: &Checkpoint, crc: u32) -> Writer {
     Writer {
         log_id,
         journal: JournalWriter::new(
@@ -188,12 +192,9 @@ fn empty_writer(log_id: Uuid, checkpoint: &Checkpoint, crc: u32) -> Writer {
         dirty: BTreeMap::new(),
         new_names: BTreeSet::new(),
         deleted: checkpoint.deleted.clone(),
-        checkpoint: LastCheckpoint {
-            sequence: checkpoint.sequence,
-            crc,
-            position: checkpoint.position,
-        },
+        checkpoint: LastCheckpoint { sequence: checkpoint.sequence, crc, position: checkpoint.position },
         next_file_number: 1,
+        smallest_file_bytes: config.first_journal_file_bytes.min(config.journal_file_bytes),
     }
 }
 
@@ -205,18 +206,12 @@ fn restore(
     checkpoint: &Checkpoint,
     report: &mut RecoveryReport,
 ) -> Result<(), OpenError> {
-    let states: HashMap<PartitionId, &PartitionState> = checkpoint
-        .partitions
-        .iter()
-        .map(|state| (state.id, state))
-        .collect();
+    let states: HashMap<PartitionId, &PartitionState> =
+        checkpoint.partitions.iter().map(|state| (state.id, state)).collect();
     let snapshot = checkpoint::load_producers(storage, checkpoint.sequence);
-    let mut snapshot =
-        snapshot.and_then(|bytes| decode_producers(checkpoint.sequence, &bytes).ok());
+    let mut snapshot = snapshot.and_then(|bytes| decode_producers(checkpoint.sequence, &bytes).ok());
     if snapshot.is_none() && checkpoint.sequence > 0 {
-        tracing::warn!(
-            "the producer snapshot is missing or damaged; it is rebuilt from the segments"
-        );
+        tracing::warn!("the producer snapshot is missing or damaged; it is rebuilt from the segments");
         report.producers_rebuilt = true;
     }
     for topic in &checkpoint.topics {
@@ -224,20 +219,14 @@ fn restore(
         let segment_bytes = topic_config::segment_bytes(&topic.configs);
         for id in &topic.partitions {
             let state = states.get(id).ok_or_else(|| OpenError::Corrupt {
-                what: format!(
-                    "checkpoint {} names partition {id} but not its segments",
-                    checkpoint.sequence
-                ),
+                what: format!("checkpoint {} names partition {id} but not its segments", checkpoint.sequence),
             })?;
             let (shared, segment) = reopen(writer.log_id, storage, state)?;
             let producers = match &mut snapshot {
                 Some(snapshot) => snapshot.remove(id).unwrap_or_default(),
                 None => scan_producers(storage, handles, &shared)?,
             };
-            writer.tails.insert(
-                *id,
-                Tail::new(shared, state.next_offset, segment, producers, segment_bytes),
-            );
+            writer.tails.insert(*id, Tail::new(shared, state.next_offset, segment, producers, segment_bytes));
         }
         writer.catalog.insert(topic);
     }
@@ -257,13 +246,7 @@ fn reopen(
             base_offset: segment.base_offset,
             generation: segment.generation,
         };
-        let reopened = Segment::reopen(
-            storage,
-            header,
-            segment.bytes,
-            segment.open,
-            segment.done_crc,
-        )?;
+        let reopened = Segment::reopen(storage, header, segment.bytes, segment.open, segment.done_crc)?;
         segments.push(Arc::new(reopened));
     }
     let Some(newest) = segments.last().cloned() else {
@@ -271,14 +254,8 @@ fn reopen(
             what: format!("partition {} has no segment in the checkpoint", state.id),
         });
     };
-    let offsets = Offsets {
-        start: state.start,
-        high_watermark: state.next_offset,
-    };
-    Ok((
-        Arc::new(Partition::new(state.id, offsets, segments)),
-        newest,
-    ))
+    let offsets = Offsets { start: state.start, high_watermark: state.next_offset };
+    Ok((Arc::new(Partition::new(state.id, offsets, segments)), newest))
 }
 
 /// Sequences from the headers of every batch: what the snapshot saves.
@@ -288,19 +265,12 @@ fn scan_producers(
     partition: &Arc<Partition>,
 ) -> Result<Producers, OpenError> {
     let mut producers = Producers::default();
-    let reader = Reader {
-        storage,
-        handles,
-        partition,
-    };
+    let reader = Reader { storage, handles, partition };
     for segment in partition.segments() {
-        let mut each = |header: &BatchHeader| {
+        let scanned = reader.each_header(&segment, |header| {
             producers.record(header, u64::try_from(header.base_offset).unwrap_or(0));
-        };
-        let scanned = reader.each_header(&segment, &mut each);
-        scanned.map_err(|error| OpenError::Corrupt {
-            what: error.to_string(),
-        })?;
+        });
+        scanned.map_err(|error| OpenError::Corrupt { what: error.to_string() })?;
     }
     Ok(producers)
 }
@@ -321,39 +291,21 @@ impl Replay<'_> {
                     self.append(position, &part)?;
                 }
             }
-            Entry::TopicCreated {
-                id,
-                name,
-                configs,
-                first,
-                count,
-            } => {
-                if first.0 < self.writer.next_partition
-                    || self.writer.catalog.by_name(&name).is_some()
-                {
+            Entry::TopicCreated { id, name, configs, first, count } => {
+                if first.0 < self.writer.next_partition || self.writer.catalog.by_name(&name).is_some() {
                     return Err(contradiction(format!("topic {name} is created twice")));
                 }
-                self.writer
-                    .apply_topic_created(id, &name, configs, first, count, generation);
+                self.writer.apply_topic_created(id, &name, configs, first, count, generation);
             }
             Entry::TopicDeleted { id } => {
                 let deleted = self.writer.apply_topic_deleted(&id);
-                deleted.ok_or_else(|| {
-                    contradiction(format!("topic {id} is deleted and does not exist"))
-                })?;
+                deleted.ok_or_else(|| contradiction(format!("topic {id} is deleted and does not exist")))?;
             }
-            Entry::SegmentCreated {
-                partition,
-                base_offset,
-            } => {
+            Entry::SegmentCreated { partition, base_offset } => {
                 let tail = self.writer.tails.get_mut(&partition);
-                let tail = tail
-                    .filter(|tail| tail.next_offset == base_offset)
-                    .ok_or_else(|| {
-                        contradiction(format!(
-                            "partition {partition} has no segment to begin at {base_offset}"
-                        ))
-                    })?;
+                let tail = tail.filter(|tail| tail.next_offset == base_offset).ok_or_else(|| {
+                    contradiction(format!("partition {partition} has no segment to begin at {base_offset}"))
+                })?;
                 tail.roll(generation);
             }
             Entry::ProducerIds { next } => {
@@ -367,16 +319,12 @@ impl Replay<'_> {
     fn append(&mut self, position: u64, part: &AppendPart<'_>) -> Result<(), ScanError> {
         let contradiction = |what: String| ScanError::Contradiction { position, what };
         let partition = part.partition;
-        let header =
-            BatchHeader::parse(part.batch).map_err(|error| contradiction(error.to_string()))?;
+        let header = BatchHeader::parse(part.batch).map_err(|error| contradiction(error.to_string()))?;
         let tail = self.writer.tails.get_mut(&partition);
-        let tail =
-            tail.ok_or_else(|| contradiction(format!("partition {partition} does not exist")))?;
+        let tail = tail.ok_or_else(|| contradiction(format!("partition {partition} does not exist")))?;
         if tail.next_offset != part.base_offset {
-            let what = format!(
-                "partition {partition} is at offset {}, not {}",
-                tail.next_offset, part.base_offset
-            );
+            let what =
+                format!("partition {partition} is at offset {}, not {}", tail.next_offset, part.base_offset);
             return Err(contradiction(what));
         }
         let placement = tail.place(&header, part.batch.len() as u64);
@@ -385,16 +333,10 @@ impl Replay<'_> {
             max_timestamp: header.newest_timestamp(),
             bytes: part.batch,
         };
-        if placement
-            .segment
-            .write(self.storage, self.handles, &[batch])?
-        {
+        if placement.segment.write(self.storage, self.handles, &[batch])? {
             self.writer.new_names.insert(partition);
         }
-        self.writer.dirty.insert(
-            (partition, placement.segment.header.base_offset),
-            placement.segment,
-        );
+        self.writer.dirty.insert((partition, placement.segment.header.base_offset), placement.segment);
         Ok(())
     }
 }
@@ -405,11 +347,8 @@ fn publish(tail: &Tail) {
         let bytes = segment.blocks().filled();
         segment.publish(bytes);
     }
-    let published = crate::partition::Published {
-        high_watermark: tail.next_offset,
-        bytes: 0,
-        batches: Vec::new(),
-    };
+    let published =
+        crate::partition::Published { high_watermark: tail.next_offset, bytes: 0, batches: Vec::new() };
     tail.shared.publish(published, &mut Vec::new());
 }
 
@@ -422,22 +361,15 @@ fn sweep(storage: &dyn Storage, writer: &Writer, unclean: bool) -> Result<Vec<St
         let files = known.entry(dir).or_default();
         for segment in tail.shared.segments() {
             if segment.published() > 0 {
-                files.extend([
-                    segment.path(FileKind::Segment),
-                    segment.path(FileKind::Sidecar),
-                ]);
+                files.extend([segment.path(FileKind::Segment), segment.path(FileKind::Sidecar)]);
             }
         }
     }
-    let deleted: BTreeSet<String> = writer
-        .deleted
-        .iter()
-        .map(|partition| partition_dir(*partition))
-        .collect();
+    let deleted: BTreeSet<String> =
+        writer.deleted.iter().map(|partition| partition_dir(*partition)).collect();
     let mut moved = Vec::new();
-    let names = storage
-        .list(segment::DIR)
-        .map_err(|source| StorageError::new("list", segment::DIR, source))?;
+    let names =
+        storage.list(segment::DIR).map_err(|source| StorageError::new("list", segment::DIR, source))?;
     for name in names {
         let dir = format!("{}/{name}", segment::DIR);
         let files = known.get(&dir);
@@ -445,11 +377,12 @@ fn sweep(storage: &dyn Storage, writer: &Writer, unclean: bool) -> Result<Vec<St
             continue;
         }
         let inside = match storage.list(&dir) {
-            Ok(inside) => inside
-                .into_iter()
-                .map(|file| format!("{dir}/{file}"))
-                .collect(),
-            Err(_) => vec![dir.clone()],
+            Ok(inside) => inside.into_iter().map(|file| format!("{dir}/{file}")).collect(),
+            // A stray file where a partition's folder would be. Any other error says nothing about it.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory && files.is_none() => {
+                vec![dir.clone()]
+            }
+            Err(source) => return Err(StorageError::new("list", &dir, source).into()),
         };
         for path in inside {
             if files.is_none_or(|files| !files.contains(&path)) {
@@ -471,9 +404,7 @@ fn move_away(storage: &dyn Storage, path: &str) -> Result<String, OpenError> {
         name = format!("{flat}.{copy}");
     }
     let target = format!("{LOST_AND_FOUND}/{name}");
-    storage
-        .rename(path, &target)
-        .map_err(|source| StorageError::new("move away", path, source))?;
+    storage.rename(path, &target).map_err(|source| StorageError::new("move away", path, source))?;
     tracing::warn!(%path, %target, "no durable record names this file; it was moved");
     Ok(target)
 }
@@ -487,31 +418,20 @@ fn start_journal(
 ) -> Result<(), OpenError> {
     // The new file's header vouches for everything before it, the accepted last group included.
     for held in &scanned.held {
-        held.file
-            .sync_data()
-            .map_err(|source| StorageError::new("sync", &held.path, source))?;
+        held.file.sync_data().map_err(|source| StorageError::new("sync", &held.path, source))?;
     }
     writer.next_file_number = scanned.next_number;
     let usable = |file: &RingFile| file.file_bytes >= crate::limits::JOURNAL_FILE_BYTES_MIN;
     scanned.free.retain(usable);
-    if scanned.free.is_empty() {
-        let bytes = if scanned.held.is_empty() {
-            config.first_journal_file_bytes
-        } else {
-            config.journal_file_bytes
-        };
-        scanned
-            .free
-            .push(RingFile::create(storage, writer.next_file_number, bytes)?);
+    // Two at least: a checkpoint frees every file but the one that is written.
+    while scanned.free.is_empty() || scanned.free.len() + scanned.held.len() < 2 {
+        let bytes =
+            if scanned.held.is_empty() { config.first_journal_file_bytes } else { config.journal_file_bytes };
+        scanned.free.push(RingFile::create(storage, writer.next_file_number, bytes)?);
         writer.next_file_number += 1;
     }
-    let mut journal = JournalWriter::new(
-        writer.log_id,
-        scanned.end,
-        scanned.generation,
-        scanned.free,
-        scanned.held,
-    );
+    let mut journal =
+        JournalWriter::new(writer.log_id, scanned.end, scanned.generation, scanned.free, scanned.held);
     journal.checkpoint = writer.checkpoint.sequence;
     journal.switch(config.entropy.uuid().as_u128() as u64)?;
     journal.sync()?;

@@ -5,6 +5,7 @@
 //! reader sees and is not built is refused; what only lets the log keep more than was asked is stored
 //! and [`not_in_force`] says so.
 
+use crate::limits::MESSAGE_BYTES_MAX;
 use std::collections::BTreeMap;
 
 /// The values that a configuration takes.
@@ -93,13 +94,7 @@ const fn config(
     in_force: bool,
     doc: &'static str,
 ) -> TopicConfig {
-    TopicConfig {
-        name,
-        kind,
-        default,
-        in_force,
-        doc,
-    }
+    TopicConfig { name, kind, default, in_force, doc }
 }
 
 /// Every configuration that topics have, by name.
@@ -141,7 +136,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         "Bytes of a partition above which old events are deleted; -1: never."),
     config("retention.ms", ConfigKind::Long { min: -1 }, "-1", false,
         "Milliseconds after which events are deleted; -1: never."),
-    config("segment.bytes", ConfigKind::Int { min: 14 }, "1073741824", false,
+    config("segment.bytes", ConfigKind::Int { min: 1_048_576 }, "1073741824", true,
         "Bytes of a segment file."),
     config("segment.index.bytes", ConfigKind::Int { min: 4 }, "10485760", false,
         "Bytes of a segment's index."),
@@ -159,9 +154,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
 /// Says whether the name, the value or this release is in the way.
 pub fn validate(name: &str, value: &str) -> Result<(), InvalidConfig> {
     let Some(config) = find(name) else {
-        return Err(InvalidConfig::UnknownName {
-            name: name.to_owned(),
-        });
+        return Err(InvalidConfig::UnknownName { name: name.to_owned() });
     };
     if !config.kind.takes(value) {
         return Err(InvalidConfig::BadValue {
@@ -171,11 +164,7 @@ pub fn validate(name: &str, value: &str) -> Result<(), InvalidConfig> {
         });
     }
     match unsupported(config, value) {
-        Some(hint) => Err(InvalidConfig::NotSupported {
-            name: config.name,
-            value: value.to_owned(),
-            hint,
-        }),
+        Some(hint) => Err(InvalidConfig::NotSupported { name: config.name, value: value.to_owned(), hint }),
         None => Ok(()),
     }
 }
@@ -184,9 +173,7 @@ pub fn validate(name: &str, value: &str) -> Result<(), InvalidConfig> {
 /// it should be told. False for values that ask for what happens anyway.
 pub fn not_in_force(name: &str, value: &str) -> bool {
     match find(name) {
-        Some(config) if config.name == "cleanup.policy" => {
-            words(value).any(|word| word == "compact")
-        }
+        Some(config) if config.name == "cleanup.policy" => words(value).any(|word| word == "compact"),
         Some(config) => !config.in_force && value.trim() != config.default,
         None => false,
     }
@@ -202,18 +189,12 @@ pub fn effective<'a>(configs: &'a BTreeMap<String, String>, name: &str) -> &'a s
 
 /// Bytes of the largest batch that a topic accepts.
 pub fn max_message_bytes(configs: &BTreeMap<String, String>) -> usize {
-    effective(configs, "max.message.bytes")
-        .trim()
-        .parse()
-        .unwrap_or(MAX_MESSAGE_BYTES_DEFAULT)
+    effective(configs, "max.message.bytes").trim().parse().unwrap_or(MAX_MESSAGE_BYTES_DEFAULT)
 }
 
 /// Bytes that a segment of the topic may grow to before the next one begins.
 pub fn segment_bytes(configs: &BTreeMap<String, String>) -> u64 {
-    effective(configs, "segment.bytes")
-        .trim()
-        .parse()
-        .unwrap_or(1024 * 1024 * 1024)
+    effective(configs, "segment.bytes").trim().parse().unwrap_or(1024 * 1024 * 1024)
 }
 
 fn find(name: &str) -> Option<&'static TopicConfig> {
@@ -224,15 +205,22 @@ fn find(name: &str) -> Option<&'static TopicConfig> {
 fn unsupported(config: &TopicConfig, value: &str) -> Option<&'static str> {
     let is_default = value.trim() == config.default;
     match config.name {
-        "compression.type" if !is_default => Some(
-            "batches are kept as they were sent; leave it at producer and compress in the producer",
-        ),
+        "compression.type" if !is_default => {
+            Some("batches are kept as they were sent; leave it at producer and compress in the producer")
+        }
         "message.timestamp.type" if !is_default => {
             Some("events keep the producer's timestamps; leave it at CreateTime")
+        }
+        "max.message.bytes" if value.trim().parse::<usize>().is_ok_and(|bytes| bytes > MESSAGE_BYTES_MAX) => {
+            Some(
+                "the journal takes batches of at most 8372224 bytes; split the event, or keep it elsewhere and send its address",
+            )
         }
         _ => None,
     }
 }
+
+const _: () = assert!(MESSAGE_BYTES_MAX == 8_372_224, "the sentence above names it");
 
 /// The words of a list. Kafka trims values and the words in them.
 fn words(value: &str) -> impl Iterator<Item = &str> {
@@ -246,9 +234,7 @@ impl ConfigKind {
             Self::Bool => value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false"),
             Self::Int { min } => value.parse::<i32>().is_ok_and(|number| number >= min),
             Self::Long { min } => value.parse::<i64>().is_ok_and(|number| number >= min),
-            Self::Ratio => value
-                .parse::<f64>()
-                .is_ok_and(|number| (0.0..=1.0).contains(&number)),
+            Self::Ratio => value.parse::<f64>().is_ok_and(|number| (0.0..=1.0).contains(&number)),
             Self::Choice(choices) => choices.contains(&value),
             Self::List(choices) => words(value).all(|word| choices.contains(&word)),
         }
@@ -273,10 +259,7 @@ mod tests {
     use super::*;
 
     fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
@@ -284,31 +267,16 @@ mod tests {
         assert!(TOPIC_CONFIGS.is_sorted_by(|a, b| a.name < b.name));
         assert_eq!(TOPIC_CONFIGS.len(), 23);
         for config in TOPIC_CONFIGS {
-            assert_eq!(
-                validate(config.name, config.default),
-                Ok(()),
-                "{}",
-                config.name
-            );
-            assert!(
-                !not_in_force(config.name, config.default),
-                "{}",
-                config.name
-            );
+            assert_eq!(validate(config.name, config.default), Ok(()), "{}", config.name);
+            assert!(!not_in_force(config.name, config.default), "{}", config.name);
             assert!(!config.doc.is_empty());
         }
     }
 
     #[test]
     fn the_default_batch_limit_is_the_tables() {
-        assert_eq!(
-            max_message_bytes(&BTreeMap::new()),
-            MAX_MESSAGE_BYTES_DEFAULT
-        );
-        assert_eq!(
-            effective(&BTreeMap::new(), "max.message.bytes"),
-            MAX_MESSAGE_BYTES_DEFAULT.to_string()
-        );
+        assert_eq!(max_message_bytes(&BTreeMap::new()), MAX_MESSAGE_BYTES_DEFAULT);
+        assert_eq!(effective(&BTreeMap::new(), "max.message.bytes"), MAX_MESSAGE_BYTES_DEFAULT.to_string());
     }
 
     #[test]
@@ -328,7 +296,7 @@ mod tests {
             ("cleanup.policy", "compact, delete"),
             ("retention.ms", "604800000"),
             ("retention.bytes", "-1"),
-            ("segment.bytes", "14"),
+            ("segment.bytes", "1048576"),
             ("min.cleanable.dirty.ratio", "1"),
             ("preallocate", "TRUE"),
             ("max.message.bytes", " 1000 "),
@@ -348,7 +316,7 @@ mod tests {
             ("message.timestamp.type", "createtime"),
             ("retention.ms", "-2"),
             ("retention.ms", "soon"),
-            ("segment.bytes", "13"),
+            ("segment.bytes", "1048575"),
             ("segment.bytes", "2147483648"),
             ("min.cleanable.dirty.ratio", "1.1"),
             ("min.cleanable.dirty.ratio", "NaN"),
@@ -356,16 +324,10 @@ mod tests {
             ("min.insync.replicas", "0"),
             ("max.message.bytes", "1e6"),
         ] {
-            assert!(
-                matches!(validate(name, value), Err(InvalidConfig::BadValue { .. })),
-                "{name}={value}"
-            );
+            assert!(matches!(validate(name, value), Err(InvalidConfig::BadValue { .. })), "{name}={value}");
         }
         let unknown = validate("retention.days", "1").unwrap_err();
-        assert_eq!(
-            unknown.to_string(),
-            "topics have no configuration \"retention.days\""
-        );
+        assert_eq!(unknown.to_string(), "topics have no configuration \"retention.days\"");
     }
 
     #[test]
@@ -376,10 +338,7 @@ mod tests {
             ("message.timestamp.type", "LogAppendTime"),
         ] {
             assert!(
-                matches!(
-                    validate(name, value),
-                    Err(InvalidConfig::NotSupported { .. })
-                ),
+                matches!(validate(name, value), Err(InvalidConfig::NotSupported { .. })),
                 "{name}={value}"
             );
         }

@@ -11,7 +11,7 @@ use crate::catalog::{Catalog, NewTopic, Topic};
 use crate::error::{AppendError, CreateTopicError, DeleteTopicError, WriterError};
 use crate::journal::{EntryWriter, GroupBuffer, JournalWriter};
 use crate::limits::{
-    BLOCK_BYTES, CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX, GROUP_BYTES_MAX,
+    BLOCK_BYTES, CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX, GROUP_BYTES_MAX, PARTITIONS_MAX,
     PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK,
 };
 use crate::partition::{Offsets, Partition, Producers, Tail, Verdict};
@@ -39,6 +39,8 @@ pub(crate) struct Writer {
     pub(crate) deleted: Vec<PartitionId>,
     pub(crate) checkpoint: LastCheckpoint,
     pub(crate) next_file_number: u64,
+    /// Bytes of the smallest file that the ring may grow by.
+    pub(crate) smallest_file_bytes: u64,
 }
 
 /// The newest durable checkpoint.
@@ -52,24 +54,10 @@ pub(crate) struct LastCheckpoint {
 /// What a prepared command does once its group is durable.
 pub(crate) enum Effect {
     Appended(AppendEffect),
-    Duplicate {
-        base_offset: u64,
-        partition: Arc<Partition>,
-        done: Done<Appended, AppendError>,
-    },
-    Created {
-        topic: Arc<Topic>,
-        partitions: Vec<Arc<Partition>>,
-        done: Done<Arc<Topic>, CreateTopicError>,
-    },
-    Deleted {
-        topic: Arc<Topic>,
-        done: Done<(), DeleteTopicError>,
-    },
-    ProducerId {
-        id: i64,
-        done: Done<i64, WriterError>,
-    },
+    Duplicate { base_offset: u64, partition: Arc<Partition>, done: Done<Appended, AppendError> },
+    Created { topic: Arc<Topic>, partitions: Vec<Arc<Partition>>, done: Done<Arc<Topic>, CreateTopicError> },
+    Deleted { topic: Arc<Topic>, done: Done<(), DeleteTopicError> },
+    ProducerId { id: i64, done: Done<i64, WriterError> },
     Answer(Box<dyn FnOnce() + Send>),
 }
 
@@ -95,26 +83,16 @@ impl Writer {
         entropy: &dyn courant_core::entropy::Entropy,
     ) -> Effect {
         match command {
-            Command::Append {
-                partition,
-                batch,
-                done,
-            } => self.append(partition, &batch, done),
+            Command::Append { partition, batch, done } => self.append(partition, &batch, done),
             Command::CreateTopic { new, done } => self.create_topic(new, entropy.uuid(), done),
             Command::DeleteTopic { id, done } => self.delete_topic(id, done),
             Command::AllocateProducerId { done } => self.allocate_producer_id(done),
         }
     }
 
-    fn append(
-        &mut self,
-        partition: PartitionId,
-        batch: &Batch,
-        done: Done<Appended, AppendError>,
-    ) -> Effect {
-        let refuse = |error, done: Done<Appended, AppendError>| {
-            Effect::Answer(Box::new(move || done(Err(error))))
-        };
+    fn append(&mut self, partition: PartitionId, batch: &Batch, done: Done<Appended, AppendError>) -> Effect {
+        let refuse =
+            |error, done: Done<Appended, AppendError>| Effect::Answer(Box::new(move || done(Err(error))));
         let generation = self.journal.generation();
         let Some(tail) = self.tails.get_mut(&partition) else {
             return refuse(AppendError::UnknownPartition, done);
@@ -125,11 +103,7 @@ impl Writer {
         match tail.producers.check(header) {
             Verdict::Append => {}
             Verdict::Duplicate { base_offset } => {
-                return Effect::Duplicate {
-                    base_offset,
-                    partition: tail.shared.clone(),
-                    done,
-                };
+                return Effect::Duplicate { base_offset, partition: tail.shared.clone(), done };
             }
             Verdict::OutOfOrder { expected } => {
                 return refuse(AppendError::OutOfOrderSequence { expected, got }, done);
@@ -156,12 +130,7 @@ impl Writer {
         })
     }
 
-    fn create_topic(
-        &mut self,
-        new: NewTopic,
-        id: Uuid,
-        done: Done<Arc<Topic>, CreateTopicError>,
-    ) -> Effect {
+    fn create_topic(&mut self, new: NewTopic, id: Uuid, done: Done<Arc<Topic>, CreateTopicError>) -> Effect {
         if let Err(error) = self.check_new(&new) {
             return Effect::Answer(Box::new(move || done(Err(error))));
         }
@@ -171,29 +140,20 @@ impl Writer {
         let generation = self.journal.generation();
         let (topic, partitions) =
             self.apply_topic_created(id, name, new.configs, first, new.partitions, generation);
-        Effect::Created {
-            topic,
-            partitions,
-            done,
-        }
+        Effect::Created { topic, partitions, done }
     }
 
     fn check_new(&self, new: &NewTopic) -> Result<(), CreateTopicError> {
         if self.catalog.by_name(new.name.as_str()).is_some() {
             return Err(CreateTopicError::Exists);
         }
-        let max = PARTITIONS_PER_TOPIC_MAX;
+        let left = PARTITIONS_MAX.saturating_sub(u32::try_from(self.tails.len()).unwrap_or(u32::MAX));
+        let max = PARTITIONS_PER_TOPIC_MAX.min(left);
         if new.partitions == 0 || new.partitions > max {
-            return Err(CreateTopicError::Partitions {
-                got: new.partitions,
-                max,
-            });
+            return Err(CreateTopicError::Partitions { got: new.partitions, max });
         }
         let too_long = |text: &String| text.len() > CONFIG_BYTES_MAX;
-        let too_long = new
-            .configs
-            .iter()
-            .any(|(name, value)| too_long(name) || too_long(value));
+        let too_long = new.configs.iter().any(|(name, value)| too_long(name) || too_long(value));
         if too_long || new.configs.len() > CONFIGS_PER_TOPIC_MAX {
             return Err(CreateTopicError::Configs {
                 max_count: CONFIGS_PER_TOPIC_MAX,
@@ -217,37 +177,18 @@ impl Writer {
         let ids = (first.0..first.0 + u64::from(count)).map(PartitionId);
         let mut partitions = Vec::with_capacity(count as usize);
         for partition in ids.clone() {
-            let header = SegmentHeader {
-                log_id: self.log_id,
-                partition,
-                base_offset: 0,
-                generation,
-            };
+            let header = SegmentHeader { log_id: self.log_id, partition, base_offset: 0, generation };
             let segment = Arc::new(Segment::new(header));
-            let offsets = Offsets {
-                start: 0,
-                high_watermark: 0,
-            };
+            let offsets = Offsets { start: 0, high_watermark: 0 };
             let shared = Arc::new(Partition::new(partition, offsets, vec![segment.clone()]));
             self.tails.insert(
                 partition,
-                Tail::new(
-                    shared.clone(),
-                    0,
-                    segment,
-                    Producers::default(),
-                    segment_bytes,
-                ),
+                Tail::new(shared.clone(), 0, segment, Producers::default(), segment_bytes),
             );
             partitions.push(shared);
         }
         self.next_partition = first.0 + u64::from(count);
-        let topic = Arc::new(Topic {
-            id,
-            name: name.to_owned(),
-            partitions: ids.collect(),
-            configs,
-        });
+        let topic = Arc::new(Topic { id, name: name.to_owned(), partitions: ids.collect(), configs });
         self.catalog.insert(topic.clone());
         (topic, partitions)
     }
@@ -265,8 +206,7 @@ impl Writer {
         let topic = self.catalog.remove(id)?;
         let gone: BTreeSet<_> = topic.partitions.iter().copied().collect();
         self.tails.retain(|partition, _| !gone.contains(partition));
-        self.dirty
-            .retain(|(partition, _), _| !gone.contains(partition));
+        self.dirty.retain(|(partition, _), _| !gone.contains(partition));
         self.new_names.retain(|partition| !gone.contains(partition));
         self.deleted.extend(gone);
         Some(topic)
@@ -279,15 +219,13 @@ impl Writer {
         }
         let id = self.next_producer_id;
         self.next_producer_id += 1;
-        Effect::ProducerId {
-            id: i64::try_from(id).unwrap_or(i64::MAX),
-            done,
-        }
+        Effect::ProducerId { id: i64::try_from(id).unwrap_or(i64::MAX), done }
     }
 
     /// Bytes of entries that fit, with their header and padding, into every journal file.
     pub(crate) fn group_bytes_max(&self) -> usize {
-        let journal = usize::try_from(self.journal.group_bytes_max()).unwrap_or(usize::MAX);
+        let journal = self.journal.group_bytes_max().min(self.smallest_file_bytes - BLOCK_BYTES as u64);
+        let journal = usize::try_from(journal).unwrap_or(usize::MAX);
         journal.saturating_sub(BLOCK_BYTES).min(GROUP_BYTES_MAX)
     }
 }

@@ -20,52 +20,37 @@ pub(crate) struct Bound {
 ///
 /// `localhost` is 127.0.0.1 for some clients and ::1 for others, often both in turn, so a loopback
 /// address is listened on in both families, on the same port.
-pub(crate) async fn bind(
-    flag: &'static str,
-    address: &str,
-    insecure: bool,
-) -> Result<Bound, StartError> {
-    let wanted = resolve(address)
-        .await
-        .map_err(|source| StartError::Address {
-            flag,
-            address: address.to_owned(),
-            source,
-        })?;
+pub(crate) async fn bind(flag: &'static str, address: &str, insecure: bool) -> Result<Bound, StartError> {
+    let wanted = resolve(address).await.map_err(|source| StartError::Address {
+        flag,
+        address: address.to_owned(),
+        source,
+    })?;
     if !wanted.ip().is_loopback() {
         if !insecure {
-            return Err(StartError::Exposed {
-                flag,
-                address: wanted,
-            });
+            return Err(StartError::Exposed { flag, address: wanted });
         }
-        warn!(
-            "--insecure: whoever reaches {wanted} ({flag}) can read, write and delete everything"
-        );
+        warn!("--insecure: whoever reaches {wanted} ({flag}) can read, write and delete everything");
     }
     let (listener, local) = listen(wanted).await.map_err(|source| {
         let address = wanted;
         if source.kind() == io::ErrorKind::AddrInUse {
             return StartError::InUse { flag, address };
         }
-        StartError::Bind {
-            flag,
-            address,
-            source,
-        }
+        StartError::Bind { flag, address, source }
     })?;
-    let mut bound = Bound {
-        listeners: vec![listener],
-        addresses: vec![local],
-    };
+    let mut bound = Bound { listeners: vec![listener], addresses: vec![local] };
     if let Some(twin) = twin(local) {
         match listen(twin).await {
             Ok((listener, local)) => {
                 bound.listeners.push(listener);
                 bound.addresses.push(local);
             }
-            // A machine without IPv6, or another program on that port: the address that was asked
-            // for is there.
+            // Clients that say `localhost` may reach the other program instead of this one.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                warn!("{flag}: another program listens on {twin}, and `localhost` may mean that");
+            }
+            // A machine without IPv6: the address that was asked for is there.
             Err(error) => debug!("{flag}: not listening on {twin} as well: {error}"),
         }
     }
@@ -112,9 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn loopback_listens_in_both_families_on_one_port() {
-        let bound = bind("--http", "127.0.0.1:0", false)
-            .await
-            .expect("loopback");
+        let bound = bind("--http", "127.0.0.1:0", false).await.expect("loopback");
         let port = bound.addresses[0].port();
         assert_ne!(port, 0);
         assert!(bound.addresses.iter().all(|address| address.port() == port));
@@ -122,16 +105,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_used_port_is_named_with_its_flag() {
-        let first = bind("--kafka", "127.0.0.1:0", false)
-            .await
-            .expect("loopback");
+        let first = bind("--kafka", "127.0.0.1:0", false).await.expect("loopback");
         let address = first.addresses[0].to_string();
         let refused = bind("--kafka", &address, false).await;
         let sentence = refused.expect_err("the port is in use").to_string();
-        assert!(
-            sentence.contains(&address) && sentence.contains("--kafka"),
-            "{sentence}"
-        );
+        assert!(sentence.contains(&address) && sentence.contains("--kafka"), "{sentence}");
     }
 
     #[tokio::test]

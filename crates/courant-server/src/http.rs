@@ -14,16 +14,20 @@ use courant_kafka::Broker;
 use courant_log::Health;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::error;
 
 use crate::bind::Bound;
+use crate::connections::Bounded;
 use crate::metrics::Figures;
 
 /// How long requests that are being answered may take when the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
+
+/// Connections at one time, on all sockets together: those of a few probes and dashboards.
+const CONNECTIONS_MAX: usize = 128;
 
 /// The content type of OpenMetrics 1.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -60,8 +64,9 @@ impl Status {
         let broker = self.broker().ok_or("starting: the log is being opened")?;
         match broker.log().health() {
             Health::Ready => Ok(()),
+            Health::Full { reason } => Err(reason),
             Health::ReadOnly { reason } => Err(format!("the log is read-only: {reason}")),
-            _ => Err("stopping".to_owned()),
+            Health::Stopping => Err("stopping".to_owned()),
         }
     }
 }
@@ -79,11 +84,13 @@ impl HttpServer {
     pub(crate) fn start(bound: Bound, status: &Arc<Status>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let router = router(Arc::clone(status));
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let serving = bound
             .listeners
             .into_iter()
             .map(|listener| {
                 let mut stopped = stopped.clone();
+                let listener = Bounded::new(listener, Arc::clone(&places));
                 let server = axum::serve(listener, router.clone());
                 let server = server.with_graceful_shutdown(async move {
                     // An error says that the sender is gone, which means the same.
@@ -96,11 +103,7 @@ impl HttpServer {
                 })
             })
             .collect();
-        Self {
-            addresses: bound.addresses,
-            stop,
-            serving,
-        }
+        Self { addresses: bound.addresses, stop, serving }
     }
 
     /// Lets running requests end, within a bound.
@@ -117,13 +120,9 @@ impl HttpServer {
 fn router(status: Arc<Status>) -> Router {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Figures(Arc::clone(&status))));
-    let figures: Router = Router::new()
-        .route("/metrics", get(metrics))
-        .with_state(Arc::new(registry));
-    let probes: Router = Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .with_state(status);
+    let figures: Router = Router::new().route("/metrics", get(metrics)).with_state(Arc::new(registry));
+    let probes: Router =
+        Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(status);
     probes.merge(figures)
 }
 

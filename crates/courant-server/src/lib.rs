@@ -11,10 +11,13 @@ mod bind;
 
 mod http;
 
+mod connections;
+
 mod metrics;
 
 mod error;
 
 pub use config::ServerConfig;
+pub use courant_log::RecoveryReport;
 pub use error::StartError;
 pub use server::Server;

@@ -20,103 +20,38 @@ pub(crate) struct Figures(pub(crate) Arc<Status>);
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let ready = u64::from(self.0.ready().is_ok());
-        gauge(
-            &mut encoder,
-            ("courant_ready", "1 while clients are served", ready),
-        )?;
+        gauge(&mut encoder, ("courant_ready", "1 while clients are served", ready))?;
         let Some(broker) = self.0.broker() else {
             return Ok(());
         };
         let log = broker.log().metrics();
         for figure in [
             ("courant_log_appends", "Batches appended", log.appends),
-            (
-                "courant_log_appended_bytes",
-                "Bytes of the batches appended",
-                log.appended_bytes,
-            ),
-            (
-                "courant_log_duplicates",
-                "Batches that were there already",
-                log.duplicates,
-            ),
-            (
-                "courant_log_groups",
-                "Groups written to the journal",
-                log.groups,
-            ),
+            ("courant_log_appended_bytes", "Bytes of the batches appended", log.appended_bytes),
+            ("courant_log_duplicates", "Batches that were there already", log.duplicates),
+            ("courant_log_groups", "Groups written to the journal", log.groups),
             ("courant_log_syncs", "Journal syncs", log.syncs),
             ("courant_log_reads", "Reads of segments", log.reads),
-            (
-                "courant_log_read_bytes",
-                "Bytes that reads gave",
-                log.read_bytes,
-            ),
-            (
-                "courant_log_wakes",
-                "Waiting readers that were woken",
-                log.wakes,
-            ),
-            (
-                "courant_log_checkpoints",
-                "Checkpoints stored",
-                log.checkpoints,
-            ),
-            (
-                "courant_log_journal_waits",
-                "Waits for a free journal file",
-                log.journal_waits,
-            ),
+            ("courant_log_read_bytes", "Bytes that reads gave", log.read_bytes),
+            ("courant_log_wakes", "Waiting readers that were woken", log.wakes),
+            ("courant_log_checkpoints", "Checkpoints stored", log.checkpoints),
+            ("courant_log_journal_waits", "Waits for a free journal file", log.journal_waits),
         ] {
             counter(&mut encoder, figure)?;
         }
         gauge(&mut encoder, ("courant_log_topics", "Topics", log.topics))?;
-        gauge(
-            &mut encoder,
-            ("courant_log_partitions", "Partitions", log.partitions),
-        )?;
+        gauge(&mut encoder, ("courant_log_partitions", "Partitions", log.partitions))?;
 
         let kafka = broker.metrics();
-        gauge(
-            &mut encoder,
-            (
-                "courant_kafka_connections",
-                "Open connections",
-                kafka.connections,
-            ),
-        )?;
+        gauge(&mut encoder, ("courant_kafka_connections", "Open connections", kafka.connections))?;
         for figure in [
-            (
-                "courant_kafka_accepted",
-                "Connections accepted",
-                kafka.accepted,
-            ),
-            (
-                "courant_kafka_refused",
-                "Connections above the limit",
-                kafka.refused,
-            ),
-            (
-                "courant_kafka_panics",
-                "Connections that ended in a panic",
-                kafka.panics,
-            ),
+            ("courant_kafka_accepted", "Connections accepted", kafka.accepted),
+            ("courant_kafka_refused", "Connections above the limit", kafka.refused),
+            ("courant_kafka_panics", "Connections that ended in a panic", kafka.panics),
             ("courant_kafka_requests", "Requests", kafka.requests),
-            (
-                "courant_kafka_bad_requests",
-                "Connections closed for what was sent",
-                kafka.bad_requests,
-            ),
-            (
-                "courant_kafka_request_bytes",
-                "Bytes of requests",
-                kafka.request_bytes,
-            ),
-            (
-                "courant_kafka_response_bytes",
-                "Bytes of answers",
-                kafka.response_bytes,
-            ),
+            ("courant_kafka_bad_requests", "Connections closed for what was sent", kafka.bad_requests),
+            ("courant_kafka_request_bytes", "Bytes of requests", kafka.request_bytes),
+            ("courant_kafka_response_bytes", "Bytes of answers", kafka.response_bytes),
         ] {
             counter(&mut encoder, figure)?;
         }

@@ -10,6 +10,7 @@ use courant_kafka::client::Address;
 use courant_kafka::{Broker, KafkaConfig, KafkaServer};
 use courant_log::storage::DiskStorage;
 use courant_log::{Log, LogConfig, RecoveryReport, SystemClock, SystemEntropy};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::{error, info};
 
 use crate::bind::bind;
@@ -50,6 +51,7 @@ impl Server {
     /// A sentence that says what to change.
     pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
         let mut kafka_config = kafka_config(&config)?;
+        raise_file_limit();
         let kafka = bind("--kafka", &config.kafka, config.insecure).await?;
         let http = bind("--http", &config.http, config.insecure).await?;
         kafka_config.http = http.addresses.first().map(|http| format!("http://{http}"));
@@ -129,23 +131,27 @@ fn kafka_config(config: &ServerConfig) -> Result<KafkaConfig, StartError> {
     };
     let max = kafka.limits.partitions_per_topic_max;
     if !(1..=max).contains(&config.partitions) {
-        return Err(StartError::Partitions {
-            got: config.partitions,
-            max,
-        });
+        return Err(StartError::Partitions { got: config.partitions, max });
     }
     Ok(kafka)
 }
 
+/// Every connection and every open segment is a file: the soft limit, often 1,024, is for programs
+/// that use `select`.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+        }
+    }
+}
+
 /// Opens the log of a data directory. Recovery may read and write for a while.
 fn open_log(data: &Path) -> Result<(Log, RecoveryReport), StartError> {
-    let storage = DiskStorage::open(data).map_err(|source| StartError::Data {
-        data: data.to_owned(),
-        source,
-    })?;
+    let storage =
+        DiskStorage::open(data).map_err(|source| StartError::Data { data: data.to_owned(), source })?;
     let config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
-    Log::open(Arc::new(storage), config).map_err(|source| StartError::Open {
-        data: data.to_owned(),
-        source,
-    })
+    Log::open(Arc::new(storage), config).map_err(|source| StartError::Open { data: data.to_owned(), source })
 }

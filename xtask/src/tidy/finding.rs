@@ -19,11 +19,7 @@ impl Finding {
         problem: impl Into<String>,
         instead: impl Into<String>,
     ) -> Self {
-        Finding {
-            place: place.into(),
-            problem: problem.into(),
-            instead: instead.into(),
-        }
+        Finding { place: place.into(), problem: problem.into(), instead: instead.into() }
     }
 
     /// A finding on a line; lines count from 1.
@@ -39,10 +35,6 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "  {}: {}\n      {}",
-            self.place, self.problem, self.instead
-        )
+        write!(f, "  {}: {}\n      {}", self.place, self.problem, self.instead)
     }
 }

@@ -54,16 +54,9 @@ pub(super) fn check(tree: &Tree, _: &Workspace) -> Vec<Finding> {
                 format!("end it with `{CHECKED}crates/…/format.rs {UNKNOWN}{END}` and bless"),
             ));
         }
-        findings.extend(
-            checked
-                .iter()
-                .filter_map(|checked| agrees(tree, &page.path, checked)),
-        );
+        findings.extend(checked.iter().filter_map(|checked| agrees(tree, &page.path, checked)));
     }
-    findings.extend(
-        tree.product_code()
-            .filter_map(|file| has_its_page(tree, file)),
-    );
+    findings.extend(tree.product_code().filter_map(|file| has_its_page(tree, file)));
     findings
 }
 
@@ -83,12 +76,7 @@ fn agrees(tree: &Tree, page: &str, checked: &Checked<'_>) -> Option<Finding> {
     if format!("{:016x}", hash(&file.text)) == checked.hash {
         return None;
     }
-    Some(Finding::at(
-        page,
-        checked.line,
-        format!("{} has changed since", checked.path),
-        BLESS,
-    ))
+    Some(Finding::at(page, checked.line, format!("{} has changed since", checked.path), BLESS))
 }
 
 fn is_format(file: &SourceFile) -> bool {
@@ -99,17 +87,13 @@ fn is_format(file: &SourceFile) -> bool {
 
 fn has_its_page(tree: &Tree, file: &SourceFile) -> Option<Finding> {
     let mut pages = tree.files().filter(|page| is_format_page(&page.path));
-    if !is_format(file) || pages.any(|page| checked(&page.text).iter().any(|c| c.path == file.path))
-    {
+    if !is_format(file) || pages.any(|page| checked(&page.text).iter().any(|c| c.path == file.path)) {
         return None;
     }
     Some(Finding::new(
         &file.path,
         format!("is a format on disk, and no page in {PAGES} names it"),
-        format!(
-            "describe it, end the page with `{CHECKED}{} {UNKNOWN}{END}`, and bless",
-            file.path
-        ),
+        format!("describe it, end the page with `{CHECKED}{} {UNKNOWN}{END}`, and bless", file.path),
     ))
 }
 
@@ -117,17 +101,9 @@ fn checked(page: &str) -> Vec<Checked<'_>> {
     let lines = page.lines().enumerate();
     lines
         .filter_map(|(at, line)| {
-            let (path, hash) = line
-                .trim()
-                .strip_prefix(CHECKED)?
-                .strip_suffix(END)?
-                .trim()
-                .split_once(' ')?;
-            Some(Checked {
-                line: at + 1,
-                path,
-                hash: hash.trim(),
-            })
+            let (path, hash) =
+                line.trim().strip_prefix(CHECKED)?.strip_suffix(END)?.trim().split_once(' ')?;
+            Some(Checked { line: at + 1, path, hash: hash.trim() })
         })
         .collect()
 }
@@ -141,10 +117,7 @@ pub(super) fn bless(root: &Path) -> Result<Vec<String>> {
         for checked in checked(&page.text) {
             if let Some(file) = tree.file(checked.path) {
                 let line = |hash: &str| format!("{CHECKED}{} {hash}{END}", checked.path);
-                text = text.replace(
-                    &line(checked.hash),
-                    &line(&format!("{:016x}", hash(&file.text))),
-                );
+                text = text.replace(&line(checked.hash), &line(&format!("{:016x}", hash(&file.text))));
             }
         }
         if text != page.text {
@@ -163,10 +136,7 @@ mod tests {
 
     fn findings(hash: &str, file: &str) -> Vec<Finding> {
         let page = format!("# Journal\n\n<!-- checked: crates/l/src/format.rs {hash} -->\n");
-        let tree = Tree::of(&[
-            ("docs/formats/journal.md", &page),
-            ("crates/l/src/format.rs", file),
-        ]);
+        let tree = Tree::of(&[("docs/formats/journal.md", &page), ("crates/l/src/format.rs", file)]);
         check(&tree, &Workspace::default())
     }
 
@@ -174,10 +144,7 @@ mod tests {
     fn a_change_without_its_page_is_found() {
         let now = format!("{:016x}", hash(FILE));
         assert_eq!(findings(&now, FILE), []);
-        assert_eq!(
-            findings(&now, &FILE.replace("pub struct", "\n    pub struct")),
-            []
-        );
+        assert_eq!(findings(&now, &FILE.replace("pub struct", "\n    pub struct")), []);
         let found = findings(&now, &FILE.replace("struct A", "struct B"));
         assert_eq!(found.len(), 1);
         assert!(found[0].instead.contains("--bless"));
@@ -188,15 +155,9 @@ mod tests {
         let tree = Tree::of(&[
             ("crates/l/src/format.rs", "//! No mark.\n"),
             ("crates/l/src/other.rs", FILE),
-            (
-                "crates/l/src/plain.rs",
-                "//! Plain.\n// On disk: not here.\n",
-            ),
+            ("crates/l/src/plain.rs", "//! Plain.\n// On disk: not here.\n"),
             ("docs/formats/empty.md", "# Nothing\n"),
-            (
-                "docs/formats/gone.md",
-                "<!-- checked: crates/l/src/gone.rs 0 -->\n",
-            ),
+            ("docs/formats/gone.md", "<!-- checked: crates/l/src/gone.rs 0 -->\n"),
         ]);
         let found = check(&tree, &Workspace::default());
         let places: Vec<_> = found.iter().map(|finding| finding.place.as_str()).collect();

@@ -14,28 +14,9 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ("courant-core", &[]),
     ("courant-log", &["courant-core"]),
     ("courant-kafka", &["courant-core", "courant-log"]),
-    (
-        "courant-server",
-        &["courant-core", "courant-log", "courant-kafka"],
-    ),
-    (
-        "courant-cli",
-        &[
-            "courant-core",
-            "courant-log",
-            "courant-kafka",
-            "courant-server",
-        ],
-    ),
-    (
-        "courant-bench",
-        &[
-            "courant-core",
-            "courant-log",
-            "courant-kafka",
-            "courant-server",
-        ],
-    ),
+    ("courant-server", &["courant-core", "courant-log", "courant-kafka"]),
+    ("courant-cli", &["courant-core", "courant-log", "courant-kafka", "courant-server"]),
+    ("courant-bench", &[]),
     ("xtask", &[]),
 ];
 
@@ -44,41 +25,13 @@ const CORE_DEPENDENCIES: [&str; 6] = ["bytes", "jiff", "serde", "serde_json", "t
 
 /// Packages that only some members may use, and why.
 const OWNERS: [(&str, &[&str], &str); 7] = [
-    (
-        "axum",
-        &["courant-server"],
-        "only courant-server knows HTTP",
-    ),
-    (
-        "hyper",
-        &["courant-server"],
-        "only courant-server knows HTTP",
-    ),
-    (
-        "prometheus-client",
-        &["courant-server"],
-        "hand counters up as plain numbers",
-    ),
-    (
-        "clap",
-        &["courant-cli", "courant-bench"],
-        "only courant-cli reads the command line",
-    ),
-    (
-        "tracing-subscriber",
-        &["courant-cli", "courant-bench"],
-        "only the binary decides where logs go",
-    ),
-    (
-        "kafka-protocol",
-        &[],
-        "it aborts on small frames: it is the oracle of tests, nothing else",
-    ),
-    (
-        "anyhow",
-        &["courant-cli", "courant-bench", "xtask"],
-        "libraries have one error enum per operation",
-    ),
+    ("axum", &["courant-server"], "only courant-server knows HTTP"),
+    ("hyper", &["courant-server"], "only courant-server knows HTTP"),
+    ("prometheus-client", &["courant-server"], "hand counters up as plain numbers"),
+    ("clap", &["courant-cli", "courant-bench"], "only courant-cli reads the command line"),
+    ("tracing-subscriber", &["courant-cli", "courant-bench"], "only the binary decides where logs go"),
+    ("kafka-protocol", &[], "it aborts on small frames: it is the oracle of tests, nothing else"),
+    ("anyhow", &["courant-cli", "courant-bench", "xtask"], "libraries have one error enum per operation"),
 ];
 
 /// Arrows between members point down, and `courant-core` stays free of I/O.
@@ -94,10 +47,7 @@ pub(super) fn arrows(_: &Tree, workspace: &Workspace) -> Vec<Finding> {
             ));
             continue;
         };
-        let internal = package
-            .dependencies
-            .iter()
-            .filter(|d| members.contains(d.name.as_str()));
+        let internal = package.dependencies.iter().filter(|d| members.contains(d.name.as_str()));
         for dependency in internal.filter(|d| !allowed.contains(&d.name.as_str())) {
             findings.push(Finding::new(
                 &package.name,
@@ -113,19 +63,14 @@ pub(super) fn arrows(_: &Tree, workspace: &Workspace) -> Vec<Finding> {
         findings.push(Finding::new(
             "courant-cli",
             format!("is built from {} packages", workspace.serve_packages),
-            format!(
-                "stay below {SERVE_PACKAGES_MAX}: `cargo tree -e normal` shows who brings what"
-            ),
+            format!("stay below {SERVE_PACKAGES_MAX}: `cargo tree -e normal` shows who brings what"),
         ));
     }
     findings
 }
 
 fn core_is_pure(core: &Package) -> impl Iterator<Item = Finding> {
-    let foreign = core
-        .dependencies
-        .iter()
-        .filter(|d| !CORE_DEPENDENCIES.contains(&d.name.as_str()));
+    let foreign = core.dependencies.iter().filter(|d| !CORE_DEPENDENCIES.contains(&d.name.as_str()));
     foreign.map(|dependency| {
         Finding::new(
             "courant-core",
@@ -142,15 +87,10 @@ pub(super) fn owners(_: &Tree, workspace: &Workspace) -> Vec<Finding> {
     for (technology, owners, why) in OWNERS {
         let users = workspace.packages.iter().filter(|package| {
             !owners.contains(&package.name.as_str())
-                && package
-                    .dependencies
-                    .iter()
-                    .any(|dependency| dependency.name == technology)
+                && package.dependencies.iter().any(|dependency| dependency.name == technology)
         });
         findings
-            .extend(users.map(|package| {
-                Finding::new(&package.name, format!("builds on {technology}"), why)
-            }));
+            .extend(users.map(|package| Finding::new(&package.name, format!("builds on {technology}"), why)));
     }
     findings
 }
@@ -161,10 +101,7 @@ const PLANTED: &str = "planted-defects";
 pub(super) fn planted_defects(_: &Tree, workspace: &Workspace) -> Vec<Finding> {
     let mut findings = Vec::new();
     for package in &workspace.packages {
-        if enabled(package, "default")
-            .iter()
-            .any(|name| name.ends_with(PLANTED))
-        {
+        if enabled(package, "default").iter().any(|name| name.ends_with(PLANTED)) {
             findings.push(Finding::new(
                 &package.name,
                 format!("has {PLANTED} in its default features"),
@@ -203,18 +140,12 @@ pub(super) fn one_version(_: &Tree, workspace: &Workspace) -> Vec<Finding> {
     let Some(first) = workspace.packages.first() else {
         return Vec::new();
     };
-    let others = workspace
-        .packages
-        .iter()
-        .filter(|package| package.version != first.version);
+    let others = workspace.packages.iter().filter(|package| package.version != first.version);
     others
         .map(|package| {
             Finding::new(
                 &package.name,
-                format!(
-                    "is at {}, {} at {}",
-                    package.version, first.name, first.version
-                ),
+                format!("is at {}, {} at {}", package.version, first.name, first.version),
                 "write `version.workspace = true` in its manifest",
             )
         })
@@ -227,10 +158,7 @@ mod tests {
     use super::*;
 
     fn package(name: &str, dependencies: &[&str]) -> Package {
-        let dependency = |name: &&str| Dependency {
-            name: (*name).to_owned(),
-            ..Dependency::default()
-        };
+        let dependency = |name: &&str| Dependency { name: (*name).to_owned(), ..Dependency::default() };
         Package {
             name: name.to_owned(),
             version: "0.1.0".to_owned(),
@@ -240,17 +168,11 @@ mod tests {
     }
 
     fn workspace(packages: Vec<Package>) -> Workspace {
-        Workspace {
-            packages,
-            serve_packages: 1,
-        }
+        Workspace { packages, serve_packages: 1 }
     }
 
     fn places(findings: &[Finding]) -> Vec<&str> {
-        findings
-            .iter()
-            .map(|finding| finding.place.as_str())
-            .collect()
+        findings.iter().map(|finding| finding.place.as_str()).collect()
     }
 
     #[test]
@@ -264,10 +186,7 @@ mod tests {
                 package("courant-new", &[]),
             ]),
         );
-        assert_eq!(
-            places(&found),
-            ["courant-log", "courant-new", "courant-core"]
-        );
+        assert_eq!(places(&found), ["courant-log", "courant-new", "courant-core"]);
     }
 
     #[test]
@@ -280,21 +199,14 @@ mod tests {
                 package("courant-bench", &["kafka-protocol"]),
             ]),
         );
-        assert_eq!(
-            places(&found),
-            ["courant-kafka", "courant-bench", "courant-server"]
-        );
+        assert_eq!(places(&found), ["courant-kafka", "courant-bench", "courant-server"]);
     }
 
     #[test]
     fn planted_defects_on_by_default_are_found() {
         let mut by_default = package("a", &[]);
-        by_default
-            .features
-            .insert("default".to_owned(), vec!["more".to_owned()]);
-        by_default
-            .features
-            .insert("more".to_owned(), vec!["b/planted-defects".to_owned()]);
+        by_default.features.insert("default".to_owned(), vec!["more".to_owned()]);
+        by_default.features.insert("more".to_owned(), vec!["b/planted-defects".to_owned()]);
         let mut always = package("b", &["courant-log"]);
         always.dependencies[0].features.push(PLANTED.to_owned());
         let mut fine = package("c", &[]);

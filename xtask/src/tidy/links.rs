@@ -11,8 +11,7 @@ pub(super) fn check(tree: &Tree, _: &Workspace) -> Vec<Finding> {
     for page in tree.files().filter(|file| file.is_page()) {
         for (line, target) in links(&page.text) {
             let path = target.split(['#', '?']).next().unwrap_or_default();
-            let is_elsewhere =
-                path.is_empty() || path.contains("://") || path.starts_with("mailto:");
+            let is_elsewhere = path.is_empty() || path.contains("://") || path.starts_with("mailto:");
             if is_elsewhere || resolve(&page.path, path).is_some_and(|path| tree.exists(&path)) {
                 continue;
             }
@@ -35,9 +34,7 @@ fn named_in_comments(tree: &Tree) -> Vec<Finding> {
         let lines = file.text.lines().enumerate();
         for (at, line) in lines.filter(|(_, line)| line.trim_start().starts_with("//")) {
             let is_part = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
-            let pages = line
-                .split(|c| !is_part(c))
-                .filter(|word| word.ends_with(".md"));
+            let pages = line.split(|c| !is_part(c)).filter(|word| word.ends_with(".md"));
             for page in pages.filter(|page| page.len() > ".md".len()) {
                 let beside = resolve(&file.path, page).is_some_and(|path| tree.exists(&path));
                 if !beside && !tree.exists(page) {
@@ -62,10 +59,7 @@ fn links(page: &str) -> Vec<(usize, &str)> {
         if line.trim_start().starts_with("```") {
             in_code = !in_code;
         } else if !in_code {
-            let targets = line
-                .split("](")
-                .skip(1)
-                .filter_map(|rest| rest.split_once(')'));
+            let targets = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
             links.extend(targets.map(|(target, _)| (at + 1, target.trim())));
         }
     }
@@ -105,22 +99,12 @@ mod tests {
     fn a_dead_link_is_found() {
         let page = "[a](../README.md#run) [b](gone.md) [c](https://example.org/x) [d](#here)\n\
                     ```\n[e](in-code.md)\n```\n[f](../../above.md) [g](formats/)\n";
-        let tree = Tree::of(&[
-            ("README.md", ""),
-            ("docs/a.md", page),
-            ("docs/formats/b.md", ""),
-        ]);
+        let tree = Tree::of(&[("README.md", ""), ("docs/a.md", page), ("docs/formats/b.md", "")]);
         let found = check(&tree, &Workspace::default());
-        let problems: Vec<_> = found
-            .iter()
-            .map(|finding| finding.problem.as_str())
-            .collect();
+        let problems: Vec<_> = found.iter().map(|finding| finding.problem.as_str()).collect();
         assert_eq!(
             problems,
-            [
-                "links to gone.md, which is not there",
-                "links to ../../above.md, which is not there",
-            ]
+            ["links to gone.md, which is not there", "links to ../../above.md, which is not there",]
         );
     }
 }

@@ -43,19 +43,10 @@ impl Workspace {
     /// Asks cargo.
     pub(super) fn load(root: &Path) -> Result<Workspace> {
         let mut cargo = process::cargo(root);
-        cargo.args([
-            "metadata",
-            "--format-version",
-            "1",
-            "--filter-platform",
-            PLATFORM,
-        ]);
+        cargo.args(["metadata", "--format-version", "1", "--filter-platform", PLATFORM]);
         let output = cargo.output().context("cargo does not start")?;
         if !output.status.success() {
-            bail!(
-                "cargo metadata: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         let metadata = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
         Ok(Workspace::parse(&metadata))
@@ -68,10 +59,7 @@ impl Workspace {
             .filter(|package| members.contains(&text(&package["id"])))
             .map(package)
             .collect();
-        Workspace {
-            packages,
-            serve_packages: reached(metadata, SERVER),
-        }
+        Workspace { packages, serve_packages: reached(metadata, SERVER) }
     }
 
     /// The member called `name`.
@@ -94,25 +82,16 @@ fn package(value: &Value) -> Package {
         name: text(&value["name"]),
         version: text(&value["version"]),
         dependencies,
-        features: features
-            .map(|(name, enables)| (name.clone(), texts(enables)))
-            .collect(),
+        features: features.map(|(name, enables)| (name.clone(), texts(enables))).collect(),
     }
 }
 
 /// How many packages the one called `name` is built from, itself and build scripts' included.
 fn reached(metadata: &Value, name: &str) -> usize {
-    let nodes: BTreeMap<_, _> = list(&metadata["resolve"]["nodes"])
-        .iter()
-        .map(|node| (text(&node["id"]), &node["deps"]))
-        .collect();
-    let start = list(&metadata["packages"])
-        .iter()
-        .find(|package| package["name"] == name);
-    let mut waiting: Vec<_> = start
-        .map(|package| text(&package["id"]))
-        .into_iter()
-        .collect();
+    let nodes: BTreeMap<_, _> =
+        list(&metadata["resolve"]["nodes"]).iter().map(|node| (text(&node["id"]), &node["deps"])).collect();
+    let start = list(&metadata["packages"]).iter().find(|package| package["name"] == name);
+    let mut waiting: Vec<_> = start.map(|package| text(&package["id"])).into_iter().collect();
     let mut seen = BTreeSet::new();
     while let Some(id) = waiting.pop() {
         if !seen.insert(id.clone()) {
@@ -123,10 +102,7 @@ fn reached(metadata: &Value, name: &str) -> usize {
         };
         for dependency in list(dependencies) {
             let kinds = list(&dependency["dep_kinds"]);
-            if kinds
-                .iter()
-                .any(|kind| kind["kind"].as_str() != Some("dev"))
-            {
+            if kinds.iter().any(|kind| kind["kind"].as_str() != Some("dev")) {
                 waiting.push(text(&dependency["pkg"]));
             }
         }
@@ -179,9 +155,6 @@ mod tests {
         let cli = workspace.package("courant-cli").unwrap();
         assert_eq!(cli.dependencies.len(), 1);
         assert_eq!(cli.dependencies[0].features, ["x"]);
-        assert_eq!(
-            cli.features["planted-defects"],
-            ["courant-log/planted-defects"]
-        );
+        assert_eq!(cli.features["planted-defects"], ["courant-log/planted-defects"]);
     }
 }

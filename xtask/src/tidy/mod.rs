@@ -31,23 +31,11 @@ type Check = fn(&Tree, &Workspace) -> Vec<Finding>;
 /// Every check, by the sentence that it guards.
 const CHECKS: [(&str, Check); 14] = [
     ("dependencies point down the layers", layers::arrows),
-    (
-        "a technology stays in the crates that own it",
-        layers::owners,
-    ),
-    (
-        "planted defects are in nobody's default features",
-        layers::planted_defects,
-    ),
+    ("a technology stays in the crates that own it", layers::owners),
+    ("planted defects are in nobody's default features", layers::planted_defects),
     ("one version for the whole family", layers::one_version),
-    (
-        "files, environment, clock, wire and HTTP stay behind their seams",
-        seams::check,
-    ),
-    (
-        "on-disk formats and their pages change together",
-        formats::check,
-    ),
+    ("files, environment, clock, wire and HTTP stay behind their seams", seams::check),
+    ("on-disk formats and their pages change together", formats::check),
     ("ARCHITECTURE.md names what is there, all of it", map::check),
     ("files stay small", size::files),
     ("functions stay small", size::functions),
@@ -90,15 +78,7 @@ pub(crate) fn check(root: &Path) -> Result<Tally> {
         tally.add_failure(format!("{name}: {} finding(s)", findings.len()));
     }
     println!("{}", size::summary(&tree));
-    println!(
-        "packages in the server: {} (budget {})",
-        workspace.serve_packages,
-        layers::SERVE_PACKAGES_MAX
-    );
-    println!(
-        "tidy: {} checks, {} with findings",
-        CHECKS.len(),
-        tally.failed
-    );
+    println!("packages in the server: {} (budget {})", workspace.serve_packages, layers::SERVE_PACKAGES_MAX);
+    println!("tidy: {} checks, {} with findings", CHECKS.len(), tally.failed);
     Ok(tally)
 }

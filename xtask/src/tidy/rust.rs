@@ -37,10 +37,7 @@ fn blank(code: &mut [u8], range: Range<usize>) {
 }
 
 fn end_of_line(bytes: &[u8], at: usize) -> usize {
-    bytes[at..]
-        .iter()
-        .position(|&byte| byte == b'\n')
-        .map_or(bytes.len(), |length| at + length)
+    bytes[at..].iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |length| at + length)
 }
 
 fn end_of_block_comment(bytes: &[u8], start: usize) -> usize {
@@ -86,18 +83,12 @@ fn starts_raw_string(bytes: &[u8], at: usize) -> bool {
         Some(byte) => !is_word(byte),
         None => true,
     };
-    let hashes = bytes[at + 1..]
-        .iter()
-        .take_while(|&&byte| byte == b'#')
-        .count();
+    let hashes = bytes[at + 1..].iter().take_while(|&&byte| byte == b'#').count();
     starts_word && bytes.get(at + 1 + hashes) == Some(&b'"')
 }
 
 fn end_of_raw_string(bytes: &[u8], start: usize) -> usize {
-    let hashes = bytes[start + 1..]
-        .iter()
-        .take_while(|&&byte| byte == b'#')
-        .count();
+    let hashes = bytes[start + 1..].iter().take_while(|&&byte| byte == b'#').count();
     let closing = [b"\"".as_slice(), &vec![b'#'; hashes]].concat();
     let body = start + hashes + 2;
     bytes[body..]
@@ -154,10 +145,7 @@ fn test_items(code: &str) -> Vec<Range<usize>> {
 fn end_of_item(code: &[u8], at: usize) -> usize {
     match body_start(code, at) {
         Some(open) => closing_brace(code, open) + 1,
-        None => code[at..]
-            .iter()
-            .position(|&b| b == b';')
-            .map_or(code.len(), |n| at + n + 1),
+        None => code[at..].iter().position(|&b| b == b';').map_or(code.len(), |n| at + n + 1),
     }
 }
 
@@ -219,20 +207,13 @@ pub(super) fn functions(code: &str) -> Vec<Function> {
     words(code, "fn")
         .filter_map(|at| {
             let rest = code[at + 2..].trim_start();
-            let name: String = rest
-                .chars()
-                .take_while(|&c| c == '_' || c.is_alphanumeric())
-                .collect();
+            let name: String = rest.chars().take_while(|&c| c == '_' || c.is_alphanumeric()).collect();
             if name.is_empty() {
                 return None;
             }
             let end = closing_brace(bytes, body_start(bytes, at)?);
             let lines = 1 + code[at..end].matches('\n').count();
-            Some(Function {
-                name,
-                line: line_of(code, at),
-                lines,
-            })
+            Some(Function { name, line: line_of(code, at), lines })
         })
         .collect()
 }
@@ -240,13 +221,11 @@ pub(super) fn functions(code: &str) -> Vec<Function> {
 /// Where `word` stands as a word of its own; `word` may contain `::`.
 pub(super) fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let bytes = code.as_bytes();
-    code.match_indices(word)
-        .map(|(at, _)| at)
-        .filter(move |&at| {
-            let before = at.checked_sub(1).map(|at| bytes[at]);
-            let after = bytes.get(at + word.len()).copied();
-            !before.is_some_and(is_word) && !after.is_some_and(is_word)
-        })
+    code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
+        let before = at.checked_sub(1).map(|at| bytes[at]);
+        let after = bytes.get(at + word.len()).copied();
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
 }
 
 /// The lines that use the module `std::NAME`, by path or from a group.
@@ -284,10 +263,7 @@ mod tests {
         let code = without_text(source);
         assert!(!code.contains("std::fs"));
         assert_eq!(code.matches('\n').count(), 3);
-        assert_eq!(
-            (code.matches('{').count(), code.matches('}').count()),
-            (1, 1)
-        );
+        assert_eq!((code.matches('{').count(), code.matches('}').count()), (1, 1));
         assert!(code.contains("fn f<'a>(x: &'a str) {}"));
     }
 
@@ -299,36 +275,20 @@ mod tests {
         );
         assert!(!code.contains("std::fs") && !code.contains("use b"));
         assert!(code.contains("fn kept") && code.contains("fn too"));
-        assert_eq!(
-            test_modules("#[cfg(test)]\nmod props;\n#[cfg(test)]\nmod tests {\n}\n"),
-            ["props"]
-        );
+        assert_eq!(test_modules("#[cfg(test)]\nmod props;\n#[cfg(test)]\nmod tests {\n}\n"), ["props"]);
     }
 
     #[test]
     fn functions_have_names_and_lengths() {
         let code = "trait T {\n    fn none(&self);\n}\nimpl X {\n    fn long(\n        a: [u8; 4],\n    ) \
                     {\n        b();\n    }\n}\nlet f: fn(u8) = g;\n";
-        assert_eq!(
-            functions(code),
-            [Function {
-                name: "long".to_owned(),
-                line: 5,
-                lines: 5
-            }]
-        );
+        assert_eq!(functions(code), [Function { name: "long".to_owned(), line: 5, lines: 5 }]);
     }
 
     #[test]
     fn a_std_module_is_seen_in_a_group_too() {
-        assert_eq!(
-            uses_of_std("use std::fs;\nlet x = std::fs::read(p);\n", "fs"),
-            [1, 2]
-        );
-        assert_eq!(
-            uses_of_std("use std::{\n    env,\n    fs::File,\n};\n", "fs"),
-            [3]
-        );
+        assert_eq!(uses_of_std("use std::fs;\nlet x = std::fs::read(p);\n", "fs"), [1, 2]);
+        assert_eq!(uses_of_std("use std::{\n    env,\n    fs::File,\n};\n", "fs"), [3]);
         assert!(uses_of_std("use std::{io, net};\nlet fs = 1; mystd::fsx();\n", "fs").is_empty());
     }
 }

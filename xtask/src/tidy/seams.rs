@@ -24,8 +24,10 @@ enum Uses {
 }
 
 const CORE: &str = "crates/courant-core/";
-const PURE: &str = "courant-core does no I/O, spawns nothing and reads clock and randomness only through its arguments";
-const STORAGE: &str = "only courant-log::storage touches files: go through the Storage trait, and see bytes and positions";
+const PURE: &str =
+    "courant-core does no I/O, spawns nothing and reads clock and randomness only through its arguments";
+const STORAGE: &str =
+    "only courant-log::storage touches files: go through the Storage trait, and see bytes and positions";
 const ENVIRONMENT: &str =
     "only courant-cli reads the command line and the environment: take the value as an argument";
 const WIRE: &str =
@@ -34,7 +36,7 @@ const HTTP: &str = "only courant-server knows HTTP: offer a function that it can
 
 /// Tools that stand beside the product; they own their files and their arguments.
 const XTASK: &str = "xtask/";
-const BENCH: &str = "crates/courant-bench/";
+const BENCH: &str = "bench/";
 /// Reads the name of the planted defect, in builds for tests only.
 const PLANTED_DEFECT: &str = "crates/courant-log/src/storage/disk";
 
@@ -45,12 +47,7 @@ const SEAMS: [Seam; 16] = [
         owners: &["crates/courant-log/src/storage/", XTASK, BENCH],
         instead: STORAGE,
     },
-    Seam {
-        scope: "",
-        uses: Uses::Path("tokio::fs"),
-        owners: &[],
-        instead: STORAGE,
-    },
+    Seam { scope: "", uses: Uses::Path("tokio::fs"), owners: &[], instead: STORAGE },
     Seam {
         scope: "crates/courant-log/",
         uses: Uses::Path("rustix::fs"),
@@ -75,66 +72,21 @@ const SEAMS: [Seam; 16] = [
         owners: &["crates/courant-kafka/"],
         instead: WIRE,
     },
-    Seam {
-        scope: "",
-        uses: Uses::Path("axum"),
-        owners: &["crates/courant-server/"],
-        instead: HTTP,
-    },
-    Seam {
-        scope: "crates/courant-log/",
-        uses: Uses::Std("net"),
-        owners: &[],
-        instead: STORAGE,
-    },
+    Seam { scope: "", uses: Uses::Path("axum"), owners: &["crates/courant-server/"], instead: HTTP },
+    Seam { scope: "crates/courant-log/", uses: Uses::Std("net"), owners: &[], instead: STORAGE },
     Seam {
         scope: "crates/courant-log/",
         uses: Uses::Path("tokio"),
         owners: &[],
         instead: "courant-log is synchronous, with completion callbacks and no async runtime",
     },
-    Seam {
-        scope: CORE,
-        uses: Uses::Std("net"),
-        owners: &[],
-        instead: PURE,
-    },
-    Seam {
-        scope: CORE,
-        uses: Uses::Std("thread"),
-        owners: &[],
-        instead: PURE,
-    },
-    Seam {
-        scope: CORE,
-        uses: Uses::Std("process"),
-        owners: &[],
-        instead: PURE,
-    },
-    Seam {
-        scope: CORE,
-        uses: Uses::Path("SystemTime::now"),
-        owners: &[],
-        instead: PURE,
-    },
-    Seam {
-        scope: CORE,
-        uses: Uses::Path("Instant::now"),
-        owners: &[],
-        instead: PURE,
-    },
-    Seam {
-        scope: CORE,
-        uses: Uses::Path("Uuid::new_v4"),
-        owners: &[],
-        instead: PURE,
-    },
-    Seam {
-        scope: CORE,
-        uses: Uses::Path("Uuid::now_v7"),
-        owners: &[],
-        instead: PURE,
-    },
+    Seam { scope: CORE, uses: Uses::Std("net"), owners: &[], instead: PURE },
+    Seam { scope: CORE, uses: Uses::Std("thread"), owners: &[], instead: PURE },
+    Seam { scope: CORE, uses: Uses::Std("process"), owners: &[], instead: PURE },
+    Seam { scope: CORE, uses: Uses::Path("SystemTime::now"), owners: &[], instead: PURE },
+    Seam { scope: CORE, uses: Uses::Path("Instant::now"), owners: &[], instead: PURE },
+    Seam { scope: CORE, uses: Uses::Path("Uuid::new_v4"), owners: &[], instead: PURE },
+    Seam { scope: CORE, uses: Uses::Path("Uuid::now_v7"), owners: &[], instead: PURE },
 ];
 
 /// Every use of a seam outside its owners.
@@ -143,14 +95,11 @@ pub(super) fn check(tree: &Tree, _: &Workspace) -> Vec<Finding> {
     for file in tree.product_code() {
         for seam in SEAMS.iter().filter(|seam| seam.is_foreign_to(file)) {
             let lines = seam.lines(&file.code);
-            findings.extend(lines.into_iter().map(|line| {
-                Finding::at(
-                    &file.path,
-                    line,
-                    format!("uses {}", seam.name()),
-                    seam.instead,
-                )
-            }));
+            findings.extend(
+                lines
+                    .into_iter()
+                    .map(|line| Finding::at(&file.path, line, format!("uses {}", seam.name()), seam.instead)),
+            );
         }
     }
     findings
@@ -158,16 +107,13 @@ pub(super) fn check(tree: &Tree, _: &Workspace) -> Vec<Finding> {
 
 impl Seam {
     fn is_foreign_to(&self, file: &SourceFile) -> bool {
-        file.path.starts_with(self.scope)
-            && !self.owners.iter().any(|owner| file.path.starts_with(owner))
+        file.path.starts_with(self.scope) && !self.owners.iter().any(|owner| file.path.starts_with(owner))
     }
 
     fn lines(&self, code: &str) -> Vec<usize> {
         match self.uses {
             Uses::Std(module) => rust::uses_of_std(code, module),
-            Uses::Path(path) => rust::words(code, path)
-                .map(|at| rust::line_of(code, at))
-                .collect(),
+            Uses::Path(path) => rust::words(code, path).map(|at| rust::line_of(code, at)).collect(),
         }
     }
 
@@ -218,14 +164,8 @@ mod tests {
     fn wire_types_http_and_the_clock_stay_where_they_are() {
         assert_eq!(
             places(&[
-                (
-                    "crates/courant-cli/src/pub.rs",
-                    "use courant_kafka::wire::Reader;\n"
-                ),
-                (
-                    "crates/courant-core/src/clock.rs",
-                    "SystemTime::now()\n// SystemTime::now()\n"
-                ),
+                ("crates/courant-cli/src/pub.rs", "use courant_kafka::wire::Reader;\n"),
+                ("crates/courant-core/src/clock.rs", "SystemTime::now()\n// SystemTime::now()\n"),
                 ("crates/courant-kafka/src/lib.rs", "use axum::Router;\n"),
                 ("crates/courant-log/src/lib.rs", "tokio::spawn(x);\n"),
             ]),

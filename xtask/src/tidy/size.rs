@@ -33,11 +33,7 @@ fn over_long_files(tree: &Tree, excused: &[(&str, &str)]) -> Vec<Finding> {
     for file in tree.product_code() {
         let lines = product_lines(file);
         let is_excused = excused.iter().any(|(path, _)| *path == file.path);
-        let limit = if is_excused {
-            FILE_LINES_HARD_MAX
-        } else {
-            FILE_LINES_MAX
-        };
+        let limit = if is_excused { FILE_LINES_HARD_MAX } else { FILE_LINES_MAX };
         if lines > limit {
             findings.push(Finding::new(
                 &file.path,
@@ -66,10 +62,7 @@ fn over_long_functions(tree: &Tree, excused: &[(&str, &str, &str)]) -> Vec<Findi
         let functions = rust::functions(&file.code).into_iter();
         for function in functions.filter(|function| function.lines > FUNCTION_LINES_MAX) {
             let excuse = (file.path.as_str(), function.name.as_str());
-            if let Some(excuse) = excused
-                .iter()
-                .find(|(path, name, _)| (*path, *name) == excuse)
-            {
+            if let Some(excuse) = excused.iter().find(|(path, name, _)| (*path, *name) == excuse) {
                 used.push(excuse);
                 continue;
             }
@@ -94,18 +87,13 @@ fn over_long_functions(tree: &Tree, excused: &[(&str, &str, &str)]) -> Vec<Findi
 
 /// Lines with the tests inside the file taken out; comments count.
 fn product_lines(file: &SourceFile) -> usize {
-    file.text
-        .lines()
-        .count()
-        .saturating_sub(rust::test_lines(&file.text))
+    file.text.lines().count().saturating_sub(rust::test_lines(&file.text))
 }
 
 /// One line about the sizes as they are.
 pub(super) fn summary(tree: &Tree) -> String {
-    let mut sizes: Vec<_> = tree
-        .product_code()
-        .map(|file| (product_lines(file), file.path.as_str()))
-        .collect();
+    let mut sizes: Vec<_> =
+        tree.product_code().map(|file| (product_lines(file), file.path.as_str())).collect();
     sizes.sort_unstable();
     let longest = tree
         .product_code()
@@ -116,10 +104,7 @@ pub(super) fn summary(tree: &Tree) -> String {
     format!(
         "files: {}, median {median} lines, longest {most} ({path}); longest function: {}",
         sizes.len(),
-        longest.map_or_else(
-            || "none".to_owned(),
-            |f| format!("{} lines ({})", f.lines, f.name)
-        ),
+        longest.map_or_else(|| "none".to_owned(), |f| format!("{} lines ({})", f.lines, f.name)),
     )
 }
 
@@ -130,48 +115,30 @@ mod tests {
     #[test]
     fn a_long_file_is_found_and_its_tests_do_not_count() {
         let long = "// line\n".repeat(FILE_LINES_MAX + 1);
-        let tests = format!(
-            "//! A.\n#[cfg(test)]\nmod tests {{\n{}}}\n",
-            "    f();\n".repeat(900)
-        );
-        let tree = Tree::of(&[
-            ("crates/a/src/long.rs", &long),
-            ("crates/a/src/short.rs", &tests),
-        ]);
+        let tests = format!("//! A.\n#[cfg(test)]\nmod tests {{\n{}}}\n", "    f();\n".repeat(900));
+        let tree = Tree::of(&[("crates/a/src/long.rs", &long), ("crates/a/src/short.rs", &tests)]);
         let found = over_long_files(&tree, &[]);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].place, "crates/a/src/long.rs");
         assert!(over_long_files(&tree, &[("crates/a/src/long.rs", "a table")]).is_empty());
-        assert_eq!(
-            over_long_files(&tree, &[("crates/a/src/short.rs", "was long")]).len(),
-            2
-        );
+        assert_eq!(over_long_files(&tree, &[("crates/a/src/short.rs", "was long")]).len(), 2);
     }
 
     #[test]
     fn no_reason_excuses_a_very_long_file() {
         let long = "// line\n".repeat(FILE_LINES_HARD_MAX + 1);
         let tree = Tree::of(&[("crates/a/src/long.rs", &long)]);
-        assert_eq!(
-            over_long_files(&tree, &[("crates/a/src/long.rs", "a table")]).len(),
-            1
-        );
+        assert_eq!(over_long_files(&tree, &[("crates/a/src/long.rs", "a table")]).len(), 1);
     }
 
     #[test]
     fn a_long_function_is_found() {
-        let body = format!(
-            "fn long() {{\n{}}}\nfn short() {{}}\n",
-            "    f();\n".repeat(70)
-        );
+        let body = format!("fn long() {{\n{}}}\nfn short() {{}}\n", "    f();\n".repeat(70));
         let tree = Tree::of(&[("crates/a/src/a.rs", &body)]);
         let found = over_long_functions(&tree, &[]);
         assert_eq!(found.len(), 1);
         assert!(found[0].problem.starts_with("long has 72 lines"));
         assert!(over_long_functions(&tree, &[("crates/a/src/a.rs", "long", "a table")]).is_empty());
-        assert_eq!(
-            over_long_functions(&tree, &[("crates/a/src/a.rs", "short", "no")]).len(),
-            2
-        );
+        assert_eq!(over_long_functions(&tree, &[("crates/a/src/a.rs", "short", "no")]).len(), 2);
     }
 }

@@ -9,14 +9,7 @@ use anyhow::{Context as _, Result};
 use super::rust;
 
 /// Folders that hold no source.
-const NOT_SOURCE: [&str; 6] = [
-    "target",
-    ".git",
-    "node_modules",
-    "courant-data",
-    ".cache",
-    "__pycache__",
-];
+const NOT_SOURCE: [&str; 6] = ["target", ".git", "node_modules", "courant-data", ".cache", "__pycache__"];
 /// Files that hold text and are written by a machine.
 const GENERATED: [&str; 1] = ["Cargo.lock"];
 
@@ -63,10 +56,8 @@ impl Tree {
     /// A tree from text, for tests of the checks.
     #[cfg(test)]
     pub(super) fn of(files: &[(&str, &str)]) -> Tree {
-        let files: Vec<_> = files
-            .iter()
-            .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
-            .collect();
+        let files: Vec<_> =
+            files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
         let mut paths = BTreeSet::new();
         for (path, _) in &files {
             let parents = path.match_indices('/').map(|(at, _)| path[..at].to_owned());
@@ -93,16 +84,10 @@ impl Tree {
             .filter(|file| file.is_rust())
             .flat_map(|file| {
                 let folder = module_folder(&file.path);
-                rust::test_modules(&file.text)
-                    .into_iter()
-                    .map(move |name| format!("{folder}{name}"))
+                rust::test_modules(&file.text).into_iter().map(move |name| format!("{folder}{name}"))
             })
             .collect();
-        Tree {
-            files,
-            paths,
-            test_modules,
-        }
+        Tree { files, paths, test_modules }
     }
 
     /// Every file, by path.
@@ -112,9 +97,7 @@ impl Tree {
 
     /// The Rust files that are part of the product or its tasks, not tests.
     pub(super) fn product_code(&self) -> impl Iterator<Item = &SourceFile> {
-        self.files
-            .iter()
-            .filter(|file| file.is_rust() && !self.is_test(&file.path))
+        self.files.iter().filter(|file| file.is_rust() && !self.is_test(&file.path))
     }
 
     /// The file at `path`.
@@ -129,11 +112,9 @@ impl Tree {
 
     /// True for a file that only tests and benchmarks compile.
     fn is_test(&self, path: &str) -> bool {
-        path.split('/')
-            .any(|part| matches!(part, "tests" | "tests.rs" | "benches"))
+        path.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "benches"))
             || self.test_modules.iter().any(|module| {
-                path.strip_prefix(module.as_str())
-                    .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+                path.strip_prefix(module.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
             })
     }
 }
@@ -159,11 +140,7 @@ fn walk(
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        let path = if folder.is_empty() {
-            name.clone()
-        } else {
-            format!("{folder}/{name}")
-        };
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
         let kind = entry.file_type().with_context(|| path.clone())?;
         if kind.is_dir() {
             if !NOT_SOURCE.contains(&name.as_str()) {
@@ -190,10 +167,7 @@ mod tests {
     #[test]
     fn test_files_are_no_product_code() {
         let tree = Tree::of(&[
-            (
-                "crates/a/src/lib.rs",
-                "//! A.\n#[cfg(test)]\nmod properties;\nmod plain;\n",
-            ),
+            ("crates/a/src/lib.rs", "//! A.\n#[cfg(test)]\nmod properties;\nmod plain;\n"),
             ("crates/a/src/properties.rs", ""),
             ("crates/a/src/plain.rs", ""),
             ("crates/a/src/plain/tests.rs", ""),

@@ -94,10 +94,7 @@ pub(super) fn registry_hosts(tree: &Tree, _: &Workspace) -> Vec<Finding> {
 /// No page, comment or manifest shows where somebody works.
 pub(super) fn workplace_paths(tree: &Tree, _: &Workspace) -> Vec<Finding> {
     let is_document = |path: &str| {
-        [".md", ".toml", ".txt"]
-            .iter()
-            .any(|end| path.ends_with(end))
-            || path.starts_with(".ci/")
+        [".md", ".toml", ".txt"].iter().any(|end| path.ends_with(end)) || path.starts_with(".ci/")
     };
     containing(tree, is_document, &WORKPLACE, |prefix| {
         (
@@ -129,8 +126,7 @@ fn containing(
 fn starts_a_path(line: &str, needle: &str) -> bool {
     line.match_indices(needle).any(|(at, _)| {
         let before = line[..at].chars().next_back();
-        !needle.starts_with('/')
-            || !before.is_some_and(|c| c.is_alphanumeric() || "._-".contains(c))
+        !needle.starts_with('/') || !before.is_some_and(|c| c.is_alphanumeric() || "._-".contains(c))
     })
 }
 
@@ -147,27 +143,14 @@ mod tests {
 
     #[test]
     fn a_module_without_a_word_is_found() {
-        let files = [
-            ("a/src/a.rs", "//! Yes.\n"),
-            ("a/src/b.rs", "\nuse x;\n"),
-            ("a/src/c.rs", ""),
-        ];
-        assert_eq!(
-            places(module_docs, &files),
-            ["a/src/b.rs:1", "a/src/c.rs:1"]
-        );
+        let files = [("a/src/a.rs", "//! Yes.\n"), ("a/src/b.rs", "\nuse x;\n"), ("a/src/c.rs", "")];
+        assert_eq!(places(module_docs, &files), ["a/src/b.rs:1", "a/src/c.rs:1"]);
     }
 
     #[test]
     fn unfinished_work_is_found() {
-        let marked = format!(
-            "//! A.\n// {}: later\nfn a() {{ todo!() }}\n",
-            UNFINISHED[0]
-        );
-        let files = [
-            ("a/src/a.rs", marked.as_str()),
-            ("a/src/b.rs", "let s = \"todo!\";\n"),
-        ];
+        let marked = format!("//! A.\n// {}: later\nfn a() {{ todo!() }}\n", UNFINISHED[0]);
+        let files = [("a/src/a.rs", marked.as_str()), ("a/src/b.rs", "let s = \"todo!\";\n")];
         assert_eq!(places(unfinished, &files), ["a/src/a.rs:2", "a/src/a.rs:3"]);
     }
 
@@ -179,10 +162,7 @@ mod tests {
 
     #[test]
     fn a_path_of_a_machine_is_found() {
-        let page = format!(
-            "run in {}courant\nand in docs{}x\n",
-            WORKPLACE[0], WORKPLACE[0]
-        );
+        let page = format!("run in {}courant\nand in docs{}x\n", WORKPLACE[0], WORKPLACE[0]);
         assert_eq!(places(workplace_paths, &[("a.md", &page)]), ["a.md:1"]);
     }
 }

@@ -57,9 +57,7 @@ async fn connect(global: &Global) -> Result<Client, Failure> {
         client_id: "courant-cli".to_owned(),
         timeout: global.timeout,
     };
-    Client::connect(config)
-        .await
-        .map_err(|error| explain::call(&error))
+    Client::connect(config).await.map_err(|error| explain::call(&error))
 }
 
 /// Whether progress may be shown: only to a person.

@@ -9,9 +9,7 @@ use crate::explain;
 use crate::output::{Format, Row, one};
 use crate::time::now_ms;
 use bytes::Bytes;
-use courant_kafka::client::{
-    Acknowledged, AdminError, Event, Producer, ProducerConfig, partition_for_key,
-};
+use courant_kafka::client::{Acknowledged, AdminError, Event, Producer, ProducerConfig, partition_for_key};
 use courant_log::batch::Codec;
 use serde::Serialize;
 use std::cell::RefCell;
@@ -24,11 +22,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// Publishes.
 pub(super) async fn run(global: &Global, args: Publish) -> Result<Exit, Failure> {
-    if args.lines {
-        lines(global, &args).await
-    } else {
-        single(global, &args).await
-    }
+    if args.lines { lines(global, &args).await } else { single(global, &args).await }
 }
 
 /// What was published: one event.
@@ -48,11 +42,7 @@ impl Row for Published<'_> {
 
     fn cells(&self) -> Vec<String> {
         let number = |n: Option<i64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
-        vec![
-            self.topic.to_owned(),
-            number(self.partition.map(i64::from)),
-            number(self.offset),
-        ]
+        vec![self.topic.to_owned(), number(self.partition.map(i64::from)), number(self.offset)]
     }
 }
 
@@ -62,12 +52,8 @@ async fn single(global: &Global, args: &Publish) -> Result<Exit, Failure> {
         Some(value) => Some(Bytes::copy_from_slice(value.as_bytes())),
         None => Some(input::whole(global.quiet)?),
     };
-    let mut row = Published {
-        topic: &args.topic,
-        partition: args.partition,
-        offset: None,
-        dry_run: args.dry_run,
-    };
+    let mut row =
+        Published { topic: &args.topic, partition: args.partition, offset: None, dry_run: args.dry_run };
     if args.dry_run {
         let partitions = rehearse(global, args).await?;
         row.partition = args.partition.or_else(|| {
@@ -80,7 +66,7 @@ async fn single(global: &Global, args: &Publish) -> Result<Exit, Failure> {
         producer
             .publish(vec![event(args, value)], &mut acknowledged)
             .await
-            .map_err(|e| explain::publish(&e))?;
+            .map_err(|e| explain::unpublished(&e, producer.is_in_doubt()))?;
         let at = acknowledged.first();
         row.partition = at.map(|at| at.partition);
         row.offset = at.map(|at| at.base_offset);
@@ -113,11 +99,7 @@ impl Row for Summary {
     const TITLES: &'static [&'static str] = &["topic", "events", "partitions"];
 
     fn cells(&self) -> Vec<String> {
-        vec![
-            self.topic.clone(),
-            self.events.to_string(),
-            self.partitions.len().to_string(),
-        ]
+        vec![self.topic.clone(), self.events.to_string(), self.partitions.len().to_string()]
     }
 }
 
@@ -154,11 +136,7 @@ async fn lines(global: &Global, args: &Publish) -> Result<Exit, Failure> {
 }
 
 /// Publishes line after line. What is acknowledged is in `sums`, however it ends.
-async fn publish_lines(
-    global: &Global,
-    args: &Publish,
-    sums: &RefCell<Sums>,
-) -> Result<(), Failure> {
+async fn publish_lines(global: &Global, args: &Publish, sums: &RefCell<Sums>) -> Result<(), Failure> {
     let mut producer = if args.dry_run {
         rehearse(global, args).await?;
         None
@@ -179,7 +157,7 @@ async fn publish_lines(
         let outcome = producer.publish(events.collect(), &mut acknowledged).await;
         sums.borrow_mut().add(&acknowledged);
         progress.show(sums.borrow().events);
-        outcome.map_err(|e| explain::publish(&e))?;
+        outcome.map_err(|e| explain::unpublished(&e, producer.is_in_doubt()))?;
     }
     Ok(())
 }
@@ -236,11 +214,7 @@ struct Progress {
 
 impl Progress {
     fn new(wanted: bool) -> Self {
-        Self {
-            shown: false,
-            wanted,
-            last: Instant::now(),
-        }
+        Self { shown: false, wanted, last: Instant::now() }
     }
 
     fn show(&mut self, events: u64) {
@@ -264,29 +238,18 @@ impl Drop for Progress {
 
 async fn open(global: &Global, args: &Publish) -> Result<Producer, Failure> {
     let client = connect(global).await?;
-    let config = ProducerConfig {
-        codec: codec(args.compression),
-        create_topic: true,
-    };
-    Producer::open(client, &args.topic, config)
-        .await
-        .map_err(|e| explain::publish(&e))
+    let config = ProducerConfig { codec: codec(args.compression), create_topic: true };
+    Producer::open(client, &args.topic, config).await.map_err(|e| explain::publish(&e))
 }
 
 /// Checks what can be checked without sending. Returns the number of partitions.
 async fn rehearse(global: &Global, args: &Publish) -> Result<u32, Failure> {
     let mut client = connect(global).await?;
-    let topic = client
-        .topic(&args.topic, false)
-        .await
-        .map_err(|e| explain::admin(&e))?;
+    let topic = client.topic(&args.topic, false).await.map_err(|e| explain::admin(&e))?;
     if let Some(partition) = args.partition
         && topic.partition(partition).is_none()
     {
-        return Err(explain::admin(&AdminError::UnknownPartition {
-            topic: topic.name,
-            partition,
-        }));
+        return Err(explain::admin(&AdminError::UnknownPartition { topic: topic.name, partition }));
     }
     if !global.quiet {
         note(format_args!("Nothing is sent (--dry-run)."));
@@ -299,11 +262,7 @@ fn event(args: &Publish, value: Option<Bytes>) -> Event {
     Event {
         key: args.key.as_ref().map(bytes),
         value,
-        headers: args
-            .headers
-            .iter()
-            .map(|(name, value)| (bytes(name), Some(bytes(value))))
-            .collect(),
+        headers: args.headers.iter().map(|(name, value)| (bytes(name), Some(bytes(value)))).collect(),
         timestamp_ms: now_ms(),
         partition: args.partition,
     }
@@ -331,11 +290,7 @@ mod tests {
     #[test]
     fn sums_keep_the_first_and_the_last_offset_of_each_partition() {
         let mut sums = Sums::default();
-        let run = |partition, base_offset, events| Acknowledged {
-            partition,
-            base_offset,
-            events,
-        };
+        let run = |partition, base_offset, events| Acknowledged { partition, base_offset, events };
         sums.add(&[run(1, 10, 5), run(0, 7, 1)]);
         sums.add(&[run(1, 15, 2)]);
         assert_eq!(sums.events, 8);
@@ -349,12 +304,7 @@ mod tests {
 
     #[test]
     fn one_event_prints_topic_partition_and_offset() {
-        let row = Published {
-            topic: "orders",
-            partition: Some(3),
-            offset: Some(i64::MAX),
-            dry_run: false,
-        };
+        let row = Published { topic: "orders", partition: Some(3), offset: Some(i64::MAX), dry_run: false };
         assert_eq!(
             serde_json::to_string(&row).expect("json"),
             r#"{"topic":"orders","partition":3,"offset":9223372036854775807}"#

@@ -1,9 +1,9 @@
 //! `courant serve`: the server in this process, until a signal ends it.
 
-use crate::banner::Banner;
+use crate::banner::{self, Banner};
 use crate::cli::{Global, Serve};
 use crate::exit::{Exit, Failure, note};
-use courant_server::{Server, ServerConfig};
+use courant_server::{Server, ServerConfig, StartError};
 use std::io::{self, IsTerminal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -34,7 +34,7 @@ async fn serve(global: &Global, args: Serve) -> Result<Exit, Failure> {
     };
     let server = tokio::select! {
         started = Server::start(config) => {
-            started.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?
+            started.map_err(|error| Failure::new(exit_of(&error), error.to_string()))?
         }
         () = signals.next() => {
             note(format_args!("Stopped before it was ready."));
@@ -52,19 +52,22 @@ async fn serve(global: &Global, args: Serve) -> Result<Exit, Failure> {
     }
 }
 
+/// A setting that can never work is the command line's fault; everything else is the machine's.
+fn exit_of(error: &StartError) -> Exit {
+    match error {
+        StartError::Address { .. }
+        | StartError::Exposed { .. }
+        | StartError::Advertise(_)
+        | StartError::Partitions { .. } => Exit::Usage,
+        _ => Exit::Failed,
+    }
+}
+
 /// The banner, and `ready` as the last line of all.
 fn greet(global: &Global, data: &std::path::Path, advertise: Option<&str>, server: &Server) {
-    let addresses = (
-        server.kafka_addresses().first(),
-        server.http_addresses().first(),
-    );
+    let addresses = (server.kafka_addresses().first(), server.http_addresses().first());
     if let (Some(&kafka), Some(&http)) = addresses {
-        let banner = Banner {
-            kafka,
-            http,
-            advertise,
-            data,
-        };
+        let banner = Banner { kafka, http, advertise, data, recovery: banner::recovery(server.recovery()) };
         note(format_args!("{}ready", banner.text(!global.quiet)));
     }
 }
@@ -78,14 +81,10 @@ struct Signals {
 impl Signals {
     fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
-            signal(kind).map_err(|error| {
-                Failure::new(Exit::Failed, format!("signals cannot be handled: {error}"))
-            })
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be handled: {error}")))
         };
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
     /// Ends with the next signal.
@@ -105,8 +104,8 @@ fn log_to_stderr(global: &Global, filter: Option<&str>) -> Result<(), Failure> {
         (false, 1) => "debug",
         (false, _) => "trace",
     };
-    let filter = EnvFilter::try_new(filter.filter(|f| !f.is_empty()).unwrap_or(by_verbosity))
-        .map_err(|error| {
+    let filter =
+        EnvFilter::try_new(filter.filter(|f| !f.is_empty()).unwrap_or(by_verbosity)).map_err(|error| {
             Failure::new(
                 Exit::Usage,
                 format!(
@@ -121,4 +120,17 @@ fn log_to_stderr(global: &Global, filter: Option<&str>) -> Result<(), Failure> {
         .with_ansi(io::stderr().is_terminal())
         .try_init()
         .map_err(|error| Failure::new(Exit::Failed, format!("no log: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_work_are_wrong_usage() {
+        let partitions = StartError::Partitions { got: 0, max: 10 };
+        assert_eq!(exit_of(&partitions), Exit::Usage);
+        let used = StartError::InUse { flag: "--kafka", address: ([127, 0, 0, 1], 9092).into() };
+        assert_eq!(exit_of(&used), Exit::Failed);
+    }
 }

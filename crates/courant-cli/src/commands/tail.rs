@@ -1,15 +1,13 @@
 //! `courant tail`: events of a topic, from any place, to the end or for ever.
 
-use super::connect;
+use super::{connect, interrupted};
 use crate::cli::{Global, Tail};
 use crate::exit::{Exit, Failure, note};
 use crate::explain;
 use crate::output::{Format, Row, Stream};
 use crate::text::Text;
 use crate::time::{StartFrom, ago_ms, rfc3339};
-use courant_kafka::client::{
-    AdminError, Client, Consumer, Fetched, OffsetAt, TimedOffset, TopicInfo,
-};
+use courant_kafka::client::{AdminError, Client, Consumer, Fetched, OffsetAt, TimedOffset, TopicInfo};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -20,24 +18,24 @@ type Offsets = BTreeMap<i32, i64>;
 /// Reads and prints.
 pub(super) async fn run(global: &Global, args: Tail) -> Result<Exit, Failure> {
     let mut client = connect(global).await?;
-    let topic = client
-        .topic(&args.topic, false)
-        .await
-        .map_err(|e| explain::admin(&e))?;
-    let plan = plan(&mut client, &topic, &args)
-        .await
-        .map_err(|e| explain::admin(&e))?;
+    let topic = client.topic(&args.topic, false).await.map_err(|e| explain::admin(&e))?;
+    let plan = plan(&mut client, &topic, &args).await.map_err(|e| explain::admin(&e))?;
     if !global.quiet {
         for (partition, start) in &plan.trimmed {
-            note(format_args!(
-                "Partition {partition} begins at offset {start} only; reading from there."
-            ));
+            note(format_args!("Partition {partition} begins at offset {start} only; reading from there."));
         }
     }
     let out = BufWriter::new(io::stdout().lock());
-    let stream = Stream::new(out, Format::or_default(global.output));
+    let mut stream = Stream::new(out, Format::or_default(global.output));
     let consumer = Consumer::new(client, topic, plan.positions);
-    read(consumer, stream, plan.ends, &args).await
+    let ended = tokio::select! {
+        ended = read(consumer, &mut stream, plan.ends, &args) => ended,
+        () = interrupted() => Ok(Exit::Interrupted),
+    };
+    // However it ends, what was printed is one document.
+    let finished = stream.finish().map_err(|e| Failure::output(&e));
+    let exit = ended?;
+    finished.map(|()| exit)
 }
 
 /// Where reading begins and ends.
@@ -55,21 +53,9 @@ async fn plan(client: &mut Client, topic: &TopicInfo, args: &Tail) -> Result<Pla
         None => topic.partitions.iter().map(|p| p.index).collect(),
     };
     // The order matters: what is published in between is after the end, not before the start.
-    let ends = offsets(
-        client
-            .list_offsets(topic, &partitions, OffsetAt::End)
-            .await?,
-    );
-    let starts = offsets(
-        client
-            .list_offsets(topic, &partitions, OffsetAt::Start)
-            .await?,
-    );
-    let from = args.from.unwrap_or(if args.follow {
-        StartFrom::End
-    } else {
-        StartFrom::Start
-    });
+    let ends = offsets(client.list_offsets(topic, &partitions, OffsetAt::End).await?);
+    let starts = offsets(client.list_offsets(topic, &partitions, OffsetAt::Start).await?);
+    let from = args.from.unwrap_or(if args.follow { StartFrom::End } else { StartFrom::Start });
     let at_ms = match from {
         StartFrom::At(at_ms) => Some(at_ms),
         StartFrom::Ago(ago) => Some(ago_ms(ago)),
@@ -116,7 +102,7 @@ fn offsets(timed: BTreeMap<i32, TimedOffset>) -> Offsets {
 /// Prints until the end, until enough was printed, or until nobody reads any more.
 async fn read<W: Write>(
     mut consumer: Consumer,
-    mut stream: Stream<W>,
+    stream: &mut Stream<W>,
     ends: Option<Offsets>,
     args: &Tail,
 ) -> Result<Exit, Failure> {
@@ -128,27 +114,21 @@ async fn read<W: Write>(
     while left > 0 && !consumer.positions().is_empty() {
         let fetched = consumer.next().await.map_err(|e| explain::fetch(&e))?;
         for event in &fetched {
-            let end = ends
-                .as_ref()
-                .and_then(|ends| ends.get(&event.partition).copied());
-            let wanted = event.record.offset >= from_offset
-                && end.is_none_or(|end| event.record.offset < end);
+            let end = ends.as_ref().and_then(|ends| ends.get(&event.partition).copied());
+            let wanted =
+                event.record.offset >= from_offset && end.is_none_or(|end| event.record.offset < end);
             if !wanted || left == 0 {
                 continue;
             }
             left -= 1;
-            stream
-                .row(&Printed::of(&args.topic, event))
-                .map_err(|e| Failure::output(&e))?;
+            stream.row(&Printed::of(&args.topic, event)).map_err(|e| Failure::output(&e))?;
         }
         stream.flush().map_err(|e| Failure::output(&e))?;
         if let Some(ends) = &ends {
             let reached: Vec<i32> = consumer
                 .positions()
                 .iter()
-                .filter(|&(partition, position)| {
-                    ends.get(partition).is_none_or(|end| position >= end)
-                })
+                .filter(|&(partition, position)| ends.get(partition).is_none_or(|end| position >= end))
                 .map(|(partition, _)| *partition)
                 .collect();
             for partition in reached {
@@ -156,7 +136,6 @@ async fn read<W: Write>(
             }
         }
     }
-    stream.finish().map_err(|e| Failure::output(&e))?;
     Ok(Exit::Ok)
 }
 
@@ -193,11 +172,7 @@ impl<'a> Printed<'a> {
         let (value, value_encoding) = printed(record.value.as_deref());
         let headers = record.headers.iter().map(|(name, value)| {
             let (value, value_encoding) = printed(value.as_deref());
-            PrintedHeader {
-                key: String::from_utf8_lossy(name).into_owned(),
-                value,
-                value_encoding,
-            }
+            PrintedHeader { key: String::from_utf8_lossy(name).into_owned(), value, value_encoding }
         });
         Self {
             topic,

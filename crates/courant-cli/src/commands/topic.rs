@@ -1,12 +1,13 @@
 //! `courant topic list|show|create|delete`
 
-use super::connect;
+use super::{connect, interrupted};
 use crate::cli::{Global, Topic, TopicCreate, TopicDelete, TopicShow};
 use crate::exit::{Exit, Failure, note};
 use crate::explain;
 use crate::output::{Format, Row, list, one};
 use courant_kafka::client::{AdminError, Client, NewTopic, OffsetAt, TopicInfo};
 use serde::Serialize;
+use std::fmt::Display;
 use std::io::{self, BufRead, IsTerminal, Write};
 
 /// Runs one of the commands about topics.
@@ -33,12 +34,7 @@ impl Row for Listed {
     const TITLES: &'static [&'static str] = &["name", "id", "partitions", "events"];
 
     fn cells(&self) -> Vec<String> {
-        vec![
-            self.name.clone(),
-            or_dash(self.id.clone()),
-            self.partitions.to_string(),
-            or_dash(self.events),
-        ]
+        vec![self.name.clone(), or_dash(self.id.clone()), self.partitions.to_string(), or_dash(self.events)]
     }
 }
 
@@ -53,17 +49,10 @@ async fn list_topics(global: &Global) -> Result<Exit, Failure> {
             Err(AdminError::Call(error)) => return Err(explain::call(&error)),
             Err(_) => None,
         };
-        rows.push(Listed {
-            id: id_of(&topic),
-            partitions: topic.partitions.len(),
-            name: topic.name,
-            events,
-        });
+        rows.push(Listed { id: id_of(&topic), partitions: topic.partitions.len(), name: topic.name, events });
     }
     if rows.is_empty() && !global.quiet && io::stderr().is_terminal() {
-        note(format_args!(
-            "There are no topics yet; create one with `courant topic create NAME`."
-        ));
+        note(format_args!("There are no topics yet; create one with `courant topic create NAME`."));
     }
     let format = Format::or_default(global.output);
     list(&mut io::stdout().lock(), format, &rows).map_err(|e| Failure::output(&e))?;
@@ -82,8 +71,7 @@ struct Partition {
 }
 
 impl Row for Partition {
-    const TITLES: &'static [&'static str] =
-        &["topic", "partition", "leader", "start", "end", "events"];
+    const TITLES: &'static [&'static str] = &["topic", "partition", "leader", "start", "end", "events"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -161,15 +149,10 @@ async fn create(global: &Global, args: TopicCreate) -> Result<Exit, Failure> {
         configs: args.configs,
         validate_only: args.dry_run,
     };
-    let created = client
-        .create_topic(&new)
-        .await
-        .map_err(|e| explain::admin(&e))?;
+    let created = client.create_topic(&new).await.map_err(|e| explain::admin(&e))?;
     let row = Created {
         name: created.name,
-        id: Some(created.id)
-            .filter(|id| !id.is_nil() && !args.dry_run)
-            .map(|id| id.to_string()),
+        id: Some(created.id).filter(|id| !id.is_nil() && !args.dry_run).map(|id| id.to_string()),
         partitions: created.partitions.or(new.partitions),
         replication_factor: created.replication_factor.or(new.replication_factor),
         dry_run: args.dry_run,
@@ -187,7 +170,8 @@ async fn create(global: &Global, args: TopicCreate) -> Result<Exit, Failure> {
 struct Deleted {
     name: String,
     id: Option<String>,
-    events: i64,
+    /// `None` when a partition cannot be asked.
+    events: Option<i64>,
     dry_run: bool,
 }
 
@@ -195,11 +179,7 @@ impl Row for Deleted {
     const TITLES: &'static [&'static str] = &["name", "id", "events"];
 
     fn cells(&self) -> Vec<String> {
-        vec![
-            self.name.clone(),
-            or_dash(self.id.clone()),
-            self.events.to_string(),
-        ]
+        vec![self.name.clone(), or_dash(self.id.clone()), or_dash(self.events)]
     }
 }
 
@@ -208,24 +188,17 @@ async fn delete(global: &Global, args: &TopicDelete) -> Result<Exit, Failure> {
     if !args.yes && !args.dry_run && !may_ask {
         return Err(Failure::new(
             Exit::Usage,
-            format!(
-                "deleting topic `{}` cannot be undone; say --yes when nobody can be asked",
-                args.name
-            ),
+            format!("deleting topic `{}` cannot be undone; say --yes when nobody can be asked", args.name),
         ));
     }
     let mut client = connect(global).await?;
-    let topic = client
-        .topic(&args.name, false)
-        .await
-        .map_err(|e| explain::admin(&e))?;
-    let partitions = partitions(&mut client, &topic)
-        .await
-        .map_err(|e| explain::admin(&e))?;
+    let topic = client.topic(&args.name, false).await.map_err(|e| explain::admin(&e))?;
+    // The number is for people. A topic with a partition in trouble can be deleted all the same.
+    let partitions = partitions(&mut client, &topic).await.ok();
     let row = Deleted {
         id: id_of(&topic),
         name: topic.name,
-        events: partitions.iter().map(|p| p.events).sum(),
+        events: partitions.map(|all| all.iter().map(|p| p.events).sum()),
         dry_run: args.dry_run,
     };
     if args.dry_run {
@@ -233,13 +206,10 @@ async fn delete(global: &Global, args: &TopicDelete) -> Result<Exit, Failure> {
             note(format_args!("Nothing was deleted (--dry-run)."));
         }
     } else {
-        if !args.yes && !confirmed(&row)? {
+        if !args.yes && !confirmed(&row).await? {
             return Err(Failure::new(Exit::Failed, "nothing was deleted"));
         }
-        client
-            .delete_topic(&row.name)
-            .await
-            .map_err(|e| explain::admin(&e))?;
+        client.delete_topic(&row.name).await.map_err(|e| explain::admin(&e))?;
     }
     let format = Format::or_default(global.output);
     one(&mut io::stdout().lock(), format, &row).map_err(|e| Failure::output(&e))?;
@@ -247,19 +217,32 @@ async fn delete(global: &Global, args: &TopicDelete) -> Result<Exit, Failure> {
 }
 
 /// Asks the person at the terminal. Anything but a clear yes is a no.
-fn confirmed(row: &Deleted) -> Result<bool, Failure> {
-    let unheard = |error: io::Error| Failure::new(Exit::Failed, format!("nobody to ask: {error}"));
-    let mut stderr = io::stderr().lock();
-    let Deleted { name, events, .. } = row;
-    write!(
-        stderr,
-        "Delete topic `{name}` and its {events} events for good? [y/N] "
-    )
-    .and_then(|()| stderr.flush())
-    .map_err(unheard)?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(unheard)?;
-    Ok(is_yes(&answer))
+async fn confirmed(row: &Deleted) -> Result<bool, Failure> {
+    let unheard = |why: &dyn Display| Failure::new(Exit::Failed, format!("nobody to ask: {why}"));
+    let events = match row.events {
+        Some(events) => format!("its {events} events"),
+        None => "all of its events".to_owned(),
+    };
+    let mut stderr = io::stderr();
+    write!(stderr, "Delete topic `{}` and {events} for good? [y/N] ", row.name)
+        .and_then(|()| stderr.flush())
+        .map_err(|error| unheard(&error))?;
+    // Reading a terminal cannot be interrupted, so a thread of its own does it.
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    tokio::select! {
+        answer = answer => {
+            let answer = answer.map_err(|error| unheard(&error))?;
+            Ok(is_yes(&answer.map_err(|error| unheard(&error))?))
+        }
+        () = interrupted() => {
+            // The question has no end of line yet.
+            note(format_args!(""));
+            Err(Failure::new(Exit::Interrupted, "nothing was deleted"))
+        }
+    }
 }
 
 fn is_yes(answer: &str) -> bool {
@@ -290,17 +273,11 @@ mod tests {
 
     #[test]
     fn a_missing_number_is_null_in_json_and_a_dash_in_the_table() {
-        let row = Listed {
-            name: "orders".to_owned(),
-            id: None,
-            partitions: 3,
-            events: None,
-        };
+        let row = Listed { name: "orders".to_owned(), id: None, partitions: 3, events: None };
         let json = serde_json::to_string(&row).expect("json");
-        assert_eq!(
-            json,
-            r#"{"name":"orders","id":null,"partitions":3,"events":null}"#
-        );
+        assert_eq!(json, r#"{"name":"orders","id":null,"partitions":3,"events":null}"#);
         assert_eq!(row.cells(), ["orders", "-", "3", "-"]);
+        let row = Deleted { name: "orders".to_owned(), id: None, events: None, dry_run: false };
+        assert_eq!(row.cells(), ["orders", "-", "-"]);
     }
 }

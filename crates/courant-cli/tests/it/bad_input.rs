@@ -48,10 +48,7 @@ fn other_protocols_are_named_in_the_log() {
     hello.extend(Dice::new(1).bytes(506));
     let cases: [(&str, &[u8]); 3] = [
         ("HTTP", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
-        (
-            "HTTP",
-            b"POST /topics/orders HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n{}",
-        ),
+        ("HTTP", b"POST /topics/orders HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n{}"),
         ("TLS", &hello),
     ];
     for (protocol, bytes) in cases {
@@ -92,11 +89,7 @@ fn garbage_is_survived() {
 fn lying_frame_lengths_are_survived() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path());
-    let honest = Body::default()
-        .i16(raw::API_VERSIONS)
-        .i16(0)
-        .i32(1)
-        .string("raw");
+    let honest = Body::default().i16(raw::API_VERSIONS).i16(0).i32(1).string("raw");
     for claimed in [0, 1, 7, 8, 9, 1_000, 100 << 20, i32::MAX, -1, i32::MIN] {
         let frame = Body::default().i32(claimed).raw(&honest.0);
         send_and_see_the_end(&server, &format!("a frame of {claimed} bytes"), &frame.0);
@@ -117,86 +110,21 @@ fn lying_arrays_and_strings_are_survived() {
     let fetch = || Body::default().i32(-1).i32(0).i32(1).i32(1 << 20).i8(0);
     let cases = [
         ("an array", raw::METADATA, 1, Body::default().i32(many)),
-        (
-            "a negative array",
-            raw::METADATA,
-            1,
-            Body::default().i32(-7),
-        ),
-        (
-            "an array's element",
-            raw::METADATA,
-            1,
-            Body::default().i32(1),
-        ),
-        (
-            "a string",
-            raw::METADATA,
-            1,
-            Body::default().i32(1).i16(i16::MAX).raw(b"abc"),
-        ),
-        (
-            "a negative string",
-            raw::METADATA,
-            1,
-            Body::default().i32(1).i16(-9),
-        ),
-        (
-            "a compact array",
-            raw::METADATA,
-            9,
-            flexible().raw(huge_varint),
-        ),
-        (
-            "an endless varint",
-            raw::METADATA,
-            9,
-            flexible().raw(endless_varint),
-        ),
-        (
-            "a compact string",
-            raw::API_VERSIONS,
-            3,
-            flexible().raw(huge_varint),
-        ),
-        (
-            "tags",
-            raw::API_VERSIONS,
-            3,
-            flexible().raw(&[2, b'a', 2, b'b']).raw(huge_varint),
-        ),
-        (
-            "the header's tags",
-            raw::API_VERSIONS,
-            3,
-            Body::default().raw(huge_varint),
-        ),
+        ("a negative array", raw::METADATA, 1, Body::default().i32(-7)),
+        ("an array's element", raw::METADATA, 1, Body::default().i32(1)),
+        ("a string", raw::METADATA, 1, Body::default().i32(1).i16(i16::MAX).raw(b"abc")),
+        ("a negative string", raw::METADATA, 1, Body::default().i32(1).i16(-9)),
+        ("a compact array", raw::METADATA, 9, flexible().raw(huge_varint)),
+        ("an endless varint", raw::METADATA, 9, flexible().raw(endless_varint)),
+        ("a compact string", raw::API_VERSIONS, 3, flexible().raw(huge_varint)),
+        ("tags", raw::API_VERSIONS, 3, flexible().raw(&[2, b'a', 2, b'b']).raw(huge_varint)),
+        ("the header's tags", raw::API_VERSIONS, 3, Body::default().raw(huge_varint)),
         ("topics to write", raw::PRODUCE, 3, produce().i32(many)),
-        (
-            "partitions to write",
-            raw::PRODUCE,
-            3,
-            produce().i32(1).string("t").i32(many),
-        ),
-        (
-            "records",
-            raw::PRODUCE,
-            3,
-            produce().i32(1).string("t").i32(1).i32(0).i32(many),
-        ),
-        (
-            "no records",
-            raw::PRODUCE,
-            3,
-            produce().i32(1).string("t").i32(1).i32(0).i32(-1),
-        ),
+        ("partitions to write", raw::PRODUCE, 3, produce().i32(1).string("t").i32(many)),
+        ("records", raw::PRODUCE, 3, produce().i32(1).string("t").i32(1).i32(0).i32(many)),
+        ("no records", raw::PRODUCE, 3, produce().i32(1).string("t").i32(1).i32(0).i32(-1)),
         ("topics to read", raw::FETCH, 4, fetch().i32(many)),
-        (
-            "topics to create",
-            raw::CREATE_TOPICS,
-            2,
-            Body::default().i32(many),
-        ),
+        ("topics to create", raw::CREATE_TOPICS, 2, Body::default().i32(many)),
     ];
     for (what, api, version, body) in &cases {
         send_and_see_anything(&server, what, *api, *version, body);
@@ -217,9 +145,8 @@ fn unknown_apis_and_versions_are_answered_or_closed() {
         send_and_see_anything(&server, &what, raw::METADATA, version, &nothing);
     }
     // The one request whose version a client cannot know: it is told, in the oldest form.
-    let mut answer = Connection::open(server.kafka())
-        .call(raw::API_VERSIONS, 127, &nothing)
-        .expect("an answer");
+    let mut answer =
+        Connection::open(server.kafka()).call(raw::API_VERSIONS, 127, &nothing).expect("an answer");
     assert_eq!(answer.i16().unwrap(), UNSUPPORTED_VERSION);
     server.assert_well("unknown APIs and versions");
 }
@@ -251,31 +178,16 @@ fn bad_batches_are_refused_and_leave_nothing_behind() {
         ("magic 0", changed(16, &[0])),
         ("magic 1", changed(16, &[1])),
         ("magic 3", changed(16, &[3])),
-        (
-            "a length above the batch's",
-            changed(8, &(length + 1).to_be_bytes()),
-        ),
-        (
-            "a length below the batch's",
-            changed(8, &(length - 1).to_be_bytes()),
-        ),
+        ("a length above the batch's", changed(8, &(length + 1).to_be_bytes())),
+        ("a length below the batch's", changed(8, &(length - 1).to_be_bytes())),
         ("a length of 2 GiB", changed(8, &i32::MAX.to_be_bytes())),
         ("a negative length", changed(8, &(-1_i32).to_be_bytes())),
         ("a length of 0", changed(8, &0_i32.to_be_bytes())),
-        (
-            "a codec that nobody knows",
-            changed(21, &7_i16.to_be_bytes()),
-        ),
+        ("a codec that nobody knows", changed(21, &7_i16.to_be_bytes())),
         ("a control batch", changed(21, &32_i16.to_be_bytes())),
-        (
-            "too many records claimed",
-            changed(57, &i32::MAX.to_be_bytes()),
-        ),
+        ("too many records claimed", changed(57, &i32::MAX.to_be_bytes())),
         ("no records claimed", changed(57, &0_i32.to_be_bytes())),
-        (
-            "a negative last offset",
-            changed(23, &(-5_i32).to_be_bytes()),
-        ),
+        ("a negative last offset", changed(23, &(-5_i32).to_be_bytes())),
         ("half a header", good[..30].to_vec()),
         ("nothing", Vec::new()),
         ("two batches", [good.clone(), good.clone()].concat()),
@@ -297,26 +209,20 @@ fn bad_topic_names_are_refused_and_touch_no_file() {
     let outside = tempdir().unwrap();
     let server = Server::start(&outside.path().join("data"));
     let long = "x".repeat(250);
-    let bad = [
-        "../x", "..", ".", "", "/etc/x", "a/b", "a\\b", "a b", "nul\0", "ä", &long,
-    ];
+    let bad = ["../x", "..", ".", "", "/etc/x", "a/b", "a\\b", "a b", "nul\0", "ä", &long];
     for name in bad {
         let mut connection = Connection::open(server.kafka());
         let created = connection.create_topic(name, 1).expect("an answer");
         assert_eq!(created, INVALID_TOPIC, "creating {name:?}");
         let looked_up = metadata_error(&mut connection, name);
         assert_eq!(looked_up, INVALID_TOPIC, "looking up {name:?}");
-        let (written, _) = connection
-            .produce(name, 0, &batch(&[b"value"]))
-            .expect("an answer");
+        let (written, _) = connection.produce(name, 0, &batch(&[b"value"])).expect("an answer");
         assert_ne!(written, 0, "writing to {name:?}");
     }
     let longest = &long[..249];
     server.create_topic(longest, 1);
-    let beside: Vec<_> = std::fs::read_dir(outside.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    let beside: Vec<_> =
+        std::fs::read_dir(outside.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(beside, ["data"], "files beside the data directory");
     server.assert_well("bad topic names");
 }

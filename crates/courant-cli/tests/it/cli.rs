@@ -36,16 +36,11 @@ fn said(output: Output) -> String {
 
 /// Each line of stdout as JSON: there is nothing there but data.
 fn rows(output: Output) -> Vec<Value> {
-    said(output)
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
-        .collect()
+    said(output).lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
 fn values(rows: &[Value]) -> Vec<&str> {
-    rows.iter()
-        .map(|row| row["value"].as_str().expect("a value"))
-        .collect()
+    rows.iter().map(|row| row["value"].as_str().expect("a value")).collect()
 }
 
 /// Fails unless a command ended with this code, with a sentence on stderr and nothing on stdout.
@@ -61,16 +56,10 @@ fn assert_fails(output: &Output, code: i32, word: &str) {
 fn topics_are_created_listed_and_deleted() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path());
-    said(run(
-        &server,
-        &["topic", "create", "orders", "--partitions", "3"],
-    ));
+    said(run(&server, &["topic", "create", "orders", "--partitions", "3"]));
     said(run(&server, &["topic", "create", "audit"]));
     let listed = rows(run(&server, &["topic", "list", "-o", "jsonl"]));
-    let names: Vec<&str> = listed
-        .iter()
-        .map(|row| row["name"].as_str().expect("a name"))
-        .collect();
+    let names: Vec<&str> = listed.iter().map(|row| row["name"].as_str().expect("a name")).collect();
     assert_eq!(names, ["audit", "orders"]);
     let document: Value =
         serde_json::from_str(&said(run(&server, &["topic", "list", "-o", "json"]))).unwrap();
@@ -103,15 +92,7 @@ fn bad_configs_are_refused_by_name() {
 fn published_events_are_read_with_all_that_belongs_to_them() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path());
-    let publish = [
-        "pub",
-        "orders",
-        "--key",
-        "ORD-7",
-        "-H",
-        "source=shop",
-        "hello",
-    ];
+    let publish = ["pub", "orders", "--key", "ORD-7", "-H", "source=shop", "hello"];
     said(run(&server, &publish));
     said(run_with(&server, &["pub", "orders", "-l"], "one\ntwo\n"));
     said(run_with(&server, &["pub", "orders"], "all of\nthe input"));
@@ -123,10 +104,7 @@ fn published_events_are_read_with_all_that_belongs_to_them() {
     assert_eq!(read[3]["offset"], 3);
     assert_eq!(read[3]["partition"], 0);
     let headers = read[0]["headers"].to_string();
-    assert!(
-        headers.contains("source") && headers.contains("shop"),
-        "{headers}"
-    );
+    assert!(headers.contains("source") && headers.contains("shop"), "{headers}");
 
     let document = said(run(&server, &["tail", "orders", "-o", "json"]));
     let document: Vec<Value> = serde_json::from_str(&document).unwrap();
@@ -162,11 +140,7 @@ fn failures_have_the_codes_of_the_guide() {
     let made = rows(run(&server, &["topic", "list", "-o", "jsonl"]));
     assert!(made.is_empty(), "asking for a topic made it");
     assert_fails(&run(&server, &["tail"]), USAGE, "Usage");
-    assert_fails(
-        &run(&server, &["topic", "create", "a", "--partitions", "0"]),
-        USAGE,
-        "0",
-    );
+    assert_fails(&run(&server, &["topic", "create", "a", "--partitions", "0"]), USAGE, "0");
     let address = format!("127.0.0.1:{}", fixed_port());
     let nobody = ["topic", "list", "--timeout", "2s", "--server", &address];
     assert_fails(&courant(&nobody, ""), UNREACHABLE, &address);
@@ -219,9 +193,6 @@ fn a_log_file_survives_kill_9() {
     let first = ["tail", "audit", "--from", "start", "-n", "5", "-o", "jsonl"];
     let read = rows(run(&server, &first));
     assert_eq!(values(&read), lines[..5]);
-    let read = rows(run(
-        &server,
-        &["tail", "audit", "--from", "start", "-o", "jsonl"],
-    ));
+    let read = rows(run(&server, &["tail", "audit", "--from", "start", "-o", "jsonl"]));
     assert_eq!(values(&read), lines);
 }

@@ -39,9 +39,7 @@ impl Disk {
         let files = tempdir().map_err(|error| error.to_string())?;
         let disk = Disk { files, python };
         let image = File::create(disk.image()).map_err(|error| error.to_string())?;
-        image
-            .set_len(IMAGE_BYTES)
-            .map_err(|error| error.to_string())?;
+        image.set_len(IMAGE_BYTES).map_err(|error| error.to_string())?;
         fs::create_dir(disk.mount_point()).map_err(|error| error.to_string())?;
         run("mkfs.ext4", &[OsStr::new("-q"), disk.image().as_os_str()])?;
         disk.mount()?;
@@ -61,11 +59,7 @@ impl Disk {
         let seed = seed.to_string();
         run(
             &self.python.to_string_lossy(),
-            &[
-                script.as_os_str(),
-                self.mount_point().as_os_str(),
-                OsStr::new(&seed),
-            ],
+            &[script.as_os_str(), self.mount_point().as_os_str(), OsStr::new(&seed)],
         )
         .expect("the power can be cut");
     }
@@ -81,14 +75,8 @@ impl Disk {
     /// From now on nothing can be written, until [`Disk::remount`].
     pub(crate) fn make_read_only(&self) {
         let point = self.mount_point();
-        let arguments = [
-            OsStr::new("-o"),
-            OsStr::new("remount,ro"),
-            point.as_os_str(),
-        ];
-        eventually("the disk can be made read-only", PATIENCE, || {
-            run("mount", &arguments).ok()
-        });
+        let arguments = [OsStr::new("-o"), OsStr::new("remount,ro"), point.as_os_str()];
+        eventually("the disk can be made read-only", PATIENCE, || run("mount", &arguments).ok());
     }
 
     /// Takes all that is free, down to the last block. Returns the files that hold it.
@@ -96,9 +84,7 @@ impl Disk {
         let mut ballast = Vec::new();
         let mut bytes: u64 = 256 << 20;
         while bytes >= 4 << 10 {
-            let file = self
-                .mount_point()
-                .join(format!("ballast-{}", ballast.len()));
+            let file = self.mount_point().join(format!("ballast-{}", ballast.len()));
             let size = bytes.to_string();
             let arguments = [OsStr::new("-l"), OsStr::new(&size), file.as_os_str()];
             if run("fallocate", &arguments).is_err() {
@@ -147,11 +133,8 @@ impl Drop for Disk {
 
 fn is_mounted(point: &Path) -> bool {
     let point = point.to_string_lossy();
-    fs::read_to_string("/proc/mounts").is_ok_and(|mounts| {
-        mounts
-            .lines()
-            .any(|line| line.split(' ').nth(1) == Some(&*point))
-    })
+    fs::read_to_string("/proc/mounts")
+        .is_ok_and(|mounts| mounts.lines().any(|line| line.split(' ').nth(1) == Some(&*point)))
 }
 
 /// Runs a program of the system; its error output is the error.

@@ -22,12 +22,7 @@ fn thirty_kills_lose_nothing() {
     let bootstrap = server.bootstrap();
     server.create_topic(TOPIC, PARTITIONS);
     let ledger = Ledger::new(TOPIC);
-    let plan = Plan {
-        producers: PRODUCERS,
-        first_producer: 0,
-        partitions: PARTITIONS,
-        seed,
-    };
+    let plan = Plan { producers: PRODUCERS, first_producer: 0, partitions: PARTITIONS, seed };
     let load = Load::start(&bootstrap, &ledger, plan);
 
     for kill in 1..=KILLS {

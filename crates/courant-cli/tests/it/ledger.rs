@@ -51,11 +51,7 @@ const AHEAD: usize = 2_000;
 
 impl Ledger {
     pub(crate) fn new(topic: &str) -> Arc<Ledger> {
-        Arc::new(Ledger {
-            topic: topic.to_owned(),
-            history: Mutex::default(),
-            changed: Condvar::new(),
-        })
+        Arc::new(Ledger { topic: topic.to_owned(), history: Mutex::default(), changed: Condvar::new() })
     }
 
     pub(crate) fn topic(&self) -> &str {
@@ -76,11 +72,7 @@ impl Ledger {
         let next = history.sent.entry((partition, producer)).or_default();
         let sequence = *next;
         *next += 1;
-        Id {
-            partition,
-            producer,
-            sequence,
-        }
+        Id { partition, producer, sequence }
     }
 
     /// The client says that the server has this record. librdkafka names no offset (below 0) when
@@ -135,10 +127,7 @@ impl Ledger {
     /// The value of a record.
     pub(crate) fn value(&self, id: Id) -> Vec<u8> {
         let padding = "x".repeat(20 + usize::try_from(id.sequence * 37 % 180).unwrap());
-        let body = format!(
-            "{} {} {} {} {padding}",
-            self.topic, id.partition, id.producer, id.sequence
-        );
+        let body = format!("{} {} {} {} {padding}", self.topic, id.partition, id.producer, id.sequence);
         let crc = crc32c(body.as_bytes());
         format!("{body} {crc:08x}").into_bytes()
     }
@@ -175,11 +164,7 @@ impl Ledger {
                 verdict.moved.push((id, *promised, read.offset));
             }
         }
-        verdict.lost = acked
-            .keys()
-            .filter(|id| !seen.contains(id))
-            .copied()
-            .collect();
+        verdict.lost = acked.keys().filter(|id| !seen.contains(id)).copied().collect();
         verdict
     }
 
@@ -243,11 +228,7 @@ mod checker {
     use super::{Id, Ledger, Read, Verdict};
 
     fn id(sequence: u64) -> Id {
-        Id {
-            partition: 0,
-            producer: 7,
-            sequence,
-        }
+        Id { partition: 0, producer: 7, sequence }
     }
 
     /// Three records acknowledged at offsets 0, 1, 2, then read as `order` says.
@@ -262,11 +243,7 @@ mod checker {
         let mut reading: Vec<Read> = order
             .iter()
             .zip(0..)
-            .map(|(sequence, offset)| Read {
-                partition: 0,
-                offset,
-                value: Some(ledger.value(id(*sequence))),
-            })
+            .map(|(sequence, offset)| Read { partition: 0, offset, value: Some(ledger.value(id(*sequence))) })
             .collect();
         change(&mut reading);
         ledger.check(&ledger.acked_now(), &reading)

@@ -48,11 +48,7 @@ impl Load {
                 thread::spawn(move || worker.run(dice))
             })
             .collect();
-        Load {
-            stop,
-            give_up,
-            threads,
-        }
+        Load { stop, give_up, threads }
     }
 
     /// Stops sending and waits until everything sent is acknowledged.
@@ -93,11 +89,7 @@ pub(crate) fn reading(bootstrap: &str, topic: &str, partitions: i32) -> Vec<Read
     let start = rdkafka_client::Start::Beginning;
     rdkafka_client::read(bootstrap, topic, partitions, start)
         .into_iter()
-        .map(|stored| Read {
-            partition: stored.partition,
-            offset: stored.offset,
-            value: stored.record.value,
-        })
+        .map(|stored| Read { partition: stored.partition, offset: stored.offset, value: stored.record.value })
         .collect()
 }
 
@@ -127,13 +119,9 @@ struct Worker {
 
 impl Worker {
     fn run(self, mut dice: Dice) {
-        let recorder = Recorder {
-            ledger: Arc::clone(&self.ledger),
-        };
-        let producer: ThreadedProducer<Recorder> = self
-            .config
-            .create_with_context(recorder)
-            .expect("a producer");
+        let recorder = Recorder { ledger: Arc::clone(&self.ledger) };
+        let producer: ThreadedProducer<Recorder> =
+            self.config.create_with_context(recorder).expect("a producer");
         while !self.stop.load(Ordering::Relaxed) {
             if producer.in_flight_count() >= UNDER_WAY || !self.ledger.may_send() {
                 self.ledger.wait_for_news(Duration::from_millis(50));
@@ -161,9 +149,7 @@ impl Worker {
         loop {
             match producer.send(record) {
                 Ok(()) => return true,
-                Err((error, returned))
-                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) =>
-                {
+                Err((error, returned)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                     record = returned;
                     self.ledger.wait_for_news(Duration::from_millis(50));
                 }

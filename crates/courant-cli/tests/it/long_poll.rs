@@ -32,9 +32,7 @@ fn server_with_topics(data: &std::path::Path) -> Server {
 }
 
 fn consumers(server: &Server) -> Vec<Connection> {
-    (0..CONSUMERS)
-        .map(|_| Connection::open(server.kafka()))
-        .collect()
+    (0..CONSUMERS).map(|_| Connection::open(server.kafka())).collect()
 }
 
 #[test]
@@ -95,9 +93,6 @@ fn an_append_wakes_exactly_its_waiters() {
         let stream = consumer.stream();
         stream.set_nonblocking(true).unwrap();
         let nothing = stream.peek(&mut [0]);
-        assert_eq!(
-            nothing.map_err(|error| error.kind()),
-            Err(std::io::ErrorKind::WouldBlock)
-        );
+        assert_eq!(nothing.map_err(|error| error.kind()), Err(std::io::ErrorKind::WouldBlock));
     }
 }

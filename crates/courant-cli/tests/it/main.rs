@@ -2,10 +2,7 @@
 //!
 //! Nothing here waits by sleeping: the tests wait for a line, an acknowledgement or an answer, with a
 //! deadline. `COURANT_TEST_SEED` repeats a run with the dice of another one.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on says where, by panicking"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where, by panicking")]
 
 mod bad_input;
 mod bad_storage;
@@ -59,22 +56,17 @@ fn program(name: &str, version_flag: &str) -> Option<PathBuf> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    ran.is_ok_and(|status| status.success())
-        .then(|| PathBuf::from(name))
+    ran.is_ok_and(|status| status.success()).then(|| PathBuf::from(name))
 }
 
 /// A Python that has at least the standard library: the tests' own, else the system's.
 fn any_python() -> Option<PathBuf> {
-    std::env::var_os("COURANT_TEST_PYTHON")
-        .map(PathBuf::from)
-        .or_else(|| program("python3", "--version"))
+    std::env::var_os("COURANT_TEST_PYTHON").map(PathBuf::from).or_else(|| program("python3", "--version"))
 }
 
 /// A script of `clients/python`.
 fn python_script(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../clients/python")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../clients/python").join(name)
 }
 
 /// Whether the tests run as root. `/proc/self` belongs to whom the process runs as.
@@ -85,10 +77,7 @@ fn is_root() -> bool {
 
 /// The seed of this run.
 fn seed() -> u64 {
-    std::env::var("COURANT_TEST_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(20_261_101)
+    std::env::var("COURANT_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_101)
 }
 
 /// Random numbers that a seed repeats (SplitMix64).

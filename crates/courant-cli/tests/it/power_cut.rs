@@ -17,12 +17,7 @@ const TOPIC: &str = "cut";
 const UNSYNCED_CUTS: u32 = 5;
 
 fn plan(first_producer: u32, seed: u64) -> Plan {
-    Plan {
-        producers: PRODUCERS,
-        first_producer,
-        partitions: PARTITIONS,
-        seed,
-    }
+    Plan { producers: PRODUCERS, first_producer, partitions: PARTITIONS, seed }
 }
 
 #[test]
@@ -118,7 +113,5 @@ fn without_syncing_records_are_lost() {
         let (status, said) = server.stop();
         assert!(status.success(), "an orderly stop: {status}\n{said}");
     }
-    panic!(
-        "seed {seed}: {UNSYNCED_CUTS} power cuts without syncing lost nothing: the test is blind"
-    );
+    panic!("seed {seed}: {UNSYNCED_CUTS} power cuts without syncing lost nothing: the test is blind");
 }

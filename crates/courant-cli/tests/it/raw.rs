@@ -25,10 +25,7 @@ impl Connection {
         let stream = TcpStream::connect(address).expect("the Kafka port accepts");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Connection {
-            stream,
-            correlation: 0,
-        }
+        Connection { stream, correlation: 0 }
     }
 
     /// The socket itself, for what is no request.
@@ -39,12 +36,7 @@ impl Connection {
     /// Sends one request with header version 1.
     pub(crate) fn send(&mut self, api: i16, version: i16, body: &Body) -> io::Result<()> {
         self.correlation += 1;
-        let request = Body::default()
-            .i16(api)
-            .i16(version)
-            .i32(self.correlation)
-            .string("raw")
-            .raw(&body.0);
+        let request = Body::default().i16(api).i16(version).i32(self.correlation).string("raw").raw(&body.0);
         let mut frame = length(&request.0).to_be_bytes().to_vec();
         frame.extend_from_slice(&request.0);
         self.stream.write_all(&frame)
@@ -93,12 +85,7 @@ impl Connection {
     }
 
     /// Sends records to one partition and returns error code and base offset.
-    pub(crate) fn produce(
-        &mut self,
-        topic: &str,
-        partition: i32,
-        records: &[u8],
-    ) -> io::Result<(i16, i64)> {
+    pub(crate) fn produce(&mut self, topic: &str, partition: i32, records: &[u8]) -> io::Result<(i16, i64)> {
         let body = Body::default()
             .i16(-1) // no transactional id
             .i16(-1) // acks
@@ -155,11 +142,7 @@ impl Connection {
             answer.i64()?;
             answer.i64()?;
         }
-        Ok(Fetched {
-            error,
-            high_watermark,
-            records: answer.bytes()?,
-        })
+        Ok(Fetched { error, high_watermark, records: answer.bytes()? })
     }
 
     /// Headers of all batches of a partition.
@@ -273,11 +256,7 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     for byte in bytes {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 {
-                (crc >> 1) ^ 0x82F6_3B78
-            } else {
-                crc >> 1
-            };
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82F6_3B78 } else { crc >> 1 };
         }
     }
     !crc
@@ -329,9 +308,7 @@ impl Answer {
     fn take(&mut self, count: usize) -> io::Result<&[u8]> {
         let from = self.at;
         self.at += count;
-        self.bytes
-            .get(from..self.at)
-            .ok_or_else(|| io::Error::other("the answer is too short"))
+        self.bytes.get(from..self.at).ok_or_else(|| io::Error::other("the answer is too short"))
     }
 
     pub(crate) fn i16(&mut self) -> io::Result<i16> {

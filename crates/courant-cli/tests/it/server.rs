@@ -25,12 +25,7 @@ pub(crate) struct Launch {
 impl Launch {
     /// On this data directory, with ports that the system chooses.
     pub(crate) fn on(data: &Path) -> Launch {
-        Launch {
-            data: data.to_owned(),
-            kafka_host: "127.0.0.1",
-            kafka_port: 0,
-            defect: None,
-        }
+        Launch { data: data.to_owned(), kafka_host: "127.0.0.1", kafka_port: 0, defect: None }
     }
 
     /// Kafka on this port, so that clients find a restarted server.
@@ -69,10 +64,7 @@ impl Launch {
             .arg("serve")
             .arg("--data")
             .arg(&self.data)
-            .args([
-                "--kafka",
-                &format!("{}:{}", self.kafka_host, self.kafka_port),
-            ])
+            .args(["--kafka", &format!("{}:{}", self.kafka_host, self.kafka_port)])
             .args(["--http", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -91,22 +83,12 @@ impl Launch {
             }
             let status = child.wait().expect("a child can be waited for");
             reader.join().expect("the reader does not panic");
-            return Err(Refused {
-                ended,
-                status,
-                stderr: lines.text(),
-            });
+            return Err(Refused { ended, status, stderr: lines.text() });
         }
         let banner = lines.text();
         let kafka = address_after(&banner, "kafka");
         let http = address_after(&banner, "http");
-        Ok(Server {
-            child,
-            kafka,
-            http,
-            lines,
-            reader: Some(reader),
-        })
+        Ok(Server { child, kafka, http, lines, reader: Some(reader) })
     }
 }
 
@@ -174,10 +156,8 @@ impl Server {
 
     /// SIGTERM, and the orderly end that follows.
     pub(crate) fn stop(mut self) -> (ExitStatus, String) {
-        let asked = Command::new("sh")
-            .args(["-c", &format!("kill -TERM {}", self.pid())])
-            .status()
-            .expect("sh runs");
+        let asked =
+            Command::new("sh").args(["-c", &format!("kill -TERM {}", self.pid())]).status().expect("sh runs");
         assert!(asked.success(), "the signal could not be sent");
         let status = crate::eventually("the server ends after SIGTERM", PATIENCE, || {
             self.child.try_wait().expect("a child can be waited for")
@@ -210,12 +190,8 @@ impl Server {
     pub(crate) fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.http).expect("the HTTP port accepts");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-            self.http
-        )
-        .expect("the HTTP port reads");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http)
+            .expect("the HTTP port reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an HTTP answer");
         let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP head");
@@ -225,8 +201,8 @@ impl Server {
 
     /// A line of `/proc/PID/status` in KiB, for instance `VmRSS`.
     pub(crate) fn memory_kib(&self, line: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
-            .expect("the server runs");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the server runs");
         status
             .lines()
             .find_map(|found| found.strip_prefix(line)?.strip_prefix(':'))
@@ -242,11 +218,7 @@ impl Server {
             "no answer after {after}; the server said:\n{}",
             self.stderr()
         );
-        assert!(
-            !self.stderr().contains("panicked"),
-            "a panic after {after}:\n{}",
-            self.stderr()
-        );
+        assert!(!self.stderr().contains("panicked"), "a panic after {after}:\n{}", self.stderr());
     }
 
     fn end(&mut self) {
@@ -288,10 +260,7 @@ impl Lines {
         thread::spawn(move || {
             let mut stderr = BufReader::new(stderr);
             let mut line = Vec::new();
-            while stderr
-                .read_until(b'\n', &mut line)
-                .is_ok_and(|read| read > 0)
-            {
+            while stderr.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
                 let text = String::from_utf8_lossy(&line);
                 let mut so_far = lines.so_far.lock().unwrap();
                 so_far.text.push_str(&text);
@@ -364,11 +333,7 @@ pub(crate) fn fixed_port() -> u16 {
 /// Runs `courant` with arguments and input to its end.
 pub(crate) fn courant(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(COURANT);
-    command
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     without_settings(&mut command);
     let mut child = command.spawn().expect("the binary under test starts");
     let mut stdin = child.stdin.take().expect("stdin is piped");

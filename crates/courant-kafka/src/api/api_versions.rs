@@ -14,15 +14,8 @@ use crate::wire::{ErrorCode, supported_apis};
 const SOFTWARE_FROM: i16 = 3;
 
 /// Answers ApiVersions in a version that is served.
-pub(super) fn handle(
-    caller: &Caller,
-    request: &ApiVersionsRequest,
-    version: i16,
-) -> ApiVersionsResponse {
-    let names = [
-        &request.client_software_name,
-        &request.client_software_version,
-    ];
+pub(super) fn handle(caller: &Caller, request: &ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
+    let names = [&request.client_software_name, &request.client_software_version];
     if version >= SOFTWARE_FROM && !names.iter().all(|name| is_software(name)) {
         warn!(peer = %caller.peer, "ApiVersions refused: the client's software is named {names:?}");
         return ApiVersionsResponse {
@@ -30,10 +23,7 @@ pub(super) fn handle(
             ..ApiVersionsResponse::default()
         };
     }
-    ApiVersionsResponse {
-        api_keys: list(),
-        ..ApiVersionsResponse::default()
-    }
+    ApiVersionsResponse { api_keys: list(), ..ApiVersionsResponse::default() }
 }
 
 /// The answer, in version 0, to a version that is not served.
@@ -61,9 +51,7 @@ fn is_software(name: &str) -> bool {
     let bytes = name.as_bytes();
     bytes.first().is_some_and(ends)
         && bytes.last().is_some_and(ends)
-        && bytes
-            .iter()
-            .all(|byte| ends(byte) || matches!(byte, b'.' | b'-'))
+        && bytes.iter().all(|byte| ends(byte) || matches!(byte, b'.' | b'-'))
 }
 
 #[cfg(test)]

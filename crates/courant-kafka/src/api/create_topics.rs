@@ -19,8 +19,7 @@ use crate::broker::Caller;
 use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{
-    CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
-    CreateTopicsResponse,
+    CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
 };
 
 /// A config that was set on the topic (`DYNAMIC_TOPIC_CONFIG`).
@@ -37,10 +36,7 @@ enum Step {
 }
 
 /// Answers CreateTopics.
-pub(super) async fn handle(
-    caller: Arc<Caller>,
-    request: CreateTopicsRequest,
-) -> CreateTopicsResponse {
+pub(super) async fn handle(caller: Arc<Caller>, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let mut times: HashMap<String, usize> = HashMap::new();
     for topic in &request.topics {
         *times.entry(topic.name.clone()).or_default() += 1;
@@ -55,13 +51,9 @@ pub(super) async fn handle(
         };
         let step = if too_many {
             let max = limits::TOPICS_PER_CHANGE_MAX;
-            Err(Refused::invalid(format!(
-                "one request may create {max} topics"
-            )))
+            Err(Refused::invalid(format!("one request may create {max} topics")))
         } else if repeated {
-            Err(Refused::invalid(
-                "the request names this topic more than once".to_owned(),
-            ))
+            Err(Refused::invalid("the request names this topic more than once".to_owned()))
         } else {
             begin(&caller, &topic, request.validate_only)
         };
@@ -147,25 +139,14 @@ fn from_create(name: &str, error: &CreateTopicError) -> Refused {
 }
 
 fn exists(name: &str) -> Refused {
-    Refused::new(
-        ErrorCode::TOPIC_ALREADY_EXISTS,
-        format!("topic {name} is there already"),
-    )
+    Refused::new(ErrorCode::TOPIC_ALREADY_EXISTS, format!("topic {name} is there already"))
 }
 
-fn described(
-    name: &str,
-    partitions: usize,
-    configs: &BTreeMap<String, String>,
-) -> CreatableTopicResult {
+fn described(name: &str, partitions: usize, configs: &BTreeMap<String, String>) -> CreatableTopicResult {
     let config = |known: &topic_config::TopicConfig| CreatableTopicConfigs {
         name: known.name.to_owned(),
         value: Some(topic_config::effective(configs, known.name).to_owned()),
-        config_source: if configs.contains_key(known.name) {
-            SOURCE_TOPIC
-        } else {
-            SOURCE_DEFAULT
-        },
+        config_source: if configs.contains_key(known.name) { SOURCE_TOPIC } else { SOURCE_DEFAULT },
         ..CreatableTopicConfigs::default()
     };
     CreatableTopicResult {

@@ -26,8 +26,11 @@ enum Step {
     Deleting(DeletableTopicResult, Deleted),
 }
 
-/// Answers DeleteTopics.
-pub(super) async fn handle(
+/// Bytes of one topic in the answer, besides its texts, of which the request has the longer one.
+const RESULT_BYTES: usize = 512;
+
+/// Deletes what DeleteTopics names.
+pub(super) async fn begin(
     caller: Arc<Caller>,
     request: DeleteTopicsRequest,
     version: i16,
@@ -35,10 +38,7 @@ pub(super) async fn handle(
     let wanted: Vec<DeleteTopicState> = if version >= STATES_FROM {
         request.topics
     } else {
-        let by_name = |name: String| DeleteTopicState {
-            name: Some(name),
-            ..DeleteTopicState::default()
-        };
+        let by_name = |name: String| DeleteTopicState { name: Some(name), ..DeleteTopicState::default() };
         request.topic_names.into_iter().map(by_name).collect()
     };
     let too_many = wanted.len() > limits::TOPICS_PER_CHANGE_MAX;
@@ -46,7 +46,7 @@ pub(super) async fn handle(
     let steps: Vec<Step> = wanted
         .into_iter()
         .map(|wanted| match find(&catalog, &wanted, too_many) {
-            Ok(topic) => begin(&caller, topic),
+            Ok(topic) => delete(&caller, topic, Naming::by(&wanted)),
             Err((code, message)) => Step::Answer(result(wanted, code, message)),
         })
         .collect();
@@ -59,6 +59,15 @@ pub(super) async fn handle(
         });
     }
     response
+}
+
+/// Answers DeleteTopics.
+pub(super) async fn answer(
+    caller: Arc<Caller>,
+    response: DeleteTopicsResponse,
+) -> Answered<DeleteTopicsResponse> {
+    let grant = memory_for(&caller, response.responses.len() * RESULT_BYTES).await?;
+    Ok((response, grant))
 }
 
 fn find<'a>(
@@ -101,11 +110,7 @@ fn begin(caller: &Caller, topic: &Topic) -> Step {
     Step::Deleting(result, deleted)
 }
 
-async fn finish(
-    caller: &Caller,
-    mut result: DeletableTopicResult,
-    deleted: Deleted,
-) -> DeletableTopicResult {
+async fn finish(caller: &Caller, mut result: DeletableTopicResult, deleted: Deleted) -> DeletableTopicResult {
     let topic = result.name.clone().unwrap_or_default();
     let (code, message) = match deleted.await {
         Ok(Ok(())) => {

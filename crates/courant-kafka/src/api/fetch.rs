@@ -30,10 +30,8 @@ pub(super) type Fetched = (FetchResponse, Grant);
 pub(super) async fn handle(caller: Arc<Caller>, request: FetchRequest, version: i16) -> Fetched {
     // Epochs 0 and -1 carry the whole request; anything else continues a session (KIP-227).
     if request.session_id != 0 || request.session_epoch > 0 {
-        let response = FetchResponse {
-            error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND.0,
-            ..FetchResponse::default()
-        };
+        let response =
+            FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND.0, ..FetchResponse::default() };
         return (response, Grant::default());
     }
     let bytes_max = caller.broker.limits().fetch_bytes_max;
@@ -54,12 +52,7 @@ pub(super) async fn handle(caller: Arc<Caller>, request: FetchRequest, version: 
 }
 
 /// Waits until `missing` more bytes are readable. False: the time is up, or the server stops.
-async fn more_arrives(
-    caller: &Caller,
-    seen: &[(PartitionId, u64)],
-    missing: u64,
-    deadline: Instant,
-) -> bool {
+async fn more_arrives(caller: &Caller, seen: &[(PartitionId, u64)], missing: u64, deadline: Instant) -> bool {
     let (wake, woken) = oneshot::channel();
     let waiting = caller.log().wait(seen, missing, move || {
         // The Fetch may have been cancelled in the same moment.

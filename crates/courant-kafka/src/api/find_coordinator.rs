@@ -3,8 +3,11 @@
 //! Versions: up to 3 one key and one answer, from 4 on several (KIP-699). Key types: 0 group, 1
 //! transaction, 2 share group (version 6).
 
+use std::sync::Arc;
+
 use tracing::warn;
 
+use super::{Answered, memory_for};
 use crate::broker::Caller;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -15,23 +18,29 @@ const KEYS_FROM: i16 = 4;
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
+/// Bytes of one coordinator in the answer, besides the texts.
+const COORDINATOR_BYTES: usize = 256;
+
 /// Answers FindCoordinator.
-pub(super) fn handle(
-    caller: &Caller,
+pub(super) async fn answer(
+    caller: Arc<Caller>,
     request: FindCoordinatorRequest,
     version: i16,
-) -> FindCoordinatorResponse {
+) -> Answered<FindCoordinatorResponse> {
+    let host_bytes = caller.advertised().host.len();
+    let bytes = |key: &String| COORDINATOR_BYTES + 2 * (host_bytes + key.len());
+    let grant = memory_for(&caller, request.coordinator_keys.iter().map(bytes).sum()).await?;
+    Ok((handle(&caller, request, version), grant))
+}
+
+fn handle(caller: &Caller, request: FindCoordinatorRequest, version: i16) -> FindCoordinatorResponse {
     if request.key_type == TRANSACTION {
         warn!(peer = %caller.peer, "a client wants transactions: {}", super::NO_TRANSACTIONS);
     }
     let coordinator = |key: String| coordinator(caller, request.key_type, key);
     if version >= KEYS_FROM {
         return FindCoordinatorResponse {
-            coordinators: request
-                .coordinator_keys
-                .into_iter()
-                .map(coordinator)
-                .collect(),
+            coordinators: request.coordinator_keys.into_iter().map(coordinator).collect(),
             ..FindCoordinatorResponse::default()
         };
     }
@@ -60,14 +69,8 @@ fn coordinator(caller: &Caller, key_type: i8, key: String) -> Coordinator {
         }
         // The one error that Java and librdkafka both take as final at this point; any other makes
         // librdkafka ask again for ever.
-        TRANSACTION => (
-            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-            super::NO_TRANSACTIONS.to_owned(),
-        ),
-        other => (
-            ErrorCode::INVALID_REQUEST,
-            format!("coordinators of type {other} are not served"),
-        ),
+        TRANSACTION => (ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, super::NO_TRANSACTIONS.to_owned()),
+        other => (ErrorCode::INVALID_REQUEST, format!("coordinators of type {other} are not served")),
     };
     Coordinator {
         key,

@@ -9,15 +9,14 @@ use courant_log::WriterError;
 use tokio::sync::oneshot;
 use tracing::warn;
 
+use super::Answered;
 use crate::broker::Caller;
+use crate::budget::Grant;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
-/// Answers InitProducerId.
-pub(super) async fn handle(
-    caller: Arc<Caller>,
-    request: InitProducerIdRequest,
-) -> InitProducerIdResponse {
+/// Takes a producer id for InitProducerId.
+pub(super) async fn begin(caller: Arc<Caller>, request: InitProducerIdRequest) -> InitProducerIdResponse {
     if request.transactional_id.is_some() {
         warn!(peer = %caller.peer, "a client wants transactions: {}", super::NO_TRANSACTIONS);
         // Final for Java and librdkafka: the producer fails at once instead of trying for ever.
@@ -29,17 +28,23 @@ pub(super) async fn handle(
         let _ = done.send(result);
     });
     match allocated.await.unwrap_or(Err(WriterError::Stopped)) {
-        Ok(producer_id) => InitProducerIdResponse {
-            producer_id,
-            producer_epoch: 0,
-            ..InitProducerIdResponse::default()
-        },
+        Ok(producer_id) => {
+            InitProducerIdResponse { producer_id, producer_epoch: 0, ..InitProducerIdResponse::default() }
+        }
         Err(error) => {
             warn!(peer = %caller.peer, "no producer id could be given: {error}");
             // Clients try again on this one.
             refused(ErrorCode::COORDINATOR_NOT_AVAILABLE)
         }
     }
+}
+
+/// The answer is a few numbers, and takes no memory worth counting.
+pub(super) async fn answer(
+    _caller: Arc<Caller>,
+    response: InitProducerIdResponse,
+) -> Answered<InitProducerIdResponse> {
+    Ok((response, Grant::default()))
 }
 
 fn refused(code: ErrorCode) -> InitProducerIdResponse {

@@ -10,6 +10,7 @@ use courant_log::{Catalog, Log, PartitionId, ReadError, TimedOffset};
 use tracing::error;
 
 use super::target::{self, Naming};
+use super::{Answered, memory_for};
 use crate::broker::{Caller, LEADER_EPOCH};
 use crate::wire::ErrorCode;
 use crate::wire::messages::{
@@ -26,11 +27,16 @@ const LATEST_TIERED: i64 = -5;
 /// Offset and timestamp of a record, if there is such a record.
 type Found = Option<(i64, i64)>;
 
+/// Bytes of one partition in the answer, decoded and encoded.
+const PARTITION_BYTES: usize = 96;
+
 /// Answers ListOffsets.
-pub(super) async fn handle(
+pub(super) async fn answer(
     caller: Arc<Caller>,
     request: ListOffsetsRequest,
-) -> ListOffsetsResponse {
+) -> Answered<ListOffsetsResponse> {
+    let partitions: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let grant = memory_for(&caller, partitions * PARTITION_BYTES).await?;
     let catalog = caller.log().catalog();
     let mut response = ListOffsetsResponse::default();
     for topic in request.topics {
@@ -38,12 +44,9 @@ pub(super) async fn handle(
         for wanted in &topic.partitions {
             partitions.push(partition(caller.log(), &catalog, &topic.name, wanted).await);
         }
-        response.topics.push(ListOffsetsTopicResponse {
-            name: topic.name,
-            partitions,
-        });
+        response.topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
     }
-    response
+    Ok((response, grant))
 }
 
 async fn partition(
@@ -89,9 +92,7 @@ async fn find(
         EARLIEST | EARLIEST_LOCAL => Ok(Some((number(offsets.start), -1))),
         LATEST_TIERED => Ok(None),
         MAX_TIMESTAMP => look(log, partition, |log, at| log.max_timestamp(at)).await,
-        time if time >= 0 => {
-            look(log, partition, move |log, at| log.offset_for_time(at, time)).await
-        }
+        time if time >= 0 => look(log, partition, move |log, at| log.offset_for_time(at, time)).await,
         _ => Err(ErrorCode::UNSUPPORTED_VERSION),
     }
 }
@@ -105,12 +106,7 @@ async fn look(
     let log = log.clone();
     let found = tokio::task::spawn_blocking(move || lookup(&log, partition))
         .await
-        .unwrap_or_else(|failure| {
-            Err(ReadError::Io {
-                partition,
-                source: io::Error::other(failure),
-            })
-        });
+        .unwrap_or_else(|failure| Err(ReadError::Io { partition, source: io::Error::other(failure) }));
     match found {
         Ok(found) => Ok(found.map(|at| (number(at.offset), at.timestamp_ms))),
         Err(ReadError::UnknownPartition) => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),

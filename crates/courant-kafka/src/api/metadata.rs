@@ -29,16 +29,10 @@ const NO_OPERATIONS: i32 = i32::MIN;
 const NULL_NAMES_FROM: i16 = 12;
 
 /// Answers Metadata.
-pub(super) async fn handle(
-    caller: Arc<Caller>,
-    request: MetadataRequest,
-    version: i16,
-) -> MetadataResponse {
+pub(super) async fn handle(caller: Arc<Caller>, request: MetadataRequest, version: i16) -> MetadataResponse {
     let create = request.allow_auto_topic_creation && caller.broker.config().auto_create;
     let topics = match request.topics {
-        Some(wanted) if !(version == 0 && wanted.is_empty()) => {
-            named(&caller, wanted, create, version).await
-        }
+        Some(wanted) if !(version == 0 && wanted.is_empty()) => named(&caller, wanted, create, version).await,
         _ => all(&caller),
     };
     let advertised = caller.advertised();
@@ -61,10 +55,7 @@ pub(super) async fn handle(
 fn all(caller: &Caller) -> Vec<MetadataResponseTopic> {
     let node_id = caller.broker.config().node_id;
     let catalog = caller.log().catalog();
-    catalog
-        .topics()
-        .map(|topic| found(topic, node_id))
-        .collect()
+    catalog.topics().map(|topic| found(topic, node_id)).collect()
 }
 
 type Created = oneshot::Receiver<Result<Arc<Topic>, CreateTopicError>>;
@@ -150,11 +141,7 @@ async fn finish(caller: &Caller, name: String, created: Created) -> MetadataResp
     let node_id = caller.broker.config().node_id;
     match created.await {
         Ok(Ok(topic)) => {
-            info!(
-                topic = name,
-                partitions = topic.partitions.len(),
-                "created on first use"
-            );
+            info!(topic = name, partitions = topic.partitions.len(), "created on first use");
             found(&topic, node_id)
         }
         // Two clients asked at the same time, and the other one was first.

@@ -6,9 +6,13 @@
 //! | | works | answers |
 //! |---|---|---|
 //! | Produce | at once, into the log, in the order of arrival | when the log has it on disk |
-//! | Metadata, CreateTopics, DeleteTopics, InitProducerId | before the next request is read | at its turn |
+//! | Metadata, CreateTopics, DeleteTopics, InitProducerId | changes the log before the next request is read | at its turn |
 //! | Fetch, ListOffsets | when every earlier answer is known, so that they see what was produced before | then |
-//! | ApiVersions, FindCoordinator | at once | at its turn |
+//! | FindCoordinator | at its turn | then |
+//! | ApiVersions | at once | at its turn |
+//!
+//! A request holds its share of the memory for requests until its answer is known; an answer above
+//! [`limits::SMALL_ANSWER_BYTES`] is made when its share of the memory for answers is there.
 
 mod api_versions;
 mod create_topics;
@@ -19,6 +23,7 @@ mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod produce;
+mod tally;
 mod target;
 
 use std::fmt;
@@ -27,16 +32,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::time::timeout;
 
+use self::produce::Settled;
 use crate::broker::Caller;
 use crate::budget::Grant;
+use crate::limits;
 use crate::wire::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, FetchRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ListOffsetsRequest, ProduceRequest, ProduceResponse,
+    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FindCoordinatorRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
 };
 use crate::wire::{
-    ApiKey, ErrorCode, Reader, Request, RequestHeader, Response, WireError, decode_body,
-    encode_response, range_of,
+    ApiKey, ErrorCode, Reader, Request, RequestHeader, Response, WireError, decode_body, encode_response,
+    range_of,
 };
 
 /// What a client is told that wants a transaction.
@@ -54,12 +62,15 @@ pub(crate) struct Reply {
 /// Work that ends in an answer.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
 
+/// A response, not encoded yet, and its share of the memory for answers.
+type Answered<R> = Result<(R, Grant), Refusal>;
+
 /// An answer to come.
 pub(crate) enum Pending {
     /// It is here.
     Ready(Reply),
-    /// To be worked on before the next request is read.
-    Now(Work),
+    /// To be worked on before the next request is read; what it becomes waits for its turn.
+    Now(Pin<Box<dyn Future<Output = Work> + Send>>),
     /// To be worked on when every earlier answer is known.
     Turn(Work),
     /// With the log.
@@ -71,12 +82,11 @@ impl Pending {
     pub(crate) async fn resolve(self) -> Result<Reply, Refusal> {
         match self {
             Self::Ready(reply) => Ok(reply),
-            Self::Now(work) | Self::Turn(work) => work.await,
+            Self::Now(work) => work.await.await,
+            Self::Turn(work) => work.await,
             Self::Produced(mut produced) => {
-                let results = (&mut produced.results)
-                    .await
-                    .map_err(|_| Refusal::LogGone)?;
-                produced.reply(&results)
+                let settled = (&mut produced.results).await.map_err(|_| Refusal::LogGone)?;
+                produced.reply(&settled)
             }
         }
     }
@@ -86,7 +96,7 @@ impl Pending {
         match self {
             Self::Ready(reply) => Ok(Ok(reply)),
             Self::Produced(mut produced) => match produced.results.try_recv() {
-                Ok(results) => Ok(produced.reply(&results)),
+                Ok(settled) => Ok(produced.reply(&settled)),
                 Err(TryRecvError::Closed) => Ok(Err(Refusal::LogGone)),
                 Err(TryRecvError::Empty) => Err(Self::Produced(produced)),
             },
@@ -109,23 +119,20 @@ impl fmt::Debug for Pending {
 /// A Produce whose batches the log has.
 #[derive(Debug)]
 pub(crate) struct Produced {
-    results: oneshot::Receiver<ProduceResponse>,
+    results: oneshot::Receiver<Settled>,
     /// False with acks=0: then there is no answer, and an error closes the connection.
     answered: bool,
     call: Call,
 }
 
 impl Produced {
-    fn reply(&self, results: &ProduceResponse) -> Result<Reply, Refusal> {
+    fn reply(&self, settled: &Settled) -> Result<Reply, Refusal> {
         if self.answered {
-            return self.call.reply(results);
+            return self.call.reply(&settled.response);
         }
-        match produce::first_error(results) {
+        match produce::first_error(&settled.response) {
             None => Ok(Reply::default()),
-            Some((code, message)) => Err(Refusal::Unanswered {
-                code: ErrorCode(code),
-                message,
-            }),
+            Some((code, message)) => Err(Refusal::Unanswered { code: ErrorCode(code), message }),
         }
     }
 }
@@ -138,38 +145,26 @@ pub(crate) enum Refusal {
     #[error("a request is for {key}, which is not served")]
     UnknownApi { key: ApiKey },
     #[error("a request is for version {version} of {key}; {min} to {max} are served")]
-    Version {
-        key: ApiKey,
-        version: i16,
-        min: i16,
-        max: i16,
-    },
+    Version { key: ApiKey, version: i16, min: i16, max: i16 },
     #[error("a request for version {version} of {key} is malformed: {source}")]
-    Malformed {
-        key: ApiKey,
-        version: i16,
-        source: WireError,
-    },
+    Malformed { key: ApiKey, version: i16, source: WireError },
     #[error("a Produce with acks=0 failed with {code}: {message}")]
     Unanswered { code: ErrorCode, message: String },
+    #[error("what the requests and answers of all connections become exceeds the memory set aside for it")]
+    Overload,
     #[error("the log is gone")]
     LogGone,
-    #[error(
-        "version {version} of the answer to {key} cannot be written, which is a defect: {source}"
-    )]
-    Encode {
-        key: ApiKey,
-        version: i16,
-        source: WireError,
-    },
+    #[error("version {version} of the answer to {key} cannot be written, which is a defect: {source}")]
+    Encode { key: ApiKey, version: i16, source: WireError },
 }
 
 /// Reads one request and starts what answers it.
 ///
-/// A Produce has been handed to the log when this returns.
-pub(crate) fn dispatch(caller: &Arc<Caller>, frame: Bytes) -> Result<Pending, Refusal> {
-    caller.broker.counters.request(frame.len());
-    let mut reader = Reader::new(frame);
+/// A Produce has been handed to the log when this returns. `grant` covers the frame.
+pub(crate) fn dispatch(caller: &Arc<Caller>, frame: Bytes, grant: Grant) -> Result<Pending, Refusal> {
+    let frame_bytes = frame.len();
+    caller.broker.counters.request(frame_bytes);
+    let mut reader = Reader::bounded(frame, limits::ELEMENTS_MAX);
     let header = RequestHeader::parse(&mut reader).map_err(Refusal::Header)?;
     let key = header.api_key;
     let range = range_of(key).ok_or(Refusal::UnknownApi { key })?;
@@ -177,18 +172,16 @@ pub(crate) fn dispatch(caller: &Arc<Caller>, frame: Bytes) -> Result<Pending, Re
         caller: Arc::clone(caller),
         version: header.api_version,
         correlation_id: header.correlation_id,
+        frame_bytes,
+        elements: 0,
+        grant,
     };
     if !range.serves(header.api_version) {
         if key == ApiKey::API_VERSIONS {
             call.version = 0;
             return Ok(Pending::Ready(call.reply(&api_versions::of_the_future())?));
         }
-        return Err(Refusal::Version {
-            key,
-            version: header.api_version,
-            min: range.min,
-            max: range.max,
-        });
+        return Err(Refusal::Version { key, version: header.api_version, min: range.min, max: range.max });
     }
     call.start(key, reader)
 }
@@ -199,105 +192,123 @@ struct Call {
     caller: Arc<Caller>,
     version: i16,
     correlation_id: i32,
+    frame_bytes: usize,
+    /// Elements of the arrays in the body.
+    elements: usize,
+    /// Covers the frame and what its elements become.
+    grant: Grant,
 }
 
 impl Call {
-    fn start(self, key: ApiKey, reader: Reader) -> Result<Pending, Refusal> {
-        match key {
-            ApiKey::PRODUCE => self.produce(reader),
-            ApiKey::FETCH => self.fetch(reader),
-            ApiKey::LIST_OFFSETS => self
-                .work(reader, |caller, request: ListOffsetsRequest, _| {
-                    list_offsets::handle(caller, request)
-                })
-                .map(Pending::Turn),
-            ApiKey::METADATA => self.work(reader, metadata::handle).map(Pending::Now),
-            ApiKey::CREATE_TOPICS => self
-                .work(reader, |caller, request: CreateTopicsRequest, _| {
-                    create_topics::handle(caller, request)
-                })
-                .map(Pending::Now),
-            ApiKey::DELETE_TOPICS => self.work(reader, delete_topics::handle).map(Pending::Now),
-            ApiKey::INIT_PRODUCER_ID => self
-                .work(reader, |caller, request: InitProducerIdRequest, _| {
-                    init_producer_id::handle(caller, request)
-                })
-                .map(Pending::Now),
-            ApiKey::API_VERSIONS => {
-                let request: ApiVersionsRequest = self.body(reader)?;
-                let response = api_versions::handle(&self.caller, &request, self.version);
-                self.reply(&response).map(Pending::Ready)
+    fn start(mut self, key: ApiKey, reader: Reader) -> Result<Pending, Refusal> {
+        let version = self.version;
+        let caller = Arc::clone(&self.caller);
+        Ok(match key {
+            ApiKey::PRODUCE => return self.produce(reader),
+            ApiKey::FETCH => {
+                let request: FetchRequest = self.body(reader)?;
+                Pending::Turn(self.turn(fetch::answer(caller, request, version)))
+            }
+            ApiKey::LIST_OFFSETS => {
+                let request: ListOffsetsRequest = self.body(reader)?;
+                Pending::Turn(self.turn(list_offsets::answer(caller, request)))
             }
             ApiKey::FIND_COORDINATOR => {
                 let request: FindCoordinatorRequest = self.body(reader)?;
-                let response = find_coordinator::handle(&self.caller, request, self.version);
-                self.reply(&response).map(Pending::Ready)
+                Pending::Turn(self.turn(find_coordinator::answer(caller, request, version)))
             }
-            _ => Err(Refusal::UnknownApi { key }),
-        }
+            ApiKey::METADATA => {
+                let request: MetadataRequest = self.body(reader)?;
+                self.now(metadata::begin(caller, request, version), metadata::answer)
+            }
+            ApiKey::CREATE_TOPICS => {
+                let request: CreateTopicsRequest = self.body(reader)?;
+                self.now(create_topics::begin(caller, request), create_topics::answer)
+            }
+            ApiKey::DELETE_TOPICS => {
+                let request: DeleteTopicsRequest = self.body(reader)?;
+                self.now(delete_topics::begin(caller, request, version), delete_topics::answer)
+            }
+            ApiKey::INIT_PRODUCER_ID => {
+                let request: InitProducerIdRequest = self.body(reader)?;
+                self.now(init_producer_id::begin(caller, request), init_producer_id::answer)
+            }
+            ApiKey::API_VERSIONS => {
+                let request: ApiVersionsRequest = self.body(reader)?;
+                Pending::Ready(self.reply(&api_versions::handle(&caller, &request, version))?)
+            }
+            _ => return Err(Refusal::UnknownApi { key }),
+        })
     }
 
-    fn produce(self, reader: Reader) -> Result<Pending, Refusal> {
+    fn produce(mut self, reader: Reader) -> Result<Pending, Refusal> {
         let request: ProduceRequest = self.body(reader)?;
         let answered = request.acks != 0;
-        let results = produce::submit(&self.caller, request, self.version);
-        Ok(Pending::Produced(Produced {
-            results,
-            answered,
-            call: self,
-        }))
+        // The log has the bytes until they are on disk, whether or not the client stays.
+        let memory = produce::Memory {
+            answer_bytes: self.elements * limits::ELEMENT_BYTES,
+            grant: std::mem::take(&mut self.grant),
+        };
+        let results = produce::submit(&self.caller, request, self.version, memory);
+        Ok(Pending::Produced(Produced { results, answered, call: self }))
     }
 
-    fn fetch(self, reader: Reader) -> Result<Pending, Refusal> {
-        let request: FetchRequest = self.body(reader)?;
-        Ok(Pending::Turn(Box::pin(async move {
-            let caller = Arc::clone(&self.caller);
-            let (response, grant) = fetch::handle(caller, request, self.version).await;
+    /// A handler that runs at its turn, and the encoding of what it returns.
+    fn turn<R: Response>(self, answer: impl Future<Output = Answered<R>> + Send + 'static) -> Work {
+        Box::pin(async move {
+            let (response, mut grant) = answer.await?;
             let reply = self.reply(&response)?;
-            Ok(Reply {
-                grant: Some(grant),
-                ..reply
-            })
-        })))
+            grant.shrink_to(reply.pieces.iter().map(Bytes::len).sum());
+            Ok(Reply { grant: Some(grant), ..reply })
+        })
     }
 
-    /// An asynchronous handler and the encoding of what it returns.
-    fn work<R, F>(
+    /// A handler in two parts: the one that changes the log, and the one that makes the answer.
+    fn now<P, R, F>(
         self,
-        reader: Reader,
-        handle: impl FnOnce(Arc<Caller>, R, i16) -> F,
-    ) -> Result<Work, Refusal>
+        begun: impl Future<Output = P> + Send + 'static,
+        answer: impl FnOnce(Arc<Caller>, P) -> F + Send + 'static,
+    ) -> Pending
     where
-        R: Request,
-        F: Future<Output = R::Response> + Send + 'static,
+        P: Send,
+        R: Response,
+        F: Future<Output = Answered<R>> + Send + 'static,
     {
-        let request: R = self.body(reader)?;
-        let response = handle(Arc::clone(&self.caller), request, self.version);
-        Ok(Box::pin(async move {
-            let response = response.await;
-            self.reply(&response)
+        Pending::Now(Box::pin(async move {
+            let caller = Arc::clone(&self.caller);
+            self.turn(answer(caller, begun.await))
         }))
     }
 
-    fn body<R: Request>(&self, mut reader: Reader) -> Result<R, Refusal> {
-        decode_body(&mut reader, self.version).map_err(|source| Refusal::Malformed {
+    fn body<R: Request>(&mut self, mut reader: Reader) -> Result<R, Refusal> {
+        let request = decode_body(&mut reader, self.version).map_err(|source| Refusal::Malformed {
             key: R::KEY,
             version: self.version,
             source,
-        })
+        })?;
+        self.elements = limits::ELEMENTS_MAX.saturating_sub(reader.elements_left());
+        let more = self.elements * limits::ELEMENT_BYTES;
+        let budget = &self.caller.broker.request_budget;
+        if more > limits::SMALL_ANSWER_BYTES && !budget.try_cover(&mut self.grant, self.frame_bytes + more) {
+            return Err(Refusal::Overload);
+        }
+        Ok(request)
     }
 
     fn reply<R: Response>(&self, response: &R) -> Result<Reply, Refusal> {
         match encode_response(response, self.version, self.correlation_id) {
-            Ok(pieces) => Ok(Reply {
-                pieces,
-                grant: None,
-            }),
-            Err(source) => Err(Refusal::Encode {
-                key: R::KEY,
-                version: self.version,
-                source,
-            }),
+            Ok(pieces) => Ok(Reply { pieces, grant: None }),
+            Err(source) => Err(Refusal::Encode { key: R::KEY, version: self.version, source }),
         }
     }
+}
+
+/// Memory for an answer of about `bytes`, its fields and its encoding together.
+async fn memory_for(caller: &Caller, bytes: usize) -> Result<Grant, Refusal> {
+    let mut grant = Grant::default();
+    if bytes > limits::SMALL_ANSWER_BYTES {
+        let cover = caller.broker.response_budget.cover(&mut grant, bytes);
+        timeout(limits::BUDGET_WAIT_MAX, cover).await.map_err(|_| Refusal::Overload)?;
+    }
+    Ok(grant)
 }

@@ -5,22 +5,24 @@
 //! each on their own: a Produce over several is not atomic.
 //!
 //! Versions: up to 12 topics are names, from 13 ids; zstd may come from 7 on; from 8 on an error
-//! carries a sentence and points at the record (KIP-467).
+//! carries a sentence (KIP-467).
 
 mod batch;
 mod gather;
 
 use courant_log::{AppendError, Catalog, Topic, WriterError};
 use tokio::sync::oneshot;
-use tracing::warn;
 
 use self::gather::Gather;
+pub(super) use self::gather::Settled;
+use super::tally::Tally;
 use super::target::{self, Naming};
 use crate::broker::Caller;
+use crate::budget::Grant;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{
-    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
-    TopicProduceData, TopicProduceResponse,
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+    TopicProduceResponse,
 };
 
 /// The first version whose topics are ids.
@@ -33,18 +35,19 @@ const ZSTD_FROM: i16 = 7;
 struct Refused {
     code: ErrorCode,
     message: String,
-    /// The record at fault, counted in the batch, where one record is.
-    record: Option<i32>,
 }
 
 impl Refused {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            record: None,
-        }
+        Self { code, message: message.into() }
     }
+}
+
+/// The memory of a request, and how much of it the answer takes.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) grant: Grant,
+    pub(super) answer_bytes: usize,
 }
 
 /// Hands all batches of a request to the log and returns where its answer will arrive.
@@ -52,29 +55,36 @@ pub(super) fn submit(
     caller: &Caller,
     request: ProduceRequest,
     version: i16,
-) -> oneshot::Receiver<ProduceResponse> {
+    memory: Memory,
+) -> oneshot::Receiver<Settled> {
     let (done, awaited) = oneshot::channel();
-    let gather = Gather::new(skeleton(&request), done);
     let catalog = caller.log().catalog();
-    let naming = Naming::of(version, IDS_FROM);
+    let mut submission = Submission {
+        caller,
+        version,
+        naming: Naming::of(version, IDS_FROM),
+        gather: Gather::new(skeleton(&request), memory, done),
+        refusals: Tally::default(),
+    };
     let refused = check_request(&request);
     if let Some(refused) = &refused {
-        warn!(peer = %caller.peer, "Produce refused: {}", refused.message);
+        submission.refusals.note(|| refused.message.clone());
     }
     for (t, data) in request.topic_data.into_iter().enumerate() {
-        let topic = find(&catalog, naming, &data);
+        let topic = find(&catalog, submission.naming, &data);
         for (p, partition) in data.partition_data.into_iter().enumerate() {
-            if let Some(refused) = &refused {
-                gather.refuse((t, p), refused.clone());
-                continue;
-            }
-            match topic {
-                Ok(topic) => append(caller, topic, partition, version, &gather, (t, p)),
-                Err(code) => gather.refuse((t, p), Refused::new(code, "there is no such topic")),
+            let at = (t, p);
+            match (&refused, topic) {
+                (Some(refused), _) => submission.gather.refuse(at, refused.clone()),
+                (None, Ok(topic)) => submission.append(topic, partition, at),
+                (None, Err(code)) => {
+                    submission.gather.refuse(at, Refused::new(code, "there is no such topic"));
+                }
             }
         }
     }
-    gather.submitted();
+    submission.refusals.warn(caller, "Produce refused");
+    submission.gather.submitted();
     awaited
 }
 
@@ -92,55 +102,52 @@ fn check_request(request: &ProduceRequest) -> Option<Refused> {
     None
 }
 
-fn find<'a>(
-    catalog: &'a Catalog,
-    naming: Naming,
-    data: &TopicProduceData,
-) -> Result<&'a Topic, ErrorCode> {
-    naming
-        .topic(catalog, &data.name, &data.topic_id)
-        .map(|topic| &**topic)
+fn find<'a>(catalog: &'a Catalog, naming: Naming, data: &TopicProduceData) -> Result<&'a Topic, ErrorCode> {
+    naming.topic(catalog, &data.name, &data.topic_id).map(|topic| &**topic)
 }
 
-fn append(
-    caller: &Caller,
-    topic: &Topic,
-    data: PartitionProduceData,
+/// A request on its way into the log.
+#[derive(Debug)]
+struct Submission<'a> {
+    caller: &'a Caller,
     version: i16,
-    gather: &Gather,
-    at: (usize, usize),
-) {
-    let partition = match target::partition(topic, data.index) {
-        Ok(partition) => partition,
-        Err(code) => {
-            let message = format!("{} has {} partitions", topic.name, topic.partitions.len());
-            return gather.refuse(at, Refused::new(code, message));
-        }
-    };
-    match batch::check(topic, data.records, version) {
-        Ok(batch) => {
-            let done = gather.one_more();
-            caller
-                .log()
-                .append(partition, batch, move |result| match result {
+    naming: Naming,
+    gather: Gather,
+    refusals: Tally,
+}
+
+impl Submission<'_> {
+    fn append(&mut self, topic: &Topic, data: PartitionProduceData, at: (usize, usize)) {
+        let partition = match target::partition(topic, data.index) {
+            Ok(partition) => partition,
+            Err(code) => {
+                let message = format!("{} has {} partitions", topic.name, topic.partitions.len());
+                return self.gather.refuse(at, Refused::new(code, message));
+            }
+        };
+        match batch::check(topic, data.records, self.version) {
+            Ok(batch) => {
+                let done = self.gather.one_more();
+                let naming = self.naming;
+                self.caller.log().append(partition, batch, move |result| match result {
                     Ok(appended) => done.stored(at, &appended),
-                    Err(error) => done.refuse(at, from_append(&error)),
+                    Err(error) => done.refuse(at, from_append(&error, naming)),
                 });
-        }
-        Err(refused) => {
-            warn!(
-                peer = %caller.peer, topic = topic.name, partition = data.index,
-                "a batch was refused: {}", refused.message
-            );
-            gather.refuse(at, refused);
+            }
+            Err(refused) => {
+                let place = format_args!("{}, partition {}", topic.name, data.index);
+                self.refusals.note(|| format!("{place}: {}", refused.message));
+                self.gather.refuse(at, refused);
+            }
         }
     }
 }
 
 /// What the client is told when the log does not take a batch.
-fn from_append(error: &AppendError) -> Refused {
+fn from_append(error: &AppendError, naming: Naming) -> Refused {
     let code = match error {
-        AppendError::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        // The topic was deleted in the meantime.
+        AppendError::UnknownPartition => naming.unknown(),
         // A gap: the client must send what is missing first, or give up.
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         AppendError::StaleEpoch => ErrorCode::INVALID_PRODUCER_EPOCH,

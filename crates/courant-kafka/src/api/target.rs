@@ -17,11 +17,7 @@ pub(super) enum Naming {
 impl Naming {
     /// `first_with_ids`: the first version of the API whose topics are ids (KIP-516).
     pub(super) fn of(version: i16, first_with_ids: i16) -> Self {
-        if version >= first_with_ids {
-            Self::ById
-        } else {
-            Self::ByName
-        }
+        if version >= first_with_ids { Self::ById } else { Self::ByName }
     }
 
     /// The error for a topic that is not there (any more).

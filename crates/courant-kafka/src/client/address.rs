@@ -43,10 +43,7 @@ impl FromStr for Address {
         if host.is_empty() {
             return Err(InvalidAddress::NoHost(text.to_owned()));
         }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
+        Ok(Self { host: host.to_owned(), port })
     }
 }
 

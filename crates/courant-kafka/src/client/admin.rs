@@ -3,9 +3,9 @@
 use super::backoff::Backoff;
 use super::{Address, AdminError, Ask, CallError, Client, Refusal, TopicInfo};
 use crate::wire::messages::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse, ListOffsetsPartition,
-    ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicState,
+    DeleteTopicsRequest, DeleteTopicsResponse, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopic,
 };
 use crate::wire::{ErrorCode, Request};
 use std::collections::BTreeMap;
@@ -83,11 +83,7 @@ impl Client {
     pub async fn create_topic(&mut self, new: &NewTopic) -> Result<CreatedTopic, AdminError> {
         let timeout_ms = timeout_ms(self.timeout());
         let make = |version: i16| {
-            let default = if version >= DEFAULTS_FROM_VERSION {
-                SERVER_DEFAULT
-            } else {
-                1
-            };
+            let default = if version >= DEFAULTS_FROM_VERSION { SERVER_DEFAULT } else { 1 };
             CreateTopicsRequest {
                 topics: vec![CreatableTopic {
                     name: new.name.clone(),
@@ -122,16 +118,11 @@ impl Client {
     pub async fn delete_topic(&mut self, name: &str) -> Result<(), AdminError> {
         let timeout_ms = timeout_ms(self.timeout());
         let make = |version: i16| {
-            let mut request = DeleteTopicsRequest {
-                timeout_ms,
-                ..DeleteTopicsRequest::default()
-            };
+            let mut request = DeleteTopicsRequest { timeout_ms, ..DeleteTopicsRequest::default() };
             // Version 6 names topics by structs, because it can also name them by id (KIP-516).
             if version >= 6 {
-                request.topics = vec![DeleteTopicState {
-                    name: Some(name.to_owned()),
-                    ..DeleteTopicState::default()
-                }];
+                request.topics =
+                    vec![DeleteTopicState { name: Some(name.to_owned()), ..DeleteTopicState::default() }];
             } else {
                 request.topic_names = vec![name.to_owned()];
             }
@@ -157,31 +148,22 @@ impl Client {
     ) -> Result<BTreeMap<i32, TimedOffset>, AdminError> {
         let mut offsets = BTreeMap::new();
         for (leader, partitions) in self.by_leader(topic, partitions.iter().copied())? {
-            let response = self
-                .ask_offsets(&leader, &topic.name, &partitions, at)
-                .await?;
-            let answered: Vec<_> = response
-                .topics
-                .into_iter()
-                .flat_map(|topic| topic.partitions)
-                .collect();
+            let response = self.ask_offsets(&leader, &topic.name, &partitions, at).await?;
+            let answered: Vec<_> = response.topics.into_iter().flat_map(|topic| topic.partitions).collect();
             for partition in partitions {
-                let found = answered
-                    .iter()
-                    .find(|answer| answer.partition_index == partition)
-                    .ok_or_else(|| AdminError::Incomplete {
-                        api: "ListOffsets",
-                        missing: format!("{}/{partition}", topic.name),
+                let found =
+                    answered.iter().find(|answer| answer.partition_index == partition).ok_or_else(|| {
+                        AdminError::Incomplete {
+                            api: "ListOffsets",
+                            missing: format!("{}/{partition}", topic.name),
+                        }
                     })?;
                 if found.error_code != 0 {
                     return Err(AdminError::Refused(Refusal::new(found.error_code, None)));
                 }
                 if found.offset >= 0 {
                     let (offset, timestamp_ms) = (found.offset, found.timestamp);
-                    let timed = TimedOffset {
-                        offset,
-                        timestamp_ms,
-                    };
+                    let timed = TimedOffset { offset, timestamp_ms };
                     offsets.insert(partition, timed);
                 }
             }
@@ -261,10 +243,7 @@ fn refused(topic: &str, refusal: Refusal) -> AdminError {
 }
 
 fn config((name, value): &(String, String)) -> CreatableTopicConfig {
-    CreatableTopicConfig {
-        name: name.clone(),
-        value: Some(value.clone()),
-    }
+    CreatableTopicConfig { name: name.clone(), value: Some(value.clone()) }
 }
 
 /// A duration as the protocol counts it.

@@ -17,11 +17,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// Begins now and ends after `total`.
     pub(super) fn within(total: Duration) -> Self {
-        Self {
-            total,
-            deadline: Instant::now() + total,
-            pause: FIRST_PAUSE,
-        }
+        Self { total, deadline: Instant::now() + total, pause: FIRST_PAUSE }
     }
 
     /// How long was allowed from the beginning.

@@ -33,11 +33,7 @@ pub struct Event {
 impl Event {
     fn bytes(&self) -> usize {
         let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + length(value) + 10)
-            .sum();
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value) + 10).sum();
         length(&self.key) + length(&self.value) + headers + RECORD_OVERHEAD_BYTES
     }
 }
@@ -73,12 +69,7 @@ impl Filling {
 }
 
 fn new_record(event: Event) -> NewRecord {
-    NewRecord {
-        timestamp: event.timestamp_ms,
-        key: event.key,
-        value: event.value,
-        headers: event.headers,
-    }
+    NewRecord { timestamp: event.timestamp_ms, key: event.key, value: event.value, headers: event.headers }
 }
 
 /// Replaces the first batch by its two halves.
@@ -92,15 +83,8 @@ pub(super) fn split_first(
     };
     if first.len() < 2 {
         let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let bytes = first
-            .iter()
-            .map(|r| length(&r.key) + length(&r.value))
-            .sum();
-        return Err(PublishError::TooLarge {
-            topic: topic.to_owned(),
-            bytes,
-            refusal,
-        });
+        let bytes = first.iter().map(|r| length(&r.key) + length(&r.value)).sum();
+        return Err(PublishError::TooLarge { topic: topic.to_owned(), bytes, refusal });
     }
     let second = first.split_off(first.len() / 2);
     batches.push_front(second);
@@ -115,18 +99,14 @@ mod tests {
 
     #[test]
     fn batches_stay_within_their_bounds_and_a_large_event_goes_alone() {
-        let event = |bytes: usize| Event {
-            value: Some(Bytes::from(vec![0; bytes])),
-            ..Event::default()
-        };
+        let event = |bytes: usize| Event { value: Some(Bytes::from(vec![0; bytes])), ..Event::default() };
         let mut filling = Filling::default();
         for bytes in [10, 2_000_000, 10, 500_000, 500_000] {
             filling.add(0, event(bytes));
         }
         filling.add(1, event(10));
-        let sizes = |partition: i32| -> Vec<usize> {
-            filling.queues[&partition].iter().map(Vec::len).collect()
-        };
+        let sizes =
+            |partition: i32| -> Vec<usize> { filling.queues[&partition].iter().map(Vec::len).collect() };
         assert_eq!(sizes(0), [1, 1, 2, 1]);
         assert_eq!(sizes(1), [1]);
         let mut many = Filling::default();
@@ -139,22 +119,12 @@ mod tests {
     #[test]
     fn a_batch_that_is_too_large_is_halved_and_one_event_is_an_error() {
         let refusal = Refusal::new(ErrorCode::MESSAGE_TOO_LARGE.0, None);
-        let record = |n: u8| {
-            new_record(Event {
-                value: Some(Bytes::from(vec![n])),
-                ..Event::default()
-            })
-        };
+        let record = |n: u8| new_record(Event { value: Some(Bytes::from(vec![n])), ..Event::default() });
         let mut batches = VecDeque::from([vec![record(1), record(2), record(3)], vec![record(4)]]);
         split_first(&mut batches, "t", refusal.clone()).expect("three can be halved");
         let values: Vec<Vec<u8>> = batches
             .iter()
-            .map(|batch| {
-                batch
-                    .iter()
-                    .filter_map(|r| Some(r.value.as_ref()?[0]))
-                    .collect()
-            })
+            .map(|batch| batch.iter().filter_map(|r| Some(r.value.as_ref()?[0])).collect())
             .collect();
         assert_eq!(values, [vec![1], vec![2, 3], vec![4]], "order is kept");
         assert!(matches!(

@@ -2,9 +2,7 @@
 
 use super::{Address, CallError};
 use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
-use crate::wire::{
-    ErrorCode, Message, Request, Response, WireError, decode_response, encode_request,
-};
+use crate::wire::{ErrorCode, Message, Request, Response, WireError, decode_response, encode_request};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::io;
@@ -48,11 +46,7 @@ impl Connection {
     ///
     /// # Errors
     /// Nothing answers in `limit`, or what answers is no Kafka server.
-    pub async fn open(
-        address: &Address,
-        client_id: &str,
-        limit: Duration,
-    ) -> Result<Self, CallError> {
+    pub async fn open(address: &Address, client_id: &str, limit: Duration) -> Result<Self, CallError> {
         let connecting = TcpStream::connect((address.host.as_str(), address.port));
         let stream = match timeout(limit, connecting).await {
             Ok(connected) => connected,
@@ -60,10 +54,7 @@ impl Connection {
         };
         let stream = stream
             .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|source| CallError::Unreachable {
-                address: address.to_string(),
-                source,
-            })?;
+            .map_err(|source| CallError::Unreachable { address: address.to_string(), source })?;
         let mut connection = Self {
             stream,
             address: address.to_string(),
@@ -88,10 +79,7 @@ impl Connection {
     /// # Errors
     /// [`CallError::Unsupported`].
     pub fn version_of<R: Request>(&self, version_max: i16) -> Result<i16, CallError> {
-        let unsupported = || CallError::Unsupported {
-            address: self.address.clone(),
-            api: R::KEY.name(),
-        };
+        let unsupported = || CallError::Unsupported { address: self.address.clone(), api: R::KEY.name() };
         let (min, max) = self.versions.get(&R::KEY.0).ok_or_else(unsupported)?;
         let version = (*max).min(*R::VERSIONS.end()).min(version_max);
         if version < *min || version < *R::VERSIONS.start() {
@@ -106,11 +94,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer in time, a broken connection, or an answer that is none.
-    pub async fn call<R: Request>(
-        &mut self,
-        request: &R,
-        version: i16,
-    ) -> Result<R::Response, CallError> {
+    pub async fn call<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, CallError> {
         let frame = self.exchange(request, version).await?;
         self.read_body(R::KEY.name(), frame, version)
     }
@@ -133,20 +117,13 @@ impl Connection {
             let code = ErrorCode(response.error_code);
             return Err(self.not_kafka(format!("it answers ApiVersions with {code}")));
         }
-        self.versions = response
-            .api_keys
-            .iter()
-            .map(|api| (api.api_key, (api.min_version, api.max_version)))
-            .collect();
+        self.versions =
+            response.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
         Ok(())
     }
 
     /// Writes a request and reads the frame of its answer, without the length.
-    async fn exchange<R: Request>(
-        &mut self,
-        request: &R,
-        version: i16,
-    ) -> Result<Bytes, CallError> {
+    async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, CallError> {
         let api = R::KEY.name();
         if self.broken {
             return Err(self.lost(io::ErrorKind::NotConnected.into()));
@@ -168,11 +145,7 @@ impl Connection {
             Ok(Err(FrameError::Io(source))) => return Err(self.lost(source)),
             Ok(Err(FrameError::Length(length))) => return Err(self.bad_length(length)),
             Err(_) => {
-                return Err(CallError::TimedOut {
-                    address: self.address.clone(),
-                    api,
-                    after: self.timeout,
-                });
+                return Err(CallError::TimedOut { address: self.address.clone(), api, after: self.timeout });
             }
         };
         let answered = frame.first_chunk::<CORRELATION_BYTES>().copied();
@@ -183,12 +156,7 @@ impl Connection {
         Ok(frame)
     }
 
-    fn read_body<R: Response>(
-        &mut self,
-        api: &str,
-        frame: Bytes,
-        version: i16,
-    ) -> Result<R, CallError> {
+    fn read_body<R: Response>(&mut self, api: &str, frame: Bytes, version: i16) -> Result<R, CallError> {
         match decode_response::<R>(frame, version) {
             Ok((_, body)) => Ok(body),
             Err(error) => {
@@ -207,29 +175,21 @@ impl Connection {
         if self.versions.is_empty() && source.kind() == io::ErrorKind::UnexpectedEof {
             return self.not_kafka("it hung up at the first request".to_owned());
         }
-        CallError::Lost {
-            address: self.address.clone(),
-            source,
-        }
+        CallError::Lost { address: self.address.clone(), source }
     }
 
     fn bad_length(&self, length: i32) -> CallError {
         // The first bytes of an HTTP or TLS answer read as a length of hundreds of megabytes.
         match u64::try_from(length) {
-            Ok(bytes) if bytes > 0 && !self.versions.is_empty() => CallError::TooLarge {
-                address: self.address.clone(),
-                bytes,
-                max: RESPONSE_BYTES_MAX,
-            },
+            Ok(bytes) if bytes > 0 && !self.versions.is_empty() => {
+                CallError::TooLarge { address: self.address.clone(), bytes, max: RESPONSE_BYTES_MAX }
+            }
             _ => self.not_kafka(format!("it announces an answer of {length} bytes")),
         }
     }
 
     fn not_kafka(&self, reason: String) -> CallError {
-        CallError::NotKafka {
-            address: self.address.clone(),
-            reason,
-        }
+        CallError::NotKafka { address: self.address.clone(), reason }
     }
 }
 
@@ -298,25 +258,16 @@ mod tests {
                 stream.write_all(&answer).await.expect("the client reads");
             }
         });
-        Address {
-            host: "127.0.0.1".to_owned(),
-            port,
-        }
+        Address { host: "127.0.0.1".to_owned(), port }
     }
 
     fn api_versions(error_code: ErrorCode, version: i16, correlation_id: i32) -> Vec<u8> {
         let response = ApiVersionsResponse {
             error_code: error_code.0,
-            api_keys: vec![ApiVersion {
-                api_key: 3,
-                min_version: 0,
-                max_version: 9,
-            }],
+            api_keys: vec![ApiVersion { api_key: 3, min_version: 0, max_version: 9 }],
             ..ApiVersionsResponse::default()
         };
-        encode_response(&response, version, correlation_id)
-            .expect("a response")
-            .concat()
+        encode_response(&response, version, correlation_id).expect("a response").concat()
     }
 
     async fn open(answers: Vec<Vec<u8>>) -> Result<Connection, CallError> {
@@ -325,9 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn takes_the_highest_version_that_both_know() {
-        let connection = open(vec![api_versions(ErrorCode::NONE, 4, 1)])
-            .await
-            .expect("a Kafka server");
+        let connection = open(vec![api_versions(ErrorCode::NONE, 4, 1)]).await.expect("a Kafka server");
         let version = connection.version_of::<MetadataRequest>(i16::MAX);
         assert_eq!(version.expect("offered"), 9);
         let version = connection.version_of::<MetadataRequest>(5);
@@ -360,10 +309,7 @@ mod tests {
         ];
         for answer in strangers {
             let error = open(vec![answer.clone()]).await.expect_err("not Kafka");
-            assert!(
-                matches!(error, CallError::NotKafka { .. }),
-                "{answer:?}: {error}"
-            );
+            assert!(matches!(error, CallError::NotKafka { .. }), "{answer:?}: {error}");
         }
     }
 
@@ -390,9 +336,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_connection_is_not_used_again() {
-        let mut connection = open(vec![api_versions(ErrorCode::NONE, 4, 1)])
-            .await
-            .expect("a Kafka server");
+        let mut connection = open(vec![api_versions(ErrorCode::NONE, 4, 1)]).await.expect("a Kafka server");
         let request = MetadataRequest::default();
         let first = connection.call(&request, 1).await;
         assert!(matches!(first, Err(CallError::Lost { .. })));

@@ -3,12 +3,10 @@
 use super::backoff::Backoff;
 use super::{Address, AdminError, CallError, Client, Connection, FetchError, Refusal, TopicInfo};
 use crate::wire::ErrorCode;
-use crate::wire::messages::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
-};
+use crate::wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
 use bytes::Bytes;
 use courant_log::batch::records::{self, Record};
-use courant_log::batch::{BatchError, BatchHeader};
+use courant_log::batch::{BatchError, BatchHeader, verify_crc};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -52,6 +50,8 @@ pub struct Consumer {
     /// Whole batches that were fetched and not decoded yet.
     batches: VecDeque<(i32, Bytes)>,
     partition_bytes: i32,
+    /// Something went wrong since the leaders were asked for.
+    is_stale: bool,
 }
 
 impl Consumer {
@@ -64,6 +64,7 @@ impl Consumer {
             positions,
             batches: VecDeque::new(),
             partition_bytes: PARTITION_BYTES,
+            is_stale: false,
         }
     }
 
@@ -105,46 +106,66 @@ impl Consumer {
     async fn fetch(&mut self) -> Result<(), FetchError> {
         let mut backoff = Backoff::within(self.client.timeout());
         loop {
-            let trouble = match self.poll().await {
-                Ok(None) => return Ok(()),
-                // What did come is worth more than another attempt.
-                Ok(Some(_)) if !self.batches.is_empty() => return Ok(()),
-                Ok(Some(refusal)) => FetchError::Refused(refusal),
-                Err(FetchError::Admin(AdminError::Call(error))) if error.is_retriable() => {
-                    error.into()
-                }
-                Err(error) => return Err(error),
+            if self.is_stale {
+                self.find_leaders().await?;
+            }
+            let Some(trouble) = self.poll().await? else {
+                return Ok(());
             };
+            self.is_stale = true;
+            // What did come is worth more than another attempt.
+            if !self.batches.is_empty() {
+                return Ok(());
+            }
             if !backoff.pause().await {
                 return Err(trouble);
-            }
-            match self.client.topic(&self.topic.name, false).await {
-                Ok(topic) => self.topic = topic,
-                Err(AdminError::Call(error)) if error.is_retriable() => {}
-                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Asks all leaders at the same time. Returns a refusal that may pass, if there was one.
-    async fn poll(&mut self) -> Result<Option<Refusal>, FetchError> {
+    /// Asks again who leads. That nobody answers at the moment is no reason to give up here: the
+    /// next poll finds out.
+    async fn find_leaders(&mut self) -> Result<(), FetchError> {
+        match self.client.topic(&self.topic.name, false).await {
+            // The positions are those of a topic that is gone.
+            Ok(topic) if self.topic.is_replaced_by(&topic) => {
+                return Err(FetchError::Admin(AdminError::UnknownTopic { topic: topic.name }));
+            }
+            Ok(topic) => {
+                self.topic = topic;
+                self.is_stale = false;
+            }
+            Err(AdminError::Call(error)) if error.is_retriable() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Asks all leaders at the same time. Returns something that may pass, if there was such.
+    async fn poll(&mut self) -> Result<Option<FetchError>, FetchError> {
         let partitions: Vec<i32> = self.positions.keys().copied().collect();
-        let leaders = self.client.by_leader(&self.topic, partitions)?;
+        let leaders = match self.client.by_leader(&self.topic, partitions) {
+            Ok(leaders) => leaders,
+            Err(error @ AdminError::NoLeader { .. }) => return Ok(Some(error.into())),
+            Err(error) => return Err(error.into()),
+        };
         let mut polls = JoinSet::new();
+        let mut trouble = None;
         for (leader, partitions) in leaders {
             // A connection serves one request at a time, so it can leave the client for this one.
-            let connection = self.client.take(&leader).await?;
-            let version_max = if self.topic.id.is_nil() {
-                FETCH_NAMES_MAX
-            } else {
-                i16::MAX
+            let connection = match self.client.take(&leader).await {
+                Ok(connection) => connection,
+                // One server that is away does not silence the others.
+                Err(error) => {
+                    trouble = Some(passing(error)?);
+                    continue;
+                }
             };
+            let version_max = if self.topic.id.is_nil() { FETCH_NAMES_MAX } else { i16::MAX };
             let version = connection.version_of::<FetchRequest>(version_max)?;
             let request = self.request(&partitions, version);
             polls.spawn(poll_one(leader, connection, request, version));
         }
-        let mut passing = None;
-        let mut failure = None;
         while let Some(joined) = polls.join_next().await {
             // A task that was cancelled or panicked has no answer; its connection is gone with it.
             let Ok((leader, connection, outcome)) = joined else {
@@ -152,14 +173,14 @@ impl Consumer {
             };
             self.client.give_back(leader, connection);
             match outcome {
-                Ok(response) => passing = self.accept(response)?.or(passing),
-                Err(error) => failure = Some(error),
+                Ok(response) => {
+                    let refusal = self.accept(response)?;
+                    trouble = refusal.map(FetchError::Refused).or(trouble);
+                }
+                Err(error) => trouble = Some(passing(error)?),
             }
         }
-        match failure {
-            Some(error) => Err(error.into()),
-            None => Ok(passing),
-        }
+        Ok(trouble)
     }
 
     fn request(&self, partitions: &[i32], version: i16) -> FetchRequest {
@@ -201,9 +222,7 @@ impl Consumer {
         let partitions = response.responses.into_iter().flat_map(|t| t.partitions);
         for data in partitions {
             if data.error_code != 0 {
-                passing = self
-                    .refusal(data.partition_index, data.error_code)?
-                    .or(passing);
+                passing = self.refusal(data.partition_index, data.error_code)?.or(passing);
                 continue;
             }
             self.accept_records(&data)?;
@@ -239,18 +258,13 @@ impl Consumer {
                 Ok(header) => header,
                 Err(BatchError::Truncated { .. }) => break,
                 Err(source) => {
-                    return Err(FetchError::Batch {
-                        partition,
-                        offset: position,
-                        source,
-                    });
+                    return Err(FetchError::Batch { partition, offset: position, source });
                 }
             };
             if header.total_bytes() > rest.len() {
                 break;
             }
-            self.batches
-                .push_back((partition, rest.split_to(header.total_bytes())));
+            self.batches.push_back((partition, rest.split_to(header.total_bytes())));
             whole += 1;
         }
         if whole > 0 || rest.is_empty() {
@@ -280,25 +294,28 @@ async fn poll_one(
     (leader, connection, outcome)
 }
 
+/// An error that may pass; as `Err` one that does not.
+fn passing(error: CallError) -> Result<FetchError, FetchError> {
+    if error.is_retriable() { Ok(error.into()) } else { Err(error.into()) }
+}
+
 /// The records of a batch from `position` on; moves `position` behind the batch.
 fn decode(partition: i32, batch: &[u8], position: &mut i64) -> Result<Vec<Fetched>, FetchError> {
-    let header = BatchHeader::parse(batch).map_err(|source| FetchError::Batch {
-        partition,
-        offset: *position,
-        source,
-    })?;
+    let damaged = |source| FetchError::Batch { partition, offset: *position, source };
+    // Disk, network or server: whoever changed the bytes, they are not what was published.
+    verify_crc(batch).map_err(damaged)?;
+    let header = BatchHeader::parse(batch).map_err(damaged)?;
     let wanted = *position;
     *position = wanted.max(header.last_offset().saturating_add(1));
     // Marks of the server (ends of transactions) have offsets but are nobody's events.
     if header.is_control() {
         return Ok(Vec::new());
     }
-    let records =
-        records::decode(batch, DECOMPRESSED_BYTES_MAX).map_err(|source| FetchError::Records {
-            partition,
-            offset: header.base_offset,
-            source,
-        })?;
+    let records = records::decode(batch, DECOMPRESSED_BYTES_MAX).map_err(|source| FetchError::Records {
+        partition,
+        offset: header.base_offset,
+        source,
+    })?;
     // A batch is sent whole, also when reading begins in its middle.
     Ok(records
         .into_iter()
@@ -311,12 +328,10 @@ impl Client {
     /// Takes the connection to `address` out of the client, opened if there is none.
     async fn take(&mut self, address: &Address) -> Result<Connection, CallError> {
         self.connection(address).await?;
-        self.connections
-            .remove(address)
-            .ok_or_else(|| CallError::Unreachable {
-                address: address.to_string(),
-                source: std::io::ErrorKind::NotConnected.into(),
-            })
+        self.connections.remove(address).ok_or_else(|| CallError::Unreachable {
+            address: address.to_string(),
+            source: std::io::ErrorKind::NotConnected.into(),
+        })
     }
 
     fn give_back(&mut self, address: Address, connection: Connection) {
@@ -342,9 +357,7 @@ mod tests {
                 headers: Vec::new(),
             })
             .collect();
-        let mut bytes = encode(&records, Codec::None, None)
-            .expect("a batch")
-            .to_vec();
+        let mut bytes = encode(&records, Codec::None, None).expect("a batch").to_vec();
         courant_log::batch::set_base_offset(&mut bytes, base_offset);
         bytes
     }
@@ -358,5 +371,43 @@ mod tests {
         assert_eq!(offsets, [11, 12]);
         assert!(records.iter().all(|f| f.partition == 3));
         assert_eq!(position, 13);
+    }
+
+    #[test]
+    fn a_changed_batch_is_not_shown() {
+        let mut bytes = batch(0, &["a"]);
+        if let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+        let mut position = 0;
+        assert!(matches!(
+            decode(0, &bytes, &mut position),
+            Err(FetchError::Batch { source: BatchError::CrcMismatch { .. }, .. })
+        ));
+        assert_eq!(position, 0, "it can be asked for again");
+    }
+
+    fn consumer(id: u128) -> Consumer {
+        let topic = TopicInfo {
+            name: "orders".to_owned(),
+            id: uuid::Uuid::from_u128(id),
+            is_internal: false,
+            partitions: vec![super::super::PartitionInfo { index: 0, leader: -1 }],
+        };
+        Consumer::new(Client::unconnected(), topic, BTreeMap::from([(0, 5)]))
+    }
+
+    #[tokio::test]
+    async fn a_partition_without_a_leader_may_get_one() {
+        let trouble = consumer(1).poll().await.expect("an election may pass");
+        assert!(matches!(trouble, Some(FetchError::Admin(AdminError::NoLeader { partition: 0, .. }))));
+    }
+
+    #[test]
+    fn a_topic_of_the_same_name_is_another_one() {
+        let old = consumer(1).topic;
+        assert!(old.is_replaced_by(&consumer(2).topic));
+        assert!(!old.is_replaced_by(&old));
+        assert!(!old.is_replaced_by(&consumer(0).topic), "a server without ids");
     }
 }

@@ -108,10 +108,7 @@ pub struct Refusal {
 
 impl Refusal {
     pub(super) fn new(error_code: i16, message: Option<String>) -> Self {
-        Self {
-            code: ErrorCode(error_code),
-            message: message.filter(|m| !m.is_empty()),
-        }
+        Self { code: ErrorCode(error_code), message: message.filter(|m| !m.is_empty()) }
     }
 }
 

@@ -13,6 +13,7 @@ mod consumer;
 mod error;
 mod partitioner;
 mod producer;
+mod verdict;
 
 pub use address::{Address, DEFAULT_PORT, InvalidAddress};
 pub use admin::{CreatedTopic, NewTopic, OffsetAt, TimedOffset};
@@ -23,10 +24,10 @@ pub use error::{AdminError, CallError, FetchError, PublishError, Refusal};
 pub use partitioner::{murmur2, partition_for_key};
 pub use producer::{Acknowledged, Producer, ProducerConfig};
 
-use crate::wire::messages::{
-    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic,
-};
-use crate::wire::{ErrorCode, Request};
+pub use crate::wire::ErrorCode;
+
+use crate::wire::Request;
+use crate::wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic};
 use backoff::Backoff;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -93,12 +94,7 @@ impl Client {
     /// # Errors
     /// What the first of the servers answered, when none can be used.
     pub async fn connect(config: ClientConfig) -> Result<Self, CallError> {
-        let mut client = Self {
-            config,
-            connections: HashMap::new(),
-            nodes: BTreeMap::new(),
-            controller: -1,
-        };
+        let mut client = Self { config, connections: HashMap::new(), nodes: BTreeMap::new(), controller: -1 };
         client.any().await?;
         Ok(client)
     }
@@ -142,10 +138,7 @@ impl Client {
                 .topics
                 .into_iter()
                 .find(|topic| topic.name.as_deref() == Some(name))
-                .ok_or_else(|| AdminError::Incomplete {
-                    api: "Metadata",
-                    missing: name.to_owned(),
-                })?;
+                .ok_or_else(|| AdminError::Incomplete { api: "Metadata", missing: name.to_owned() })?;
             let code = ErrorCode(found.error_code);
             if code == ErrorCode::NONE {
                 let info = TopicInfo::from_response(name, &found);
@@ -159,9 +152,7 @@ impl Client {
             }
             if code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION {
                 if unknown_left == 0 {
-                    return Err(AdminError::UnknownTopic {
-                        topic: name.to_owned(),
-                    });
+                    return Err(AdminError::UnknownTopic { topic: name.to_owned() });
                 }
                 unknown_left -= 1;
             } else if code != ErrorCode::LEADER_NOT_AVAILABLE {
@@ -174,11 +165,7 @@ impl Client {
     }
 
     /// Asks any server; keeps the nodes' addresses.
-    async fn metadata(
-        &mut self,
-        ask: Ask<'_>,
-        create: bool,
-    ) -> Result<MetadataResponse, AdminError> {
+    async fn metadata(&mut self, ask: Ask<'_>, create: bool) -> Result<MetadataResponse, AdminError> {
         let make = |version: i16| MetadataRequest {
             topics: match ask {
                 Ask::Nodes => Some(Vec::new()),
@@ -225,17 +212,11 @@ impl Client {
         for partition in partitions {
             let info = topic
                 .partition(partition)
-                .ok_or_else(|| AdminError::UnknownPartition {
-                    topic: topic.name.clone(),
-                    partition,
-                })?;
+                .ok_or_else(|| AdminError::UnknownPartition { topic: topic.name.clone(), partition })?;
             let leader = self
                 .nodes
                 .get(&info.leader)
-                .ok_or_else(|| AdminError::NoLeader {
-                    topic: topic.name.clone(),
-                    partition,
-                })?;
+                .ok_or_else(|| AdminError::NoLeader { topic: topic.name.clone(), partition })?;
             groups.entry(leader.clone()).or_default().push(partition);
         }
         Ok(groups)
@@ -254,10 +235,7 @@ impl Client {
     }
 
     /// Asks whichever server there is a connection to.
-    async fn call_any<R: Request>(
-        &mut self,
-        make: impl Fn(i16) -> R,
-    ) -> Result<R::Response, CallError> {
+    async fn call_any<R: Request>(&mut self, make: impl Fn(i16) -> R) -> Result<R::Response, CallError> {
         let address = self.any().await?;
         self.call(&address, i16::MAX, make).await
     }
@@ -270,13 +248,7 @@ impl Client {
         }
         let mut first_error = None;
         let announced = self.nodes.values();
-        let candidates: Vec<Address> = self
-            .config
-            .servers
-            .iter()
-            .chain(announced)
-            .cloned()
-            .collect();
+        let candidates: Vec<Address> = self.config.servers.iter().chain(announced).cloned().collect();
         for address in candidates {
             match self.connection(&address).await {
                 Ok(_) => return Ok(address),
@@ -291,27 +263,18 @@ impl Client {
 
     /// The connection to `address`, opened if there is none that works.
     async fn connection(&mut self, address: &Address) -> Result<&mut Connection, CallError> {
-        if self
-            .connections
-            .get(address)
-            .is_some_and(|c| !c.is_usable())
-        {
+        if self.connections.get(address).is_some_and(|c| !c.is_usable()) {
             self.connections.remove(address);
         }
         let via = self.announcer_of(address);
         match self.connections.entry(address.clone()) {
             Entry::Occupied(open) => Ok(open.into_mut()),
             Entry::Vacant(place) => {
-                let opened =
-                    Connection::open(address, &self.config.client_id, self.config.timeout).await;
+                let opened = Connection::open(address, &self.config.client_id, self.config.timeout).await;
                 match (opened, via) {
                     (Ok(connection), _) => Ok(place.insert(connection)),
                     (Err(CallError::Unreachable { address, source }), Some(via)) => {
-                        Err(CallError::AdvertisedUnreachable {
-                            via,
-                            address,
-                            source,
-                        })
+                        Err(CallError::AdvertisedUnreachable { via, address, source })
                     }
                     (Err(error), _) => Err(error),
                 }
@@ -340,22 +303,20 @@ impl TopicInfo {
             .map(|at| &self.partitions[at])
     }
 
+    /// Whether `other` is another topic of the same name: this one was deleted since. Servers
+    /// without ids cannot tell.
+    fn is_replaced_by(&self, other: &Self) -> bool {
+        !self.id.is_nil() && !other.id.is_nil() && self.id != other.id
+    }
+
     fn from_response(name: &str, response: &MetadataResponseTopic) -> Self {
         let mut partitions: Vec<PartitionInfo> = response
             .partitions
             .iter()
-            .map(|partition| PartitionInfo {
-                index: partition.partition_index,
-                leader: partition.leader_id,
-            })
+            .map(|partition| PartitionInfo { index: partition.partition_index, leader: partition.leader_id })
             .collect();
         partitions.sort_by_key(|partition| partition.index);
-        Self {
-            name: name.to_owned(),
-            id: response.topic_id,
-            is_internal: response.is_internal,
-            partitions,
-        }
+        Self { name: name.to_owned(), id: response.topic_id, is_internal: response.is_internal, partitions }
     }
 }
 
@@ -364,12 +325,24 @@ mod tests {
     use super::*;
     use crate::wire::messages::MetadataResponsePartition;
 
-    fn partition(partition_index: i32, leader_id: i32) -> MetadataResponsePartition {
-        MetadataResponsePartition {
-            partition_index,
-            leader_id,
-            ..MetadataResponsePartition::default()
+    impl Client {
+        /// A client that has spoken to nobody.
+        pub(super) fn unconnected() -> Self {
+            Self {
+                config: ClientConfig {
+                    servers: vec![],
+                    client_id: "test".to_owned(),
+                    timeout: Duration::from_secs(1),
+                },
+                connections: HashMap::new(),
+                nodes: BTreeMap::new(),
+                controller: -1,
+            }
         }
+    }
+
+    fn partition(partition_index: i32, leader_id: i32) -> MetadataResponsePartition {
+        MetadataResponsePartition { partition_index, leader_id, ..MetadataResponsePartition::default() }
     }
 
     fn topic() -> TopicInfo {
@@ -391,31 +364,12 @@ mod tests {
 
     #[test]
     fn partitions_are_grouped_by_leader_and_missing_leaders_are_named() {
-        let node = |port| Address {
-            host: "h".to_owned(),
-            port,
-        };
-        let client = Client {
-            config: ClientConfig {
-                servers: vec![],
-                client_id: "test".to_owned(),
-                timeout: Duration::from_secs(1),
-            },
-            connections: HashMap::new(),
-            nodes: BTreeMap::from([(0, node(1)), (1, node(2))]),
-            controller: -1,
-        };
-        let groups = client
-            .by_leader(&topic(), [0, 2])
-            .expect("both have leaders");
-        assert_eq!(
-            groups,
-            BTreeMap::from([(node(1), vec![2]), (node(2), vec![0])])
-        );
-        assert!(matches!(
-            client.by_leader(&topic(), [1]),
-            Err(AdminError::NoLeader { partition: 1, .. })
-        ));
+        let node = |port| Address { host: "h".to_owned(), port };
+        let mut client = Client::unconnected();
+        client.nodes = BTreeMap::from([(0, node(1)), (1, node(2))]);
+        let groups = client.by_leader(&topic(), [0, 2]).expect("both have leaders");
+        assert_eq!(groups, BTreeMap::from([(node(1), vec![2]), (node(2), vec![0])]));
+        assert!(matches!(client.by_leader(&topic(), [1]), Err(AdminError::NoLeader { partition: 1, .. })));
         assert!(matches!(
             client.by_leader(&topic(), [7]),
             Err(AdminError::UnknownPartition { partition: 7, .. })

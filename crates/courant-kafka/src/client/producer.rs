@@ -8,15 +8,15 @@ use super::admin::timeout_ms;
 use super::backoff::Backoff;
 use super::batching::{Event, Filling, Queues, split_first};
 use super::partitioner::{Sticky, partition_for_key};
+use super::verdict::{Verdict, answers, is_after_append, may_have_arrived, verdict};
 use super::{Address, AdminError, CallError, Client, PublishError, Refusal, TopicInfo};
 use crate::wire::ErrorCode;
 use crate::wire::messages::{
-    InitProducerIdRequest, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
-    TopicProduceData,
+    InitProducerIdRequest, PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
 use courant_log::batch::Codec;
 use courant_log::batch::records;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;
 
 /// The last Produce version that names topics; the next one wants their ids (KIP-516).
@@ -52,15 +52,9 @@ pub struct Producer {
     identity: Option<(i64, i16)>,
     /// The sequence of the next record, by partition.
     sequences: BTreeMap<i32, i32>,
+    /// Partitions whose first batch was sent and may be stored, though nobody said so.
+    in_doubt: BTreeSet<i32>,
     sticky: Sticky,
-}
-
-/// What became of the first batch of a partition.
-enum Verdict {
-    Stored { base_offset: i64 },
-    TooLarge(Refusal),
-    Retry(Refusal),
-    Refused(Refusal),
 }
 
 impl Producer {
@@ -68,11 +62,7 @@ impl Producer {
     ///
     /// # Errors
     /// [`AdminError::UnknownTopic`], no answer, or a refusal.
-    pub async fn open(
-        mut client: Client,
-        topic: &str,
-        config: ProducerConfig,
-    ) -> Result<Self, PublishError> {
+    pub async fn open(mut client: Client, topic: &str, config: ProducerConfig) -> Result<Self, PublishError> {
         let topic = client.topic(topic, config.create_topic).await?;
         let identity = client.producer_id().await?;
         // Any number does; this one differs between processes.
@@ -83,6 +73,7 @@ impl Producer {
             config,
             identity,
             sequences: BTreeMap::new(),
+            in_doubt: BTreeSet::new(),
             sticky: Sticky::beginning_at(seed),
         })
     }
@@ -116,6 +107,13 @@ impl Producer {
             }
         }
         Ok(())
+    }
+
+    /// Whether events were sent whose fate is not known: they may be stored although no
+    /// acknowledgement came, and another producer that sends them again may store them twice.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        !self.in_doubt.is_empty()
     }
 
     /// Splits events into batches by partition.
@@ -163,11 +161,19 @@ impl Producer {
         };
         let mut trouble = None;
         for (leader, partitions) in leaders {
-            match self.produce(&leader, &partitions, queues).await {
+            let outcome = self.produce(&leader, &partitions, queues).await;
+            if outcome.as_ref().is_err_and(may_have_arrived) {
+                self.in_doubt.extend(&partitions);
+            }
+            match outcome {
                 Ok(answers) => {
+                    // One refused partition does not take back what the others were promised.
+                    let mut settled = Ok(());
                     for answer in answers {
-                        self.settle(&answer, queues, acknowledged, &mut trouble)?;
+                        let next = self.settle(&answer, queues, acknowledged, &mut trouble);
+                        settled = settled.and(next);
                     }
+                    settled?;
                 }
                 Err(PublishError::Admin(AdminError::Call(error))) if error.is_retriable() => {
                     trouble = Some(Trouble::Call(error));
@@ -200,43 +206,24 @@ impl Producer {
                 records: Some(records::encode(batch, self.config.codec, producer)?),
             });
         }
-        let version_max = if self.topic.id.is_nil() {
-            PRODUCE_NAMES_MAX
-        } else {
-            i16::MAX
-        };
+        let version_max = if self.topic.id.is_nil() { PRODUCE_NAMES_MAX } else { i16::MAX };
         let timeout_ms = timeout_ms(self.client.timeout());
         let topic = &self.topic;
         let make = |version: i16| {
-            let mut data = TopicProduceData {
-                partition_data: partition_data.clone(),
-                ..TopicProduceData::default()
-            };
+            let mut data =
+                TopicProduceData { partition_data: partition_data.clone(), ..TopicProduceData::default() };
             if version > PRODUCE_NAMES_MAX {
                 data.topic_id = topic.id;
             } else {
                 data.name.clone_from(&topic.name);
             }
-            ProduceRequest {
-                acks: -1,
-                timeout_ms,
-                topic_data: vec![data],
-                ..ProduceRequest::default()
-            }
+            ProduceRequest { acks: -1, timeout_ms, topic_data: vec![data], ..ProduceRequest::default() }
         };
         let response = self.client.call(leader, version_max, make).await?;
-        let answers: Vec<PartitionProduceResponse> = response
-            .responses
-            .into_iter()
-            .flat_map(|topic| topic.partition_responses)
-            .collect();
-        if answers.len() == partition_data.len() {
-            return Ok(answers);
-        }
-        Err(PublishError::Admin(AdminError::Incomplete {
-            api: "Produce",
-            missing: self.topic.name.clone(),
-        }))
+        let asked = partition_data.iter().map(|data| data.index);
+        answers(asked, response).ok_or_else(|| {
+            PublishError::Admin(AdminError::Incomplete { api: "Produce", missing: self.topic.name.clone() })
+        })
     }
 
     /// Applies the answer for one partition to its queue.
@@ -259,14 +246,16 @@ impl Producer {
                 let events = u32::try_from(batch.len()).unwrap_or(u32::MAX);
                 let sequence = self.sequences.entry(partition).or_insert(0);
                 *sequence = sequence_after(*sequence, events);
-                acknowledged.push(Acknowledged {
-                    partition,
-                    base_offset,
-                    events,
-                });
+                self.in_doubt.remove(&partition);
+                acknowledged.push(Acknowledged { partition, base_offset, events });
             }
             Verdict::TooLarge(refusal) => split_first(batches, &self.topic.name, refusal)?,
-            Verdict::Retry(refusal) => *trouble = Some(Trouble::Server(refusal)),
+            Verdict::Retry(refusal) => {
+                if is_after_append(refusal.code) {
+                    self.in_doubt.insert(partition);
+                }
+                *trouble = Some(Trouble::Server(refusal));
+            }
             Verdict::Refused(refusal) => return Err(PublishError::Refused(refusal)),
         }
         Ok(())
@@ -336,25 +325,6 @@ fn sequence_after(sequence: i32, events: u32) -> i32 {
     i32::try_from(next).unwrap_or(0)
 }
 
-fn verdict(answer: &PartitionProduceResponse) -> Verdict {
-    let code = ErrorCode(answer.error_code);
-    let refusal = || Refusal::new(answer.error_code, answer.error_message.clone());
-    if code == ErrorCode::NONE {
-        Verdict::Stored {
-            base_offset: answer.base_offset,
-        }
-    } else if code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER {
-        // Stored by an attempt whose answer was lost, so long ago that the server forgot where.
-        Verdict::Stored { base_offset: -1 }
-    } else if code == ErrorCode::MESSAGE_TOO_LARGE || code == ErrorCode::RECORD_LIST_TOO_LARGE {
-        Verdict::TooLarge(refusal())
-    } else if code.is_retriable() {
-        Verdict::Retry(refusal())
-    } else {
-        Verdict::Refused(refusal())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,32 +336,38 @@ mod tests {
         assert_eq!(sequence_after(i32::MAX - 1, 4), 2);
     }
 
+    fn producer() -> Producer {
+        Producer {
+            client: Client::unconnected(),
+            topic: TopicInfo {
+                name: "orders".to_owned(),
+                id: Uuid::nil(),
+                is_internal: false,
+                partitions: Vec::new(),
+            },
+            config: ProducerConfig { codec: Codec::None, create_topic: false },
+            identity: None,
+            sequences: BTreeMap::new(),
+            in_doubt: BTreeSet::new(),
+            sticky: Sticky::beginning_at(0),
+        }
+    }
+
     #[test]
-    fn verdicts() {
-        let answer = |code: ErrorCode| PartitionProduceResponse {
-            error_code: code.0,
-            base_offset: 7,
-            ..PartitionProduceResponse::default()
+    fn a_batch_is_in_doubt_until_it_is_acknowledged() {
+        let mut producer = producer();
+        let mut queues = Queues::from([(0, VecDeque::from([Vec::new()]))]);
+        let mut acknowledged = Vec::new();
+        let mut settle = |code: ErrorCode| {
+            let answer =
+                PartitionProduceResponse { error_code: code.0, ..PartitionProduceResponse::default() };
+            let mut trouble = None;
+            producer.settle(&answer, &mut queues, &mut acknowledged, &mut trouble).expect("it may pass");
+            producer.is_in_doubt()
         };
-        assert!(matches!(
-            verdict(&answer(ErrorCode::NONE)),
-            Verdict::Stored { base_offset: 7 }
-        ));
-        assert!(matches!(
-            verdict(&answer(ErrorCode::DUPLICATE_SEQUENCE_NUMBER)),
-            Verdict::Stored { base_offset: -1 }
-        ));
-        assert!(matches!(
-            verdict(&answer(ErrorCode::MESSAGE_TOO_LARGE)),
-            Verdict::TooLarge(_)
-        ));
-        assert!(matches!(
-            verdict(&answer(ErrorCode::KAFKA_STORAGE_ERROR)),
-            Verdict::Retry(_)
-        ));
-        assert!(matches!(
-            verdict(&answer(ErrorCode::INVALID_RECORD)),
-            Verdict::Refused(_)
-        ));
+        assert!(!settle(ErrorCode::NOT_LEADER_OR_FOLLOWER));
+        assert!(settle(ErrorCode::REQUEST_TIMED_OUT));
+        assert!(settle(ErrorCode::NOT_LEADER_OR_FOLLOWER));
+        assert!(!settle(ErrorCode::NONE));
     }
 }

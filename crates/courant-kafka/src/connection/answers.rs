@@ -7,20 +7,12 @@ use bytes::{Buf, Bytes};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::WriteHalf;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::api::{Pending, Refusal, Reply};
 use crate::broker::Broker;
 use crate::budget::Grant;
 use crate::limits;
-
-/// A request that was accepted and whose answer is due at its turn.
-#[derive(Debug)]
-pub(super) struct Queued {
-    pub(super) pending: Pending,
-    /// The memory of the request, free again when its answer is known.
-    pub(super) grant: Grant,
-}
 
 /// Why answers can no longer be written.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +21,8 @@ pub(super) enum AnswerError {
     Refused(#[from] Refusal),
     #[error("writing to the client failed: {0}")]
     Io(#[source] io::Error),
-    #[error("the client left its answers unread for {seconds} s", seconds = limits::WRITE_SILENCE_MAX.as_secs())]
-    Unread,
+    #[error("the client left its answers unread, {bytes} bytes of them after {seconds} s")]
+    Unread { bytes: usize, seconds: u64 },
 }
 
 /// Writes until the queue is closed and empty.
@@ -39,36 +31,40 @@ pub(super) enum AnswerError {
 /// waiting, a Produce is still written to the log.
 pub(super) async fn write(
     mut socket: WriteHalf<'_>,
-    mut queue: mpsc::Receiver<Queued>,
+    mut queue: mpsc::Receiver<Pending>,
     broker: &Broker,
 ) -> Result<(), AnswerError> {
     let mut outgoing = Outgoing::default();
-    let mut held: Option<Queued> = None;
+    let mut held: Option<Pending> = None;
     loop {
-        let queued = match held.take() {
-            Some(queued) => queued,
+        let pending = match held.take() {
+            Some(pending) => pending,
             None => match queue.recv().await {
-                Some(queued) => queued,
+                Some(pending) => pending,
                 None => return Ok(()),
             },
         };
-        outgoing.push(queued.pending.resolve().await?);
-        drop(queued.grant);
-        while outgoing.bytes < limits::COALESCED_BYTES_MAX {
-            let Ok(Queued { pending, grant }) = queue.try_recv() else {
-                break;
-            };
-            match pending.try_resolve() {
-                Ok(reply) => outgoing.push(reply?),
-                Err(pending) => {
-                    held = Some(Queued { pending, grant });
-                    break;
-                }
-            }
-        }
+        outgoing.push(pending.resolve().await?);
+        let gathered = gather(&mut outgoing, &mut queue);
         broker.counters.response(outgoing.bytes);
+        // Answers that are due go out also when the next one is a refusal.
         outgoing.write_to(&mut socket).await?;
+        held = gathered?;
     }
+}
+
+/// Adds answers that are ready. Returns the first that is not.
+fn gather(outgoing: &mut Outgoing, queue: &mut mpsc::Receiver<Pending>) -> Result<Option<Pending>, Refusal> {
+    while outgoing.bytes < limits::COALESCED_BYTES_MAX {
+        let Ok(pending) = queue.try_recv() else {
+            break;
+        };
+        match pending.try_resolve() {
+            Ok(reply) => outgoing.push(reply?),
+            Err(pending) => return Ok(Some(pending)),
+        }
+    }
+    Ok(None)
 }
 
 /// Encoded answers on their way to the socket.
@@ -92,7 +88,12 @@ impl Outgoing {
         self.grants.extend(reply.grant);
     }
 
+    /// Writes everything, within a time that grows with it: a client that takes a byte now and then
+    /// would hold the memory of its answers for ever.
     async fn write_to(&mut self, socket: &mut WriteHalf<'_>) -> Result<(), AnswerError> {
+        let begun = Instant::now();
+        let late = begun + limits::WRITE_SILENCE_MAX + limits::transfer_time(self.bytes);
+        let mut left = self.bytes;
         while !self.pieces.is_empty() {
             let mut slices = [IoSlice::new(&[]); limits::WRITE_PIECES_MAX];
             let count = self.pieces.len().min(slices.len());
@@ -100,12 +101,16 @@ impl Outgoing {
                 *slice = IoSlice::new(piece);
             }
             let write = socket.write_vectored(&slices[..count]);
-            let written = match timeout(limits::WRITE_SILENCE_MAX, write).await {
-                Err(_) => return Err(AnswerError::Unread),
+            let silent = Instant::now() + limits::WRITE_SILENCE_MAX;
+            let written = match timeout_at(silent.min(late), write).await {
+                Err(_) => {
+                    return Err(AnswerError::Unread { bytes: left, seconds: begun.elapsed().as_secs() });
+                }
                 Ok(Err(error)) => return Err(AnswerError::Io(error)),
                 Ok(Ok(0)) => return Err(AnswerError::Io(io::ErrorKind::WriteZero.into())),
                 Ok(Ok(written)) => written,
             };
+            left -= written;
             self.advance(written);
         }
         self.bytes = 0;

@@ -1,20 +1,26 @@
 //! Cuts what a client sends into frames: a 4-byte length, then that many bytes.
 //!
+//! Only Produce carries records, so only its frames may be large; a frame above
+//! [`limits::SMALL_FRAME_BYTES_MAX`] shows its API key before anything else of it is read.
+//!
 //! The buffer grows with the bytes that arrived, never with the length that is claimed: it is at
 //! most twice what was received plus [`limits::READ_AHEAD_BYTES_MAX`], and an idle connection has
 //! none.
 
 use std::io;
-use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::net::tcp::ReadHalf;
-use tokio::time::timeout;
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::budget::{Budget, Grant};
 use crate::limits;
+use crate::wire::ApiKey;
 
 const PREFIX_BYTES: usize = 4;
+
+/// The first field of a request.
+const API_KEY_BYTES: usize = 2;
 
 /// Why no further frame comes out of a connection.
 #[derive(Debug, thiserror::Error)]
@@ -25,13 +31,15 @@ pub(super) enum FrameError {
     Cut { received: usize },
     #[error("reading from the client failed: {0}")]
     Io(#[source] io::Error),
-    #[error("nothing arrived for {minutes} minutes", minutes = limits::IDLE_MAX.as_secs() / 60)]
-    Idle,
+    #[error("nothing arrived for {seconds} s")]
+    Idle { seconds: u64 },
     #[error(
         "a request stopped in the middle, after {received} bytes, and nothing followed for {seconds} s",
         seconds = limits::FRAME_SILENCE_MAX.as_secs()
     )]
     Silent { received: usize },
+    #[error("a request comes too slowly: {received} bytes after {seconds} s")]
+    Slow { received: usize, seconds: u64 },
     #[error("{0} spoke to the Kafka port")]
     NotKafka(Stranger),
     #[error(
@@ -39,6 +47,8 @@ pub(super) enum FrameError {
         min = limits::FRAME_BYTES_MIN
     )]
     Length { claimed: i32, max: usize },
+    #[error("a request for {key} claims {claimed} bytes; it can have {max}", max = limits::SMALL_FRAME_BYTES_MAX)]
+    TooLargeFor { key: ApiKey, claimed: usize },
     #[error("the requests of all connections together exceed the memory set aside for them")]
     Overload,
 }
@@ -78,6 +88,10 @@ pub(super) struct Frames<'a> {
     received: BytesMut,
     /// Where the next buffer starts: the size of the last frame, within bounds.
     first_bytes: usize,
+    /// Whether a whole frame has come. Until then a connection has to hurry.
+    greeted: bool,
+    /// When the frame that is being received began.
+    begun: Instant,
 }
 
 impl<'a> Frames<'a> {
@@ -88,6 +102,8 @@ impl<'a> Frames<'a> {
             frame_bytes_max,
             received: BytesMut::new(),
             first_bytes: limits::FIRST_READ_BYTES,
+            greeted: false,
+            begun: Instant::now(),
         }
     }
 
@@ -96,92 +112,120 @@ impl<'a> Frames<'a> {
         if self.received.is_empty() {
             // Frees the buffer, or leaves it to those who hold parts of it.
             self.received = BytesMut::new();
+            self.first_bytes_of_a_frame().await?;
         }
+        self.begun = Instant::now();
         while self.received.len() < PREFIX_BYTES {
             self.fill(usize::MAX).await?;
         }
-        let prefix = [
-            self.received[0],
-            self.received[1],
-            self.received[2],
-            self.received[3],
-        ];
+        let prefix = [self.received[0], self.received[1], self.received[2], self.received[3]];
         let length = frame_length(prefix, self.frame_bytes_max)?;
         self.received.advance(PREFIX_BYTES);
-
-        let mut grant = Grant::default();
-        while self.received.len() < length {
-            // Granted as it arrives, in strides, so that a claim costs the others nothing.
-            let have = self
-                .received
-                .len()
-                .next_multiple_of(limits::READ_AHEAD_BYTES_MAX);
-            self.cover(&mut grant, have.min(length)).await?;
-            self.fill(length - self.received.len()).await?;
+        if length > limits::SMALL_FRAME_BYTES_MAX {
+            while self.received.len() < API_KEY_BYTES {
+                self.fill(length - self.received.len()).await?;
+            }
+            check_large(length, [self.received[0], self.received[1]])?;
         }
-        self.cover(&mut grant, length).await?;
+        let grant = self.receive(length).await?;
+        self.greeted = true;
         self.first_bytes = length.clamp(limits::FIRST_READ_BYTES, limits::READ_AHEAD_BYTES_MAX);
-        Ok(Frame {
-            bytes: self.received.split_to(length).freeze(),
-            grant,
-        })
+        Ok(Frame { bytes: self.received.split_to(length).freeze(), grant })
     }
 
-    /// Waits for bytes and takes what is there; `missing` is what the frame still needs.
-    async fn fill(&mut self, missing: usize) -> Result<(), FrameError> {
+    /// Receives the first `length` bytes and the memory for them: granted as they arrive, in
+    /// strides, so that a claim costs the others nothing.
+    async fn receive(&mut self, length: usize) -> Result<Grant, FrameError> {
+        let mut grant = Grant::default();
+        while self.received.len() < length {
+            let have = self.received.len().next_multiple_of(limits::READ_AHEAD_BYTES_MAX);
+            self.cover(&mut grant, have.min(length)).await?;
+            // Bytes behind a large frame would keep all of its memory when its grant is gone.
+            let missing = length - self.received.len();
+            let take = if length > limits::READ_AHEAD_BYTES_MAX { missing } else { usize::MAX };
+            self.fill(take).await?;
+        }
+        self.cover(&mut grant, length).await?;
+        Ok(grant)
+    }
+
+    /// Waits between frames, where nothing is amiss when the client closes.
+    async fn first_bytes_of_a_frame(&mut self) -> Result<(), FrameError> {
+        let patience = if self.greeted { limits::IDLE_MAX } else { limits::FIRST_REQUEST_MAX };
         loop {
-            match timeout(self.patience(missing), self.socket.readable()).await {
-                Err(_) if self.between_frames(missing) => return Err(FrameError::Idle),
-                Err(_) => {
-                    return Err(FrameError::Silent {
-                        received: self.received.len(),
-                    });
-                }
+            match timeout(patience, self.socket.readable()).await {
+                Err(_) => return Err(FrameError::Idle { seconds: patience.as_secs() }),
                 Ok(Err(error)) => return Err(FrameError::Io(error)),
                 Ok(Ok(())) => {}
             }
-            if self.received.capacity() == self.received.len() {
-                // Only now, with bytes waiting, is memory taken.
-                let room = self
-                    .received
-                    .len()
-                    .clamp(self.first_bytes, limits::READ_AHEAD_BYTES_MAX);
-                self.received
-                    .reserve(room.min(missing.max(limits::FIRST_READ_BYTES)));
+            match self.take(usize::MAX)? {
+                Some(0) => return Err(FrameError::Closed),
+                Some(_) => return Ok(()),
+                None => {}
             }
-            match self.socket.try_read_buf(&mut self.received) {
-                Ok(0) if self.between_frames(missing) => return Err(FrameError::Closed),
-                Ok(0) => {
-                    return Err(FrameError::Cut {
-                        received: self.received.len(),
-                    });
+        }
+    }
+
+    /// Waits for more of a frame and takes what is there, at most `most`.
+    async fn fill(&mut self, most: usize) -> Result<(), FrameError> {
+        loop {
+            let received = self.received.len();
+            let silent = Instant::now() + limits::FRAME_SILENCE_MAX;
+            let slow = self.begun + patience(received);
+            match timeout_at(silent.min(slow), self.socket.readable()).await {
+                Err(_) if slow <= silent => {
+                    return Err(FrameError::Slow { received, seconds: self.begun.elapsed().as_secs() });
                 }
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(FrameError::Io(error)),
+                Err(_) => return Err(FrameError::Silent { received }),
+                Ok(Err(error)) => return Err(FrameError::Io(error)),
+                Ok(Ok(())) => {}
+            }
+            match self.take(most)? {
+                Some(0) => return Err(FrameError::Cut { received }),
+                Some(_) => return Ok(()),
+                None => {}
             }
         }
     }
 
-    fn between_frames(&self, missing: usize) -> bool {
-        missing == usize::MAX && self.received.is_empty()
-    }
-
-    fn patience(&self, missing: usize) -> Duration {
-        if self.between_frames(missing) {
-            limits::IDLE_MAX
-        } else {
-            limits::FRAME_SILENCE_MAX
+    /// Takes what the socket has, at most `most` bytes. 0: the client closed; `None`: nothing yet.
+    fn take(&mut self, most: usize) -> Result<Option<usize>, FrameError> {
+        if self.received.capacity() == self.received.len() {
+            // Only now, with bytes waiting, is memory taken.
+            let room = self.received.len().clamp(self.first_bytes, limits::READ_AHEAD_BYTES_MAX);
+            self.received.reserve(room.min(most.max(limits::FIRST_READ_BYTES)));
+        }
+        match self.socket.try_read_buf(&mut (&mut self.received).limit(most)) {
+            Ok(taken) => Ok(Some(taken)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(FrameError::Io(error)),
         }
     }
 
-    async fn cover(&self, grant: &mut Grant, bytes: usize) -> Result<(), FrameError> {
+    async fn cover(&mut self, grant: &mut Grant, bytes: usize) -> Result<(), FrameError> {
         if self.budget.try_cover(grant, bytes) {
             return Ok(());
         }
+        let waiting = Instant::now();
         timeout(limits::BUDGET_WAIT_MAX, self.budget.cover(grant, bytes))
             .await
-            .map_err(|_| FrameError::Overload)
+            .map_err(|_| FrameError::Overload)?;
+        // The client is not to blame for this delay.
+        self.begun += waiting.elapsed();
+        Ok(())
+    }
+}
+
+/// How long a frame may take of which `received` bytes are here.
+fn patience(received: usize) -> Duration {
+    limits::FRAME_SILENCE_MAX + limits::transfer_time(received)
+}
+
+/// Refuses a large frame unless it is for Produce.
+fn check_large(length: usize, key: [u8; API_KEY_BYTES]) -> Result<(), FrameError> {
+    match ApiKey(i16::from_be_bytes(key)) {
+        ApiKey::PRODUCE => Ok(()),
+        key => Err(FrameError::TooLargeFor { key, claimed: length }),
     }
 }
 
@@ -229,10 +273,7 @@ mod tests {
             }
         }
         assert_eq!(frame_length(8_i32.to_be_bytes(), MAX).ok(), Some(8));
-        assert_eq!(
-            frame_length(1_000_000_i32.to_be_bytes(), MAX).ok(),
-            Some(MAX)
-        );
+        assert_eq!(frame_length(1_000_000_i32.to_be_bytes(), MAX).ok(), Some(MAX));
     }
 
     #[test]
@@ -241,5 +282,20 @@ mod tests {
         assert!(named(*b"GET ").starts_with("an HTTP client"));
         assert!(named(*b"SSH-").starts_with("an SSH client"));
         assert!(named([0x16, 0x03, 0x01, 0x02]).starts_with("a TLS client"));
+    }
+
+    #[test]
+    fn only_produce_is_large() {
+        assert!(check_large(MAX, ApiKey::PRODUCE.0.to_be_bytes()).is_ok());
+        let refused = check_large(MAX, ApiKey::METADATA.0.to_be_bytes()).expect_err("it is too large");
+        assert!(matches!(refused, FrameError::TooLargeFor { key: ApiKey::METADATA, claimed: MAX }));
+    }
+
+    #[test]
+    fn a_frame_has_to_come_at_a_rate() {
+        assert_eq!(patience(0), limits::FRAME_SILENCE_MAX);
+        let all = patience(limits::FRAME_BYTES_MAX);
+        assert!(all > patience(limits::FRAME_BYTES_MAX / 2));
+        assert!(all < Duration::from_secs(600), "the largest frame takes {all:?} at most");
     }
 }

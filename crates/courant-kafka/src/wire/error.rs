@@ -26,6 +26,14 @@ pub enum WireError {
         /// Bytes left.
         remaining: usize,
     },
+    /// More elements in the arrays of one message than its receiver takes.
+    #[error("an array has {count} elements where {left} more are taken")]
+    TooManyElements {
+        /// Elements of the array.
+        count: usize,
+        /// Elements that the arrays before it left.
+        left: usize,
+    },
     /// A length below -1.
     #[error("a length is negative: {length}")]
     NegativeLength {

@@ -98,19 +98,12 @@ impl Field for Option<String> {
     }
 
     fn decode(reader: &mut Reader, format: Format) -> Result<Self, WireError> {
-        let length = if format.flexible {
-            reader.compact_length()?
-        } else {
-            reader.length16()?
-        };
+        let length = if format.flexible { reader.compact_length()? } else { reader.length16()? };
         let Some(length) = length else {
             return null(format);
         };
         if length > MAX_STRING_BYTES {
-            return Err(WireError::TooLong {
-                bytes: length,
-                max: MAX_STRING_BYTES,
-            });
+            return Err(WireError::TooLong { bytes: length, max: MAX_STRING_BYTES });
         }
         reader.take_string(length).map(Some)
     }
@@ -180,13 +173,11 @@ impl<T: Field> Field for Option<Vec<T>> {
         let Some(count) = length(reader, format)? else {
             return null(format);
         };
-        let element = Format {
-            nullable: false,
-            ..format
-        };
+        let element = Format { nullable: false, ..format };
         let min_bytes = T::min_bytes(element);
-        let mut values =
-            Vec::with_capacity(initial_capacity(count, min_bytes, reader.remaining())?);
+        let capacity = initial_capacity(count, min_bytes, reader.remaining())?;
+        reader.spend_elements(count)?;
+        let mut values = Vec::with_capacity(capacity);
         for _ in 0..count {
             values.push(T::decode(reader, element)?);
         }
@@ -220,11 +211,7 @@ impl<T: Field> Field for Vec<T> {
 ///
 /// # Errors
 /// The input cannot hold `count` elements.
-pub(crate) fn initial_capacity(
-    count: usize,
-    min_bytes: usize,
-    remaining: usize,
-) -> Result<usize, WireError> {
+pub(crate) fn initial_capacity(count: usize, min_bytes: usize, remaining: usize) -> Result<usize, WireError> {
     if count > remaining / min_bytes.max(1) {
         return Err(WireError::CountTooLarge { count, remaining });
     }
@@ -241,19 +228,11 @@ pub(crate) struct TaggedFields {
 impl TaggedFields {
     /// No tagged field.
     pub(crate) fn new() -> Self {
-        Self {
-            count: 0,
-            body: Writer::unframed(),
-        }
+        Self { count: 0, body: Writer::unframed() }
     }
 
     /// Adds one field. Tags have to ascend.
-    pub(crate) fn add<F: Field>(
-        &mut self,
-        tag: u32,
-        field: &F,
-        format: Format,
-    ) -> Result<(), WireError> {
+    pub(crate) fn add<F: Field>(&mut self, tag: u32, field: &F, format: Format) -> Result<(), WireError> {
         let mut value = Writer::unframed();
         field.encode(&mut value, format)?;
         self.count += 1;
@@ -271,11 +250,7 @@ impl TaggedFields {
 
 /// Null, where it is allowed.
 fn null<T>(format: Format) -> Result<Option<T>, WireError> {
-    if format.nullable {
-        Ok(None)
-    } else {
-        Err(WireError::UnexpectedNull)
-    }
+    if format.nullable { Ok(None) } else { Err(WireError::UnexpectedNull) }
 }
 
 /// Writes null, where it is allowed: zero, or the `classic` length of -1.
@@ -298,21 +273,14 @@ fn length_bytes(format: Format) -> usize {
 
 /// Length of an array or of bytes; `None` is null.
 fn length(reader: &mut Reader, format: Format) -> Result<Option<usize>, WireError> {
-    if format.flexible {
-        reader.compact_length()
-    } else {
-        reader.length32()
-    }
+    if format.flexible { reader.compact_length() } else { reader.length32() }
 }
 
 /// `length` as the protocol counts it: at most `i32::MAX`.
 fn length32(length: usize) -> Result<u32, WireError> {
     match i32::try_from(length) {
         Ok(length) => Ok(length.unsigned_abs()),
-        Err(_) => Err(WireError::TooLong {
-            bytes: length,
-            max: i32::MAX.unsigned_abs() as usize,
-        }),
+        Err(_) => Err(WireError::TooLong { bytes: length, max: i32::MAX.unsigned_abs() as usize }),
     }
 }
 
@@ -330,10 +298,7 @@ fn put_string(text: &str, writer: &mut Writer, format: Format) -> Result<(), Wir
     let length = match u16::try_from(text.len()) {
         Ok(length) if text.len() <= MAX_STRING_BYTES => length,
         _ => {
-            return Err(WireError::TooLong {
-                bytes: text.len(),
-                max: MAX_STRING_BYTES,
-            });
+            return Err(WireError::TooLong { bytes: text.len(), max: MAX_STRING_BYTES });
         }
     };
     if format.flexible {
@@ -352,10 +317,7 @@ fn put_bytes(bytes: &Bytes, writer: &mut Writer, format: Format) -> Result<(), W
 
 fn put_array<T: Field>(values: &[T], writer: &mut Writer, format: Format) -> Result<(), WireError> {
     put_length(values.len(), writer, format)?;
-    let element = Format {
-        nullable: false,
-        ..format
-    };
+    let element = Format { nullable: false, ..format };
     for value in values {
         value.encode(writer, element)?;
         writer.check_length()?;

@@ -11,11 +11,7 @@ use super::versions::range_of;
 use super::{ApiKey, Reader, WireError, Writer};
 
 /// Form of the client id: classic and nullable in every header version.
-const CLIENT_ID: Format = Format {
-    version: 0,
-    flexible: false,
-    nullable: true,
-};
+const CLIENT_ID: Format = Format { version: 0, flexible: false, nullable: true };
 
 /// What stands in front of a request's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,12 +49,7 @@ impl RequestHeader {
         if range.is_some_and(|range| api_version >= range.flexible_from) {
             reader.tagged_fields(|_, _| Ok(false))?;
         }
-        Ok(Self {
-            api_key,
-            api_version,
-            correlation_id,
-            client_id,
-        })
+        Ok(Self { api_key, api_version, correlation_id, client_id })
     }
 
     /// Writes the header.

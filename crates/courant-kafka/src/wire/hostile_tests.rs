@@ -2,13 +2,12 @@
 
 use super::field::{Field, Format, initial_capacity};
 use super::messages::{
-    self, ApiVersionsResponse, FetchResponse, FetchableTopicResponse, MetadataRequest,
-    PartitionData, ProduceRequest,
+    self, ApiVersionsResponse, FetchResponse, FetchableTopicResponse, MetadataRequest, PartitionData,
+    ProduceRequest,
 };
 use super::sampler::{Sample, Sampler, Shape, encoded, every_message, joined};
 use super::{
-    ApiKey, Message, Reader, RequestHeader, SHARE_FROM_BYTES, WireError, Writer, decode_body,
-    encode_response,
+    ApiKey, Message, Reader, RequestHeader, SHARE_FROM_BYTES, WireError, Writer, decode_body, encode_response,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -25,11 +24,7 @@ fn decode<M: Message>(bytes: &[u8], version: i16) -> Result<M, WireError> {
 }
 
 fn format(flexible: bool, nullable: bool) -> Format {
-    Format {
-        version: 0,
-        flexible,
-        nullable,
-    }
+    Format { version: 0, flexible, nullable }
 }
 
 fn decode_field<F: Field>(bytes: &'static [u8], format: Format) -> Result<F, WireError> {
@@ -102,26 +97,11 @@ fn huge_and_negative_lengths_anywhere_do_no_harm() {
 #[test]
 fn a_count_the_input_cannot_hold_is_refused() {
     let classic = decode::<MetadataRequest>(&[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0], 1);
-    assert_eq!(
-        classic,
-        Err(WireError::CountTooLarge {
-            count: 0x7fff_ffff,
-            remaining: 4
-        })
-    );
+    assert_eq!(classic, Err(WireError::CountTooLarge { count: 0x7fff_ffff, remaining: 4 }));
     let compact = decode::<MetadataRequest>(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0], 12);
-    assert_eq!(
-        compact,
-        Err(WireError::CountTooLarge {
-            count: 0xffff_fffe,
-            remaining: 4
-        })
-    );
+    assert_eq!(compact, Err(WireError::CountTooLarge { count: 0xffff_fffe, remaining: 4 }));
     let negative = decode::<MetadataRequest>(&[0x80, 0x00, 0x00, 0x00], 1);
-    assert_eq!(
-        negative,
-        Err(WireError::NegativeLength { length: i32::MIN })
-    );
+    assert_eq!(negative, Err(WireError::NegativeLength { length: i32::MIN }));
 }
 
 #[test]
@@ -133,17 +113,12 @@ fn room_is_never_reserved_by_the_claimed_count_alone() {
     assert_eq!(initial_capacity(3, 0, 3), Ok(3));
     assert!(initial_capacity(4, 0, 3).is_err());
     assert_eq!(initial_capacity(1 << 20, 1, 1 << 20), Ok(1024));
-    let topics =
-        decode_field::<Vec<String>>(&[0, 0, 0, 2, 0, 1, b'a', 0, 1, b'b'], format(false, false));
+    let topics = decode_field::<Vec<String>>(&[0, 0, 0, 2, 0, 1, b'a', 0, 1, b'b'], format(false, false));
     assert!(topics.is_ok_and(|topics| topics.len() == 2 && topics.capacity() <= 1024));
     // What an element takes at least depends on the version: a partition to
     // read is 4 + 8 + 4 bytes in version 4, and 4 + 4 + 8 + 4 + 8 + 4 and the
     // count of its tags in version 12.
-    let at = |version, flexible| Format {
-        version,
-        flexible,
-        nullable: false,
-    };
+    let at = |version, flexible| Format { version, flexible, nullable: false };
     assert_eq!(messages::FetchPartition::min_bytes(at(4, false)), 16);
     assert_eq!(messages::FetchPartition::min_bytes(at(12, true)), 33);
 }
@@ -152,36 +127,21 @@ fn room_is_never_reserved_by_the_claimed_count_alone() {
 fn null_is_refused_where_the_version_has_none() {
     // Topics: null means all from version 1 on, and is invalid in version 0.
     let null = [0xff, 0xff, 0xff, 0xff];
-    assert_eq!(
-        decode::<MetadataRequest>(&null, 0),
-        Err(WireError::UnexpectedNull)
-    );
+    assert_eq!(decode::<MetadataRequest>(&null, 0), Err(WireError::UnexpectedNull));
     let all = decode::<MetadataRequest>(&null, 1);
     assert!(all.is_ok_and(|request| request.topics.is_none()));
     let mut writer = Writer::new();
-    let request = MetadataRequest {
-        topics: None,
-        ..MetadataRequest::default()
-    };
-    assert_eq!(
-        Message::encode(&request, &mut writer, 0),
-        Err(WireError::UnexpectedNull)
-    );
+    let request = MetadataRequest { topics: None, ..MetadataRequest::default() };
+    assert_eq!(Message::encode(&request, &mut writer, 0), Err(WireError::UnexpectedNull));
     for (bytes, flexible) in [(&[0xff_u8, 0xff][..], false), (&[0x00][..], true)] {
-        let name = String::decode(
-            &mut Reader::new(Bytes::copy_from_slice(bytes)),
-            format(flexible, true),
-        );
+        let name = String::decode(&mut Reader::new(Bytes::copy_from_slice(bytes)), format(flexible, true));
         assert_eq!(name, Err(WireError::UnexpectedNull));
     }
 }
 
 #[test]
 fn strings_are_utf8_and_bounded() {
-    assert_eq!(
-        decode_field::<String>(&[0, 2, 0xc3, 0x28], format(false, false)),
-        Err(WireError::NotUtf8)
-    );
+    assert_eq!(decode_field::<String>(&[0, 2, 0xc3, 0x28], format(false, false)), Err(WireError::NotUtf8));
     assert_eq!(
         decode_field::<String>(&[0xff, 0xfe], format(false, false)),
         Err(WireError::NegativeLength { length: -2 })
@@ -189,10 +149,7 @@ fn strings_are_utf8_and_bounded() {
     // 0x8001 is a compact length of 0x8000.
     assert_eq!(
         decode_field::<String>(&[0x81, 0x80, 0x02], format(true, false)),
-        Err(WireError::TooLong {
-            bytes: 0x8000,
-            max: 0x7fff
-        })
+        Err(WireError::TooLong { bytes: 0x8000, max: 0x7fff })
     );
     for flexible in [false, true] {
         let long = "x".repeat(0x8000);
@@ -205,14 +162,8 @@ fn strings_are_utf8_and_bounded() {
 fn varints_are_bounded() {
     let read = |bytes: &'static [u8]| Reader::new(Bytes::from_static(bytes)).uvarint();
     assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0x0f]), Ok(u32::MAX));
-    assert_eq!(
-        read(&[0xff, 0xff, 0xff, 0xff, 0x1f]),
-        Err(WireError::VarintTooLong)
-    );
-    assert_eq!(
-        read(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x00]),
-        Err(WireError::VarintTooLong)
-    );
+    assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0x1f]), Err(WireError::VarintTooLong));
+    assert_eq!(read(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x00]), Err(WireError::VarintTooLong));
     assert!(matches!(read(&[0x80]), Err(WireError::Truncated { .. })));
     for value in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, 0x0fff_ffff, u32::MAX] {
         let mut writer = Writer::new();
@@ -233,19 +184,13 @@ fn tagged_fields_ascend_and_have_their_length() {
     let epoch = [1, 1, 8, 0, 0, 0, 0, 0, 0, 0, 5];
     assert!(response(&epoch).is_ok_and(|read| read.finalized_features_epoch == 5));
     let long_epoch = [1, 1, 9, 0, 0, 0, 0, 0, 0, 0, 5, 0];
-    assert_eq!(
-        response(&long_epoch),
-        Err(WireError::TrailingBytes { bytes: 1 })
-    );
+    assert_eq!(response(&long_epoch), Err(WireError::TrailingBytes { bytes: 1 }));
     let descending = [2, 3, 1, 1, 0, 1, 1];
     assert_eq!(response(&descending), Err(WireError::TagOrder { tag: 0 }));
     let repeated = [2, 3, 1, 1, 3, 1, 1];
     assert_eq!(response(&repeated), Err(WireError::TagOrder { tag: 3 }));
     let endless = [0xff, 0xff, 0xff, 0xff, 0x0f];
-    assert!(matches!(
-        response(&endless),
-        Err(WireError::Truncated { .. })
-    ));
+    assert!(matches!(response(&endless), Err(WireError::Truncated { .. })));
 }
 
 #[test]
@@ -272,11 +217,7 @@ fn a_version_that_is_not_served_is_refused() {
     for version in [-1, 0, 2, 14, i16::MAX] {
         assert_eq!(
             decode::<ProduceRequest>(&[], version),
-            Err(WireError::UnsupportedVersion {
-                version,
-                min: 3,
-                max: 13
-            })
+            Err(WireError::UnsupportedVersion { version, min: 3, max: 13 })
         );
     }
 }
@@ -284,10 +225,7 @@ fn a_version_that_is_not_served_is_refused() {
 #[test]
 fn records_are_neither_copied_in_nor_out() {
     let records = Bytes::from(vec![7_u8; SHARE_FROM_BYTES]);
-    let partition = PartitionData {
-        records: Some(records.clone()),
-        ..PartitionData::default()
-    };
+    let partition = PartitionData { records: Some(records.clone()), ..PartitionData::default() };
     let response = FetchResponse {
         responses: vec![FetchableTopicResponse {
             partitions: vec![partition],
@@ -296,18 +234,13 @@ fn records_are_neither_copied_in_nor_out() {
         ..FetchResponse::default()
     };
     let chunks = encode_response(&response, 13, 42).expect("encodes");
-    assert!(
-        chunks
-            .iter()
-            .any(|chunk| chunk.as_ptr() == records.as_ptr())
-    );
+    assert!(chunks.iter().any(|chunk| chunk.as_ptr() == records.as_ptr()));
     let frame = joined(&chunks);
     let (length, frame) = frame.split_at(4);
     assert_eq!(length, u32::try_from(frame.len()).unwrap().to_be_bytes());
 
     let frame = Bytes::copy_from_slice(frame);
-    let (header, read) =
-        super::decode_response::<FetchResponse>(frame.clone(), 13).expect("decodes");
+    let (header, read) = super::decode_response::<FetchResponse>(frame.clone(), 13).expect("decodes");
     assert_eq!(header.correlation_id, 42);
     assert_eq!(read, response);
     let slice = read.responses[0].partitions[0].records.clone().unwrap();

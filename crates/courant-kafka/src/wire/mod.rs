@@ -93,10 +93,7 @@ pub fn encode_response<R: Response>(
 ///
 /// # Errors
 /// The version is not supported, or the frame is not such a response.
-pub fn decode_response<R: Response>(
-    frame: Bytes,
-    version: i16,
-) -> Result<(ResponseHeader, R), WireError> {
+pub fn decode_response<R: Response>(frame: Bytes, version: i16) -> Result<(ResponseHeader, R), WireError> {
     let mut reader = Reader::new(frame);
     let header = ResponseHeader::parse(&mut reader, R::KEY, version)?;
     let body = decode_body(&mut reader, version)?;
@@ -108,9 +105,5 @@ fn check_version<M: Message>(version: i16) -> Result<(), WireError> {
     if versions.contains(&version) {
         return Ok(());
     }
-    Err(WireError::UnsupportedVersion {
-        version,
-        min: *versions.start(),
-        max: *versions.end(),
-    })
+    Err(WireError::UnsupportedVersion { version, min: *versions.start(), max: *versions.end() })
 }

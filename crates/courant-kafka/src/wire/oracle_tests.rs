@@ -3,8 +3,8 @@
 
 use super::sampler::{Sample, Sampler, Shape, encoded, every_message, joined};
 use super::{
-    ApiKey, ErrorCode, Message, Reader, RequestHeader, ResponseHeader, Writer, decode_body,
-    messages, supported_apis,
+    ApiKey, ErrorCode, Message, Reader, RequestHeader, ResponseHeader, Writer, decode_body, messages,
+    supported_apis,
 };
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
@@ -139,10 +139,7 @@ fn defaults_of_nested_structs_are_the_oracles() {
         ..Default::default()
     };
     let read: theirs::FetchRequest = to_oracle(&encoded(&fetch, 18), 18, "Fetch");
-    assert_eq!(
-        read.topics[0].partitions[0],
-        theirs::fetch_request::FetchPartition::default()
-    );
+    assert_eq!(read.topics[0].partitions[0], theirs::fetch_request::FetchPartition::default());
 
     let fetched = messages::FetchResponse {
         responses: vec![messages::FetchableTopicResponse {
@@ -152,10 +149,7 @@ fn defaults_of_nested_structs_are_the_oracles() {
         ..Default::default()
     };
     let read: theirs::FetchResponse = to_oracle(&encoded(&fetched, 18), 18, "Fetch");
-    assert_eq!(
-        read.responses[0].partitions[0],
-        theirs::fetch_response::PartitionData::default()
-    );
+    assert_eq!(read.responses[0].partitions[0], theirs::fetch_response::PartitionData::default());
 
     let produced = messages::ProduceResponse {
         responses: vec![messages::TopicProduceResponse {
@@ -181,10 +175,7 @@ fn no_field_of_the_oracle_is_ignored() {
         T: Decodable + Debug,
     {
         let mut differs = BTreeMap::new();
-        let other = Shape {
-            default_bools: true,
-            ..Shape::ONE
-        };
+        let other = Shape { default_bools: true, ..Shape::ONE };
         for version in O::VERSIONS {
             let text = |shape, first| {
                 let sample: O = Sampler::new(shape, first).message(version);
@@ -195,12 +186,9 @@ fn no_field_of_the_oracle_is_ignored() {
         }
         assert!(!differs.is_empty(), "{name}: no field found");
         for ((owner, field), differs) in differs {
-            let excepted = field == "unknown_tagged_fields"
-                || NOT_CARRIED.contains(&(owner.as_str(), field.as_str()));
-            assert!(
-                differs != excepted,
-                "{name}: {owner}.{field}: carried is {differs}"
-            );
+            let excepted =
+                field == "unknown_tagged_fields" || NOT_CARRIED.contains(&(owner.as_str(), field.as_str()));
+            assert!(differs != excepted, "{name}: {owner}.{field}: carried is {differs}");
         }
     }
     every_message!(compare(all_fields_differ));
@@ -316,9 +304,7 @@ fn headers_are_the_oracles() {
             }
             let header = ResponseHeader { correlation_id: 77 };
             let mut writer = Writer::new();
-            header
-                .encode(&mut writer, api.key, version)
-                .expect("encodes");
+            header.encode(&mut writer, api.key, version).expect("encodes");
             let bytes = joined(&writer.finish());
             let header_version = theirs_key.response_header_version(version);
             let theirs: theirs::ResponseHeader = to_oracle(&bytes, header_version, &what);

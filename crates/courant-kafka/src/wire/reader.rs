@@ -10,13 +10,37 @@ use bytes::{Buf, Bytes};
 #[derive(Clone, Debug)]
 pub struct Reader {
     bytes: Bytes,
+    /// Elements of arrays that may still come.
+    elements_left: usize,
 }
 
 impl Reader {
     /// Reads `bytes`, which is a frame without its length.
     #[must_use]
     pub fn new(bytes: Bytes) -> Self {
-        Self { bytes }
+        Self::bounded(bytes, usize::MAX)
+    }
+
+    /// Reads `bytes` and takes at most `elements_max` elements of arrays, nested ones included: in
+    /// memory they are far larger than in the frame.
+    pub(crate) fn bounded(bytes: Bytes, elements_max: usize) -> Self {
+        Self { bytes, elements_left: elements_max }
+    }
+
+    /// Elements of arrays that may still come.
+    pub(crate) fn elements_left(&self) -> usize {
+        self.elements_left
+    }
+
+    /// Takes `count` elements from those that may still come.
+    pub(crate) fn spend_elements(&mut self, count: usize) -> Result<(), WireError> {
+        match self.elements_left.checked_sub(count) {
+            Some(left) => {
+                self.elements_left = left;
+                Ok(())
+            }
+            None => Err(WireError::TooManyElements { count, left: self.elements_left }),
+        }
     }
 
     /// Bytes not read yet.
@@ -58,9 +82,7 @@ impl Reader {
         let Some(bytes) = self.bytes.get(..length) else {
             return Err(self.truncated(length));
         };
-        let text = std::str::from_utf8(bytes)
-            .map_err(|_| WireError::NotUtf8)?
-            .to_owned();
+        let text = std::str::from_utf8(bytes).map_err(|_| WireError::NotUtf8)?.to_owned();
         self.bytes.advance(length);
         Ok(text)
     }
@@ -115,19 +137,17 @@ impl Reader {
             }
             previous = Some(tag);
             let length = self.uvarint()? as usize;
-            let mut value = Reader::new(self.take(length)?);
+            let mut value = Reader::bounded(self.take(length)?, self.elements_left);
             if known(tag, &mut value)? {
                 value.finish()?;
             }
+            self.elements_left = value.elements_left;
         }
         Ok(())
     }
 
     fn truncated(&self, needed: usize) -> WireError {
-        WireError::Truncated {
-            needed,
-            remaining: self.remaining(),
-        }
+        WireError::Truncated { needed, remaining: self.remaining() }
     }
 }
 

@@ -37,12 +37,7 @@ impl Shape {
     pub(crate) const THREE: Self = Self::new(3, false, 10);
 
     const fn new(elements: usize, null: bool, record_bytes: usize) -> Self {
-        Self {
-            elements,
-            null,
-            default_bools: false,
-            record_bytes,
-        }
+        Self { elements, null, default_bools: false, record_bytes }
     }
 }
 
@@ -61,11 +56,7 @@ impl Sampler {
 
     /// One message with every field `version` carries.
     pub(crate) fn message<M: Sample + Default>(&mut self, version: i16) -> M {
-        let format = Format {
-            version,
-            flexible: false,
-            nullable: true,
-        };
+        let format = Format { version, flexible: false, nullable: true };
         M::sample(self, &M::default(), format)
     }
 
@@ -169,9 +160,7 @@ impl Sample for Bytes {
 
 impl<T: Sample + Default> Sample for Vec<T> {
     fn sample(sampler: &mut Sampler, _default: &Self, format: Format) -> Self {
-        (0..sampler.shape.elements)
-            .map(|_| T::sample(sampler, &T::default(), format))
-            .collect()
+        (0..sampler.shape.elements).map(|_| T::sample(sampler, &T::default(), format)).collect()
     }
 }
 

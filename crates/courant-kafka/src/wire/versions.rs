@@ -4,9 +4,8 @@
 //! served: older librdkafka otherwise turns compression off (KAFKA-18659).
 
 use super::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest,
-    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    ProduceRequest,
+    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FindCoordinatorRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
 };
 use super::{ApiKey, Request};
 
@@ -45,10 +44,7 @@ impl ApiRange {
 }
 
 static SUPPORTED: [ApiRange; 9] = [
-    ApiRange {
-        advertised_min: 0,
-        ..ApiRange::of::<ProduceRequest>()
-    },
+    ApiRange { advertised_min: 0, ..ApiRange::of::<ProduceRequest>() },
     ApiRange::of::<FetchRequest>(),
     ApiRange::of::<ListOffsetsRequest>(),
     ApiRange::of::<MetadataRequest>(),

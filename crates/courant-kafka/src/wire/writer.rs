@@ -46,22 +46,12 @@ impl Writer {
     pub fn new() -> Self {
         let mut tail = BytesMut::with_capacity(256);
         tail.extend_from_slice(&[0; LENGTH_BYTES]);
-        Self {
-            chunks: Vec::new(),
-            tail,
-            len: 0,
-            framed: true,
-        }
+        Self { chunks: Vec::new(), tail, len: 0, framed: true }
     }
 
     /// A part of a frame, for [`append`](Self::append). Does not allocate.
     pub(crate) fn unframed() -> Self {
-        Self {
-            chunks: Vec::new(),
-            tail: BytesMut::new(),
-            len: 0,
-            framed: false,
-        }
+        Self { chunks: Vec::new(), tail: BytesMut::new(), len: 0, framed: false }
     }
 
     /// Bytes written, without the frame's length.
@@ -145,10 +135,7 @@ impl Writer {
     /// Refuses to write more than [`MAX_MESSAGE_BYTES`].
     pub(crate) fn check_length(&self) -> Result<(), WireError> {
         if self.len > MAX_MESSAGE_BYTES {
-            return Err(WireError::TooLong {
-                bytes: self.len,
-                max: MAX_MESSAGE_BYTES,
-            });
+            return Err(WireError::TooLong { bytes: self.len, max: MAX_MESSAGE_BYTES });
         }
         Ok(())
     }

@@ -32,37 +32,22 @@ async fn what_is_not_a_request_closes_the_connection() {
     let cases: &[(&str, Vec<u8>)] = &[
         ("HTTP GET", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
         ("HTTP POST", b"POST /topics HTTP/1.1\r\n\r\n".to_vec()),
-        (
-            "TLS hello",
-            vec![0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc],
-        ),
+        ("TLS hello", vec![0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc]),
         ("SSH", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
         ("garbage", vec![0xa5; 64]),
         ("length -1", (-1_i32).to_be_bytes().to_vec()),
         ("length 0", 0_i32.to_be_bytes().to_vec()),
         ("length 7", 7_i32.to_be_bytes().to_vec()),
-        (
-            "length above the maximum",
-            (100 * 1024 * 1024 + 1_i32).to_be_bytes().to_vec(),
-        ),
+        ("length above the maximum", (100 * 1024 * 1024 + 1_i32).to_be_bytes().to_vec()),
         ("length 2^31-1", i32::MAX.to_be_bytes().to_vec()),
         ("an API nobody knows", frame(999, 0, &[])),
         ("a negative API key", frame(-1, 0, &[])),
         ("an API that is not served", frame(11, 5, &[])),
         ("Produce 2, advertised and not served", frame(0, 2, &[0; 8])),
         ("Metadata 99", frame(3, 99, &[])),
-        (
-            "an array of 2^31-1 topics",
-            frame(3, 1, &[0x7f, 0xff, 0xff, 0xff]),
-        ),
-        (
-            "an array of -2 topics",
-            frame(3, 1, &[0xff, 0xff, 0xff, 0xfe]),
-        ),
-        (
-            "a string that is longer than the frame",
-            frame(3, 1, &[0, 0, 0, 1, 0x7f, 0xff]),
-        ),
+        ("an array of 2^31-1 topics", frame(3, 1, &[0x7f, 0xff, 0xff, 0xff])),
+        ("an array of -2 topics", frame(3, 1, &[0xff, 0xff, 0xff, 0xfe])),
+        ("a string that is longer than the frame", frame(3, 1, &[0, 0, 0, 1, 0x7f, 0xff])),
         ("bytes behind the body", trailing),
         ("a body that is cut", frame(1, 11, &[0, 0, 0])),
     ];
@@ -70,11 +55,7 @@ async fn what_is_not_a_request_closes_the_connection() {
         let mut raw = running.connect().await;
         raw.send_bytes(bytes).await;
         raw.expect_closed(name).await;
-        assert_eq!(
-            running.broker.metrics().bad_requests,
-            number as u64 + 1,
-            "{name}"
-        );
+        assert_eq!(running.broker.metrics().bad_requests, number as u64 + 1, "{name}");
         let answer = greet(&mut running.connect().await).await;
         assert_eq!(answer.error_code, 0, "after {name}");
     }
@@ -140,10 +121,7 @@ async fn claims_cost_no_memory() {
     // The last connection is served, so the others have been read.
     greet(&mut running.connect().await).await;
     let growth = resident_kib().saturating_sub(before);
-    assert!(
-        growth <= GROWTH_KIB_MAX,
-        "{growth} KiB for {CONNECTIONS} claims"
-    );
+    assert!(growth <= GROWTH_KIB_MAX, "{growth} KiB for {CONNECTIONS} claims");
     drop(open);
     running.stop().await;
 }
@@ -153,9 +131,7 @@ fn resident_kib() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     let figure = line.and_then(|line| line.split_whitespace().nth(1));
-    figure
-        .and_then(|figure| figure.parse().ok())
-        .expect("a figure")
+    figure.and_then(|figure| figure.parse().ok()).expect("a figure")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,11 +156,7 @@ async fn connections_above_the_limit_are_closed() {
     let mut second = running.connect().await;
     greet(&mut first).await;
     greet(&mut second).await;
-    running
-        .connect()
-        .await
-        .expect_closed("a third connection")
-        .await;
+    running.connect().await.expect_closed("a third connection").await;
     assert_eq!(running.broker.metrics().refused, 1);
     drop(first);
     drop(second);
@@ -196,10 +168,7 @@ async fn connections_above_the_limit_are_closed() {
 async fn an_empty_produce_is_answered() {
     let running = Running::start().await;
     let mut raw = running.connect().await;
-    let request = ProduceRequest {
-        acks: -1,
-        ..ProduceRequest::default()
-    };
+    let request = ProduceRequest { acks: -1, ..ProduceRequest::default() };
     let answer = raw.call(&request, 3).await;
     assert!(answer.responses.is_empty());
     running.stop().await;

@@ -37,12 +37,7 @@ async fn idle_consumers_read_nothing_and_one_append_wakes_one() {
     let mut consumers = Vec::new();
     for partition in 0..CONSUMERS {
         let mut raw = running.connect().await;
-        raw.send(
-            &fetch(topic, partition, 0, Duration::from_secs(60)),
-            17,
-            partition,
-        )
-        .await;
+        raw.send(&fetch(topic, partition, 0, Duration::from_secs(60)), 17, partition).await;
         consumers.push(raw);
     }
     // Long enough for a poll to show itself.
@@ -57,9 +52,7 @@ async fn idle_consumers_read_nothing_and_one_append_wakes_one() {
     let after = running.broker.log().metrics();
     assert_eq!(after.wakes - idle.wakes, 1, "one consumer waits there");
     assert_eq!(after.reads, 1);
-    consumers[41]
-        .expect_silence(Duration::from_millis(100))
-        .await;
+    consumers[41].expect_silence(Duration::from_millis(100)).await;
     drop(consumers);
     running.stop().await;
 }
@@ -70,9 +63,7 @@ async fn a_wait_ends_empty_when_its_time_is_up() {
     let topic = running.topic("audit", 1).await;
     let mut raw = running.connect().await;
     let begun = Instant::now();
-    let answer = raw
-        .call(&fetch(topic, 0, 0, Duration::from_millis(300)), 17)
-        .await;
+    let answer = raw.call(&fetch(topic, 0, 0, Duration::from_millis(300)), 17).await;
     assert!(begun.elapsed() >= Duration::from_millis(290));
     let partition = only(&answer);
     assert_eq!(partition.error_code, 0);
@@ -145,22 +136,13 @@ async fn errors_are_told_at_once() {
     for offset in [-1, 1, i64::MAX] {
         let answer = raw.call(&fetch(topic, 0, offset, wait), 17).await;
         let partition = only(&answer);
-        assert_eq!(
-            partition.error_code,
-            ErrorCode::OFFSET_OUT_OF_RANGE.0,
-            "{offset}"
-        );
+        assert_eq!(partition.error_code, ErrorCode::OFFSET_OUT_OF_RANGE.0, "{offset}");
         assert_eq!(partition.high_watermark, -1);
         assert_eq!(partition.records, Some(Bytes::new()));
     }
     let answer = raw.call(&fetch(topic, 7, 0, wait), 17).await;
-    assert_eq!(
-        only(&answer).error_code,
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0
-    );
-    let answer = raw
-        .call(&fetch(uuid::Uuid::from_u128(7), 0, 0, wait), 17)
-        .await;
+    assert_eq!(only(&answer).error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0);
+    let answer = raw.call(&fetch(uuid::Uuid::from_u128(7), 0, 0, wait), 17).await;
     assert_eq!(only(&answer).error_code, ErrorCode::UNKNOWN_TOPIC_ID.0);
     let mut ahead = fetch(topic, 0, 0, wait);
     ahead.topics[0].partitions[0].current_leader_epoch = 1;
@@ -178,15 +160,10 @@ async fn deleting_a_topic_wakes_its_consumers_with_an_error() {
     let running = Running::start().await;
     let topic = running.topic("audit", 1).await;
     let mut consumer = running.connect().await;
-    consumer
-        .send(&fetch(topic, 0, 0, Duration::from_secs(60)), 17, 1)
-        .await;
+    consumer.send(&fetch(topic, 0, 0, Duration::from_secs(60)), 17, 1).await;
     consumer.expect_silence(Duration::from_millis(200)).await;
     let request = DeleteTopicsRequest {
-        topics: vec![DeleteTopicState {
-            name: None,
-            topic_id: topic,
-        }],
+        topics: vec![DeleteTopicState { name: None, topic_id: topic }],
         ..DeleteTopicsRequest::default()
     };
     let answer = running.connect().await.call(&request, 6).await;

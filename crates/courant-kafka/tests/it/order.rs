@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use courant_kafka::wire::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, FetchResponse, ListOffsetsPartition,
-    ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, MetadataRequest, MetadataResponse,
-    ProduceResponse,
+    ApiVersionsRequest, ApiVersionsResponse, FetchResponse, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsResponse, ListOffsetsTopic, MetadataRequest, MetadataResponse, ProduceResponse,
 };
 
 use crate::support::{Running, batch, fetch, produce};
@@ -15,10 +14,7 @@ fn latest(topic: &str) -> ListOffsetsRequest {
         replica_id: -1,
         topics: vec![ListOffsetsTopic {
             name: topic.to_owned(),
-            partitions: vec![ListOffsetsPartition {
-                timestamp: -1,
-                ..ListOffsetsPartition::default()
-            }],
+            partitions: vec![ListOffsetsPartition { timestamp: -1, ..ListOffsetsPartition::default() }],
         }],
         ..ListOffsetsRequest::default()
     }
@@ -62,19 +58,14 @@ async fn a_produce_does_not_wait_for_the_fetch_before_it() {
     let running = Running::start().await;
     let topic = running.topic("audit", 1).await;
     let mut raw = running.connect().await;
-    raw.send(&fetch(topic, 0, 0, Duration::from_secs(60)), 17, 1)
-        .await;
-    raw.send(&produce("audit", 0, -1, batch(&["x"])), 9, 2)
-        .await;
+    raw.send(&fetch(topic, 0, 0, Duration::from_secs(60)), 17, 1).await;
+    raw.send(&produce("audit", 0, -1, batch(&["x"])), 9, 2).await;
     let (id, answer) = raw.receive::<FetchResponse>(17).await;
     assert_eq!(id, 1);
     let records = answer.responses[0].partitions[0].records.as_ref();
     assert!(records.is_some_and(|records| !records.is_empty()));
     let (id, answer) = raw.receive::<ProduceResponse>(9).await;
-    assert_eq!(
-        (id, answer.responses[0].partition_responses[0].error_code),
-        (2, 0)
-    );
+    assert_eq!((id, answer.responses[0].partition_responses[0].error_code), (2, 0));
     running.stop().await;
 }
 
@@ -84,8 +75,7 @@ async fn stopping_answers_a_waiting_fetch() {
     let running = Running::start().await;
     let topic = running.topic("audit", 1).await;
     let mut raw = running.connect().await;
-    raw.send(&fetch(topic, 0, 0, Duration::from_secs(60)), 17, 1)
-        .await;
+    raw.send(&fetch(topic, 0, 0, Duration::from_secs(60)), 17, 1).await;
     raw.expect_silence(Duration::from_millis(200)).await;
     let ((), (id, answer)) = tokio::join!(running.stop(), raw.receive::<FetchResponse>(17));
     assert_eq!((id, answer.responses[0].partitions[0].error_code), (1, 0));

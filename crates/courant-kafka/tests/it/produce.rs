@@ -33,10 +33,8 @@ async fn acks_0_with_an_error_closes_the_connection() {
     let running = Running::start().await;
     running.topic("audit", 1).await;
     let mut raw = running.connect().await;
-    raw.send(&produce("nowhere", 0, 0, batch(&["x"])), 9, 1)
-        .await;
-    raw.expect_closed("acks=0 to a topic that is not there")
-        .await;
+    raw.send(&produce("nowhere", 0, 0, batch(&["x"])), 9, 1).await;
+    raw.expect_closed("acks=0 to a topic that is not there").await;
     running.stop().await;
 }
 
@@ -48,10 +46,7 @@ async fn acks_1_and_all_are_the_same() {
     for (offset, acks) in [1, -1].into_iter().enumerate() {
         let answer = raw.call(&produce("audit", 0, acks, batch(&["x"])), 9).await;
         let partition = &answer.responses[0].partition_responses[0];
-        assert_eq!(
-            (partition.error_code, partition.base_offset),
-            (0, offset as i64)
-        );
+        assert_eq!((partition.error_code, partition.base_offset), (0, offset as i64));
         assert_eq!(partition.log_append_time_ms, -1);
         assert_eq!(partition.log_start_offset, 0);
     }
@@ -65,81 +60,31 @@ async fn each_refusal_has_its_code() {
     let good = batch(&["x"]);
     let last = good.len() - 1;
     let two = Bytes::from([&good[..], &good[..]].concat());
-    let transactional = ProduceRequest {
-        transactional_id: Some("t".to_owned()),
-        ..produce("audit", 0, -1, good.clone())
-    };
+    let transactional =
+        ProduceRequest { transactional_id: Some("t".to_owned()), ..produce("audit", 0, -1, good.clone()) };
     let cases = [
-        (
-            "no such topic",
-            produce("nowhere", 0, -1, good.clone()),
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        ),
-        (
-            "no such partition",
-            produce("audit", 1, -1, good.clone()),
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        ),
-        (
-            "partition -1",
-            produce("audit", -1, -1, good.clone()),
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        ),
-        (
-            "acks 2",
-            produce("audit", 0, 2, good.clone()),
-            ErrorCode::INVALID_REQUIRED_ACKS,
-        ),
-        (
-            "a changed byte",
-            produce("audit", 0, -1, patched(last, 0x7e)),
-            ErrorCode::CORRUPT_MESSAGE,
-        ),
-        (
-            "cut",
-            produce("audit", 0, -1, good.slice(..last)),
-            ErrorCode::CORRUPT_MESSAGE,
-        ),
-        (
-            "magic 1",
-            produce("audit", 0, -1, patched(16, 1)),
-            ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,
-        ),
-        (
-            "magic 9",
-            produce("audit", 0, -1, patched(16, 9)),
-            ErrorCode::INVALID_RECORD,
-        ),
-        (
-            "two batches",
-            produce("audit", 0, -1, two),
-            ErrorCode::INVALID_RECORD,
-        ),
-        (
-            "no batch",
-            produce("audit", 0, -1, Bytes::new()),
-            ErrorCode::INVALID_RECORD,
-        ),
+        ("no such topic", produce("nowhere", 0, -1, good.clone()), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        ("no such partition", produce("audit", 1, -1, good.clone()), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        ("partition -1", produce("audit", -1, -1, good.clone()), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        ("acks 2", produce("audit", 0, 2, good.clone()), ErrorCode::INVALID_REQUIRED_ACKS),
+        ("a changed byte", produce("audit", 0, -1, patched(last, 0x7e)), ErrorCode::CORRUPT_MESSAGE),
+        ("cut", produce("audit", 0, -1, good.slice(..last)), ErrorCode::CORRUPT_MESSAGE),
+        ("magic 1", produce("audit", 0, -1, patched(16, 1)), ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT),
+        ("magic 9", produce("audit", 0, -1, patched(16, 9)), ErrorCode::INVALID_RECORD),
+        ("two batches", produce("audit", 0, -1, two), ErrorCode::INVALID_RECORD),
+        ("no batch", produce("audit", 0, -1, Bytes::new()), ErrorCode::INVALID_RECORD),
         (
             "too large",
             produce("audit", 0, -1, batch(&["x".repeat(1_100_000).as_str()])),
             ErrorCode::MESSAGE_TOO_LARGE,
         ),
-        (
-            "a transaction",
-            transactional,
-            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        ),
+        ("a transaction", transactional, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
     ];
     let mut raw = running.connect().await;
     for (name, request, code) in cases {
         let answer = raw.call(&request, 9).await;
         let partition = &answer.responses[0].partition_responses[0];
-        assert_eq!(
-            ErrorCode(partition.error_code),
-            code,
-            "{name}: {partition:?}"
-        );
+        assert_eq!(ErrorCode(partition.error_code), code, "{name}: {partition:?}");
         assert_eq!(partition.base_offset, -1, "{name}");
         assert!(partition.error_message.is_some(), "{name}");
     }
@@ -152,22 +97,12 @@ async fn partitions_of_one_request_succeed_and_fail_alone() {
     let running = Running::start().await;
     running.topic("audit", 2).await;
     let mut request = produce("audit", 0, -1, batch(&["x"]));
-    let mut more = produce("audit", 9, -1, batch(&["y"]))
-        .topic_data
-        .remove(0)
-        .partition_data;
-    more.extend(
-        produce("audit", 1, -1, batch(&["z"]))
-            .topic_data
-            .remove(0)
-            .partition_data,
-    );
+    let mut more = produce("audit", 9, -1, batch(&["y"])).topic_data.remove(0).partition_data;
+    more.extend(produce("audit", 1, -1, batch(&["z"])).topic_data.remove(0).partition_data);
     request.topic_data[0].partition_data.extend(more);
     let answer = running.connect().await.call(&request, 9).await;
     let results = answer.responses[0].partition_responses.iter();
-    let results: Vec<_> = results
-        .map(|result| (result.index, result.error_code))
-        .collect();
+    let results: Vec<_> = results.map(|result| (result.index, result.error_code)).collect();
     assert_eq!(results, [(0, 0), (9, 3), (1, 0)]);
     running.stop().await;
 }
@@ -198,10 +133,8 @@ async fn producer_ids_are_fresh_and_transactions_are_refused() {
     assert_eq!((one.error_code, two.error_code), (0, 0));
     assert_ne!(one.producer_id, two.producer_id);
     assert_eq!(one.producer_epoch, 0);
-    let request = InitProducerIdRequest {
-        transactional_id: Some("t".to_owned()),
-        ..InitProducerIdRequest::default()
-    };
+    let request =
+        InitProducerIdRequest { transactional_id: Some("t".to_owned()), ..InitProducerIdRequest::default() };
     let refused = raw.call(&request, 4).await;
     let code = ErrorCode(refused.error_code);
     assert_eq!(code, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courant_kafka::wire::messages::{
-    CreatableTopic, CreateTopicsRequest, FetchPartition, FetchRequest, FetchTopic,
-    PartitionProduceData, ProduceRequest, TopicProduceData,
+    CreatableTopic, CreateTopicsRequest, FetchPartition, FetchRequest, FetchTopic, PartitionProduceData,
+    ProduceRequest, TopicProduceData,
 };
 use courant_kafka::wire::{Request, Response, decode_response, encode_request};
 use courant_kafka::{Broker, KafkaConfig, KafkaServer};
@@ -47,11 +47,7 @@ impl Running {
         let address = listener.local_addr().expect("it is bound");
         let broker = Arc::new(Broker::new(log, config));
         let server = KafkaServer::start(Arc::clone(&broker), vec![listener]);
-        Self {
-            address,
-            broker,
-            server,
-        }
+        Self { address, broker, server }
     }
 
     pub(crate) async fn connect(&self) -> Raw {
@@ -79,16 +75,11 @@ impl Running {
     /// Stops, and checks that nothing panicked on the way.
     pub(crate) async fn stop(self) {
         let broker = self.broker;
-        timeout(SOON, self.server.stop(SOON))
-            .await
-            .expect("it stops");
+        timeout(SOON, self.server.stop(SOON)).await.expect("it stops");
         assert_eq!(broker.metrics().panics, 0);
         assert_eq!(broker.metrics().connections, 0);
         let stopped = tokio::task::spawn_blocking(move || broker.log().stop());
-        timeout(SOON, stopped)
-            .await
-            .expect("the log stops")
-            .expect("no panic");
+        timeout(SOON, stopped).await.expect("the log stops").expect("no panic");
     }
 }
 
@@ -98,22 +89,13 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    pub(crate) async fn send<R: Request>(
-        &mut self,
-        request: &R,
-        version: i16,
-        correlation_id: i32,
-    ) {
+    pub(crate) async fn send<R: Request>(&mut self, request: &R, version: i16, correlation_id: i32) {
         let frame = encode_request(request, version, correlation_id, Some("raw"));
-        self.send_bytes(&frame.expect("it can be written").concat())
-            .await;
+        self.send_bytes(&frame.expect("it can be written").concat()).await;
     }
 
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream
-            .write_all(bytes)
-            .await
-            .expect("the server reads");
+        self.stream.write_all(bytes).await.expect("the server reads");
     }
 
     /// The next frame, without its length.
@@ -124,10 +106,7 @@ impl Raw {
             self.stream.read_exact(&mut frame).await?;
             Ok::<_, std::io::Error>(Bytes::from(frame))
         };
-        timeout(SOON, read)
-            .await
-            .expect("an answer in time")
-            .expect("an answer")
+        timeout(SOON, read).await.expect("an answer in time").expect("an answer")
     }
 
     pub(crate) async fn receive<R: Response>(&mut self, version: i16) -> (i32, R) {
@@ -178,10 +157,7 @@ pub(crate) fn produce(topic: &str, partition: i32, acks: i16, records: Bytes) ->
         timeout_ms: 1000,
         topic_data: vec![TopicProduceData {
             name: topic.to_owned(),
-            partition_data: vec![PartitionProduceData {
-                index: partition,
-                records: Some(records),
-            }],
+            partition_data: vec![PartitionProduceData { index: partition, records: Some(records) }],
             ..TopicProduceData::default()
         }],
         ..ProduceRequest::default()

@@ -3,8 +3,8 @@
 use courant_kafka::KafkaConfig;
 use courant_kafka::wire::ErrorCode;
 use courant_kafka::wire::messages::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, DeleteTopicsRequest,
-    FindCoordinatorRequest, MetadataRequest, MetadataRequestTopic,
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, DeleteTopicsRequest, FindCoordinatorRequest,
+    MetadataRequest, MetadataRequestTopic,
 };
 use uuid::Uuid;
 
@@ -24,15 +24,10 @@ fn ask(names: &[&str], create: bool) -> MetadataRequest {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_are_created_on_first_use() {
-    let running = Running::with(KafkaConfig {
-        partitions: 3,
-        ..KafkaConfig::default()
-    })
-    .await;
+    let running = Running::with(KafkaConfig { partitions: 3, ..KafkaConfig::default() }).await;
     let mut raw = running.connect().await;
-    let code = |answer: &courant_kafka::wire::messages::MetadataResponse| {
-        ErrorCode(answer.topics[0].error_code)
-    };
+    let code =
+        |answer: &courant_kafka::wire::messages::MetadataResponse| ErrorCode(answer.topics[0].error_code);
     let answer = raw.call(&ask(&["audit"], false), 12).await;
     assert_eq!(code(&answer), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     for name in ["../x", "", "a b", "x".repeat(250).as_str()] {
@@ -60,28 +55,19 @@ async fn null_means_all_and_empty_means_none() {
     let running = Running::start().await;
     let id = running.topic("audit", 1).await;
     let mut raw = running.connect().await;
-    let all = MetadataRequest {
-        topics: None,
-        ..MetadataRequest::default()
-    };
+    let all = MetadataRequest { topics: None, ..MetadataRequest::default() };
     assert_eq!(raw.call(&all, 12).await.topics.len(), 1);
     assert_eq!(raw.call(&ask(&[], true), 12).await.topics.len(), 0);
     assert_eq!(raw.call(&ask(&[], true), 0).await.topics.len(), 1);
 
     let by_id = |id: Uuid| MetadataRequest {
-        topics: Some(vec![MetadataRequestTopic {
-            topic_id: id,
-            name: None,
-        }]),
+        topics: Some(vec![MetadataRequestTopic { topic_id: id, name: None }]),
         ..MetadataRequest::default()
     };
     let answer = raw.call(&by_id(id), 12).await;
     assert_eq!(answer.topics[0].name.as_deref(), Some("audit"));
     let answer = raw.call(&by_id(Uuid::from_u128(7)), 12).await;
-    assert_eq!(
-        ErrorCode(answer.topics[0].error_code),
-        ErrorCode::UNKNOWN_TOPIC_ID
-    );
+    assert_eq!(ErrorCode(answer.topics[0].error_code), ErrorCode::UNKNOWN_TOPIC_ID);
     assert_eq!(answer.topics[0].name, None);
     running.stop().await;
 }
@@ -113,39 +99,23 @@ async fn creating_says_what_the_topic_became() {
     assert_eq!(topic.error_code, 0, "validating creates nothing: {topic:?}");
     assert_eq!((topic.num_partitions, topic.replication_factor), (1, 1));
     let configs = topic.configs.as_ref().expect("configs");
-    let shown = configs
-        .iter()
-        .find(|config| config.name == "max.message.bytes");
+    let shown = configs.iter().find(|config| config.name == "max.message.bytes");
     let shown = shown.expect("it is known");
-    assert_eq!(
-        (shown.value.as_deref(), shown.config_source),
-        (Some("1000"), 1)
-    );
-    let others = configs
-        .iter()
-        .filter(|config| config.name != "max.message.bytes");
+    assert_eq!((shown.value.as_deref(), shown.config_source), (Some("1000"), 1));
+    let others = configs.iter().filter(|config| config.name != "max.message.bytes");
     assert!(others.clone().count() > 5 && others.clone().all(|config| config.config_source == 5));
 
     let answer = raw.call(&request, 7).await;
-    assert_eq!(
-        ErrorCode(answer.topics[0].error_code),
-        ErrorCode::TOPIC_ALREADY_EXISTS
-    );
+    assert_eq!(ErrorCode(answer.topics[0].error_code), ErrorCode::TOPIC_ALREADY_EXISTS);
     request.topics[0].name = "other".to_owned();
     request.topics[0].configs = vec![config("no.such.config", "1")];
     let answer = raw.call(&request, 7).await;
-    assert_eq!(
-        ErrorCode(answer.topics[0].error_code),
-        ErrorCode::INVALID_CONFIG
-    );
+    assert_eq!(ErrorCode(answer.topics[0].error_code), ErrorCode::INVALID_CONFIG);
     let twice = request.topics[0].clone();
     request.topics.push(twice);
     let answer = raw.call(&request, 7).await;
     assert_eq!(answer.topics.len(), 1);
-    assert_eq!(
-        ErrorCode(answer.topics[0].error_code),
-        ErrorCode::INVALID_REQUEST
-    );
+    assert_eq!(ErrorCode(answer.topics[0].error_code), ErrorCode::INVALID_REQUEST);
     running.stop().await;
 }
 
@@ -158,11 +128,7 @@ async fn a_deleted_name_is_free_at_once() {
         ..DeleteTopicsRequest::default()
     };
     let answer = running.connect().await.call(&request, 5).await;
-    let codes: Vec<_> = answer
-        .responses
-        .iter()
-        .map(|result| result.error_code)
-        .collect();
+    let codes: Vec<_> = answer.responses.iter().map(|result| result.error_code).collect();
     assert_eq!(codes, [0, 3]);
     let second = running.topic("audit", 1).await;
     assert_ne!(first, second, "an id is never given twice");
@@ -180,10 +146,7 @@ async fn this_broker_coordinates_groups_and_no_transactions() {
     };
     for version in [2, 4] {
         let answer = raw.call(&request(0), version).await;
-        let port = answer
-            .coordinators
-            .first()
-            .map_or(answer.port, |found| found.port);
+        let port = answer.coordinators.first().map_or(answer.port, |found| found.port);
         assert_eq!(port, i32::from(running.address.port()), "version {version}");
         let answer = raw.call(&request(1), version).await;
         let code = answer.coordinators.first();

@@ -35,10 +35,7 @@ impl Codec {
     /// # Errors
     /// [`BatchError::UnknownCodec`].
     pub fn from_id(id: u8) -> Result<Self, BatchError> {
-        Self::ALL
-            .get(usize::from(id))
-            .copied()
-            .ok_or(BatchError::UnknownCodec(id))
+        Self::ALL.get(usize::from(id)).copied().ok_or(BatchError::UnknownCodec(id))
     }
 
     /// The number in a batch's attributes.
@@ -87,21 +84,13 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 ///
 /// # Errors
 /// [`RecordError::TooLarge`] when there is more, [`RecordError::Compressed`] when the data is broken.
-pub(super) fn decompress(
-    codec: Codec,
-    data: &[u8],
-    max: usize,
-) -> Result<Cow<'_, [u8]>, RecordError> {
+pub(super) fn decompress(codec: Codec, data: &[u8], max: usize) -> Result<Cow<'_, [u8]>, RecordError> {
     match codec {
         Codec::None if data.len() > max => Err(RecordError::TooLarge { max }),
         Codec::None => Ok(Cow::Borrowed(data)),
-        Codec::Gzip => read_bounded(
-            codec,
-            flate2::bufread::MultiGzDecoder::new(data),
-            data.len(),
-            max,
-        )
-        .map(Cow::Owned),
+        Codec::Gzip => {
+            read_bounded(codec, flate2::bufread::MultiGzDecoder::new(data), data.len(), max).map(Cow::Owned)
+        }
         Codec::Snappy => unsnappy(data, max).map(Cow::Owned),
         Codec::Lz4 => lz4_frame::decompress(data, max).map(Cow::Owned),
         Codec::Zstd => unzstd(data, max).map(Cow::Owned),
@@ -118,18 +107,15 @@ pub(super) fn compress(codec: Codec, data: &[u8]) -> Result<Cow<'_, [u8]>, Recor
         Codec::Gzip => gzip(data).map(Cow::Owned),
         Codec::Snappy => snappy(data).map(Cow::Owned),
         Codec::Lz4 => lz4(data).map(Cow::Owned),
-        Codec::Zstd => zstd::bulk::compress(data, ZSTD_LEVEL)
-            .map(Cow::Owned)
-            .map_err(|error| broken(codec, error)),
+        Codec::Zstd => {
+            zstd::bulk::compress(data, ZSTD_LEVEL).map(Cow::Owned).map_err(|error| broken(codec, error))
+        }
     }
 }
 
 /// The error of a codec whose library says `reason`.
 pub(super) fn broken(codec: Codec, reason: impl fmt::Display) -> RecordError {
-    RecordError::Compressed {
-        codec,
-        reason: reason.to_string(),
-    }
+    RecordError::Compressed { codec, reason: reason.to_string() }
 }
 
 /// Reads to the end, but never more than `max` bytes, and holds at most twice what has come out.
@@ -170,8 +156,7 @@ fn read_bounded(
 fn unzstd(data: &[u8], max: usize) -> Result<Vec<u8>, RecordError> {
     let fail = |error: std::io::Error| broken(Codec::Zstd, error);
     let mut decoder = zstd::stream::read::Decoder::with_buffer(data).map_err(fail)?;
-    let window_log =
-        (usize::BITS - max.leading_zeros()).clamp(ZSTD_WINDOW_LOG_MIN, ZSTD_WINDOW_LOG_MAX);
+    let window_log = (usize::BITS - max.leading_zeros()).clamp(ZSTD_WINDOW_LOG_MIN, ZSTD_WINDOW_LOG_MAX);
     decoder.window_log_max(window_log).map_err(fail)?;
     read_bounded(Codec::Zstd, decoder, data.len(), max)
 }
@@ -182,18 +167,16 @@ fn unsnappy(data: &[u8], max: usize) -> Result<Vec<u8>, RecordError> {
         unsnappy_block(data, &mut out, max)?;
         return Ok(out);
     }
-    let mut rest = data
-        .get(XERIAL_HEADER.len()..)
-        .ok_or_else(|| broken(Codec::Snappy, "the header is cut off"))?;
+    let mut rest =
+        data.get(XERIAL_HEADER.len()..).ok_or_else(|| broken(Codec::Snappy, "the header is cut off"))?;
     while !rest.is_empty() {
         let (length, tail) = rest
             .split_first_chunk::<4>()
             .ok_or_else(|| broken(Codec::Snappy, "a block length is cut off"))?;
         let length = usize::try_from(i32::from_be_bytes(*length))
             .map_err(|_| broken(Codec::Snappy, "a block length is negative"))?;
-        let (block, tail) = tail
-            .split_at_checked(length)
-            .ok_or_else(|| broken(Codec::Snappy, "a block is cut off"))?;
+        let (block, tail) =
+            tail.split_at_checked(length).ok_or_else(|| broken(Codec::Snappy, "a block is cut off"))?;
         unsnappy_block(block, &mut out, max)?;
         rest = tail;
     }
@@ -209,34 +192,24 @@ fn unsnappy_block(block: &[u8], out: &mut Vec<u8>, max: usize) -> Result<(), Rec
         return Err(RecordError::TooLarge { max });
     }
     if declared > block.len().saturating_mul(SNAPPY_RATIO_MAX) {
-        return Err(broken(
-            Codec::Snappy,
-            "a block declares more than it can hold",
-        ));
+        return Err(broken(Codec::Snappy, "a block declares more than it can hold"));
     }
     out.resize(start + declared, 0);
-    let written = snap::raw::Decoder::new()
-        .decompress(block, &mut out[start..])
-        .map_err(fail)?;
+    let written = snap::raw::Decoder::new().decompress(block, &mut out[start..]).map_err(fail)?;
     out.truncate(start + written);
     Ok(())
 }
 
 fn gzip(data: &[u8]) -> Result<Vec<u8>, RecordError> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder
-        .write_all(data)
-        .and_then(|()| encoder.finish())
-        .map_err(|error| broken(Codec::Gzip, error))
+    encoder.write_all(data).and_then(|()| encoder.finish()).map_err(|error| broken(Codec::Gzip, error))
 }
 
 fn snappy(data: &[u8]) -> Result<Vec<u8>, RecordError> {
     let mut out = XERIAL_HEADER.to_vec();
     let mut encoder = snap::raw::Encoder::new();
     for chunk in data.chunks(XERIAL_BLOCK_BYTES) {
-        let block = encoder
-            .compress_vec(chunk)
-            .map_err(|error| broken(Codec::Snappy, error))?;
+        let block = encoder.compress_vec(chunk).map_err(|error| broken(Codec::Snappy, error))?;
         // A block of 32 KiB never compresses to more than 40 KiB.
         out.extend_from_slice(&(block.len() as i32).to_be_bytes());
         out.extend_from_slice(&block);
@@ -247,9 +220,7 @@ fn snappy(data: &[u8]) -> Result<Vec<u8>, RecordError> {
 fn lz4(data: &[u8]) -> Result<Vec<u8>, RecordError> {
     // The default frame has independent blocks: Java clients read no others.
     let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-    encoder
-        .write_all(data)
-        .map_err(|error| broken(Codec::Lz4, error))?;
+    encoder.write_all(data).map_err(|error| broken(Codec::Lz4, error))?;
     encoder.finish().map_err(|error| broken(Codec::Lz4, error))
 }
 
@@ -297,11 +268,7 @@ mod tests {
         let zeros = vec![0; 100 * MIB];
         for codec in Codec::ALL {
             let packed = compress(codec, &zeros).unwrap();
-            assert_eq!(
-                decompress(codec, &packed, MIB),
-                Err(RecordError::TooLarge { max: MIB }),
-                "{codec}"
-            );
+            assert_eq!(decompress(codec, &packed, MIB), Err(RecordError::TooLarge { max: MIB }), "{codec}");
         }
     }
 
@@ -313,10 +280,7 @@ mod tests {
             for end in 0..packed.len() {
                 // Data of nothing at all, or a snappy header without blocks, is an empty result.
                 let got = decompress(codec, &packed[..end], MIB);
-                assert!(
-                    got.as_deref().is_ok_and(<[u8]>::is_empty) || got.is_err(),
-                    "{codec} cut at {end}"
-                );
+                assert!(got.as_deref().is_ok_and(<[u8]>::is_empty) || got.is_err(), "{codec} cut at {end}");
             }
         }
     }
@@ -335,10 +299,7 @@ mod tests {
     fn snappy_declarations_are_not_believed() {
         // Declares 1 MiB and has four bytes.
         let lie = [0x80, 0x80, 0x40, 0x00];
-        assert!(matches!(
-            decompress(Codec::Snappy, &lie, 2 * MIB),
-            Err(RecordError::Compressed { .. })
-        ));
+        assert!(matches!(decompress(Codec::Snappy, &lie, 2 * MIB), Err(RecordError::Compressed { .. })));
         let framed = [XERIAL_HEADER.as_slice(), &[0x7f, 0xff, 0xff, 0xff], &[0; 8]].concat();
         assert!(decompress(Codec::Snappy, &framed, MIB).is_err());
         let negative = [XERIAL_HEADER.as_slice(), &[0xff; 4], &[0; 8]].concat();
@@ -348,10 +309,7 @@ mod tests {
     #[test]
     fn gzip_of_several_members_is_one_stream() {
         let two = [gzip(b"one ").unwrap(), gzip(b"two").unwrap()].concat();
-        assert_eq!(
-            decompress(Codec::Gzip, &two, 100).unwrap().as_ref(),
-            b"one two"
-        );
+        assert_eq!(decompress(Codec::Gzip, &two, 100).unwrap().as_ref(), b"one two");
     }
 
     #[test]

@@ -75,10 +75,7 @@ impl BatchHeader {
         }
         let header = bytes
             .first_chunk::<HEADER_BYTES>()
-            .ok_or(BatchError::Truncated {
-                needed: HEADER_BYTES,
-                available: bytes.len(),
-            })?;
+            .ok_or(BatchError::Truncated { needed: HEADER_BYTES, available: bytes.len() })?;
         let parsed = Self {
             base_offset: i64::from_be_bytes(field(header, 0)),
             batch_length: i32::from_be_bytes(field(header, 8)),
@@ -126,8 +123,7 @@ impl BatchHeader {
 
     /// Offset of the last record.
     pub fn last_offset(&self) -> i64 {
-        self.base_offset
-            .saturating_add(i64::from(self.last_offset_delta))
+        self.base_offset.saturating_add(i64::from(self.last_offset_delta))
     }
 
     /// How the records are compressed.
@@ -239,27 +235,17 @@ mod tests {
         assert!(header.has_producer());
         // MAX-2, MAX-1, MAX, 0, 1, 2, 3
         assert_eq!(header.last_sequence(), 3);
-        let unsequenced = BatchHeader {
-            base_sequence: -1,
-            producer_id: -1,
-            ..header
-        };
+        let unsequenced = BatchHeader { base_sequence: -1, producer_id: -1, ..header };
         assert_eq!(unsequenced.last_sequence(), -1);
         assert!(!unsequenced.has_producer());
-        let no_max = BatchHeader {
-            max_timestamp: -1,
-            ..header
-        };
+        let no_max = BatchHeader { max_timestamp: -1, ..header };
         assert_eq!(no_max.newest_timestamp(), 1_700_000_000_000);
     }
 
     #[test]
     fn unknown_codecs_are_named() {
         for id in 5..=7 {
-            let header = BatchHeader {
-                attributes: id,
-                ..sample()
-            };
+            let header = BatchHeader { attributes: id, ..sample() };
             assert_eq!(header.codec(), Err(BatchError::UnknownCodec(id as u8)));
         }
     }
@@ -270,10 +256,7 @@ mod tests {
         for available in 0..HEADER_BYTES {
             assert_eq!(
                 BatchHeader::parse(&bytes[..available]),
-                Err(BatchError::Truncated {
-                    needed: HEADER_BYTES,
-                    available
-                })
+                Err(BatchError::Truncated { needed: HEADER_BYTES, available })
             );
         }
     }
@@ -283,24 +266,15 @@ mod tests {
         for magic in [0, 1, 3, -1] {
             let mut bytes = sample().to_bytes();
             bytes[16] = magic as u8;
-            assert_eq!(
-                BatchHeader::parse(&bytes[..34]),
-                Err(BatchError::WrongMagic(magic))
-            );
+            assert_eq!(BatchHeader::parse(&bytes[..34]), Err(BatchError::WrongMagic(magic)));
         }
     }
 
     #[test]
     fn impossible_lengths_are_refused() {
         for batch_length in [48, 0, -1, i32::MIN] {
-            let header = BatchHeader {
-                batch_length,
-                ..sample()
-            };
-            assert_eq!(
-                BatchHeader::parse(&header.to_bytes()),
-                Err(BatchError::BadLength(batch_length))
-            );
+            let header = BatchHeader { batch_length, ..sample() };
+            assert_eq!(BatchHeader::parse(&header.to_bytes()), Err(BatchError::BadLength(batch_length)));
         }
     }
 
@@ -311,11 +285,7 @@ mod tests {
         set_leader_epoch(&mut bytes, 5);
         assert_eq!(
             BatchHeader::parse(&bytes),
-            Ok(BatchHeader {
-                base_offset: 99,
-                leader_epoch: 5,
-                ..sample()
-            })
+            Ok(BatchHeader { base_offset: 99, leader_epoch: 5, ..sample() })
         );
     }
 }

@@ -74,17 +74,10 @@ fn descriptor(input: &mut Input<'_>) -> Result<Descriptor, RecordError> {
         7 => 4 * 1024 * 1024,
         _ => return Err(corrupt("unknown block size")),
     };
-    let content_bytes = if flags & FLAG_CONTENT_SIZE != 0 {
-        Some(u64::from_le_bytes(input.array()?))
-    } else {
-        None
-    };
+    let content_bytes =
+        if flags & FLAG_CONTENT_SIZE != 0 { Some(u64::from_le_bytes(input.array()?)) } else { None };
     let _header_checksum = input.array::<1>()?;
-    Ok(Descriptor {
-        flags,
-        block_bytes_max,
-        content_bytes,
-    })
+    Ok(Descriptor { flags, block_bytes_max, content_bytes })
 }
 
 /// Appends one frame's content to `out`, which may hold `max` bytes.
@@ -92,10 +85,7 @@ fn frame(input: &mut Input<'_>, out: &mut Vec<u8>, max: usize) -> Result<(), Rec
     let descriptor = descriptor(input)?;
     let frame_start = out.len();
     let room = max.saturating_sub(frame_start);
-    if descriptor
-        .content_bytes
-        .is_some_and(|bytes| bytes > room as u64)
-    {
+    if descriptor.content_bytes.is_some_and(|bytes| bytes > room as u64) {
         return Err(RecordError::TooLarge { max });
     }
     loop {
@@ -174,19 +164,13 @@ struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], RecordError> {
-        let (head, tail) = self
-            .0
-            .split_at_checked(count)
-            .ok_or_else(|| corrupt("the frame is cut off"))?;
+        let (head, tail) = self.0.split_at_checked(count).ok_or_else(|| corrupt("the frame is cut off"))?;
         self.0 = tail;
         Ok(head)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
-        let (head, tail) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or_else(|| corrupt("the frame is cut off"))?;
+        let (head, tail) = self.0.split_first_chunk::<N>().ok_or_else(|| corrupt("the frame is cut off"))?;
         self.0 = tail;
         Ok(*head)
     }
@@ -237,9 +221,7 @@ mod tests {
 
     #[test]
     fn stored_blocks_and_several_frames() {
-        let noise: Vec<u8> = (0u32..5000)
-            .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
-            .collect();
+        let noise: Vec<u8> = (0u32..5000).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let stored = [
             &[0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82][..],
             &(5000u32 | BLOCK_IS_STORED).to_le_bytes(),
@@ -248,16 +230,10 @@ mod tests {
         ]
         .concat();
         assert_eq!(decompress(&stored, 5000).unwrap(), noise);
-        assert_eq!(
-            decompress(&stored, 4999),
-            Err(RecordError::TooLarge { max: 4999 })
-        );
+        assert_eq!(decompress(&stored, 4999), Err(RecordError::TooLarge { max: 4999 }));
         let twice = [stored.as_slice(), &stored].concat();
         assert_eq!(decompress(&twice, MIB).unwrap().len(), 10_000);
-        assert_eq!(
-            decompress(&twice, 9_999),
-            Err(RecordError::TooLarge { max: 9_999 })
-        );
+        assert_eq!(decompress(&twice, 9_999), Err(RecordError::TooLarge { max: 9_999 }));
     }
 
     #[test]
@@ -271,12 +247,7 @@ mod tests {
         let data = sample();
         let info = FrameInfo::new().content_size(Some(data.len() as u64));
         let mut frame = encode(info, &data);
-        assert_eq!(
-            decompress(&frame, data.len() - 1),
-            Err(RecordError::TooLarge {
-                max: data.len() - 1
-            })
-        );
+        assert_eq!(decompress(&frame, data.len() - 1), Err(RecordError::TooLarge { max: data.len() - 1 }));
         frame[6] ^= 1;
         assert!(decompress(&frame, MIB).is_err());
     }
@@ -290,13 +261,7 @@ mod tests {
             &[0x04, 0x22, 0x4d, 0x18, 0x61, 0x40, 0, 0, 0, 0, 0],
             &[0x04, 0x22, 0x4d, 0x18, 0x60, 0x30, 0, 0, 0, 0, 0],
         ] {
-            assert!(matches!(
-                decompress(bytes, MIB),
-                Err(RecordError::Compressed {
-                    codec: Codec::Lz4,
-                    ..
-                })
-            ));
+            assert!(matches!(decompress(bytes, MIB), Err(RecordError::Compressed { codec: Codec::Lz4, .. })));
         }
     }
 }

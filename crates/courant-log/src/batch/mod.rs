@@ -70,9 +70,7 @@ pub enum BatchError {
         computed: u32,
     },
     /// The count is not positive, does not fit the offsets, or more records than the bytes can hold.
-    #[error(
-        "{count} records cannot fill offset deltas 0 to {last_offset_delta} of this record batch"
-    )]
+    #[error("{count} records cannot fill offset deltas 0 to {last_offset_delta} of this record batch")]
     CountMismatch {
         /// Records by the header.
         count: i32,

@@ -3,14 +3,13 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{
-    Compression, Record as OracleRecord, RecordBatchDecoder, RecordBatchEncoder,
-    RecordEncodeOptions, TimestampType,
+    Compression, Record as OracleRecord, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions,
+    TimestampType,
 };
 use proptest::prelude::*;
 
 use super::records::{
-    NewRecord, Producer, Record, RecordError, decode, encode, first_at_or_after,
-    max_timestamp_record,
+    NewRecord, Producer, Record, RecordError, decode, encode, first_at_or_after, max_timestamp_record,
 };
 use super::{Batch, BatchHeader, Codec, verify_crc};
 
@@ -35,8 +34,7 @@ fn any_value() -> impl Strategy<Value = Option<Bytes>> {
         Just(None::<Bytes>),
         Just(Some(Bytes::new())),
         any_bytes(40).prop_map(Some),
-        (any::<u8>(), 0usize..100_000)
-            .prop_map(|(byte, count)| Some(Bytes::from(vec![byte; count]))),
+        (any::<u8>(), 0usize..100_000).prop_map(|(byte, count)| Some(Bytes::from(vec![byte; count]))),
     ]
 }
 
@@ -48,10 +46,7 @@ fn any_record() -> impl Strategy<Value = NewRecord> {
             timestamp,
             key,
             value,
-            headers: headers
-                .into_iter()
-                .map(|(name, value)| (Bytes::from(name), value))
-                .collect(),
+            headers: headers.into_iter().map(|(name, value)| (Bytes::from(name), value)).collect(),
         },
     )
 }
@@ -230,10 +225,7 @@ proptest! {
 
 #[test]
 fn cut_off_at_every_byte_is_an_error() {
-    let record = NewRecord {
-        value: Some(Bytes::from(b"0123456789".repeat(20))),
-        ..NewRecord::default()
-    };
+    let record = NewRecord { value: Some(Bytes::from(b"0123456789".repeat(20))), ..NewRecord::default() };
     for codec in Codec::ALL {
         let batch = encode(&[record.clone(), record.clone()], codec, None).unwrap();
         for end in 0..batch.len() {
@@ -251,19 +243,12 @@ fn cut_off_at_every_byte_is_an_error() {
 
 #[test]
 fn bombs_are_too_large_and_not_allocated() {
-    let zeros = NewRecord {
-        value: Some(Bytes::from(vec![0; 24 * MIB])),
-        ..NewRecord::default()
-    };
+    let zeros = NewRecord { value: Some(Bytes::from(vec![0; 24 * MIB])), ..NewRecord::default() };
     let records = [zeros];
     for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         let batch = encode(&records, codec, None).unwrap();
         let too_large = Err(RecordError::TooLarge { max: MIB });
         assert_eq!(decode(&batch, MIB), too_large, "{codec}");
-        assert_eq!(
-            first_at_or_after(&batch, 0, MIB),
-            Err(RecordError::TooLarge { max: MIB }),
-            "{codec}"
-        );
+        assert_eq!(first_at_or_after(&batch, 0, MIB), Err(RecordError::TooLarge { max: MIB }), "{codec}");
     }
 }

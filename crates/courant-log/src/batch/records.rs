@@ -156,24 +156,17 @@ pub fn max_timestamp_record(
 ///
 /// # Errors
 /// [`RecordError::Empty`], [`RecordError::Unencodable`], or what a compressor says.
-pub fn encode(
-    records: &[NewRecord],
-    codec: Codec,
-    producer: Option<Producer>,
-) -> Result<Bytes, RecordError> {
+pub fn encode(records: &[NewRecord], codec: Codec, producer: Option<Producer>) -> Result<Bytes, RecordError> {
     let first = records.first().ok_or(RecordError::Empty)?;
     let record_count = i32::try_from(records.len()).map_err(|_| too_large())?;
     let mut plain = Vec::new();
     let mut body = Vec::new();
     let mut max_timestamp = first.timestamp;
     for (offset_delta, record) in (0i64..).zip(records) {
-        let timestamp_delta =
-            record
-                .timestamp
-                .checked_sub(first.timestamp)
-                .ok_or(RecordError::Unencodable {
-                    problem: "the timestamps are too far apart",
-                })?;
+        let timestamp_delta = record
+            .timestamp
+            .checked_sub(first.timestamp)
+            .ok_or(RecordError::Unencodable { problem: "the timestamps are too far apart" })?;
         max_timestamp = max_timestamp.max(record.timestamp);
         body.clear();
         put_body(&mut body, record, timestamp_delta, offset_delta);
@@ -186,11 +179,7 @@ pub fn encode(
         .ok()
         .and_then(|bytes| bytes.checked_add(LENGTH_MIN))
         .ok_or_else(too_large)?;
-    let producer = producer.unwrap_or(Producer {
-        id: -1,
-        epoch: -1,
-        base_sequence: -1,
-    });
+    let producer = producer.unwrap_or(Producer { id: -1, epoch: -1, base_sequence: -1 });
     let header = BatchHeader {
         base_offset: 0,
         batch_length,
@@ -214,9 +203,7 @@ pub fn encode(
 }
 
 fn too_large() -> RecordError {
-    RecordError::Unencodable {
-        problem: "a batch has less than 2 GiB",
-    }
+    RecordError::Unencodable { problem: "a batch has less than 2 GiB" }
 }
 
 fn put_body(out: &mut Vec<u8>, record: &NewRecord, timestamp_delta: i64, offset_delta: i64) {
@@ -251,11 +238,7 @@ mod tests {
     const MAX: usize = 1024 * 1024;
 
     fn new(timestamp: i64, value: &'static str) -> NewRecord {
-        NewRecord {
-            timestamp,
-            value: Some(Bytes::from_static(value.as_bytes())),
-            ..NewRecord::default()
-        }
+        NewRecord { timestamp, value: Some(Bytes::from_static(value.as_bytes())), ..NewRecord::default() }
     }
 
     fn rich() -> NewRecord {
@@ -273,8 +256,7 @@ mod tests {
 
     /// A batch around hand-made records.
     fn wrap(count: i32, payload: &[u8]) -> Vec<u8> {
-        let mut header =
-            BatchHeader::parse(&encode(&[rich()], Codec::None, None).unwrap()).unwrap();
+        let mut header = BatchHeader::parse(&encode(&[rich()], Codec::None, None).unwrap()).unwrap();
         header.batch_length = LENGTH_MIN + payload.len() as i32;
         header.record_count = count;
         header.last_offset_delta = count.saturating_sub(1);
@@ -305,17 +287,10 @@ mod tests {
         let batch = encode(&[new(0, "a"), new(0, "b")], Codec::Lz4, None).unwrap();
         let mut batch = batch.to_vec();
         crate::batch::set_base_offset(&mut batch, 41);
-        let offsets: Vec<i64> = decode(&batch, MAX)
-            .unwrap()
-            .iter()
-            .map(|r| r.offset)
-            .collect();
+        let offsets: Vec<i64> = decode(&batch, MAX).unwrap().iter().map(|r| r.offset).collect();
         assert_eq!(offsets, [41, 42]);
         crate::batch::set_base_offset(&mut batch, i64::MAX);
-        assert!(matches!(
-            decode(&batch, MAX),
-            Err(RecordError::Malformed { index: 1, .. })
-        ));
+        assert!(matches!(decode(&batch, MAX), Err(RecordError::Malformed { index: 1, .. })));
     }
 
     #[test]
@@ -341,12 +316,7 @@ mod tests {
         header.attributes |= 1 << 3;
         header.max_timestamp = 777;
         let batch = [&header.to_bytes()[..], &batch[HEADER_BYTES..]].concat();
-        assert!(
-            decode(&batch, MAX)
-                .unwrap()
-                .iter()
-                .all(|r| r.timestamp == 777)
-        );
+        assert!(decode(&batch, MAX).unwrap().iter().all(|r| r.timestamp == 777));
         assert_eq!(first_at_or_after(&batch, 777, MAX), Ok(Some((0, 777))));
         assert_eq!(first_at_or_after(&batch, 778, MAX), Ok(None));
         assert_eq!(max_timestamp_record(&batch, MAX), Ok(Some((0, 777))));

@@ -61,10 +61,7 @@ pub(super) fn whole(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
     let header = BatchHeader::parse(bytes)?;
     let needed = header.total_bytes();
     if bytes.len() < needed {
-        return Err(BatchError::Truncated {
-            needed,
-            available: bytes.len(),
-        });
+        return Err(BatchError::Truncated { needed, available: bytes.len() });
     }
     match bytes.len() - needed {
         0 => Ok(header),
@@ -76,11 +73,7 @@ pub(super) fn whole(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
 fn compare_crc(header: &BatchHeader, bytes: &[u8]) -> Result<(), BatchError> {
     let stored = header.crc;
     let computed = crc32c(&bytes[CRC_COVERS_FROM..]);
-    if stored == computed {
-        Ok(())
-    } else {
-        Err(BatchError::CrcMismatch { stored, computed })
-    }
+    if stored == computed { Ok(()) } else { Err(BatchError::CrcMismatch { stored, computed }) }
 }
 
 fn check_attributes(header: &BatchHeader) -> Result<(), BatchError> {
@@ -111,10 +104,7 @@ fn check_count(header: &BatchHeader) -> Result<(), BatchError> {
     if fits_offsets && fits_bytes {
         Ok(())
     } else {
-        Err(BatchError::CountMismatch {
-            count,
-            last_offset_delta: header.last_offset_delta,
-        })
+        Err(BatchError::CountMismatch { count, last_offset_delta: header.last_offset_delta })
     }
 }
 
@@ -154,14 +144,8 @@ mod tests {
             value: Some(Bytes::from_static(b"value")),
             headers: Vec::new(),
         };
-        let producer = Producer {
-            id: 7,
-            epoch: 0,
-            base_sequence: 0,
-        };
-        encode(&[record.clone(), record], codec, Some(producer))
-            .unwrap()
-            .to_vec()
+        let producer = Producer { id: 7, epoch: 0, base_sequence: 0 };
+        encode(&[record.clone(), record], codec, Some(producer)).unwrap().to_vec()
     }
 
     /// Changes bytes and makes the checksum right again.
@@ -202,10 +186,7 @@ mod tests {
         let bytes = Bytes::from(batch(Codec::None));
         for end in 0..bytes.len() {
             let error = Batch::validate(bytes.slice(..end)).unwrap_err();
-            assert!(
-                matches!(error, BatchError::Truncated { .. }),
-                "{end}: {error}"
-            );
+            assert!(matches!(error, BatchError::Truncated { .. }), "{end}: {error}");
         }
     }
 
@@ -213,15 +194,9 @@ mod tests {
     fn one_more_byte_is_one_too_many() {
         let mut bytes = batch(Codec::None);
         bytes.push(0);
-        assert_eq!(
-            Batch::validate(bytes.into()),
-            Err(BatchError::MoreThanOne { extra: 1 })
-        );
+        assert_eq!(Batch::validate(bytes.into()), Err(BatchError::MoreThanOne { extra: 1 }));
         let two = batch(Codec::None).repeat(2);
-        assert!(matches!(
-            Batch::validate(two.into()),
-            Err(BatchError::MoreThanOne { .. })
-        ));
+        assert!(matches!(Batch::validate(two.into()), Err(BatchError::MoreThanOne { .. })));
     }
 
     #[test]
@@ -231,10 +206,7 @@ mod tests {
             for bit in 0..8 {
                 let mut bad = good.clone();
                 bad[at] ^= 1 << bit;
-                assert!(matches!(
-                    Batch::validate(bad.into()),
-                    Err(BatchError::CrcMismatch { .. })
-                ));
+                assert!(matches!(Batch::validate(bad.into()), Err(BatchError::CrcMismatch { .. })));
             }
         }
     }
@@ -254,37 +226,20 @@ mod tests {
 
     #[test]
     fn counts_must_fit_offsets_and_bytes() {
-        for (delta, count) in [
-            (1i32, 1i32),
-            (2, 2),
-            (-1, 0),
-            (-2, -1),
-            (0, i32::MIN),
-            (i32::MAX, i32::MIN),
-        ] {
+        for (delta, count) in [(1i32, 1i32), (2, 2), (-1, 0), (-2, -1), (0, i32::MIN), (i32::MAX, i32::MIN)] {
             let fields = header_with_count(delta, count);
             assert_eq!(
                 changed_header(&fields),
-                Err(BatchError::CountMismatch {
-                    count,
-                    last_offset_delta: delta
-                })
+                Err(BatchError::CountMismatch { count, last_offset_delta: delta })
             );
         }
         // Consistent, but the bytes cannot hold so many.
         let many = header_with_count(1_000_000, 1_000_001);
-        assert!(matches!(
-            changed_header(&many),
-            Err(BatchError::CountMismatch { .. })
-        ));
+        assert!(matches!(changed_header(&many), Err(BatchError::CountMismatch { .. })));
     }
 
     fn header_with_count(last_offset_delta: i32, record_count: i32) -> BatchHeader {
-        BatchHeader {
-            last_offset_delta,
-            record_count,
-            ..BatchHeader::parse(&batch(Codec::None)).unwrap()
-        }
+        BatchHeader { last_offset_delta, record_count, ..BatchHeader::parse(&batch(Codec::None)).unwrap() }
     }
 
     fn changed_header(header: &BatchHeader) -> Result<Batch, BatchError> {
@@ -302,10 +257,7 @@ mod tests {
             assert_eq!(with(base, max), Ok(()));
         }
         for (base, max) in [(-2, 0), (6, 5), (5, -2), (i64::MIN, i64::MIN)] {
-            assert_eq!(
-                with(base, max),
-                Err(BatchError::BadTimestamps { base, max })
-            );
+            assert_eq!(with(base, max), Err(BatchError::BadTimestamps { base, max }));
         }
     }
 
@@ -323,11 +275,7 @@ mod tests {
         for (id, epoch, base_sequence) in [(0, -1, 0), (0, 0, -1), (-2, 0, 0), (i64::MIN, 0, 0)] {
             assert_eq!(
                 with(id, epoch, base_sequence),
-                Err(BatchError::BadProducer {
-                    id,
-                    epoch,
-                    base_sequence
-                })
+                Err(BatchError::BadProducer { id, epoch, base_sequence })
             );
         }
     }

@@ -52,10 +52,7 @@ mod tests {
             (64, &[0x80, 0x01]),
             (i64::from(i32::MAX), &[0xfe, 0xff, 0xff, 0xff, 0x0f]),
             (i64::from(i32::MIN), &[0xff, 0xff, 0xff, 0xff, 0x0f]),
-            (
-                i64::MIN,
-                &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
-            ),
+            (i64::MIN, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
         ];
         for (value, expected) in cases {
             let mut out = Vec::new();
@@ -67,13 +64,7 @@ mod tests {
     #[test]
     fn every_magnitude_comes_back() {
         for shift in 0..63 {
-            for value in [
-                1i64 << shift,
-                -(1i64 << shift),
-                (1i64 << shift) - 1,
-                i64::MIN,
-                i64::MAX,
-            ] {
+            for value in [1i64 << shift, -(1i64 << shift), (1i64 << shift) - 1, i64::MIN, i64::MAX] {
                 let mut out = Vec::new();
                 put(&mut out, value);
                 out.push(0xaa);
@@ -89,14 +80,7 @@ mod tests {
     #[test]
     fn too_long_and_too_short() {
         let one_bit_too_many = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
-        let cases: [&[u8]; 6] = [
-            &[],
-            &[0x80],
-            &[0xff; 9],
-            &[0xff; 10],
-            &[0x80; 11],
-            &one_bit_too_many,
-        ];
+        let cases: [&[u8]; 6] = [&[], &[0x80], &[0xff; 9], &[0xff; 10], &[0x80; 11], &one_bit_too_many];
         for mut bytes in cases {
             assert_eq!(take64(&mut bytes), None);
         }

@@ -38,17 +38,11 @@ pub(super) struct Outline<'a> {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(header: &BatchHeader, payload: &'a [u8]) -> Result<Self, RecordError> {
-        let count =
-            usize::try_from(header.record_count).map_err(|_| BatchError::CountMismatch {
-                count: header.record_count,
-                last_offset_delta: header.last_offset_delta,
-            })?;
-        Ok(Self {
-            header: *header,
-            rest: payload,
-            index: 0,
-            count,
-        })
+        let count = usize::try_from(header.record_count).map_err(|_| BatchError::CountMismatch {
+            count: header.record_count,
+            last_offset_delta: header.last_offset_delta,
+        })?;
+        Ok(Self { header: *header, rest: payload, index: 0, count })
     }
 
     /// Records by the header; the bytes may hold fewer.
@@ -61,16 +55,13 @@ impl<'a> Walk<'a> {
         let bad = |problem| RecordError::Malformed { index, problem };
         let length = varint::take32(&mut self.rest).ok_or_else(|| bad("it has no length"))?;
         let length = usize::try_from(length).map_err(|_| bad("its length is negative"))?;
-        let (mut record, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or_else(|| bad("it is longer than the batch"))?;
+        let (mut record, rest) =
+            self.rest.split_at_checked(length).ok_or_else(|| bad("it is longer than the batch"))?;
         self.rest = rest;
         self.index += 1;
         // Attributes; none exist.
         record = record.get(1..).ok_or_else(|| bad("it is empty"))?;
-        let timestamp_delta =
-            varint::take64(&mut record).ok_or_else(|| bad("it has no timestamp"))?;
+        let timestamp_delta = varint::take64(&mut record).ok_or_else(|| bad("it has no timestamp"))?;
         let offset_delta = varint::take32(&mut record).ok_or_else(|| bad("it has no offset"))?;
         if !(0..=self.header.last_offset_delta).contains(&offset_delta) {
             return Err(bad("its offset is not one of the batch's"));
@@ -88,12 +79,7 @@ impl<'a> Walk<'a> {
                 .checked_add(timestamp_delta)
                 .ok_or_else(|| bad("its timestamp is out of range"))?
         };
-        Ok(Outline {
-            index,
-            offset,
-            timestamp,
-            rest: record,
-        })
+        Ok(Outline { index, offset, timestamp, rest: record })
     }
 }
 
@@ -106,10 +92,7 @@ impl<'a> Iterator for Walk<'a> {
         } else if self.rest.is_empty() {
             return None;
         } else {
-            Err(RecordError::Malformed {
-                index: self.index,
-                problem: "bytes follow the last record",
-            })
+            Err(RecordError::Malformed { index: self.index, problem: "bytes follow the last record" })
         };
         if result.is_err() {
             self.count = self.index;
@@ -127,18 +110,11 @@ impl Outline<'_> {
         let mut rest = self.rest;
         let key = take_nullable(&mut rest, payload).ok_or_else(|| bad("its key is cut off"))?;
         let value = take_nullable(&mut rest, payload).ok_or_else(|| bad("its value is cut off"))?;
-        let headers =
-            take_headers(&mut rest, payload).ok_or_else(|| bad("its headers are cut off"))?;
+        let headers = take_headers(&mut rest, payload).ok_or_else(|| bad("its headers are cut off"))?;
         if !rest.is_empty() {
             return Err(bad("bytes follow its headers"));
         }
-        Ok(Record {
-            offset: self.offset,
-            timestamp: self.timestamp,
-            key,
-            value,
-            headers,
-        })
+        Ok(Record { offset: self.offset, timestamp: self.timestamp, key, value, headers })
     }
 }
 

@@ -14,9 +14,7 @@ use crate::storage::{OpenMode, Storage, StorageError};
 pub(crate) enum CheckpointError {
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error(
-        "{path} was written by a newer release (checkpoint format {version}); this one reads format 1"
-    )]
+    #[error("{path} was written by a newer release (checkpoint format {version}); this one reads format 1")]
     Newer { path: String, version: u32 },
     #[error("{path} belongs to another log ({found})")]
     Foreign { path: String, found: Uuid },
@@ -48,21 +46,13 @@ pub(crate) fn store(
     let path = checkpoint_path(sequence);
     let temporary = format!("{path}.new");
     write_whole(storage, &temporary, checkpoint)?;
-    storage
-        .rename(&temporary, &path)
-        .map_err(|source| StorageError::new("rename", &temporary, source))?;
-    storage
-        .sync_dir(DIR)
-        .map_err(|source| StorageError::new("sync", DIR, source))?;
-    let names = storage
-        .list(DIR)
-        .map_err(|source| StorageError::new("list", DIR, source))?;
+    storage.rename(&temporary, &path).map_err(|source| StorageError::new("rename", &temporary, source))?;
+    storage.sync_dir(DIR).map_err(|source| StorageError::new("sync", DIR, source))?;
+    let names = storage.list(DIR).map_err(|source| StorageError::new("list", DIR, source))?;
     for name in names {
         if sequence_of(&name).is_some_and(|old| old + 1 < sequence) {
             let path = format!("{DIR}/{name}");
-            storage
-                .remove_file(&path)
-                .map_err(|source| StorageError::new("remove", &path, source))?;
+            storage.remove_file(&path).map_err(|source| StorageError::new("remove", &path, source))?;
         }
     }
     Ok(())
@@ -80,9 +70,7 @@ fn write_whole(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), St
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("replace")(error)),
         _ => {}
     }
-    let file = storage
-        .open(path, OpenMode::CreateNew)
-        .map_err(at("create"))?;
+    let file = storage.open(path, OpenMode::CreateNew).map_err(at("create"))?;
     file.write_at(&[bytes], 0).map_err(at("write"))?;
     file.sync_data().map_err(at("sync"))
 }
@@ -93,18 +81,12 @@ fn read_whole(storage: &dyn Storage, path: &str) -> Result<Vec<u8>, CheckpointEr
     file.drop_cache().map_err(at("drop the cache of"))?;
     let length = file.len().map_err(at("measure"))?;
     if length > CHECKPOINT_BYTES_MAX {
-        return Err(CheckpointError::TooLong {
-            path: path.to_owned(),
-            bytes: length,
-        });
+        return Err(CheckpointError::TooLong { path: path.to_owned(), bytes: length });
     }
     let mut bytes = vec![0; length as usize];
     let mut filled = 0;
     while filled < bytes.len() {
-        match file
-            .read_at(&mut bytes[filled..], filled as u64)
-            .map_err(at("read"))?
-        {
+        match file.read_at(&mut bytes[filled..], filled as u64).map_err(at("read"))? {
             0 => break,
             count => filled += count,
         }
@@ -114,13 +96,8 @@ fn read_whole(storage: &dyn Storage, path: &str) -> Result<Vec<u8>, CheckpointEr
 }
 
 /// The newest checkpoint that verifies, with its own checksum.
-pub(crate) fn load(
-    storage: &dyn Storage,
-    log_id: Uuid,
-) -> Result<(Checkpoint, u32), CheckpointError> {
-    let names = storage
-        .list(DIR)
-        .map_err(|source| StorageError::new("list", DIR, source))?;
+pub(crate) fn load(storage: &dyn Storage, log_id: Uuid) -> Result<(Checkpoint, u32), CheckpointError> {
+    let names = storage.list(DIR).map_err(|source| StorageError::new("list", DIR, source))?;
     let mut sequences: Vec<u64> = names
         .iter()
         .filter(|name| name.ends_with(".checkpoint"))
@@ -133,15 +110,10 @@ pub(crate) fn load(
         let bytes = read_whole(storage, &path)?;
         match Checkpoint::decode(&bytes) {
             Ok(checkpoint) if checkpoint.log_id != log_id => {
-                return Err(CheckpointError::Foreign {
-                    path,
-                    found: checkpoint.log_id,
-                });
+                return Err(CheckpointError::Foreign { path, found: checkpoint.log_id });
             }
             Ok(checkpoint) => {
-                let crc = bytes
-                    .last_chunk::<4>()
-                    .map_or(0, |crc| u32::from_le_bytes(*crc));
+                let crc = bytes.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc));
                 return Ok((checkpoint, crc));
             }
             Err(NotACheckpoint::Newer(version)) => {

@@ -61,13 +61,9 @@ impl Checkpoint {
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&self.previous_crc.to_le_bytes());
         out.extend_from_slice(self.log_id.as_bytes());
-        for number in [
-            self.sequence,
-            self.generation,
-            self.position,
-            self.next_partition,
-            self.next_producer_id,
-        ] {
+        for number in
+            [self.sequence, self.generation, self.position, self.next_partition, self.next_producer_id]
+        {
             out.extend_from_slice(&number.to_le_bytes());
         }
         put_count(&mut out, self.topics.len());
@@ -92,9 +88,7 @@ impl Checkpoint {
     /// # Errors
     /// `Damaged` when they do not verify, `Newer` with the version when another release wrote them.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, NotACheckpoint> {
-        let (body, crc) = bytes
-            .split_last_chunk::<4>()
-            .ok_or(NotACheckpoint::Damaged)?;
+        let (body, crc) = bytes.split_last_chunk::<4>().ok_or(NotACheckpoint::Damaged)?;
         if crc32c(body).to_le_bytes() != *crc || !body.starts_with(MAGIC) {
             return Err(NotACheckpoint::Damaged);
         }
@@ -110,15 +104,10 @@ impl Checkpoint {
         let position = fields.u64()?;
         let next_partition = fields.u64()?;
         let next_producer_id = fields.u64()?;
-        let topics = (0..fields.count(30)?)
-            .map(|_| topic(&mut fields))
-            .collect::<Result<_, _>>()?;
-        let partitions = (0..fields.count(28)?)
-            .map(|_| partition(&mut fields))
-            .collect::<Result<_, _>>()?;
-        let deleted = (0..fields.count(8)?)
-            .map(|_| fields.u64().map(PartitionId))
-            .collect::<Result<_, _>>()?;
+        let topics = (0..fields.count(30)?).map(|_| topic(&mut fields)).collect::<Result<_, _>>()?;
+        let partitions = (0..fields.count(28)?).map(|_| partition(&mut fields)).collect::<Result<_, _>>()?;
+        let deleted =
+            (0..fields.count(8)?).map(|_| fields.u64().map(PartitionId)).collect::<Result<_, _>>()?;
         Ok(Self {
             log_id,
             sequence,
@@ -168,15 +157,9 @@ fn topic(fields: &mut Fields<'_>) -> Result<Topic, Short> {
     for _ in 0..fields.count(4)? {
         configs.insert(fields.string()?, fields.string()?);
     }
-    let partitions = (0..fields.count(8)?)
-        .map(|_| fields.u64().map(PartitionId))
-        .collect::<Result<_, _>>()?;
-    Ok(Topic {
-        id,
-        name,
-        partitions,
-        configs,
-    })
+    let partitions =
+        (0..fields.count(8)?).map(|_| fields.u64().map(PartitionId)).collect::<Result<_, _>>()?;
+    Ok(Topic { id, name, partitions, configs })
 }
 
 fn put_partition(out: &mut Vec<u8>, partition: &PartitionState) {
@@ -190,20 +173,8 @@ fn put_partition(out: &mut Vec<u8>, partition: &PartitionState) {
         out.extend_from_slice(&segment.bytes.to_le_bytes());
         out.extend_from_slice(&segment.done_crc.to_le_bytes());
         out.extend_from_slice(&segment.open.crc_state.to_le_bytes());
-        out.extend_from_slice(
-            &segment
-                .open
-                .first
-                .map_or(NO_BATCH, |first| first.at)
-                .to_le_bytes(),
-        );
-        out.extend_from_slice(
-            &segment
-                .open
-                .first
-                .map_or(0, |first| first.offset)
-                .to_le_bytes(),
-        );
+        out.extend_from_slice(&segment.open.first.map_or(NO_BATCH, |first| first.at).to_le_bytes());
+        out.extend_from_slice(&segment.open.first.map_or(0, |first| first.offset).to_le_bytes());
         out.extend_from_slice(&segment.open.max_timestamp.to_le_bytes());
     }
 }
@@ -212,18 +183,11 @@ fn partition(fields: &mut Fields<'_>) -> Result<PartitionState, Short> {
     let id = PartitionId(fields.u64()?);
     let start = fields.u64()?;
     let next_offset = fields.u64()?;
-    let segments = (0..fields.count(52)?)
-        .map(|_| segment(fields))
-        .collect::<Result<Vec<_>, _>>()?;
+    let segments = (0..fields.count(52)?).map(|_| segment(fields)).collect::<Result<Vec<_>, _>>()?;
     if segments.is_empty() {
         return Err(Short);
     }
-    Ok(PartitionState {
-        id,
-        start,
-        next_offset,
-        segments,
-    })
+    Ok(PartitionState { id, start, next_offset, segments })
 }
 
 fn segment(fields: &mut Fields<'_>) -> Result<SegmentState, Short> {
@@ -241,11 +205,7 @@ fn segment(fields: &mut Fields<'_>) -> Result<SegmentState, Short> {
         generation,
         bytes,
         done_crc,
-        open: OpenBlock {
-            crc_state,
-            first,
-            max_timestamp,
-        },
+        open: OpenBlock { crc_state, first, max_timestamp },
     })
 }
 
@@ -255,21 +215,9 @@ mod tests {
     use crate::segment::FirstBatch;
 
     fn checkpoint() -> Checkpoint {
-        let open = OpenBlock {
-            crc_state: 5,
-            first: Some(FirstBatch {
-                at: 64,
-                offset: 100,
-            }),
-            max_timestamp: 77,
-        };
-        let segments = vec![SegmentState {
-            base_offset: 100,
-            generation: 2,
-            bytes: 4000,
-            done_crc: 9,
-            open,
-        }];
+        let open =
+            OpenBlock { crc_state: 5, first: Some(FirstBatch { at: 64, offset: 100 }), max_timestamp: 77 };
+        let segments = vec![SegmentState { base_offset: 100, generation: 2, bytes: 4000, done_crc: 9, open }];
         Checkpoint {
             log_id: Uuid::from_u128(1),
             sequence: 3,
@@ -284,12 +232,7 @@ mod tests {
                 partitions: vec![PartitionId(6)],
                 configs: BTreeMap::from([("segment.bytes".into(), "100".into())]),
             }],
-            partitions: vec![PartitionState {
-                id: PartitionId(6),
-                start: 100,
-                next_offset: 120,
-                segments,
-            }],
+            partitions: vec![PartitionState { id: PartitionId(6), start: 100, next_offset: 120, segments }],
             deleted: vec![PartitionId(4)],
         }
     }

@@ -39,20 +39,11 @@ pub(crate) enum Entry<'a> {
     /// Batches that become readable together; whole or absent in all their partitions.
     Append(Vec<AppendPart<'a>>),
     /// A topic with partition ids `first..first + count`, each with its first segment at offset 0.
-    TopicCreated {
-        id: Uuid,
-        name: String,
-        configs: BTreeMap<String, String>,
-        first: PartitionId,
-        count: u32,
-    },
+    TopicCreated { id: Uuid, name: String, configs: BTreeMap<String, String>, first: PartitionId, count: u32 },
     /// A topic and every segment of its partitions.
     TopicDeleted { id: Uuid },
     /// A partition's next batch begins a new segment.
-    SegmentCreated {
-        partition: PartitionId,
-        base_offset: u64,
-    },
+    SegmentCreated { partition: PartitionId, base_offset: u64 },
     /// Producer ids below `next` may have been given out.
     ProducerIds { next: u64 },
 }
@@ -78,12 +69,7 @@ impl EntryWriter<'_> {
     }
 
     /// Writes an append of one batch and returns where in the group its stored bytes are.
-    pub(crate) fn append(
-        &mut self,
-        partition: PartitionId,
-        base_offset: u64,
-        batch: &[u8],
-    ) -> Range<usize> {
+    pub(crate) fn append(&mut self, partition: PartitionId, base_offset: u64, batch: &[u8]) -> Range<usize> {
         let mut stored = 0..0;
         self.entry(KIND_APPEND, |out| {
             put_count(out, 1);
@@ -121,9 +107,7 @@ impl EntryWriter<'_> {
     }
 
     pub(crate) fn topic_deleted(&mut self, id: Uuid) {
-        self.entry(KIND_TOPIC_DELETED, |out| {
-            out.extend_from_slice(id.as_bytes())
-        });
+        self.entry(KIND_TOPIC_DELETED, |out| out.extend_from_slice(id.as_bytes()));
     }
 
     pub(crate) fn segment_created(&mut self, partition: PartitionId, base_offset: u64) {
@@ -134,9 +118,7 @@ impl EntryWriter<'_> {
     }
 
     pub(crate) fn producer_ids(&mut self, next: u64) {
-        self.entry(KIND_PRODUCER_IDS, |out| {
-            out.extend_from_slice(&next.to_le_bytes())
-        });
+        self.entry(KIND_PRODUCER_IDS, |out| out.extend_from_slice(&next.to_le_bytes()));
     }
 }
 
@@ -194,11 +176,7 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Entry<'_>, Short> {
                 let partition = PartitionId(fields.u64()?);
                 let base_offset = fields.u64()?;
                 let bytes = fields.count(1)?;
-                parts.push(AppendPart {
-                    partition,
-                    base_offset,
-                    batch: fields.bytes(bytes)?,
-                });
+                parts.push(AppendPart { partition, base_offset, batch: fields.bytes(bytes)? });
             }
             Ok(Entry::Append(parts))
         }
@@ -211,22 +189,13 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Entry<'_>, Short> {
             for _ in 0..fields.count(4)? {
                 configs.insert(fields.string()?, fields.string()?);
             }
-            Ok(Entry::TopicCreated {
-                id,
-                name,
-                configs,
-                first,
-                count,
-            })
+            Ok(Entry::TopicCreated { id, name, configs, first, count })
         }
         KIND_TOPIC_DELETED => Ok(Entry::TopicDeleted { id: fields.uuid()? }),
-        KIND_SEGMENT_CREATED => Ok(Entry::SegmentCreated {
-            partition: PartitionId(fields.u64()?),
-            base_offset: fields.u64()?,
-        }),
-        KIND_PRODUCER_IDS => Ok(Entry::ProducerIds {
-            next: fields.u64()?,
-        }),
+        KIND_SEGMENT_CREATED => {
+            Ok(Entry::SegmentCreated { partition: PartitionId(fields.u64()?), base_offset: fields.u64()? })
+        }
+        KIND_PRODUCER_IDS => Ok(Entry::ProducerIds { next: fields.u64()? }),
         _ => Err(Short),
     }
 }
@@ -236,10 +205,7 @@ mod tests {
     use super::super::group::GroupHeader;
     use super::*;
 
-    const SEED: Seed = Seed {
-        salt: 11,
-        generation: 5,
-    };
+    const SEED: Seed = Seed { salt: 11, generation: 5 };
 
     fn group() -> GroupBuffer {
         let mut group = GroupBuffer::new();
@@ -275,12 +241,8 @@ mod tests {
         let body = &bytes[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + header.body_bytes as usize];
         let entries = decode_all(SEED, 8192, body, header.entries).expect("valid");
         assert_eq!(entries.len(), 5);
-        assert!(
-            matches!(&entries[0], Entry::TopicCreated { name, count: 2, .. } if name == "orders")
-        );
-        let Entry::Append(parts) = &entries[1] else {
-            panic!("{entries:?}")
-        };
+        assert!(matches!(&entries[0], Entry::TopicCreated { name, count: 2, .. } if name == "orders"));
+        let Entry::Append(parts) = &entries[1] else { panic!("{entries:?}") };
         assert_eq!(parts[0].base_offset, 42);
         assert_eq!(parts[0].batch.len(), 100);
     }
@@ -292,21 +254,8 @@ mod tests {
         let bytes = group.seal_for(SEED, header).to_vec();
         let body = &bytes[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + header.body_bytes as usize];
         assert_eq!(GroupHeader::decode(SEED, 4096, &bytes), None);
-        assert_eq!(
-            GroupHeader::decode(
-                Seed {
-                    generation: 6,
-                    ..SEED
-                },
-                8192,
-                &bytes
-            ),
-            None
-        );
-        assert_eq!(
-            GroupHeader::decode(Seed { salt: 12, ..SEED }, 8192, &bytes),
-            None
-        );
+        assert_eq!(GroupHeader::decode(Seed { generation: 6, ..SEED }, 8192, &bytes), None);
+        assert_eq!(GroupHeader::decode(Seed { salt: 12, ..SEED }, 8192, &bytes), None);
         assert!(decode_all(SEED, 4096, body, 5).is_err());
         assert!(decode_all(Seed { salt: 12, ..SEED }, 8192, body, 5).is_err());
     }

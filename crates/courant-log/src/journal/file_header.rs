@@ -91,16 +91,10 @@ impl FileHeader {
         let salt = fields.u64()?;
         let start = fields.u64()?;
         let capacity = fields.u64()?;
-        if !start.is_multiple_of(BLOCK_BYTES as u64) || !capacity.is_multiple_of(BLOCK_BYTES as u64)
-        {
+        if !start.is_multiple_of(BLOCK_BYTES as u64) || !capacity.is_multiple_of(BLOCK_BYTES as u64) {
             return Err(NotAHeader::Invalid);
         }
-        Ok(Self {
-            log_id,
-            seed: Seed { salt, generation },
-            start,
-            capacity,
-        })
+        Ok(Self { log_id, seed: Seed { salt, generation }, start, capacity })
     }
 }
 
@@ -112,10 +106,7 @@ mod tests {
     fn one_damaged_copy_is_survived_and_two_are_seen() {
         let header = FileHeader {
             log_id: Uuid::from_u128(7),
-            seed: Seed {
-                salt: 9,
-                generation: 3,
-            },
+            seed: Seed { salt: 9, generation: 3 },
             start: 8192,
             capacity: 61440,
         };

@@ -75,15 +75,7 @@ impl GroupHeader {
         let checkpoint = fields.u64().ok()?;
         let written_ms = fields.i64().ok()?;
         let seal = flags & FLAG_SEAL != 0;
-        Some(Self {
-            position,
-            synced,
-            body_bytes,
-            entries,
-            seal,
-            checkpoint,
-            written_ms,
-        })
+        Some(Self { position, synced, body_bytes, entries, seal, checkpoint, written_ms })
     }
 }
 
@@ -101,10 +93,7 @@ pub(crate) struct GroupBuffer {
 
 impl GroupBuffer {
     pub(crate) fn new() -> Self {
-        Self {
-            bytes: vec![0; HEADER_BYTES],
-            entries: 0,
-        }
+        Self { bytes: vec![0; HEADER_BYTES], entries: 0 }
     }
 
     pub(crate) fn clear(&mut self) {

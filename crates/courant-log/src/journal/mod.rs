@@ -7,14 +7,16 @@
 mod entry;
 mod file_header;
 mod group;
+mod ring;
 mod scan;
 mod writer;
 
 pub(crate) use entry::{AppendPart, Entry, EntryWriter};
 pub(crate) use file_header::FileHeader;
 pub(crate) use group::GroupBuffer;
+pub(crate) use ring::RingFile;
 pub(crate) use scan::{ScanError, Scanned, all_free, scan};
-pub(crate) use writer::{JournalWriter, RingFile};
+pub(crate) use writer::JournalWriter;
 
 /// Bytes of a group beyond the batch of its only append: headers, padding, and a new segment's entry.
 pub(crate) const GROUP_OVERHEAD_BYTES: usize = 512;

@@ -10,45 +10,36 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::entry::decode_all;
-use super::file_header::NotAHeader;
 use super::group::{GroupHeader, HEADER_BYTES};
+use super::ring::{Found, find_files, read_whole};
 use super::{DIR, Entry, FileHeader, RingFile};
 use crate::limits::{BLOCK_BYTES, JOURNAL_FILES_MAX};
-use crate::storage::{File, OpenMode, Storage, StorageError};
+use crate::storage::{Storage, StorageError};
 
 /// Why the journal cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ScanError {
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error(
-        "{path} was written by a newer release (journal format {version}); this one reads format 1"
-    )]
+    #[error("{path} was written by a newer release (journal format {version}); this one reads format 1")]
     Newer { path: String, version: u32 },
     #[error("{path} belongs to another log ({found})")]
     Foreign { path: String, found: Uuid },
     #[error("{DIR}/ holds {count} files; at most {JOURNAL_FILES_MAX} are expected")]
     TooManyFiles { count: usize },
-    #[error(
-        "the journal file of generation {generation} is missing, and acknowledged events with it"
-    )]
+    #[error("the journal file of generation {generation} is missing, and acknowledged events with it")]
     Missing { generation: u64 },
     #[error(
         "the journal is damaged at position {position} ({path}, byte {byte}): \
          events up to position {mark} were acknowledged"
     )]
-    Corrupt {
-        path: String,
-        byte: u64,
-        position: u64,
-        mark: u64,
-    },
+    Corrupt { path: String, byte: u64, position: u64, mark: u64 },
     #[error("an intact journal entry at position {position} contradicts the log: {what}")]
     Contradiction { position: u64, what: String },
 }
 
 /// What a scan found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Scanned {
     /// Where the journal ends.
     pub(crate) end: u64,
@@ -69,11 +60,6 @@ pub(crate) struct Scanned {
     pub(crate) next_number: u64,
 }
 
-struct Found {
-    ring: RingFile,
-    header: FileHeader,
-}
-
 /// Replays every group from `(generation, position)` on, in order, through `apply`.
 pub(crate) fn scan(
     storage: &Arc<dyn Storage>,
@@ -83,26 +69,16 @@ pub(crate) fn scan(
 ) -> Result<Scanned, ScanError> {
     let (mut files, mut scanned) = find_files(storage, log_id, from.0)?;
     scanned.end = from.1;
-    if files
-        .first()
-        .is_none_or(|first| first.header.seed.generation != from.0)
-    {
+    if files.first().is_none_or(|first| first.header.seed.generation != from.0) {
         return Err(ScanError::Missing { generation: from.0 });
     }
     let mut mark = 0;
     // Where the walk stopped: path and byte, for the error that names it.
     let mut stop = (String::new(), 0);
     for (index, (found, expected)) in files.iter().zip(from.0..).enumerate() {
-        let FileHeader {
-            seed,
-            start,
-            capacity,
-            ..
-        } = found.header;
+        let FileHeader { seed, start, capacity, .. } = found.header;
         if seed.generation != expected {
-            return Err(ScanError::Missing {
-                generation: expected,
-            });
+            return Err(ScanError::Missing { generation: expected });
         }
         mark = mark.max(start);
         let bytes = read_whole(&found.ring)?;
@@ -113,12 +89,10 @@ pub(crate) fn scan(
         if !inside {
             break;
         }
-        let replayed = scanned.groups;
         walk(found, body, &mut scanned, &mut apply)?;
         let at = (scanned.end - start) as usize;
         stop = (found.ring.path.clone(), (BLOCK_BYTES + at) as u64);
-        scanned.torn = body.get(at..at + 4).is_some_and(|magic| magic == b"CGRP")
-            && scanned.groups >= replayed;
+        scanned.torn = body.get(at..).is_some_and(|rest| begins_group(seed.generation, rest));
     }
     // The rest of the files is only asked what it vouches for.
     for found in &files {
@@ -126,115 +100,31 @@ pub(crate) fn scan(
     }
     if scanned.end < mark {
         let (path, byte) = stop;
-        return Err(ScanError::Corrupt {
-            path,
-            byte,
-            position: scanned.end,
-            mark,
-        });
+        return Err(ScanError::Corrupt { path, byte, position: scanned.end, mark });
     }
     scanned.held = files.drain(..).map(|found| found.ring).collect();
     Ok(scanned)
 }
 
-/// Every ring file as a free one, for a log that has acknowledged nothing yet.
+/// Every ring file as a free one, for a log that has acknowledged nothing yet. A group in any of
+/// them says that it has: then its checkpoints are what is missing.
 pub(crate) fn all_free(storage: &Arc<dyn Storage>, log_id: Uuid) -> Result<Scanned, ScanError> {
-    find_files(storage, log_id, u64::MAX).map(|(_, scanned)| scanned)
+    let (files, mut scanned) = find_files(storage, log_id, 0)?;
+    for found in files {
+        let bytes = read_whole(&found.ring)?;
+        let FileHeader { seed, start, .. } = found.header;
+        if GroupHeader::decode(seed, start, bytes.get(BLOCK_BYTES..).unwrap_or_default()).is_some() {
+            let what = "there are groups in the journal, but no checkpoint is left".to_owned();
+            return Err(ScanError::Contradiction { position: start, what });
+        }
+        scanned.free.push(found.ring);
+    }
+    Ok(scanned)
 }
 
-/// Opens every ring file; those of `from` and later generations in order, the others as free.
-fn find_files(
-    storage: &Arc<dyn Storage>,
-    log_id: Uuid,
-    from: u64,
-) -> Result<(Vec<Found>, Scanned), ScanError> {
-    let mut scanned = Scanned {
-        end: 0,
-        generation: 0,
-        checkpoint: 0,
-        groups: 0,
-        bytes: 0,
-        torn: false,
-        held: Vec::new(),
-        free: Vec::new(),
-        next_number: 1,
-    };
-    let names = storage
-        .list(DIR)
-        .map_err(|source| StorageError::new("list", DIR, source))?;
-    let mut names: Vec<_> = names
-        .into_iter()
-        .filter(|name| name.ends_with(".journal"))
-        .collect();
-    if names.len() > JOURNAL_FILES_MAX {
-        return Err(ScanError::TooManyFiles { count: names.len() });
-    }
-    names.sort();
-    let mut files = Vec::new();
-    for name in names {
-        let path = format!("{DIR}/{name}");
-        if let Some(number) = name
-            .strip_suffix(".journal")
-            .and_then(|digits| digits.parse::<u64>().ok())
-        {
-            scanned.next_number = scanned.next_number.max(number + 1);
-        }
-        let at = |what| {
-            let path = path.clone();
-            move |source| StorageError::new(what, &path, source)
-        };
-        let file = storage
-            .open(&path, OpenMode::Existing)
-            .map_err(at("open"))?;
-        file.drop_cache().map_err(at("drop the cache of"))?;
-        let file_bytes = file.len().map_err(at("measure"))?;
-        let mut block = vec![0; BLOCK_BYTES];
-        let count = read_up_to(&*file, &mut block, 0).map_err(at("read"))?;
-        let ring = RingFile {
-            path: path.clone(),
-            file,
-            file_bytes,
-        };
-        match FileHeader::decode(&block[..count]) {
-            Err(NotAHeader::Newer(version)) => return Err(ScanError::Newer { path, version }),
-            Err(NotAHeader::Invalid) => scanned.free.push(ring),
-            Ok(header) if header.log_id != log_id => {
-                return Err(ScanError::Foreign {
-                    path,
-                    found: header.log_id,
-                });
-            }
-            Ok(header) => {
-                scanned.generation = scanned.generation.max(header.seed.generation);
-                if header.seed.generation >= from {
-                    files.push(Found { ring, header });
-                } else {
-                    scanned.free.push(ring);
-                }
-            }
-        }
-    }
-    files.sort_by_key(|found| found.header.seed.generation);
-    Ok((files, scanned))
-}
-
-fn read_up_to(file: &dyn File, buf: &mut [u8], position: u64) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match file.read_at(&mut buf[filled..], position + filled as u64)? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    Ok(filled)
-}
-
-fn read_whole(ring: &RingFile) -> Result<Vec<u8>, StorageError> {
-    let mut bytes = vec![0; ring.file_bytes as usize];
-    let count = read_up_to(&*ring.file, &mut bytes, 0)
-        .map_err(|source| StorageError::new("read", &ring.path, source))?;
-    bytes.truncate(count);
-    Ok(bytes)
+/// Whether a group of this use of the file was begun here, whole or not.
+fn begins_group(generation: u64, bytes: &[u8]) -> bool {
+    bytes.get(..16).is_some_and(|bytes| bytes.starts_with(b"CGRP") && bytes[8..] == generation.to_le_bytes())
 }
 
 /// The highest durable mark of any intact group header, at whichever boundary it stands: a damaged
@@ -279,7 +169,9 @@ fn walk(
             apply(seed.generation, scanned.end, entry)?;
         }
         scanned.end += header.total_bytes();
-        scanned.groups += 1;
-        scanned.bytes += header.total_bytes();
+        if !header.seal {
+            scanned.groups += 1;
+            scanned.bytes += header.total_bytes();
+        }
     }
 }

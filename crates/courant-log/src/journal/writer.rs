@@ -5,76 +5,13 @@
 //! file is written again only after a durable checkpoint covers all of it.
 
 use std::collections::VecDeque;
-use std::io;
-use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::group::{GroupBuffer, GroupHeader};
-use super::{FileHeader, Seed};
+use super::{FileHeader, RingFile, Seed};
 use crate::limits::BLOCK_BYTES;
-use crate::storage::{File, OpenMode, Storage, StorageError};
-
-/// One file of the ring.
-#[derive(Clone, Debug)]
-pub(crate) struct RingFile {
-    pub(crate) path: String,
-    pub(crate) file: Arc<dyn File>,
-    pub(crate) file_bytes: u64,
-}
-
-impl RingFile {
-    /// Creates a ring file: temporary name, zeros if the storage wants them, sync, rename, sync of
-    /// the directory (LOG.md 4).
-    pub(crate) fn create(
-        storage: &dyn Storage,
-        number: u64,
-        file_bytes: u64,
-    ) -> Result<Self, StorageError> {
-        let path = format!("{}/{number:08}.journal", super::DIR);
-        let temporary = format!("{path}.new");
-        let at = |what| {
-            move |source| {
-                StorageError::new(what, &format!("{}/{number:08}.journal", super::DIR), source)
-            }
-        };
-        match storage.remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(at("remove")(error));
-            }
-            _ => {}
-        }
-        let file = storage
-            .open(&temporary, OpenMode::CreateNew)
-            .map_err(at("create"))?;
-        if storage.wants().prefill {
-            let zeros = vec![0u8; 1024 * 1024];
-            let mut position = 0;
-            while position < file_bytes {
-                let count = (file_bytes - position).min(zeros.len() as u64);
-                file.write_at(&[&zeros[..count as usize]], position)
-                    .map_err(at("fill"))?;
-                position += count;
-            }
-        } else {
-            file.set_len(file_bytes).map_err(at("extend"))?;
-        }
-        file.sync_data().map_err(at("sync"))?;
-        storage.rename(&temporary, &path).map_err(at("rename"))?;
-        storage
-            .sync_dir(super::DIR)
-            .map_err(at("sync the directory of"))?;
-        Ok(Self {
-            path,
-            file,
-            file_bytes,
-        })
-    }
-
-    pub(crate) fn capacity(&self) -> u64 {
-        self.file_bytes.saturating_sub(BLOCK_BYTES as u64)
-    }
-}
+use crate::storage::StorageError;
 
 #[derive(Debug)]
 struct Current {
@@ -89,7 +26,7 @@ pub(crate) struct JournalWriter {
     log_id: Uuid,
     current: Option<Current>,
     free: VecDeque<RingFile>,
-    /// Full files, oldest first, each with the position behind its last byte.
+    /// Full files, oldest first, each with the generation of its use.
     held: VecDeque<(RingFile, u64)>,
     position: u64,
     synced: u64,
@@ -109,7 +46,7 @@ impl JournalWriter {
         free: Vec<RingFile>,
         held: Vec<RingFile>,
     ) -> Self {
-        let held = held.into_iter().map(|file| (file, position)).collect();
+        let held = held.into_iter().map(|file| (file, generation)).collect();
         Self {
             log_id,
             current: None,
@@ -157,44 +94,28 @@ impl JournalWriter {
 
     /// Bytes still free in the current file.
     pub(crate) fn room(&self) -> u64 {
-        self.current.as_ref().map_or(0, |current| {
-            current.start + current.ring.capacity() - self.position
-        })
+        self.current.as_ref().map_or(0, |current| current.start + current.ring.capacity() - self.position)
     }
 
-    /// Goes on in the next free file. False when there is none.
+    /// Goes on in the next free file. False when there is none. The file's header is durable before
+    /// anything names its generation: a checkpoint may do so before the first group is written.
     ///
     /// # Errors
     /// What the storage says; the writer must end then.
     pub(crate) fn switch(&mut self, salt: u64) -> Result<bool, StorageError> {
-        assert_eq!(
-            self.synced, self.position,
-            "a file header vouches for everything before it"
-        );
+        assert_eq!(self.synced, self.position, "a file header vouches for everything before it");
         let Some(ring) = self.free.pop_front() else {
             return Ok(false);
         };
         self.generation += 1;
-        let seed = Seed {
-            salt,
-            generation: self.generation,
-        };
-        let header = FileHeader {
-            log_id: self.log_id,
-            seed,
-            start: self.position,
-            capacity: ring.capacity(),
-        };
-        ring.file
-            .write_at(&[&header.encode()], 0)
-            .map_err(|source| StorageError::new("write the header of", &ring.path, source))?;
-        let current = Current {
-            ring,
-            seed,
-            start: self.position,
-        };
+        let seed = Seed { salt, generation: self.generation };
+        let header =
+            FileHeader { log_id: self.log_id, seed, start: self.position, capacity: ring.capacity() };
+        let written = ring.file.write_at(&[&header.encode()], 0).and_then(|()| ring.file.sync_data());
+        written.map_err(|source| StorageError::new("sync the header of", &ring.path, source))?;
+        let current = Current { ring, seed, start: self.position };
         if let Some(full) = self.current.replace(current) {
-            self.held.push_back((full.ring, self.position));
+            self.held.push_back((full.ring, full.seed.generation));
         }
         Ok(true)
     }
@@ -203,11 +124,7 @@ impl JournalWriter {
     ///
     /// # Errors
     /// What the storage says; the writer must end then.
-    pub(crate) fn write(
-        &mut self,
-        group: &mut GroupBuffer,
-        now_ms: i64,
-    ) -> Result<(), StorageError> {
+    pub(crate) fn write(&mut self, group: &mut GroupBuffer, now_ms: i64) -> Result<(), StorageError> {
         let Some(current) = &self.current else {
             return Ok(());
         };
@@ -239,7 +156,7 @@ impl JournalWriter {
     /// Makes every written group durable.
     ///
     /// # Errors
-    /// What the storage says. It is never called again after an error: the writer ends (LOG.md 10).
+    /// What the storage says. It is never called again after an error: what is on disk is unknown.
     pub(crate) fn sync(&mut self) -> Result<(), StorageError> {
         if let Some(current) = &self.current {
             let synced = current.ring.file.sync_data();
@@ -249,12 +166,13 @@ impl JournalWriter {
         Ok(())
     }
 
-    /// Frees the files that a durable checkpoint at `position` covers. Files above `files_max` are
-    /// returned, to be unlinked off the committer.
-    pub(crate) fn release(&mut self, position: u64, files_max: usize) -> Vec<RingFile> {
-        while let Some((file, end)) = self.held.pop_front() {
-            if end > position {
-                self.held.push_front((file, end));
+    /// Frees the files of generations before the one that a durable checkpoint names, oldest first.
+    /// The named file itself stays, even if nothing behind the checkpoint stands in it: recovery
+    /// begins there. Files above `files_max` are returned, to be unlinked off the committer.
+    pub(crate) fn release(&mut self, generation: u64, files_max: usize) -> Vec<RingFile> {
+        while let Some((file, of)) = self.held.pop_front() {
+            if of >= generation {
+                self.held.push_front((file, of));
                 break;
             }
             self.free.push_back(file);
@@ -280,5 +198,29 @@ impl JournalWriter {
         let free = self.free.iter().map(RingFile::capacity);
         let current = self.current.iter().map(|current| current.ring.capacity());
         held.chain(free).chain(current).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{MemoryStorage, Storage};
+
+    /// A checkpoint is captured at the very end of a file, the committer goes on in the next one, and
+    /// only then the checkpoint becomes durable: recovery will begin in the file that it names.
+    #[test]
+    fn the_file_that_a_checkpoint_names_is_not_freed() {
+        let storage = MemoryStorage::new(1024 * 1024);
+        storage.create_dir(super::super::DIR).expect("creates");
+        let file = |number| RingFile::create(&storage, number, 65_536).expect("creates");
+        let free = vec![file(1), file(2), file(3)];
+        let mut journal = JournalWriter::new(Uuid::from_u128(1), 0, 0, free, Vec::new());
+        assert!(journal.switch(7).expect("switches"));
+        let captured = journal.generation();
+        assert!(journal.switch(8).expect("switches"));
+        assert!(journal.release(captured, 4).is_empty());
+        assert_eq!(journal.free_files(), 1, "the named file is held");
+        journal.release(journal.generation(), 4);
+        assert_eq!(journal.free_files(), 2);
     }
 }

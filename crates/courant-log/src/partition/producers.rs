@@ -54,39 +54,22 @@ impl Producers {
         }
         let first = header.base_sequence;
         let Some(producer) = self.by_id.get(&header.producer_id) else {
-            return if first == 0 {
-                Verdict::Append
-            } else {
-                Verdict::Unknown
-            };
+            return if first == 0 { Verdict::Append } else { Verdict::Unknown };
         };
         if header.producer_epoch < producer.epoch {
             return Verdict::StaleEpoch;
         }
         if header.producer_epoch > producer.epoch {
-            return if first == 0 {
-                Verdict::Append
-            } else {
-                Verdict::OutOfOrder { expected: 0 }
-            };
+            return if first == 0 { Verdict::Append } else { Verdict::OutOfOrder { expected: 0 } };
         }
         let same = |batch: &&ProducerBatch| {
             batch.first_sequence == first && batch.last_sequence == header.last_sequence()
         };
         if let Some(batch) = producer.batches.iter().find(same) {
-            return Verdict::Duplicate {
-                base_offset: batch.base_offset,
-            };
+            return Verdict::Duplicate { base_offset: batch.base_offset };
         }
-        let expected = producer
-            .batches
-            .back()
-            .map_or(0, |batch| next_sequence(batch.last_sequence));
-        if first == expected {
-            Verdict::Append
-        } else {
-            Verdict::OutOfOrder { expected }
-        }
+        let expected = producer.batches.back().map_or(0, |batch| next_sequence(batch.last_sequence));
+        if first == expected { Verdict::Append } else { Verdict::OutOfOrder { expected } }
     }
 
     /// Remembers a batch that was given its offset.
@@ -100,23 +83,15 @@ impl Producers {
             base_offset,
         };
         let last_offset = base_offset + u64::try_from(header.last_offset_delta).unwrap_or(0);
-        self.insert(
-            header.producer_id,
-            header.producer_epoch,
-            batch,
-            last_offset,
-        );
+        self.insert(header.producer_id, header.producer_epoch, batch, last_offset);
         if self.by_id.len() > PRODUCERS_PER_PARTITION_MAX {
             self.forget_oldest();
         }
     }
 
     fn insert(&mut self, id: i64, epoch: i16, batch: ProducerBatch, last_offset: u64) {
-        let fresh = || Producer {
-            epoch,
-            batches: VecDeque::with_capacity(BATCHES_PER_PRODUCER),
-            last_offset,
-        };
+        let fresh =
+            || Producer { epoch, batches: VecDeque::with_capacity(BATCHES_PER_PRODUCER), last_offset };
         let producer = self.by_id.entry(id).or_insert_with(fresh);
         if producer.epoch != epoch {
             producer.epoch = epoch;
@@ -131,22 +106,16 @@ impl Producers {
 
     /// Forgets the tenth that has been silent longest, so that the cost of looking is paid rarely.
     fn forget_oldest(&mut self) {
-        let mut last: Vec<_> = self
-            .by_id
-            .values()
-            .map(|producer| producer.last_offset)
-            .collect();
+        let mut last: Vec<_> = self.by_id.values().map(|producer| producer.last_offset).collect();
         last.sort_unstable();
         let oldest_kept = last[last.len() / 10];
-        self.by_id
-            .retain(|_, producer| producer.last_offset >= oldest_kept);
+        self.by_id.retain(|_, producer| producer.last_offset >= oldest_kept);
     }
 
     /// Every producer with its epoch, last offset and batches, oldest batch first; for a snapshot.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, i16, u64, &VecDeque<ProducerBatch>)> {
         let producers = self.by_id.iter();
-        producers
-            .map(|(id, producer)| (*id, producer.epoch, producer.last_offset, &producer.batches))
+        producers.map(|(id, producer)| (*id, producer.epoch, producer.last_offset, &producer.batches))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -161,14 +130,7 @@ impl Producers {
         last_offset: u64,
         batches: VecDeque<ProducerBatch>,
     ) {
-        self.by_id.insert(
-            id,
-            Producer {
-                epoch,
-                batches,
-                last_offset,
-            },
-        );
+        self.by_id.insert(id, Producer { epoch, batches, last_offset });
     }
 }
 
@@ -181,12 +143,7 @@ fn next_sequence(last: i32) -> i32 {
 mod tests {
     use super::*;
 
-    fn header(
-        producer_id: i64,
-        producer_epoch: i16,
-        base_sequence: i32,
-        record_count: i32,
-    ) -> BatchHeader {
+    fn header(producer_id: i64, producer_epoch: i16, base_sequence: i32, record_count: i32) -> BatchHeader {
         BatchHeader {
             base_offset: 0,
             batch_length: 49,
@@ -236,14 +193,8 @@ mod tests {
     #[test]
     fn the_sixth_last_batch_is_forgotten() {
         let producers = after(&[(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]);
-        assert_eq!(
-            producers.check(&header(7, 1, 0, 1)),
-            Verdict::OutOfOrder { expected: 6 }
-        );
-        assert_eq!(
-            producers.check(&header(7, 1, 1, 1)),
-            Verdict::Duplicate { base_offset: 101 }
-        );
+        assert_eq!(producers.check(&header(7, 1, 0, 1)), Verdict::OutOfOrder { expected: 6 });
+        assert_eq!(producers.check(&header(7, 1, 1, 1)), Verdict::Duplicate { base_offset: 101 });
     }
 
     #[test]
@@ -262,9 +213,6 @@ mod tests {
         }
         assert!(producers.len() <= PRODUCERS_PER_PARTITION_MAX);
         let newest = PRODUCERS_PER_PARTITION_MAX as i64 * 2 - 1;
-        assert!(matches!(
-            producers.check(&header(newest, 0, 0, 1)),
-            Verdict::Duplicate { .. }
-        ));
+        assert!(matches!(producers.check(&header(newest, 0, 0, 1)), Verdict::Duplicate { .. }));
     }
 }

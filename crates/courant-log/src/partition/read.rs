@@ -78,25 +78,13 @@ pub(crate) struct Reader<'a> {
 impl Reader<'_> {
     /// Whole batches from the one that holds `offset`, at most `max_bytes` of them, except that
     /// `at_least_one` gives the first one whatever its size.
-    pub(crate) fn read(
-        &self,
-        offset: u64,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> Result<Read, ReadError> {
+    pub(crate) fn read(&self, offset: u64, max_bytes: usize, at_least_one: bool) -> Result<Read, ReadError> {
         let found = self
             .partition
             .find(offset)
-            .map_err(|offsets| ReadError::OutOfRange {
-                start: offsets.start,
-                end: offsets.high_watermark,
-            })?;
+            .map_err(|offsets| ReadError::OutOfRange { start: offsets.start, end: offsets.high_watermark })?;
         let ends = found.offsets;
-        let read = |bytes| Read {
-            bytes,
-            high_watermark: ends.high_watermark,
-            log_start: ends.start,
-        };
+        let read = |bytes| Read { bytes, high_watermark: ends.high_watermark, log_start: ends.start };
         let Some((segment, position)) = found.at else {
             return Ok(read(Bytes::new()));
         };
@@ -105,18 +93,18 @@ impl Reader<'_> {
             None => self.locate(&segment, offset)?,
         };
         let mut bytes = self.bytes(&segment, position, max_bytes.max(BATCH_HEADER_BYTES))?;
-        let mut whole =
-            self.whole_batches(&segment, position, &bytes, max_bytes, ends.high_watermark)?;
+        let mut whole = self.whole_batches(&segment, position, &bytes, max_bytes, ends.high_watermark)?;
+        let header = self.header(&segment, position, &bytes)?;
+        if offset_of(&header) > offset || end_offset(&header) <= offset {
+            return Err(corrupt(&segment, position, "another batch stands where this offset should be"));
+        }
         if whole.bytes == 0 && at_least_one {
-            let header = self.header(&segment, position, &bytes)?;
             bytes = self.bytes(&segment, position, header.total_bytes())?;
-            whole = self.whole_batches(
-                &segment,
-                position,
-                &bytes,
-                header.total_bytes(),
-                ends.high_watermark,
-            )?;
+            whole =
+                self.whole_batches(&segment, position, &bytes, header.total_bytes(), ends.high_watermark)?;
+        }
+        if whole.bytes == 0 && at_least_one {
+            return Err(corrupt(&segment, position, "a batch reaches behind what was written"));
         }
         bytes.truncate(whole.bytes);
         if whole.bytes > 0 {
@@ -134,22 +122,11 @@ impl Reader<'_> {
         let mut bytes = vec![0; count.min(usize::try_from(there).unwrap_or(usize::MAX))];
         let mut filled = 0;
         while filled < bytes.len() {
-            let read = segment.read(
-                self.storage,
-                self.handles,
-                &mut bytes[filled..],
-                position + filled as u64,
-            );
-            match read.map_err(|source| ReadError::Io {
-                partition: self.partition.id,
-                source,
-            })? {
+            let read =
+                segment.read(self.storage, self.handles, &mut bytes[filled..], position + filled as u64);
+            match read.map_err(|source| ReadError::Io { partition: self.partition.id, source })? {
                 0 => {
-                    return Err(corrupt(
-                        segment,
-                        position + filled as u64,
-                        "the file ends early",
-                    ));
+                    return Err(corrupt(segment, position + filled as u64, "the file ends early"));
                 }
                 count => filled += count,
             }
@@ -157,12 +134,7 @@ impl Reader<'_> {
         Ok(bytes)
     }
 
-    fn header(
-        &self,
-        segment: &Segment,
-        position: u64,
-        bytes: &[u8],
-    ) -> Result<BatchHeader, ReadError> {
+    fn header(&self, segment: &Segment, position: u64, bytes: &[u8]) -> Result<BatchHeader, ReadError> {
         BatchHeader::parse(bytes).map_err(|error| corrupt(segment, position, &error.to_string()))
     }
 
@@ -170,9 +142,7 @@ impl Reader<'_> {
     fn locate(&self, segment: &Segment, offset: u64) -> Result<u64, ReadError> {
         let start = segment.blocks().position_at_or_before(offset);
         let found = self.walk(segment, start, |header| end_offset(header) > offset)?;
-        found
-            .map(|(position, _)| position)
-            .ok_or_else(|| corrupt(segment, start, "an offset is missing"))
+        found.map(|(position, _)| position).ok_or_else(|| corrupt(segment, start, "an offset is missing"))
     }
 
     /// The first batch from `position` on for which `wanted` holds.
@@ -180,7 +150,7 @@ impl Reader<'_> {
         &self,
         segment: &Segment,
         mut position: u64,
-        wanted: impl Fn(&BatchHeader) -> bool,
+        mut wanted: impl FnMut(&BatchHeader) -> bool,
     ) -> Result<Option<(u64, BatchHeader)>, ReadError> {
         loop {
             let chunk = self.bytes(segment, position, SEGMENT_BLOCK_BYTES as usize)?;
@@ -188,10 +158,7 @@ impl Reader<'_> {
                 return Ok(None);
             }
             let mut at = 0;
-            while let Some(rest) = chunk
-                .get(at..)
-                .filter(|rest| rest.len() >= BATCH_HEADER_BYTES)
-            {
+            while let Some(rest) = chunk.get(at..).filter(|rest| rest.len() >= BATCH_HEADER_BYTES) {
                 let header = self.header(segment, position + at as u64, rest)?;
                 if wanted(&header) {
                     return Ok(Some((position + at as u64, header)));
@@ -214,24 +181,14 @@ impl Reader<'_> {
         max_bytes: usize,
         high_watermark: u64,
     ) -> Result<Whole, ReadError> {
-        let mut whole = Whole {
-            bytes: 0,
-            next_offset: 0,
-        };
+        let mut whole = Whole { bytes: 0, next_offset: 0 };
         while bytes.len() - whole.bytes >= BATCH_HEADER_BYTES {
-            let header = self.header(
-                segment,
-                position + whole.bytes as u64,
-                &bytes[whole.bytes..],
-            )?;
+            let header = self.header(segment, position + whole.bytes as u64, &bytes[whole.bytes..])?;
             let end = whole.bytes + header.total_bytes();
             if end > bytes.len() || end > max_bytes || end_offset(&header) > high_watermark {
                 break;
             }
-            whole = Whole {
-                bytes: end,
-                next_offset: end_offset(&header),
-            };
+            whole = Whole { bytes: end, next_offset: end_offset(&header) };
         }
         Ok(whole)
     }
@@ -240,17 +197,21 @@ impl Reader<'_> {
     pub(crate) fn offset_for_time(&self, at_ms: i64) -> Result<Option<TimedOffset>, ReadError> {
         let ends = self.partition.offsets();
         for segment in self.partition.segments() {
-            let Some(mut position) = segment.blocks().positions_from_time(at_ms).first().copied()
-            else {
+            let Some(mut position) = segment.blocks().positions_from_time(at_ms).first().copied() else {
                 continue;
             };
-            while let Some((at, header)) = self.walk(&segment, position, |header| {
-                header.newest_timestamp() >= at_ms
-            })? {
+            while let Some((at, header)) =
+                self.walk(&segment, position, |header| header.newest_timestamp() >= at_ms)?
+            {
                 let batch = self.bytes(&segment, at, header.total_bytes())?;
-                let found = records::first_at_or_after(&batch, at_ms, DECOMPRESSED_BYTES_MAX);
-                let found = found.map_err(|error| corrupt(&segment, at, &error.to_string()))?;
-                if let Some(found) = timed(found).filter(|found| found.offset >= ends.start) {
+                // What clients put into a batch is theirs. Where it cannot be read, or holds less than
+                // its header says, the whole batch answers for its events.
+                let inside = records::first_at_or_after(&batch, at_ms, DECOMPRESSED_BYTES_MAX);
+                let found = timed(inside.unwrap_or_default()).unwrap_or(TimedOffset {
+                    offset: offset_of(&header),
+                    timestamp_ms: header.newest_timestamp(),
+                });
+                if found.offset >= ends.start {
                     return Ok(Some(found).filter(|found| found.offset < ends.high_watermark));
                 }
                 position = at + header.total_bytes() as u64;
@@ -262,10 +223,7 @@ impl Reader<'_> {
     /// The event with the greatest timestamp; the first of them when there are several.
     pub(crate) fn max_timestamp(&self) -> Result<Option<TimedOffset>, ReadError> {
         let segments = self.partition.segments();
-        let max = segments
-            .iter()
-            .filter_map(|segment| segment.blocks().max_timestamp())
-            .max();
+        let max = segments.iter().filter_map(|segment| segment.blocks().max_timestamp()).max();
         match max {
             Some(max) => self.offset_for_time(max),
             None => Ok(None),
@@ -278,12 +236,12 @@ impl Reader<'_> {
         segment: &Arc<Segment>,
         mut each: impl FnMut(&BatchHeader),
     ) -> Result<(), ReadError> {
-        let mut position = crate::segment::HEADER_BYTES as u64;
-        while let Some((at, header)) = self.walk(segment, position, |_| true)? {
-            each(&header);
-            position = at + header.total_bytes() as u64;
-        }
-        Ok(())
+        let start = crate::segment::HEADER_BYTES as u64;
+        let all = self.walk(segment, start, |header| {
+            each(header);
+            false
+        });
+        all.map(|_| ())
     }
 }
 
@@ -292,22 +250,19 @@ struct Whole {
     next_offset: u64,
 }
 
+fn offset_of(header: &BatchHeader) -> u64 {
+    u64::try_from(header.base_offset).unwrap_or(u64::MAX)
+}
+
 fn end_offset(header: &BatchHeader) -> u64 {
     u64::try_from(header.last_offset().saturating_add(1)).unwrap_or(0)
 }
 
 fn timed(found: Option<(i64, i64)>) -> Option<TimedOffset> {
     let (offset, timestamp_ms) = found?;
-    Some(TimedOffset {
-        offset: u64::try_from(offset).ok()?,
-        timestamp_ms,
-    })
+    Some(TimedOffset { offset: u64::try_from(offset).ok()?, timestamp_ms })
 }
 
 fn corrupt(segment: &Segment, position: u64, what: &str) -> ReadError {
-    ReadError::Corrupt {
-        path: segment.path(FileKind::Segment),
-        position,
-        what: what.to_owned(),
-    }
+    ReadError::Corrupt { path: segment.path(FileKind::Segment), position, what: what.to_owned() }
 }

@@ -69,18 +69,12 @@ impl Partition {
             waiters: Vec::new(),
             deleted: false,
         };
-        Self {
-            id,
-            state: Mutex::new(state),
-        }
+        Self { id, state: Mutex::new(state) }
     }
 
     pub(crate) fn offsets(&self) -> Offsets {
         let state = lock(&self.state);
-        Offsets {
-            start: state.start,
-            high_watermark: state.high_watermark,
-        }
+        Offsets { start: state.start, high_watermark: state.high_watermark }
     }
 
     pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
@@ -90,10 +84,7 @@ impl Partition {
     pub(crate) fn add_segment(&self, segment: Arc<Segment>) {
         let mut state = lock(&self.state);
         debug_assert!(
-            state
-                .segments
-                .last()
-                .is_none_or(|last| last.header.base_offset < segment.header.base_offset)
+            state.segments.last().is_none_or(|last| last.header.base_offset < segment.header.base_offset)
         );
         state.segments.push(segment);
     }
@@ -122,29 +113,21 @@ impl Partition {
     /// when the offset is outside them.
     pub(crate) fn find(&self, offset: u64) -> Result<Found, Offsets> {
         let state = lock(&self.state);
-        let offsets = Offsets {
-            start: state.start,
-            high_watermark: state.high_watermark,
-        };
+        let offsets = Offsets { start: state.start, high_watermark: state.high_watermark };
         if offset < offsets.start || offset > offsets.high_watermark {
             return Err(offsets);
         }
         if offset == offsets.high_watermark {
             return Ok(Found { offsets, at: None });
         }
-        let behind = state
-            .segments
-            .partition_point(|segment| segment.header.base_offset <= offset);
+        let behind = state.segments.partition_point(|segment| segment.header.base_offset <= offset);
         let segment = state.segments[behind.saturating_sub(1)].clone();
         let hints = state.recent.iter().rev().chain(&state.hints);
-        let mut hints = hints
-            .filter(|hint| hint.offset == offset && hint.base_offset == segment.header.base_offset);
+        let mut hints =
+            hints.filter(|hint| hint.offset == offset && hint.base_offset == segment.header.base_offset);
         let position = hints.next().map(|hint| hint.position);
         drop(hints);
-        Ok(Found {
-            offsets,
-            at: Some((segment, position)),
-        })
+        Ok(Found { offsets, at: Some((segment, position)) })
     }
 
     /// Remembers where a reader will go on.
@@ -182,9 +165,7 @@ impl Partition {
     }
 
     pub(crate) fn forget_waiter(&self, waiter: &Arc<Waiter>) {
-        lock(&self.state)
-            .waiters
-            .retain(|other| !Arc::ptr_eq(other, waiter));
+        lock(&self.state).waiters.retain(|other| !Arc::ptr_eq(other, waiter));
     }
 
     /// Everyone who waits, because the partition or the log goes away.

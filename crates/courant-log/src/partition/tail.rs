@@ -36,14 +36,7 @@ impl Tail {
         segment_bytes_max: u64,
     ) -> Self {
         let filled = segment.published();
-        Self {
-            shared,
-            next_offset,
-            segment,
-            producers,
-            filled,
-            segment_bytes_max,
-        }
+        Self { shared, next_offset, segment, producers, filled, segment_bytes_max }
     }
 
     pub(crate) fn id(&self) -> PartitionId {
@@ -57,11 +50,7 @@ impl Tail {
 
     /// Begins a new segment with the next offset.
     pub(crate) fn roll(&mut self, generation: u64) {
-        let header = SegmentHeader {
-            base_offset: self.next_offset,
-            generation,
-            ..self.segment.header
-        };
+        let header = SegmentHeader { base_offset: self.next_offset, generation, ..self.segment.header };
         self.segment = Arc::new(Segment::new(header));
         self.shared.add_segment(self.segment.clone());
         self.filled = 0;
@@ -73,11 +62,7 @@ impl Tail {
             self.filled = HEADER_BYTES as u64;
         }
         let base_offset = self.next_offset;
-        let placement = Placement {
-            segment: self.segment.clone(),
-            position: self.filled,
-            base_offset,
-        };
+        let placement = Placement { segment: self.segment.clone(), position: self.filled, base_offset };
         self.producers.record(header, base_offset);
         self.next_offset += u64::try_from(header.last_offset_delta).unwrap_or(0) + 1;
         self.filled += batch_bytes;

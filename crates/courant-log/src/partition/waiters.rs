@@ -18,19 +18,14 @@ pub(crate) struct Waiter {
 
 impl fmt::Debug for Waiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiter")
-            .field("missing_bytes", &self.missing_bytes)
-            .finish_non_exhaustive()
+        f.debug_struct("Waiter").field("missing_bytes", &self.missing_bytes).finish_non_exhaustive()
     }
 }
 
 impl Waiter {
     pub(crate) fn new(min_bytes: u64, wake: Wake) -> Self {
         let missing = i64::try_from(min_bytes.max(1)).unwrap_or(i64::MAX);
-        Self {
-            missing_bytes: AtomicI64::new(missing),
-            wake: Mutex::new(Some(wake)),
-        }
+        Self { missing_bytes: AtomicI64::new(missing), wake: Mutex::new(Some(wake)) }
     }
 
     /// Counts new bytes and says whether they were the last ones missing.

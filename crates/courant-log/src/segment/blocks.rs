@@ -9,7 +9,6 @@ use crc_fast::{CrcAlgorithm, Digest};
 
 use crate::PartitionId;
 use crate::bytes_io::{Fields, Short};
-use crate::crc::crc32c;
 use crate::limits::SEGMENT_BLOCK_BYTES;
 
 /// Bytes of one entry in the sidecar.
@@ -58,11 +57,7 @@ impl Block {
         let offset = fields.u64()?;
         let max_timestamp = fields.i64()?;
         let first = (at != NO_BATCH).then_some(FirstBatch { at, offset });
-        Ok(Self {
-            crc,
-            first,
-            max_timestamp,
-        })
+        Ok(Self { crc, first, max_timestamp })
     }
 }
 
@@ -88,6 +83,8 @@ pub(crate) struct Blocks {
     partition: PartitionId,
     base_offset: u64,
     done: Vec<Block>,
+    /// Running checksum over the checksums of `done`.
+    done_digest: Digest,
     digest: Digest,
     first: Option<FirstBatch>,
     max_timestamp: i64,
@@ -100,6 +97,7 @@ impl Blocks {
             partition,
             base_offset,
             done: Vec::new(),
+            done_digest: Digest::new(CrcAlgorithm::Crc32Iscsi),
             digest: Digest::new(CrcAlgorithm::Crc32Iscsi),
             first: None,
             max_timestamp: i64::MIN,
@@ -117,12 +115,16 @@ impl Blocks {
         open: OpenBlock,
         filled: u64,
     ) -> Self {
-        let digest =
-            Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(open.crc_state));
+        let mut done_digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        for block in &done {
+            done_digest.update(&block.crc.to_le_bytes());
+        }
+        let digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(open.crc_state));
         Self {
             partition,
             base_offset,
             done,
+            done_digest,
             digest,
             first: open.first,
             max_timestamp: open.max_timestamp,
@@ -163,11 +165,8 @@ impl Blocks {
             bytes = later;
             if self.filled.is_multiple_of(SEGMENT_BLOCK_BYTES) {
                 let crc = self.digest.finalize() as u32;
-                self.done.push(Block {
-                    crc,
-                    first: self.first,
-                    max_timestamp: self.max_timestamp,
-                });
+                self.done_digest.update(&crc.to_le_bytes());
+                self.done.push(Block { crc, first: self.first, max_timestamp: self.max_timestamp });
                 self.begin();
             }
         }
@@ -189,20 +188,15 @@ impl Blocks {
         }
     }
 
-    /// CRC-32C over all finished entries: names exactly one content of the sidecar.
+    /// CRC-32C over the checksums of all finished entries: names exactly one content of the segment.
     pub(crate) fn done_crc(&self) -> u32 {
-        let mut bytes = Vec::with_capacity(self.done.len() * 4);
-        for block in &self.done {
-            bytes.extend_from_slice(&block.crc.to_le_bytes());
-        }
-        crc32c(&bytes)
+        self.done_digest.finalize() as u32
     }
 
     fn entries(&self) -> impl DoubleEndedIterator<Item = (u64, Option<FirstBatch>, i64)> + '_ {
         let open = (self.done.len() as u64, self.first, self.max_timestamp);
         let done = self.done.iter().enumerate();
-        done.map(|(number, block)| (number as u64, block.first, block.max_timestamp))
-            .chain([open])
+        done.map(|(number, block)| (number as u64, block.first, block.max_timestamp)).chain([open])
     }
 
     /// A position in the file at which a batch begins that is not behind `offset`.
@@ -233,18 +227,13 @@ impl Blocks {
     pub(crate) fn positions_from_time(&self, at_ms: i64) -> Vec<u64> {
         let blocks = self.entries().filter(|(_, _, max)| *max >= at_ms);
         blocks
-            .filter_map(|(number, first, _)| {
-                Some(number * SEGMENT_BLOCK_BYTES + u64::from(first?.at))
-            })
+            .filter_map(|(number, first, _)| Some(number * SEGMENT_BLOCK_BYTES + u64::from(first?.at)))
             .collect()
     }
 
     /// The greatest timestamp of the segment.
     pub(crate) fn max_timestamp(&self) -> Option<i64> {
-        self.entries()
-            .map(|(_, _, max)| max)
-            .max()
-            .filter(|max| *max != i64::MIN)
+        self.entries().map(|(_, _, max)| max).max().filter(|max| *max != i64::MIN)
     }
 }
 
@@ -269,16 +258,9 @@ mod tests {
         let blocks = filled();
         for offset in [0, 9, 10, 555, 999, 1000, 1001, 5000] {
             let position = blocks.position_at_or_before(offset);
-            let batch = if position > 64 + 500_000 {
-                1001
-            } else {
-                (position - 64) / 5000 * 10
-            };
+            let batch = if position > 64 + 500_000 { 1001 } else { (position - 64) / 5000 * 10 };
             assert!(batch <= offset, "{offset} {position}");
-            assert!(
-                offset - batch <= 200 || offset > 1000,
-                "{offset} {position}"
-            );
+            assert!(offset - batch <= 200 || offset > 1000, "{offset} {position}");
         }
         assert_eq!(blocks.max_timestamp(), Some(5001));
         assert_eq!(blocks.positions_from_time(5001).len(), 1);

@@ -38,7 +38,7 @@ impl Segment {
     }
 
     /// A segment as a checkpoint left it: `bytes` long, its open block as recorded, the whole blocks
-    /// in the sidecar. Bytes behind that are cut off: the journal knows them better (LOG.md 3).
+    /// in the sidecar. Nothing is changed yet: see [`Self::cut`].
     pub(crate) fn reopen(
         storage: &dyn Storage,
         header: SegmentHeader,
@@ -55,26 +55,15 @@ impl Segment {
             let path = path.clone();
             move |source| StorageError::new(what, &path, source)
         };
-        let file = storage
-            .open(&path, OpenMode::Existing)
-            .map_err(at("open"))?;
+        let file = storage.open(&path, OpenMode::Existing).map_err(at("open"))?;
         let found = file.len().map_err(at("measure"))?;
         if found < bytes {
-            return Err(SegmentError::Short {
-                path,
-                found,
-                expected: bytes,
-            });
-        }
-        if found > bytes {
-            file.set_len(bytes).map_err(at("cut"))?;
+            return Err(SegmentError::Short { path, found, expected: bytes });
         }
         let done = segment.read_sidecar(storage, (bytes / SEGMENT_BLOCK_BYTES) as usize)?;
         let blocks = Blocks::resume(header.partition, header.base_offset, done, open, bytes);
         if blocks.done_crc() != done_crc {
-            return Err(SegmentError::Sidecar {
-                path: segment.path(FileKind::Sidecar),
-            });
+            return Err(SegmentError::Sidecar { path: segment.path(FileKind::Sidecar) });
         }
         segment.sidecar_entries = AtomicU64::new(blocks.done().len() as u64);
         segment.blocks = Mutex::new(blocks);
@@ -83,11 +72,26 @@ impl Segment {
         Ok(segment)
     }
 
-    fn read_sidecar(
-        &self,
-        storage: &dyn Storage,
-        count: usize,
-    ) -> Result<Vec<Block>, SegmentError> {
+    /// Cuts off what stands behind the checkpointed end: the journal is the only evidence of what
+    /// belongs there.
+    pub(crate) fn cut(&self, storage: &dyn Storage) -> Result<(), StorageError> {
+        let bytes = self.published();
+        if bytes == 0 {
+            return Ok(());
+        }
+        let path = self.path(FileKind::Segment);
+        let at = |what| {
+            let path = path.clone();
+            move |source| StorageError::new(what, &path, source)
+        };
+        let file = storage.open(&path, OpenMode::Existing).map_err(at("open"))?;
+        if file.len().map_err(at("measure"))? > bytes {
+            file.set_len(bytes).map_err(at("cut"))?;
+        }
+        Ok(())
+    }
+
+    fn read_sidecar(&self, storage: &dyn Storage, count: usize) -> Result<Vec<Block>, SegmentError> {
         if count == 0 {
             return Ok(Vec::new());
         }
@@ -96,18 +100,12 @@ impl Segment {
         let file = storage.open(&path, OpenMode::Existing);
         let file = file.map_err(|source| StorageError::new("open", &path, source))?;
         let mut bytes = vec![0; HEADER_BYTES + count * ENTRY_BYTES];
-        let read = file
-            .read_at(&mut bytes, 0)
-            .map_err(|source| StorageError::new("read", &path, source))?;
-        if read < bytes.len()
-            || SegmentHeader::decode(FileKind::Sidecar, &bytes) != Some(self.header)
-        {
+        let read = file.read_at(&mut bytes, 0).map_err(|source| StorageError::new("read", &path, source))?;
+        if read < bytes.len() || SegmentHeader::decode(FileKind::Sidecar, &bytes) != Some(self.header) {
             return Err(damaged());
         }
         let entries = bytes[HEADER_BYTES..].chunks_exact(ENTRY_BYTES).enumerate();
-        entries
-            .map(|(number, entry)| Block::decode(number as u64, entry).map_err(|_| damaged()))
-            .collect()
+        entries.map(|(number, entry)| Block::decode(number as u64, entry).map_err(|_| damaged())).collect()
     }
 
     pub(crate) fn key(&self) -> (PartitionId, u64) {
@@ -119,11 +117,7 @@ impl Segment {
             FileKind::Segment => "segment",
             FileKind::Sidecar => "blocks",
         };
-        format!(
-            "{}/{:020}.{extension}",
-            partition_dir(self.header.partition),
-            self.header.base_offset
-        )
+        format!("{}/{:020}.{extension}", partition_dir(self.header.partition), self.header.base_offset)
     }
 
     /// Bytes that readers may see.
@@ -147,11 +141,7 @@ impl Segment {
         batches: &[WrittenBatch<'_>],
     ) -> Result<bool, StorageError> {
         let created = !self.exists.load(Ordering::Acquire);
-        let file = if created {
-            self.create(storage, handles)?
-        } else {
-            handles.segment(storage, self)?
-        };
+        let file = if created { self.create(storage, handles)? } else { handles.segment(storage, self)? };
         let header = self.header.encode(FileKind::Segment);
         let mut blocks = self.blocks();
         let position = blocks.filled();
@@ -166,22 +156,15 @@ impl Segment {
         }
         drop(blocks);
         let written = file.write_at(&parts, position);
-        written
-            .map_err(|source| StorageError::new("write", &self.path(FileKind::Segment), source))?;
+        written.map_err(|source| StorageError::new("write", &self.path(FileKind::Segment), source))?;
         Ok(created)
     }
 
     /// Creates the file, or empties one that a crash left behind before it was ever recorded.
-    fn create(
-        &self,
-        storage: &dyn Storage,
-        handles: &Handles,
-    ) -> Result<Arc<dyn File>, StorageError> {
+    fn create(&self, storage: &dyn Storage, handles: &Handles) -> Result<Arc<dyn File>, StorageError> {
         let path = self.path(FileKind::Segment);
         let dir = partition_dir(self.header.partition);
-        storage
-            .create_dir(&dir)
-            .map_err(|source| StorageError::new("create", &dir, source))?;
+        storage.create_dir(&dir).map_err(|source| StorageError::new("create", &dir, source))?;
         let file = create_empty(storage, &path)?;
         handles.keep(self, file.clone());
         self.exists.store(true, Ordering::Release);
@@ -200,9 +183,7 @@ impl Segment {
     ) -> Result<bool, StorageError> {
         if sync {
             let synced = handles.segment(storage, self)?.sync_data();
-            synced.map_err(|source| {
-                StorageError::new("sync", &self.path(FileKind::Segment), source)
-            })?;
+            synced.map_err(|source| StorageError::new("sync", &self.path(FileKind::Segment), source))?;
         }
         let have = self.sidecar_entries.load(Ordering::Acquire) as usize;
         if done <= have {
@@ -221,14 +202,16 @@ impl Segment {
         for (number, block) in self.blocks().done()[..done].iter().enumerate().skip(have) {
             bytes.extend_from_slice(&block.encode(number as u64));
         }
-        file.write_at(&[&bytes], position)
-            .map_err(|source| StorageError::new("write", &path, source))?;
+        file.write_at(&[&bytes], position).map_err(|source| StorageError::new("write", &path, source))?;
         if sync {
-            file.sync_data()
-                .map_err(|source| StorageError::new("sync", &path, source))?;
+            file.sync_data().map_err(|source| StorageError::new("sync", &path, source))?;
         }
-        self.sidecar_entries.store(done as u64, Ordering::Release);
         Ok(have == 0)
+    }
+
+    /// Notes that the sidecar's entries are durable. Until then they are written again.
+    pub(crate) fn sidecar_has(&self, done: usize) {
+        self.sidecar_entries.fetch_max(done as u64, Ordering::AcqRel);
     }
 
     /// Reads up to `buf.len()` published bytes from `position`.
@@ -244,9 +227,7 @@ impl Segment {
         if count == 0 {
             return Ok(0);
         }
-        let file = handles
-            .segment(storage, self)
-            .map_err(|error| io::Error::new(error.kind(), error))?;
+        let file = handles.segment(storage, self).map_err(|error| io::Error::new(error.kind(), error))?;
         file.read_at(&mut buf[..count], position)
     }
 }
@@ -256,8 +237,7 @@ fn create_empty(storage: &dyn Storage, path: &str) -> Result<Arc<dyn File>, Stor
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let file = storage.open(path, OpenMode::Existing);
             let file = file.map_err(|source| StorageError::new("open", path, source))?;
-            file.set_len(0)
-                .map_err(|source| StorageError::new("empty", path, source))?;
+            file.set_len(0).map_err(|source| StorageError::new("empty", path, source))?;
             Ok(file)
         }
         created => created.map_err(|source| StorageError::new("create", path, source)),
@@ -280,11 +260,7 @@ pub(crate) enum SegmentError {
     #[error(
         "{path} has {found} bytes, but {expected} were checkpointed: acknowledged events are missing from it"
     )]
-    Short {
-        path: String,
-        found: u64,
-        expected: u64,
-    },
+    Short { path: String, found: u64, expected: u64 },
     #[error("{path} is damaged: its block entries do not match the checkpoint")]
     Sidecar { path: String },
 }
@@ -302,11 +278,7 @@ struct Open {
 }
 
 impl Handles {
-    fn segment(
-        &self,
-        storage: &dyn Storage,
-        segment: &Segment,
-    ) -> Result<Arc<dyn File>, StorageError> {
+    fn segment(&self, storage: &dyn Storage, segment: &Segment) -> Result<Arc<dyn File>, StorageError> {
         let key = (segment.header.partition, segment.header.base_offset);
         {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -328,10 +300,7 @@ impl Handles {
         let mut open = lock(&self.open);
         open.uses += 1;
         let uses = open.uses;
-        open.files.insert(
-            (segment.header.partition, segment.header.base_offset),
-            (file, uses),
-        );
+        open.files.insert((segment.header.partition, segment.header.base_offset), (file, uses));
         if open.files.len() > OPEN_FILES_MAX {
             let mut by_use: Vec<_> = open.files.values().map(|(_, used)| *used).collect();
             by_use.sort_unstable();
@@ -346,29 +315,38 @@ impl Handles {
     }
 }
 
-/// Unlinks every file of a partition that a durable entry deleted. Files that are gone already are
-/// no error: a crash may have interrupted this before.
-pub(crate) fn remove_partition(
-    storage: &dyn Storage,
-    partition: PartitionId,
-) -> Result<(), StorageError> {
+/// Unlinks every file of partitions that a durable entry deleted, and returns those that are gone.
+/// Files that are gone already are no error: a crash may have interrupted this before.
+pub(crate) fn remove_partitions(storage: &dyn Storage, partitions: &[PartitionId]) -> Vec<PartitionId> {
+    let mut removed = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        match remove_partition(storage, *partition) {
+            Ok(()) => removed.push(*partition),
+            Err(error) => tracing::warn!(%error, "a deleted partition's files stay for now"),
+        }
+    }
+    match storage.sync_dir(DIR) {
+        Ok(()) => removed,
+        Err(error) => {
+            tracing::warn!(%error, "the removal of deleted partitions is not durable yet");
+            Vec::new()
+        }
+    }
+}
+
+fn remove_partition(storage: &dyn Storage, partition: PartitionId) -> Result<(), StorageError> {
     let dir = partition_dir(partition);
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
     let names = match storage.list(&dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         listed => listed.map_err(|source| StorageError::new("list", &dir, source))?,
     };
     for name in names {
         let path = format!("{dir}/{name}");
-        match storage.remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed.map_err(|source| StorageError::new("remove", &path, source))?,
-        }
+        gone(storage.remove_file(&path)).map_err(|source| StorageError::new("remove", &path, source))?;
     }
-    match storage.remove_dir(&dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        removed => removed.map_err(|source| StorageError::new("remove", &dir, source))?,
-    }
-    storage
-        .sync_dir(DIR)
-        .map_err(|source| StorageError::new("sync", DIR, source))
+    gone(storage.remove_dir(&dir)).map_err(|source| StorageError::new("remove", &dir, source))
 }

@@ -98,9 +98,6 @@ mod tests {
                 assert_eq!(SegmentHeader::decode(kind, &damaged), None, "bit {bit}");
             }
         }
-        assert_eq!(
-            SegmentHeader::decode(FileKind::Sidecar, &header.encode(FileKind::Segment)),
-            None
-        );
+        assert_eq!(SegmentHeader::decode(FileKind::Sidecar, &header.encode(FileKind::Segment)), None);
     }
 }

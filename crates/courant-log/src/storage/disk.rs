@@ -49,20 +49,12 @@ impl DiskStorage {
         if !syncs {
             tracing::warn!("planted defect: this storage syncs nothing");
         }
-        Ok(Self {
-            root: dir.to_owned(),
-            handle: fs::File::open(dir)?,
-            syncs,
-        })
+        Ok(Self { root: dir.to_owned(), handle: fs::File::open(dir)?, syncs })
     }
 
     fn resolve(&self, path: &str) -> io::Result<PathBuf> {
         path::check(path)?;
-        Ok(if path.is_empty() {
-            self.root.clone()
-        } else {
-            self.root.join(path)
-        })
+        Ok(if path.is_empty() { self.root.clone() } else { self.root.join(path) })
     }
 }
 
@@ -117,10 +109,7 @@ impl Storage for DiskStorage {
             .create_new(mode == OpenMode::CreateNew)
             .mode(FILE_MODE)
             .open(self.resolve(path)?)?;
-        Ok(Arc::new(DiskFile {
-            file,
-            syncs: self.syncs,
-        }))
+        Ok(Arc::new(DiskFile { file, syncs: self.syncs }))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -206,10 +195,7 @@ fn held_by(file: &fs::File) -> io::Error {
         Ok(pid) if known => format!("process {pid}"),
         _ => "another process".to_owned(),
     };
-    io::Error::new(
-        io::ErrorKind::WouldBlock,
-        format!("the data directory is held by {holder}"),
-    )
+    io::Error::new(io::ErrorKind::WouldBlock, format!("the data directory is held by {holder}"))
 }
 
 /// The kernel gives the lock back when the file is closed, however the process ends.
@@ -242,11 +228,8 @@ impl File for DiskFile {
         if let [buf] = bufs {
             return self.file.write_all_at(buf, position);
         }
-        let mut slices: Vec<IoSlice<'_>> = bufs
-            .iter()
-            .filter(|buf| !buf.is_empty())
-            .map(|buf| IoSlice::new(buf))
-            .collect();
+        let mut slices: Vec<IoSlice<'_>> =
+            bufs.iter().filter(|buf| !buf.is_empty()).map(|buf| IoSlice::new(buf)).collect();
         let mut rest = slices.as_mut_slice();
         let mut at = position;
         while !rest.is_empty() {

@@ -33,10 +33,7 @@ impl MemoryStorage {
     pub fn new(cap_bytes: u64) -> Self {
         Self {
             names: Arc::default(),
-            budget: Arc::new(Budget {
-                cap: cap_bytes,
-                used: Mutex::new(0),
-            }),
+            budget: Arc::new(Budget { cap: cap_bytes, used: Mutex::new(0) }),
             hold: HoldFlag::default(),
         }
     }
@@ -85,10 +82,8 @@ impl Storage for MemoryStorage {
                 if path.is_empty() || names.contains_key(path) {
                     return Err(io::ErrorKind::AlreadyExists.into());
                 }
-                let contents = Arc::new(Contents {
-                    bytes: RwLock::default(),
-                    budget: Arc::clone(&self.budget),
-                });
+                let contents =
+                    Arc::new(Contents { bytes: RwLock::default(), budget: Arc::clone(&self.budget) });
                 names.insert(Arc::from(path), Node::File(Arc::clone(&contents)));
                 contents
             }
@@ -221,9 +216,7 @@ impl Contents {
     fn grow(&self, bytes: &mut Vec<u8>, len: u64) -> io::Result<usize> {
         let growth = len.saturating_sub(bytes.len() as u64);
         self.budget.take(growth)?;
-        let room = usize::try_from(growth)
-            .ok()
-            .and_then(|growth| bytes.try_reserve(growth).ok());
+        let room = usize::try_from(growth).ok().and_then(|growth| bytes.try_reserve(growth).ok());
         match (room, usize::try_from(len)) {
             (Some(()), Ok(len)) => Ok(len),
             _ => {
@@ -247,9 +240,7 @@ struct MemoryFile {
 
 impl fmt::Debug for MemoryFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryFile")
-            .field("len", &self.contents.read().len())
-            .finish()
+        f.debug_struct("MemoryFile").field("len", &self.contents.read().len()).finish()
     }
 }
 
@@ -267,9 +258,7 @@ impl File for MemoryFile {
         if total == 0 {
             return Ok(());
         }
-        let end = position
-            .checked_add(total as u64)
-            .ok_or(io::ErrorKind::InvalidInput)?;
+        let end = position.checked_add(total as u64).ok_or(io::ErrorKind::InvalidInput)?;
         let mut bytes = self.contents.write();
         let len = bytes.len();
         let end = self.contents.grow(&mut bytes, end.max(len as u64))?;

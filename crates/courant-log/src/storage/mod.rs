@@ -29,19 +29,12 @@ pub struct StorageError {
 
 impl StorageError {
     pub(crate) fn new(what: &'static str, path: &str, source: io::Error) -> Self {
-        Self {
-            what,
-            path: path.to_owned(),
-            source,
-        }
+        Self { what, path: path.to_owned(), source }
     }
 
     /// Whether there was no room, and the operation was not a sync: then nothing is in doubt.
     pub(crate) fn is_full(&self) -> bool {
-        let full = matches!(
-            self.source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        );
+        let full = matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         full && !self.what.starts_with("sync")
     }
 
@@ -56,7 +49,7 @@ impl StorageError {
 #[derive(Clone, Copy, Debug)]
 pub struct Wants {
     /// Journal files are filled with zeros once, at creation, so that a later sync has no file
-    /// metadata to commit (LOG.md 4). False where writing zeros buys nothing.
+    /// metadata to commit. False where writing zeros buys nothing.
     pub prefill: bool,
 }
 
@@ -177,7 +170,7 @@ pub trait File: Debug + Send + Sync + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Forgets cached clean pages, so that the next read shows what the disk holds and not what a
-    /// failed sync left in memory (LOG.md 2).
+    /// failed sync left in memory.
     ///
     /// # Errors
     /// What the system says.

@@ -8,9 +8,7 @@ use std::sync::Arc;
 /// Refuses a path that could leave the data directory. `""` is the data directory itself.
 pub(super) fn check(path: &str) -> io::Result<()> {
     let legal = path.is_empty()
-        || path
-            .split('/')
-            .all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'));
+        || path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'));
     if legal {
         return Ok(());
     }
@@ -27,11 +25,7 @@ pub(super) fn parent(path: &str) -> &str {
 
 /// Names of the direct entries of `dir` in a table of whole paths.
 pub(super) fn children<V>(entries: &BTreeMap<Arc<str>, V>, dir: &str) -> Vec<String> {
-    let prefix = if dir.is_empty() {
-        String::new()
-    } else {
-        format!("{dir}/")
-    };
+    let prefix = if dir.is_empty() { String::new() } else { format!("{dir}/") };
     entries
         .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
         .map_while(|(path, _)| path.strip_prefix(prefix.as_str()))
@@ -57,10 +51,8 @@ mod tests {
 
     #[test]
     fn children_are_direct_and_of_that_directory_only() {
-        let entries: BTreeMap<Arc<str>, ()> = ["a", "a/x", "a/x/y", "a-b", "ab/z"]
-            .into_iter()
-            .map(|path| (Arc::from(path), ()))
-            .collect();
+        let entries: BTreeMap<Arc<str>, ()> =
+            ["a", "a/x", "a/x/y", "a-b", "ab/z"].into_iter().map(|path| (Arc::from(path), ())).collect();
         assert_eq!(children(&entries, "a"), ["x"]);
         assert_eq!(children(&entries, ""), ["a", "a-b"]);
         assert_eq!(parent("a/x/y"), "a/x");

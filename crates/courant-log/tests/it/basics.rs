@@ -22,28 +22,15 @@ fn what_is_appended_is_read_and_still_there_after_stop_and_start() {
     let topic = create(&log, "orders", 2, &[]);
     let (p0, p1) = (topic.partitions[0], topic.partitions[1]);
     for tag in 0..20 {
-        assert_eq!(
-            append(&log, p0, batch(tag, 10, 2000, None))
-                .expect("appends")
-                .base_offset,
-            tag * 10
-        );
+        assert_eq!(append(&log, p0, batch(tag, 10, 2000, None)).expect("appends").base_offset, tag * 10);
     }
     append(&log, p1, batch(99, 1, 10, None)).expect("appends");
     let before = (stored(&log, p0), stored(&log, p1));
     log.stop();
     let (again, report) = Log::open(Arc::new(storage), tiny(2)).expect("opens");
-    assert_eq!(
-        (report.replayed_groups, report.torn_tail, report.created),
-        (0, false, false)
-    );
+    assert_eq!((report.replayed_groups, report.torn_tail, report.created), (0, false, false));
     assert_eq!((stored(&again, p0), stored(&again, p1)), before);
-    assert_eq!(
-        append(&again, p0, batch(100, 1, 10, None))
-            .expect("appends")
-            .base_offset,
-        200
-    );
+    assert_eq!(append(&again, p0, batch(100, 1, 10, None)).expect("appends").base_offset, 200);
     assert_eq!(again.id(), log.id());
 }
 
@@ -58,32 +45,15 @@ fn an_offset_inside_a_batch_gives_the_whole_batch() {
         let read = log.read(partition, offset, 1, true).expect("reads");
         let header = courant_log::BatchHeader::parse(&read.bytes).expect("a batch");
         assert_eq!(header.base_offset as u64, offset / 10 * 10);
-        assert_eq!(
-            read.bytes.len(),
-            header.total_bytes(),
-            "exactly one batch, though more than max_bytes"
-        );
-        assert!(
-            log.read(partition, offset, 1, false)
-                .expect("reads")
-                .bytes
-                .is_empty()
-        );
+        assert_eq!(read.bytes.len(), header.total_bytes(), "exactly one batch, though more than max_bytes");
+        assert!(log.read(partition, offset, 1, false).expect("reads").bytes.is_empty());
     }
-    assert!(
-        log.read(partition, 500, 1000, true)
-            .expect("the end")
-            .bytes
-            .is_empty()
-    );
+    assert!(log.read(partition, 500, 1000, true).expect("the end").bytes.is_empty());
     assert!(matches!(
         log.read(partition, 501, 1000, true),
         Err(ReadError::OutOfRange { start: 0, end: 500 })
     ));
-    assert!(matches!(
-        log.read(PartitionId(77), 0, 1, true),
-        Err(ReadError::UnknownPartition)
-    ));
+    assert!(matches!(log.read(PartitionId(77), 0, 1, true), Err(ReadError::UnknownPartition)));
 }
 
 #[test]
@@ -94,17 +64,8 @@ fn segments_roll_and_read_as_one() {
     for tag in 0..60 {
         append(&log, partition, batch(tag, 3, 6000, None)).expect("appends");
     }
-    let files = storage
-        .list(&format!("segments/{:016x}", partition.0))
-        .expect("lists");
-    assert!(
-        files
-            .iter()
-            .filter(|name| name.ends_with(".segment"))
-            .count()
-            >= 15,
-        "{files:?}"
-    );
+    let files = storage.list(&format!("segments/{:016x}", partition.0)).expect("lists");
+    assert!(files.iter().filter(|name| name.ends_with(".segment")).count() >= 15, "{files:?}");
     assert_eq!(stored(&log, partition).len(), 60);
     log.stop();
     let log = open(&storage, 2);
@@ -119,24 +80,12 @@ fn time_lookup_finds_the_first_event_that_is_not_earlier() {
         append(&log, partition, batch(tag, 4, 3000, None)).expect("appends");
     }
     for tag in [0u64, 1, 37, 99] {
-        let found = log
-            .offset_for_time(partition, 1_700_000_000_000 + tag as i64)
-            .expect("reads")
-            .expect("found");
+        let found =
+            log.offset_for_time(partition, 1_700_000_000_000 + tag as i64).expect("reads").expect("found");
         assert_eq!(found.offset, tag * 4);
     }
-    assert_eq!(
-        log.offset_for_time(partition, 1_700_000_000_100)
-            .expect("reads"),
-        None
-    );
-    assert_eq!(
-        log.max_timestamp(partition)
-            .expect("reads")
-            .expect("found")
-            .offset,
-        99 * 4
-    );
+    assert_eq!(log.offset_for_time(partition, 1_700_000_000_100).expect("reads"), None);
+    assert_eq!(log.max_timestamp(partition).expect("reads").expect("found").offset, 99 * 4);
 }
 
 #[test]
@@ -144,60 +93,24 @@ fn idempotent_producers_are_checked_across_restarts_and_without_the_snapshot() {
     let storage = memory();
     let log = open(&storage, 1);
     let partition = create(&log, "orders", 1, &[]).partitions[0];
-    let from = |base_sequence| {
-        Some(Producer {
-            id: 5,
-            epoch: 0,
-            base_sequence,
-        })
-    };
+    let from = |base_sequence| Some(Producer { id: 5, epoch: 0, base_sequence });
     append(&log, partition, batch(1, 3, 100, from(0))).expect("appends");
     append(&log, partition, batch(2, 2, 100, from(3))).expect("appends");
-    assert_eq!(
-        append(&log, partition, batch(1, 3, 100, from(0)))
-            .expect("again")
-            .base_offset,
-        0
-    );
+    assert_eq!(append(&log, partition, batch(1, 3, 100, from(0))).expect("again").base_offset, 0);
     log.stop();
     for name in storage.list("checkpoints").expect("lists") {
         if name.ends_with(".producers") {
-            storage
-                .remove_file(&format!("checkpoints/{name}"))
-                .expect("removes");
+            storage.remove_file(&format!("checkpoints/{name}")).expect("removes");
         }
     }
     let (log, report) = Log::open(Arc::new(storage), tiny(2)).expect("opens");
     assert!(report.producers_rebuilt);
-    assert_eq!(
-        append(&log, partition, batch(2, 2, 100, from(3)))
-            .expect("again")
-            .base_offset,
-        3
-    );
+    assert_eq!(append(&log, partition, batch(2, 2, 100, from(3))).expect("again").base_offset, 3);
     let gap = append(&log, partition, batch(3, 1, 100, from(6)));
-    assert_eq!(
-        gap,
-        Err(AppendError::OutOfOrderSequence {
-            expected: 5,
-            got: 6
-        })
-    );
-    let unknown = Some(Producer {
-        id: 6,
-        epoch: 0,
-        base_sequence: 4,
-    });
-    assert_eq!(
-        append(&log, partition, batch(4, 1, 100, unknown)),
-        Err(AppendError::UnknownProducer)
-    );
-    assert_eq!(
-        append(&log, partition, batch(5, 1, 100, from(5)))
-            .expect("appends")
-            .base_offset,
-        5
-    );
+    assert_eq!(gap, Err(AppendError::OutOfOrderSequence { expected: 5, got: 6 }));
+    let unknown = Some(Producer { id: 6, epoch: 0, base_sequence: 4 });
+    assert_eq!(append(&log, partition, batch(4, 1, 100, unknown)), Err(AppendError::UnknownProducer));
+    assert_eq!(append(&log, partition, batch(5, 1, 100, from(5))).expect("appends").base_offset, 5);
 }
 
 #[test]
@@ -221,22 +134,14 @@ fn a_waiting_reader_is_woken_once_by_the_append_that_completes_its_bytes() {
     append(&log, partition, batch(3, 1, 1000, None)).expect("appends");
     assert_eq!(woken.load(Ordering::SeqCst), 2);
     let _late = wait(1, 2);
-    assert_eq!(
-        woken.load(Ordering::SeqCst),
-        3,
-        "more is readable than it has seen"
-    );
+    assert_eq!(woken.load(Ordering::SeqCst), 3, "more is readable than it has seen");
     let _deleted = wait(1, 3);
     let (gone, done) = slot();
     log.delete_topic(log.catalog().by_name("orders").expect("exists").id, done);
     while log.commit() {}
     taken(&gone).expect("deleted");
     assert_eq!(woken.load(Ordering::SeqCst), 4);
-    assert_eq!(
-        log.metrics().wakes,
-        3,
-        "waits that end at once are no wakes"
-    );
+    assert_eq!(log.metrics().wakes, 3, "waits that end at once are no wakes");
 }
 
 #[test]
@@ -259,10 +164,7 @@ fn a_deleted_topic_leaves_nothing_and_its_name_is_free() {
         Err(AppendError::UnknownPartition)
     ));
     log.checkpoint().expect("stores");
-    assert_eq!(
-        storage.list("segments").expect("lists"),
-        Vec::<String>::new()
-    );
+    assert_eq!(storage.list("segments").expect("lists"), Vec::<String>::new());
     let (slot, done) = slot();
     log.create_topic(new_topic("orders", 1, &[]), done);
     while log.commit() {}
@@ -274,26 +176,21 @@ fn a_full_storage_refuses_appends_and_takes_them_again_when_there_is_room() {
     let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
     let mut config = tiny(1);
     config.reserve_bytes = 1024 * 1024;
-    let log = Log::open(Arc::new(storage.clone()), config)
-        .expect("opens")
-        .0;
+    let log = Log::open(Arc::new(storage.clone()), config).expect("opens").0;
     let partition = create(&log, "orders", 1, &[]).partitions[0];
     append(&log, partition, batch(1, 1, 100, None)).expect("appends");
     storage.set_free_bytes(1024 * 1024);
     let full = append(&log, partition, batch(2, 1, 100, None));
-    assert!(
-        matches!(full, Err(AppendError::Writer(WriterError::DiskFull { .. }))),
-        "{full:?}"
-    );
+    assert!(matches!(full, Err(AppendError::Writer(WriterError::DiskFull { .. }))), "{full:?}");
     assert_eq!(stored(&log, partition).len(), 1);
-    assert_eq!(log.health(), Health::Ready);
+    assert!(matches!(log.health(), Health::Full { .. }));
+    let (slot, done) = slot();
+    log.allocate_producer_id(done);
+    while log.commit() {}
+    taken(&slot).expect("what does not grow goes on");
     storage.set_free_bytes(32 * 1024 * 1024);
-    assert_eq!(
-        append(&log, partition, batch(3, 1, 100, None))
-            .expect("appends")
-            .base_offset,
-        1
-    );
+    assert_eq!(log.health(), Health::Ready);
+    assert_eq!(append(&log, partition, batch(3, 1, 100, None)).expect("appends").base_offset, 1);
 }
 
 #[test]
@@ -304,30 +201,15 @@ fn a_failed_sync_ends_the_writer_and_a_restart_has_what_was_acknowledged() {
     append(&log, partition, batch(1, 1, 100, None)).expect("appends");
     storage.fail_call(storage.calls() + 1, courant_log::storage::Failure::FsyncEio);
     let failed = append(&log, partition, batch(2, 1, 100, None));
-    assert!(
-        matches!(failed, Err(AppendError::Writer(WriterError::Ended { .. }))),
-        "{failed:?}"
-    );
+    assert!(matches!(failed, Err(AppendError::Writer(WriterError::Ended { .. }))), "{failed:?}");
     let after = append(&log, partition, batch(3, 1, 100, None));
-    assert!(
-        matches!(after, Err(AppendError::Writer(WriterError::Ended { .. }))),
-        "{after:?}"
-    );
+    assert!(matches!(after, Err(AppendError::Writer(WriterError::Ended { .. }))), "{after:?}");
     assert!(matches!(log.health(), Health::ReadOnly { .. }));
-    assert_eq!(
-        stored(&log, partition).len(),
-        1,
-        "what was acknowledged is still read"
-    );
+    assert_eq!(stored(&log, partition).len(), 1, "what was acknowledged is still read");
     log.stop();
     let log = open(&storage, 2);
     assert_eq!(stored(&log, partition).len(), 1);
-    assert_eq!(
-        append(&log, partition, batch(4, 1, 100, None))
-            .expect("appends")
-            .base_offset,
-        1
-    );
+    assert_eq!(append(&log, partition, batch(4, 1, 100, None)).expect("appends").base_offset, 1);
 }
 
 #[test]
@@ -335,10 +217,7 @@ fn a_batch_that_no_journal_file_takes_is_refused() {
     let log = open(&memory(), 1);
     let partition = create(&log, "orders", 1, &[]).partitions[0];
     let refused = append(&log, partition, batch(1, 1, 70_000, None));
-    assert!(
-        matches!(refused, Err(AppendError::TooLarge { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(AppendError::TooLarge { .. })), "{refused:?}");
     append(&log, partition, batch(2, 1, 50_000, None)).expect("appends");
 }
 
@@ -349,29 +228,19 @@ fn a_second_opener_a_newer_format_and_strangers_are_refused() {
     let second = Log::open(Arc::new(storage.clone()), tiny(2)).map(|_| ());
     assert!(matches!(second, Err(OpenError::Locked)), "{second:?}");
     log.stop();
-    for (text, newer) in [
-        ("courant-log 2 00000000-0000-0000-0000-000000000001\n", true),
-        ("something else", false),
-    ] {
+    for (text, newer) in
+        [("courant-log 2 00000000-0000-0000-0000-000000000001\n", true), ("something else", false)]
+    {
         storage.remove_file("FORMAT").expect("removes");
-        let file = storage
-            .open("FORMAT", courant_log::storage::OpenMode::CreateNew)
-            .expect("creates");
+        let file = storage.open("FORMAT", courant_log::storage::OpenMode::CreateNew).expect("creates");
         file.write_at(&[text.as_bytes()], 0).expect("writes");
         let refused = Log::open(Arc::new(storage.clone()), tiny(2)).map(|_| ());
-        assert_eq!(
-            matches!(refused, Err(OpenError::Newer { found: 2, known: 1 })),
-            newer,
-            "{refused:?}"
-        );
+        assert_eq!(matches!(refused, Err(OpenError::Newer { found: 2, known: 1 })), newer, "{refused:?}");
         assert!(refused.is_err());
     }
     storage.remove_file("FORMAT").expect("removes");
     let refused = Log::open(Arc::new(storage), tiny(2)).map(|_| ());
-    assert!(
-        matches!(refused, Err(OpenError::NotALog { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(OpenError::NotALog { .. })), "{refused:?}");
 }
 
 /// Damage below the durable mark is corruption: the log does not open as if nothing had been there.
@@ -385,49 +254,30 @@ fn a_damaged_acknowledged_group_is_named_and_not_cut_off() {
     }
     log.seal();
     let image = storage.crash_image(courant_log::storage::CrashMode::LoseAll, 1);
-    let name = image
-        .list("journal")
-        .expect("lists")
-        .into_iter()
-        .next()
-        .expect("a file");
-    let file = image
-        .open(
-            &format!("journal/{name}"),
-            courant_log::storage::OpenMode::Existing,
-        )
-        .expect("opens");
+    let name = image.list("journal").expect("lists").into_iter().next().expect("a file");
+    let file =
+        image.open(&format!("journal/{name}"), courant_log::storage::OpenMode::Existing).expect("opens");
     // Header block, one group for the topic, then the batches: this is inside the second of them.
-    file.write_at(&[&[0xff; 8]], 4096 * 3 + 500)
-        .expect("writes");
+    file.write_at(&[&[0xff; 8]], 4096 * 3 + 500).expect("writes");
     file.sync_data().expect("syncs");
     let refused = Log::open(Arc::new(image), tiny(2)).map(|_| ());
-    assert!(
-        matches!(&refused, Err(OpenError::Corrupt { what }) if what.contains(&name)),
-        "{refused:?}"
-    );
+    assert!(matches!(&refused, Err(OpenError::Corrupt { what }) if what.contains(&name)), "{refused:?}");
 }
 
 #[test]
 fn threads_commit_many_appends_in_few_syncs() {
     let mut config = tiny(1);
     config.background = true;
-    let log = Log::open(Arc::new(MemoryStorage::new(256 * 1024 * 1024)), config)
-        .expect("opens")
-        .0;
+    let log = Log::open(Arc::new(MemoryStorage::new(256 * 1024 * 1024)), config).expect("opens").0;
     let (created, done) = std::sync::mpsc::channel();
-    log.create_topic(new_topic("orders", 4, &[]), move |topic| {
-        created.send(topic).expect("sends")
-    });
+    log.create_topic(new_topic("orders", 4, &[]), move |topic| created.send(topic).expect("sends"));
     let topic = done.recv().expect("answered").expect("created");
     let (acknowledged, answers) = std::sync::mpsc::channel();
     for tag in 0..2000u64 {
         let acknowledged = acknowledged.clone();
         let partition = topic.partitions[(tag % 4) as usize];
         log.append(partition, batch(tag, 1, 1000, None), move |appended| {
-            acknowledged
-                .send((tag, appended.expect("appends").base_offset))
-                .expect("sends");
+            acknowledged.send((tag, appended.expect("appends").base_offset)).expect("sends");
         });
     }
     for _ in 0..2000 {

@@ -13,11 +13,7 @@ use crate::ledger::Ledger;
 use crate::script::Script;
 use crate::support::{Random, open, tiny};
 
-const MODES: [CrashMode; 3] = [
-    CrashMode::LoseAll,
-    CrashMode::RandomSubset,
-    CrashMode::StaleGarbage,
-];
+const MODES: [CrashMode; 3] = [CrashMode::LoseAll, CrashMode::RandomSubset, CrashMode::StaleGarbage];
 const CAP_BYTES: u64 = 256 * 1024 * 1024;
 
 #[derive(Clone, Default)]
@@ -28,13 +24,7 @@ struct Tally {
 }
 
 /// Recovers a crash image and holds it against the ledger; crashes the recovery once as well.
-fn recover_and_check(
-    image: &FaultyStorage,
-    ledger: &Ledger,
-    mode: CrashMode,
-    seed: u64,
-    tally: &Tally,
-) {
+fn recover_and_check(image: &FaultyStorage, ledger: &Ledger, mode: CrashMode, seed: u64, tally: &Tally) {
     let nested: Arc<Mutex<Option<FaultyStorage>>> = Arc::default();
     let mut random = Random(seed);
     let at = 1 + random.below(24);
@@ -72,25 +62,18 @@ fn crash_everywhere(
         for mode in modes {
             let seed = seed ^ (call << 8);
             let image = storage.crash_image(*mode, seed);
-            let checked = catch_unwind(AssertUnwindSafe(|| {
-                recover_and_check(&image, &ledger, *mode, seed, &counted)
-            }));
+            let checked =
+                catch_unwind(AssertUnwindSafe(|| recover_and_check(&image, &ledger, *mode, seed, &counted)));
             if let Err(panic) = checked {
                 let mut failures = counted.failures.lock().expect("lock");
-                failures.push(format!(
-                    "{mode:?} at call {call} ({what}): {}",
-                    message(&*panic)
-                ));
+                failures.push(format!("{mode:?} at call {call} ({what}): {}", message(&*panic)));
             }
         }
     }));
     let log = Log::open(storage, tiny(seed)).expect("opens").0;
     Script::new(seed, ledger.clone()).run(&log);
     let bytes = log.metrics().appended_bytes;
-    assert!(
-        bytes >= 20 * 4 * 64 * 1024,
-        "the ring wraps at least 20 times: {bytes} bytes"
-    );
+    assert!(bytes >= 20 * 4 * 64 * 1024, "the ring wraps at least 20 times: {bytes} bytes");
     faulty.clear_hook();
     ledger.lock().expect("lock").check(&log);
     tally
@@ -98,8 +81,7 @@ fn crash_everywhere(
 
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_default()
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
 #[test]
@@ -110,12 +92,7 @@ fn nothing_acknowledged_is_lost_at_any_storage_call() {
     let points = tally.points.load(Ordering::Relaxed);
     let nested = tally.nested.load(Ordering::Relaxed);
     println!("{points} crash points, {nested} crashes of the recovery");
-    assert!(
-        failures.is_empty(),
-        "{} failures, the first: {}",
-        failures.len(),
-        failures[0]
-    );
+    assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
     assert!(points >= 3_000, "{points}");
     assert!(nested >= points / 2, "{nested} of {points}");
 }
@@ -135,11 +112,7 @@ impl Storage for NoSync {
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let file = self.0.open(path, mode)?;
         let begins = AtomicBool::new(mode == OpenMode::CreateNew);
-        Ok(if path.contains(".journal") {
-            Arc::new(NoSyncFile { file, begins })
-        } else {
-            file
-        })
+        Ok(if path.contains(".journal") { Arc::new(NoSyncFile { file, begins }) } else { file })
     }
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         self.0.list(dir)
@@ -182,11 +155,7 @@ impl File for NoSyncFile {
         self.file.write_at(bufs, position)
     }
     fn sync_data(&self) -> io::Result<()> {
-        if self.begins.swap(false, Ordering::Relaxed) {
-            self.file.sync_data()
-        } else {
-            Ok(())
-        }
+        if self.begins.swap(false, Ordering::Relaxed) { self.file.sync_data() } else { Ok(()) }
     }
     fn len(&self) -> io::Result<u64> {
         self.file.len()
@@ -202,18 +171,9 @@ impl File for NoSyncFile {
 #[test]
 fn without_syncing_the_same_test_sees_losses() {
     let faulty = FaultyStorage::new(1, CAP_BYTES);
-    let tally = crash_everywhere(
-        Arc::new(NoSync(faulty.clone())),
-        &faulty,
-        &[CrashMode::LoseAll],
-        1,
-    );
+    let tally = crash_everywhere(Arc::new(NoSync(faulty.clone())), &faulty, &[CrashMode::LoseAll], 1);
     let failures = tally.failures.lock().expect("lock");
     println!("{} failures seen", failures.len());
-    assert!(
-        failures.iter().any(|failure| failure.contains("lost:")),
-        "{:?}",
-        failures.first()
-    );
+    assert!(failures.iter().any(|failure| failure.contains("lost:")), "{:?}", failures.first());
     assert!(failures.len() > 100, "{}", failures.len());
 }

@@ -51,10 +51,7 @@ impl Ledger {
     pub(crate) fn check(&self, log: &Log) {
         let catalog = log.catalog();
         for topic in catalog.topics() {
-            let history = self
-                .topics
-                .get(&topic.name)
-                .expect("no topic comes from nowhere");
+            let history = self.topics.get(&topic.name).expect("no topic comes from nowhere");
             assert_ne!(history.state, State::Deleted, "{} was deleted", topic.name);
             assert_eq!(topic.partitions.len(), history.partitions.len());
             for (partition, history) in topic.partitions.iter().zip(&history.partitions) {
@@ -72,11 +69,7 @@ impl Ledger {
     pub(crate) fn check_repetitions(&self, log: &Log) {
         let catalog = log.catalog();
         for topic in catalog.topics() {
-            for (partition, history) in topic
-                .partitions
-                .iter()
-                .zip(&self.topics[&topic.name].partitions)
-            {
+            for (partition, history) in topic.partitions.iter().zip(&self.topics[&topic.name].partitions) {
                 check_repetition(log, *partition, history);
             }
         }
@@ -84,10 +77,7 @@ impl Ledger {
         log.allocate_producer_id(done);
         while log.commit() {}
         let id = taken(&slot).expect("an id");
-        assert!(
-            !self.producer_ids.contains(&id),
-            "producer id {id} is given twice"
-        );
+        assert!(!self.producer_ids.contains(&id), "producer id {id} is given twice");
     }
 }
 
@@ -101,39 +91,20 @@ fn check_partition(log: &Log, partition: PartitionId, history: &PartitionHistory
         stored.len(),
         history.acknowledged
     );
-    assert!(
-        stored.len() <= sent.len(),
-        "phantom or duplicate: {} of {} sent",
-        stored.len(),
-        sent.len()
-    );
-    assert_eq!(
-        stored,
-        sent[..stored.len()],
-        "reordered, duplicated or never sent"
-    );
+    assert!(stored.len() <= sent.len(), "phantom or duplicate: {} of {} sent", stored.len(), sent.len());
+    assert_eq!(stored, sent[..stored.len()], "reordered, duplicated or never sent");
 }
 
 fn check_repetition(log: &Log, partition: PartitionId, history: &PartitionHistory) {
     let found = stored(log, partition);
-    let last = found
-        .last()
-        .zip(history.sent.get(found.len().wrapping_sub(1)));
+    let last = found.last().zip(history.sent.get(found.len().wrapping_sub(1)));
     let Some((found_last, sent)) = last.filter(|(_, sent)| sent.producer.is_some()) else {
         return;
     };
     let before = log.offsets(partition).expect("exists");
-    let again = append(
-        log,
-        partition,
-        batch(sent.tag, sent.count, sent.bytes, sent.producer),
-    );
+    let again = append(log, partition, batch(sent.tag, sent.count, sent.bytes, sent.producer));
     assert_eq!(again.expect("acknowledged again").base_offset, found_last.0);
-    assert_eq!(
-        log.offsets(partition),
-        Some(before),
-        "a repetition was appended"
-    );
+    assert_eq!(log.offsets(partition), Some(before), "a repetition was appended");
 }
 
 /// The identity of a topic that the script knows by name.

@@ -2,6 +2,8 @@
 
 mod basics;
 mod crash;
+mod damage;
 mod ledger;
 mod script;
 mod support;
+mod threads;

@@ -63,36 +63,21 @@ impl Script {
         let name = format!("orders.topic-{}", self.next_topic);
         self.next_topic += 1;
         let partitions = 1 + self.random.below(3) as usize;
-        let history = TopicHistory {
-            state: State::Asked,
-            partitions: vec![PartitionHistory::default(); partitions],
-        };
-        self.ledger
-            .lock()
-            .expect("lock")
-            .topics
-            .insert(name.clone(), history);
+        let history =
+            TopicHistory { state: State::Asked, partitions: vec![PartitionHistory::default(); partitions] };
+        self.ledger.lock().expect("lock").topics.insert(name.clone(), history);
         let ledger = self.ledger.clone();
         let new = new_topic(&name, partitions as u32, &[("segment.bytes", "100000")]);
         log.create_topic(new, move |created| {
             created.expect("created");
-            ledger
-                .lock()
-                .expect("lock")
-                .topics
-                .get_mut(&name)
-                .expect("asked")
-                .state = State::Exists;
+            ledger.lock().expect("lock").topics.get_mut(&name).expect("asked").state = State::Exists;
         });
         while log.commit() {}
     }
 
     fn existing(&self) -> Vec<String> {
         let ledger = self.ledger.lock().expect("lock");
-        let topics = ledger
-            .topics
-            .iter()
-            .filter(|(_, history)| history.state == State::Exists);
+        let topics = ledger.topics.iter().filter(|(_, history)| history.state == State::Exists);
         topics.map(|(name, _)| name.clone()).collect()
     }
 
@@ -102,34 +87,18 @@ impl Script {
             return;
         }
         let name = existing[self.random.below(existing.len() as u64) as usize].clone();
-        self.ledger
-            .lock()
-            .expect("lock")
-            .topics
-            .get_mut(&name)
-            .expect("exists")
-            .state = State::DeleteAsked;
+        self.ledger.lock().expect("lock").topics.get_mut(&name).expect("exists").state = State::DeleteAsked;
         let ledger = self.ledger.clone();
         log.delete_topic(id_of(log, &name), move |deleted| {
             deleted.expect("deleted");
-            ledger
-                .lock()
-                .expect("lock")
-                .topics
-                .get_mut(&name)
-                .expect("exists")
-                .state = State::Deleted;
+            ledger.lock().expect("lock").topics.get_mut(&name).expect("exists").state = State::Deleted;
         });
     }
 
     fn allocate_producer_id(&mut self, log: &Log) {
         let ledger = self.ledger.clone();
         log.allocate_producer_id(move |id| {
-            ledger
-                .lock()
-                .expect("lock")
-                .producer_ids
-                .push(id.expect("an id"))
+            ledger.lock().expect("lock").producer_ids.push(id.expect("an id"))
         });
         while log.commit() {}
         self.producer_ids = self.ledger.lock().expect("lock").producer_ids.clone();
@@ -138,9 +107,7 @@ impl Script {
     fn append(&mut self, log: &Log) {
         let existing = self.existing();
         let topic = existing[self.random.below(existing.len() as u64) as usize].clone();
-        let partitions = self.ledger.lock().expect("lock").topics[&topic]
-            .partitions
-            .len();
+        let partitions = self.ledger.lock().expect("lock").topics[&topic].partitions.len();
         let partition = self.random.below(partitions as u64) as usize;
         let id = log.catalog().by_name(&topic).expect("exists").partitions[partition];
         let repeats = self.random.below(8) == 0;
@@ -155,33 +122,14 @@ impl Script {
         };
         let producer = (self.random.below(3) > 0).then(|| {
             let id = self.producer_ids[self.random.below(self.producer_ids.len() as u64) as usize];
-            let next = self
-                .sequences
-                .entry((topic.clone(), partition, id))
-                .or_default();
-            let producer = Producer {
-                id,
-                epoch: 0,
-                base_sequence: *next,
-            };
+            let next = self.sequences.entry((topic.clone(), partition, id)).or_default();
+            let producer = Producer { id, epoch: 0, base_sequence: *next };
             *next += count as i32;
             producer
         });
         let tag = self.next_tag;
         self.next_tag += 1;
-        self.send(
-            log,
-            &topic,
-            partition,
-            id,
-            Sent {
-                tag,
-                count,
-                bytes,
-                producer,
-                crc: 0,
-            },
-        );
+        self.send(log, &topic, partition, id, Sent { tag, count, bytes, producer, crc: 0 });
     }
 
     fn send(&self, log: &Log, topic: &str, partition: usize, id: PartitionId, mut sent: Sent) {
@@ -189,9 +137,7 @@ impl Script {
         sent.crc = batch.header().crc;
         {
             let mut ledger = self.ledger.lock().expect("lock");
-            ledger.topics.get_mut(topic).expect("exists").partitions[partition]
-                .sent
-                .push(sent);
+            ledger.topics.get_mut(topic).expect("exists").partitions[partition].sent.push(sent);
         }
         let ledger = self.ledger.clone();
         let topic = topic.to_owned();
@@ -204,20 +150,13 @@ impl Script {
 
     /// Sends the newest batch of a partition once more, as a client does that missed its answer.
     fn repeat(&self, log: &Log, topic: &str, partition: usize, id: PartitionId) -> bool {
-        let last = self.ledger.lock().expect("lock").topics[topic].partitions[partition]
-            .sent
-            .last()
-            .cloned();
+        let last = self.ledger.lock().expect("lock").topics[topic].partitions[partition].sent.last().cloned();
         let Some(sent) = last.filter(|sent| sent.producer.is_some()) else {
             return false;
         };
-        log.append(
-            id,
-            batch(sent.tag, sent.count, sent.bytes, sent.producer),
-            |again| {
-                again.expect("acknowledged again");
-            },
-        );
+        log.append(id, batch(sent.tag, sent.count, sent.bytes, sent.producer), |again| {
+            again.expect("acknowledged again");
+        });
         true
     }
 }

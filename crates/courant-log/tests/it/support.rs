@@ -10,9 +10,7 @@ use courant_core::entropy::Entropy;
 use courant_core::topic::TopicName;
 use courant_log::batch::records::{self, NewRecord, Producer};
 use courant_log::storage::Storage;
-use courant_log::{
-    AppendError, Appended, Batch, Codec, Log, LogConfig, NewTopic, PartitionId, Topic,
-};
+use courant_log::{AppendError, Appended, Batch, Codec, Log, LogConfig, NewTopic, PartitionId, Topic};
 use uuid::Uuid;
 
 /// Small deterministic generator (splitmix64).
@@ -52,10 +50,8 @@ impl Entropy for SeededEntropy {
 
 /// A ring of 4 × 64 KiB and no threads.
 pub(crate) fn tiny(seed: u64) -> LogConfig {
-    let mut config = LogConfig::new(
-        Arc::new(StillClock),
-        Arc::new(SeededEntropy(AtomicU64::new(seed << 32))),
-    );
+    let mut config =
+        LogConfig::new(Arc::new(StillClock), Arc::new(SeededEntropy(AtomicU64::new(seed << 32))));
     config.journal_file_bytes = 64 * 1024;
     config.first_journal_file_bytes = 64 * 1024;
     config.reserve_bytes = 0;
@@ -64,34 +60,21 @@ pub(crate) fn tiny(seed: u64) -> LogConfig {
 }
 
 pub(crate) fn open(storage: &(impl Storage + Clone), seed: u64) -> Log {
-    Log::open(Arc::new(storage.clone()), tiny(seed))
-        .expect("opens")
-        .0
+    Log::open(Arc::new(storage.clone()), tiny(seed)).expect("opens").0
 }
 
 /// Collects what a callback was given.
-pub(crate) fn slot<T: Send + 'static>() -> (Arc<Mutex<Option<T>>>, impl FnOnce(T) + Send + 'static)
-{
+pub(crate) fn slot<T: Send + 'static>() -> (Arc<Mutex<Option<T>>>, impl FnOnce(T) + Send + 'static) {
     let slot = Arc::new(Mutex::new(None));
     let filled = slot.clone();
-    (slot, move |value| {
-        *filled.lock().expect("lock") = Some(value)
-    })
+    (slot, move |value| *filled.lock().expect("lock") = Some(value))
 }
 
 pub(crate) fn taken<T>(slot: &Mutex<Option<T>>) -> T {
-    slot.lock()
-        .expect("lock")
-        .take()
-        .expect("the callback was called")
+    slot.lock().expect("lock").take().expect("the callback was called")
 }
 
-pub(crate) fn create(
-    log: &Log,
-    name: &str,
-    partitions: u32,
-    configs: &[(&str, &str)],
-) -> Arc<Topic> {
+pub(crate) fn create(log: &Log, name: &str, partitions: u32, configs: &[(&str, &str)]) -> Arc<Topic> {
     let (slot, done) = slot();
     log.create_topic(new_topic(name, partitions, configs), done);
     while log.commit() {}
@@ -99,9 +82,7 @@ pub(crate) fn create(
 }
 
 pub(crate) fn new_topic(name: &str, partitions: u32, configs: &[(&str, &str)]) -> NewTopic {
-    let configs = configs
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let configs = configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     NewTopic {
         name: TopicName::new(name).expect("legal"),
         partitions,
@@ -109,11 +90,7 @@ pub(crate) fn new_topic(name: &str, partitions: u32, configs: &[(&str, &str)]) -
     }
 }
 
-pub(crate) fn append(
-    log: &Log,
-    partition: PartitionId,
-    batch: Batch,
-) -> Result<Appended, AppendError> {
+pub(crate) fn append(log: &Log, partition: PartitionId, batch: Batch) -> Result<Appended, AppendError> {
     let (slot, done) = slot();
     log.append(partition, batch, done);
     while log.commit() {}
@@ -146,9 +123,7 @@ pub(crate) fn stored(log: &Log, partition: PartitionId) -> Vec<(u64, u32, u64)> 
     let ends = log.offsets(partition).expect("exists");
     let mut offset = ends.start;
     while offset < ends.high_watermark {
-        let read = log
-            .read(partition, offset, 256 * 1024, true)
-            .expect("reads");
+        let read = log.read(partition, offset, 256 * 1024, true).expect("reads");
         assert!(
             !read.bytes.is_empty(),
             "nothing at offset {offset} below the watermark {}",
@@ -161,11 +136,7 @@ pub(crate) fn stored(log: &Log, partition: PartitionId) -> Vec<(u64, u32, u64)> 
             courant_log::batch::verify_crc(one).expect("intact");
             let base = u64::try_from(header.base_offset).expect("positive");
             assert_eq!(base, offset, "offsets have no gap");
-            found.push((
-                base,
-                header.crc,
-                u64::try_from(header.record_count).expect("positive"),
-            ));
+            found.push((base, header.crc, u64::try_from(header.record_count).expect("positive")));
             offset = u64::try_from(header.last_offset()).expect("positive") + 1;
             bytes = rest;
         }

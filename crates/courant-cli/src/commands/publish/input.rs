@@ -24,17 +24,11 @@ type Chunk = Result<Vec<Bytes>, Failure>;
 /// All of stdin as one event.
 pub(super) fn whole(quiet: bool) -> Result<Bytes, Failure> {
     if io::stdin().is_terminal() && !quiet {
-        note(format_args!(
-            "Reading one event from the terminal; Ctrl-D ends it."
-        ));
+        note(format_args!("Reading one event from the terminal; Ctrl-D ends it."));
     }
     let mut event = Vec::new();
     let limit = EVENT_BYTES_MAX as u64 + 1;
-    io::stdin()
-        .lock()
-        .take(limit)
-        .read_to_end(&mut event)
-        .map_err(|e| unreadable(&e))?;
+    io::stdin().lock().take(limit).read_to_end(&mut event).map_err(|e| unreadable(&e))?;
     if event.len() > EVENT_BYTES_MAX {
         return Err(too_large());
     }
@@ -94,11 +88,7 @@ fn chunk(input: &mut BufReader<impl Read>) -> Result<Vec<Bytes>, Failure> {
 fn line(input: &mut impl BufRead) -> Result<Option<Bytes>, Failure> {
     let mut line = Vec::new();
     let limit = EVENT_BYTES_MAX as u64 + 1;
-    let read = input
-        .by_ref()
-        .take(limit)
-        .read_until(b'\n', &mut line)
-        .map_err(|e| unreadable(&e))?;
+    let read = input.by_ref().take(limit).read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
     if read == 0 {
         return Ok(None);
     }

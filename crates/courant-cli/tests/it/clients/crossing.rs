@@ -38,11 +38,7 @@ impl Readers {
 }
 
 fn assert_same(topic: &str, client: &str, seen: &[Stored], others: &[Stored]) {
-    assert_eq!(
-        seen.len(),
-        others.len(),
-        "{topic}: records that {client} reads"
-    );
+    assert_eq!(seen.len(), others.len(), "{topic}: records that {client} reads");
     for (ours, theirs) in seen.iter().zip(others) {
         assert!(
             ours == theirs,
@@ -72,10 +68,7 @@ fn write(
 
 #[test]
 fn each_client_reads_what_the_others_wrote() {
-    let readers = Readers {
-        kcat: Kcat::find(),
-        python: Python::find(),
-    };
+    let readers = Readers { kcat: Kcat::find(), python: Python::find() };
     if readers.kcat.is_none() || readers.python.is_none() {
         skip(
             "clients::crossing::each_client_reads_what_the_others_wrote",

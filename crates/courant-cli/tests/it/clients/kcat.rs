@@ -56,26 +56,12 @@ impl Kcat {
             Start::Beginning => "beginning".to_owned(),
             Start::At(at) => format!("s@{at}"),
         };
-        let arguments = [
-            "-C",
-            "-q",
-            "-e",
-            "-b",
-            bootstrap,
-            "-t",
-            topic,
-            "-o",
-            from.as_str(),
-        ];
+        let arguments = ["-C", "-q", "-e", "-b", bootstrap, "-t", topic, "-o", from.as_str()];
         let mut all: Vec<&OsStr> = arguments.map(OsStr::new).into();
         // Lengths before contents, so that every byte can be told from the frame around it.
         all.extend(["-f", r"%p %o %T %K %S\n%h\n%k%s\n"].map(OsStr::new));
         let output = self.run(&all);
-        assert!(
-            output.status.success(),
-            "kcat -C: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "kcat -C: {}", String::from_utf8_lossy(&output.stderr));
         let mut rest = output.stdout.as_slice();
         let mut read = Vec::new();
         while !rest.is_empty() {
@@ -111,12 +97,7 @@ fn stored(rest: &mut &[u8]) -> Stored {
     Stored {
         partition: partition as i32,
         offset,
-        record: Record {
-            key,
-            value,
-            headers,
-            timestamp: Some(timestamp),
-        },
+        record: Record { key, value, headers, timestamp: Some(timestamp) },
     }
 }
 
@@ -150,15 +131,7 @@ fn headers(line: &[u8]) -> Vec<(String, Option<Vec<u8>>)> {
 }
 
 /// The arguments that split a line into key and value and add the headers of [`as_kcat_writes`].
-pub(crate) const KEYED: [&str; 7] = [
-    "-K",
-    "\t",
-    "-H",
-    "written-by=kcat",
-    "-H",
-    "note=one for all",
-    "-l",
-];
+pub(crate) const KEYED: [&str; 7] = ["-K", "\t", "-H", "written-by=kcat", "-H", "note=one for all", "-l"];
 
 /// A file of `key TAB value` lines.
 pub(crate) fn keyed_lines(records: &[Record]) -> Vec<u8> {
@@ -188,13 +161,8 @@ pub(crate) fn as_kcat_writes(records: &[Record]) -> Vec<Record> {
 
 /// Records that were read, in the form of [`as_kcat_writes`].
 pub(crate) fn without_time(stored: &[Stored]) -> Vec<Record> {
-    let mut records: Vec<Record> = stored
-        .iter()
-        .map(|stored| Record {
-            timestamp: None,
-            ..stored.record.clone()
-        })
-        .collect();
+    let mut records: Vec<Record> =
+        stored.iter().map(|stored| Record { timestamp: None, ..stored.record.clone() }).collect();
     records.sort();
     records
 }
@@ -217,11 +185,7 @@ fn keyed_records_in_every_codec() {
         arguments.extend(KEYED);
         kcat.produce(&server.bootstrap(), &topic, &arguments, &file);
         let stored = kcat.read(&server.bootstrap(), &topic, Start::Beginning);
-        assert!(
-            without_time(&stored) == as_kcat_writes(&records),
-            "{topic}: {} records read",
-            stored.len()
-        );
+        assert!(without_time(&stored) == as_kcat_writes(&records), "{topic}: {} records read", stored.len());
         assert_in_order(&topic, &stored);
         assert_stored_as(&server, &topic, code, false);
     }
@@ -252,21 +216,9 @@ fn odd_records() {
     let file = files.path().join("input");
     let cases: [(&[u8], &[&str], Record); 5] = [
         (b"no key\n", &["-l"], Record::new(None, Some(b"no key"))),
-        (
-            b"k\t\n",
-            &["-l", "-K", "\t"],
-            Record::new(Some(b"k"), Some(b"")),
-        ),
-        (
-            b"k\t\n",
-            &["-l", "-K", "\t", "-Z"],
-            Record::new(Some(b"k"), None),
-        ),
-        (
-            b"\tempty key\n",
-            &["-l", "-K", "\t", "-Z"],
-            Record::new(None, Some(b"empty key")),
-        ),
+        (b"k\t\n", &["-l", "-K", "\t"], Record::new(Some(b"k"), Some(b""))),
+        (b"k\t\n", &["-l", "-K", "\t", "-Z"], Record::new(Some(b"k"), None)),
+        (b"\tempty key\n", &["-l", "-K", "\t", "-Z"], Record::new(None, Some(b"empty key"))),
         (&large, &[], Record::new(None, Some(&large))),
     ];
     for (input, arguments, _) in &cases {
@@ -276,10 +228,7 @@ fn odd_records() {
     let stored = kcat.read(&server.bootstrap(), "odd", Start::Beginning);
     assert_eq!(stored.len(), cases.len());
     for ((_, arguments, expected), stored) in cases.iter().zip(&stored) {
-        let found = Record {
-            timestamp: None,
-            ..stored.record.clone()
-        };
+        let found = Record { timestamp: None, ..stored.record.clone() };
         assert!(found == *expected, "with {arguments:?}");
     }
 }

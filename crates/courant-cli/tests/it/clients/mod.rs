@@ -63,8 +63,7 @@ impl Record {
     }
 
     fn header(mut self, name: &str, value: Option<&[u8]>) -> Record {
-        self.headers
-            .push((name.to_owned(), value.map(<[u8]>::to_vec)));
+        self.headers.push((name.to_owned(), value.map(<[u8]>::to_vec)));
         self
     }
 
@@ -77,10 +76,7 @@ impl Record {
 /// A value that every codec makes smaller even when it is alone in its batch: librdkafka stores a
 /// batch uncompressed when compression does not pay.
 fn value_of(number: usize) -> String {
-    format!(
-        r#"{{"order":{number:08},"state":"placed","note":"{}"}}"#,
-        "again ".repeat(30)
-    )
+    format!(r#"{{"order":{number:08},"state":"placed","note":"{}"}}"#, "again ".repeat(30))
 }
 
 /// Keyed records with headers, one millisecond apart.
@@ -126,10 +122,8 @@ fn odd() -> Vec<Record> {
 fn assert_as_reported(what: &str, written: &[Record], reports: &[Report], stored: &[Stored]) {
     assert_eq!(written.len(), reports.len(), "{what}: reports");
     assert_eq!(written.len(), stored.len(), "{what}: records read");
-    let by_place: HashMap<(i32, i64), &Record> = stored
-        .iter()
-        .map(|stored| ((stored.partition, stored.offset), &stored.record))
-        .collect();
+    let by_place: HashMap<(i32, i64), &Record> =
+        stored.iter().map(|stored| ((stored.partition, stored.offset), &stored.record)).collect();
     for (record, report) in written.iter().zip(reports) {
         let place = match report {
             Ok(place) => place,
@@ -171,11 +165,7 @@ fn assert_stored_as(server: &Server, topic: &str, codec: usize, idempotent: bool
                 "{topic}/{partition} holds {batch:?}, asked for {}",
                 CODECS[codec]
             );
-            assert_eq!(
-                batch.producer_id >= 0,
-                idempotent,
-                "{topic}/{partition} holds {batch:?}"
-            );
+            assert_eq!(batch.producer_id >= 0, idempotent, "{topic}/{partition} holds {batch:?}");
             records += batch.records;
         }
     }

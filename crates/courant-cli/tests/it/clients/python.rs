@@ -10,8 +10,8 @@ use tempfile::tempdir;
 
 use super::rdkafka_client::{self, Start};
 use super::{
-    BEGIN_MS, CLIENT_LIMIT, CODECS, KEYED_RECORDS, PARTITIONS, Record, Report, Stored,
-    TOO_LARGE_VALUE_BYTES, assert_as_reported, assert_stored_as, keyed, keyed_before, odd,
+    BEGIN_MS, CLIENT_LIMIT, CODECS, KEYED_RECORDS, PARTITIONS, Record, Report, Stored, TOO_LARGE_VALUE_BYTES,
+    assert_as_reported, assert_stored_as, keyed, keyed_before, odd,
 };
 use crate::server::Server;
 use crate::{Dice, python_script, skip};
@@ -57,27 +57,13 @@ impl Python {
     }
 
     /// Reads a topic to the end of all its partitions, in the order of partition and offset.
-    pub(crate) fn read(
-        &self,
-        bootstrap: &str,
-        topic: &str,
-        partitions: i32,
-        start: Start,
-    ) -> Vec<Stored> {
-        let mut arguments = vec![
-            "consume".to_owned(),
-            bootstrap.to_owned(),
-            topic.to_owned(),
-            partitions.to_string(),
-        ];
+    pub(crate) fn read(&self, bootstrap: &str, topic: &str, partitions: i32, start: Start) -> Vec<Stored> {
+        let mut arguments =
+            vec!["consume".to_owned(), bootstrap.to_owned(), topic.to_owned(), partitions.to_string()];
         if let Start::At(at) = start {
             arguments.extend(["--at".to_owned(), at.to_string()]);
         }
-        let mut read: Vec<Stored> = self
-            .run(&arguments, Vec::new())
-            .iter()
-            .map(stored)
-            .collect();
+        let mut read: Vec<Stored> = self.run(&arguments, Vec::new()).iter().map(stored).collect();
         read.sort_by_key(|stored| (stored.partition, stored.offset));
         read
     }
@@ -115,11 +101,8 @@ impl Python {
 fn lines(records: &[Record]) -> Vec<u8> {
     let mut lines = String::new();
     for record in records {
-        let headers: Vec<Value> = record
-            .headers
-            .iter()
-            .map(|(name, value)| json!([name, hex(value.as_deref())]))
-            .collect();
+        let headers: Vec<Value> =
+            record.headers.iter().map(|(name, value)| json!([name, hex(value.as_deref())])).collect();
         let line = json!({
             "k": hex(record.key.as_deref()),
             "v": hex(record.value.as_deref()),
@@ -157,22 +140,13 @@ fn number(value: &Value) -> i64 {
 fn hex(bytes: Option<&[u8]>) -> Option<String> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.map(|bytes| {
-        bytes
-            .iter()
-            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-            .collect()
-    })
+    bytes.map(|bytes| bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
 }
 
 fn unhex(value: &Value) -> Option<Vec<u8>> {
     let text = value.as_str()?.as_bytes();
     let nibble = |digit: u8| char::from(digit).to_digit(16).expect("a digit") as u8;
-    Some(
-        text.chunks_exact(2)
-            .map(|pair| (nibble(pair[0]) << 4) | nibble(pair[1]))
-            .collect(),
-    )
+    Some(text.chunks_exact(2).map(|pair| (nibble(pair[0]) << 4) | nibble(pair[1])).collect())
 }
 
 fn round_trip(python: &Python, settings: &[(&str, &str)], idempotent: bool) {

@@ -7,16 +7,14 @@ use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{
-    BorrowedMessage, DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders,
-};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tempfile::tempdir;
 
 use super::{
-    BEGIN_MS, CLIENT_LIMIT, CODECS, KEYED_RECORDS, PARTITIONS, Record, Report, Stored,
-    TOO_LARGE_VALUE_BYTES, assert_as_reported, assert_stored_as, keyed, keyed_before, odd,
+    BEGIN_MS, CLIENT_LIMIT, CODECS, KEYED_RECORDS, PARTITIONS, Record, Report, Stored, TOO_LARGE_VALUE_BYTES,
+    assert_as_reported, assert_stored_as, keyed, keyed_before, odd,
 };
 use crate::server::Server;
 use crate::{Dice, PATIENCE};
@@ -43,8 +41,7 @@ pub(crate) fn produce(
     }
     let reports = Reports::default();
     let kept = reports.clone();
-    let producer: ThreadedProducer<Reports> =
-        config.create_with_context(reports).expect("a producer");
+    let producer: ThreadedProducer<Reports> = config.create_with_context(reports).expect("a producer");
     for (number, record) in records.iter().enumerate() {
         send(&producer, topic, number, record);
     }
@@ -63,10 +60,7 @@ fn send(producer: &ThreadedProducer<Reports>, topic: &str, number: usize, record
     if !record.headers.is_empty() {
         let mut headers = OwnedHeaders::new();
         for (name, value) in &record.headers {
-            headers = headers.insert(Header {
-                key: name,
-                value: value.as_ref(),
-            });
+            headers = headers.insert(Header { key: name, value: value.as_ref() });
         }
         sending.headers = Some(headers);
     }
@@ -121,14 +115,10 @@ pub(crate) fn read(bootstrap: &str, topic: &str, partitions: i32, start: Start) 
             Start::Beginning => Offset::Beginning,
             Start::At(at) => Offset::Offset(at),
         };
-        wanted
-            .add_partition_offset(topic, partition, offset)
-            .expect("an assignment");
+        wanted.add_partition_offset(topic, partition, offset).expect("an assignment");
     }
     if matches!(start, Start::At(_)) {
-        wanted = consumer
-            .offsets_for_times(wanted, PATIENCE)
-            .expect("offsets by time");
+        wanted = consumer.offsets_for_times(wanted, PATIENCE).expect("offsets by time");
     }
     consumer.assign(&wanted).expect("an assignment");
 
@@ -177,10 +167,7 @@ fn passes(code: RDKafkaErrorCode) -> bool {
 
 fn stored(message: &BorrowedMessage<'_>) -> Stored {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers
-            .iter()
-            .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
-            .collect()
+        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
     });
     Stored {
         partition: message.partition(),
@@ -235,10 +222,8 @@ fn too_large_is_refused_as_such() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path());
     let large = Dice::new(2).bytes(TOO_LARGE_VALUE_BYTES);
-    let records = [
-        Record::new(None, Some(&large)).at(BEGIN_MS),
-        Record::new(None, Some(b"after it")).at(BEGIN_MS),
-    ];
+    let records =
+        [Record::new(None, Some(&large)).at(BEGIN_MS), Record::new(None, Some(b"after it")).at(BEGIN_MS)];
     let limit = [("message.max.bytes", CLIENT_LIMIT)];
     let refused = produce(&server.bootstrap(), "large", &limit, &records[..1]);
     assert_eq!(refused, [Report::Err("MessageSizeTooLarge".to_owned())]);

@@ -39,11 +39,7 @@ pub(super) fn topic(topic: &CreatableTopic, config: &KafkaConfig) -> Result<NewT
     } else {
         assigned_partitions(topic, config)?
     };
-    Ok(NewTopic {
-        name,
-        partitions,
-        configs: configs(topic)?,
-    })
+    Ok(NewTopic { name, partitions, configs: configs(topic)? })
 }
 
 /// How many replicas a client wants. There is always one.
@@ -59,16 +55,13 @@ fn partitions(wanted: i32, config: &KafkaConfig) -> Result<u32, Refused> {
         return Ok(config.partitions);
     }
     let max = config.limits.partitions_per_topic_max;
-    u32::try_from(wanted)
-        .ok()
-        .filter(|partitions| (1..=max).contains(partitions))
-        .ok_or_else(|| {
-            let message = format!(
-                "{wanted} partitions; it can be 1 to {max}, or -1 for the default of {}",
-                config.partitions
-            );
-            Refused::new(ErrorCode::INVALID_PARTITIONS, message)
-        })
+    u32::try_from(wanted).ok().filter(|partitions| (1..=max).contains(partitions)).ok_or_else(|| {
+        let message = format!(
+            "{wanted} partitions; it can be 1 to {max}, or -1 for the default of {}",
+            config.partitions
+        );
+        Refused::new(ErrorCode::INVALID_PARTITIONS, message)
+    })
 }
 
 fn check_replication(wanted: i16) -> Result<(), Refused> {
@@ -82,9 +75,7 @@ fn check_replication(wanted: i16) -> Result<(), Refused> {
 /// The number of partitions of a manual assignment. Its broker ids are of no use here, but a
 /// program that sends nonsense is told so, as Kafka would.
 fn assigned_partitions(topic: &CreatableTopic, config: &KafkaConfig) -> Result<u32, Refused> {
-    if topic.num_partitions != BROKER_DEFAULT
-        || i32::from(topic.replication_factor) != BROKER_DEFAULT
-    {
+    if topic.num_partitions != BROKER_DEFAULT || i32::from(topic.replication_factor) != BROKER_DEFAULT {
         return Err(Refused::invalid(
             "with assignments, partitions and replication factor have to be -1".to_owned(),
         ));
@@ -102,9 +93,7 @@ fn assigned_partitions(topic: &CreatableTopic, config: &KafkaConfig) -> Result<u
     let count = i32::try_from(seen.len()).unwrap_or(i32::MAX);
     // Distinct, from 0 and below the count: then they are exactly 0..count.
     if seen.first() != Some(&0) || seen.last() != Some(&(count - 1)) {
-        return Err(refuse(
-            "partitions must be numbered from 0 without gaps".to_owned(),
-        ));
+        return Err(refuse("partitions must be numbered from 0 without gaps".to_owned()));
     }
     partitions(count, config)
 }
@@ -129,10 +118,7 @@ fn configs(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Refused> 
     let mut configs = BTreeMap::new();
     for config in &topic.configs {
         let name = &config.name;
-        let value = config
-            .value
-            .as_ref()
-            .ok_or_else(|| refuse(format!("{name} has no value")))?;
+        let value = config.value.as_ref().ok_or_else(|| refuse(format!("{name} has no value")))?;
         topic_config::validate(name, value).map_err(|error| refuse(error.to_string()))?;
         if configs.insert(name.clone(), value.clone()).is_some() {
             return Err(refuse(format!("{name} is set twice")));
@@ -156,27 +142,17 @@ mod tests {
     }
 
     fn assigned(assignments: &[(i32, &[i32])]) -> CreatableTopic {
-        let assignments = assignments
-            .iter()
-            .map(|(index, brokers)| CreatableReplicaAssignment {
-                partition_index: *index,
-                broker_ids: brokers.to_vec(),
-            });
-        CreatableTopic {
-            assignments: assignments.collect(),
-            ..wanted(-1, -1)
-        }
+        let assignments = assignments.iter().map(|(index, brokers)| CreatableReplicaAssignment {
+            partition_index: *index,
+            broker_ids: brokers.to_vec(),
+        });
+        CreatableTopic { assignments: assignments.collect(), ..wanted(-1, -1) }
     }
 
     #[track_caller]
     fn check(wanted: &CreatableTopic, expected: Result<u32, ErrorCode>) {
         let result = topic(wanted, &KafkaConfig::default());
-        assert_eq!(
-            result
-                .map(|new| new.partitions)
-                .map_err(|refused| refused.code),
-            expected
-        );
+        assert_eq!(result.map(|new| new.partitions).map_err(|refused| refused.code), expected);
     }
 
     #[test]
@@ -202,37 +178,22 @@ mod tests {
         check(&assigned(&[(0, &[0]), (2, &[0])]), refused);
         check(&assigned(&[(0, &[0, 0])]), refused);
         check(&assigned(&[(0, &[0, 1]), (1, &[0])]), refused);
-        let both = CreatableTopic {
-            num_partitions: 1,
-            ..assigned(&[(0, &[0])])
-        };
+        let both = CreatableTopic { num_partitions: 1, ..assigned(&[(0, &[0])]) };
         check(&both, Err(ErrorCode::INVALID_REQUEST));
     }
 
     #[test]
     fn names_and_configs() {
-        let named = |name: &str| CreatableTopic {
-            name: name.to_owned(),
-            ..wanted(1, 1)
-        };
+        let named = |name: &str| CreatableTopic { name: name.to_owned(), ..wanted(1, 1) };
         for name in ["", ".", "..", "../x", "a b", "x".repeat(250).as_str()] {
             check(&named(name), Err(ErrorCode::INVALID_TOPIC_EXCEPTION));
         }
         let configured = |name: &str, value: Option<&str>| CreatableTopic {
-            configs: vec![CreatableTopicConfig {
-                name: name.to_owned(),
-                value: value.map(str::to_owned),
-            }],
+            configs: vec![CreatableTopicConfig { name: name.to_owned(), value: value.map(str::to_owned) }],
             ..wanted(1, 1)
         };
         check(&configured("retention.ms", Some("1000")), Ok(1));
-        check(
-            &configured("retention.ms", None),
-            Err(ErrorCode::INVALID_CONFIG),
-        );
-        check(
-            &configured("no.such.config", Some("1")),
-            Err(ErrorCode::INVALID_CONFIG),
-        );
+        check(&configured("retention.ms", None), Err(ErrorCode::INVALID_CONFIG));
+        check(&configured("no.such.config", Some("1")), Err(ErrorCode::INVALID_CONFIG));
     }
 }

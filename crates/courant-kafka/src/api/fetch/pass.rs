@@ -47,10 +47,7 @@ impl Pass {
     }
 
     pub(super) fn into_fetched(self) -> Fetched {
-        let response = FetchResponse {
-            responses: self.topics,
-            ..FetchResponse::default()
-        };
+        let response = FetchResponse { responses: self.topics, ..FetchResponse::default() };
         (response, self.grant)
     }
 
@@ -59,12 +56,7 @@ impl Pass {
         self.seen
     }
 
-    async fn partition(
-        &mut self,
-        caller: &Caller,
-        plan: &Plan,
-        wanted: &PlannedPartition,
-    ) -> PartitionData {
+    async fn partition(&mut self, caller: &Caller, plan: &Plan, wanted: &PlannedPartition) -> PartitionData {
         let mut data = match self.try_partition(caller, plan, wanted).await {
             Ok(data) => data,
             Err(code) => {
@@ -93,18 +85,13 @@ impl Pass {
     ) -> Result<PartitionData, ErrorCode> {
         let partition = wanted.target?;
         // The topic may have been deleted while the client waited.
-        let offsets = caller
-            .log()
-            .offsets(partition)
-            .ok_or(plan.naming.unknown())?;
+        let offsets = caller.log().offsets(partition).ok_or(plan.naming.unknown())?;
         let offset = u64::try_from(wanted.offset)
             .ok()
             .filter(|offset| (offsets.start..=offsets.high_watermark).contains(offset))
             .ok_or(ErrorCode::OFFSET_OUT_OF_RANGE)?;
         // The end is decided here, without a read: it is where most clients are most of the time.
-        let room = wanted
-            .bytes_max
-            .min(plan.bytes_max.saturating_sub(self.bytes));
+        let room = wanted.bytes_max.min(plan.bytes_max.saturating_sub(self.bytes));
         let whole_batch = self.bytes == 0;
         if offset == offsets.high_watermark
             || (room == 0 && !whole_batch)
@@ -125,10 +112,7 @@ impl Pass {
         })?;
         self.took(read.bytes.len()).await;
         self.seen.push((partition, read.high_watermark));
-        let offsets = Offsets {
-            start: read.log_start,
-            high_watermark: read.high_watermark,
-        };
+        let offsets = Offsets { start: read.log_start, high_watermark: read.high_watermark };
         Ok(data(&offsets, read.bytes))
     }
 
@@ -185,10 +169,5 @@ async fn read(
     let log = log.clone();
     tokio::task::spawn_blocking(move || log.read(partition, offset, bytes_max, whole_batch))
         .await
-        .unwrap_or_else(|failure| {
-            Err(ReadError::Io {
-                partition,
-                source: io::Error::other(failure),
-            })
-        })
+        .unwrap_or_else(|failure| Err(ReadError::Io { partition, source: io::Error::other(failure) }))
 }

@@ -1,11 +1,10 @@
 //! What a batch must be before the log sees it.
 
 use bytes::Bytes;
-use courant_log::batch::{Batch, BatchError, Codec, records};
+use courant_log::batch::{Batch, BatchError, Codec};
 use courant_log::{Topic, topic_config};
 
 use super::{Refused, ZSTD_FROM};
-use crate::limits;
 use crate::wire::ErrorCode;
 
 /// Where the format version of a batch stands: after base offset (8), length (4), epoch (4).
@@ -16,27 +15,18 @@ const MAGIC_AT: usize = 16;
 /// Size comes before the checksum, so that an oversized batch costs nothing. A request carries
 /// exactly one batch per partition (Produce 3 and later); older formats are not converted.
 pub(super) fn check(topic: &Topic, records: Option<Bytes>, version: i16) -> Result<Batch, Refused> {
-    let bytes = records.filter(|bytes| !bytes.is_empty()).ok_or_else(|| {
-        Refused::new(
-            ErrorCode::INVALID_RECORD,
-            "a partition came without a batch",
-        )
-    })?;
+    let bytes = records
+        .filter(|bytes| !bytes.is_empty())
+        .ok_or_else(|| Refused::new(ErrorCode::INVALID_RECORD, "a partition came without a batch"))?;
     let max = topic_config::max_message_bytes(&topic.configs);
     if bytes.len() > max {
-        let message = format!(
-            "the batch has {} bytes; max.message.bytes of {} is {max}",
-            bytes.len(),
-            topic.name
-        );
+        let message =
+            format!("the batch has {} bytes; max.message.bytes of {} is {max}", bytes.len(), topic.name);
         return Err(Refused::new(ErrorCode::MESSAGE_TOO_LARGE, message));
     }
     if let Some(magic @ (0 | 1)) = bytes.get(MAGIC_AT).copied() {
         let message = format!("message format {magic} is not served; 2 is the format since 2017");
-        return Err(Refused::new(
-            ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,
-            message,
-        ));
+        return Err(Refused::new(ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT, message));
     }
     let batch = Batch::validate(bytes).map_err(|error| from_batch(&error))?;
     let header = batch.header();
@@ -45,13 +35,7 @@ pub(super) fn check(topic: &Topic, records: Option<Bytes>, version: i16) -> Resu
     }
     if version < ZSTD_FROM && matches!(header.codec(), Ok(Codec::Zstd)) {
         let message = "zstd needs Produce version 7 or later";
-        return Err(Refused::new(
-            ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-            message,
-        ));
-    }
-    if topic_config::effective(&topic.configs, "cleanup.policy").contains("compact") {
-        check_keys(batch.bytes())?;
+        return Err(Refused::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
     }
     Ok(batch)
 }
@@ -59,34 +43,17 @@ pub(super) fn check(topic: &Topic, records: Option<Bytes>, version: i16) -> Resu
 /// The answer to a transactional producer that came here without InitProducerId, which would have
 /// told it the same. Clients treat it as fatal instead of trying for ever.
 pub(super) fn transactional() -> Refused {
-    Refused::new(
-        ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        super::super::NO_TRANSACTIONS,
-    )
+    Refused::new(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, super::super::NO_TRANSACTIONS)
 }
 
 fn from_batch(error: &BatchError) -> Refused {
     let code = match error {
         // Damaged on the way: clients send it again.
-        BatchError::CrcMismatch { .. }
-        | BatchError::Truncated { .. }
-        | BatchError::BadLength { .. } => ErrorCode::CORRUPT_MESSAGE,
+        BatchError::CrcMismatch { .. } | BatchError::Truncated { .. } | BatchError::BadLength { .. } => {
+            ErrorCode::CORRUPT_MESSAGE
+        }
         // Intact, and wrong: sending it again would not help.
         _ => ErrorCode::INVALID_RECORD,
     };
     Refused::new(code, error.to_string())
-}
-
-/// A record without a key could never be compacted away, so a compacted topic takes none.
-fn check_keys(batch: &[u8]) -> Result<(), Refused> {
-    let records = records::decode(batch, limits::INSPECTED_BYTES_MAX)
-        .map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
-    match records.iter().position(|record| record.key.is_none()) {
-        None => Ok(()),
-        Some(at) => Err(Refused {
-            code: ErrorCode::INVALID_RECORD,
-            message: "a compacted topic takes no record without a key".to_owned(),
-            record: i32::try_from(at).ok(),
-        }),
-    }
 }

@@ -5,12 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use courant_log::Appended;
 use tokio::sync::oneshot;
 
-use super::Refused;
+use super::{Memory, Refused};
+use crate::budget::Grant;
 use crate::wire::ErrorCode;
-use crate::wire::messages::{BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse};
+use crate::wire::messages::{PartitionProduceResponse, ProduceResponse};
 
 /// Index of a topic and of a partition in the request, and so in the answer.
 type At = (usize, usize);
+
+/// The answer to a Produce, and the memory that the answer itself takes.
+#[derive(Debug)]
+pub(in crate::api) struct Settled {
+    pub(in crate::api) response: ProduceResponse,
+    _grant: Grant,
+}
 
 /// One share in an answer that is sent when the last share is settled.
 ///
@@ -23,17 +31,15 @@ struct State {
     response: ProduceResponse,
     /// Results to come, plus one while the request is still being submitted.
     open: usize,
-    done: Option<oneshot::Sender<ProduceResponse>>,
+    done: Option<oneshot::Sender<Settled>>,
+    /// Covers the batches, which are in memory until the last result is here.
+    memory: Memory,
 }
 
 impl Gather {
-    /// Collects into `response` and sends it to `done`.
-    pub(super) fn new(response: ProduceResponse, done: oneshot::Sender<ProduceResponse>) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            response,
-            open: 1,
-            done: Some(done),
-        })))
+    /// Collects into `response` and sends it to `done`. Until then `memory` is taken.
+    pub(super) fn new(response: ProduceResponse, memory: Memory, done: oneshot::Sender<Settled>) -> Self {
+        Self(Arc::new(Mutex::new(State { response, open: 1, done: Some(done), memory })))
     }
 
     /// A share for one batch. It must be settled once, by `stored` or `refuse`.
@@ -59,9 +65,11 @@ impl Gather {
             && let Some(done) = state.done.take()
         {
             let response = std::mem::take(&mut state.response);
+            let mut grant = std::mem::take(&mut state.memory.grant);
+            grant.shrink_to(state.memory.answer_bytes);
             drop(state);
             // Nobody listens when the client is gone. What was stored stays stored.
-            let _ = done.send(response);
+            let _ = done.send(Settled { response, _grant: grant });
         }
     }
 
@@ -98,11 +106,7 @@ fn offset(offset: u64) -> i64 {
 }
 
 fn partition(response: &mut ProduceResponse, at: At) -> Option<&mut PartitionProduceResponse> {
-    response
-        .responses
-        .get_mut(at.0)?
-        .partition_responses
-        .get_mut(at.1)
+    response.responses.get_mut(at.0)?.partition_responses.get_mut(at.1)
 }
 
 fn set_refused(response: &mut ProduceResponse, at: At, refused: Refused) {
@@ -110,13 +114,5 @@ fn set_refused(response: &mut ProduceResponse, at: At, refused: Refused) {
         return;
     };
     partition.error_code = refused.code.0;
-    partition.record_errors = refused
-        .record
-        .map(|batch_index| BatchIndexAndErrorMessage {
-            batch_index,
-            batch_index_error_message: Some(refused.message.clone()),
-        })
-        .into_iter()
-        .collect();
     partition.error_message = Some(refused.message);
 }

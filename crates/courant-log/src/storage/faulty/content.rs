@@ -35,11 +35,7 @@ pub(super) fn spans(position: u64, bytes: usize, unit: u64) -> impl Iterator<Ite
         let count = (unit as usize - within).min(bytes - done);
         let source = done..done + count;
         done += count;
-        Some(Span {
-            index: at / unit,
-            within,
-            source,
-        })
+        Some(Span { index: at / unit, within, source })
     })
 }
 
@@ -78,9 +74,7 @@ impl Content {
         }
         let pages = Arc::make_mut(&mut self.pages);
         for span in spans(position, bytes.len(), PAGE_BYTES) {
-            let page = pages
-                .entry(span.index)
-                .or_insert_with(|| Arc::new([0; PAGE_BYTES as usize]));
+            let page = pages.entry(span.index).or_insert_with(|| Arc::new([0; PAGE_BYTES as usize]));
             let part = &bytes[span.source];
             Arc::make_mut(page)[span.within..span.within + part.len()].copy_from_slice(part);
         }
@@ -107,10 +101,7 @@ impl Content {
         let within = (len % PAGE_BYTES) as usize;
         let last = len / PAGE_BYTES;
         let stale = within != 0
-            && self
-                .pages
-                .get(&last)
-                .is_some_and(|page| page[within..].iter().any(|byte| *byte != 0));
+            && self.pages.get(&last).is_some_and(|page| page[within..].iter().any(|byte| *byte != 0));
         if stale && let Some(page) = Arc::make_mut(&mut self.pages).get_mut(&last) {
             Arc::make_mut(page)[within..].fill(0);
         }
@@ -190,9 +181,8 @@ mod tests {
 
     #[test]
     fn spans_cut_at_sectors() {
-        let cuts: Vec<_> = spans(500, 600, SECTOR_BYTES)
-            .map(|span| (span.index, span.within, span.source))
-            .collect();
+        let cuts: Vec<_> =
+            spans(500, 600, SECTOR_BYTES).map(|span| (span.index, span.within, span.source)).collect();
         assert_eq!(cuts, [(0, 500, 0..12), (1, 0, 12..524), (2, 0, 524..600)]);
     }
 }

@@ -121,14 +121,7 @@ impl<'a> Cut<'a> {
             }
             _ => {}
         }
-        Self {
-            mode,
-            random,
-            graveyard: &state.graveyard,
-            weight,
-            end,
-            torn,
-        }
+        Self { mode, random, graveyard: &state.graveyard, weight, end, torn }
     }
 
     /// Which changes of names are there.
@@ -139,8 +132,7 @@ impl<'a> Cut<'a> {
             CrashMode::Prefix => ops.iter().map(|op| op.seq < self.end).collect(),
             CrashMode::RandomSubset | CrashMode::StaleGarbage => {
                 let weight = self.weight;
-                let mut chosen: Vec<bool> =
-                    ops.iter().map(|_| self.random.chance(weight)).collect();
+                let mut chosen: Vec<bool> = ops.iter().map(|_| self.random.chance(weight)).collect();
                 if self.random.chance(128) {
                     add_needed(ops, &mut chosen);
                 } else {
@@ -192,11 +184,8 @@ impl<'a> Cut<'a> {
             .map(|sector| sector.source.len())
             .sum();
         if let Some(len) = op.len {
-            let written = if bytes == 0 {
-                content.len()
-            } else {
-                content.len().max(op.position + bytes as u64)
-            };
+            let written =
+                if bytes == 0 { content.len() } else { content.len().max(op.position + bytes as u64) };
             content.set_len(if torn.whole_len { len } else { written });
         }
         content.poke(op.position, &op.bytes[..bytes]);

@@ -18,9 +18,7 @@ pub(super) struct FaultyFile {
 
 impl fmt::Debug for FaultyFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FaultyFile")
-            .field("inode", &self.inode)
-            .finish_non_exhaustive()
+        f.debug_struct("FaultyFile").field("inode", &self.inode).finish_non_exhaustive()
     }
 }
 
@@ -32,14 +30,11 @@ impl File for FaultyFile {
     }
 
     fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()> {
-        self.storage.change("write", Kind::Write, |state, call| {
-            state.write(call, self.inode, bufs, position)
-        })
+        self.storage.change("write", Kind::Write, |state, call| state.write(call, self.inode, bufs, position))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.storage
-            .sync("sync_data", |state, lost| state.sync_file(self.inode, lost))
+        self.storage.sync("sync_data", |state, lost| state.sync_file(self.inode, lost))
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -49,9 +44,7 @@ impl File for FaultyFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.storage.change("set_len", Kind::Other, |state, call| {
-            state.set_len(call, self.inode, len)
-        })
+        self.storage.change("set_len", Kind::Other, |state, call| state.set_len(call, self.inode, len))
     }
 
     fn drop_cache(&self) -> io::Result<()> {

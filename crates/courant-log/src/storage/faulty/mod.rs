@@ -194,11 +194,7 @@ impl FaultyStorage {
     }
 
     fn handle(&self, state: &mut State, inode: u64) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(FaultyFile {
-            storage: self.clone(),
-            inode,
-            _open: state.inode(inode)?.open(),
-        }))
+        Ok(Arc::new(FaultyFile { storage: self.clone(), inode, _open: state.inode(inode)?.open() }))
     }
 }
 
@@ -241,31 +237,23 @@ impl Storage for FaultyStorage {
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
         path::check(dir)?;
-        self.change("create_dir", Kind::Other, |state, call| {
-            state.make_dir(call.index, dir)
-        })
+        self.change("create_dir", Kind::Other, |state, call| state.make_dir(call.index, dir))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         path::check(from)?;
         path::check(to)?;
-        self.change("rename", Kind::Other, |state, call| {
-            state.rename(call.index, from, to)
-        })
+        self.change("rename", Kind::Other, |state, call| state.rename(call.index, from, to))
     }
 
     fn remove_file(&self, path: &str) -> io::Result<()> {
         path::check(path)?;
-        self.change("remove_file", Kind::Other, |state, call| {
-            state.remove_file(call.index, path)
-        })
+        self.change("remove_file", Kind::Other, |state, call| state.remove_file(call.index, path))
     }
 
     fn remove_dir(&self, dir: &str) -> io::Result<()> {
         path::check(dir)?;
-        self.change("remove_dir", Kind::Other, |state, call| {
-            state.remove_dir(call.index, dir)
-        })
+        self.change("remove_dir", Kind::Other, |state, call| state.remove_dir(call.index, dir))
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {

@@ -87,9 +87,7 @@ impl NameOp {
     fn needs(&self, earlier: &Self) -> bool {
         self.removes_parent_of(earlier)
             || earlier.removes_parent_of(self)
-            || self
-                .paths()
-                .any(|path| earlier.paths().any(|other| other == path))
+            || self.paths().any(|path| earlier.paths().any(|other| other == path))
     }
 
     fn removes_parent_of(&self, other: &Self) -> bool {

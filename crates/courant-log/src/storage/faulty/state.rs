@@ -100,10 +100,7 @@ impl State {
                     Failure::FsyncEio => kind == Kind::Sync,
                 }
         });
-        Ok(Call {
-            index: self.calls,
-            failure: due.map(|due| self.failures.remove(due).1),
-        })
+        Ok(Call { index: self.calls, failure: due.map(|due| self.failures.remove(due).1) })
     }
 
     pub(super) fn free(&self) -> u64 {
@@ -142,8 +139,7 @@ impl State {
         }
         let inode = self.next_inode;
         self.next_inode += 1;
-        self.inodes
-            .insert(inode, Inode::holding(Content::default()));
+        self.inodes.insert(inode, Inode::holding(Content::default()));
         let path = Arc::from(path);
         self.change_name(seq, Change::Link { path, inode });
         Ok(inode)
@@ -215,13 +211,7 @@ impl State {
 
 /// Changes of files.
 impl State {
-    pub(super) fn write(
-        &mut self,
-        call: Call,
-        inode: u64,
-        bufs: &[&[u8]],
-        position: u64,
-    ) -> io::Result<()> {
+    pub(super) fn write(&mut self, call: Call, inode: u64, bufs: &[&[u8]], position: u64) -> io::Result<()> {
         let mut bytes = bufs.concat();
         self.trace.number(inode);
         self.trace.number(position);
@@ -231,9 +221,7 @@ impl State {
             bytes.truncate(self.random.below(bytes.len()));
         }
         if !bytes.is_empty() {
-            let end = position
-                .checked_add(bytes.len() as u64)
-                .ok_or(io::ErrorKind::InvalidInput)?;
+            let end = position.checked_add(bytes.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
             let old = self.inode(inode)?.current.len();
             self.resize(inode, old, end.max(old))?;
             self.inode(inode)?.record(FileOp {

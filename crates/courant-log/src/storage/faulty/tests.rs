@@ -1,3 +1,5 @@
+//! The faulty storage keeps what was synced, and each crash mode loses of the rest what it says.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,11 +32,7 @@ type Files = BTreeMap<String, Vec<u8>>;
 fn files(storage: &FaultyStorage) -> Files {
     fn visit(storage: &FaultyStorage, dir: &str, files: &mut Files) {
         for name in storage.list(dir).unwrap() {
-            let path = if dir.is_empty() {
-                name
-            } else {
-                format!("{dir}/{name}")
-            };
+            let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
             match storage.open(&path, OpenMode::Existing) {
                 Ok(file) => {
                     files.insert(path, read(&*file));
@@ -56,10 +54,7 @@ fn after(storage: &FaultyStorage, mode: CrashMode, seed: u64) -> Files {
 }
 
 fn of(entries: &[(&str, &[u8])]) -> Files {
-    entries
-        .iter()
-        .map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec()))
-        .collect()
+    entries.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec())).collect()
 }
 
 #[test]
@@ -99,9 +94,7 @@ fn a_rename_is_whole_or_absent_until_its_directory_is_synced() {
     let renamed = of(&[("a", b"new")]);
     assert_eq!(after(&storage, CrashMode::LoseAll, 0), before);
     assert_eq!(after(&storage, CrashMode::KeepAll, 0), renamed);
-    let seen: BTreeSet<Files> = (0..64)
-        .map(|seed| after(&storage, CrashMode::RandomSubset, seed))
-        .collect();
+    let seen: BTreeSet<Files> = (0..64).map(|seed| after(&storage, CrashMode::RandomSubset, seed)).collect();
     assert_eq!(seen, BTreeSet::from([before, renamed.clone()]));
     storage.sync_dir("").unwrap();
     assert_eq!(after(&storage, CrashMode::LoseAll, 0), renamed);

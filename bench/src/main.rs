@@ -1,0 +1,88 @@
+//! Figures of the built server, taken from outside by the client that most people use: librdkafka.
+//!
+//! Each durable figure stands beside a probe of the disk of the same run. The headline is the
+//! server's CPU time per million events: it holds on a busy machine, where rates do not.
+
+mod client;
+mod machine;
+mod options;
+mod percentile;
+mod probe;
+mod process;
+mod rows;
+mod server;
+mod table;
+
+use std::env;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+use options::{Asked, Options};
+use rows::Bench;
+use table::Report;
+
+fn main() -> ExitCode {
+    let ended = match options::parse(env::args().skip(1)) {
+        Ok(Asked::Help) => out(options::USAGE),
+        Ok(Asked::Run(options)) => run(options),
+        Err(error) => {
+            say(format_args!("courant-bench: {error:#}\n\n{}", options::USAGE));
+            return ExitCode::from(2);
+        }
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format_args!("courant-bench: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Takes the figures that were asked for. What was taken before an error is printed all the same.
+fn run(options: Options) -> Result<()> {
+    let target = target()?;
+    let courant = target.join("release").join("courant");
+    if !courant.is_file() {
+        bail!(
+            "{} is not there: run `cargo xtask bench`, which builds it, or `cargo build --release \
+             -p courant-cli --bin courant`",
+            courant.display()
+        );
+    }
+    let json = options.json;
+    let mut report = Report::new(machine::facts(&courant)?);
+    let bench = Bench::new(courant, &target, options)?;
+    let measured = bench.run(&mut report);
+    let text = if json { report.json() } else { report.markdown() };
+    out(&text)?;
+    measured
+}
+
+/// The `target` folder that this program was built into. The data of the runs stand there too: a
+/// temporary directory may be memory, which syncs for nothing.
+fn target() -> Result<PathBuf> {
+    let own = env::current_exe().context("this program does not find itself")?;
+    own.parent()
+        .and_then(|profile| profile.parent())
+        .map(PathBuf::from)
+        .with_context(|| format!("{} is not in a target folder", own.display()))
+}
+
+/// Figures go to stdout.
+fn out(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .context("the figures cannot be written to stdout")
+}
+
+/// Progress goes to stderr. That stderr may be gone is nobody's business.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}

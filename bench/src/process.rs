@@ -1,0 +1,74 @@
+//! What the kernel knows about a process: CPU time and memory.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+/// Ticks of `/proc/PID/stat` per second, on every platform that Linux and we both run on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Where the four times stand in `/proc/PID/stat`, counted behind the name of the program: utime,
+/// stime, and both of the children that were waited for.
+const TIMES: std::ops::RangeInclusive<usize> = 11..=14;
+
+/// Seconds of CPU that a process has used with all its threads and children, in steps of 10 ms.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
+    let ticks = ticks(&stat).with_context(|| format!("{path} has no times: {stat}"))?;
+    Ok(ticks as f64 / TICKS_PER_SECOND)
+}
+
+fn ticks(stat: &str) -> Option<u64> {
+    // The name stands in brackets and may itself contain spaces and brackets.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let times = fields.get(TIMES)?;
+    times.iter().map(|field| field.parse::<u64>().ok()).sum()
+}
+
+/// Memory of a process in KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Its own pages, and its share of those that it has in common with others.
+    pub(crate) pss_kib: u64,
+    /// All its pages.
+    pub(crate) rss_kib: u64,
+}
+
+/// The memory of a process now.
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
+    memory_in(&text).with_context(|| format!("{path} has no Pss and Rss: {text}"))
+}
+
+fn memory_in(text: &str) -> Option<Memory> {
+    let kib = |name: &str| {
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    Some(Memory { pss_kib: kib("Pss")?, rss_kib: kib("Rss")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_stand_behind_the_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 250 40 3 2 20 0 9 0 1 1 1 1";
+        assert_eq!(ticks(stat), Some(295));
+        assert_eq!(ticks("7 (short) S 1"), None);
+    }
+
+    #[test]
+    fn pss_is_not_its_kinds() {
+        let text = "55e0 ---p 00000000 00:00 0 [rollup]\nRss:  20480 kB\nPss:  9000 kB\n\
+                    Pss_Dirty:  10 kB\nPss_Anon:  20 kB\n";
+        let expected = Memory { pss_kib: 9_000, rss_kib: 20_480 };
+        assert_eq!(memory_in(text), Some(expected));
+        assert_eq!(memory_in("Rss: 1 kB\n"), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! Taking a checkpoint: the state at a group boundary, then everything that must be on disk for it to
+//! be true, then the checkpoint itself, then what it makes superfluous.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::PartitionId;
+use crate::checkpoint::{self, Checkpoint, PartitionState, SegmentState, encode_producers};
+use crate::error::WriterError;
+use crate::inner::Inner;
+use crate::limits::DIRTY_FILES_SYNCED_EACH;
+use crate::lock;
+use crate::metrics::add;
+use crate::partition::Tail;
+use crate::segment::{self, Segment, partition_dir, remove_partitions};
+use crate::storage::StorageError;
+use crate::writer::{LastCheckpoint, Writer};
+
+/// The state of the log at a group boundary, and what must be synced before it is true on disk.
+struct Capture {
+    checkpoint: Checkpoint,
+    producers: Vec<u8>,
+    /// Segments to sync, each with the number of whole blocks that its sidecar must have.
+    dirty: Vec<(Arc<Segment>, usize)>,
+    new_names: BTreeSet<PartitionId>,
+}
+
+impl Inner {
+    /// Makes everything that is committed durable in the segments and frees the journal behind it.
+    ///
+    /// A full storage only puts the checkpoint off: nothing was lost, the journal still has it all,
+    /// and it is tried again when the journal needs the room. Every other error ends the writer.
+    pub(crate) fn checkpoint(&self) -> Result<(), WriterError> {
+        let _one_at_a_time = lock(&self.checkpointing);
+        let capture = {
+            let mut writer = lock(&self.writer);
+            // A group that failed has ended the writer before it gave its lock back: what it had
+            // queued must never be taken for committed.
+            self.check_ended()?;
+            self.capture(&mut writer)
+        };
+        match self.store(&capture) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "no room for a checkpoint; it is tried again later");
+                self.put_off(capture);
+                Err(self.disk_full())
+            }
+            Err(error) => Err(self.end(&error)),
+        }
+    }
+
+    /// Takes the state at a group boundary: the writer's lock is held from prepare to publish.
+    fn capture(&self, writer: &mut Writer) -> Capture {
+        let sequence = writer.checkpoint.sequence + 1;
+        let mut partitions: Vec<_> = writer.tails.values().map(partition_state).collect();
+        partitions.sort_by_key(|partition| partition.id);
+        let tails = writer.tails.values().map(|tail| (tail.id(), &tail.producers));
+        let producers = encode_producers(sequence, tails);
+        let dirty = std::mem::take(&mut writer.dirty).into_values();
+        let dirty = dirty.map(|segment| {
+            let done = segment.blocks().done().len();
+            (segment, done)
+        });
+        Capture {
+            dirty: dirty.collect(),
+            new_names: std::mem::take(&mut writer.new_names),
+            producers,
+            checkpoint: Checkpoint {
+                log_id: self.id,
+                sequence,
+                previous_crc: writer.checkpoint.crc,
+                generation: writer.journal.generation(),
+                position: writer.journal.position(),
+                next_partition: writer.next_partition,
+                next_producer_id: writer.producer_ids_end,
+                topics: writer.catalog.topics().map(|topic| (**topic).clone()).collect(),
+                partitions,
+                deleted: writer.deleted.clone(),
+            },
+        }
+    }
+
+    /// Everything captured is still to be synced, the names of its files included.
+    fn put_off(&self, capture: Capture) {
+        let mut writer = lock(&self.writer);
+        let mut again: Vec<_> = capture.dirty.into_iter().map(|(segment, _)| segment).collect();
+        again.retain(|segment| writer.tails.contains_key(&segment.header.partition));
+        for segment in again {
+            writer.new_names.insert(segment.header.partition);
+            writer.dirty.insert(segment.key(), segment);
+        }
+        let mut names = capture.new_names;
+        names.retain(|partition| writer.tails.contains_key(partition));
+        writer.new_names.extend(names);
+    }
+
+    fn store(&self, capture: &Capture) -> Result<(), StorageError> {
+        let checkpoint = &capture.checkpoint;
+        self.sync_segments(capture)?;
+        let bytes = checkpoint.encode();
+        checkpoint::store(&*self.storage, &bytes, checkpoint.sequence, &capture.producers)?;
+        add(&self.counters.checkpoints, 1);
+        for (segment, done) in &capture.dirty {
+            segment.sidecar_has(*done);
+        }
+        let crc = bytes.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc));
+        let surplus = {
+            let mut writer = lock(&self.writer);
+            let Checkpoint { sequence, position, generation, .. } = *checkpoint;
+            writer.checkpoint = LastCheckpoint { sequence, crc, position };
+            writer.journal.checkpoint = sequence;
+            writer.journal.release(generation, self.config.journal_files)
+        };
+        // From here on everything is durable: what cannot be removed only takes room.
+        for file in surplus {
+            if let Err(error) = self.storage.remove_file(&file.path) {
+                tracing::warn!(path = %file.path, %error, "a journal file too many stays");
+            }
+        }
+        self.remove_deleted(&checkpoint.deleted);
+        Ok(())
+    }
+
+    fn sync_segments(&self, capture: &Capture) -> Result<(), StorageError> {
+        let storage = &*self.storage;
+        let each = capture.dirty.len() <= DIRTY_FILES_SYNCED_EACH;
+        let mut new_names = capture.new_names.clone();
+        for (segment, done) in &capture.dirty {
+            if segment.checkpoint(storage, &self.handles, *done, each)? {
+                new_names.insert(segment.header.partition);
+            }
+        }
+        if !each {
+            let synced = storage.sync_all();
+            return synced.map_err(|source| StorageError::new("sync", "the data directory", source));
+        }
+        if !new_names.is_empty() {
+            let synced = storage.sync_dir(segment::DIR);
+            synced.map_err(|source| StorageError::new("sync", segment::DIR, source))?;
+        }
+        for partition in new_names {
+            let dir = partition_dir(partition);
+            storage.sync_dir(&dir).map_err(|source| StorageError::new("sync", &dir, source))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files of partitions whose deletion the durable checkpoint records. What fails is
+    /// tried again after the next one.
+    fn remove_deleted(&self, deleted: &[PartitionId]) {
+        if deleted.is_empty() {
+            return;
+        }
+        for partition in deleted {
+            self.handles.forget(*partition);
+        }
+        let removed = remove_partitions(&*self.storage, deleted);
+        lock(&self.writer).deleted.retain(|partition| !removed.contains(partition));
+    }
+}
+
+fn partition_state(tail: &Tail) -> PartitionState {
+    let segments = tail.shared.segments();
+    let segments = segments.iter().map(|segment| {
+        let blocks = segment.blocks();
+        SegmentState {
+            base_offset: segment.header.base_offset,
+            generation: segment.header.generation,
+            bytes: blocks.filled(),
+            done_crc: blocks.done_crc(),
+            open: blocks.open(),
+        }
+    });
+    PartitionState {
+        id: tail.id(),
+        start: tail.shared.offsets().start,
+        next_offset: tail.next_offset,
+        segments: segments.collect(),
+    }
+}

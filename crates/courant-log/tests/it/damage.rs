@@ -1,0 +1,156 @@
+//! Damage: a start that is refused changes nothing, and what nobody knows is never in the way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use courant_log::batch::records::Producer;
+use courant_log::storage::{CrashMode, FaultyStorage, OpenMode, Storage};
+use courant_log::{Log, OpenError};
+
+use crate::support::{append, batch, create, open, slot, stored, taken, tiny};
+
+const FOLDERS: [&str; 3] = ["journal", "checkpoints", "segments"];
+
+/// Every file's bytes, by path.
+fn contents(storage: &FaultyStorage) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders: Vec<String> = FOLDERS.iter().map(|folder| (*folder).to_owned()).collect();
+    while let Some(folder) = folders.pop() {
+        for name in storage.list(&folder).expect("lists") {
+            let path = format!("{folder}/{name}");
+            match storage.open(&path, OpenMode::Existing) {
+                Ok(file) => {
+                    let mut bytes = vec![0; file.len().expect("measures") as usize];
+                    let count = file.read_at(&mut bytes, 0).expect("reads");
+                    assert_eq!(count, bytes.len());
+                    files.insert(path, bytes);
+                }
+                Err(_) => folders.push(path),
+            }
+        }
+    }
+    files
+}
+
+fn damage(storage: &FaultyStorage, path: &str, at: u64) {
+    let file = storage.open(path, OpenMode::Existing).expect("opens");
+    let mut byte = [0];
+    file.read_at(&mut byte, at).expect("reads");
+    file.write_at(&[&[byte[0] ^ 0xff]], at).expect("writes");
+    file.sync_data().expect("syncs");
+}
+
+/// A log that went through several checkpoints and was not stopped.
+fn used() -> FaultyStorage {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    for tag in 0..40 {
+        append(&log, partition, batch(tag, 2, 20_000, None)).expect("appends");
+    }
+    assert!(log.metrics().checkpoints > 2);
+    log.seal();
+    storage.crash_image(CrashMode::LoseAll, 1)
+}
+
+#[test]
+fn a_refused_start_changes_nothing() {
+    let files: Vec<String> = contents(&used()).into_keys().collect();
+    let newest = files.iter().rfind(|path| path.ends_with(".checkpoint")).expect("a checkpoint");
+    let segment = files.iter().find(|path| path.ends_with(".segment")).expect("a segment");
+    let mut refused = 0;
+    for path in [newest, segment] {
+        let storage = used();
+        if path == segment {
+            let file = storage.open(path, OpenMode::Existing).expect("opens");
+            file.set_len(1000).expect("cuts");
+            file.sync_data().expect("syncs");
+        } else {
+            damage(&storage, path, 40);
+        }
+        let before = contents(&storage);
+        let opened = Log::open(Arc::new(storage.clone()), tiny(2)).map(|_| ());
+        assert!(matches!(opened, Err(OpenError::Corrupt { .. })), "{path}: {opened:?}");
+        assert!(before == contents(&storage), "{path}: a refused start has changed files");
+        refused += 1;
+    }
+    assert_eq!(refused, 2);
+}
+
+#[test]
+fn a_log_whose_checkpoints_are_gone_is_not_taken_for_a_new_one() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    create(&log, "orders", 1, &[]);
+    let storage = storage.crash_image(CrashMode::LoseAll, 1);
+    for name in storage.list("checkpoints").expect("lists") {
+        storage.remove_file(&format!("checkpoints/{name}")).expect("removes");
+    }
+    let opened = Log::open(Arc::new(storage), tiny(2)).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::Corrupt { .. })), "{opened:?}");
+}
+
+#[test]
+fn a_stray_folder_in_a_deleted_partition_is_in_nobodys_way() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let topic = create(&log, "orders", 1, &[]);
+    append(&log, topic.partitions[0], batch(1, 1, 1000, None)).expect("appends");
+    storage.create_dir(&format!("segments/{:016x}/stray", topic.partitions[0].0)).expect("creates");
+    let (gone, done) = slot();
+    log.delete_topic(topic.id, done);
+    while log.commit() {}
+    taken(&gone).expect("deleted");
+    log.checkpoint().expect("stores");
+    let other = create(&log, "payments", 1, &[]).partitions[0];
+    append(&log, other, batch(2, 1, 1000, None)).expect("appends");
+    log.stop();
+    let log = open(&storage, 2);
+    assert_eq!(stored(&log, other).len(), 1);
+}
+
+#[test]
+fn files_that_nothing_names_are_moved_and_not_deleted() {
+    let storage = used();
+    storage.create_dir("segments/00000000000000ff").expect("creates");
+    let stray = storage.open("segments/00000000000000ff/notes", OpenMode::CreateNew).expect("creates");
+    stray.write_at(&[b"precious"], 0).expect("writes");
+    let (_, report) = Log::open(Arc::new(storage.clone()), tiny(2)).expect("opens");
+    assert_eq!(report.lost_and_found.len(), 1, "{report:?}");
+    let moved = storage.open(&report.lost_and_found[0], OpenMode::Existing).expect("is there");
+    let mut bytes = [0; 8];
+    moved.read_at(&mut bytes, 0).expect("reads");
+    assert_eq!(&bytes, b"precious");
+}
+
+/// A group that would have begun a new journal file is refused as a whole, and a checkpoint names the
+/// new file although nothing was written to it.
+#[test]
+fn a_checkpoint_may_name_a_journal_file_without_groups() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    append(&log, partition, batch(1, 1, 30_000, None)).expect("appends");
+    let unknown = Some(Producer { id: 6, epoch: 0, base_sequence: 4 });
+    append(&log, partition, batch(2, 1, 50_000, unknown)).expect_err("refused");
+    log.checkpoint().expect("stores");
+    let image = storage.crash_image(CrashMode::LoseAll, 1);
+    assert_eq!(stored(&open(&image, 2), partition).len(), 1);
+}
+
+/// No room for another journal file: checkpoints come more often, and nothing stops.
+#[test]
+fn a_ring_that_cannot_grow_goes_on_with_two_files() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let mut config = tiny(1);
+    config.reserve_bytes = 1024 * 1024;
+    let log = Log::open(Arc::new(storage.clone()), config).expect("opens").0;
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    for tag in 0..20 {
+        // Enough for a batch, never enough for a file.
+        storage.set_free_bytes(1024 * 1024 + 60_000);
+        append(&log, partition, batch(tag, 1, 30_000, None)).expect("appends");
+    }
+    assert_eq!(storage.list("journal").expect("lists").len(), 2);
+    assert_eq!(stored(&log, partition).len(), 20);
+}

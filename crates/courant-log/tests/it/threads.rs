@@ -1,0 +1,115 @@
+//! The committer and the maintenance thread at work, and the power goes while they are.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{channel, sync_channel};
+use std::sync::{Arc, Mutex};
+
+use courant_log::storage::{CrashMode, FaultyStorage, MemoryStorage};
+use courant_log::{AppendError, Health, Log, PartitionId, WriterError};
+
+use crate::support::{Random, batch, new_topic, open, stored, tiny};
+
+const IMAGES: usize = 400;
+
+/// What was sent to each partition and how much of it was acknowledged.
+#[derive(Clone, Default)]
+struct Progress {
+    sent: Vec<Vec<u32>>,
+    acknowledged: Vec<usize>,
+}
+
+fn check(image: &FaultyStorage, partitions: &[PartitionId], acknowledged: &[usize], sent: &[Vec<u32>]) {
+    let log = open(image, 9);
+    for (index, partition) in partitions.iter().enumerate() {
+        let found: Vec<_> = stored(&log, *partition).into_iter().map(|(_, crc, _)| crc).collect();
+        assert!(found.len() >= acknowledged[index], "lost: {} of {}", found.len(), acknowledged[index]);
+        assert!(found.len() <= sent[index].len(), "phantom");
+        assert_eq!(found, sent[index][..found.len()], "reordered");
+    }
+}
+
+/// Images are taken in whichever thread makes the call, while the other one goes on: what a single
+/// thread never meets, such as a checkpoint captured between a new journal file and its first group.
+#[test]
+fn nothing_is_lost_while_both_threads_work() {
+    let storage = FaultyStorage::new(3, 256 * 1024 * 1024);
+    let mut config = tiny(3);
+    config.background = true;
+    let log = Log::open(Arc::new(storage.clone()), config).expect("opens").0;
+    let (created, topic) = channel();
+    log.create_topic(new_topic("orders", 3, &[("segment.bytes", "90000")]), move |topic| {
+        created.send(topic).expect("sends");
+    });
+    let partitions = topic.recv().expect("answered").expect("created").partitions.clone();
+    let progress = Arc::new(Mutex::new(Progress { sent: vec![Vec::new(); 3], acknowledged: vec![0; 3] }));
+    let failures: Arc<Mutex<Vec<String>>> = Arc::default();
+    let images = Arc::new(Mutex::new(0));
+    let (seen, counted, failed, known) =
+        (progress.clone(), images.clone(), failures.clone(), partitions.clone());
+    let mut random = Random(3);
+    storage.set_hook(Box::new(move |storage, call, what| {
+        if !random.next().is_multiple_of(3) {
+            return;
+        }
+        // What was acknowledged before the image must be in it; what is in it was sent by its end.
+        let acknowledged = seen.lock().expect("lock").acknowledged.clone();
+        let mode = [CrashMode::LoseAll, CrashMode::RandomSubset, CrashMode::StaleGarbage][call as usize % 3];
+        let image = storage.crash_image(mode, call);
+        let sent = seen.lock().expect("lock").sent.clone();
+        *counted.lock().expect("lock") += 1;
+        if catch_unwind(AssertUnwindSafe(|| check(&image, &known, &acknowledged, &sent))).is_err() {
+            failed.lock().expect("lock").push(format!("{mode:?} at call {call} ({what})"));
+        }
+    }));
+    let (free, slots) = sync_channel(16);
+    for _ in 0..16 {
+        free.send(()).expect("sends");
+    }
+    let mut random = Random(4);
+    let mut tag = 0;
+    while *images.lock().expect("lock") < IMAGES {
+        slots.recv().expect("an answer");
+        tag += 1;
+        let index = random.below(3) as usize;
+        let batch = batch(tag, 1, 500 + random.below(40_000) as usize, None);
+        progress.lock().expect("lock").sent[index].push(batch.header().crc);
+        let (progress, free) = (progress.clone(), free.clone());
+        log.append(partitions[index], batch, move |appended| {
+            appended.expect("appended");
+            progress.lock().expect("lock").acknowledged[index] += 1;
+            free.send(()).expect("sends");
+        });
+    }
+    storage.clear_hook();
+    log.stop();
+    let failures = failures.lock().expect("lock");
+    assert!(failures.is_empty(), "{} of {IMAGES}: {:?}", failures.len(), failures.first());
+    assert!(log.metrics().checkpoints > 10);
+}
+
+#[test]
+fn a_callback_that_panics_ends_the_writer_and_everyone_is_answered() {
+    let mut config = tiny(1);
+    config.background = true;
+    let log = Log::open(Arc::new(MemoryStorage::new(16 * 1024 * 1024)), config).expect("opens").0;
+    let (created, topic) = channel();
+    log.create_topic(new_topic("orders", 1, &[]), move |topic| created.send(topic).expect("sends"));
+    let partition = topic.recv().expect("answered").expect("created").partitions[0];
+    log.append(partition, batch(1, 1, 100, None), |_| panic!("a defect of whoever waits"));
+    let (answered, answer) = channel();
+    let mut refused = None;
+    // The append behind it may still be in the same group; a later one is not.
+    for tag in 2..100 {
+        let answered = answered.clone();
+        log.append(partition, batch(tag, 1, 100, None), move |appended| {
+            answered.send(appended).expect("sends");
+        });
+        if let Ok(Err(error)) = answer.recv_timeout(std::time::Duration::from_secs(10)) {
+            refused = Some(error);
+            break;
+        }
+    }
+    assert!(matches!(refused, Some(AppendError::Writer(WriterError::Ended { .. }))), "{refused:?}");
+    assert!(matches!(log.health(), Health::ReadOnly { .. }));
+    log.stop();
+}

@@ -1,0 +1,173 @@
+//! Bounds on HTTP connections: how many there are, and how long each may say nothing.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::serve::Listener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// How long a connection may go without taking a part of an answer, so also how long a request may
+/// take to arrive. Between the usual intervals of scrapes (15, 30 and 60 s), so that a kept
+/// connection does not end at the moment of the next one.
+const SILENCE_MAX: Duration = Duration::from_secs(45);
+
+/// A socket that accepts while there are places.
+#[derive(Debug)]
+pub(crate) struct Bounded {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+impl Bounded {
+    /// Shares `places` with the other listeners.
+    pub(crate) fn new(listener: TcpListener, places: Arc<Semaphore>) -> Self {
+        Self { listener, places }
+    }
+}
+
+impl Listener for Bounded {
+    type Io = Connection<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        // Nobody closes the semaphore; without a place a connection would only be unbounded.
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        let (stream, peer) = Listener::accept(&mut self.listener).await;
+        (Connection::new(stream, place), peer)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that ends when its peer neither asks nor reads for [`SILENCE_MAX`].
+#[derive(Debug)]
+pub(crate) struct Connection<S> {
+    stream: S,
+    silence: Pin<Box<Sleep>>,
+    /// Given back when the connection ends.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl<S> Connection<S> {
+    fn new(stream: S, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { stream, silence: Box::pin(sleep(SILENCE_MAX)), _place: place }
+    }
+
+    /// `Err` when the time is up; else the task is woken when it is.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.silence.as_mut().poll(context) {
+            Poll::Ready(()) => Err(ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Only a written byte counts: who sends a request byte by byte gains no time by it.
+    fn heard(&mut self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.silence.as_mut().reset(Instant::now() + SILENCE_MAX);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.heard(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.heard(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    /// A connection whose time is up, and its peer.
+    fn silent() -> (Connection<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
+        let (stream, peer) = duplex(64);
+        let mut connection = Connection::new(stream, None);
+        connection.silence.as_mut().reset(Instant::now());
+        (connection, peer)
+    }
+
+    #[tokio::test]
+    async fn a_request_that_drips_in_ends_the_connection() {
+        let (mut connection, mut peer) = silent();
+        peer.write_all(b"GET").await.expect("memory");
+        let ended = connection.read_u8().await.expect_err("the time is up");
+        assert_eq!(ended.kind(), ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn an_answer_buys_time() {
+        let (stream, mut peer) = duplex(64);
+        let mut connection = Connection::new(stream, None);
+        let nearly_over = Instant::now() + Duration::from_secs(1);
+        connection.silence.as_mut().reset(nearly_over);
+        connection.write_all(b"ok").await.expect("memory");
+        assert!(connection.silence.deadline() > nearly_over);
+        peer.write_all(b"G").await.expect("memory");
+        assert_eq!(connection.read_u8().await.expect("a byte"), b'G');
+    }
+
+    #[tokio::test]
+    async fn places_are_taken_and_given_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let places = Arc::new(Semaphore::new(1));
+        let mut bounded = Bounded::new(listener, Arc::clone(&places));
+        let address = Listener::local_addr(&bounded).expect("an address");
+        let _peer = TcpStream::connect(address).await.expect("a connection");
+        let (connection, _) = bounded.accept().await;
+        assert_eq!(places.available_permits(), 0);
+        drop(connection);
+        assert_eq!(places.available_permits(), 1);
+    }
+}
