@@ -1,7 +1,7 @@
 //! What every connection shares: the log, the settings, the budgets, the counters.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -100,11 +100,20 @@ impl Caller {
     /// The address this client is told to use: the configured one, else the one that it used
     /// itself, which is the only one known to work for it.
     pub(crate) fn advertised(&self) -> Address {
-        self.broker.config.advertise.clone().unwrap_or_else(|| Address {
-            // A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d.
-            host: self.local.ip().to_canonical().to_string(),
-            port: self.local.port(),
-        })
+        self.broker
+            .config
+            .advertise
+            .clone()
+            .unwrap_or_else(|| Address { host: host(self.local), port: self.local.port() })
+    }
+}
+
+/// The IP address as a host. A link-local IPv6 address is of no use without its interface.
+fn host(address: SocketAddr) -> String {
+    // A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d.
+    match (address.ip().to_canonical(), address) {
+        (IpAddr::V6(ip), SocketAddr::V6(v6)) if v6.scope_id() != 0 => format!("{ip}%{}", v6.scope_id()),
+        (ip, _) => ip.to_string(),
     }
 }
 
@@ -206,5 +215,19 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        let host = |address: &str| host(address.parse().expect("an address"));
+        assert_eq!(host("127.0.0.1:9092"), "127.0.0.1");
+        assert_eq!(host("[::ffff:10.0.0.1]:9092"), "10.0.0.1");
+        assert_eq!(host("[::1]:9092"), "::1");
+        assert_eq!(host("[fe80::1%3]:9092"), "fe80::1%3");
     }
 }

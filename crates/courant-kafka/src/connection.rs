@@ -101,7 +101,11 @@ async fn linger(stream: &mut TcpStream) {
         let mut bytes = [0; 4096];
         let mut thrown_away = 0;
         while thrown_away < limits::LINGER_BYTES_MAX {
-            match stream.read(&mut bytes).await? {
+            // A client that has nothing more under way is left waiting no longer.
+            let Ok(read) = timeout(limits::LINGER_SILENCE_MAX, stream.read(&mut bytes)).await else {
+                break;
+            };
+            match read? {
                 0 => break,
                 read => thrown_away += read,
             }

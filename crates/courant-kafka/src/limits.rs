@@ -87,9 +87,10 @@ pub(crate) const BUDGET_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long answers that are due are still written after the last request was read.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// How long, and how many bytes, are still read and thrown away after the last answer. A socket that
+/// How long, with how much silence, and how many bytes are still read and thrown away after the last answer. A socket that
 /// is closed with input unread is reset, and the client may lose answers that were on their way.
 pub(crate) const LINGER_MAX: Duration = Duration::from_secs(1);
+pub(crate) const LINGER_SILENCE_MAX: Duration = Duration::from_millis(200);
 pub(crate) const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Silence after which the kernel asks whether the peer is still there.

@@ -27,6 +27,7 @@ impl Collector for Figures {
         let log = broker.log().metrics();
         for figure in [
             ("courant_log_appends", "Batches appended", log.appends),
+            ("courant_log_appended_events", "Events in them", log.appended_events),
             ("courant_log_appended_bytes", "Bytes of the batches appended", log.appended_bytes),
             ("courant_log_duplicates", "Batches that were there already", log.duplicates),
             ("courant_log_groups", "Groups written to the journal", log.groups),
@@ -39,6 +40,8 @@ impl Collector for Figures {
         ] {
             counter(&mut encoder, figure)?;
         }
+        let longest = log.journal_wait_longest_us;
+        gauge(&mut encoder, ("courant_log_journal_wait_longest_us", "Longest of these waits", longest))?;
         gauge(&mut encoder, ("courant_log_topics", "Topics", log.topics))?;
         gauge(&mut encoder, ("courant_log_partitions", "Partitions", log.partitions))?;
 

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use courant_log::topic_config::{self, TOPIC_CONFIGS};
 use courant_log::{CreateTopicError, NewTopic, Topic, WriterError};
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::info;
 
 use self::check::Refused;
+use super::tally::Tally;
+use super::{Answered, memory_for};
 use crate::broker::Caller;
 use crate::limits;
 use crate::wire::ErrorCode;
@@ -27,21 +29,43 @@ const SOURCE_TOPIC: i8 = 1;
 /// A config nobody set (`DEFAULT_CONFIG`).
 const SOURCE_DEFAULT: i8 = 5;
 
+/// Bytes of one topic in the answer, besides its configs and texts.
+const RESULT_BYTES: usize = 512;
+/// Bytes of one config in the answer, besides a value that was set.
+const CONFIG_BYTES: usize = 256;
+
 type Created = oneshot::Receiver<Result<Arc<Topic>, CreateTopicError>>;
 
-/// One topic of the answer, or what it takes to get there.
+/// What becomes of one topic.
 enum Step {
-    Answer(CreatableTopicResult),
+    Done(Outcome),
     Creating(String, Created),
 }
 
-/// Answers CreateTopics.
-pub(super) async fn handle(caller: Arc<Caller>, request: CreateTopicsRequest) -> CreateTopicsResponse {
+/// What became of one topic.
+pub(super) enum Outcome {
+    Created(Arc<Topic>),
+    /// It was only to be checked.
+    Checked(NewTopic),
+    Refused(String, Refused),
+}
+
+/// What is told to the log, in one line each.
+#[derive(Default)]
+struct Notes {
+    refused: Tally,
+    /// What was asked for and does nothing here.
+    ignored: Tally,
+}
+
+/// Creates what CreateTopics names.
+pub(super) async fn begin(caller: Arc<Caller>, request: CreateTopicsRequest) -> Vec<Outcome> {
     let mut times: HashMap<String, usize> = HashMap::new();
     for topic in &request.topics {
         *times.entry(topic.name.clone()).or_default() += 1;
     }
     let too_many = request.topics.len() > limits::TOPICS_PER_CHANGE_MAX;
+    let mut notes = Notes::default();
     let mut steps = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         // Kafka answers a topic that is named twice once, with an error.
@@ -55,48 +79,76 @@ pub(super) async fn handle(caller: Arc<Caller>, request: CreateTopicsRequest) ->
         } else if repeated {
             Err(Refused::invalid("the request names this topic more than once".to_owned()))
         } else {
-            begin(&caller, &topic, request.validate_only)
+            check(&caller, &topic, request.validate_only, &mut notes.ignored)
         };
-        steps.push(step.unwrap_or_else(|refused| {
-            warn!(peer = %caller.peer, topic = topic.name, "CreateTopics refused: {}", refused.message);
-            Step::Answer(refused_result(topic.name, refused))
-        }));
+        steps.push(step.unwrap_or_else(|refused| Step::Done(Outcome::Refused(topic.name, refused))));
     }
     // All are with the log by now, which makes them durable together.
-    let mut response = CreateTopicsResponse::default();
+    let mut outcomes = Vec::with_capacity(steps.len());
     for step in steps {
-        response.topics.push(match step {
-            Step::Answer(result) => result,
-            Step::Creating(name, created) => finish(&caller, name, created).await,
-        });
+        let outcome = match step {
+            Step::Done(outcome) => outcome,
+            Step::Creating(name, created) => finish(name, created).await,
+        };
+        if let Outcome::Refused(name, refused) = &outcome {
+            notes.refused.note(|| format!("{name}: {}", refused.message));
+        }
+        outcomes.push(outcome);
     }
-    response
+    notes.ignored.warn(&caller, "CreateTopics asked for what has no effect here");
+    notes.refused.warn(&caller, "CreateTopics refused");
+    outcomes
+}
+
+/// Answers CreateTopics.
+pub(super) async fn answer(caller: Arc<Caller>, outcomes: Vec<Outcome>) -> Answered<CreateTopicsResponse> {
+    let grant = memory_for(&caller, outcomes.iter().map(answer_bytes).sum()).await?;
+    let topics = outcomes.into_iter().map(|outcome| match outcome {
+        Outcome::Created(topic) => CreatableTopicResult {
+            topic_id: topic.id,
+            ..described(&topic.name, topic.partitions.len(), &topic.configs)
+        },
+        Outcome::Checked(new) => described(new.name.as_str(), new.partitions as usize, &new.configs),
+        Outcome::Refused(name, refused) => refused_result(name, refused),
+    });
+    Ok((CreateTopicsResponse { topics: topics.collect(), ..CreateTopicsResponse::default() }, grant))
+}
+
+/// What one topic takes in the answer, decoded and encoded.
+fn answer_bytes(outcome: &Outcome) -> usize {
+    let described = |configs: &BTreeMap<String, String>| {
+        let values: usize = configs.values().map(String::len).sum();
+        RESULT_BYTES + CONFIG_BYTES * TOPIC_CONFIGS.len() + 2 * values
+    };
+    match outcome {
+        Outcome::Created(topic) => described(&topic.configs),
+        Outcome::Checked(new) => described(&new.configs),
+        Outcome::Refused(name, refused) => RESULT_BYTES + 2 * (name.len() + refused.message.len()),
+    }
 }
 
 /// Checks one topic and hands it to the log, unless it is only to be checked.
-fn begin(caller: &Caller, topic: &CreatableTopic, only_check: bool) -> Result<Step, Refused> {
+fn check(
+    caller: &Caller,
+    topic: &CreatableTopic,
+    only_check: bool,
+    ignored: &mut Tally,
+) -> Result<Step, Refused> {
     let new = check::topic(topic, caller.broker.config())?;
-    if check::replicas(topic) > 1 {
-        warn!(
-            peer = %caller.peer, topic = topic.name,
-            "asked for {} replicas; this server keeps one, and the topic has one",
-            check::replicas(topic)
-        );
+    let replicas = check::replicas(topic);
+    if replicas > 1 {
+        ignored.note(|| format!("{}: {replicas} replicas; this server keeps one", topic.name));
     }
     for (name, value) in &new.configs {
         if topic_config::not_in_force(name, value) {
-            warn!(
-                peer = %caller.peer, topic = topic.name,
-                "{name}={value} is stored, but has no effect in this release"
-            );
+            ignored.note(|| format!("{}: {name}={value} is stored, and that is all", topic.name));
         }
     }
     if caller.log().catalog().by_name(&topic.name).is_some() {
         return Err(exists(&topic.name));
     }
     if only_check {
-        let result = described(&topic.name, new.partitions as usize, &new.configs);
-        return Ok(Step::Answer(result));
+        return Ok(Step::Done(Outcome::Checked(new)));
     }
     Ok(Step::Creating(topic.name.clone(), create(caller, new)))
 }
@@ -110,20 +162,16 @@ fn create(caller: &Caller, new: NewTopic) -> Created {
     created
 }
 
-async fn finish(caller: &Caller, name: String, created: Created) -> CreatableTopicResult {
+async fn finish(name: String, created: Created) -> Outcome {
     let refused = match created.await {
         Ok(Ok(topic)) => {
             info!(topic = name, partitions = topic.partitions.len(), "created");
-            return CreatableTopicResult {
-                topic_id: topic.id,
-                ..described(&name, topic.partitions.len(), &topic.configs)
-            };
+            return Outcome::Created(topic);
         }
         Ok(Err(error)) => from_create(&name, &error),
         Err(_) => Refused::new(ErrorCode::NOT_CONTROLLER, WriterError::Stopped.to_string()),
     };
-    warn!(peer = %caller.peer, topic = name, "CreateTopics failed: {}", refused.message);
-    refused_result(name, refused)
+    Outcome::Refused(name, refused)
 }
 
 fn from_create(name: &str, error: &CreateTopicError) -> Refused {

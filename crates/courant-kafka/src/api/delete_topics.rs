@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use courant_log::{Catalog, DeleteTopicError, Topic, WriterError};
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::info;
 
+use super::tally::Tally;
+use super::target::Naming;
+use super::{Answered, memory_for};
 use crate::broker::Caller;
 use crate::limits;
 use crate::wire::ErrorCode;
@@ -23,7 +26,8 @@ type Deleted = oneshot::Receiver<Result<(), DeleteTopicError>>;
 /// One topic of the answer, or what it takes to get there.
 enum Step {
     Answer(DeletableTopicResult),
-    Deleting(DeletableTopicResult, Deleted),
+    /// With the error for a topic that is gone by then, which depends on how it was named.
+    Deleting(DeletableTopicResult, ErrorCode, Deleted),
 }
 
 /// Bytes of one topic in the answer, besides its texts, of which the request has the longer one.
@@ -46,18 +50,22 @@ pub(super) async fn begin(
     let steps: Vec<Step> = wanted
         .into_iter()
         .map(|wanted| match find(&catalog, &wanted, too_many) {
-            Ok(topic) => delete(&caller, topic, Naming::by(&wanted)),
+            Ok(topic) => delete(&caller, topic, unknown(&wanted)),
             Err((code, message)) => Step::Answer(result(wanted, code, message)),
         })
         .collect();
     drop(catalog);
     let mut response = DeleteTopicsResponse::default();
+    let mut failures = Tally::default();
     for step in steps {
         response.responses.push(match step {
             Step::Answer(result) => result,
-            Step::Deleting(result, deleted) => finish(&caller, result, deleted).await,
+            Step::Deleting(result, unknown, deleted) => {
+                finish(&caller, result, unknown, deleted, &mut failures).await
+            }
         });
     }
+    failures.warn(&caller, "DeleteTopics failed");
     response
 }
 
@@ -86,17 +94,24 @@ fn find<'a>(
             Err((ErrorCode::INVALID_REQUEST, message))
         }
         Some(name) => catalog.by_name(name).ok_or_else(|| {
-            let message = format!("there is no topic {name}");
-            (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message)
+            let message = format!("there is no topic {name:?}");
+            (unknown(wanted), message)
         }),
         None => catalog.by_id(&wanted.topic_id).ok_or_else(|| {
             let message = format!("there is no topic with id {}", wanted.topic_id);
-            (ErrorCode::UNKNOWN_TOPIC_ID, message)
+            (unknown(wanted), message)
         }),
     }
 }
 
-fn begin(caller: &Caller, topic: &Topic) -> Step {
+fn unknown(wanted: &DeleteTopicState) -> ErrorCode {
+    match wanted.name {
+        Some(_) => Naming::ByName.unknown(),
+        None => Naming::ById.unknown(),
+    }
+}
+
+fn delete(caller: &Caller, topic: &Topic, unknown: ErrorCode) -> Step {
     let (done, deleted) = oneshot::channel();
     caller.log().delete_topic(topic.id, move |result| {
         // The client may have gone; the topic is deleted all the same.
@@ -107,10 +122,16 @@ fn begin(caller: &Caller, topic: &Topic) -> Step {
         topic_id: topic.id,
         ..DeletableTopicResult::default()
     };
-    Step::Deleting(result, deleted)
+    Step::Deleting(result, unknown, deleted)
 }
 
-async fn finish(caller: &Caller, mut result: DeletableTopicResult, deleted: Deleted) -> DeletableTopicResult {
+async fn finish(
+    caller: &Caller,
+    mut result: DeletableTopicResult,
+    unknown: ErrorCode,
+    deleted: Deleted,
+    failures: &mut Tally,
+) -> DeletableTopicResult {
     let topic = result.name.clone().unwrap_or_default();
     let (code, message) = match deleted.await {
         Ok(Ok(())) => {
@@ -119,7 +140,7 @@ async fn finish(caller: &Caller, mut result: DeletableTopicResult, deleted: Dele
         }
         Ok(Err(error)) => {
             let code = match &error {
-                DeleteTopicError::Unknown => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                DeleteTopicError::Unknown => unknown,
                 // Clients try again on this one.
                 DeleteTopicError::Writer(WriterError::Stopped) => ErrorCode::NOT_CONTROLLER,
                 _ => ErrorCode::KAFKA_STORAGE_ERROR,
@@ -128,7 +149,7 @@ async fn finish(caller: &Caller, mut result: DeletableTopicResult, deleted: Dele
         }
         Err(_) => (ErrorCode::NOT_CONTROLLER, WriterError::Stopped.to_string()),
     };
-    warn!(peer = %caller.peer, topic, "DeleteTopics failed: {message}");
+    failures.note(|| format!("{topic}: {message}"));
     result.error_code = code.0;
     result.error_message = Some(message);
     result

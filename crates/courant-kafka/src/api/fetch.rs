@@ -18,36 +18,38 @@ use tokio::time::{Instant, timeout_at};
 
 use self::pass::Pass;
 use self::plan::Plan;
+use super::Answered;
 use crate::broker::Caller;
 use crate::budget::Grant;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{FetchRequest, FetchResponse};
 
-/// An answer and its share of the memory for answers.
-pub(super) type Fetched = (FetchResponse, Grant);
-
 /// Answers a Fetch. Dropping the future ends its wait.
-pub(super) async fn handle(caller: Arc<Caller>, request: FetchRequest, version: i16) -> Fetched {
+pub(super) async fn answer(
+    caller: Arc<Caller>,
+    request: FetchRequest,
+    version: i16,
+) -> Answered<FetchResponse> {
     // Epochs 0 and -1 carry the whole request; anything else continues a session (KIP-227).
     if request.session_id != 0 || request.session_epoch > 0 {
         let response =
             FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND.0, ..FetchResponse::default() };
-        return (response, Grant::default());
+        return Ok((response, Grant::default()));
     }
     let bytes_max = caller.broker.limits().fetch_bytes_max;
     let plan = Plan::new(&caller.log().catalog(), request, version, bytes_max);
-    let deadline = Instant::now() + plan.wait;
-    let mut last = plan.wait.is_zero();
+    let mut last = plan.deadline <= Instant::now();
     loop {
         let pass = Pass::read(&caller, &plan).await;
         // An error is told at once: a client that waits for it would wait in vain.
-        if last || pass.failed || pass.bytes >= plan.bytes_min || pass.seen.is_empty() {
-            return pass.into_fetched();
+        let enough = pass.bytes >= plan.bytes_min || pass.seen.is_empty();
+        if last || enough || pass.failed || pass.starved {
+            return Ok(pass.into_fetched());
         }
         let missing = (plan.bytes_min - pass.bytes) as u64;
         // What was read is dropped: nothing is held while waiting.
         let seen = pass.into_seen();
-        last = !more_arrives(&caller, &seen, missing, deadline).await;
+        last = !more_arrives(&caller, &seen, missing, plan.deadline).await;
     }
 }
 

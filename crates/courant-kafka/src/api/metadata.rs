@@ -5,15 +5,17 @@
 //! broker that may creates them. Topics are asked for by id from 10 on, and a null name may be
 //! answered from 12 on.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use courant_core::topic::TopicName;
-use courant_log::{CreateTopicError, NewTopic, Topic};
+use courant_log::{Catalog, CreateTopicError, NewTopic, Topic, WriterError};
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::info;
 use uuid::Uuid;
 
+use super::tally::Tally;
+use super::{Answered, memory_for};
 use crate::broker::{Caller, LEADER_EPOCH};
 use crate::limits;
 use crate::wire::ErrorCode;
@@ -22,22 +24,55 @@ use crate::wire::messages::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
 
+type Created = oneshot::Receiver<Result<Arc<Topic>, CreateTopicError>>;
+
 /// "Not asked for" in a bit field of authorized operations.
 const NO_OPERATIONS: i32 = i32::MIN;
 
 /// The first version whose answer may leave out a topic's name.
 const NULL_NAMES_FROM: i16 = 12;
 
-/// Answers Metadata.
-pub(super) async fn handle(caller: Arc<Caller>, request: MetadataRequest, version: i16) -> MetadataResponse {
-    let create = request.allow_auto_topic_creation && caller.broker.config().auto_create;
-    let topics = match request.topics {
-        Some(wanted) if !(version == 0 && wanted.is_empty()) => named(&caller, wanted, create, version).await,
-        _ => all(&caller),
+/// Bytes of one partition and of one topic in the answer, decoded and encoded.
+const PARTITION_BYTES: usize = 256;
+const TOPIC_BYTES: usize = 1024;
+
+/// The topics to describe, once those that are missing were created or not.
+pub(super) struct Wanted {
+    /// `None`: all.
+    topics: Option<Vec<MetadataRequestTopic>>,
+    version: i16,
+    /// Why a name has no topic, where it is not simply unknown.
+    failures: HashMap<String, ErrorCode>,
+}
+
+/// Creates the topics that Metadata names and that are missing, where that is wished and allowed.
+///
+/// Each is described once: otherwise a short request that repeats a topic with many partitions
+/// would have an answer without bounds.
+pub(super) async fn begin(caller: Arc<Caller>, request: MetadataRequest, version: i16) -> Wanted {
+    let topics = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    let Some(mut topics) = topics else {
+        return Wanted { topics: None, version, failures: HashMap::new() };
     };
+    let mut met = HashSet::new();
+    topics.retain(|topic| {
+        // Beside a name an id has no meaning, so it cannot make two of one topic.
+        let id = topic.name.is_none().then_some(topic.topic_id);
+        met.insert((topic.name.clone(), id))
+    });
+    let create = request.allow_auto_topic_creation && caller.broker.config().auto_create;
+    let failures = create_missing(&caller, &topics, create).await;
+    Wanted { topics: Some(topics), version, failures }
+}
+
+/// Answers Metadata.
+pub(super) async fn answer(caller: Arc<Caller>, wanted: Wanted) -> Answered<MetadataResponse> {
+    let catalog = caller.log().catalog();
+    let grant = memory_for(&caller, wanted.answer_bytes(&catalog)).await?;
+    let topics = wanted.describe(&catalog, caller.broker.config().node_id);
     let advertised = caller.advertised();
     let node_id = caller.broker.config().node_id;
-    MetadataResponse {
+    let response = MetadataResponse {
         brokers: vec![MetadataResponseBroker {
             node_id,
             host: advertised.host,
@@ -49,112 +84,97 @@ pub(super) async fn handle(caller: Arc<Caller>, request: MetadataRequest, versio
         topics,
         cluster_authorized_operations: NO_OPERATIONS,
         ..MetadataResponse::default()
+    };
+    Ok((response, grant))
+}
+
+impl Wanted {
+    fn answer_bytes(&self, catalog: &Catalog) -> usize {
+        let bytes = |topic: &Arc<Topic>| TOPIC_BYTES + topic.partitions.len() * PARTITION_BYTES;
+        match &self.topics {
+            None => catalog.topics().map(bytes).sum(),
+            Some(wanted) => {
+                wanted.iter().map(|wanted| find(catalog, wanted).map_or(TOPIC_BYTES, bytes)).sum()
+            }
+        }
+    }
+
+    fn describe(self, catalog: &Catalog, node_id: i32) -> Vec<MetadataResponseTopic> {
+        let Some(wanted) = self.topics else {
+            return catalog.topics().map(|topic| found(topic, node_id)).collect();
+        };
+        let describe = |wanted: MetadataRequestTopic| match (find(catalog, &wanted), wanted.name) {
+            (Some(topic), _) => found(topic, node_id),
+            (None, Some(name)) => {
+                let code = self.failures.get(&name).copied();
+                failed(name, code.unwrap_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))
+            }
+            (None, None) => unknown_id(wanted.topic_id, self.version),
+        };
+        wanted.into_iter().map(describe).collect()
     }
 }
 
-fn all(caller: &Caller) -> Vec<MetadataResponseTopic> {
-    let node_id = caller.broker.config().node_id;
-    let catalog = caller.log().catalog();
-    catalog.topics().map(|topic| found(topic, node_id)).collect()
+fn find<'a>(catalog: &'a Catalog, wanted: &MetadataRequestTopic) -> Option<&'a Arc<Topic>> {
+    match &wanted.name {
+        Some(name) => catalog.by_name(name),
+        None => catalog.by_id(&wanted.topic_id),
+    }
 }
 
-type Created = oneshot::Receiver<Result<Arc<Topic>, CreateTopicError>>;
-
-/// One topic of the answer, or what it takes to get there.
-enum Wanted {
-    Answer(MetadataResponseTopic),
-    Creating(String, Created),
-}
-
-/// Describes the topics a client names, each once: otherwise a short request that repeats a topic
-/// with many partitions would have an answer without bounds.
-async fn named(
+/// Creates names that no topic has, and returns why some of them still have none.
+async fn create_missing(
     caller: &Caller,
-    wanted: Vec<MetadataRequestTopic>,
+    wanted: &[MetadataRequestTopic],
     create: bool,
-    version: i16,
-) -> Vec<MetadataResponseTopic> {
-    let node_id = caller.broker.config().node_id;
+) -> HashMap<String, ErrorCode> {
+    let mut failures = HashMap::new();
+    let mut impossible = Tally::default();
+    let mut creations: Vec<(&str, Created)> = Vec::new();
     let catalog = caller.log().catalog();
-    let mut met = HashSet::new();
-    let mut creations = 0;
-    let mut answers = Vec::new();
-    for topic in wanted {
-        if !met.insert((topic.name.clone(), topic.topic_id)) {
-            continue;
-        }
-        let Some(name) = topic.name else {
-            answers.push(Wanted::Answer(match catalog.by_id(&topic.topic_id) {
-                Some(topic) => found(topic, node_id),
-                None => unknown_id(topic.topic_id, version),
-            }));
-            continue;
-        };
-        answers.push(match catalog.by_name(&name) {
-            Some(topic) => Wanted::Answer(found(topic, node_id)),
-            None => {
-                let create = create && creations < limits::TOPICS_PER_CHANGE_MAX;
-                let answer = missing(caller, name, create);
-                creations += usize::from(matches!(answer, Wanted::Creating(..)));
-                answer
+    let names = wanted.iter().filter_map(|topic| topic.name.as_deref());
+    for name in names.filter(|name| catalog.by_name(name).is_none()) {
+        match TopicName::new(name) {
+            Ok(topic) if create && creations.len() < limits::TOPICS_PER_CHANGE_MAX => {
+                creations.push((name, begin_creation(caller, topic)));
             }
-        });
+            Ok(_) => {}
+            Err(error) => {
+                impossible.note(|| error.to_string());
+                failures.insert(name.to_owned(), ErrorCode::INVALID_TOPIC_EXCEPTION);
+            }
+        }
     }
     drop(catalog); // Older than the topics that are being created.
+    impossible.warn(caller, "Metadata asked for topics that cannot exist");
     // All are with the log by now, which makes them durable together.
-    let mut topics = Vec::with_capacity(answers.len());
-    for answer in answers {
-        topics.push(match answer {
-            Wanted::Answer(topic) => topic,
-            Wanted::Creating(name, created) => finish(caller, name, created).await,
-        });
+    let mut failed = Tally::default();
+    for (name, created) in creations {
+        let error = match created.await {
+            Ok(Ok(topic)) => {
+                info!(topic = name, partitions = topic.partitions.len(), "created on first use");
+                continue;
+            }
+            // Two clients asked at the same time, and the other one was first.
+            Ok(Err(CreateTopicError::Exists)) => continue,
+            Ok(Err(error)) => error,
+            Err(_) => CreateTopicError::Writer(WriterError::Stopped),
+        };
+        failed.note(|| format!("{name}: {error}"));
+        failures.insert(name.to_owned(), ErrorCode::LEADER_NOT_AVAILABLE);
     }
-    topics
+    failed.warn(caller, "could not create topics on first use");
+    failures
 }
 
-/// A name that no topic has.
-fn missing(caller: &Caller, name: String, create: bool) -> Wanted {
-    let topic_name = match TopicName::new(&name) {
-        Ok(topic_name) => topic_name,
-        Err(error) => {
-            warn!(peer = %caller.peer, "Metadata asked for a topic that cannot exist: {error}");
-            return Wanted::Answer(failed(name, ErrorCode::INVALID_TOPIC_EXCEPTION));
-        }
-    };
-    if !create {
-        return Wanted::Answer(failed(name, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
-    }
+fn begin_creation(caller: &Caller, name: TopicName) -> Created {
     let (done, created) = oneshot::channel();
-    let new = NewTopic {
-        name: topic_name,
-        partitions: caller.broker.config().partitions,
-        configs: BTreeMap::new(),
-    };
-    caller.log().create_topic(new, move |result| {
+    let partitions = caller.broker.config().partitions;
+    caller.log().create_topic(NewTopic { name, partitions, configs: BTreeMap::new() }, move |result| {
         // The client may have gone; its topic stays.
         let _ = done.send(result);
     });
-    Wanted::Creating(name, created)
-}
-
-async fn finish(caller: &Caller, name: String, created: Created) -> MetadataResponseTopic {
-    let node_id = caller.broker.config().node_id;
-    match created.await {
-        Ok(Ok(topic)) => {
-            info!(topic = name, partitions = topic.partitions.len(), "created on first use");
-            found(&topic, node_id)
-        }
-        // Two clients asked at the same time, and the other one was first.
-        Ok(Err(CreateTopicError::Exists)) => match caller.log().catalog().by_name(&name) {
-            Some(topic) => found(topic, node_id),
-            None => failed(name, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
-        },
-        Ok(Err(error)) => {
-            warn!(peer = %caller.peer, topic = name, "could not create a topic on first use: {error}");
-            failed(name, ErrorCode::LEADER_NOT_AVAILABLE)
-        }
-        Err(_) => failed(name, ErrorCode::LEADER_NOT_AVAILABLE),
-    }
+    created
 }
 
 fn found(topic: &Topic, node_id: i32) -> MetadataResponseTopic {

@@ -264,6 +264,7 @@ impl Call {
     }
 
     /// A handler in two parts: the one that changes the log, and the one that makes the answer.
+    #[expect(clippy::async_yields_async, reason = "what it yields is worked on later, at its turn")]
     fn now<P, R, F>(
         self,
         begun: impl Future<Output = P> + Send + 'static,

@@ -95,6 +95,20 @@ fn huge_and_negative_lengths_anywhere_do_no_harm() {
 }
 
 #[test]
+fn elements_are_counted_over_all_arrays() {
+    // Two topics with two partitions each: six elements.
+    let topic = [&[0, 1, b'x'][..], &[0, 0, 0, 2], &[0; 2 * 16]].concat();
+    let request = [&[0; 17][..], &[0, 0, 0, 2], &topic, &topic].concat();
+    let fetch = |elements_max| {
+        let mut reader = Reader::bounded(Bytes::from(request.clone()), elements_max);
+        decode_body::<messages::FetchRequest>(&mut reader, 4).map(|_| reader.elements_left())
+    };
+    assert_eq!(fetch(10), Ok(4));
+    assert_eq!(fetch(6), Ok(0));
+    assert_eq!(fetch(5), Err(WireError::TooManyElements { count: 2, left: 1 }));
+}
+
+#[test]
 fn a_count_the_input_cannot_hold_is_refused() {
     let classic = decode::<MetadataRequest>(&[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0], 1);
     assert_eq!(classic, Err(WireError::CountTooLarge { count: 0x7fff_ffff, remaining: 4 }));

@@ -3,7 +3,7 @@
 use courant_kafka::wire::messages::{ApiVersionsRequest, ApiVersionsResponse, ProduceRequest};
 use courant_kafka::wire::{encode_request, supported_apis};
 
-use crate::support::{Raw, Running};
+use crate::support::{Raw, Running, batch, produce};
 
 /// A frame with a header of version 1 (empty client id) and the given body.
 fn frame(key: i16, version: i16, body: &[u8]) -> Vec<u8> {
@@ -29,6 +29,8 @@ async fn greet(raw: &mut Raw) -> ApiVersionsResponse {
 async fn what_is_not_a_request_closes_the_connection() {
     let running = Running::start().await;
     let trailing = frame(3, 1, &[0, 0, 0, 0, 99]);
+    let names = [&100_001_i32.to_be_bytes()[..], &[0; 2 * 100_001]].concat();
+    let large = [&(2 * 1024 * 1024_i32).to_be_bytes()[..], &3_i16.to_be_bytes()].concat();
     let cases: &[(&str, Vec<u8>)] = &[
         ("HTTP GET", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
         ("HTTP POST", b"POST /topics HTTP/1.1\r\n\r\n".to_vec()),
@@ -48,6 +50,8 @@ async fn what_is_not_a_request_closes_the_connection() {
         ("an array of 2^31-1 topics", frame(3, 1, &[0x7f, 0xff, 0xff, 0xff])),
         ("an array of -2 topics", frame(3, 1, &[0xff, 0xff, 0xff, 0xfe])),
         ("a string that is longer than the frame", frame(3, 1, &[0, 0, 0, 1, 0x7f, 0xff])),
+        ("more names than one request may have", frame(3, 1, &names)),
+        ("a Metadata of 2 MiB, of which only the start comes", large),
         ("bytes behind the body", trailing),
         ("a body that is cut", frame(1, 11, &[0, 0, 0])),
     ];
@@ -171,5 +175,37 @@ async fn an_empty_produce_is_answered() {
     let request = ProduceRequest { acks: -1, ..ProduceRequest::default() };
     let answer = raw.call(&request, 3).await;
     assert!(answer.responses.is_empty());
+    running.stop().await;
+}
+
+/// A socket that is closed with input unread is reset, which would take these answers with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_before_a_bad_request_outlive_what_follows_it() {
+    let running = Running::start().await;
+    let mut raw = running.connect().await;
+    let good = encode_request(&ApiVersionsRequest::default(), 0, 5, None).expect("valid");
+    let all = [good.concat(), frame(999, 0, &[]), vec![0; 4 * 1024 * 1024]].concat();
+    raw.send_bytes(&all).await;
+    let (correlation_id, answer) = raw.receive::<ApiVersionsResponse>(0).await;
+    assert_eq!((correlation_id, answer.error_code), (5, 0));
+    raw.expect_closed("an API nobody knows").await;
+    running.stop().await;
+}
+
+/// Both are ready together, and the refusal of the second is no reason to lose the first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_before_an_unanswered_produce_are_still_written() {
+    let running = Running::start().await;
+    let mut raw = running.connect().await;
+    let good = encode_request(&ApiVersionsRequest::default(), 0, 5, None).expect("valid");
+    let lost = produce("nowhere", 0, 0, batch(&["x"]));
+    let lost = encode_request(&lost, 9, 6, None).expect("valid");
+    let two = [good.concat(), good.concat(), lost.concat()].concat();
+    raw.send_bytes(&two).await;
+    for _ in 0..2 {
+        let (correlation_id, _) = raw.receive::<ApiVersionsResponse>(0).await;
+        assert_eq!(correlation_id, 5);
+    }
+    raw.expect_closed("acks=0 to a topic that is not there").await;
     running.stop().await;
 }

@@ -172,3 +172,72 @@ async fn deleting_a_topic_wakes_its_consumers_with_an_error() {
     assert_eq!(only(&answer).error_code, ErrorCode::UNKNOWN_TOPIC_ID.0);
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_named_twice_is_read_once() {
+    let running = Running::start().await;
+    let topic = running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let bytes = append(&mut raw, "audit", 0, &["a"]).await;
+    let mut request = fetch(topic, 0, 0, NO_WAIT);
+    let again = request.topics[0].clone();
+    request.topics[0].partitions.push(again.partitions[0].clone());
+    request.topics.push(again);
+    let answer = raw.call(&request, 17).await;
+    let partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
+    let told: Vec<_> =
+        partitions.map(|found| (found.error_code, found.high_watermark, length(found))).collect();
+    assert_eq!(told, [(0, 1, bytes), (0, 1, 0), (0, 1, 0)]);
+    assert_eq!(running.broker.log().metrics().reads, 1);
+    running.stop().await;
+}
+
+/// Waiting would be in vain: the bounds let no more through, whatever arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn min_bytes_out_of_reach_are_not_waited_for() {
+    let running = Running::start().await;
+    let topic = running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let one = append(&mut raw, "audit", 0, &["a"]).await;
+    append(&mut raw, "audit", 0, &["b"]).await;
+    let mut request = fetch(topic, 0, 0, Duration::from_secs(60));
+    // Above the bound of the only partition, then within it, but not in whole batches.
+    for (min_bytes, partition_max_bytes) in [(10 * one, one), (one + one / 2, one + one / 2)] {
+        request.min_bytes = i32::try_from(min_bytes).expect("small");
+        request.topics[0].partitions[0].partition_max_bytes =
+            i32::try_from(partition_max_bytes).expect("small");
+        let answer = raw.call(&request, 17).await;
+        assert_eq!(length(only(&answer)), one);
+    }
+    running.stop().await;
+}
+
+/// One client leaves a large answer unread, which takes the memory that the other one needs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fetch_without_memory_is_answered_empty() {
+    const BATCHES: i32 = 50;
+    const BATCH_BYTES: usize = 500_000;
+    let mut config = courant_kafka::KafkaConfig::default();
+    config.limits.response_bytes_budget = 30 * 1024 * 1024;
+    let running = Running::with(config).await;
+    let topic = running.topic("audit", 1).await;
+    let mut reader = running.connect().await;
+    for _ in 0..BATCHES {
+        append(&mut reader, "audit", 0, &["x".repeat(BATCH_BYTES).as_str()]).await;
+    }
+    let mut all = fetch(topic, 0, 0, NO_WAIT);
+    all.max_bytes = i32::MAX;
+    all.topics[0].partitions[0].partition_max_bytes = i32::MAX;
+    let mut idler = running.connect().await;
+    idler.send(&all, 17, 1).await;
+    let mut request = fetch(topic, 0, 0, NO_WAIT);
+    while length(only(&reader.call(&request, 17).await)) > 0 {
+        tokio::task::yield_now().await;
+    }
+    let (_, answer) = idler.receive::<FetchResponse>(17).await;
+    assert!(length(only(&answer)) > 20_000_000);
+    // The memory is free again when the last byte is on its way.
+    request.max_wait_ms = 10_000;
+    assert!(length(only(&reader.call(&request, 17).await)) > 0);
+    running.stop().await;
+}

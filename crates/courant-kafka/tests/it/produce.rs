@@ -1,12 +1,16 @@
 //! Writing: acknowledgements, and batches that are refused.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use courant_kafka::wire::ErrorCode;
+use courant_kafka::wire::encode_request;
 use courant_kafka::wire::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, InitProducerIdRequest, ProduceRequest,
+    ApiVersionsRequest, ApiVersionsResponse, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+    FetchResponse, InitProducerIdRequest, ProduceRequest, ProduceResponse,
 };
 
-use crate::support::{Running, batch, produce};
+use crate::support::{Running, batch, fetch, produce};
 
 /// A batch with one byte changed.
 fn patched(at: usize, byte: u8) -> Bytes {
@@ -139,5 +143,72 @@ async fn producer_ids_are_fresh_and_transactions_are_refused() {
     let code = ErrorCode(refused.error_code);
     assert_eq!(code, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
     assert_eq!(refused.producer_id, -1);
+    running.stop().await;
+}
+
+/// Compaction is not in force, and neither is what it asks of records.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compacted_topic_takes_records_without_a_key() {
+    let running = Running::start().await;
+    let mut raw = running.connect().await;
+    let config =
+        CreatableTopicConfig { name: "cleanup.policy".to_owned(), value: Some("compact".to_owned()) };
+    let request = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: "audit".to_owned(),
+            num_partitions: 1,
+            replication_factor: 1,
+            configs: vec![config],
+            ..CreatableTopic::default()
+        }],
+        ..CreateTopicsRequest::default()
+    };
+    assert_eq!(raw.call(&request, 7).await.topics[0].error_code, 0);
+    let answer = raw.call(&produce("audit", 0, -1, batch(&["x"])), 9).await;
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+    running.stop().await;
+}
+
+/// What the log has on disk needs no memory for requests, though its answer waits for its turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stored_batch_gives_its_memory_back_before_its_turn() {
+    const PRODUCES: i32 = 10;
+    let mut config = courant_kafka::KafkaConfig::default();
+    config.limits.request_bytes_budget = 1024 * 1024;
+    let running = Running::with(config).await;
+    let topic = running.topic("audit", 2).await;
+    let mut raw = running.connect().await;
+    raw.send(&fetch(topic, 0, 0, Duration::from_secs(60)), 17, 0).await;
+    let large = batch(&["x".repeat(400_000).as_str()]);
+    for number in 1..=PRODUCES {
+        raw.send(&produce("audit", 1, -1, large.clone()), 9, number).await;
+    }
+    raw.send(&produce("audit", 0, -1, batch(&["x"])), 9, PRODUCES + 1).await;
+    let (id, _) = raw.receive::<FetchResponse>(17).await;
+    assert_eq!(id, 0);
+    for number in 1..=PRODUCES + 1 {
+        let (id, answer) = raw.receive::<ProduceResponse>(9).await;
+        assert_eq!((id, answer.responses[0].partition_responses[0].error_code), (number, 0));
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_of_all_sizes_may_follow_each_other_closely() {
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let mut bytes = Vec::new();
+    for (id, length) in [1, 300_000, 1, 70_000, 65_536, 10].into_iter().enumerate() {
+        let request = produce("audit", 0, -1, batch(&["x".repeat(length).as_str()]));
+        let frame = encode_request(&request, 9, i32::try_from(id).expect("small"), None);
+        bytes.extend(frame.expect("valid").concat());
+    }
+    raw.send_bytes(&bytes).await;
+    for number in 0..6 {
+        let (id, answer) = raw.receive::<ProduceResponse>(9).await;
+        let partition = &answer.responses[0].partition_responses[0];
+        assert_eq!((id, partition.error_code, partition.base_offset), (number, 0, i64::from(number)));
+    }
     running.stop().await;
 }

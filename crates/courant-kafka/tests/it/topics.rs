@@ -3,8 +3,8 @@
 use courant_kafka::KafkaConfig;
 use courant_kafka::wire::ErrorCode;
 use courant_kafka::wire::messages::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, DeleteTopicsRequest, FindCoordinatorRequest,
-    MetadataRequest, MetadataRequestTopic,
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, DeleteTopicState, DeleteTopicsRequest,
+    FindCoordinatorRequest, MetadataRequest, MetadataRequestTopic,
 };
 use uuid::Uuid;
 
@@ -154,5 +154,39 @@ async fn this_broker_coordinates_groups_and_no_transactions() {
         let code = ErrorCode(code);
         assert_eq!(code, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
     }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_deleted_in_the_meantime_is_unknown_by_the_name_it_was_given() {
+    let running = Running::start().await;
+    let topic = running.topic("audit", 1).await;
+    let state = DeleteTopicState { name: None, topic_id: topic };
+    let request =
+        DeleteTopicsRequest { topics: vec![state.clone(), state], ..DeleteTopicsRequest::default() };
+    let answer = running.connect().await.call(&request, 6).await;
+    let codes: Vec<_> = answer.responses.iter().map(|result| ErrorCode(result.error_code)).collect();
+    assert_eq!(codes, [ErrorCode::NONE, ErrorCode::UNKNOWN_TOPIC_ID]);
+
+    running.topic("audit", 1).await;
+    let names = vec!["audit".to_owned(), "audit".to_owned()];
+    let request = DeleteTopicsRequest { topic_names: names, ..DeleteTopicsRequest::default() };
+    let answer = running.connect().await.call(&request, 5).await;
+    let codes: Vec<_> = answer.responses.iter().map(|result| ErrorCode(result.error_code)).collect();
+    assert_eq!(codes, [ErrorCode::NONE, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION]);
+    running.stop().await;
+}
+
+/// Otherwise a short request could ask for a large description many times over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_is_described_once_whatever_ids_stand_beside_it() {
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let mut request = ask(&["audit", "audit", "audit"], false);
+    for (number, topic) in request.topics.iter_mut().flatten().enumerate() {
+        topic.topic_id = Uuid::from_u128(number as u128);
+    }
+    let answer = running.connect().await.call(&request, 12).await;
+    assert_eq!(answer.topics.len(), 1);
     running.stop().await;
 }

@@ -100,7 +100,7 @@ impl GroupBuffer {
         self.bytes.truncate(HEADER_BYTES);
         self.entries = 0;
         // A burst must not hold its memory for ever.
-        if self.bytes.capacity() > 2 * 1024 * 1024 {
+        if self.bytes.capacity() > 4 * 1024 * 1024 {
             self.bytes.shrink_to(64 * 1024);
         }
     }

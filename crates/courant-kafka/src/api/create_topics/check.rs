@@ -14,7 +14,7 @@ const BROKER_DEFAULT: i32 = -1;
 
 /// Why one topic is not created.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(in crate::api) struct Refused {
     pub(super) code: ErrorCode,
     pub(super) message: String,
 }
@@ -118,10 +118,10 @@ fn configs(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Refused> 
     let mut configs = BTreeMap::new();
     for config in &topic.configs {
         let name = &config.name;
-        let value = config.value.as_ref().ok_or_else(|| refuse(format!("{name} has no value")))?;
+        let value = config.value.as_ref().ok_or_else(|| refuse(format!("{name:?} has no value")))?;
         topic_config::validate(name, value).map_err(|error| refuse(error.to_string()))?;
         if configs.insert(name.clone(), value.clone()).is_some() {
-            return Err(refuse(format!("{name} is set twice")));
+            return Err(refuse(format!("{name:?} is set twice")));
         }
     }
     Ok(configs)
@@ -195,5 +195,14 @@ mod tests {
         check(&configured("retention.ms", Some("1000")), Ok(1));
         check(&configured("retention.ms", None), Err(ErrorCode::INVALID_CONFIG));
         check(&configured("no.such.config", Some("1")), Err(ErrorCode::INVALID_CONFIG));
+    }
+
+    /// A name is a client's text, and what is said about it goes to the log.
+    #[test]
+    fn a_config_cannot_forge_a_log_line() {
+        let config = CreatableTopicConfig { name: "a\nb".to_owned(), value: None };
+        let wanted = CreatableTopic { configs: vec![config], ..wanted(1, 1) };
+        let refused = topic(&wanted, &KafkaConfig::default()).expect_err("it has no value");
+        assert!(!refused.message.contains('\n'), "{}", refused.message);
     }
 }

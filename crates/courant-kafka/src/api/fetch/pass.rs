@@ -3,10 +3,11 @@
 use std::io;
 
 use bytes::Bytes;
-use courant_log::{Log, Offsets, PartitionId, Read, ReadError};
+use courant_log::limits::GROUP_BYTES_MAX;
+use courant_log::{BatchHeader, Log, Offsets, PartitionId, Read, ReadError};
+use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
-use super::Fetched;
 use super::plan::{Plan, PlannedPartition};
 use crate::broker::Caller;
 use crate::budget::Grant;
@@ -24,6 +25,8 @@ pub(super) struct Pass {
     pub(super) failed: bool,
     /// The high watermark of each partition up to which there is nothing more to read.
     pub(super) seen: Vec<(PartitionId, u64)>,
+    /// Whether there was something to read and no memory for it.
+    pub(super) starved: bool,
     grant: Grant,
     /// Bytes read without leaving the thread since the last time others could run.
     unyielded: usize,
@@ -46,7 +49,7 @@ impl Pass {
         pass
     }
 
-    pub(super) fn into_fetched(self) -> Fetched {
+    pub(super) fn into_fetched(self) -> (FetchResponse, Grant) {
         let response = FetchResponse { responses: self.topics, ..FetchResponse::default() };
         (response, self.grant)
     }
@@ -90,44 +93,83 @@ impl Pass {
             .ok()
             .filter(|offset| (offsets.start..=offsets.high_watermark).contains(offset))
             .ok_or(ErrorCode::OFFSET_OUT_OF_RANGE)?;
+        if wanted.repeated {
+            return Ok(data(&offsets, Bytes::new()));
+        }
         // The end is decided here, without a read: it is where most clients are most of the time.
         let room = wanted.bytes_max.min(plan.bytes_max.saturating_sub(self.bytes));
         let whole_batch = self.bytes == 0;
         if offset == offsets.high_watermark
             || (room == 0 && !whole_batch)
-            || !self.reserve(caller, room, whole_batch).await
+            || !self.reserve(caller, plan, room, whole_batch).await
         {
             self.seen.push((partition, offsets.high_watermark));
             return Ok(data(&offsets, Bytes::new()));
         }
-        let read = read(caller.log(), partition, offset, room, whole_batch).await;
+        let read = self.read_log(caller.log(), partition, offset, room, whole_batch).await;
         let read = read.map_err(|failure| match failure {
-            ReadError::UnknownPartition => plan.naming.unknown(),
             ReadError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+            // A topic that is deleted takes its files away, also from a read that has begun.
+            _ if caller.log().offsets(partition).is_none() => plan.naming.unknown(),
             // Never "out of range", which would make clients skip or replay everything.
             failure => {
                 error!(%partition, offset, "reading the log failed: {failure}");
                 ErrorCode::KAFKA_STORAGE_ERROR
             }
         })?;
-        self.took(read.bytes.len()).await;
-        self.seen.push((partition, read.high_watermark));
+        let records = fitted(read.bytes);
+        self.took(records.len()).await;
+        // Where more is there than its bound lets through, nothing that arrives will add to it.
+        if self.bytes >= plan.bytes_min || end_of(&records) >= read.high_watermark {
+            self.seen.push((partition, read.high_watermark));
+        }
         let offsets = Offsets { start: read.log_start, high_watermark: read.high_watermark };
-        Ok(data(&offsets, read.bytes))
+        Ok(data(&offsets, records))
     }
 
-    /// Memory for `room` more bytes. Waits for it only while the pass holds none, so that two of
-    /// them cannot wait for each other; a later partition goes without this time.
-    async fn reserve(&mut self, caller: &Caller, room: usize, may_wait: bool) -> bool {
+    /// Memory for `room` more bytes, or for a whole batch where one may come. Waits for it only while
+    /// the pass holds none, so that two of them cannot wait for each other; a later partition goes
+    /// without this time.
+    async fn reserve(&mut self, caller: &Caller, plan: &Plan, room: usize, whole_batch: bool) -> bool {
         let budget = &caller.broker.response_budget;
+        // How large the batch is shows when it is read; what it does not need is given back then.
+        let room = if whole_batch { room.max(GROUP_BYTES_MAX) } else { room };
         if budget.try_cover(&mut self.grant, self.bytes + room) {
             return true;
         }
-        if may_wait {
-            self.grant.shrink_to(0);
-            budget.cover(&mut self.grant, room).await;
+        if !whole_batch || self.starved {
+            return false;
         }
-        may_wait
+        self.grant.shrink_to(0);
+        let patience = plan.deadline.min(Instant::now() + limits::BUDGET_WAIT_MAX);
+        self.starved = timeout_at(patience, budget.cover(&mut self.grant, room)).await.is_err();
+        !self.starved
+    }
+
+    /// Whole batches from the one that holds `offset`: what lies before the offset inside that batch
+    /// is the client's to skip. Reads that may wait for the disk leave this thread, and take the
+    /// memory with them: they go on when the client is gone.
+    async fn read_log(
+        &mut self,
+        log: &Log,
+        partition: PartitionId,
+        offset: u64,
+        bytes_max: usize,
+        whole_batch: bool,
+    ) -> Result<Read, ReadError> {
+        if log.is_hot(partition, offset) {
+            return log.read(partition, offset, bytes_max, whole_batch);
+        }
+        let log = log.clone();
+        let grant = std::mem::take(&mut self.grant);
+        let read = move || (log.read(partition, offset, bytes_max, whole_batch), grant);
+        match tokio::task::spawn_blocking(read).await {
+            Ok((read, grant)) => {
+                self.grant = grant;
+                read
+            }
+            Err(failure) => Err(ReadError::Io { partition, source: io::Error::other(failure) }),
+        }
     }
 
     async fn took(&mut self, bytes: usize) {
@@ -154,20 +196,56 @@ fn data(offsets: &Offsets, records: Bytes) -> PartitionData {
     }
 }
 
-/// Whole batches from the one that holds `offset`: what lies before the offset inside that batch is
-/// the client's to skip. Reads that may wait for the disk leave this thread.
-async fn read(
-    log: &Log,
-    partition: PartitionId,
-    offset: u64,
-    bytes_max: usize,
-    whole_batch: bool,
-) -> Result<Read, ReadError> {
-    if log.is_hot(partition, offset) {
-        return log.read(partition, offset, bytes_max, whole_batch);
+/// The offset behind the last of whole batches, 0 where there are none.
+fn end_of(mut records: &[u8]) -> u64 {
+    let mut end = 0;
+    while let Ok(header) = BatchHeader::parse(records) {
+        end = u64::try_from(header.last_offset()).unwrap_or_default() + 1;
+        records = records.get(header.total_bytes()..).unwrap_or_default();
     }
-    let log = log.clone();
-    tokio::task::spawn_blocking(move || log.read(partition, offset, bytes_max, whole_batch))
-        .await
-        .unwrap_or_else(|failure| Err(ReadError::Io { partition, source: io::Error::other(failure) }))
+    end
+}
+
+/// The same bytes without the room that was made for more, which nothing accounts for.
+fn fitted(bytes: Bytes) -> Bytes {
+    match bytes.try_into_mut() {
+        Ok(bytes) if bytes.capacity() - bytes.len() > bytes.len() / 4 => Bytes::copy_from_slice(&bytes),
+        Ok(bytes) => bytes.freeze(),
+        Err(shared) => shared,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use courant_log::Codec;
+    use courant_log::batch::records::{self, NewRecord};
+    use courant_log::batch::set_base_offset;
+
+    fn batch(base_offset: i64, count: usize) -> Vec<u8> {
+        let record = NewRecord { timestamp: 0, key: None, value: None, headers: Vec::new() };
+        let records = vec![record; count];
+        let mut bytes = records::encode(&records, Codec::None, None).expect("it can be encoded").to_vec();
+        set_base_offset(&mut bytes, base_offset);
+        bytes
+    }
+
+    #[test]
+    fn the_end_is_that_of_the_last_batch() {
+        assert_eq!(end_of(&[]), 0);
+        assert_eq!(end_of(&batch(5, 3)), 8);
+        assert_eq!(end_of(&[batch(5, 3), batch(8, 2)].concat()), 10);
+    }
+
+    #[test]
+    fn room_that_was_not_needed_is_given_back() {
+        let mut bytes = vec![7; 100_000];
+        bytes.truncate(10);
+        let capacity = |bytes: Bytes| bytes.try_into_mut().expect("it is the only one").capacity();
+        let mut roomy = Vec::with_capacity(100_000);
+        roomy.extend_from_slice(&bytes);
+        let fit = fitted(Bytes::from(roomy));
+        assert_eq!(fit, bytes);
+        assert_eq!(capacity(fit), 10);
+    }
 }

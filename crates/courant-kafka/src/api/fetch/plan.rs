@@ -1,8 +1,10 @@
 //! A Fetch with its topics looked up and its bounds applied.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use courant_log::{Catalog, PartitionId};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::target::{self, Naming};
@@ -21,9 +23,10 @@ const READ_COMMITTED: i8 = 1;
 pub(super) struct Plan {
     pub(super) topics: Vec<PlannedTopic>,
     pub(super) bytes_max: usize,
-    /// Never above `bytes_max`, which could not be reached.
+    /// Never above what the bounds let through, which a client would wait for in vain.
     pub(super) bytes_min: usize,
-    pub(super) wait: Duration,
+    /// How long the client waits, for data as for memory.
+    pub(super) deadline: Instant,
     pub(super) committed: bool,
     pub(super) naming: Naming,
 }
@@ -42,6 +45,9 @@ pub(super) struct PlannedPartition {
     /// As the client sent it; it may be negative.
     pub(super) offset: i64,
     pub(super) bytes_max: usize,
+    /// Whether the request names the partition a second time. It is answered, but neither read nor
+    /// waited for again: a short request could otherwise ask for the same bytes many times over.
+    pub(super) repeated: bool,
 }
 
 impl Plan {
@@ -52,16 +58,27 @@ impl Plan {
         fetch_bytes_max: usize,
     ) -> Self {
         let naming = Naming::of(version, IDS_FROM);
+        let mut met = HashSet::new();
+        let mut reachable = 0_usize;
         let topics = request.topics.into_iter().map(|wanted| {
             let topic = naming.topic(catalog, &wanted.topic, &wanted.topic_id);
-            let partition = |wanted: &FetchPartition| PlannedPartition {
-                index: wanted.partition,
-                target: topic.and_then(|topic| {
+            let partition = |wanted: &FetchPartition| {
+                let target = topic.and_then(|topic| {
                     target::check_leader_epoch(wanted.current_leader_epoch)?;
                     target::partition(topic, wanted.partition)
-                }),
-                offset: wanted.fetch_offset,
-                bytes_max: bytes(wanted.partition_max_bytes),
+                });
+                let bytes_max = bytes(wanted.partition_max_bytes);
+                let repeated = target.is_ok_and(|partition| !met.insert(partition));
+                if !repeated {
+                    reachable = reachable.saturating_add(bytes_max);
+                }
+                PlannedPartition {
+                    index: wanted.partition,
+                    target,
+                    offset: wanted.fetch_offset,
+                    bytes_max,
+                    repeated,
+                }
             };
             PlannedTopic {
                 partitions: wanted.partitions.iter().map(partition).collect(),
@@ -75,8 +92,9 @@ impl Plan {
         Self {
             topics,
             bytes_max,
-            bytes_min: bytes(request.min_bytes).min(bytes_max),
-            wait: Duration::from_millis(wait_ms).min(limits::FETCH_WAIT_MAX),
+            // One batch may come whatever the bounds are, so one byte can always be waited for.
+            bytes_min: bytes(request.min_bytes).min(bytes_max.min(reachable).max(1)),
+            deadline: Instant::now() + Duration::from_millis(wait_ms).min(limits::FETCH_WAIT_MAX),
             committed: request.isolation_level == READ_COMMITTED,
             naming,
         }
