@@ -58,7 +58,6 @@ fn a_refused_start_changes_nothing() {
     let files: Vec<String> = contents(&used()).into_keys().collect();
     let newest = files.iter().rfind(|path| path.ends_with(".checkpoint")).expect("a checkpoint");
     let segment = files.iter().find(|path| path.ends_with(".segment")).expect("a segment");
-    let mut refused = 0;
     for path in [newest, segment] {
         let storage = used();
         if path == segment {
@@ -72,9 +71,7 @@ fn a_refused_start_changes_nothing() {
         let opened = Log::open(Arc::new(storage.clone()), tiny(2)).map(|_| ());
         assert!(matches!(opened, Err(OpenError::Corrupt { .. })), "{path}: {opened:?}");
         assert!(before == contents(&storage), "{path}: a refused start has changed files");
-        refused += 1;
     }
-    assert_eq!(refused, 2);
 }
 
 #[test]
