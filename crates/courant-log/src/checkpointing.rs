@@ -2,7 +2,6 @@
 //! be true, then the checkpoint itself, then what it makes superfluous.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use crate::PartitionId;
 use crate::checkpoint::{self, Checkpoint, PartitionState, SegmentState, encode_producers};
@@ -12,16 +11,16 @@ use crate::limits::DIRTY_FILES_SYNCED_EACH;
 use crate::lock;
 use crate::metrics::add;
 use crate::partition::Tail;
-use crate::segment::{self, Segment, partition_dir, remove_partitions};
+use crate::segment::{self, partition_dir, remove_partitions};
 use crate::storage::StorageError;
-use crate::writer::{LastCheckpoint, Writer};
+use crate::writer::{Dirty, LastCheckpoint, Writer};
 
 /// The state of the log at a group boundary, and what must be synced before it is true on disk.
 struct Capture {
     checkpoint: Checkpoint,
     producers: Vec<u8>,
     /// Segments to sync, each with the number of whole blocks that its sidecar must have.
-    dirty: Vec<(Arc<Segment>, usize)>,
+    dirty: Vec<(Dirty, usize)>,
     new_names: BTreeSet<PartitionId>,
 }
 
@@ -34,9 +33,15 @@ impl Inner {
         let _one_at_a_time = lock(&self.checkpointing);
         let capture = {
             let mut writer = lock(&self.writer);
-            // A group that failed has ended the writer before it gave its lock back: what it had
-            // queued must never be taken for committed.
+            if self.is_closed() {
+                return Err(WriterError::Stopped);
+            }
+            // A group that failed has ended the writer before it gave its lock back, and one that
+            // panicked has poisoned it: what they had queued must never be taken for committed.
             self.check_ended()?;
+            if self.writer.is_poisoned() {
+                return Err(self.end_because("the committer panicked, which is a defect"));
+            }
             self.capture(&mut writer)
         };
         match self.store(&capture) {
@@ -58,9 +63,9 @@ impl Inner {
         let tails = writer.tails.values().map(|tail| (tail.id(), &tail.producers));
         let producers = encode_producers(sequence, tails);
         let dirty = std::mem::take(&mut writer.dirty).into_values();
-        let dirty = dirty.map(|segment| {
-            let done = segment.blocks().done().len();
-            (segment, done)
+        let dirty = dirty.map(|dirty| {
+            let done = dirty.segment.blocks().done().len();
+            (dirty, done)
         });
         Capture {
             dirty: dirty.collect(),
@@ -84,11 +89,11 @@ impl Inner {
     /// Everything captured is still to be synced, the names of its files included.
     fn put_off(&self, capture: Capture) {
         let mut writer = lock(&self.writer);
-        let mut again: Vec<_> = capture.dirty.into_iter().map(|(segment, _)| segment).collect();
-        again.retain(|segment| writer.tails.contains_key(&segment.header.partition));
-        for segment in again {
-            writer.new_names.insert(segment.header.partition);
-            writer.dirty.insert(segment.key(), segment);
+        let mut again: Vec<_> = capture.dirty.into_iter().map(|(dirty, _)| dirty).collect();
+        again.retain(|dirty| writer.tails.contains_key(&dirty.segment.header.partition));
+        for dirty in again {
+            writer.new_names.insert(dirty.segment.header.partition);
+            writer.dirty.insert(dirty.segment.key(), dirty);
         }
         let mut names = capture.new_names;
         names.retain(|partition| writer.tails.contains_key(partition));
@@ -101,8 +106,8 @@ impl Inner {
         let bytes = checkpoint.encode();
         checkpoint::store(&*self.storage, &bytes, checkpoint.sequence, &capture.producers)?;
         add(&self.counters.checkpoints, 1);
-        for (segment, done) in &capture.dirty {
-            segment.sidecar_has(*done);
+        for (dirty, done) in &capture.dirty {
+            dirty.segment.sidecar_has(*done);
         }
         let crc = bytes.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc));
         let surplus = {
@@ -126,8 +131,8 @@ impl Inner {
         let storage = &*self.storage;
         let each = capture.dirty.len() <= DIRTY_FILES_SYNCED_EACH;
         let mut new_names = capture.new_names.clone();
-        for (segment, done) in &capture.dirty {
-            if segment.checkpoint(storage, &self.handles, *done, each)? {
+        for (Dirty { segment, file }, done) in &capture.dirty {
+            if segment.checkpoint(storage, &**file, *done, each)? {
                 new_names.insert(segment.header.partition);
             }
         }

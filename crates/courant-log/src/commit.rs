@@ -17,7 +17,7 @@ use crate::partition::{Hint, Partition, Published, Wakes};
 use crate::queue::{Command, Woken};
 use crate::segment::WrittenBatch;
 use crate::storage::StorageError;
-use crate::writer::{AppendEffect, Effect, Writer};
+use crate::writer::{AppendEffect, Dirty, Effect, Writer};
 use crate::{Appended, PartitionId};
 
 type Answers = Vec<Box<dyn FnOnce() + Send>>;
@@ -30,16 +30,19 @@ impl Inner {
             let sealed = lock(&self.writer).journal.sealed() || self.ended.get().is_some();
             let idle_after = Duration::from_millis(SEAL_AFTER_IDLE_MS);
             match self.queue.wait((!sealed && may_seal).then_some(idle_after)) {
-                Woken::Work => {
-                    may_seal = true;
-                    // A callback may panic; whoever appends must still be answered.
-                    if catch_unwind(AssertUnwindSafe(|| self.commit())).is_err() {
-                        self.end_because("the committer panicked, which is a defect");
-                    }
-                }
-                // On a full ring and a full disk there is nowhere to seal until something changes.
-                Woken::Idle => may_seal = self.seal(),
                 Woken::Stop => return,
+                woken => {
+                    let done = catch_unwind(AssertUnwindSafe(|| match woken {
+                        // On a full ring and a full disk there is nowhere to seal until something
+                        // changes.
+                        Woken::Idle => self.seal(),
+                        _ => self.commit(),
+                    }));
+                    may_seal = done.unwrap_or_else(|_| {
+                        self.end_because("the committer panicked, which is a defect");
+                        false
+                    });
+                }
             }
         }
     }
@@ -59,7 +62,7 @@ impl Inner {
             Err(error) => answers.extend(commands.into_iter().map(|command| refuse_command(command, &error))),
         }
         for answer in answers {
-            answer();
+            call(answer);
         }
         self.wake(wakes);
         true
@@ -167,10 +170,11 @@ impl Inner {
                     bytes: &writer.group.bytes()[append.stored.clone()],
                 })
                 .collect();
-            if segment.write(&*self.storage, &self.handles, &batches)? {
+            let (file, created) = segment.write(&*self.storage, &self.handles, &batches)?;
+            if created {
                 writer.new_names.insert(key.0);
             }
-            writer.dirty.insert(key, segment.clone());
+            writer.dirty.insert(key, Dirty { segment: segment.clone(), file });
         }
         Ok(())
     }
@@ -224,7 +228,7 @@ impl Inner {
         answers: &mut Answers,
     ) {
         let bytes = append.stored.len() as u64;
-        append.segment.publish(append.position + bytes);
+        append.segment.publish(append.position + bytes, append.max_timestamp);
         add(&self.counters.appends, 1);
         add(&self.counters.appended_events, append.events);
         add(&self.counters.appended_bytes, bytes);
@@ -267,6 +271,9 @@ impl Inner {
             return false;
         }
         let mut writer = lock(&self.writer);
+        if self.is_closed() {
+            return true;
+        }
         writer.group.clear();
         let now_ms = self.config.clock.now_ms();
         let Writer { journal, group, .. } = &mut *writer;
@@ -281,10 +288,19 @@ impl Inner {
 
     pub(crate) fn wake(&self, wakes: Wakes) {
         for waiter in wakes {
-            if waiter.fire() {
-                add(&self.counters.wakes, 1);
-            }
+            call(|| {
+                if waiter.fire() {
+                    add(&self.counters.wakes, 1);
+                }
+            });
         }
+    }
+}
+
+/// Calls back. Whoever panics there hurts only itself: the others are still answered.
+fn call(callback: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+        tracing::error!("a callback of the log panicked, which is a defect of its owner");
     }
 }
 

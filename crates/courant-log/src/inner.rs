@@ -109,6 +109,11 @@ impl Inner {
         self.wake(wakes);
     }
 
+    /// Whether the data directory was given back. Looked at under the writer's lock.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.guard).is_none()
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }

@@ -12,7 +12,7 @@ use crate::storage::{OpenMode, Storage, StorageError};
 use crate::{checkpoint, journal, segment};
 
 /// Where recovery puts files that no durable record names.
-pub(crate) const LOST_AND_FOUND: &str = "lost+found";
+pub(crate) const LOST_AND_FOUND: &str = "lost-and-found";
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_NAME: &str = "courant-log";
 const FORMAT_VERSION: u32 = 1;
@@ -30,6 +30,8 @@ pub(crate) fn open_or_create(storage: &dyn Storage, entropy: &dyn Entropy) -> Re
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(storage, entropy)?,
         Err(source) => return Err(StorageError::new("open", FORMAT_FILE, source).into()),
     };
+    // FORMAT may be seen and not durable yet, after a kill: nothing may be on disk before it is.
+    storage.sync_dir("").map_err(|source| StorageError::new("sync", "the data directory", source))?;
     for dir in [journal::DIR, checkpoint::DIR, segment::DIR, LOST_AND_FOUND] {
         storage.create_dir(dir).map_err(|source| StorageError::new("create", dir, source))?;
     }

@@ -63,6 +63,9 @@ pub const RECENT_BATCHES: usize = 64;
 /// Open segment files kept for reading and appending.
 pub const OPEN_FILES_MAX: usize = 1024;
 
+/// Files with unsynced bytes, all of them open, above which a checkpoint is asked for.
+pub const DIRTY_FILES_MAX: usize = 4096;
+
 /// Dirty files above which a checkpoint syncs the whole filesystem instead of each file.
 pub const DIRTY_FILES_SYNCED_EACH: usize = 64;
 

@@ -328,6 +328,9 @@ impl Threads {
         if let Err(error) = self.inner.checkpoint() {
             tracing::error!(%error, "no checkpoint was stored; the next start replays the journal");
         }
+        // Whoever still calls finds the log closed, and the directory is another process's.
+        let _no_checkpoint = lock(&self.inner.checkpointing);
+        let _no_group = lock(&self.inner.writer);
         lock(&self.inner.guard).take();
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use crate::error::WriterError;
 use crate::inner::Inner;
 use crate::journal::RingFile;
+use crate::limits::DIRTY_FILES_MAX;
 use crate::lock;
 use crate::writer::Writer;
 
@@ -87,7 +88,7 @@ impl Inner {
         let journal = &writer.journal;
         let grow = journal.files() < self.config.journal_files && journal.free_files() == 0;
         let since = journal.bytes_since(writer.checkpoint.position);
-        let checkpoint = since > journal.ring_bytes() / 2;
+        let checkpoint = since > journal.ring_bytes() / 2 || writer.dirty.len() > DIRTY_FILES_MAX;
         // What is under way will make room; whether it was enough is seen afterwards.
         if (grow || checkpoint) && !lock(&self.maintenance.asked).busy {
             self.ask(checkpoint, grow);
@@ -140,7 +141,7 @@ impl Inner {
         asked.checkpoint = true;
         asked.file |= file;
         self.maintenance.changed.notify_all();
-        while asked.rounds < rounds && self.ended.get().is_none() {
+        while asked.rounds < rounds && self.ended.get().is_none() && !asked.stop {
             asked = self.maintenance.changed.wait(asked).unwrap_or_else(PoisonError::into_inner);
         }
         asked.failed.clone()
@@ -156,19 +157,22 @@ impl Inner {
     /// checkpoints come more often.
     fn grow_ring(&self) {
         let number = {
-            let mut writer = lock(&self.writer);
+            let writer = lock(&self.writer);
             if writer.journal.files() >= self.config.journal_files {
                 return;
             }
-            writer.next_file_number += 1;
-            writer.next_file_number - 1
+            writer.next_file_number
         };
         // On a storage that is nearly full the ring makes do with small files.
         let free = self.storage.free_bytes().unwrap_or(0).saturating_sub(self.config.reserve_bytes);
         let sizes = [self.config.journal_file_bytes, self.config.first_journal_file_bytes];
         let Some(file_bytes) = sizes.into_iter().find(|bytes| *bytes <= free) else { return };
         match RingFile::create(&*self.storage, number, file_bytes) {
-            Ok(file) => lock(&self.writer).journal.add_free(file),
+            Ok(file) => {
+                let mut writer = lock(&self.writer);
+                writer.next_file_number = number + 1;
+                writer.journal.add_free(file);
+            }
             // Nothing of the log is in that file yet.
             Err(error) => tracing::warn!(%error, "the journal goes on with the files that it has"),
         }

@@ -3,7 +3,7 @@
 //! Load the newest checkpoint; cut every segment to its checkpointed end; replay the journal behind
 //! it; sync what was replayed; open a new journal file; store a checkpoint that says all of it. A
 //! crash anywhere in between leaves the evidence that this began with. Nothing is deleted but what a
-//! durable entry deleted; what nothing names is moved to `lost+found/`.
+//! durable entry deleted; what nothing names is moved to `lost-and-found/`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -25,7 +25,7 @@ use crate::segment::{
     self, FileKind, Handles, Segment, SegmentError, SegmentHeader, WrittenBatch, partition_dir,
 };
 use crate::storage::{Storage, StorageError};
-use crate::writer::{LastCheckpoint, Writer};
+use crate::writer::{Dirty, LastCheckpoint, Writer};
 use crate::{PartitionId, topic_config};
 
 /// What opening found and did.
@@ -102,6 +102,11 @@ pub(crate) fn recover(
     let scanned = if report.created {
         all_free(storage, log_id)?
     } else {
+        // A process that was killed may have left names that are seen and not durable. What the
+        // start builds on must not vanish under it.
+        for dir in [checkpoint::DIR, crate::journal::DIR] {
+            storage.sync_dir(dir).map_err(|source| StorageError::new("sync", dir, source))?;
+        }
         cut_segments(&writer, &**storage)?;
         scan(storage, log_id, from, |generation, position, entry| {
             let mut replay = Replay { storage: &**storage, handles: &handles, writer: &mut writer };
@@ -333,10 +338,12 @@ impl Replay<'_> {
             max_timestamp: header.newest_timestamp(),
             bytes: part.batch,
         };
-        if placement.segment.write(self.storage, self.handles, &[batch])? {
+        let segment = placement.segment;
+        let (file, created) = segment.write(self.storage, self.handles, &[batch])?;
+        if created {
             self.writer.new_names.insert(partition);
         }
-        self.writer.dirty.insert((partition, placement.segment.header.base_offset), placement.segment);
+        self.writer.dirty.insert(segment.key(), Dirty { segment, file });
         Ok(())
     }
 }
@@ -344,15 +351,17 @@ impl Replay<'_> {
 /// Makes what was replayed readable.
 fn publish(tail: &Tail) {
     for segment in tail.shared.segments() {
-        let bytes = segment.blocks().filled();
-        segment.publish(bytes);
+        let blocks = segment.blocks();
+        let (bytes, max_timestamp) = (blocks.filled(), blocks.max_timestamp().unwrap_or(i64::MIN));
+        drop(blocks);
+        segment.publish(bytes, max_timestamp);
     }
     let published =
         crate::partition::Published { high_watermark: tail.next_offset, bytes: 0, batches: Vec::new() };
     tail.shared.publish(published, &mut Vec::new());
 }
 
-/// Moves what nothing names to `lost+found/`. The folders of partitions are looked into only after
+/// Moves what nothing names to `lost-and-found/`. The folders of partitions are looked into only after
 /// an unclean stop: nothing else leaves files in them.
 fn sweep(storage: &dyn Storage, writer: &Writer, unclean: bool) -> Result<Vec<String>, OpenError> {
     let mut known: HashMap<String, BTreeSet<String>> = HashMap::new();
@@ -425,8 +434,10 @@ fn start_journal(
     scanned.free.retain(usable);
     // Two at least: a checkpoint frees every file but the one that is written.
     while scanned.free.is_empty() || scanned.free.len() + scanned.held.len() < 2 {
-        let bytes =
-            if scanned.held.is_empty() { config.first_journal_file_bytes } else { config.journal_file_bytes };
+        // A restart on a disk that is nearly full must not eat what is left of it.
+        let free = storage.free_bytes().unwrap_or(0).saturating_sub(config.reserve_bytes);
+        let large = !scanned.held.is_empty() && free >= config.journal_file_bytes;
+        let bytes = if large { config.journal_file_bytes } else { config.first_journal_file_bytes };
         scanned.free.push(RingFile::create(storage, writer.next_file_number, bytes)?);
         writer.next_file_number += 1;
     }

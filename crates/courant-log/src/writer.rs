@@ -17,6 +17,7 @@ use crate::limits::{
 use crate::partition::{Offsets, Partition, Producers, Tail, Verdict};
 use crate::queue::{Command, Done};
 use crate::segment::{Segment, SegmentHeader};
+use crate::storage::File;
 use crate::{Appended, PartitionId, topic_config};
 
 /// Everything that only the holder of the writer's lock may touch.
@@ -32,7 +33,7 @@ pub(crate) struct Writer {
     pub(crate) producer_ids_end: u64,
     pub(crate) group: GroupBuffer,
     /// Segments with bytes that no checkpoint covers.
-    pub(crate) dirty: BTreeMap<(PartitionId, u64), Arc<Segment>>,
+    pub(crate) dirty: BTreeMap<(PartitionId, u64), Dirty>,
     /// Partitions in whose directory a file was created since the last checkpoint.
     pub(crate) new_names: BTreeSet<PartitionId>,
     /// Partitions whose deletion is durable and whose files may still be there.
@@ -41,6 +42,14 @@ pub(crate) struct Writer {
     pub(crate) next_file_number: u64,
     /// Bytes of the smallest file that the ring may grow by.
     pub(crate) smallest_file_bytes: u64,
+}
+
+/// A segment with bytes to sync, and its file: an error of writing it back is told only to those who
+/// have it open when it happens.
+#[derive(Clone, Debug)]
+pub(crate) struct Dirty {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) file: Arc<dyn File>,
 }
 
 /// The newest durable checkpoint.

@@ -41,18 +41,26 @@ pub(crate) fn store(
     sequence: u64,
     producers: &[u8],
 ) -> Result<(), StorageError> {
+    let path = checkpoint_path(sequence);
+    if checkpoint.len() as u64 > CHECKPOINT_BYTES_MAX {
+        return Err(StorageError::new("store", &path, io::ErrorKind::FileTooLarge.into()));
+    }
     let snapshot = producers_path(sequence);
     write_whole(storage, &snapshot, producers)?;
-    let path = checkpoint_path(sequence);
+    // An attempt that was given up may have left a snapshot of this sequence: the checkpoint must not
+    // become durable beside that one.
+    storage.sync_dir(DIR).map_err(|source| StorageError::new("sync", DIR, source))?;
     let temporary = format!("{path}.new");
     write_whole(storage, &temporary, checkpoint)?;
     storage.rename(&temporary, &path).map_err(|source| StorageError::new("rename", &temporary, source))?;
     storage.sync_dir(DIR).map_err(|source| StorageError::new("sync", DIR, source))?;
-    let names = storage.list(DIR).map_err(|source| StorageError::new("list", DIR, source))?;
-    for name in names {
+    // The checkpoint is durable: what is older only takes room.
+    for name in storage.list(DIR).unwrap_or_default() {
         if sequence_of(&name).is_some_and(|old| old + 1 < sequence) {
             let path = format!("{DIR}/{name}");
-            storage.remove_file(&path).map_err(|source| StorageError::new("remove", &path, source))?;
+            if let Err(error) = storage.remove_file(&path) {
+                tracing::warn!(path, %error, "an old checkpoint stays");
+            }
         }
     }
     Ok(())

@@ -23,17 +23,26 @@ impl RingFile {
     /// Creates a ring file: temporary name, zeros if the storage wants them, sync, rename, sync of
     /// the directory. `docs/formats/journal.md` says why: "Ring files".
     pub(crate) fn create(storage: &dyn Storage, number: u64, file_bytes: u64) -> Result<Self, StorageError> {
-        let path = format!("{}/{number:08}.journal", DIR);
+        let path = path_of(number);
         let temporary = format!("{path}.new");
-        let at =
-            |what| move |source| StorageError::new(what, &format!("{}/{number:08}.journal", DIR), source);
-        match storage.remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(at("remove")(error));
-            }
+        let created = Self::fill(storage, &temporary, file_bytes);
+        let file = created.inspect_err(|_| {
+            // A part of a file takes room that something else may need. It is in nobody's way else.
+            let _ = storage.remove_file(&temporary);
+        })?;
+        let at = |what| move |source| StorageError::new(what, DIR, source);
+        storage.rename(&temporary, &path).map_err(at("rename a file in"))?;
+        storage.sync_dir(DIR).map_err(at("sync"))?;
+        Ok(Self { path, file, file_bytes })
+    }
+
+    fn fill(storage: &dyn Storage, path: &str, file_bytes: u64) -> Result<Arc<dyn File>, StorageError> {
+        let at = |what| move |source| StorageError::new(what, path, source);
+        match storage.remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("remove")(error)),
             _ => {}
         }
-        let file = storage.open(&temporary, OpenMode::CreateNew).map_err(at("create"))?;
+        let file = storage.open(path, OpenMode::CreateNew).map_err(at("create"))?;
         if storage.wants().prefill {
             let zeros = vec![0u8; 1024 * 1024];
             let mut position = 0;
@@ -46,13 +55,14 @@ impl RingFile {
             file.set_len(file_bytes).map_err(at("extend"))?;
         }
         file.sync_data().map_err(at("sync"))?;
-        storage.rename(&temporary, &path).map_err(at("rename"))?;
-        storage.sync_dir(DIR).map_err(at("sync the directory of"))?;
-        Ok(Self { path, file, file_bytes })
+        Ok(file)
     }
 
+    /// Bytes behind the header block that groups may fill: whole blocks, and not more than a start
+    /// will read.
     pub(crate) fn capacity(&self) -> u64 {
-        self.file_bytes.saturating_sub(BLOCK_BYTES as u64)
+        let whole = self.file_bytes.min(JOURNAL_FILE_BYTES_MAX) / BLOCK_BYTES as u64;
+        whole.saturating_sub(1) * BLOCK_BYTES as u64
     }
 }
 
@@ -89,6 +99,10 @@ pub(super) fn find_files(
             Ok(header) => {
                 scanned.generation = scanned.generation.max(header.seed.generation);
                 if header.seed.generation >= from {
+                    let expected = header.capacity + BLOCK_BYTES as u64;
+                    if ring.file_bytes < expected {
+                        return Err(ScanError::Short { path, found: ring.file_bytes, expected });
+                    }
                     files.push(Found { ring, header });
                 } else {
                     scanned.free.push(ring);

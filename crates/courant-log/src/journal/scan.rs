@@ -27,6 +27,8 @@ pub(crate) enum ScanError {
     Foreign { path: String, found: Uuid },
     #[error("{DIR}/ holds {count} files; at most {JOURNAL_FILES_MAX} are expected")]
     TooManyFiles { count: usize },
+    #[error("{path} has {found} bytes and not the {expected} that its header names: a part is missing")]
+    Short { path: String, found: u64, expected: u64 },
     #[error("the journal file of generation {generation} is missing, and acknowledged events with it")]
     Missing { generation: u64 },
     #[error(

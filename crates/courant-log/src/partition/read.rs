@@ -223,7 +223,7 @@ impl Reader<'_> {
     /// The event with the greatest timestamp; the first of them when there are several.
     pub(crate) fn max_timestamp(&self) -> Result<Option<TimedOffset>, ReadError> {
         let segments = self.partition.segments();
-        let max = segments.iter().filter_map(|segment| segment.blocks().max_timestamp()).max();
+        let max = segments.iter().filter_map(|segment| segment.max_timestamp()).max();
         match max {
             Some(max) => self.offset_for_time(max),
             None => Ok(None),

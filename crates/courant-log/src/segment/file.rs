@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::blocks::{Block, Blocks, ENTRY_BYTES, OpenBlock};
@@ -19,6 +19,7 @@ pub(crate) struct Segment {
     blocks: Mutex<Blocks>,
     /// Bytes that readers may see: they are in the file and durable in the journal.
     published: AtomicU64,
+    max_timestamp: AtomicI64,
     /// Whether the files are there. A segment without batches has none.
     exists: AtomicBool,
     /// Entries that the sidecar on disk holds.
@@ -32,6 +33,7 @@ impl Segment {
             header,
             blocks: Mutex::new(Blocks::new(header.partition, header.base_offset)),
             published: AtomicU64::new(0),
+            max_timestamp: AtomicI64::new(i64::MIN),
             exists: AtomicBool::new(false),
             sidecar_entries: AtomicU64::new(0),
         }
@@ -66,8 +68,8 @@ impl Segment {
             return Err(SegmentError::Sidecar { path: segment.path(FileKind::Sidecar) });
         }
         segment.sidecar_entries = AtomicU64::new(blocks.done().len() as u64);
+        segment.publish(bytes, blocks.max_timestamp().unwrap_or(i64::MIN));
         segment.blocks = Mutex::new(blocks);
-        segment.published = AtomicU64::new(bytes);
         segment.exists = AtomicBool::new(true);
         Ok(segment)
     }
@@ -125,21 +127,29 @@ impl Segment {
         self.published.load(Ordering::Acquire)
     }
 
-    pub(crate) fn publish(&self, bytes: u64) {
+    /// Lets readers see the first `bytes`, whose greatest timestamp is at least `max_timestamp`.
+    pub(crate) fn publish(&self, bytes: u64, max_timestamp: i64) {
+        self.max_timestamp.fetch_max(max_timestamp, Ordering::AcqRel);
         self.published.store(bytes, Ordering::Release);
+    }
+
+    /// Greatest timestamp of what readers may see.
+    pub(crate) fn max_timestamp(&self) -> Option<i64> {
+        Some(self.max_timestamp.load(Ordering::Acquire)).filter(|max| *max != i64::MIN)
     }
 
     pub(crate) fn blocks(&self) -> std::sync::MutexGuard<'_, Blocks> {
         lock(&self.blocks)
     }
 
-    /// Writes batches at the end of the segment and returns whether the file was created for it.
+    /// Writes batches at the end of the segment. Returns the file, which must stay open until it is
+    /// synced, and whether it was created.
     pub(crate) fn write(
         &self,
         storage: &dyn Storage,
         handles: &Handles,
         batches: &[WrittenBatch<'_>],
-    ) -> Result<bool, StorageError> {
+    ) -> Result<(Arc<dyn File>, bool), StorageError> {
         let created = !self.exists.load(Ordering::Acquire);
         let file = if created { self.create(storage, handles)? } else { handles.segment(storage, self)? };
         let header = self.header.encode(FileKind::Segment);
@@ -157,7 +167,7 @@ impl Segment {
         drop(blocks);
         let written = file.write_at(&parts, position);
         written.map_err(|source| StorageError::new("write", &self.path(FileKind::Segment), source))?;
-        Ok(created)
+        Ok((file, created))
     }
 
     /// Creates the file, or empties one that a crash left behind before it was ever recorded.
@@ -177,12 +187,12 @@ impl Segment {
     pub(crate) fn checkpoint(
         &self,
         storage: &dyn Storage,
-        handles: &Handles,
+        file: &dyn File,
         done: usize,
         sync: bool,
     ) -> Result<bool, StorageError> {
         if sync {
-            let synced = handles.segment(storage, self)?.sync_data();
+            let synced = file.sync_data();
             synced.map_err(|source| StorageError::new("sync", &self.path(FileKind::Segment), source))?;
         }
         let have = self.sidecar_entries.load(Ordering::Acquire) as usize;

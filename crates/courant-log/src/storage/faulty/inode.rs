@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::content::{Content, PAGE_BYTES, Page, spans};
 
 /// A write or a change of length that is not durable yet.
+#[derive(Clone)]
 pub(super) struct FileOp {
     /// Number of the call.
     pub(super) seq: u64,
@@ -51,6 +52,18 @@ impl Inode {
             pending: Vec::new(),
             ghosts: false,
             linked: true,
+            handles: Arc::default(),
+        }
+    }
+
+    /// The same file as the next process finds it: nobody has it open.
+    pub(super) fn unopened(&self) -> Self {
+        Self {
+            current: self.current.clone(),
+            durable: self.durable.clone(),
+            pending: self.pending.clone(),
+            ghosts: self.ghosts,
+            linked: self.linked,
             handles: Arc::default(),
         }
     }

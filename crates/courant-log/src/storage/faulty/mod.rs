@@ -127,6 +127,13 @@ impl FaultyStorage {
         Self::with(self.state().after_crash(mode, seed))
     }
 
+    /// An independent storage as the next process finds it when this one is killed now: every write is
+    /// seen, and what was not synced is still not durable.
+    #[must_use]
+    pub fn killed(&self, seed: u64) -> FaultyStorage {
+        Self::with(self.state().after_kill(seed))
+    }
+
     /// Makes the mutating call with number `n` fail, once.
     pub fn fail_call(&self, n: u64, kind: Failure) {
         self.state().failures.push((n, kind));

@@ -27,6 +27,7 @@ impl Node {
 pub(super) type Names = BTreeMap<Arc<str>, Node>;
 
 /// A change of a directory that is not durable yet.
+#[derive(Clone)]
 pub(super) struct NameOp {
     /// Number of the call.
     pub(super) seq: u64,
@@ -35,6 +36,7 @@ pub(super) struct NameOp {
 }
 
 /// One change of a directory.
+#[derive(Clone)]
 pub(super) enum Change {
     Link {
         path: Arc<str>,

@@ -72,6 +72,21 @@ impl State {
         }
     }
 
+    /// What the next process finds after this one was killed.
+    pub(super) fn after_kill(&self, seed: u64) -> Self {
+        let linked = self.inodes.iter().filter(|(_, inode)| inode.linked);
+        Self {
+            inodes: linked.map(|(number, inode)| (*number, inode.unopened())).collect(),
+            names: self.names.clone(),
+            durable_names: self.durable_names.clone(),
+            name_ops: self.name_ops.clone(),
+            next_inode: self.next_inode,
+            graveyard: self.graveyard.clone(),
+            used: self.used,
+            ..Self::new(seed, self.cap)
+        }
+    }
+
     pub(super) fn alive(&self) -> io::Result<()> {
         if self.stopped {
             return Err(io::Error::other("the storage has been stopped"));
