@@ -288,11 +288,8 @@ impl Inner {
 
     pub(crate) fn wake(&self, wakes: Wakes) {
         for waiter in wakes {
-            call(|| {
-                if waiter.fire() {
-                    add(&self.counters.wakes, 1);
-                }
-            });
+            // Counted first: who is woken may look.
+            call(|| waiter.fire(|| add(&self.counters.wakes, 1)));
         }
     }
 }

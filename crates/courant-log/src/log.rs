@@ -239,7 +239,7 @@ impl Log {
         }
         // A log that stops in the meantime has its flag set before it wakes everyone.
         if at_once || self.inner.is_stopped() {
-            waiter.fire();
+            waiter.fire(|| {});
         }
         waiting
     }

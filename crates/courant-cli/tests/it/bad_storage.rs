@@ -20,25 +20,15 @@ fn refused(launch: &Launch) -> Refused {
     }
 }
 
-/// Fails unless the server ended by itself, with an error and a sentence and not with a panic.
-fn assert_orderly(refused: &Refused) {
-    assert!(refused.ended, "it hangs: {refused}");
-    assert!(!refused.status.success(), "{refused}");
-    assert!(refused.status.code().is_some(), "a signal: {refused}");
-    assert!(!refused.stderr.contains("panicked"), "{refused}");
-}
-
 #[test]
 fn a_second_process_is_refused() {
     let data = tempdir().unwrap();
     let first = Server::start(data.path());
     let refused = refused(&Launch::on(data.path()));
-    assert_orderly(&refused);
-    let said = refused.stderr.to_lowercase();
-    assert!(
-        said.contains("lock") || said.contains("another process"),
-        "no word of the other process: {refused}"
-    );
+    refused.assert_orderly();
+    let why = "another process is using this data directory; stop it, or choose another with --data";
+    let sentence = format!("courant: {}: {why}", data.path().display());
+    assert_eq!(refused.stderr.lines().last(), Some(sentence.as_str()), "{refused}");
     first.assert_well("a second process on its directory");
     drop(first);
     Server::start(data.path()).assert_well("the first process's end");
@@ -65,7 +55,7 @@ fn a_read_only_directory_is_refused() {
 
 fn assert_read_only_is_refused(launch: &Launch) {
     let refused = refused(launch);
-    assert_orderly(&refused);
+    refused.assert_orderly();
     let said = refused.stderr.to_lowercase();
     assert!(
         said.contains("read-only") || said.contains("permission denied"),

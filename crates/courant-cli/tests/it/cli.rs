@@ -16,30 +16,30 @@ const CONFLICT: i32 = 4;
 const UNREACHABLE: i32 = 6;
 
 /// Runs a command against this server.
-fn run_with(server: &Server, arguments: &[&str], input: &str) -> Output {
+pub(crate) fn run_with(server: &Server, arguments: &[&str], input: &str) -> Output {
     let bootstrap = server.bootstrap();
     let mut all = arguments.to_vec();
     all.extend(["--server", bootstrap.as_str()]);
     courant(&all, input)
 }
 
-fn run(server: &Server, arguments: &[&str]) -> Output {
+pub(crate) fn run(server: &Server, arguments: &[&str]) -> Output {
     run_with(server, arguments, "")
 }
 
 /// stdout of a command that succeeded.
-fn said(output: Output) -> String {
+pub(crate) fn said(output: Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", output.status);
     String::from_utf8(output.stdout).expect("stdout is text")
 }
 
 /// Each line of stdout as JSON: there is nothing there but data.
-fn rows(output: Output) -> Vec<Value> {
+pub(crate) fn rows(output: Output) -> Vec<Value> {
     said(output).lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
-fn values(rows: &[Value]) -> Vec<&str> {
+pub(crate) fn values(rows: &[Value]) -> Vec<&str> {
     rows.iter().map(|row| row["value"].as_str().expect("a value")).collect()
 }
 
@@ -154,20 +154,6 @@ fn other_addresses_take_a_word_for_it() {
     };
     assert!(refused.ended && !refused.status.success(), "{refused}");
     assert!(refused.stderr.contains("--insecure"), "{refused}");
-}
-
-#[test]
-fn sigterm_stops_in_order_and_the_next_start_finds_all() {
-    let data = tempdir().unwrap();
-    let server = Server::start(data.path());
-    server.get("/readyz");
-    server.get("/livez");
-    said(run_with(&server, &["pub", "kept", "-l"], "a\nb\n"));
-    let (status, stderr) = server.stop();
-    assert!(status.success(), "{status}\n{stderr}");
-    let server = Server::start(data.path());
-    let read = rows(run(&server, &["tail", "kept", "-o", "jsonl"]));
-    assert_eq!(values(&read), ["a", "b"]);
 }
 
 /// The first page of the guide: a log file through kcat, kill -9, start again, read.

@@ -78,6 +78,8 @@ fn an_append_wakes_exactly_its_waiters() {
         let waiting = server.counter(REQUESTS) - requests;
         (waiting == CONSUMERS as u64).then_some(())
     });
+    // A request is counted when it was read, and waits a moment later.
+    server.comes_to_rest();
     let wakes = server.counter(WAKES);
 
     let written = Connection::open(server.kafka()).produce("awaited", 0, &batch(&[b"second"]));
@@ -87,6 +89,8 @@ fn an_append_wakes_exactly_its_waiters() {
         assert_eq!((fetched.error, fetched.high_watermark), (0, 2));
         assert!(!fetched.records.is_empty());
     }
+    // A wake-up is counted just after it.
+    server.comes_to_rest();
     assert_eq!(server.counter(WAKES) - wakes, AWAITED as u64);
     // The others are still waiting: nothing has come, and nothing was closed.
     for consumer in &mut consumers[AWAITED..] {

@@ -9,6 +9,7 @@ mod bad_storage;
 mod cli;
 mod clients;
 mod disk;
+mod follow;
 mod kill;
 mod ledger;
 mod load;
@@ -16,6 +17,8 @@ mod long_poll;
 mod power_cut;
 mod raw;
 mod server;
+mod settings;
+mod stop;
 
 use std::io::Write as _;
 use std::path::PathBuf;

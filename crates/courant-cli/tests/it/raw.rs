@@ -18,6 +18,8 @@ pub(crate) const CREATE_TOPICS: i16 = 19;
 pub(crate) struct Connection {
     stream: TcpStream,
     correlation: i32,
+    /// The correlation id of the next answer: they come in the order of their requests.
+    due: i32,
 }
 
 impl Connection {
@@ -25,7 +27,7 @@ impl Connection {
         let stream = TcpStream::connect(address).expect("the Kafka port accepts");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Connection { stream, correlation: 0 }
+        Connection { stream, correlation: 0, due: 1 }
     }
 
     /// The socket itself, for what is no request.
@@ -50,7 +52,8 @@ impl Connection {
         let mut bytes = vec![0; length];
         self.stream.read_exact(&mut bytes)?;
         let mut answer = Answer { bytes, at: 0 };
-        assert_eq!(answer.i32()?, self.correlation, "correlation id");
+        assert_eq!(answer.i32()?, self.due, "correlation id");
+        self.due += 1;
         Ok(answer)
     }
 

@@ -19,13 +19,40 @@ pub(crate) struct Launch {
     data: PathBuf,
     kafka_host: &'static str,
     kafka_port: u16,
-    defect: Option<&'static str>,
+    /// Whether `--data` and `--kafka` are given.
+    flags: bool,
+    more: Vec<String>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Launch {
     /// On this data directory, with ports that the system chooses.
     pub(crate) fn on(data: &Path) -> Launch {
-        Launch { data: data.to_owned(), kafka_host: "127.0.0.1", kafka_port: 0, defect: None }
+        Launch {
+            data: data.to_owned(),
+            kafka_host: "127.0.0.1",
+            kafka_port: 0,
+            flags: true,
+            more: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// In this directory, told neither where its data is nor where to listen for Kafka.
+    pub(crate) fn bare(directory: &Path) -> Launch {
+        Launch { flags: false, ..Launch::on(directory) }
+    }
+
+    /// With these words at the end of its command line.
+    pub(crate) fn arguments(mut self, words: &[&str]) -> Launch {
+        self.more.extend(words.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
+    /// With this variable in its environment.
+    pub(crate) fn variable(mut self, name: &'static str, value: &str) -> Launch {
+        self.environment.push((name, value.to_owned()));
+        self
     }
 
     /// Kafka on this port, so that clients find a restarted server.
@@ -41,9 +68,8 @@ impl Launch {
     }
 
     /// With one guarantee broken on purpose.
-    pub(crate) fn defect(mut self, name: &'static str) -> Launch {
-        self.defect = Some(name);
-        self
+    pub(crate) fn defect(self, name: &'static str) -> Launch {
+        self.variable("COURANT_PLANTED_DEFECT", name)
     }
 
     /// Starts it and waits until it is ready.
@@ -62,17 +88,18 @@ impl Launch {
         let mut command = Command::new(COURANT);
         command
             .arg("serve")
-            .arg("--data")
-            .arg(&self.data)
-            .args(["--kafka", &format!("{}:{}", self.kafka_host, self.kafka_port)])
             .args(["--http", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        without_settings(&mut command);
-        if let Some(defect) = self.defect {
-            command.env("COURANT_PLANTED_DEFECT", defect);
+        if self.flags {
+            let kafka = format!("{}:{}", self.kafka_host, self.kafka_port);
+            command.arg("--data").arg(&self.data).args(["--kafka", &kafka]);
+        } else {
+            command.current_dir(&self.data);
         }
+        without_settings(&mut command);
+        command.args(&self.more).envs(self.environment.iter().cloned());
         let mut child = command.spawn().expect("the binary under test starts");
         let lines = Arc::new(Lines::default());
         let reader = lines.read_from(child.stderr.take().expect("stderr is piped"));
@@ -98,6 +125,16 @@ pub(crate) struct Refused {
     pub(crate) ended: bool,
     pub(crate) status: ExitStatus,
     pub(crate) stderr: String,
+}
+
+impl Refused {
+    /// Fails unless the server ended by itself, with an error and a sentence and not with a panic.
+    pub(crate) fn assert_orderly(&self) {
+        assert!(self.ended, "it hangs: {self}");
+        assert!(!self.status.success(), "{self}");
+        assert!(self.status.code().is_some(), "a signal: {self}");
+        assert!(!self.stderr.contains("panicked"), "{self}");
+    }
 }
 
 impl fmt::Display for Refused {
@@ -155,11 +192,14 @@ impl Server {
     }
 
     /// SIGTERM, and the orderly end that follows.
-    pub(crate) fn stop(mut self) -> (ExitStatus, String) {
-        let asked =
-            Command::new("sh").args(["-c", &format!("kill -TERM {}", self.pid())]).status().expect("sh runs");
-        assert!(asked.success(), "the signal could not be sent");
-        let status = crate::eventually("the server ends after SIGTERM", PATIENCE, || {
+    pub(crate) fn stop(self) -> (ExitStatus, String) {
+        signal(self.pid(), "TERM");
+        self.wait()
+    }
+
+    /// The end of a server that was told to stop.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let status = crate::eventually("the server ends after a signal", PATIENCE, || {
             self.child.try_wait().expect("a child can be waited for")
         });
         self.end();
@@ -188,6 +228,13 @@ impl Server {
 
     /// The body of an HTTP answer.
     pub(crate) fn get(&self, path: &str) -> String {
+        let (status, body) = self.ask(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// Status and body of an HTTP answer.
+    pub(crate) fn ask(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.http).expect("the HTTP port accepts");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http)
@@ -195,8 +242,8 @@ impl Server {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an HTTP answer");
         let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP head");
-        assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
-        body.to_owned()
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("an HTTP status"), body.to_owned())
     }
 
     /// A line of `/proc/PID/status` in KiB, for instance `VmRSS`.
@@ -208,6 +255,30 @@ impl Server {
             .find_map(|found| found.strip_prefix(line)?.strip_prefix(':'))
             .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
             .expect("a line of /proc/PID/status")
+    }
+
+    /// Waits until no thread of the server has anything to do: whatever it has read is answered, or
+    /// waits for something to come.
+    pub(crate) fn comes_to_rest(&self) {
+        // One thread may hand work to another between two looks; several times in a row none does.
+        const LOOKS: u32 = 5;
+        let mut idle = 0;
+        crate::eventually("the server has nothing left to do", PATIENCE, || {
+            idle = if self.is_asleep() { idle + 1 } else { 0 };
+            (idle == LOOKS).then_some(())
+        });
+    }
+
+    fn is_asleep(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the server runs");
+        tasks.flatten().all(|task| {
+            // A thread that has ended meanwhile does nothing either.
+            let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else {
+                return true;
+            };
+            // The state follows the name, which is in parentheses.
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+        })
     }
 
     /// Fails unless a fresh client gets an answer and the server has not panicked.
@@ -330,17 +401,33 @@ pub(crate) fn fixed_port() -> u16 {
     panic!("no free port from {first} on");
 }
 
-/// Runs `courant` with arguments and input to its end.
-pub(crate) fn courant(arguments: &[&str], input: &str) -> Output {
+/// `courant` with arguments and without settings; stdin, stdout and stderr are pipes.
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(COURANT);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     without_settings(&mut command);
+    command
+}
+
+/// Runs `courant` with arguments and input to its end.
+pub(crate) fn courant(arguments: &[&str], input: &str) -> Output {
+    run(command(arguments), input)
+}
+
+/// Runs a [`command`] to its end.
+pub(crate) fn run(mut command: Command, input: &str) -> Output {
     let mut child = command.spawn().expect("the binary under test starts");
     let mut stdin = child.stdin.take().expect("stdin is piped");
     // A command that does not read its input may end first.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     child.wait_with_output().expect("a child can be waited for")
+}
+
+/// Sends a signal, for instance `TERM`.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let asked = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().expect("sh runs");
+    assert!(asked.success(), "the signal could not be sent");
 }
 
 /// Keeps what this machine's user has set out of the tests.

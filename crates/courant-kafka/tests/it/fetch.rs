@@ -8,7 +8,7 @@ use courant_kafka::wire::messages::{
     DeleteTopicState, DeleteTopicsRequest, FetchPartition, FetchResponse, PartitionData,
 };
 
-use crate::support::{Raw, Running, batch, fetch, produce};
+use crate::support::{Raw, Running, SOON, batch, fetch, produce};
 
 const NO_WAIT: Duration = Duration::ZERO;
 
@@ -29,19 +29,19 @@ async fn append(raw: &mut Raw, topic: &str, partition: i32, values: &[&str]) -> 
     length
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn idle_consumers_read_nothing_and_one_append_wakes_one() {
     const CONSUMERS: i32 = 100;
     let running = Running::start().await;
     let topic = running.topic("audit", CONSUMERS).await;
+    let before = running.requests();
     let mut consumers = Vec::new();
     for partition in 0..CONSUMERS {
         let mut raw = running.connect().await;
         raw.send(&fetch(topic, partition, 0, Duration::from_secs(60)), 17, partition).await;
         consumers.push(raw);
     }
-    // Long enough for a poll to show itself.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    running.settles(before + u64::from(CONSUMERS.unsigned_abs())).await;
     let idle = running.broker.log().metrics();
     assert_eq!(idle.reads, 0, "waiting must not read");
 
@@ -49,10 +49,17 @@ async fn idle_consumers_read_nothing_and_one_append_wakes_one() {
     let (id, answer) = consumers[42].receive::<FetchResponse>(17).await;
     assert_eq!(id, 42);
     assert!(length(only(&answer)) > 0);
+    // A wake-up is counted just after it, by a thread of the log.
+    let counted = async {
+        while running.broker.log().metrics().wakes == idle.wakes {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, counted).await.expect("the wake-up is counted");
+    consumers[41].expect_silence(Duration::from_millis(100)).await;
     let after = running.broker.log().metrics();
     assert_eq!(after.wakes - idle.wakes, 1, "one consumer waits there");
     assert_eq!(after.reads, 1);
-    consumers[41].expect_silence(Duration::from_millis(100)).await;
     drop(consumers);
     running.stop().await;
 }
@@ -73,7 +80,7 @@ async fn a_wait_ends_empty_when_its_time_is_up() {
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn min_bytes_are_waited_for() {
     let running = Running::start().await;
     let topic = running.topic("audit", 1).await;
@@ -83,8 +90,10 @@ async fn min_bytes_are_waited_for() {
     let mut consumer = running.connect().await;
     let mut request = fetch(topic, 0, 0, Duration::from_secs(60));
     request.min_bytes = i32::try_from(2 * one).expect("small");
+    let before = running.requests();
     consumer.send(&request, 17, 1).await;
-    consumer.expect_silence(Duration::from_millis(200)).await;
+    running.settles(before + 1).await;
+    // An answer that did not wait would have the first batch only.
     append(&mut producer, "audit", 0, &["other"]).await;
     let (_, answer) = consumer.receive::<FetchResponse>(17).await;
     assert_eq!(length(only(&answer)), 2 * one);
@@ -155,13 +164,14 @@ async fn errors_are_told_at_once() {
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn deleting_a_topic_wakes_its_consumers_with_an_error() {
     let running = Running::start().await;
     let topic = running.topic("audit", 1).await;
     let mut consumer = running.connect().await;
+    let before = running.requests();
     consumer.send(&fetch(topic, 0, 0, Duration::from_secs(60)), 17, 1).await;
-    consumer.expect_silence(Duration::from_millis(200)).await;
+    running.settles(before + 1).await;
     let request = DeleteTopicsRequest {
         topics: vec![DeleteTopicState { name: None, topic_id: topic }],
         ..DeleteTopicsRequest::default()

@@ -70,13 +70,14 @@ async fn a_produce_does_not_wait_for_the_fetch_before_it() {
 }
 
 /// Stopping answers what was read and ends waits at once.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn stopping_answers_a_waiting_fetch() {
     let running = Running::start().await;
     let topic = running.topic("audit", 1).await;
     let mut raw = running.connect().await;
+    let before = running.requests();
     raw.send(&fetch(topic, 0, 0, Duration::from_secs(60)), 17, 1).await;
-    raw.expect_silence(Duration::from_millis(200)).await;
+    running.settles(before + 1).await;
     let ((), (id, answer)) = tokio::join!(running.stop(), raw.receive::<FetchResponse>(17));
     assert_eq!((id, answer.responses[0].partitions[0].error_code), (1, 0));
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courant_kafka::wire::messages::{
-    CreatableTopic, CreateTopicsRequest, FetchPartition, FetchRequest, FetchTopic, PartitionProduceData,
-    ProduceRequest, TopicProduceData,
+    ApiVersionsRequest, CreatableTopic, CreateTopicsRequest, FetchPartition, FetchRequest, FetchTopic,
+    PartitionProduceData, ProduceRequest, TopicProduceData,
 };
 use courant_kafka::wire::{Request, Response, decode_response, encode_request};
 use courant_kafka::{Broker, KafkaConfig, KafkaServer};
@@ -54,6 +54,25 @@ impl Running {
         let stream = TcpStream::connect(self.address).await.expect("it listens");
         stream.set_nodelay(true).expect("a TCP socket");
         Raw { stream }
+    }
+
+    /// Requests that were begun so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.broker.metrics().requests
+    }
+
+    /// Waits until `requests` were begun and each is answered or waits for data.
+    ///
+    /// Only on a runtime of one thread. That takes tasks in the order in which they became ready, so
+    /// what was begun before the question here has been taken as far as it goes when this is answered.
+    pub(crate) async fn settles(&self, requests: u64) {
+        let begun = async {
+            while self.requests() < requests {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, begun).await.expect("the requests arrive in time");
+        self.connect().await.call(&ApiVersionsRequest::default(), 0).await;
     }
 
     /// Creates a topic and returns its id.

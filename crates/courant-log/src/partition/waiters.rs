@@ -34,14 +34,13 @@ impl Waiter {
         self.missing_bytes.fetch_sub(bytes, Ordering::AcqRel) <= bytes
     }
 
-    /// Wakes the reader; true for the first call only.
-    pub(crate) fn fire(&self) -> bool {
+    /// Wakes the reader, unless that was done before; `first` is called before it is.
+    pub(crate) fn fire(&self, first: impl FnOnce()) {
         let wake = lock(&self.wake).take();
-        let first = wake.is_some();
         if let Some(wake) = wake {
+            first();
             wake();
         }
-        first
     }
 }
 
