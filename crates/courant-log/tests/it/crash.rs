@@ -11,7 +11,7 @@ use courant_log::{Log, PartitionId};
 
 use crate::ledger::Ledger;
 use crate::script::Script;
-use crate::support::{Random, open, tiny};
+use crate::support::{Random, batch, create, open, stored, tiny};
 
 const MODES: [CrashMode; 3] = [CrashMode::LoseAll, CrashMode::RandomSubset, CrashMode::StaleGarbage];
 const CAP_BYTES: u64 = 256 * 1024 * 1024;
@@ -216,4 +216,48 @@ fn without_syncing_the_same_test_sees_losses() {
     println!("{} failures seen", failures.len());
     assert!(failures.iter().any(|failure| failure.contains("lost:")), "{:?}", failures.first());
     assert!(failures.len() > 100, "{}", failures.len());
+}
+
+/// More dirty segments than a checkpoint syncs one by one: it syncs the whole storage instead, and is
+/// crashed at every call of that.
+#[test]
+fn nothing_is_lost_when_a_checkpoint_syncs_the_whole_storage() {
+    const PARTITIONS: u32 = 100;
+    let faulty = FaultyStorage::new(5, CAP_BYTES);
+    let log = open(&faulty, 5);
+    let partitions = create(&log, "orders", PARTITIONS, &[]).partitions.clone();
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    for (tag, partition) in (1..).zip(&partitions) {
+        let acknowledged = acknowledged.clone();
+        log.append(*partition, batch(tag, 1, 200, None), move |appended| {
+            appended.expect("appended");
+            acknowledged.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    while log.commit() {}
+    assert_eq!(acknowledged.load(Ordering::Relaxed), u64::from(PARTITIONS));
+    let failures: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (failed, whole) = (failures.clone(), Arc::new(AtomicBool::new(false)));
+    let seen = whole.clone();
+    faulty.set_hook(Box::new(move |storage, call, what| {
+        seen.fetch_or(what == "sync_all", Ordering::Relaxed);
+        for mode in MODES {
+            let image = storage.crash_image(mode, call);
+            let lost = catch_unwind(AssertUnwindSafe(|| {
+                let log = open(&image, 6);
+                partitions.iter().filter(|partition| stored(&log, **partition).len() != 1).count()
+            }));
+            if !matches!(lost, Ok(0)) {
+                failed.lock().expect("lock").push(format!("{mode:?} at call {call} ({what}): {lost:?}"));
+            }
+        }
+    }));
+    log.checkpoint().expect("stores");
+    // The second one frees the journal that the first one made superfluous.
+    create(&log, "payments", 1, &[]);
+    log.checkpoint().expect("stores");
+    faulty.clear_hook();
+    let failures = failures.lock().expect("lock");
+    assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
+    assert!(whole.load(Ordering::Relaxed), "the whole storage was synced");
 }
