@@ -2,6 +2,7 @@
 //! be true, then the checkpoint itself, then what it makes superfluous.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
 use crate::PartitionId;
 use crate::checkpoint::{self, Checkpoint, PartitionState, SegmentState, encode_producers};
@@ -11,7 +12,7 @@ use crate::limits::DIRTY_FILES_SYNCED_EACH;
 use crate::lock;
 use crate::metrics::add;
 use crate::partition::Tail;
-use crate::segment::{self, partition_dir, remove_partitions};
+use crate::segment::{self, partition_dir, remove_partitions, remove_segments};
 use crate::storage::StorageError;
 use crate::writer::{Dirty, LastCheckpoint, Writer};
 
@@ -82,6 +83,8 @@ impl Inner {
                 topics: writer.catalog.topics().map(|topic| (**topic).clone()).collect(),
                 partitions,
                 deleted: writer.deleted.clone(),
+                deleted_segments: writer.deleted_segments.clone(),
+                groups: self.groups.read().unwrap_or_else(PoisonError::into_inner).clone(),
             },
         }
     }
@@ -90,7 +93,11 @@ impl Inner {
     fn put_off(&self, capture: Capture) {
         let mut writer = lock(&self.writer);
         let mut again: Vec<_> = capture.dirty.into_iter().map(|(dirty, _)| dirty).collect();
-        again.retain(|dirty| writer.tails.contains_key(&dirty.segment.header.partition));
+        // What was deleted in the meantime is not synced again: its files may go at any time.
+        again.retain(|Dirty { segment, .. }| {
+            let tail = writer.tails.get(&segment.header.partition);
+            tail.is_some_and(|tail| tail.shared.has_segment(segment.header.base_offset))
+        });
         for dirty in again {
             writer.new_names.insert(dirty.segment.header.partition);
             writer.dirty.insert(dirty.segment.key(), dirty);
@@ -123,7 +130,7 @@ impl Inner {
                 tracing::warn!(path = %file.path, %error, "a journal file too many stays");
             }
         }
-        self.remove_deleted(&checkpoint.deleted);
+        self.remove_deleted(checkpoint);
         Ok(())
     }
 
@@ -151,17 +158,23 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes the files of partitions whose deletion the durable checkpoint records. What fails is
-    /// tried again after the next one.
-    fn remove_deleted(&self, deleted: &[PartitionId]) {
-        if deleted.is_empty() {
-            return;
+    /// Removes the files of partitions and segments whose deletion the durable checkpoint records. What
+    /// fails is tried again after the next one.
+    fn remove_deleted(&self, checkpoint: &Checkpoint) {
+        if !checkpoint.deleted.is_empty() {
+            for partition in &checkpoint.deleted {
+                self.handles.forget(*partition);
+            }
+            let removed = remove_partitions(&*self.storage, &checkpoint.deleted);
+            lock(&self.writer).deleted.retain(|partition| !removed.contains(partition));
         }
-        for partition in deleted {
-            self.handles.forget(*partition);
+        if !checkpoint.deleted_segments.is_empty() {
+            for key in &checkpoint.deleted_segments {
+                self.handles.forget_segment(*key);
+            }
+            let removed = remove_segments(&*self.storage, &checkpoint.deleted_segments);
+            lock(&self.writer).deleted_segments.retain(|key| !removed.contains(key));
         }
-        let removed = remove_partitions(&*self.storage, deleted);
-        lock(&self.writer).deleted.retain(|partition| !removed.contains(partition));
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::WriterError;
@@ -180,7 +181,7 @@ impl Inner {
     }
 
     fn publish(&self, writer: &mut Writer, effects: Vec<Effect>, answers: &mut Answers, wakes: &mut Wakes) {
-        let mut published: HashMap<PartitionId, (std::sync::Arc<Partition>, Published)> = HashMap::new();
+        let mut published: HashMap<PartitionId, (Arc<Partition>, Published)> = HashMap::new();
         let mut catalog_changed = false;
         let mut requests_checkpoint = false;
         for effect in effects {
@@ -195,15 +196,31 @@ impl Inner {
                 }
                 Effect::Created { topic, partitions, done } => {
                     catalog_changed = true;
-                    let mut shared =
-                        self.partitions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    shared.extend(partitions.into_iter().map(|partition| (partition.id, partition)));
+                    self.publish_partitions(partitions);
+                    answers.push(Box::new(move || done(Ok(topic))));
+                }
+                Effect::Changed { topic, partitions, done } => {
+                    catalog_changed = true;
+                    self.publish_partitions(partitions);
                     answers.push(Box::new(move || done(Ok(topic))));
                 }
                 Effect::Deleted { topic, done } => {
                     catalog_changed = true;
                     requests_checkpoint = true;
                     self.unpublish(&topic.partitions, wakes);
+                    self.groups.write().unwrap_or_else(PoisonError::into_inner).forget(&topic.partitions);
+                    answers.push(Box::new(move || done(Ok(()))));
+                }
+                Effect::RecordsDeleted { partition, start, done } => {
+                    let dropped = writer.drop_segments(&partition, start);
+                    requests_checkpoint |= !dropped.is_empty();
+                    for key in dropped {
+                        self.handles.forget_segment(key);
+                    }
+                    answers.push(Box::new(move || done(Ok(start))));
+                }
+                Effect::GroupChanged { name, change, done } => {
+                    self.groups.write().unwrap_or_else(PoisonError::into_inner).apply(&name, change);
                     answers.push(Box::new(move || done(Ok(()))));
                 }
                 Effect::ProducerId { id, done } => answers.push(Box::new(move || done(Ok(id)))),
@@ -215,6 +232,8 @@ impl Inner {
         }
         if catalog_changed {
             self.set_catalog(writer.catalog.clone());
+            // A topic may keep its events for a shorter time than any other.
+            self.maintenance.notify();
         }
         if requests_checkpoint {
             self.request_checkpoint();
@@ -224,7 +243,7 @@ impl Inner {
     fn publish_append(
         &self,
         append: AppendEffect,
-        published: &mut HashMap<PartitionId, (std::sync::Arc<Partition>, Published)>,
+        published: &mut HashMap<PartitionId, (Arc<Partition>, Published)>,
         answers: &mut Answers,
     ) {
         let bytes = append.stored.len() as u64;
@@ -251,8 +270,13 @@ impl Inner {
         }));
     }
 
+    fn publish_partitions(&self, partitions: Vec<Arc<Partition>>) {
+        let mut shared = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        shared.extend(partitions.into_iter().map(|partition| (partition.id, partition)));
+    }
+
     fn unpublish(&self, partitions: &[PartitionId], wakes: &mut Wakes) {
-        let mut shared = self.partitions.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut shared = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         for id in partitions {
             if let Some(partition) = shared.remove(id) {
                 partition.take_waiters(true, wakes);
@@ -316,6 +340,10 @@ fn split_oversized(commands: Vec<Command>, bytes_max: usize) -> (Vec<Command>, A
                 let bytes = batch.bytes().len();
                 answers.push(Box::new(move || done(Err(crate::AppendError::TooLarge { bytes, max }))));
             }
+            Command::ChangeGroup { change, done, .. } => {
+                let bytes = change.bytes();
+                answers.push(Box::new(move || done(Err(crate::GroupError::TooLarge { bytes, max }))));
+            }
             Command::CreateTopic { done, .. } => {
                 let (max_count, max_bytes) = (CONFIGS_PER_TOPIC_MAX, CONFIG_BYTES_MAX);
                 let error = crate::CreateTopicError::Configs { max_count, max_bytes };
@@ -338,7 +366,10 @@ fn refuse(effect: Effect, error: WriterError) -> Box<dyn FnOnce() + Send> {
             Box::new(move || done(Err(error.into())))
         }
         Effect::Created { done, .. } => Box::new(move || done(Err(error.into()))),
+        Effect::Changed { done, .. } => Box::new(move || done(Err(error))),
         Effect::Deleted { done, .. } => Box::new(move || done(Err(error.into()))),
+        Effect::RecordsDeleted { done, .. } => Box::new(move || done(Err(error.into()))),
+        Effect::GroupChanged { done, .. } => Box::new(move || done(Err(error.into()))),
         Effect::ProducerId { done, .. } => Box::new(move || done(Err(error))),
         Effect::Answer(answer) => answer,
     }

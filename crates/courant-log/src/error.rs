@@ -1,5 +1,6 @@
 //! Errors, one enum for each operation.
 
+use crate::limits::TOPIC_CONFIGS_BYTES_MAX;
 use crate::storage::StorageError;
 
 /// Why the log does not open.
@@ -123,7 +124,10 @@ pub enum CreateTopicError {
         max: u32,
     },
     /// Its configs are longer than the limits.
-    #[error("the configs of a topic are at most {max_count}, each of at most {max_bytes} bytes")]
+    #[error(
+        "the configs of a topic are at most {max_count}, each of at most {max_bytes} bytes, \
+         {TOPIC_CONFIGS_BYTES_MAX} bytes in all"
+    )]
     Configs {
         /// Configs that a topic may have.
         max_count: usize,
@@ -142,6 +146,90 @@ pub enum DeleteTopicError {
     /// There is no topic with that id.
     #[error("the topic does not exist")]
     Unknown,
+    /// Nothing is written now.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+}
+
+/// Why a topic was not altered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AlterTopicError {
+    /// There is no topic with that id.
+    #[error("the topic does not exist")]
+    Unknown,
+    /// Its configs would be longer than the limits.
+    #[error(
+        "the configs of a topic are at most {max_count}, each of at most {max_bytes} bytes, \
+         {TOPIC_CONFIGS_BYTES_MAX} bytes in all"
+    )]
+    Configs {
+        /// Configs that a topic may have.
+        max_count: usize,
+        /// Bytes that a name or value may have.
+        max_bytes: usize,
+    },
+    /// Nothing is written now.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+}
+
+/// Why a topic got no more partitions.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddPartitionsError {
+    /// There is no topic with that id.
+    #[error("the topic does not exist")]
+    Unknown,
+    /// Partitions can only be added.
+    #[error("the topic has {have} partitions already; only more of them can be asked for")]
+    NotMore {
+        /// How many it has.
+        have: u32,
+    },
+    /// The limits allow no more.
+    #[error("the topic can have at most {max} partitions here")]
+    TooMany {
+        /// How many it can have.
+        max: u32,
+    },
+    /// Nothing is written now.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+}
+
+/// Why no records were deleted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeleteRecordsError {
+    /// There is no such partition, or not any more.
+    #[error("the partition does not exist")]
+    UnknownPartition,
+    /// What is not durable yet cannot be deleted.
+    #[error("the offset is outside {start}..={end}")]
+    OutOfRange {
+        /// Offset of the oldest event.
+        start: u64,
+        /// Offset behind the newest durable event.
+        end: u64,
+    },
+    /// Nothing is written now.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+}
+
+/// Why a consumer group was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupError {
+    /// It cannot fit into one journal entry.
+    #[error("{bytes} bytes are more than the journal takes for this ({max})")]
+    TooLarge {
+        /// Bytes of what was to be stored.
+        bytes: usize,
+        /// Bytes that fit.
+        max: usize,
+    },
     /// Nothing is written now.
     #[error(transparent)]
     Writer(#[from] WriterError),

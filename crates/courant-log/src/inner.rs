@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::catalog::Catalog;
 use crate::config::LogConfig;
 use crate::error::WriterError;
+use crate::groups::Groups;
 use crate::limits::GROUP_BYTES_MAX;
 use crate::maintenance::Maintenance;
 use crate::metrics::Counters;
@@ -33,6 +34,9 @@ pub(crate) struct Inner {
     pub(crate) maintenance: Maintenance,
     pub(crate) catalog: RwLock<Arc<Catalog>>,
     pub(crate) partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
+    /// What is durable of consumer groups. Changed under the writer's lock, so that a checkpoint finds
+    /// them as they are at a group boundary.
+    pub(crate) groups: RwLock<Groups>,
     /// Why appends are refused for now.
     pub(crate) full: Mutex<Option<String>>,
     /// Why nothing more is written, once that is so.

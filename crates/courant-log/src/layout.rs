@@ -1,6 +1,7 @@
 //! The data directory: which folders it has, and the file that says what it is.
 //!
-//! `FORMAT` is one line of text: `courant-log 1 <log id>`. A newer number is refused.
+//! `FORMAT` is one line of text: `courant-log 2 <log id>`. A newer number is refused; an older one is
+//! raised once its log was recovered, before anything that it does not cover is written.
 
 use std::io;
 
@@ -8,25 +9,22 @@ use courant_core::entropy::Entropy;
 use uuid::Uuid;
 
 use crate::error::OpenError;
-use crate::storage::{OpenMode, Storage, StorageError};
+use crate::storage::{File, OpenMode, Storage, StorageError};
 use crate::{checkpoint, journal, segment};
 
 /// Where recovery puts files that no durable record names.
 pub(crate) const LOST_AND_FOUND: &str = "lost-and-found";
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_NAME: &str = "courant-log";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
+/// The same bytes, but for entries, parts of checkpoints and files that it does not have.
+const FORMAT_WITHOUT_GROUPS: u32 = 1;
 const FORMAT_BYTES_MAX: usize = 256;
 
 /// The log's identity, and whether it was made just now.
 pub(crate) fn open_or_create(storage: &dyn Storage, entropy: &dyn Entropy) -> Result<Uuid, OpenError> {
     let id = match storage.open(FORMAT_FILE, OpenMode::Existing) {
-        Ok(file) => {
-            let mut bytes = [0; FORMAT_BYTES_MAX];
-            let read = file.read_at(&mut bytes, 0);
-            let count = read.map_err(|source| StorageError::new("read", FORMAT_FILE, source))?;
-            parse(&bytes[..count])?
-        }
+        Ok(file) => read(&*file)?.1,
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(storage, entropy)?,
         Err(source) => return Err(StorageError::new("open", FORMAT_FILE, source).into()),
     };
@@ -39,7 +37,28 @@ pub(crate) fn open_or_create(storage: &dyn Storage, entropy: &dyn Entropy) -> Re
     Ok(id)
 }
 
-fn parse(bytes: &[u8]) -> Result<Uuid, OpenError> {
+/// Raises the number of a log that an older release wrote. Whatever happens in between, what it names
+/// is what may stand in the directory.
+pub(crate) fn upgrade(storage: &dyn Storage, id: Uuid) -> Result<(), OpenError> {
+    let file = storage.open(FORMAT_FILE, OpenMode::Existing);
+    let file = file.map_err(|source| StorageError::new("open", FORMAT_FILE, source))?;
+    match read(&*file)?.0 {
+        FORMAT_VERSION => Ok(()),
+        older => {
+            tracing::info!(from = older, to = FORMAT_VERSION, "the data directory gets a newer format");
+            write(storage, id)
+        }
+    }
+}
+
+fn read(file: &dyn File) -> Result<(u32, Uuid), OpenError> {
+    let mut bytes = [0; FORMAT_BYTES_MAX];
+    let read = file.read_at(&mut bytes, 0);
+    let count = read.map_err(|source| StorageError::new("read", FORMAT_FILE, source))?;
+    parse(&bytes[..count])
+}
+
+fn parse(bytes: &[u8]) -> Result<(u32, Uuid), OpenError> {
     let text = String::from_utf8_lossy(bytes);
     let mut words = text.split_whitespace();
     let strange = || OpenError::NotALog { what: format!("{FORMAT_FILE} says {:?}", text.trim()) };
@@ -47,10 +66,11 @@ fn parse(bytes: &[u8]) -> Result<Uuid, OpenError> {
         return Err(strange());
     }
     let version: u32 = words.next().and_then(|word| word.parse().ok()).ok_or_else(strange)?;
-    if version != FORMAT_VERSION {
+    if !(FORMAT_WITHOUT_GROUPS..=FORMAT_VERSION).contains(&version) {
         return Err(OpenError::Newer { found: version, known: FORMAT_VERSION });
     }
-    words.next().and_then(|word| Uuid::parse_str(word).ok()).ok_or_else(strange)
+    let id = words.next().and_then(|word| Uuid::parse_str(word).ok()).ok_or_else(strange)?;
+    Ok((version, id))
 }
 
 /// Names a new log. A directory that holds anything of a log already is not one to start in.
@@ -62,6 +82,12 @@ fn create(storage: &dyn Storage, entropy: &dyn Entropy) -> Result<Uuid, OpenErro
         }
     }
     let id = entropy.uuid();
+    write(storage, id)?;
+    Ok(id)
+}
+
+/// Writes `FORMAT` so that a crash leaves the old one or the new one.
+fn write(storage: &dyn Storage, id: Uuid) -> Result<(), OpenError> {
     let temporary = format!("{FORMAT_FILE}.new");
     let at = |what| move |source| StorageError::new(what, FORMAT_FILE, source);
     match storage.remove_file(&temporary) {
@@ -76,5 +102,5 @@ fn create(storage: &dyn Storage, entropy: &dyn Entropy) -> Result<Uuid, OpenErro
     file.sync_data().map_err(at("sync"))?;
     storage.rename(&temporary, FORMAT_FILE).map_err(at("rename"))?;
     storage.sync_dir("").map_err(at("sync the directory of"))?;
-    Ok(id)
+    Ok(())
 }

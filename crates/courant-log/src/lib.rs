@@ -13,6 +13,8 @@ mod checkpointing;
 mod commit;
 mod config;
 mod error;
+mod group_api;
+mod groups;
 mod inner;
 mod journal;
 mod layout;
@@ -22,7 +24,9 @@ mod metrics;
 mod partition;
 mod queue;
 mod recovery;
+mod retention;
 mod segment;
+mod state_io;
 mod system;
 mod writer;
 
@@ -35,10 +39,14 @@ pub mod topic_config;
 pub use batch::{Batch, BatchError, BatchHeader, Codec};
 pub use catalog::{Catalog, NewTopic, Topic};
 pub use config::LogConfig;
-pub use error::{AppendError, CreateTopicError, DeleteTopicError, OpenError, WriterError};
+pub use error::{
+    AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError,
+    GroupError, OpenError, WriterError,
+};
+pub use groups::{CommittedOffset, StoredGroup};
 pub use log::{Appended, Health, Log};
 pub use metrics::LogMetrics;
-pub use partition::{Offsets, PartitionId, Read, ReadError, TimedOffset, Waiting};
+pub use partition::{Offsets, PartitionId, ProducerState, Read, ReadError, TimedOffset, Waiting};
 pub use recovery::RecoveryReport;
 pub use system::{SystemClock, SystemEntropy};
 

@@ -47,6 +47,16 @@ pub const CONFIG_BYTES_MAX: usize = 4096;
 /// Configs set on one topic.
 pub const CONFIGS_PER_TOPIC_MAX: usize = 64;
 
+/// Bytes of all config names and values of one topic.
+pub const TOPIC_CONFIGS_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a consumer group's name.
+pub const GROUP_NAME_BYTES_MAX: usize = 1024;
+
+/// Bytes of the text that a client keeps with a committed offset (Kafka's
+/// `offset.metadata.max.bytes`).
+pub const COMMIT_METADATA_BYTES_MAX: usize = 4096;
+
 /// Producers whose sequences one partition remembers; the least recently active is forgotten.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 

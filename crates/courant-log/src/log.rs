@@ -11,12 +11,17 @@ use uuid::Uuid;
 use crate::batch::Batch;
 use crate::catalog::{Catalog, NewTopic, Topic};
 use crate::config::LogConfig;
-use crate::error::{AppendError, CreateTopicError, DeleteTopicError, OpenError, WriterError};
+use crate::error::{
+    AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError,
+    OpenError, WriterError,
+};
 use crate::inner::Inner;
 use crate::limits::HOT_BYTES;
 use crate::maintenance::Maintenance;
 use crate::metrics::{Counters, LogMetrics, add};
-use crate::partition::{Offsets, PartitionId, Read, ReadError, Reader, TimedOffset, Waiter, Waiting};
+use crate::partition::{
+    Offsets, PartitionId, ProducerState, Read, ReadError, Reader, TimedOffset, Waiter, Waiting,
+};
 use crate::queue::{Command, Queue};
 use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::storage::Storage;
@@ -59,7 +64,7 @@ pub enum Health {
 /// Dropping the last handle of a log with threads stops it in order, as [`Log::stop`] does.
 #[derive(Clone, Debug)]
 pub struct Log {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     threads: Arc<Threads>,
 }
 
@@ -83,7 +88,8 @@ impl Log {
             _ => crate::storage::StorageError::new("lock", "the data directory", error).into(),
         })?;
         let id = layout::open_or_create(&*storage, &*config.entropy)?;
-        let Recovered { writer, handles, report } = recover(&storage, id, &config)?;
+        let Recovered { writer, groups, handles, report } = recover(&storage, id, &config)?;
+        layout::upgrade(&*storage, id)?;
         let partitions =
             writer.tails.iter().map(|(id, tail)| (*id, tail.shared.clone())).collect::<HashMap<_, _>>();
         let background = config.background;
@@ -96,6 +102,7 @@ impl Log {
             queue: Queue::default(),
             catalog: RwLock::new(Arc::new(writer.catalog.clone())),
             partitions: RwLock::new(partitions),
+            groups: RwLock::new(groups),
             writer: Mutex::new(writer),
             checkpointing: Mutex::new(()),
             maintenance: Maintenance::default(),
@@ -125,7 +132,7 @@ impl Log {
         self.inner.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn submit(&self, command: Command) {
+    pub(crate) fn submit(&self, command: Command) {
         if let Err(refused) = self.inner.queue.push(command) {
             let (command, error) = *refused;
             command.refuse(error);
@@ -151,7 +158,41 @@ impl Log {
         self.submit(Command::CreateTopic { new, done: Box::new(done) });
     }
 
-    /// Deletes a topic with all its events. `done` is called once that is durable, or was refused.
+    /// Sets configs of a topic; `None` takes one back to its default. The caller has validated them.
+    /// `done` is called once that is durable, or was refused.
+    pub fn alter_topic(
+        &self,
+        id: Uuid,
+        changes: Vec<(String, Option<String>)>,
+        done: impl FnOnce(Result<Arc<Topic>, AlterTopicError>) + Send + 'static,
+    ) {
+        self.submit(Command::AlterTopic { id, changes, done: Box::new(done) });
+    }
+
+    /// Adds partitions to a topic until it has `total`. `done` is called once that is durable, or was
+    /// refused.
+    pub fn add_partitions(
+        &self,
+        id: Uuid,
+        total: u32,
+        done: impl FnOnce(Result<Arc<Topic>, AddPartitionsError>) + Send + 'static,
+    ) {
+        self.submit(Command::AddPartitions { id, total, done: Box::new(done) });
+    }
+
+    /// Deletes a partition's events before an offset. `done` is called with the offset of the oldest
+    /// event that is left once that is durable, or was refused. Files go by whole segments, a little
+    /// later.
+    pub fn delete_records(
+        &self,
+        partition: PartitionId,
+        before: u64,
+        done: impl FnOnce(Result<u64, DeleteRecordsError>) + Send + 'static,
+    ) {
+        self.submit(Command::DeleteRecords { partition, before, done: Box::new(done) });
+    }
+
+    /// Deletes a topic with all its events and everything that groups have committed for it. `done` is called once that is durable, or was refused.
     pub fn delete_topic(&self, id: Uuid, done: impl FnOnce(Result<(), DeleteTopicError>) + Send + 'static) {
         self.submit(Command::DeleteTopic { id, done: Box::new(done) });
     }
@@ -242,6 +283,32 @@ impl Log {
             waiter.fire(|| {});
         }
         waiting
+    }
+
+    /// Deletes what the topics' retention says, and returns in how many partitions that was begun. A
+    /// log with threads does it by itself.
+    pub fn enforce_retention(&self) -> usize {
+        self.inner.enforce_retention()
+    }
+
+    /// Bytes of a partition's segments, if it exists.
+    #[must_use]
+    pub fn partition_bytes(&self, partition: PartitionId) -> Option<u64> {
+        self.inner.partition(partition).map(|partition| partition.bytes())
+    }
+
+    /// Bytes that the storage has, and bytes of them that are free. `None` where it cannot say.
+    #[must_use]
+    pub fn disk_bytes(&self) -> Option<(u64, u64)> {
+        let storage = &self.inner.storage;
+        Some((storage.total_bytes().ok()?, storage.free_bytes().ok()?))
+    }
+
+    /// The idempotent producers of a partition, by id, if it exists. Waits for a commit under way.
+    #[must_use]
+    pub fn producers(&self, partition: PartitionId) -> Option<Vec<ProducerState>> {
+        let writer = lock(&self.inner.writer);
+        Some(writer.tails.get(&partition)?.producers.states())
     }
 
     /// Counters since the log was opened.

@@ -1,8 +1,9 @@
-//! The maintenance thread: checkpoints and new journal files, off the committer, which waits for them
-//! only when the ring is full.
+//! The maintenance thread: checkpoints, new journal files and retention, off the committer, which
+//! waits for it only when the ring is full.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::WriterError;
 use crate::inner::Inner;
@@ -30,6 +31,17 @@ struct Asked {
     failed: Option<WriterError>,
 }
 
+/// What the thread does next.
+enum Work {
+    Round {
+        checkpoint: bool,
+        file: bool,
+    },
+    Retention,
+    /// Somebody changed what the thread waits for.
+    Nothing,
+}
+
 impl Maintenance {
     pub(crate) fn notify(&self) {
         let _asked = lock(&self.asked);
@@ -45,7 +57,19 @@ impl Maintenance {
 impl Inner {
     /// The maintenance thread.
     pub(crate) fn run_maintenance(&self) {
-        while let Some((checkpoint, file)) = self.next_work() {
+        let mut looked = Instant::now();
+        while let Some(work) = self.next_work(looked) {
+            let (checkpoint, file) = match work {
+                Work::Round { checkpoint, file } => (checkpoint, file),
+                Work::Retention => {
+                    looked = Instant::now();
+                    if catch_unwind(AssertUnwindSafe(|| self.enforce_retention())).is_err() {
+                        self.end_because("the maintenance thread panicked, which is a defect");
+                    }
+                    continue;
+                }
+                Work::Nothing => continue,
+            };
             let done = catch_unwind(AssertUnwindSafe(|| {
                 if file {
                     self.grow_ring();
@@ -68,16 +92,27 @@ impl Inner {
         }
     }
 
-    fn next_work(&self) -> Option<(bool, bool)> {
+    /// Waits for what is asked for, or until it is time for retention, which was last looked at then.
+    /// `None`: the log stops.
+    fn next_work(&self, looked: Instant) -> Option<Work> {
+        let due = looked + Duration::from_millis(self.retention_interval_ms());
         let mut asked = lock(&self.maintenance.asked);
-        while !asked.stop && !asked.checkpoint && !asked.file {
-            asked = self.maintenance.changed.wait(asked).unwrap_or_else(PoisonError::into_inner);
+        if !asked.stop && !asked.checkpoint && !asked.file {
+            let Some(left) = due.checked_duration_since(Instant::now()) else {
+                return Some(Work::Retention);
+            };
+            let waited = self.maintenance.changed.wait_timeout(asked, left);
+            asked = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         if asked.stop {
             return None;
         }
+        if !asked.checkpoint && !asked.file {
+            return Some(Work::Nothing);
+        }
         asked.busy = true;
-        Some((std::mem::take(&mut asked.checkpoint), std::mem::take(&mut asked.file)))
+        let checkpoint = std::mem::take(&mut asked.checkpoint);
+        Some(Work::Round { checkpoint, file: std::mem::take(&mut asked.file) })
     }
 
     /// Asks for what the next groups will need, early enough that they need not wait for it.

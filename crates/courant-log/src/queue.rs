@@ -8,9 +8,15 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::batch::Batch;
-use crate::error::{AppendError, CreateTopicError, DeleteTopicError, WriterError};
+use crate::error::{
+    AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError,
+    GroupError, WriterError,
+};
+use crate::groups::GroupChange;
 use crate::journal::EntryWriter;
-use crate::limits::{GROUP_ENTRIES_MAX, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX};
+use crate::limits::{
+    CONFIGS_PER_TOPIC_MAX, GROUP_ENTRIES_MAX, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX, TOPIC_CONFIGS_BYTES_MAX,
+};
 use crate::{Appended, NewTopic, PartitionId, Topic, lock};
 
 /// Called once with the result, after every lock is released.
@@ -18,10 +24,43 @@ pub(crate) type Done<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
 
 /// One thing to commit.
 pub(crate) enum Command {
-    Append { partition: PartitionId, batch: Batch, done: Done<Appended, AppendError> },
-    CreateTopic { new: NewTopic, done: Done<Arc<Topic>, CreateTopicError> },
-    DeleteTopic { id: Uuid, done: Done<(), DeleteTopicError> },
-    AllocateProducerId { done: Done<i64, WriterError> },
+    Append {
+        partition: PartitionId,
+        batch: Batch,
+        done: Done<Appended, AppendError>,
+    },
+    CreateTopic {
+        new: NewTopic,
+        done: Done<Arc<Topic>, CreateTopicError>,
+    },
+    AlterTopic {
+        id: Uuid,
+        /// New values by name; `None` takes a config back to its default.
+        changes: Vec<(String, Option<String>)>,
+        done: Done<Arc<Topic>, AlterTopicError>,
+    },
+    AddPartitions {
+        id: Uuid,
+        total: u32,
+        done: Done<Arc<Topic>, AddPartitionsError>,
+    },
+    DeleteTopic {
+        id: Uuid,
+        done: Done<(), DeleteTopicError>,
+    },
+    DeleteRecords {
+        partition: PartitionId,
+        before: u64,
+        done: Done<u64, DeleteRecordsError>,
+    },
+    ChangeGroup {
+        name: String,
+        change: GroupChange,
+        done: Done<(), GroupError>,
+    },
+    AllocateProducerId {
+        done: Done<i64, WriterError>,
+    },
 }
 
 impl fmt::Debug for Command {
@@ -29,7 +68,11 @@ impl fmt::Debug for Command {
         let name = match self {
             Self::Append { .. } => "Append",
             Self::CreateTopic { .. } => "CreateTopic",
+            Self::AlterTopic { .. } => "AlterTopic",
+            Self::AddPartitions { .. } => "AddPartitions",
             Self::DeleteTopic { .. } => "DeleteTopic",
+            Self::DeleteRecords { .. } => "DeleteRecords",
+            Self::ChangeGroup { .. } => "ChangeGroup",
             Self::AllocateProducerId { .. } => "AllocateProducerId",
         };
         f.write_str(name)
@@ -46,20 +89,31 @@ impl Command {
                 let configs = new.configs.iter().map(|(name, value)| name.len() + value.len() + 4);
                 SMALL + new.name.as_str().len() + configs.sum::<usize>()
             }
-            Self::DeleteTopic { .. } | Self::AllocateProducerId { .. } => SMALL,
+            // The entry has all configs of the topic, those that are not changed included.
+            Self::AlterTopic { .. } => SMALL + TOPIC_CONFIGS_BYTES_MAX + CONFIGS_PER_TOPIC_MAX * 4,
+            Self::ChangeGroup { name, change, .. } => SMALL + name.len() + change.bytes(),
+            Self::AddPartitions { .. }
+            | Self::DeleteTopic { .. }
+            | Self::DeleteRecords { .. }
+            | Self::AllocateProducerId { .. } => SMALL,
         }
     }
 
-    /// Whether the command needs room in the segments or in every later checkpoint.
+    /// Whether the command needs room in the segments or in every later checkpoint. Groups are let
+    /// through: a consumer that cannot commit could not help to make room either.
     pub(crate) fn grows(&self) -> bool {
-        matches!(self, Self::Append { .. } | Self::CreateTopic { .. })
+        matches!(self, Self::Append { .. } | Self::CreateTopic { .. } | Self::AddPartitions { .. })
     }
 
     pub(crate) fn refuse(self, error: WriterError) {
         match self {
             Self::Append { done, .. } => done(Err(error.into())),
             Self::CreateTopic { done, .. } => done(Err(error.into())),
+            Self::AlterTopic { done, .. } => done(Err(error.into())),
+            Self::AddPartitions { done, .. } => done(Err(error.into())),
             Self::DeleteTopic { done, .. } => done(Err(error.into())),
+            Self::DeleteRecords { done, .. } => done(Err(error.into())),
+            Self::ChangeGroup { done, .. } => done(Err(error.into())),
             Self::AllocateProducerId { done } => done(Err(error)),
         }
     }

@@ -11,11 +11,13 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::PartitionId;
 use crate::batch::BatchHeader;
 use crate::catalog::Catalog;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, PartitionState, decode_producers};
 use crate::config::LogConfig;
 use crate::error::OpenError;
+use crate::groups::Groups;
 use crate::journal::{
     AppendPart, Entry, GroupBuffer, JournalWriter, RingFile, ScanError, Scanned, all_free, scan,
 };
@@ -25,8 +27,8 @@ use crate::segment::{
     self, FileKind, Handles, Segment, SegmentError, SegmentHeader, WrittenBatch, partition_dir,
 };
 use crate::storage::{Storage, StorageError};
+use crate::topic_config::SegmentLimits;
 use crate::writer::{Dirty, LastCheckpoint, Writer};
-use crate::{PartitionId, topic_config};
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +78,7 @@ impl From<ScanError> for OpenError {
 /// The recovered state: what the committer owns, and the partitions that readers see.
 pub(crate) struct Recovered {
     pub(crate) writer: Writer,
+    pub(crate) groups: Groups,
     pub(crate) handles: Handles,
     pub(crate) report: RecoveryReport,
 }
@@ -92,6 +95,7 @@ pub(crate) fn recover(
     let (checkpoint, crc) = checkpoint.unwrap_or_else(|| (empty_checkpoint(log_id), 0));
     let handles = Handles::default();
     let mut writer = empty_writer(log_id, config, &checkpoint, crc);
+    let mut groups = checkpoint.groups.clone();
     // Everything is looked at before anything is changed: a start that is refused changes nothing.
     let from = (checkpoint.generation, checkpoint.position);
     if !report.created {
@@ -109,7 +113,8 @@ pub(crate) fn recover(
         }
         cut_segments(&writer, &**storage)?;
         scan(storage, log_id, from, |generation, position, entry| {
-            let mut replay = Replay { storage: &**storage, handles: &handles, writer: &mut writer };
+            let mut replay =
+                Replay { storage: &**storage, handles: &handles, writer: &mut writer, groups: &mut groups };
             replay.entry(generation, position, entry)
         })?
     };
@@ -121,7 +126,7 @@ pub(crate) fn recover(
     }
     report.lost_and_found = sweep(&**storage, &writer, scanned.bytes > 0 || scanned.torn)?;
     start_journal(&mut writer, &**storage, config, scanned)?;
-    Ok(Recovered { writer, handles, report })
+    Ok(Recovered { writer, groups, handles, report })
 }
 
 /// The journal knows the newest checkpoint: an older copy of it would lose what came between.
@@ -175,6 +180,8 @@ fn empty_checkpoint(log_id: Uuid) -> Checkpoint {
         topics: Vec::new(),
         partitions: Vec::new(),
         deleted: Vec::new(),
+        deleted_segments: Vec::new(),
+        groups: Groups::default(),
     }
 }
 
@@ -197,6 +204,7 @@ fn empty_writer(log_id: Uuid, config: &LogConfig, checkpoint: &Checkpoint, crc: 
         dirty: BTreeMap::new(),
         new_names: BTreeSet::new(),
         deleted: checkpoint.deleted.clone(),
+        deleted_segments: checkpoint.deleted_segments.clone(),
         checkpoint: LastCheckpoint { sequence: checkpoint.sequence, crc, position: checkpoint.position },
         next_file_number: 1,
         smallest_file_bytes: config.first_journal_file_bytes.min(config.journal_file_bytes),
@@ -221,7 +229,7 @@ fn restore(
     }
     for topic in &checkpoint.topics {
         let topic = Arc::new(topic.clone());
-        let segment_bytes = topic_config::segment_bytes(&topic.configs);
+        let limits = SegmentLimits::of(&topic.configs);
         for id in &topic.partitions {
             let state = states.get(id).ok_or_else(|| OpenError::Corrupt {
                 what: format!("checkpoint {} names partition {id} but not its segments", checkpoint.sequence),
@@ -231,7 +239,7 @@ fn restore(
                 Some(snapshot) => snapshot.remove(id).unwrap_or_default(),
                 None => scan_producers(storage, handles, &shared)?,
             };
-            writer.tails.insert(*id, Tail::new(shared, state.next_offset, segment, producers, segment_bytes));
+            writer.tails.insert(*id, Tail::new(shared, state.next_offset, segment, producers, limits));
         }
         writer.catalog.insert(topic);
     }
@@ -285,6 +293,7 @@ struct Replay<'a> {
     storage: &'a dyn Storage,
     handles: &'a Handles,
     writer: &'a mut Writer,
+    groups: &'a mut Groups,
 }
 
 impl Replay<'_> {
@@ -302,10 +311,28 @@ impl Replay<'_> {
                 }
                 self.writer.apply_topic_created(id, &name, configs, first, count, generation);
             }
+            Entry::TopicConfigured { id, configs } => {
+                let configured = self.writer.apply_topic_configured(&id, configs);
+                configured.ok_or_else(|| contradiction(format!("topic {id} is set and does not exist")))?;
+            }
+            Entry::PartitionsAdded { id, first, count } => {
+                let fresh = first.0 >= self.writer.next_partition;
+                let added = fresh.then(|| self.writer.apply_partitions_added(&id, first, count, generation));
+                added.flatten().ok_or_else(|| contradiction(format!("topic {id} cannot grow by {count}")))?;
+            }
             Entry::TopicDeleted { id } => {
                 let deleted = self.writer.apply_topic_deleted(&id);
-                deleted.ok_or_else(|| contradiction(format!("topic {id} is deleted and does not exist")))?;
+                let deleted = deleted
+                    .ok_or_else(|| contradiction(format!("topic {id} is deleted and does not exist")))?;
+                self.groups.forget(&deleted.partitions);
             }
+            Entry::RecordsDeleted { partition, start } => {
+                let begun = self.writer.apply_records_deleted(partition, start, generation);
+                let begun = begun
+                    .ok_or_else(|| contradiction(format!("partition {partition} cannot begin at {start}")))?;
+                self.writer.drop_segments(&begun, start);
+            }
+            Entry::Group { name, change } => self.groups.apply(&name, change),
             Entry::SegmentCreated { partition, base_offset } => {
                 let tail = self.writer.tails.get_mut(&partition);
                 let tail = tail.filter(|tail| tail.next_offset == base_offset).ok_or_else(|| {
@@ -373,6 +400,11 @@ fn sweep(storage: &dyn Storage, writer: &Writer, unclean: bool) -> Result<Vec<St
                 files.extend([segment.path(FileKind::Segment), segment.path(FileKind::Sidecar)]);
             }
         }
+    }
+    for (partition, base_offset) in &writer.deleted_segments {
+        let kinds = [FileKind::Segment, FileKind::Sidecar];
+        let paths = kinds.map(|kind| segment::segment_path(*partition, *base_offset, kind));
+        known.entry(partition_dir(*partition)).or_default().extend(paths);
     }
     let deleted: BTreeSet<String> =
         writer.deleted.iter().map(|partition| partition_dir(*partition)).collect();

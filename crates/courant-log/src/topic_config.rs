@@ -132,18 +132,18 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         "Replicas that must have an event before acks=all. There is one, and it has synced it."),
     config("preallocate", ConfigKind::Bool, "false", true,
         "Whether files are allocated in advance. The log decides."),
-    config("retention.bytes", ConfigKind::Long { min: -1 }, "-1", false,
-        "Bytes of a partition above which old events are deleted; -1: never."),
-    config("retention.ms", ConfigKind::Long { min: -1 }, "-1", false,
-        "Milliseconds after which events are deleted; -1: never."),
+    config("retention.bytes", ConfigKind::Long { min: -1 }, "-1", true,
+        "Bytes of a partition above which its oldest segments are deleted; -1: never."),
+    config("retention.ms", ConfigKind::Long { min: -1 }, "-1", true,
+        "Milliseconds after which events are deleted, by whole segments; -1: never."),
     config("segment.bytes", ConfigKind::Int { min: 1_048_576 }, "1073741824", true,
         "Bytes of a segment file."),
     config("segment.index.bytes", ConfigKind::Int { min: 4 }, "10485760", false,
         "Bytes of a segment's index."),
     config("segment.jitter.ms", ConfigKind::Long { min: 0 }, "0", false,
         "Random part of segment.ms, in milliseconds."),
-    config("segment.ms", ConfigKind::Long { min: 1 }, "604800000", false,
-        "Milliseconds after which a new segment begins."),
+    config("segment.ms", ConfigKind::Long { min: 1 }, "604800000", true,
+        "Milliseconds after which a new segment begins, by the timestamps of its events."),
     config("unclean.leader.election.enable", ConfigKind::Bool, "false", true,
         "Whether a replica that lags may lead. There is one replica, so none ever does."),
 ];
@@ -192,9 +192,63 @@ pub fn max_message_bytes(configs: &BTreeMap<String, String>) -> usize {
     effective(configs, "max.message.bytes").trim().parse().unwrap_or(MAX_MESSAGE_BYTES_DEFAULT)
 }
 
-/// Bytes that a segment of the topic may grow to before the next one begins.
-pub fn segment_bytes(configs: &BTreeMap<String, String>) -> u64 {
-    effective(configs, "segment.bytes").trim().parse().unwrap_or(1024 * 1024 * 1024)
+/// When a segment of a topic is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentLimits {
+    /// Bytes that it may grow to.
+    pub bytes: u64,
+    /// Milliseconds between its first timestamp and its last.
+    pub age_ms: i64,
+}
+
+impl SegmentLimits {
+    /// What the configs say. Retention removes whole segments, so they are kept to a quarter of what
+    /// is retained: a topic that keeps an hour keeps an hour and a quarter, whatever `segment.ms` is.
+    #[must_use]
+    pub fn of(configs: &BTreeMap<String, String>) -> Self {
+        let retention = Retention::of(configs);
+        let bytes = number(configs, "segment.bytes", 1024 * 1024 * 1024);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let quarter = retention.bytes.map(|bytes| (bytes / 4).max(RETAINED_SEGMENT_BYTES_MIN));
+        let age_ms = number(configs, "segment.ms", i64::MAX);
+        let quarter_ms = retention.age_ms.map(|age| (age / 4).max(RETAINED_SEGMENT_MS_MIN));
+        Self {
+            bytes: quarter.map_or(bytes, |quarter| bytes.min(quarter)),
+            age_ms: quarter_ms.map_or(age_ms, |quarter| age_ms.min(quarter)),
+        }
+    }
+}
+
+/// How much of a topic is kept; `None`: all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Bytes of each partition above which its oldest segments are deleted.
+    pub bytes: Option<u64>,
+    /// Milliseconds after its newest event when a segment is deleted.
+    pub age_ms: Option<i64>,
+}
+
+impl Retention {
+    /// What the configs say. A topic that is only compacted keeps everything.
+    #[must_use]
+    pub fn of(configs: &BTreeMap<String, String>) -> Self {
+        if !words(effective(configs, "cleanup.policy")).any(|word| word == "delete") {
+            return Self::default();
+        }
+        Self {
+            bytes: u64::try_from(number(configs, "retention.bytes", -1)).ok(),
+            age_ms: Some(number(configs, "retention.ms", -1)).filter(|age| *age >= 0),
+        }
+    }
+}
+
+/// Retention makes no segment smaller than this.
+const RETAINED_SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+/// Retention makes no segment younger than this.
+const RETAINED_SEGMENT_MS_MIN: i64 = 1000;
+
+fn number(configs: &BTreeMap<String, String>, name: &str, otherwise: i64) -> i64 {
+    effective(configs, name).trim().parse().unwrap_or(otherwise)
 }
 
 fn find(name: &str) -> Option<&'static TopicConfig> {
@@ -345,11 +399,31 @@ mod tests {
     }
 
     #[test]
+    fn segments_are_a_quarter_of_what_is_retained() {
+        let hour = set(&[("retention.ms", "3600000"), ("retention.bytes", "40000000")]);
+        assert_eq!(SegmentLimits::of(&hour), SegmentLimits { bytes: 10_000_000, age_ms: 900_000 });
+        let little = set(&[("retention.ms", "0"), ("retention.bytes", "1")]);
+        assert_eq!(SegmentLimits::of(&little), SegmentLimits { bytes: 1024 * 1024, age_ms: 1000 });
+        let small = set(&[("retention.ms", "3600000"), ("segment.ms", "60000")]);
+        assert_eq!(SegmentLimits::of(&small).age_ms, 60_000);
+        assert_eq!(SegmentLimits::of(&BTreeMap::new()).bytes, 1024 * 1024 * 1024);
+    }
+
+    #[test]
+    fn what_is_only_compacted_is_not_deleted() {
+        let both = set(&[("cleanup.policy", "compact,delete"), ("retention.ms", "5")]);
+        assert_eq!(Retention::of(&both), Retention { bytes: None, age_ms: Some(5) });
+        let compacted = set(&[("cleanup.policy", "compact"), ("retention.ms", "5")]);
+        assert_eq!(Retention::of(&compacted), Retention::default());
+        assert_eq!(Retention::of(&BTreeMap::new()), Retention::default());
+    }
+
+    #[test]
     fn what_has_no_effect_yet_is_said() {
-        assert!(not_in_force("retention.ms", "1000"));
-        assert!(not_in_force("retention.bytes", "1"));
+        assert!(not_in_force("segment.jitter.ms", "1000"));
         assert!(not_in_force("cleanup.policy", "delete,compact"));
         assert!(not_in_force("min.insync.replicas", "2"));
+        assert!(!not_in_force("retention.ms", "1000"));
         assert!(!not_in_force("cleanup.policy", "delete"));
         assert!(!not_in_force("max.message.bytes", "5"));
         assert!(!not_in_force("flush.messages", "1"));

@@ -1,5 +1,8 @@
 //! The state that the committer owns: what is queued, ahead of what is durable by one group at most.
 
+mod records;
+mod topics;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,18 +10,18 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::batch::Batch;
-use crate::catalog::{Catalog, NewTopic, Topic};
-use crate::error::{AppendError, CreateTopicError, DeleteTopicError, WriterError};
-use crate::journal::{EntryWriter, GroupBuffer, JournalWriter};
-use crate::limits::{
-    BLOCK_BYTES, CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX, GROUP_BYTES_MAX, PARTITIONS_MAX,
-    PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK,
+use crate::catalog::{Catalog, Topic};
+use crate::error::{
+    AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError, GroupError, WriterError,
 };
-use crate::partition::{Offsets, Partition, Producers, Tail, Verdict};
+use crate::groups::GroupChange;
+use crate::journal::{EntryWriter, GroupBuffer, JournalWriter};
+use crate::limits::{BLOCK_BYTES, GROUP_BYTES_MAX, PRODUCER_ID_BLOCK};
+use crate::partition::{Partition, Tail, Verdict};
 use crate::queue::{Command, Done};
-use crate::segment::{Segment, SegmentHeader};
+use crate::segment::Segment;
 use crate::storage::File;
-use crate::{Appended, PartitionId, topic_config};
+use crate::{Appended, PartitionId};
 
 /// Everything that only the holder of the writer's lock may touch.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(crate) struct Writer {
     pub(crate) new_names: BTreeSet<PartitionId>,
     /// Partitions whose deletion is durable and whose files may still be there.
     pub(crate) deleted: Vec<PartitionId>,
+    /// Segments, by partition and base offset, of which the same is true.
+    pub(crate) deleted_segments: Vec<(PartitionId, u64)>,
     pub(crate) checkpoint: LastCheckpoint,
     pub(crate) next_file_number: u64,
     /// Bytes of the smallest file that the ring may grow by.
@@ -65,7 +70,10 @@ pub(crate) enum Effect {
     Appended(AppendEffect),
     Duplicate { base_offset: u64, partition: Arc<Partition>, done: Done<Appended, AppendError> },
     Created { topic: Arc<Topic>, partitions: Vec<Arc<Partition>>, done: Done<Arc<Topic>, CreateTopicError> },
+    Changed { topic: Arc<Topic>, partitions: Vec<Arc<Partition>>, done: Done<Arc<Topic>, WriterError> },
     Deleted { topic: Arc<Topic>, done: Done<(), DeleteTopicError> },
+    RecordsDeleted { partition: Arc<Partition>, start: u64, done: Done<u64, DeleteRecordsError> },
+    GroupChanged { name: String, change: GroupChange, done: Done<(), GroupError> },
     ProducerId { id: i64, done: Done<i64, WriterError> },
     Answer(Box<dyn FnOnce() + Send>),
 }
@@ -94,7 +102,13 @@ impl Writer {
         match command {
             Command::Append { partition, batch, done } => self.append(partition, &batch, done),
             Command::CreateTopic { new, done } => self.create_topic(new, entropy.uuid(), done),
+            Command::AlterTopic { id, changes, done } => self.alter_topic(id, changes, done),
+            Command::AddPartitions { id, total, done } => self.add_partitions(id, total, done),
             Command::DeleteTopic { id, done } => self.delete_topic(id, done),
+            Command::DeleteRecords { partition, before, done } => {
+                self.delete_records(partition, before, done)
+            }
+            Command::ChangeGroup { name, change, done } => self.change_group(name, change, done),
             Command::AllocateProducerId { done } => self.allocate_producer_id(done),
         }
     }
@@ -120,7 +134,7 @@ impl Writer {
             Verdict::StaleEpoch => return refuse(AppendError::StaleEpoch, done),
             Verdict::Unknown => return refuse(AppendError::UnknownProducer, done),
         }
-        if tail.is_full_for(bytes.len() as u64) {
+        if tail.is_full_for(header, bytes.len() as u64) {
             EntryWriter(&mut self.group).segment_created(partition, tail.next_offset);
             tail.roll(generation);
         }
@@ -139,86 +153,16 @@ impl Writer {
         })
     }
 
-    fn create_topic(&mut self, new: NewTopic, id: Uuid, done: Done<Arc<Topic>, CreateTopicError>) -> Effect {
-        if let Err(error) = self.check_new(&new) {
-            return Effect::Answer(Box::new(move || done(Err(error))));
+    /// Nothing is committed for a partition whose deletion is queued or done.
+    fn change_group(&mut self, name: String, mut change: GroupChange, done: Done<(), GroupError>) -> Effect {
+        if let GroupChange::Commit(offsets) = &mut change {
+            offsets.retain(|(partition, _)| self.tails.contains_key(partition));
+            if offsets.is_empty() {
+                return Effect::Answer(Box::new(move || done(Ok(()))));
+            }
         }
-        let first = PartitionId(self.next_partition);
-        let name = new.name.as_str();
-        EntryWriter(&mut self.group).topic_created(id, name, &new.configs, first, new.partitions);
-        let generation = self.journal.generation();
-        let (topic, partitions) =
-            self.apply_topic_created(id, name, new.configs, first, new.partitions, generation);
-        Effect::Created { topic, partitions, done }
-    }
-
-    fn check_new(&self, new: &NewTopic) -> Result<(), CreateTopicError> {
-        if self.catalog.by_name(new.name.as_str()).is_some() {
-            return Err(CreateTopicError::Exists);
-        }
-        let left = PARTITIONS_MAX.saturating_sub(u32::try_from(self.tails.len()).unwrap_or(u32::MAX));
-        let max = PARTITIONS_PER_TOPIC_MAX.min(left);
-        if new.partitions == 0 || new.partitions > max {
-            return Err(CreateTopicError::Partitions { got: new.partitions, max });
-        }
-        let too_long = |text: &String| text.len() > CONFIG_BYTES_MAX;
-        let too_long = new.configs.iter().any(|(name, value)| too_long(name) || too_long(value));
-        if too_long || new.configs.len() > CONFIGS_PER_TOPIC_MAX {
-            return Err(CreateTopicError::Configs {
-                max_count: CONFIGS_PER_TOPIC_MAX,
-                max_bytes: CONFIG_BYTES_MAX,
-            });
-        }
-        Ok(())
-    }
-
-    /// Adds a topic to the queued state; recovery does the same with the entry that it reads.
-    pub(crate) fn apply_topic_created(
-        &mut self,
-        id: Uuid,
-        name: &str,
-        configs: BTreeMap<String, String>,
-        first: PartitionId,
-        count: u32,
-        generation: u64,
-    ) -> (Arc<Topic>, Vec<Arc<Partition>>) {
-        let segment_bytes = topic_config::segment_bytes(&configs);
-        let ids = (first.0..first.0 + u64::from(count)).map(PartitionId);
-        let mut partitions = Vec::with_capacity(count as usize);
-        for partition in ids.clone() {
-            let header = SegmentHeader { log_id: self.log_id, partition, base_offset: 0, generation };
-            let segment = Arc::new(Segment::new(header));
-            let offsets = Offsets { start: 0, high_watermark: 0 };
-            let shared = Arc::new(Partition::new(partition, offsets, vec![segment.clone()]));
-            self.tails.insert(
-                partition,
-                Tail::new(shared.clone(), 0, segment, Producers::default(), segment_bytes),
-            );
-            partitions.push(shared);
-        }
-        self.next_partition = first.0 + u64::from(count);
-        let topic = Arc::new(Topic { id, name: name.to_owned(), partitions: ids.collect(), configs });
-        self.catalog.insert(topic.clone());
-        (topic, partitions)
-    }
-
-    fn delete_topic(&mut self, id: Uuid, done: Done<(), DeleteTopicError>) -> Effect {
-        let Some(topic) = self.apply_topic_deleted(&id) else {
-            return Effect::Answer(Box::new(move || done(Err(DeleteTopicError::Unknown))));
-        };
-        EntryWriter(&mut self.group).topic_deleted(id);
-        Effect::Deleted { topic, done }
-    }
-
-    /// Removes a topic from the queued state. Its files go once a checkpoint covers the deletion.
-    pub(crate) fn apply_topic_deleted(&mut self, id: &Uuid) -> Option<Arc<Topic>> {
-        let topic = self.catalog.remove(id)?;
-        let gone: BTreeSet<_> = topic.partitions.iter().copied().collect();
-        self.tails.retain(|partition, _| !gone.contains(partition));
-        self.dirty.retain(|(partition, _), _| !gone.contains(partition));
-        self.new_names.retain(|partition| !gone.contains(partition));
-        self.deleted.extend(gone);
-        Some(topic)
+        EntryWriter(&mut self.group).group(&name, &change);
+        Effect::GroupChanged { name, change, done }
     }
 
     fn allocate_producer_id(&mut self, done: Done<i64, WriterError>) -> Effect {

@@ -1,16 +1,18 @@
 //! A checkpoint's bytes. On disk: the numbers are fixed.
 
-use std::collections::BTreeMap;
-
 use uuid::Uuid;
 
 use crate::bytes_io::{Fields, Short, put_count, put_string};
 use crate::crc::crc32c;
+use crate::groups::{Groups, StoredGroup};
 use crate::segment::OpenBlock;
+use crate::state_io::{bytes, configs, offsets, put_bytes, put_configs, put_offsets};
 use crate::{PartitionId, Topic};
 
 const MAGIC: &[u8; 8] = b"COURCKPT";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Ends behind the deleted partitions: there were no groups, and no partition lost its beginning.
+const VERSION_WITHOUT_GROUPS: u32 = 1;
 const NO_BATCH: u32 = u32::MAX;
 
 /// The state of the log at a group boundary.
@@ -30,6 +32,9 @@ pub(crate) struct Checkpoint {
     pub(crate) partitions: Vec<PartitionState>,
     /// Partitions whose deletion is durable and whose files may still be there.
     pub(crate) deleted: Vec<PartitionId>,
+    /// Segments, by partition and base offset, of which the same is true.
+    pub(crate) deleted_segments: Vec<(PartitionId, u64)>,
+    pub(crate) groups: Groups,
 }
 
 /// One partition in a checkpoint.
@@ -78,6 +83,12 @@ impl Checkpoint {
         for partition in &self.deleted {
             out.extend_from_slice(&partition.0.to_le_bytes());
         }
+        put_count(&mut out, self.deleted_segments.len());
+        for (partition, base_offset) in &self.deleted_segments {
+            out.extend_from_slice(&partition.0.to_le_bytes());
+            out.extend_from_slice(&base_offset.to_le_bytes());
+        }
+        put_groups(&mut out, &self.groups);
         let crc = crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
@@ -94,7 +105,7 @@ impl Checkpoint {
         }
         let mut fields = Fields::new(&body[MAGIC.len()..]);
         let version = fields.u32()?;
-        if version != VERSION {
+        if !(VERSION_WITHOUT_GROUPS..=VERSION).contains(&version) {
             return Err(NotACheckpoint::Newer(version));
         }
         let previous_crc = fields.u32()?;
@@ -108,6 +119,10 @@ impl Checkpoint {
         let partitions = (0..fields.count(28)?).map(|_| partition(&mut fields)).collect::<Result<_, _>>()?;
         let deleted =
             (0..fields.count(8)?).map(|_| fields.u64().map(PartitionId)).collect::<Result<_, _>>()?;
+        let (deleted_segments, groups) = match version {
+            VERSION_WITHOUT_GROUPS => Default::default(),
+            _ => (deleted_segments(&mut fields)?, groups(&mut fields)?),
+        };
         Ok(Self {
             log_id,
             sequence,
@@ -119,6 +134,8 @@ impl Checkpoint {
             topics,
             partitions,
             deleted,
+            deleted_segments,
+            groups,
         })
     }
 }
@@ -139,11 +156,7 @@ impl From<Short> for NotACheckpoint {
 fn put_topic(out: &mut Vec<u8>, topic: &Topic) {
     out.extend_from_slice(topic.id.as_bytes());
     put_string(out, &topic.name);
-    put_count(out, topic.configs.len());
-    for (name, value) in &topic.configs {
-        put_string(out, name);
-        put_string(out, value);
-    }
+    put_configs(out, &topic.configs);
     put_count(out, topic.partitions.len());
     for partition in &topic.partitions {
         out.extend_from_slice(&partition.0.to_le_bytes());
@@ -153,13 +166,32 @@ fn put_topic(out: &mut Vec<u8>, topic: &Topic) {
 fn topic(fields: &mut Fields<'_>) -> Result<Topic, Short> {
     let id = fields.uuid()?;
     let name = fields.string()?;
-    let mut configs = BTreeMap::new();
-    for _ in 0..fields.count(4)? {
-        configs.insert(fields.string()?, fields.string()?);
-    }
+    let configs = configs(fields)?;
     let partitions =
         (0..fields.count(8)?).map(|_| fields.u64().map(PartitionId)).collect::<Result<_, _>>()?;
     Ok(Topic { id, name, partitions, configs })
+}
+
+fn deleted_segments(fields: &mut Fields<'_>) -> Result<Vec<(PartitionId, u64)>, Short> {
+    (0..fields.count(16)?).map(|_| Ok((PartitionId(fields.u64()?), fields.u64()?))).collect()
+}
+
+fn put_groups(out: &mut Vec<u8>, groups: &Groups) {
+    put_count(out, groups.iter().len());
+    for (name, group) in groups.iter() {
+        put_string(out, name);
+        put_bytes(out, &group.state);
+        put_offsets(out, group.offsets.iter());
+    }
+}
+
+fn groups(fields: &mut Fields<'_>) -> Result<Groups, Short> {
+    let mut groups = Groups::default();
+    for _ in 0..fields.count(10)? {
+        let name = fields.string()?;
+        groups.insert(&name, StoredGroup { state: bytes(fields)?, offsets: offsets(fields)? });
+    }
+    Ok(groups)
 }
 
 fn put_partition(out: &mut Vec<u8>, partition: &PartitionState) {
@@ -211,13 +243,25 @@ fn segment(fields: &mut Fields<'_>) -> Result<SegmentState, Short> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+
     use super::*;
+    use crate::CommittedOffset;
+    use crate::groups::GroupChange;
     use crate::segment::FirstBatch;
 
     fn checkpoint() -> Checkpoint {
         let open =
             OpenBlock { crc_state: 5, first: Some(FirstBatch { at: 64, offset: 100 }), max_timestamp: 77 };
         let segments = vec![SegmentState { base_offset: 100, generation: 2, bytes: 4000, done_crc: 9, open }];
+        let committed =
+            CommittedOffset { offset: 110, leader_epoch: 0, metadata: "note".into(), committed_ms: 5 };
+        let mut groups = Groups::default();
+        groups.apply("billing", GroupChange::Commit(vec![(PartitionId(6), committed)]));
+        groups.apply("billing", GroupChange::Store(Bytes::from_static(b"members")));
+        groups.apply("audit", GroupChange::Store(Bytes::from_static(b"none")));
         Checkpoint {
             log_id: Uuid::from_u128(1),
             sequence: 3,
@@ -234,6 +278,8 @@ mod tests {
             }],
             partitions: vec![PartitionState { id: PartitionId(6), start: 100, next_offset: 120, segments }],
             deleted: vec![PartitionId(4)],
+            deleted_segments: vec![(PartitionId(6), 50)],
+            groups,
         }
     }
 
@@ -249,5 +295,16 @@ mod tests {
         for end in 0..bytes.len() {
             assert!(Checkpoint::decode(&bytes[..end]).is_err(), "{end} bytes");
         }
+    }
+
+    #[test]
+    fn a_checkpoint_from_before_there_were_groups_is_read() {
+        let older = Checkpoint { deleted_segments: Vec::new(), groups: Groups::default(), ..checkpoint() };
+        // The two empty counts and the checksum behind them.
+        let mut bytes = older.encode();
+        bytes.truncate(bytes.len() - 12);
+        bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
+        bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
+        assert_eq!(Checkpoint::decode(&bytes), Ok(older));
     }
 }

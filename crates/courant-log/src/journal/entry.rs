@@ -14,6 +14,8 @@ use uuid::Uuid;
 use super::Seed;
 use super::group::{GroupBuffer, HEADER_BYTES as GROUP_HEADER_BYTES};
 use crate::bytes_io::{Fields, Short, put_count, put_string};
+use crate::groups::GroupChange;
+use crate::state_io::{bytes, configs, offsets, put_bytes, put_configs, put_offsets};
 use crate::{PartitionId, batch};
 
 pub(crate) const HEADER_BYTES: usize = 16;
@@ -23,6 +25,13 @@ const KIND_TOPIC_CREATED: u8 = 2;
 const KIND_TOPIC_DELETED: u8 = 3;
 const KIND_SEGMENT_CREATED: u8 = 4;
 const KIND_PRODUCER_IDS: u8 = 5;
+const KIND_OFFSETS_COMMITTED: u8 = 6;
+const KIND_GROUP_STORED: u8 = 7;
+const KIND_OFFSETS_DELETED: u8 = 8;
+const KIND_GROUP_DELETED: u8 = 9;
+const KIND_TOPIC_CONFIGURED: u8 = 10;
+const KIND_PARTITIONS_ADDED: u8 = 11;
+const KIND_RECORDS_DELETED: u8 = 12;
 
 /// One partition's share of an append.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +55,14 @@ pub(crate) enum Entry<'a> {
     SegmentCreated { partition: PartitionId, base_offset: u64 },
     /// Producer ids below `next` may have been given out.
     ProducerIds { next: u64 },
+    /// A change of a consumer group.
+    Group { name: String, change: GroupChange },
+    /// All configs that are set on a topic from now on.
+    TopicConfigured { id: Uuid, configs: BTreeMap<String, String> },
+    /// More partitions of a topic, with ids `first..first + count`.
+    PartitionsAdded { id: Uuid, first: PartitionId, count: u32 },
+    /// A partition's oldest event has this offset; segments wholly below it are no more.
+    RecordsDeleted { partition: PartitionId, start: u64 },
 }
 
 /// Appends entries to a group.
@@ -98,10 +115,51 @@ impl EntryWriter<'_> {
             out.extend_from_slice(&first.0.to_le_bytes());
             out.extend_from_slice(&count.to_le_bytes());
             put_string(out, name);
-            put_count(out, configs.len());
-            for (name, value) in configs {
-                put_string(out, name);
-                put_string(out, value);
+            put_configs(out, configs);
+        });
+    }
+
+    pub(crate) fn topic_configured(&mut self, id: Uuid, configs: &BTreeMap<String, String>) {
+        self.entry(KIND_TOPIC_CONFIGURED, |out| {
+            out.extend_from_slice(id.as_bytes());
+            put_configs(out, configs);
+        });
+    }
+
+    pub(crate) fn partitions_added(&mut self, id: Uuid, first: PartitionId, count: u32) {
+        self.entry(KIND_PARTITIONS_ADDED, |out| {
+            out.extend_from_slice(id.as_bytes());
+            out.extend_from_slice(&first.0.to_le_bytes());
+            out.extend_from_slice(&count.to_le_bytes());
+        });
+    }
+
+    pub(crate) fn records_deleted(&mut self, partition: PartitionId, start: u64) {
+        self.entry(KIND_RECORDS_DELETED, |out| {
+            out.extend_from_slice(&partition.0.to_le_bytes());
+            out.extend_from_slice(&start.to_le_bytes());
+        });
+    }
+
+    pub(crate) fn group(&mut self, name: &str, change: &GroupChange) {
+        let kind = match change {
+            GroupChange::Commit(_) => KIND_OFFSETS_COMMITTED,
+            GroupChange::Store(_) => KIND_GROUP_STORED,
+            GroupChange::DeleteOffsets(_) => KIND_OFFSETS_DELETED,
+            GroupChange::Delete => KIND_GROUP_DELETED,
+        };
+        self.entry(kind, |out| {
+            put_string(out, name);
+            match change {
+                GroupChange::Commit(offsets) => put_offsets(out, offsets.iter().map(|(id, at)| (id, at))),
+                GroupChange::Store(state) => put_bytes(out, state),
+                GroupChange::DeleteOffsets(partitions) => {
+                    put_count(out, partitions.len());
+                    for partition in partitions {
+                        out.extend_from_slice(&partition.0.to_le_bytes());
+                    }
+                }
+                GroupChange::Delete => {}
             }
         });
     }
@@ -185,25 +243,50 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Entry<'_>, Short> {
             let first = PartitionId(fields.u64()?);
             let count = fields.u32()?;
             let name = fields.string()?;
-            let mut configs = BTreeMap::new();
-            for _ in 0..fields.count(4)? {
-                configs.insert(fields.string()?, fields.string()?);
-            }
-            Ok(Entry::TopicCreated { id, name, configs, first, count })
+            Ok(Entry::TopicCreated { id, name, configs: configs(&mut fields)?, first, count })
         }
         KIND_TOPIC_DELETED => Ok(Entry::TopicDeleted { id: fields.uuid()? }),
         KIND_SEGMENT_CREATED => {
             Ok(Entry::SegmentCreated { partition: PartitionId(fields.u64()?), base_offset: fields.u64()? })
         }
         KIND_PRODUCER_IDS => Ok(Entry::ProducerIds { next: fields.u64()? }),
-        _ => Err(Short),
+        KIND_TOPIC_CONFIGURED => {
+            Ok(Entry::TopicConfigured { id: fields.uuid()?, configs: configs(&mut fields)? })
+        }
+        KIND_PARTITIONS_ADDED => Ok(Entry::PartitionsAdded {
+            id: fields.uuid()?,
+            first: PartitionId(fields.u64()?),
+            count: fields.u32()?,
+        }),
+        KIND_RECORDS_DELETED => {
+            Ok(Entry::RecordsDeleted { partition: PartitionId(fields.u64()?), start: fields.u64()? })
+        }
+        _ => decode_group(kind, &mut fields),
     }
+}
+
+fn decode_group<'a>(kind: u8, fields: &mut Fields<'a>) -> Result<Entry<'a>, Short> {
+    let name = fields.string()?;
+    let change = match kind {
+        KIND_OFFSETS_COMMITTED => GroupChange::Commit(offsets(fields)?),
+        KIND_GROUP_STORED => GroupChange::Store(bytes(fields)?),
+        KIND_OFFSETS_DELETED => {
+            let partitions = (0..fields.count(8)?).map(|_| fields.u64().map(PartitionId));
+            GroupChange::DeleteOffsets(partitions.collect::<Result<_, _>>()?)
+        }
+        KIND_GROUP_DELETED => GroupChange::Delete,
+        _ => return Err(Short),
+    };
+    Ok(Entry::Group { name, change })
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::super::group::GroupHeader;
     use super::*;
+    use crate::CommittedOffset;
 
     const SEED: Seed = Seed { salt: 11, generation: 5 };
 
@@ -215,8 +298,29 @@ mod tests {
         out.append(PartitionId(3), 42, &[7; 100]);
         out.segment_created(PartitionId(4), 9);
         out.producer_ids(2000);
+        out.topic_configured(Uuid::from_u128(1), &configs);
+        out.partitions_added(Uuid::from_u128(1), PartitionId(5), 2);
+        out.records_deleted(PartitionId(3), 42);
+        for change in changes() {
+            out.group("billing", &change);
+        }
         out.topic_deleted(Uuid::from_u128(1));
         group
+    }
+
+    fn changes() -> [GroupChange; 4] {
+        let offset = CommittedOffset {
+            offset: 7,
+            leader_epoch: -1,
+            metadata: "größer".into(),
+            committed_ms: 1_700_000_000_000,
+        };
+        [
+            GroupChange::Commit(vec![(PartitionId(3), offset.clone()), (PartitionId(4), offset)]),
+            GroupChange::Store(Bytes::from_static(b"members")),
+            GroupChange::DeleteOffsets(vec![PartitionId(3)]),
+            GroupChange::Delete,
+        ]
     }
 
     fn header(group: &GroupBuffer, position: u64) -> GroupHeader {
@@ -240,11 +344,18 @@ mod tests {
         assert_eq!(GroupHeader::decode(SEED, 8192, &bytes), Some(header));
         let body = &bytes[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + header.body_bytes as usize];
         let entries = decode_all(SEED, 8192, body, header.entries).expect("valid");
-        assert_eq!(entries.len(), 5);
+        assert_eq!(entries.len(), 12);
         assert!(matches!(&entries[0], Entry::TopicCreated { name, count: 2, .. } if name == "orders"));
         let Entry::Append(parts) = &entries[1] else { panic!("{entries:?}") };
         assert_eq!(parts[0].base_offset, 42);
         assert_eq!(parts[0].batch.len(), 100);
+        let id = Uuid::from_u128(1);
+        assert!(matches!(&entries[4], Entry::TopicConfigured { configs, .. } if configs.len() == 1));
+        assert_eq!(entries[5], Entry::PartitionsAdded { id, first: PartitionId(5), count: 2 });
+        assert_eq!(entries[6], Entry::RecordsDeleted { partition: PartitionId(3), start: 42 });
+        for (entry, change) in entries[7..11].iter().zip(changes()) {
+            assert_eq!(*entry, Entry::Group { name: "billing".into(), change });
+        }
     }
 
     #[test]
@@ -256,8 +367,8 @@ mod tests {
         assert_eq!(GroupHeader::decode(SEED, 4096, &bytes), None);
         assert_eq!(GroupHeader::decode(Seed { generation: 6, ..SEED }, 8192, &bytes), None);
         assert_eq!(GroupHeader::decode(Seed { salt: 12, ..SEED }, 8192, &bytes), None);
-        assert!(decode_all(SEED, 4096, body, 5).is_err());
-        assert!(decode_all(Seed { salt: 12, ..SEED }, 8192, body, 5).is_err());
+        assert!(decode_all(SEED, 4096, body, 12).is_err());
+        assert!(decode_all(Seed { salt: 12, ..SEED }, 8192, body, 12).is_err());
     }
 
     #[test]

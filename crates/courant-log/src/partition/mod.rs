@@ -6,6 +6,7 @@ mod shared;
 mod tail;
 mod waiters;
 
+pub use producers::ProducerState;
 pub(crate) use producers::{ProducerBatch, Producers, Verdict};
 pub(crate) use read::Reader;
 pub use read::{Read, ReadError, TimedOffset};

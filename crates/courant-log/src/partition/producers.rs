@@ -25,6 +25,19 @@ struct Producer {
     last_offset: u64,
 }
 
+/// An idempotent producer as a partition knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerState {
+    /// Its id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Sequence of its newest event; -1 when its batches are not remembered.
+    pub last_sequence: i32,
+    /// Offset of its newest event.
+    pub last_offset: u64,
+}
+
 /// What to do with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -70,6 +83,19 @@ impl Producers {
         }
         let expected = producer.batches.back().map_or(0, |batch| next_sequence(batch.last_sequence));
         if first == expected { Verdict::Append } else { Verdict::OutOfOrder { expected } }
+    }
+
+    /// Every producer, by id.
+    pub(crate) fn states(&self) -> Vec<ProducerState> {
+        let state = |(id, producer): (&i64, &Producer)| ProducerState {
+            id: *id,
+            epoch: producer.epoch,
+            last_sequence: producer.batches.back().map_or(-1, |batch| batch.last_sequence),
+            last_offset: producer.last_offset,
+        };
+        let mut states: Vec<_> = self.by_id.iter().map(state).collect();
+        states.sort_unstable_by_key(|state| state.id);
+        states
     }
 
     /// Remembers a batch that was given its offset.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::shared::Hint;
-use super::{Partition, PartitionId};
+use super::{Offsets, Partition, PartitionId};
 use crate::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES, records};
 use crate::limits::{DECOMPRESSED_BYTES_MAX, SEGMENT_BLOCK_BYTES};
 use crate::segment::{FileKind, Handles, Segment};
@@ -79,10 +79,17 @@ impl Reader<'_> {
     /// Whole batches from the one that holds `offset`, at most `max_bytes` of them, except that
     /// `at_least_one` gives the first one whatever its size.
     pub(crate) fn read(&self, offset: u64, max_bytes: usize, at_least_one: bool) -> Result<Read, ReadError> {
-        let found = self
-            .partition
-            .find(offset)
-            .map_err(|offsets| ReadError::OutOfRange { start: offsets.start, end: offsets.high_watermark })?;
+        self.read_batches(offset, max_bytes, at_least_one).map_err(|error| {
+            // Retention may have taken the segment away while it was read.
+            match self.partition.offsets() {
+                ends if offset < ends.start => out_of_range(ends),
+                _ => error,
+            }
+        })
+    }
+
+    fn read_batches(&self, offset: u64, max_bytes: usize, at_least_one: bool) -> Result<Read, ReadError> {
+        let found = self.partition.find(offset).map_err(out_of_range)?;
         let ends = found.offsets;
         let read = |bytes| Read { bytes, high_watermark: ends.high_watermark, log_start: ends.start };
         let Some((segment, position)) = found.at else {
@@ -197,25 +204,41 @@ impl Reader<'_> {
     pub(crate) fn offset_for_time(&self, at_ms: i64) -> Result<Option<TimedOffset>, ReadError> {
         let ends = self.partition.offsets();
         for segment in self.partition.segments() {
-            let Some(mut position) = segment.blocks().positions_from_time(at_ms).first().copied() else {
-                continue;
-            };
-            while let Some((at, header)) =
-                self.walk(&segment, position, |header| header.newest_timestamp() >= at_ms)?
-            {
-                let batch = self.bytes(&segment, at, header.total_bytes())?;
-                // What clients put into a batch is theirs. Where it cannot be read, or holds less than
-                // its header says, the whole batch answers for its events.
-                let inside = records::first_at_or_after(&batch, at_ms, DECOMPRESSED_BYTES_MAX);
-                let found = timed(inside.unwrap_or_default()).unwrap_or(TimedOffset {
-                    offset: offset_of(&header),
-                    timestamp_ms: header.newest_timestamp(),
-                });
-                if found.offset >= ends.start {
-                    return Ok(Some(found).filter(|found| found.offset < ends.high_watermark));
-                }
-                position = at + header.total_bytes() as u64;
+            match self.time_in_segment(&segment, at_ms, ends) {
+                Ok(None) => {}
+                Ok(Some(found)) => return Ok(Some(found).filter(|found| found.offset < ends.high_watermark)),
+                // Retention took it away while it was read: what is left begins behind it.
+                Err(_) if !self.partition.has_segment(segment.header.base_offset) => {}
+                Err(error) => return Err(error),
             }
+        }
+        Ok(None)
+    }
+
+    fn time_in_segment(
+        &self,
+        segment: &Segment,
+        at_ms: i64,
+        ends: Offsets,
+    ) -> Result<Option<TimedOffset>, ReadError> {
+        let Some(mut position) = segment.blocks().positions_from_time(at_ms).first().copied() else {
+            return Ok(None);
+        };
+        while let Some((at, header)) =
+            self.walk(segment, position, |header| header.newest_timestamp() >= at_ms)?
+        {
+            let batch = self.bytes(segment, at, header.total_bytes())?;
+            // What clients put into a batch is theirs. Where it cannot be read, or holds less than
+            // its header says, the whole batch answers for its events.
+            let inside = records::first_at_or_after(&batch, at_ms, DECOMPRESSED_BYTES_MAX);
+            let found = timed(inside.unwrap_or_default()).unwrap_or(TimedOffset {
+                offset: offset_of(&header),
+                timestamp_ms: header.newest_timestamp(),
+            });
+            if found.offset >= ends.start {
+                return Ok(Some(found));
+            }
+            position = at + header.total_bytes() as u64;
         }
         Ok(None)
     }
@@ -248,6 +271,10 @@ impl Reader<'_> {
 struct Whole {
     bytes: usize,
     next_offset: u64,
+}
+
+fn out_of_range(ends: Offsets) -> ReadError {
+    ReadError::OutOfRange { start: ends.start, end: ends.high_watermark }
 }
 
 fn offset_of(header: &BatchHeader) -> u64 {

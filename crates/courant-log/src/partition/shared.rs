@@ -109,6 +109,27 @@ impl Partition {
         });
     }
 
+    /// Moves the beginning forward and takes out the segments that are wholly below it. Readers that
+    /// are inside one of them go on as long as its file is there.
+    pub(crate) fn begin_at(&self, start: u64) -> Vec<Arc<Segment>> {
+        let mut state = lock(&self.state);
+        state.start = state.start.max(start);
+        // A segment ends where the next one begins; the last one always stays.
+        let begins_above = state.segments.partition_point(|segment| segment.header.base_offset <= start);
+        let kept = begins_above.saturating_sub(1);
+        state.segments.drain(..kept).collect()
+    }
+
+    /// Whether the segment that begins there is still part of the partition.
+    pub(crate) fn has_segment(&self, base_offset: u64) -> bool {
+        lock(&self.state).segments.iter().any(|segment| segment.header.base_offset == base_offset)
+    }
+
+    /// Bytes of all segments that readers may see.
+    pub(crate) fn bytes(&self) -> u64 {
+        lock(&self.state).segments.iter().map(|segment| segment.published()).sum()
+    }
+
     /// The segment of `offset`, and its batch's position if that is remembered. `Err` names the ends
     /// when the offset is outside them.
     pub(crate) fn find(&self, offset: u64) -> Result<Found, Offsets> {

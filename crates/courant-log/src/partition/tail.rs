@@ -6,17 +6,22 @@ use std::sync::Arc;
 use super::{Partition, PartitionId, Producers};
 use crate::batch::BatchHeader;
 use crate::segment::{HEADER_BYTES, Segment, SegmentHeader};
+use crate::topic_config::SegmentLimits;
 
 /// The writable end of one partition.
 #[derive(Debug)]
 pub(crate) struct Tail {
     pub(crate) shared: Arc<Partition>,
+    /// Offset of the oldest event.
+    pub(crate) start: u64,
     pub(crate) next_offset: u64,
     pub(crate) segment: Arc<Segment>,
     pub(crate) producers: Producers,
+    pub(crate) limits: SegmentLimits,
     /// Bytes of the segment with everything that is queued for it; 0 before its first batch.
     filled: u64,
-    segment_bytes_max: u64,
+    /// Timestamp at which the segment began, as far as its batches say.
+    began_ms: Option<i64>,
 }
 
 /// Where a batch goes.
@@ -33,19 +38,28 @@ impl Tail {
         next_offset: u64,
         segment: Arc<Segment>,
         producers: Producers,
-        segment_bytes_max: u64,
+        limits: SegmentLimits,
     ) -> Self {
         let filled = segment.published();
-        Self { shared, next_offset, segment, producers, filled, segment_bytes_max }
+        let began_ms = segment.blocks().first_timestamp();
+        let start = shared.offsets().start;
+        Self { shared, start, next_offset, segment, producers, limits, filled, began_ms }
     }
 
     pub(crate) fn id(&self) -> PartitionId {
         self.shared.id
     }
 
-    /// Whether a batch of that many bytes begins a new segment. A segment takes at least one batch.
-    pub(crate) fn is_full_for(&self, batch_bytes: u64) -> bool {
-        self.filled > 0 && self.filled + batch_bytes > self.segment_bytes_max
+    /// Whether the segment has no batch yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Whether a batch begins a new segment, because of its bytes or because the segment is old. A
+    /// segment takes at least one batch.
+    pub(crate) fn is_full_for(&self, header: &BatchHeader, batch_bytes: u64) -> bool {
+        let age_ms = self.began_ms.map_or(0, |began| header.newest_timestamp().saturating_sub(began));
+        !self.is_empty() && (self.filled + batch_bytes > self.limits.bytes || age_ms > self.limits.age_ms)
     }
 
     /// Begins a new segment with the next offset.
@@ -54,12 +68,14 @@ impl Tail {
         self.segment = Arc::new(Segment::new(header));
         self.shared.add_segment(self.segment.clone());
         self.filled = 0;
+        self.began_ms = None;
     }
 
     /// Gives a batch its offset and place.
     pub(crate) fn place(&mut self, header: &BatchHeader, batch_bytes: u64) -> Placement {
         if self.filled == 0 {
             self.filled = HEADER_BYTES as u64;
+            self.began_ms = Some(header.newest_timestamp()).filter(|began| *began >= 0);
         }
         let base_offset = self.next_offset;
         let placement = Placement { segment: self.segment.clone(), position: self.filled, base_offset };

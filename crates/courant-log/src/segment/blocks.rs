@@ -231,6 +231,11 @@ impl Blocks {
             .collect()
     }
 
+    /// The greatest timestamp of the first block that begins a batch: about when the segment began.
+    pub(crate) fn first_timestamp(&self) -> Option<i64> {
+        self.entries().map(|(_, _, max)| max).find(|max| *max != i64::MIN).filter(|first| *first >= 0)
+    }
+
     /// The greatest timestamp of the segment.
     pub(crate) fn max_timestamp(&self) -> Option<i64> {
         self.entries().map(|(_, _, max)| max).max().filter(|max| *max != i64::MIN)

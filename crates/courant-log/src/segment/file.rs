@@ -1,6 +1,6 @@
 //! A segment's files: the batches, the sidecar of block entries, and the handles that are kept open.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -115,11 +115,7 @@ impl Segment {
     }
 
     pub(crate) fn path(&self, kind: FileKind) -> String {
-        let extension = match kind {
-            FileKind::Segment => "segment",
-            FileKind::Sidecar => "blocks",
-        };
-        format!("{}/{:020}.{extension}", partition_dir(self.header.partition), self.header.base_offset)
+        segment_path(self.header.partition, self.header.base_offset, kind)
     }
 
     /// Bytes that readers may see.
@@ -242,6 +238,15 @@ impl Segment {
     }
 }
 
+/// The name of one of a segment's files.
+pub(crate) fn segment_path(partition: PartitionId, base_offset: u64, kind: FileKind) -> String {
+    let extension = match kind {
+        FileKind::Segment => "segment",
+        FileKind::Sidecar => "blocks",
+    };
+    format!("{}/{base_offset:020}.{extension}", partition_dir(partition))
+}
+
 fn create_empty(storage: &dyn Storage, path: &str) -> Result<Arc<dyn File>, StorageError> {
     match storage.open(path, OpenMode::CreateNew) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -319,6 +324,11 @@ impl Handles {
         }
     }
 
+    /// Closes the file of a segment that is going away.
+    pub(crate) fn forget_segment(&self, key: (PartitionId, u64)) {
+        lock(&self.open).files.remove(&key);
+    }
+
     /// Closes the files of a partition that is going away.
     pub(crate) fn forget(&self, partition: PartitionId) {
         lock(&self.open).files.retain(|(of, _), _| *of != partition);
@@ -341,6 +351,46 @@ pub(crate) fn remove_partitions(storage: &dyn Storage, partitions: &[PartitionId
             tracing::warn!(%error, "the removal of deleted partitions is not durable yet");
             Vec::new()
         }
+    }
+}
+
+/// Unlinks the files of segments that a durable entry deleted, and returns those that are gone. As
+/// with partitions, files may be gone already.
+pub(crate) fn remove_segments(
+    storage: &dyn Storage,
+    segments: &[(PartitionId, u64)],
+) -> BTreeSet<(PartitionId, u64)> {
+    let mut removed = BTreeSet::new();
+    for (partition, base_offset) in segments {
+        let paths =
+            [FileKind::Segment, FileKind::Sidecar].map(|kind| segment_path(*partition, *base_offset, kind));
+        match paths.iter().try_for_each(|path| remove_if_there(storage, path)) {
+            Ok(()) => {
+                removed.insert((*partition, *base_offset));
+            }
+            Err(error) => tracing::warn!(%error, "a deleted segment's files stay for now"),
+        }
+    }
+    let dirs: BTreeSet<_> = removed.iter().map(|(partition, _)| *partition).collect();
+    for partition in dirs {
+        let dir = partition_dir(partition);
+        match storage.sync_dir(&dir) {
+            Ok(()) => {}
+            // Without a first batch a partition has no folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(%dir, %error, "the removal of deleted segments is not durable yet");
+                removed.retain(|(of, _)| *of != partition);
+            }
+        }
+    }
+    removed
+}
+
+fn remove_if_there(storage: &dyn Storage, path: &str) -> Result<(), StorageError> {
+    match storage.remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(|source| StorageError::new("remove", path, source)),
     }
 }
 

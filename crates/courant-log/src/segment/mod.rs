@@ -6,7 +6,9 @@ mod file;
 mod header;
 
 pub(crate) use blocks::{FirstBatch, OpenBlock};
-pub(crate) use file::{Handles, Segment, SegmentError, WrittenBatch, remove_partitions};
+pub(crate) use file::{
+    Handles, Segment, SegmentError, WrittenBatch, remove_partitions, remove_segments, segment_path,
+};
 pub(crate) use header::{FileKind, HEADER_BYTES, SegmentHeader};
 
 /// Directory of the segments; below it one directory for each partition id.

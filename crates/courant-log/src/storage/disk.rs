@@ -164,6 +164,11 @@ impl Storage for DiskStorage {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    fn total_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.handle)?;
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+    }
+
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
         let file = fs::OpenOptions::new()
             .read(true)

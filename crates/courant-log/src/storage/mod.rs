@@ -122,6 +122,14 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// What the system says.
     fn free_bytes(&self) -> io::Result<u64>;
 
+    /// Bytes that the storage has in all.
+    ///
+    /// # Errors
+    /// `Unsupported` where there is no such number, or what the system says.
+    fn total_bytes(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Takes the data directory for this process until the guard is dropped.
     ///
     /// # Errors

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use courant_log::batch::records::Producer;
-use courant_log::{Log, PartitionId};
+use courant_log::{Log, PartitionId, StoredGroup};
 use uuid::Uuid;
 
 use crate::support::{append, batch, slot, stored, taken};
+use crate::versions::Versions;
 
 /// One batch as it was sent.
 #[derive(Clone, Debug)]
@@ -30,13 +31,24 @@ pub(crate) enum State {
 #[derive(Clone, Debug)]
 pub(crate) struct TopicHistory {
     pub(crate) state: State,
+    /// All that were asked for.
     pub(crate) partitions: Vec<PartitionHistory>,
+    pub(crate) counts: Versions<usize>,
+    pub(crate) configs: Versions<BTreeMap<String, String>>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct PartitionHistory {
     pub(crate) sent: Vec<Sent>,
     pub(crate) acknowledged: usize,
+    /// Offset of the oldest event.
+    pub(crate) starts: Versions<u64>,
+}
+
+impl Default for PartitionHistory {
+    fn default() -> Self {
+        Self { sent: Vec::new(), acknowledged: 0, starts: Versions::new(0) }
+    }
 }
 
 /// Everything that was asked for, by topic name; names are used once.
@@ -44,6 +56,7 @@ pub(crate) struct PartitionHistory {
 pub(crate) struct Ledger {
     pub(crate) topics: BTreeMap<String, TopicHistory>,
     pub(crate) producer_ids: Vec<i64>,
+    pub(crate) groups: BTreeMap<String, Versions<StoredGroup>>,
 }
 
 impl Ledger {
@@ -53,7 +66,14 @@ impl Ledger {
         for topic in catalog.topics() {
             let history = self.topics.get(&topic.name).expect("no topic comes from nowhere");
             assert_ne!(history.state, State::Deleted, "{} was deleted", topic.name);
-            assert_eq!(topic.partitions.len(), history.partitions.len());
+            let counts = history.counts.possible();
+            assert!(
+                counts.contains(&topic.partitions.len()),
+                "{} partitions of {counts:?}",
+                topic.partitions.len()
+            );
+            let configs = history.configs.possible();
+            assert!(configs.contains(&topic.configs), "{:?} is none of {configs:?}", topic.configs);
             for (partition, history) in topic.partitions.iter().zip(&history.partitions) {
                 check_partition(log, *partition, history);
             }
@@ -62,6 +82,12 @@ impl Ledger {
             if history.state == State::Exists {
                 assert!(catalog.by_name(name).is_some(), "{name} is lost");
             }
+        }
+        for (name, versions) in &self.groups {
+            check_group(log, name, versions);
+        }
+        for name in log.groups() {
+            assert!(self.groups.contains_key(&name), "group {name} comes from nowhere");
         }
     }
 
@@ -81,23 +107,51 @@ impl Ledger {
     }
 }
 
+/// What a group has committed goes with the topics that it is for.
+fn check_group(log: &Log, name: &str, versions: &Versions<StoredGroup>) {
+    let existing = |group: &StoredGroup| {
+        let mut group = group.clone();
+        group.offsets.retain(|partition, _| log.offsets(*partition).is_some());
+        group
+    };
+    let found = log.group(name).unwrap_or_default();
+    assert_eq!(found, existing(&found), "group {name} has commits for partitions that are gone");
+    let possible: Vec<_> = versions.possible().iter().map(existing).collect();
+    assert!(possible.contains(&found), "lost: group {name} is {found:?}, which is none of {possible:?}");
+}
+
 fn check_partition(log: &Log, partition: PartitionId, history: &PartitionHistory) {
     let stored = stored(log, partition);
     let stored: Vec<_> = stored.into_iter().map(|(_, crc, _)| crc).collect();
     let sent: Vec<_> = history.sent.iter().map(|sent| sent.crc).collect();
-    assert!(
-        stored.len() >= history.acknowledged,
-        "lost: {} of {} acknowledged",
-        stored.len(),
-        history.acknowledged
-    );
-    assert!(stored.len() <= sent.len(), "phantom or duplicate: {} of {} sent", stored.len(), sent.len());
-    assert_eq!(stored, sent[..stored.len()], "reordered, duplicated or never sent");
+    let gone = history.deleted(log, partition);
+    let there = gone + stored.len();
+    assert!(there >= history.acknowledged, "lost: {there} of {} acknowledged", history.acknowledged);
+    assert!(there <= sent.len(), "phantom or duplicate: {there} of {} sent", sent.len());
+    assert_eq!(stored, sent[gone..there], "reordered, duplicated or never sent");
+}
+
+impl PartitionHistory {
+    /// Batches that are no more, because the partition begins behind them.
+    fn deleted(&self, log: &Log, partition: PartitionId) -> usize {
+        let start = log.offsets(partition).expect("exists").start;
+        let starts = self.starts.possible();
+        assert!(starts.contains(&start), "begins at {start}, which is none of {starts:?}");
+        let mut end = 0;
+        self.sent
+            .iter()
+            .take_while(|sent| {
+                end += sent.count as u64;
+                end <= start
+            })
+            .count()
+    }
 }
 
 fn check_repetition(log: &Log, partition: PartitionId, history: &PartitionHistory) {
     let found = stored(log, partition);
-    let last = found.last().zip(history.sent.get(found.len().wrapping_sub(1)));
+    let there = history.deleted(log, partition) + found.len();
+    let last = found.last().zip(history.sent.get(there.wrapping_sub(1)));
     let Some((found_last, sent)) = last.filter(|(_, sent)| sent.producer.is_some()) else {
         return;
     };

@@ -3,7 +3,10 @@
 mod basics;
 mod crash;
 mod damage;
+mod groups;
 mod ledger;
+mod retention;
 mod script;
 mod support;
 mod threads;
+mod versions;

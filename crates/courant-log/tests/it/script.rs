@@ -1,15 +1,18 @@
 //! A script of operations: several partitions, plain and idempotent producers with repetitions,
-//! topics that come and go, groups of different sizes, on a journal ring that wraps many times.
+//! topics that come, change and go, deleted beginnings, consumer groups, groups of different sizes, on
+//! a journal ring that wraps many times.
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use courant_log::batch::records::Producer;
-use courant_log::{Log, PartitionId};
+use courant_log::{CommittedOffset, GroupError, Log, PartitionId, StoredGroup};
 
 use crate::ledger::{Ledger, PartitionHistory, Sent, State, TopicHistory, id_of};
-use crate::support::{Random, batch, new_topic};
+use crate::support::{Random, batch, new_topic, stored};
+use crate::versions::Versions;
 
-pub(crate) const OPERATIONS: u64 = 300;
+pub(crate) const OPERATIONS: u64 = 350;
 
 /// The script under way; the ledger is shared with whoever crashes it.
 pub(crate) struct Script {
@@ -47,6 +50,10 @@ impl Script {
                 2..4 => self.delete_topic(log),
                 4..6 => self.allocate_producer_id(log),
                 6..9 => log.seal(),
+                9..12 => self.delete_records(log),
+                12..13 => self.add_partitions(log),
+                13..15 => self.alter_topic(log),
+                15..24 => self.change_group(log),
                 _ => {
                     for _ in 0..=self.random.below(4) {
                         self.append(log);
@@ -63,11 +70,15 @@ impl Script {
         let name = format!("orders.topic-{}", self.next_topic);
         self.next_topic += 1;
         let partitions = 1 + self.random.below(3) as usize;
-        let history =
-            TopicHistory { state: State::Asked, partitions: vec![PartitionHistory::default(); partitions] };
+        let new = new_topic(&name, partitions as u32, &[("segment.bytes", "100000")]);
+        let history = TopicHistory {
+            state: State::Asked,
+            partitions: vec![PartitionHistory::default(); partitions],
+            counts: Versions::new(partitions),
+            configs: Versions::new(new.configs.clone()),
+        };
         self.ledger.lock().expect("lock").topics.insert(name.clone(), history);
         let ledger = self.ledger.clone();
-        let new = new_topic(&name, partitions as u32, &[("segment.bytes", "100000")]);
         log.create_topic(new, move |created| {
             created.expect("created");
             ledger.lock().expect("lock").topics.get_mut(&name).expect("asked").state = State::Exists;
@@ -104,12 +115,117 @@ impl Script {
         self.producer_ids = self.ledger.lock().expect("lock").producer_ids.clone();
     }
 
-    fn append(&mut self, log: &Log) {
+    /// A topic that exists.
+    fn topic(&mut self) -> String {
         let existing = self.existing();
-        let topic = existing[self.random.below(existing.len() as u64) as usize].clone();
-        let partitions = self.ledger.lock().expect("lock").topics[&topic].partitions.len();
-        let partition = self.random.below(partitions as u64) as usize;
-        let id = log.catalog().by_name(&topic).expect("exists").partitions[partition];
+        existing[self.random.below(existing.len() as u64) as usize].clone()
+    }
+
+    /// A partition that exists: its topic, its number and its id.
+    fn partition(&mut self, log: &Log) -> (String, usize, PartitionId) {
+        let topic = self.topic();
+        let partitions = log.catalog().by_name(&topic).expect("exists").partitions.clone();
+        let partition = self.random.below(partitions.len() as u64) as usize;
+        (topic, partition, partitions[partition])
+    }
+
+    /// Changes the history of a topic.
+    fn history<T>(&self, topic: &str, change: impl FnOnce(&mut TopicHistory) -> T) -> T {
+        change(self.ledger.lock().expect("lock").topics.get_mut(topic).expect("exists"))
+    }
+
+    /// Deletes what comes before a batch that is stored, or everything.
+    fn delete_records(&mut self, log: &Log) {
+        let (topic, partition, id) = self.partition(log);
+        let ends = log.offsets(id).expect("exists");
+        let begins: Vec<_> = stored(log, id).into_iter().map(|(base, ..)| base).collect();
+        let choice = self.random.below(begins.len() as u64 + 1) as usize;
+        let before = begins.get(choice).copied().unwrap_or(ends.high_watermark);
+        self.history(&topic, |history| history.partitions[partition].starts.ask(before));
+        let ledger = self.ledger.clone();
+        log.delete_records(id, before, move |deleted| {
+            assert_eq!(deleted, Ok(before));
+            let mut ledger = ledger.lock().expect("lock");
+            ledger.topics.get_mut(&topic).expect("exists").partitions[partition].starts.acknowledge();
+        });
+    }
+
+    fn add_partitions(&mut self, log: &Log) {
+        let topic = self.topic();
+        let total = self.history(&topic, |history| {
+            history.partitions.push(PartitionHistory::default());
+            history.counts.ask(history.partitions.len());
+            history.partitions.len()
+        });
+        let ledger = self.ledger.clone();
+        let id = id_of(log, &topic);
+        log.add_partitions(id, total as u32, move |added| {
+            added.expect("added");
+            ledger.lock().expect("lock").topics.get_mut(&topic).expect("exists").counts.acknowledge();
+        });
+    }
+
+    fn alter_topic(&mut self, log: &Log) {
+        let topic = self.topic();
+        let value = (80_000 + self.random.below(50_000)).to_string();
+        let value = Some(value).filter(|_| self.random.below(4) > 0);
+        self.history(&topic, |history| {
+            let mut configs = history.configs.newest().clone();
+            match &value {
+                Some(value) => configs.insert("segment.bytes".to_owned(), value.clone()),
+                None => configs.remove("segment.bytes"),
+            };
+            history.configs.ask(configs);
+        });
+        let ledger = self.ledger.clone();
+        let id = id_of(log, &topic);
+        log.alter_topic(id, vec![("segment.bytes".to_owned(), value)], move |altered| {
+            altered.expect("altered");
+            ledger.lock().expect("lock").topics.get_mut(&topic).expect("exists").configs.acknowledge();
+        });
+    }
+
+    /// One to three changes of one group, so that several stand in one journal group.
+    fn change_group(&mut self, log: &Log) {
+        let name = format!("group-{}", self.random.below(4));
+        for _ in 0..=self.random.below(3) {
+            let (_, _, partition) = self.partition(log);
+            let offset = CommittedOffset {
+                offset: self.random.below(1000),
+                leader_epoch: -1,
+                metadata: "x".repeat(self.random.below(200) as usize),
+                committed_ms: 7,
+            };
+            let what = self.random.below(10);
+            let mut ledger = self.ledger.lock().expect("lock");
+            let fresh = || Versions::new(StoredGroup::default());
+            let versions = ledger.groups.entry(name.clone()).or_insert_with(fresh);
+            let mut next = versions.newest().clone();
+            let state = Bytes::from(vec![what as u8; 500]);
+            match what {
+                0 => next = StoredGroup::default(),
+                1 => drop(next.offsets.remove(&partition)),
+                2..4 => next.state = state.clone(),
+                _ => drop(next.offsets.insert(partition, offset.clone())),
+            }
+            versions.ask(next);
+            drop(ledger);
+            let (ledger, group) = (self.ledger.clone(), name.clone());
+            let done = move |changed: Result<(), GroupError>| {
+                changed.expect("changed");
+                ledger.lock().expect("lock").groups.get_mut(&group).expect("asked").acknowledge();
+            };
+            match what {
+                0 => log.delete_group(name.clone(), done),
+                1 => log.delete_offsets(name.clone(), vec![partition], done),
+                2..4 => log.store_group(name.clone(), state, done),
+                _ => log.commit_offsets(name.clone(), vec![(partition, offset)], done),
+            }
+        }
+    }
+
+    fn append(&mut self, log: &Log) {
+        let (topic, partition, id) = self.partition(log);
         let repeats = self.random.below(8) == 0;
         if repeats && self.repeat(log, &topic, partition, id) {
             return;

@@ -1,0 +1,66 @@
+//! The beginning of a partition in the queued state: it moves forward, by retention or because a
+//! client asks, and whole segments go with it.
+
+use std::sync::Arc;
+
+use super::{Effect, Writer};
+use crate::PartitionId;
+use crate::error::DeleteRecordsError;
+use crate::journal::EntryWriter;
+use crate::partition::Partition;
+use crate::queue::Done;
+
+impl Writer {
+    pub(super) fn delete_records(
+        &mut self,
+        partition: PartitionId,
+        before: u64,
+        done: Done<u64, DeleteRecordsError>,
+    ) -> Effect {
+        let Some(tail) = self.tails.get(&partition) else {
+            return Effect::Answer(Box::new(move || done(Err(DeleteRecordsError::UnknownPartition))));
+        };
+        let (start, end) = (tail.start, tail.shared.offsets().high_watermark);
+        if before > end {
+            return Effect::Answer(Box::new(move || {
+                done(Err(DeleteRecordsError::OutOfRange { start, end }));
+            }));
+        }
+        if before <= start {
+            return Effect::Answer(Box::new(move || done(Ok(start))));
+        }
+        EntryWriter(&mut self.group).records_deleted(partition, before);
+        match self.apply_records_deleted(partition, before, self.journal.generation()) {
+            Some(partition) => Effect::RecordsDeleted { partition, start: before, done },
+            None => Effect::Answer(Box::new(move || done(Err(DeleteRecordsError::UnknownPartition)))),
+        }
+    }
+
+    /// Moves the beginning of a partition in the queued state. `None` when there is no such partition,
+    /// or when it does not have that offset.
+    pub(crate) fn apply_records_deleted(
+        &mut self,
+        partition: PartitionId,
+        start: u64,
+        generation: u64,
+    ) -> Option<Arc<Partition>> {
+        let tail = self.tails.get_mut(&partition).filter(|tail| start <= tail.next_offset)?;
+        tail.start = start;
+        if start == tail.next_offset && !tail.is_empty() {
+            // A partition always has a segment: an empty one takes the place of the last.
+            tail.roll(generation);
+        }
+        Some(tail.shared.clone())
+    }
+
+    /// Takes segments that are wholly below a partition's beginning out of it, once that is durable.
+    /// Their files go once a checkpoint covers it.
+    pub(crate) fn drop_segments(&mut self, partition: &Partition, start: u64) -> Vec<(PartitionId, u64)> {
+        let dropped: Vec<_> = partition.begin_at(start).iter().map(|segment| segment.key()).collect();
+        for key in &dropped {
+            self.dirty.remove(key);
+        }
+        self.deleted_segments.extend(&dropped);
+        dropped
+    }
+}

@@ -1,0 +1,199 @@
+//! Beginnings that move: by a client's wish, by age, by size; files go, and nothing else does.
+
+use std::sync::Arc;
+
+use courant_log::storage::{MemoryStorage, Storage};
+use courant_log::{
+    AddPartitionsError, AlterTopicError, DeleteRecordsError, Log, OpenError, PartitionId, ReadError,
+};
+use uuid::Uuid;
+
+use crate::support::{append, batch, create, open, slot, stored, taken, tiny};
+
+/// The time of the log under test, as `support` sets it.
+const NOW_MS: u64 = 1_700_000_000_000;
+
+fn memory() -> MemoryStorage {
+    MemoryStorage::new(64 * 1024 * 1024)
+}
+
+fn delete(log: &Log, partition: PartitionId, before: u64) -> Result<u64, DeleteRecordsError> {
+    let (slot, done) = slot();
+    log.delete_records(partition, before, done);
+    while log.commit() {}
+    taken(&slot)
+}
+
+/// Ten segments of one batch of ten events each.
+fn ten_segments(log: &Log, configs: &[(&str, &str)]) -> PartitionId {
+    let configs = [configs, &[("segment.bytes", "20000")]].concat();
+    let partition = create(log, "orders", 1, &configs).partitions[0];
+    for tag in 0..10 {
+        append(log, partition, batch(tag, 10, 15_000, None)).expect("appends");
+    }
+    log.checkpoint().expect("stores");
+    partition
+}
+
+fn files(storage: &MemoryStorage, partition: PartitionId) -> Vec<String> {
+    let mut names = storage.list(&format!("segments/{:016x}", partition.0)).expect("lists");
+    names.retain(|name| name.ends_with(".segment"));
+    names.sort();
+    names
+}
+
+#[test]
+fn deleted_records_are_gone_for_readers_at_once_and_from_the_disk_after_a_checkpoint() {
+    let storage = memory();
+    let log = open(&storage, 1);
+    let partition = ten_segments(&log, &[]);
+    assert_eq!(files(&storage, partition).len(), 10);
+    assert_eq!(delete(&log, partition, 35), Ok(35));
+    assert!(matches!(
+        log.read(partition, 34, 1000, true),
+        Err(ReadError::OutOfRange { start: 35, end: 100 })
+    ));
+    let read = log.read(partition, 35, 1, true).expect("the batch that holds it");
+    assert_eq!(courant_log::BatchHeader::parse(&read.bytes).expect("a batch").base_offset, 30);
+    assert_eq!(log.offset_for_time(partition, 0).expect("finds").map(|found| found.offset), Some(40));
+    assert_eq!(files(&storage, partition).len(), 10);
+    log.checkpoint().expect("stores");
+    assert_eq!(files(&storage, partition)[0], format!("{:020}.segment", 30));
+    // Less than that is no wish for more, and what is not there cannot be deleted.
+    assert_eq!(delete(&log, partition, 5), Ok(35));
+    assert_eq!(delete(&log, partition, 101), Err(DeleteRecordsError::OutOfRange { start: 35, end: 100 }));
+    assert_eq!(delete(&log, PartitionId(99), 1), Err(DeleteRecordsError::UnknownPartition));
+}
+
+#[test]
+fn a_partition_without_records_goes_on_where_it_was() {
+    let storage = memory();
+    let log = open(&storage, 1);
+    let partition = ten_segments(&log, &[]);
+    assert_eq!(delete(&log, partition, 100), Ok(100));
+    log.checkpoint().expect("stores");
+    assert_eq!(files(&storage, partition), Vec::<String>::new());
+    log.stop();
+    let (log, report) = Log::open(Arc::new(storage.clone()), tiny(2)).expect("opens");
+    assert_eq!(report.lost_and_found, Vec::<String>::new());
+    assert_eq!(stored(&log, partition), []);
+    assert_eq!(append(&log, partition, batch(11, 1, 10, None)).expect("appends").base_offset, 100);
+    assert_eq!(append(&log, partition, batch(12, 1, 10, None)).expect("appends").log_start, 100);
+}
+
+#[test]
+fn age_deletes_whole_segments_and_keeps_what_is_young() {
+    let storage = memory();
+    let log = open(&storage, 1);
+    // The event of tag t has the time NOW + t; the clock stands at NOW.
+    let partition = ten_segments(&log, &[("retention.ms", "0")]);
+    assert_eq!(log.enforce_retention(), 0, "nothing is older than now");
+    log.stop();
+    let mut later = tiny(2);
+    later.clock = Arc::new(At(NOW_MS as i64 + 5));
+    let log = Log::open(Arc::new(storage), later).expect("opens").0;
+    assert_eq!(log.enforce_retention(), 1);
+    while log.commit() {}
+    assert_eq!(log.offsets(partition).expect("exists").start, 50);
+    assert_eq!(log.enforce_retention(), 0);
+}
+
+#[test]
+fn age_empties_a_partition_whose_last_segment_is_old() {
+    let storage = memory();
+    let log = open(&storage, 1);
+    let partition = ten_segments(&log, &[("retention.ms", "1000")]);
+    log.stop();
+    let mut later = tiny(2);
+    later.clock = Arc::new(At(NOW_MS as i64 + 5000));
+    let log = Log::open(Arc::new(storage), later).expect("opens").0;
+    log.enforce_retention();
+    while log.commit() {}
+    let ends = log.offsets(partition).expect("exists");
+    assert_eq!((ends.start, ends.high_watermark), (100, 100));
+}
+
+#[test]
+fn size_deletes_the_oldest_segments_and_never_the_last() {
+    let log = open(&memory(), 1);
+    let partition = ten_segments(&log, &[("retention.bytes", "50000")]);
+    let bytes = log.partition_bytes(partition).expect("exists");
+    assert!(bytes > 150_000, "{bytes}");
+    log.enforce_retention();
+    while log.commit() {}
+    let bytes = log.partition_bytes(partition).expect("exists");
+    assert!((50_000..70_000).contains(&bytes), "{bytes}");
+    let (slot, done) = slot();
+    let id = log.catalog().by_name("orders").expect("exists").id;
+    log.alter_topic(id, vec![("retention.bytes".into(), Some("0".into()))], done);
+    while log.commit() {}
+    taken(&slot).expect("altered");
+    log.enforce_retention();
+    while log.commit() {}
+    assert_eq!(log.offsets(partition).expect("exists").start, 90);
+}
+
+#[test]
+fn topics_grow_and_change_and_say_why_not() {
+    let storage = memory();
+    let log = open(&storage, 1);
+    let topic = create(&log, "orders", 2, &[]);
+    let add = |id: Uuid, total: u32| {
+        let (slot, done) = slot();
+        log.add_partitions(id, total, done);
+        while log.commit() {}
+        taken(&slot).map(|topic| topic.partitions.len())
+    };
+    assert_eq!(add(topic.id, 5), Ok(5));
+    assert_eq!(add(topic.id, 5), Err(AddPartitionsError::NotMore { have: 5 }));
+    assert_eq!(add(topic.id, 10_001), Err(AddPartitionsError::TooMany { max: 10_000 }));
+    assert_eq!(add(Uuid::from_u128(1), 3), Err(AddPartitionsError::Unknown));
+    let alter = |id: Uuid, value: String| {
+        let (slot, done) = slot();
+        log.alter_topic(id, vec![("retention.ms".into(), Some(value))], done);
+        while log.commit() {}
+        taken(&slot).map(|topic| topic.configs.clone())
+    };
+    assert_eq!(alter(topic.id, "5".into()).expect("altered")["retention.ms"], "5");
+    assert!(matches!(alter(topic.id, "5".repeat(5000)), Err(AlterTopicError::Configs { .. })));
+    assert_eq!(alter(Uuid::from_u128(1), "5".into()), Err(AlterTopicError::Unknown));
+    let newest = log.catalog().by_name("orders").expect("exists").partitions[4];
+    append(&log, newest, batch(1, 1, 10, None)).expect("appends");
+    log.stop();
+    let again = open(&storage, 2);
+    let topic = again.catalog().by_name("orders").expect("exists").clone();
+    assert_eq!((topic.partitions.len(), topic.configs["retention.ms"].as_str()), (5, "5"));
+    assert_eq!(stored(&again, topic.partitions[4]).len(), 1);
+}
+
+#[test]
+fn an_older_format_is_raised_and_a_newer_one_refused() {
+    let storage = memory();
+    let log = open(&storage, 1);
+    let partition = ten_segments(&log, &[]);
+    let id = log.id();
+    log.stop();
+    let format = |text: &str| {
+        let file = storage.open("FORMAT", courant_log::storage::OpenMode::Existing).expect("opens");
+        file.write_at(&[text.as_bytes()], 0).expect("writes");
+    };
+    format(&format!("courant-log 1 {id}\n"));
+    let log = open(&storage, 2);
+    assert_eq!(stored(&log, partition).len(), 10);
+    log.stop();
+    let mut bytes = [0; 13];
+    let file = storage.open("FORMAT", courant_log::storage::OpenMode::Existing).expect("opens");
+    file.read_at(&mut bytes, 0).expect("reads");
+    assert_eq!(&bytes, b"courant-log 2");
+    format(&format!("courant-log 3 {id}\n"));
+    let refused = Log::open(Arc::new(storage.clone()), tiny(3)).expect_err("refused");
+    assert!(matches!(refused, OpenError::Newer { found: 3, known: 2 }), "{refused}");
+}
+
+struct At(i64);
+
+impl courant_core::clock::Clock for At {
+    fn now_ms(&self) -> i64 {
+        self.0
+    }
+}
