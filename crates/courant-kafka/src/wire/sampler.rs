@@ -79,15 +79,35 @@ macro_rules! every_message {
     ($callback:ident($($arguments:tt)*)) => {
         $callback! {
             ($($arguments)*)
+            AlterConfigsRequest AlterConfigsResponse
             ApiVersionsRequest ApiVersionsResponse
+            CreatePartitionsRequest CreatePartitionsResponse
             CreateTopicsRequest CreateTopicsResponse
+            DeleteGroupsRequest DeleteGroupsResponse
+            DeleteRecordsRequest DeleteRecordsResponse
             DeleteTopicsRequest DeleteTopicsResponse
+            DescribeClusterRequest DescribeClusterResponse
+            DescribeConfigsRequest DescribeConfigsResponse
+            DescribeGroupsRequest DescribeGroupsResponse
+            DescribeLogDirsRequest DescribeLogDirsResponse
+            DescribeProducersRequest DescribeProducersResponse
+            DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse
             FetchRequest FetchResponse
             FindCoordinatorRequest FindCoordinatorResponse
+            HeartbeatRequest HeartbeatResponse
+            IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse
             InitProducerIdRequest InitProducerIdResponse
+            JoinGroupRequest JoinGroupResponse
+            LeaveGroupRequest LeaveGroupResponse
+            ListGroupsRequest ListGroupsResponse
             ListOffsetsRequest ListOffsetsResponse
             MetadataRequest MetadataResponse
+            OffsetCommitRequest OffsetCommitResponse
+            OffsetDeleteRequest OffsetDeleteResponse
+            OffsetFetchRequest OffsetFetchResponse
+            OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse
             ProduceRequest ProduceResponse
+            SyncGroupRequest SyncGroupResponse
         }
     };
 }

@@ -4,8 +4,13 @@
 //! served: older librdkafka otherwise turns compression off (KAFKA-18659).
 
 use super::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeTopicPartitionsRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
 use super::{ApiKey, Request};
 
@@ -43,16 +48,36 @@ impl ApiRange {
     }
 }
 
-static SUPPORTED: [ApiRange; 9] = [
+static SUPPORTED: [ApiRange; 29] = [
     ApiRange { advertised_min: 0, ..ApiRange::of::<ProduceRequest>() },
     ApiRange::of::<FetchRequest>(),
     ApiRange::of::<ListOffsetsRequest>(),
     ApiRange::of::<MetadataRequest>(),
+    ApiRange::of::<OffsetCommitRequest>(),
+    ApiRange::of::<OffsetFetchRequest>(),
     ApiRange::of::<FindCoordinatorRequest>(),
+    ApiRange::of::<JoinGroupRequest>(),
+    ApiRange::of::<HeartbeatRequest>(),
+    ApiRange::of::<LeaveGroupRequest>(),
+    ApiRange::of::<SyncGroupRequest>(),
+    ApiRange::of::<DescribeGroupsRequest>(),
+    ApiRange::of::<ListGroupsRequest>(),
     ApiRange::of::<ApiVersionsRequest>(),
     ApiRange::of::<CreateTopicsRequest>(),
     ApiRange::of::<DeleteTopicsRequest>(),
+    ApiRange::of::<DeleteRecordsRequest>(),
     ApiRange::of::<InitProducerIdRequest>(),
+    ApiRange::of::<OffsetForLeaderEpochRequest>(),
+    ApiRange::of::<DescribeConfigsRequest>(),
+    ApiRange::of::<AlterConfigsRequest>(),
+    ApiRange::of::<DescribeLogDirsRequest>(),
+    ApiRange::of::<CreatePartitionsRequest>(),
+    ApiRange::of::<DeleteGroupsRequest>(),
+    ApiRange::of::<IncrementalAlterConfigsRequest>(),
+    ApiRange::of::<OffsetDeleteRequest>(),
+    ApiRange::of::<DescribeClusterRequest>(),
+    ApiRange::of::<DescribeProducersRequest>(),
+    ApiRange::of::<DescribeTopicPartitionsRequest>(),
 ];
 
 /// The supported APIs, by key.
