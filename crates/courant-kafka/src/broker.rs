@@ -5,12 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use courant_log::Log;
+use courant_core::clock::Clock as _;
+use courant_log::{Log, SystemClock};
 use tokio::sync::watch;
 
 use crate::budget::Budget;
 use crate::client::Address;
 use crate::config::{KafkaConfig, Limits};
+use crate::groups::{Coordinator, GroupSettings};
 
 /// The leader epoch of every partition. There is one machine, and it is the leader.
 pub(crate) const LEADER_EPOCH: i32 = 0;
@@ -22,14 +24,20 @@ pub struct Broker {
     pub(crate) counters: Counters,
     pub(crate) request_budget: Budget,
     pub(crate) response_budget: Budget,
+    groups: Arc<Coordinator>,
     stopping: watch::Sender<bool>,
 }
 
 impl Broker {
-    /// A broker in front of `log`.
+    /// A broker in front of `log`, with the groups that are stored there.
     #[must_use]
     pub fn new(log: Log, config: KafkaConfig) -> Self {
+        let settings = GroupSettings {
+            initial_delay: config.group_initial_rebalance_delay,
+            retention: config.offsets_retention,
+        };
         Self {
+            groups: Arc::new(Coordinator::new(log.clone(), settings)),
             log,
             counters: Counters::default(),
             request_budget: Budget::new(config.limits.request_bytes_budget),
@@ -55,6 +63,16 @@ impl Broker {
     #[must_use]
     pub fn metrics(&self) -> KafkaMetrics {
         self.counters.snapshot()
+    }
+
+    /// The consumer groups.
+    pub(crate) fn groups(&self) -> &Arc<Coordinator> {
+        &self.groups
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> i64 {
+        SystemClock.now_ms()
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -1,5 +1,7 @@
 //! What the Kafka front-end is told by whoever starts it.
 
+use std::time::Duration;
+
 use crate::client::Address;
 use crate::limits;
 
@@ -15,6 +17,11 @@ pub struct KafkaConfig {
     pub partitions: u32,
     /// Whether a Metadata request may create the topics it names.
     pub auto_create: bool,
+    /// How long the first members of an empty group wait for more of them, so that a service that
+    /// starts with several instances rebalances once (Kafka's `group.initial.rebalance.delay.ms`).
+    pub group_initial_rebalance_delay: Duration,
+    /// How long the offsets of a group without members are kept (Kafka's `offsets.retention.minutes`).
+    pub offsets_retention: Duration,
     /// Where HTTP is served, for the log line that tells a lost HTTP client.
     pub http: Option<String>,
     /// The bounds that differ between a test and a large machine.
@@ -22,13 +29,16 @@ pub struct KafkaConfig {
 }
 
 impl Default for KafkaConfig {
-    /// Node 0, one partition, topics created on first use, no advertised address.
+    /// Node 0, one partition, topics created on first use, no advertised address, offsets kept for seven
+    /// days.
     fn default() -> Self {
         Self {
             advertise: None,
             node_id: 0,
             partitions: 1,
             auto_create: true,
+            group_initial_rebalance_delay: Duration::from_millis(100),
+            offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             http: None,
             limits: Limits::default(),
         }

@@ -2,8 +2,8 @@
 //!
 //! Read in this order, a request's way in and its answer's way out:
 //! [`listener`](KafkaServer) accepts, `connection` cuts frames and keeps answers in order, `wire`
-//! turns bytes into messages and back without any I/O, and `api` has one file per API. [`client`]
-//! is the other end of the wire: a small client for the command line.
+//! turns bytes into messages and back without any I/O, `api` has one file per API, and `groups` is
+//! the coordinator of consumer groups. [`client`] is the other end of the wire: a small client for the command line.
 //!
 //! ```no_run
 //! # async fn example(log: courant_log::Log) -> std::io::Result<()> {
@@ -28,6 +28,8 @@ mod connection;
 pub mod wire;
 
 mod api;
+
+mod groups;
 
 mod broker;
 mod budget;

@@ -113,3 +113,29 @@ const _: () = {
     // The length prefix is a signed 32-bit number.
     assert!(FRAME_BYTES_MAX <= i32::MAX as usize);
 };
+
+/// Shortest and longest time for which a member of a group may be silent. Tests of clients want
+/// sessions of well under a second; Kafka's default bounds are 6 s and 30 min.
+pub(crate) const SESSION_MIN: Duration = Duration::from_millis(10);
+pub(crate) const SESSION_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// Members of one group, ids that were given and not used yet included.
+pub(crate) const MEMBERS_PER_GROUP_MAX: usize = 5_000;
+
+/// Ways to assign that one member may offer.
+pub(crate) const PROTOCOLS_PER_MEMBER_MAX: usize = 32;
+
+/// Metadata and assignments of all members of one group. What is stored of a group is little more, and
+/// has to fit into one entry of the journal.
+pub(crate) const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Groups, also those that only commit.
+pub(crate) const GROUPS_MAX: usize = 100_000;
+
+/// Bytes of a group's name, a member's id, a static member's name, the name of a way to assign.
+pub(crate) const GROUP_TEXT_BYTES_MAX: usize = 1024;
+
+/// Characters that are kept of what a client calls itself.
+pub(crate) const CLIENT_ID_CHARS_KEPT: usize = 128;
+
+const _: () = assert!(GROUP_TEXT_BYTES_MAX <= courant_log::limits::GROUP_NAME_BYTES_MAX);

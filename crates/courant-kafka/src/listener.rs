@@ -18,6 +18,8 @@ use crate::{connection, limits};
 pub struct KafkaServer {
     broker: Arc<Broker>,
     accepting: Vec<JoinHandle<()>>,
+    /// Watches the consumer groups.
+    groups: JoinHandle<()>,
 }
 
 impl KafkaServer {
@@ -28,7 +30,8 @@ impl KafkaServer {
             .into_iter()
             .map(|listener| tokio::spawn(accept(Arc::clone(&broker), listener)))
             .collect();
-        Self { broker, accepting }
+        let groups = tokio::spawn(Arc::clone(broker.groups()).run());
+        Self { broker, accepting, groups }
     }
 
     /// The broker that is served.
@@ -49,6 +52,7 @@ impl KafkaServer {
                 accepting.abort(); // Drops its connections with it.
             }
         }
+        self.groups.abort();
     }
 }
 

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | Produce | at once, into the log, in the order of arrival | when the log has it on disk |
 //! | Metadata, CreateTopics, DeleteTopics, InitProducerId | changes the log before the next request is read | at its turn |
-//! | Fetch, ListOffsets | when every earlier answer is known, so that they see what was produced before | then |
+//! | Fetch, ListOffsets, OffsetFetch, everything about groups | when every earlier answer is known, so that they see what was produced before | then |
 //! | FindCoordinator | at its turn | then |
 //! | ApiVersions | at once | at its turn |
 //!
@@ -16,13 +16,23 @@
 
 mod api_versions;
 mod create_topics;
+mod delete_groups;
 mod delete_topics;
+mod describe_groups;
 mod fetch;
 mod find_coordinator;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod produce;
+mod sync_group;
 mod tally;
 mod target;
 
@@ -172,6 +182,7 @@ pub(crate) fn dispatch(caller: &Arc<Caller>, frame: Bytes, grant: Grant) -> Resu
         caller: Arc::clone(caller),
         version: header.api_version,
         correlation_id: header.correlation_id,
+        client_id: header.client_id.unwrap_or_default(),
         frame_bytes,
         elements: 0,
         grant,
@@ -192,6 +203,8 @@ struct Call {
     caller: Arc<Caller>,
     version: i16,
     correlation_id: i32,
+    /// What the client calls itself.
+    client_id: String,
     frame_bytes: usize,
     /// Elements of the arrays in the body.
     elements: usize,
@@ -205,6 +218,16 @@ impl Call {
         let caller = Arc::clone(&self.caller);
         Ok(match key {
             ApiKey::PRODUCE => return self.produce(reader),
+            ApiKey::JOIN_GROUP
+            | ApiKey::SYNC_GROUP
+            | ApiKey::HEARTBEAT
+            | ApiKey::LEAVE_GROUP
+            | ApiKey::OFFSET_COMMIT
+            | ApiKey::OFFSET_FETCH
+            | ApiKey::LIST_GROUPS
+            | ApiKey::DESCRIBE_GROUPS
+            | ApiKey::DELETE_GROUPS
+            | ApiKey::OFFSET_DELETE => return self.about_groups(key, reader),
             ApiKey::FETCH => {
                 let request: FetchRequest = self.body(reader)?;
                 Pending::Turn(self.turn(fetch::answer(caller, request, version)))
@@ -239,6 +262,56 @@ impl Call {
             }
             _ => return Err(Refusal::UnknownApi { key }),
         })
+    }
+
+    /// A request about consumer groups, worked on at its turn.
+    fn about_groups(mut self, key: ApiKey, reader: Reader) -> Result<Pending, Refusal> {
+        let version = self.version;
+        let caller = Arc::clone(&self.caller);
+        Ok(Pending::Turn(match key {
+            ApiKey::JOIN_GROUP => {
+                let request = self.body(reader)?;
+                let client_id = std::mem::take(&mut self.client_id);
+                self.turn(join_group::answer(caller, request, client_id, version))
+            }
+            ApiKey::SYNC_GROUP => {
+                let request = self.body(reader)?;
+                self.turn(sync_group::answer(caller, request))
+            }
+            ApiKey::HEARTBEAT => {
+                let request = self.body(reader)?;
+                self.turn(heartbeat::answer(caller, request))
+            }
+            ApiKey::LEAVE_GROUP => {
+                let request = self.body(reader)?;
+                self.turn(leave_group::answer(caller, request, version))
+            }
+            ApiKey::OFFSET_COMMIT => {
+                let request = self.body(reader)?;
+                self.turn(offset_commit::answer(caller, request))
+            }
+            ApiKey::OFFSET_FETCH => {
+                let request = self.body(reader)?;
+                self.turn(offset_fetch::answer(caller, request, version))
+            }
+            ApiKey::LIST_GROUPS => {
+                let request = self.body(reader)?;
+                self.turn(list_groups::answer(caller, request))
+            }
+            ApiKey::DESCRIBE_GROUPS => {
+                let request = self.body(reader)?;
+                self.turn(describe_groups::answer(caller, request, version))
+            }
+            ApiKey::DELETE_GROUPS => {
+                let request = self.body(reader)?;
+                self.turn(delete_groups::answer(caller, request))
+            }
+            ApiKey::OFFSET_DELETE => {
+                let request = self.body(reader)?;
+                self.turn(offset_delete::answer(caller, request))
+            }
+            _ => return Err(Refusal::UnknownApi { key }),
+        }))
     }
 
     fn produce(mut self, reader: Reader) -> Result<Pending, Refusal> {
@@ -302,6 +375,19 @@ impl Call {
             Err(source) => Err(Refusal::Encode { key: R::KEY, version: self.version, source }),
         }
     }
+}
+
+/// A group needs a name, and one that can be stored.
+fn check_group_id(group: &str) -> Result<(), ErrorCode> {
+    match group.is_empty() || group.len() > limits::GROUP_TEXT_BYTES_MAX {
+        true => Err(ErrorCode::INVALID_GROUP_ID),
+        false => Ok(()),
+    }
+}
+
+/// The same bytes, without what they were cut from.
+fn copied(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 /// Memory for an answer of about `bytes`, its fields and its encoding together.

@@ -1,0 +1,319 @@
+//! The coordinator of all groups: the shell around the machine.
+//!
+//! Each group has a lock of its own, so that the storm of one group never holds up another. One task
+//! watches the deadlines of all. What a group wants to keep goes to the log; the outcome comes back
+//! through a channel, because the committer's thread must not wait for anyone.
+
+mod offsets;
+mod watch;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use courant_core::clock::Clock as _;
+use courant_log::{GroupError, Log, SystemClock, WriterError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+pub(crate) use self::offsets::{Commit, DeleteOffsets};
+use super::machine::{
+    Description, Effect, Group, Identity, Join, JoinRefused, Joined, Listing, Now, Rules, Sync, Synced,
+    Ticket,
+};
+use super::stored::StoredState;
+use crate::limits;
+use crate::wire::ErrorCode;
+
+/// What groups are told by the server's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupSettings {
+    /// How long the first members of an empty group wait for more of them.
+    pub(crate) initial_delay: Duration,
+    /// How long the offsets of a group without members are kept.
+    pub(crate) retention: Duration,
+}
+
+/// All groups.
+pub(crate) struct Coordinator {
+    log: Log,
+    settings: GroupSettings,
+    groups: Mutex<HashMap<String, Arc<Cell>>>,
+    started: Instant,
+    events: mpsc::UnboundedSender<Event>,
+    /// Taken by the task that watches.
+    watched: Mutex<Option<mpsc::UnboundedReceiver<Event>>>,
+}
+
+/// One group and who waits for it.
+struct Cell {
+    name: String,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    group: Group,
+    joins: HashMap<Ticket, oneshot::Sender<Result<Joined, JoinRefused>>>,
+    syncs: HashMap<Ticket, oneshot::Sender<Result<Synced, ErrorCode>>>,
+    next_ticket: Ticket,
+    /// The earliest deadline that the watching task knows of.
+    watched_ms: Option<i64>,
+}
+
+/// What the watching task is told.
+enum Event {
+    /// The group has to be looked at, at that moment at the latest.
+    Deadline(i64, Arc<Cell>),
+    /// What a group wanted to keep is durable, or is not.
+    Stored(Arc<Cell>, u64, Result<(), GroupError>),
+}
+
+impl fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coordinator").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Cell {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Coordinator {
+    /// The coordinator of the groups in that log, as they were stored.
+    pub(crate) fn new(log: Log, settings: GroupSettings) -> Self {
+        let (events, watched) = mpsc::unbounded_channel();
+        let coordinator = Self {
+            log,
+            settings,
+            groups: Mutex::default(),
+            started: Instant::now(),
+            events,
+            watched: Mutex::new(Some(watched)),
+        };
+        for name in coordinator.log.groups() {
+            coordinator.restore(name);
+        }
+        coordinator
+    }
+
+    fn restore(&self, name: String) {
+        let stored = self.log.group(&name).unwrap_or_default();
+        let group = match stored.state.is_empty() {
+            true => Group::new(self.rules()),
+            false => match StoredState::decode(stored.state) {
+                Ok(state) => Group::restore(self.rules(), state, self.now()),
+                Err(failure) => {
+                    // The offsets are safe; its members join again.
+                    error!(group = name, "the state of a group cannot be read: {failure}");
+                    Group::new(self.rules())
+                }
+            },
+        };
+        let cell = Arc::new(Cell::new(name.clone(), group));
+        self.watch(&cell, &mut cell.lock());
+        self.map().insert(name, cell);
+    }
+
+    fn rules(&self) -> Rules {
+        let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        Rules {
+            session_ms_min: ms(limits::SESSION_MIN),
+            session_ms_max: ms(limits::SESSION_MAX),
+            initial_delay_ms: ms(self.settings.initial_delay),
+            members_max: limits::MEMBERS_PER_GROUP_MAX,
+            bytes_max: limits::GROUP_BYTES_MAX,
+        }
+    }
+
+    fn now(&self) -> Now {
+        let ms = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Now { ms, wall_ms: SystemClock.now_ms() }
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<String, Arc<Cell>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Cell>> {
+        self.map().get(name).cloned()
+    }
+
+    /// The group of that name, which is made if it does not exist. `None`: there are too many.
+    fn find_or_make(&self, name: &str) -> Option<Arc<Cell>> {
+        let mut groups = self.map();
+        if let Some(cell) = groups.get(name) {
+            return Some(cell.clone());
+        }
+        if groups.len() >= limits::GROUPS_MAX {
+            warn!(group = name, "there are {} groups already; delete some", groups.len());
+            return None;
+        }
+        let cell = Arc::new(Cell::new(name.to_owned(), Group::new(self.rules())));
+        groups.insert(name.to_owned(), cell.clone());
+        Some(cell)
+    }
+
+    /// Runs something on a group that nobody deletes meanwhile; makes the group if asked to.
+    fn with<T>(
+        &self,
+        name: &str,
+        make: bool,
+        run: impl FnOnce(&Arc<Cell>, &mut Inner) -> T,
+    ) -> Result<T, ErrorCode> {
+        loop {
+            let cell = if make {
+                self.find_or_make(name).ok_or(ErrorCode::GROUP_MAX_SIZE_REACHED)?
+            } else {
+                self.find(name).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?
+            };
+            let mut inner = cell.lock();
+            if !inner.group.is_dead() {
+                return Ok(run(&cell, &mut inner));
+            }
+        }
+    }
+
+    /// A client joins. The answer comes when the rebalance is over.
+    pub(crate) fn join(&self, group: &str, join: Join) -> oneshot::Receiver<Result<Joined, JoinRefused>> {
+        let (done, answer) = oneshot::channel();
+        let mut done = Some(done);
+        let joined = self.with(group, true, |cell, inner| {
+            let ticket = inner.ticket();
+            inner.joins.extend(done.take().map(|done| (ticket, done)));
+            let effects = inner.group.join(ticket, join, self.now());
+            self.act(cell, inner, effects);
+        });
+        if let (Err(code), Some(done)) = (joined, done) {
+            // The client may have gone.
+            let _ = done.send(Err(JoinRefused::new(code)));
+        }
+        answer
+    }
+
+    /// A member asks for its assignment. The answer comes when the leader has assigned.
+    pub(crate) fn sync(&self, group: &str, sync: Sync) -> oneshot::Receiver<Result<Synced, ErrorCode>> {
+        let (done, answer) = oneshot::channel();
+        let mut done = Some(done);
+        let synced = self.with(group, false, |cell, inner| {
+            let ticket = inner.ticket();
+            inner.syncs.extend(done.take().map(|done| (ticket, done)));
+            let effects = inner.group.sync(ticket, sync, self.now());
+            self.act(cell, inner, effects);
+        });
+        if let (Err(_), Some(done)) = (synced, done) {
+            // As above. Nobody is a member of a group that is not there.
+            let _ = done.send(Err(ErrorCode::UNKNOWN_MEMBER_ID));
+        }
+        answer
+    }
+
+    pub(crate) fn heartbeat(&self, group: &str, who: &Identity) -> Result<(), ErrorCode> {
+        let now = self.now();
+        let alive = self.with(group, false, |cell, inner| {
+            let alive = inner.group.heartbeat(who, now.ms);
+            self.watch(cell, inner);
+            alive
+        });
+        alive.unwrap_or(Err(ErrorCode::UNKNOWN_MEMBER_ID))
+    }
+
+    /// Members leave. One outcome for each.
+    pub(crate) fn leave(
+        &self,
+        group: &str,
+        leaving: &[(String, Option<String>)],
+    ) -> Vec<Result<(), ErrorCode>> {
+        let left = self.with(group, false, |cell, inner| {
+            let (outcomes, effects) = inner.group.leave(leaving, self.now());
+            self.act(cell, inner, effects);
+            outcomes
+        });
+        left.unwrap_or_else(|_| vec![Err(ErrorCode::UNKNOWN_MEMBER_ID); leaving.len()])
+    }
+
+    /// All groups by name.
+    pub(crate) fn list(&self) -> BTreeMap<String, Listing> {
+        let cells: Vec<_> = self.map().values().cloned().collect();
+        let listed = cells.iter().filter_map(|cell| {
+            let inner = cell.lock();
+            let exists = !inner.group.is_vacant() || self.log.group(&cell.name).is_some();
+            exists.then(|| (cell.name.clone(), inner.group.listing()))
+        });
+        listed.collect()
+    }
+
+    pub(crate) fn describe(&self, group: &str) -> Option<Description> {
+        let described = self.with(group, false, |cell, inner| {
+            let exists = !inner.group.is_vacant() || self.log.group(&cell.name).is_some();
+            exists.then(|| inner.group.describe())
+        });
+        described.ok().flatten()
+    }
+
+    /// Does what follows from an input.
+    fn act(&self, cell: &Arc<Cell>, inner: &mut Inner, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                // Who has gone hears nothing; its session ends by itself.
+                Effect::Join(ticket, answer) => {
+                    if let Some(done) = inner.joins.remove(&ticket) {
+                        let _ = done.send(answer);
+                    }
+                }
+                Effect::Sync(ticket, answer) => {
+                    if let Some(done) = inner.syncs.remove(&ticket) {
+                        let _ = done.send(answer);
+                    }
+                }
+                Effect::Store(number, state) => {
+                    let (events, cell) = (self.events.clone(), cell.clone());
+                    self.log.store_group(cell.name.clone(), state, move |stored| {
+                        // After the end of the watching task nobody waits for it.
+                        let _ = events.send(Event::Stored(cell, number, stored));
+                    });
+                }
+            }
+        }
+        self.watch(cell, inner);
+    }
+
+    /// Sees to it that the group is looked at when its next deadline has come.
+    fn watch(&self, cell: &Arc<Cell>, inner: &mut Inner) {
+        let Some(next_ms) = inner.group.next_deadline() else { return };
+        // A later deadline is seen when the earlier one, which moved, is looked at.
+        if inner.watched_ms.is_none_or(|watched| next_ms < watched) {
+            inner.watched_ms = Some(next_ms);
+            // As above.
+            let _ = self.events.send(Event::Deadline(next_ms, cell.clone()));
+        }
+    }
+}
+
+impl Cell {
+    fn new(name: String, group: Group) -> Self {
+        let inner =
+            Inner { group, joins: HashMap::new(), syncs: HashMap::new(), next_ticket: 0, watched_ms: None };
+        Self { name, inner: Mutex::new(inner) }
+    }
+}
+
+impl Inner {
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+}
+
+/// What a client is told when the log does not take a change of a group.
+fn from_log(failure: &GroupError) -> ErrorCode {
+    match failure {
+        GroupError::TooLarge { .. } => ErrorCode::INVALID_COMMIT_OFFSET_SIZE,
+        GroupError::Writer(WriterError::Busy) => ErrorCode::REQUEST_TIMED_OUT,
+        // Clients look for the coordinator again, which takes them through a restart.
+        _ => ErrorCode::COORDINATOR_NOT_AVAILABLE,
+    }
+}
