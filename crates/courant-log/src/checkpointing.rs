@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
+use uuid::Uuid;
+
 use crate::PartitionId;
-use crate::checkpoint::{self, Checkpoint, PartitionState, SegmentState, encode_producers};
+use crate::checkpoint::{self, Checkpoint, NO_BOOT, PartitionState, SegmentState, encode_producers};
 use crate::error::WriterError;
 use crate::inner::Inner;
 use crate::limits::DIRTY_FILES_SYNCED_EACH;
@@ -42,6 +44,11 @@ impl Inner {
             self.check_ended()?;
             if self.writer.is_poisoned() {
                 return Err(self.end_because("the committer panicked, which is a defect"));
+            }
+            if writer.journal.is_behind() {
+                // Nothing in a checkpoint is ahead of the journal.
+                writer.sync_journal().map_err(|error| self.end(&error))?;
+                add(&self.counters.syncs, 1);
             }
             self.capture(&mut writer)
         };
@@ -84,6 +91,8 @@ impl Inner {
                 partitions,
                 deleted: writer.deleted.clone(),
                 deleted_segments: writer.deleted_segments.clone(),
+                ceilings: ceilings(writer),
+                boot: if self.is_stopped() { Uuid::nil() } else { self.storage.boot().unwrap_or(NO_BOOT) },
                 groups: self.groups.read().unwrap_or_else(PoisonError::into_inner).clone(),
             },
         }
@@ -176,6 +185,14 @@ impl Inner {
             lock(&self.writer).deleted_segments.retain(|key| !removed.contains(key));
         }
     }
+}
+
+/// The partitions that may have given out offsets of events that are not durable.
+fn ceilings(writer: &Writer) -> Vec<(PartitionId, u64)> {
+    let above = writer.tails.values().filter(|tail| tail.ceiling > 0);
+    let mut ceilings: Vec<_> = above.map(|tail| (tail.id(), tail.ceiling)).collect();
+    ceilings.sort_unstable();
+    ceilings
 }
 
 fn partition_state(tail: &Tail) -> PartitionState {

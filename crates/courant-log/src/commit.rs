@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::durability::{Durability, SYNC_INTERVAL};
 use crate::error::WriterError;
 use crate::inner::Inner;
 use crate::limits::{CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX, SEAL_AFTER_IDLE_MS};
@@ -72,6 +73,7 @@ impl Inner {
     fn commit_group(&self, commands: Vec<Command>, answers: &mut Answers, wakes: &mut Wakes) {
         let mut writer = lock(&self.writer);
         writer.group.clear();
+        writer.needs = Durability::Os;
         let effects: Vec<_> =
             commands.into_iter().map(|command| writer.prepare(command, &*self.config.entropy)).collect();
         match self.write_group(&mut writer, &effects) {
@@ -119,6 +121,11 @@ impl Inner {
                 if writer.journal.room() >= group_bytes {
                     break;
                 }
+                if writer.journal.is_behind() {
+                    // A file's header vouches for everything before it.
+                    writer.sync_journal().map_err(|error| self.end(&error))?;
+                    add(&self.counters.syncs, 1);
+                }
                 let salt = self.config.entropy.uuid().as_u128() as u64;
                 match writer.journal.switch(salt) {
                     Ok(true) => continue,
@@ -146,9 +153,16 @@ impl Inner {
         let now_ms = self.config.clock.now_ms();
         writer.journal.write(&mut writer.group, now_ms)?;
         self.write_segments(writer, effects)?;
-        writer.journal.sync()?;
         add(&self.counters.groups, 1);
-        add(&self.counters.syncs, 1);
+        let is_due = match writer.needs {
+            Durability::Sync => true,
+            Durability::Interval => writer.synced_at.elapsed() >= SYNC_INTERVAL,
+            Durability::Os => false,
+        };
+        if is_due {
+            writer.sync_journal()?;
+            add(&self.counters.syncs, 1);
+        }
         Ok(())
     }
 
@@ -300,9 +314,12 @@ impl Inner {
         }
         writer.group.clear();
         let now_ms = self.config.clock.now_ms();
+        // A seal vouches for what was synced before it is written.
+        let behind = writer.journal.is_behind();
+        let synced = if behind { writer.sync_journal() } else { Ok(()) };
         let Writer { journal, group, .. } = &mut *writer;
-        let sealed = journal.write(group, now_ms).and_then(|()| journal.sync());
-        add(&self.counters.syncs, 1);
+        let sealed = synced.and_then(|()| journal.write(group, now_ms)).and_then(|()| journal.sync());
+        add(&self.counters.syncs, 1 + u64::from(behind));
         writer.group.clear();
         if let Err(error) = sealed {
             self.end(&error);

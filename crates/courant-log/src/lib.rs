@@ -12,6 +12,7 @@ mod checkpoint;
 mod checkpointing;
 mod commit;
 mod config;
+mod durability;
 mod error;
 mod group_api;
 mod groups;
@@ -39,6 +40,7 @@ pub mod topic_config;
 pub use batch::{Batch, BatchError, BatchHeader, Codec};
 pub use catalog::{Catalog, NewTopic, Topic};
 pub use config::LogConfig;
+pub use durability::Durability;
 pub use error::{
     AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError,
     GroupError, OpenError, WriterError,

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -16,6 +17,7 @@ use crate::batch::BatchHeader;
 use crate::catalog::Catalog;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, PartitionState, decode_producers};
 use crate::config::LogConfig;
+use crate::durability::{Durability, PartitionRules};
 use crate::error::OpenError;
 use crate::groups::Groups;
 use crate::journal::{
@@ -27,7 +29,6 @@ use crate::segment::{
     self, FileKind, Handles, Segment, SegmentError, SegmentHeader, WrittenBatch, partition_dir,
 };
 use crate::storage::{Storage, StorageError};
-use crate::topic_config::SegmentLimits;
 use crate::writer::{Dirty, LastCheckpoint, Writer};
 
 /// What opening found and did.
@@ -121,6 +122,12 @@ pub(crate) fn recover(
     report.replayed_groups = scanned.groups;
     report.replayed_bytes = scanned.bytes;
     report.torn_tail = scanned.torn;
+    if checkpoint.boot != Uuid::nil() && storage.boot() != Some(checkpoint.boot) {
+        // The machine was started anew: what had not been synced may be gone.
+        for tail in writer.tails.values_mut() {
+            tail.resume_at_ceiling(checkpoint.generation);
+        }
+    }
     for tail in writer.tails.values() {
         publish(tail);
     }
@@ -182,6 +189,8 @@ fn empty_checkpoint(log_id: Uuid) -> Checkpoint {
         deleted: Vec::new(),
         deleted_segments: Vec::new(),
         groups: Groups::default(),
+        ceilings: Vec::new(),
+        boot: Uuid::nil(),
     }
 }
 
@@ -201,6 +210,8 @@ fn empty_writer(log_id: Uuid, config: &LogConfig, checkpoint: &Checkpoint, crc: 
         next_producer_id: checkpoint.next_producer_id,
         producer_ids_end: checkpoint.next_producer_id,
         group: GroupBuffer::new(),
+        needs: Durability::Sync,
+        synced_at: Instant::now(),
         dirty: BTreeMap::new(),
         new_names: BTreeSet::new(),
         deleted: checkpoint.deleted.clone(),
@@ -229,7 +240,7 @@ fn restore(
     }
     for topic in &checkpoint.topics {
         let topic = Arc::new(topic.clone());
-        let limits = SegmentLimits::of(&topic.configs);
+        let rules = PartitionRules::of(&topic.configs);
         for id in &topic.partitions {
             let state = states.get(id).ok_or_else(|| OpenError::Corrupt {
                 what: format!("checkpoint {} names partition {id} but not its segments", checkpoint.sequence),
@@ -239,9 +250,14 @@ fn restore(
                 Some(snapshot) => snapshot.remove(id).unwrap_or_default(),
                 None => scan_producers(storage, handles, &shared)?,
             };
-            writer.tails.insert(*id, Tail::new(shared, state.next_offset, segment, producers, limits));
+            writer.tails.insert(*id, Tail::new(shared, state.next_offset, segment, producers, rules));
         }
         writer.catalog.insert(topic);
+    }
+    for (partition, ceiling) in &checkpoint.ceilings {
+        if let Some(tail) = writer.tails.get_mut(partition) {
+            tail.ceiling = *ceiling;
+        }
     }
     Ok(())
 }
@@ -331,6 +347,11 @@ impl Replay<'_> {
                 let begun = begun
                     .ok_or_else(|| contradiction(format!("partition {partition} cannot begin at {start}")))?;
                 self.writer.drop_segments(&begun, start);
+            }
+            Entry::Ceiling { partition, ceiling } => {
+                let tail = self.writer.tails.get_mut(&partition);
+                tail.ok_or_else(|| contradiction(format!("partition {partition} does not exist")))?.ceiling =
+                    ceiling;
             }
             Entry::Group { name, change } => self.groups.apply(&name, change),
             Entry::SegmentCreated { partition, base_offset } => {

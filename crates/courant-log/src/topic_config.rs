@@ -83,6 +83,7 @@ const MAX_MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
 
 const CLEANUP_POLICIES: &[&str] = &["delete", "compact"];
 const COMPRESSION_TYPES: &[&str] = &["producer", "gzip", "snappy", "lz4", "zstd", "uncompressed"];
+const DURABILITIES: &[&str] = &["sync", "interval", "os"];
 const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 
 const LONG_MAX: &str = "9223372036854775807";
@@ -104,6 +105,8 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         "What happens to old events. Compaction is not in force yet: everything is kept."),
     config("compression.type", ConfigKind::Choice(COMPRESSION_TYPES), "producer", true,
         "How batches are compressed. Only producer: as they were sent."),
+    config("courant.durability", ConfigKind::Choice(DURABILITIES), "sync", true,
+        "When an event is acknowledged. sync: it is on disk. interval: it is written, and on disk 0.1 s later; a power cut may cost that much. os: it is written, and a power cut may cost whatever the system has not put on disk. A crash of the process alone costs nothing."),
     config("delete.retention.ms", ConfigKind::Long { min: 0 }, "86400000", false,
         "How long compaction keeps tombstones, in milliseconds."),
     config("file.delete.delay.ms", ConfigKind::Long { min: 0 }, "60000", false,
@@ -319,7 +322,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_its_defaults_are_valid() {
         assert!(TOPIC_CONFIGS.is_sorted_by(|a, b| a.name < b.name));
-        assert_eq!(TOPIC_CONFIGS.len(), 23);
+        assert_eq!(TOPIC_CONFIGS.len(), 24);
         for config in TOPIC_CONFIGS {
             assert_eq!(validate(config.name, config.default), Ok(()), "{}", config.name);
             assert!(!not_in_force(config.name, config.default), "{}", config.name);

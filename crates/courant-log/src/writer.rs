@@ -6,11 +6,13 @@ mod topics;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use uuid::Uuid;
 
 use crate::batch::Batch;
 use crate::catalog::{Catalog, Topic};
+use crate::durability::Durability;
 use crate::error::{
     AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError, GroupError, WriterError,
 };
@@ -20,7 +22,7 @@ use crate::limits::{BLOCK_BYTES, GROUP_BYTES_MAX, PRODUCER_ID_BLOCK};
 use crate::partition::{Partition, Tail, Verdict};
 use crate::queue::{Command, Done};
 use crate::segment::Segment;
-use crate::storage::File;
+use crate::storage::{File, StorageError};
 use crate::{Appended, PartitionId};
 
 /// Everything that only the holder of the writer's lock may touch.
@@ -35,6 +37,10 @@ pub(crate) struct Writer {
     /// Producer ids below this one are covered by a journal entry.
     pub(crate) producer_ids_end: u64,
     pub(crate) group: GroupBuffer,
+    /// The strongest class of the group's entries.
+    pub(crate) needs: Durability,
+    /// When everything that was written was on disk.
+    pub(crate) synced_at: Instant,
     /// Segments with bytes that no checkpoint covers.
     pub(crate) dirty: BTreeMap<(PartitionId, u64), Dirty>,
     /// Partitions in whose directory a file was created since the last checkpoint.
@@ -99,6 +105,9 @@ impl Writer {
         command: Command,
         entropy: &dyn courant_core::entropy::Entropy,
     ) -> Effect {
+        if !matches!(command, Command::Append { .. }) {
+            self.needs = Durability::Sync;
+        }
         match command {
             Command::Append { partition, batch, done } => self.append(partition, &batch, done),
             Command::CreateTopic { new, done } => self.create_topic(new, entropy.uuid(), done),
@@ -138,6 +147,12 @@ impl Writer {
             EntryWriter(&mut self.group).segment_created(partition, tail.next_offset);
             tail.roll(generation);
         }
+        self.needs = self.needs.max(tail.rules.durability);
+        if let Some(ceiling) = tail.next_ceiling(header) {
+            EntryWriter(&mut self.group).ceiling(partition, ceiling);
+            tail.ceiling = ceiling;
+            self.needs = Durability::Sync;
+        }
         let placement = tail.place(header, bytes.len() as u64);
         let stored = EntryWriter(&mut self.group).append(partition, placement.base_offset, bytes);
         Effect::Appended(AppendEffect {
@@ -173,6 +188,13 @@ impl Writer {
         let id = self.next_producer_id;
         self.next_producer_id += 1;
         Effect::ProducerId { id: i64::try_from(id).unwrap_or(i64::MAX), done }
+    }
+
+    /// Puts everything that was written on disk.
+    pub(crate) fn sync_journal(&mut self) -> Result<(), StorageError> {
+        self.journal.sync()?;
+        self.synced_at = Instant::now();
+        Ok(())
     }
 
     /// Bytes of entries that fit, with their header and padding, into every journal file.

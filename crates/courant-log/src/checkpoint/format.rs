@@ -14,6 +14,8 @@ const VERSION: u32 = 2;
 /// Ends behind the deleted partitions: there were no groups, and no partition lost its beginning.
 const VERSION_WITHOUT_GROUPS: u32 = 1;
 const NO_BATCH: u32 = u32::MAX;
+/// A machine that cannot say since when it runs: it counts as started anew every time.
+pub(crate) const NO_BOOT: Uuid = Uuid::max();
 
 /// The state of the log at a group boundary.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +37,10 @@ pub(crate) struct Checkpoint {
     /// Segments, by partition and base offset, of which the same is true.
     pub(crate) deleted_segments: Vec<(PartitionId, u64)>,
     pub(crate) groups: Groups,
+    /// Partitions that may have given out offsets up to these without having the events on disk.
+    pub(crate) ceilings: Vec<(PartitionId, u64)>,
+    /// Since when the machine ran; nil when the log was stopped and nothing followed.
+    pub(crate) boot: Uuid,
 }
 
 /// One partition in a checkpoint.
@@ -83,12 +89,10 @@ impl Checkpoint {
         for partition in &self.deleted {
             out.extend_from_slice(&partition.0.to_le_bytes());
         }
-        put_count(&mut out, self.deleted_segments.len());
-        for (partition, base_offset) in &self.deleted_segments {
-            out.extend_from_slice(&partition.0.to_le_bytes());
-            out.extend_from_slice(&base_offset.to_le_bytes());
-        }
+        put_offsets_of(&mut out, &self.deleted_segments);
         put_groups(&mut out, &self.groups);
+        put_offsets_of(&mut out, &self.ceilings);
+        out.extend_from_slice(self.boot.as_bytes());
         let crc = crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
@@ -119,9 +123,12 @@ impl Checkpoint {
         let partitions = (0..fields.count(28)?).map(|_| partition(&mut fields)).collect::<Result<_, _>>()?;
         let deleted =
             (0..fields.count(8)?).map(|_| fields.u64().map(PartitionId)).collect::<Result<_, _>>()?;
-        let (deleted_segments, groups) = match version {
+        let (deleted_segments, groups, ceilings, boot) = match version {
             VERSION_WITHOUT_GROUPS => Default::default(),
-            _ => (deleted_segments(&mut fields)?, groups(&mut fields)?),
+            _ => {
+                let deleted_segments = offsets_of(&mut fields)?;
+                (deleted_segments, groups(&mut fields)?, offsets_of(&mut fields)?, fields.uuid()?)
+            }
         };
         Ok(Self {
             log_id,
@@ -136,6 +143,8 @@ impl Checkpoint {
             deleted,
             deleted_segments,
             groups,
+            ceilings,
+            boot,
         })
     }
 }
@@ -172,7 +181,16 @@ fn topic(fields: &mut Fields<'_>) -> Result<Topic, Short> {
     Ok(Topic { id, name, partitions, configs })
 }
 
-fn deleted_segments(fields: &mut Fields<'_>) -> Result<Vec<(PartitionId, u64)>, Short> {
+/// An offset of each of some partitions.
+fn put_offsets_of(out: &mut Vec<u8>, offsets: &[(PartitionId, u64)]) {
+    put_count(out, offsets.len());
+    for (partition, offset) in offsets {
+        out.extend_from_slice(&partition.0.to_le_bytes());
+        out.extend_from_slice(&offset.to_le_bytes());
+    }
+}
+
+fn offsets_of(fields: &mut Fields<'_>) -> Result<Vec<(PartitionId, u64)>, Short> {
     (0..fields.count(16)?).map(|_| Ok((PartitionId(fields.u64()?), fields.u64()?))).collect()
 }
 
@@ -280,6 +298,8 @@ mod tests {
             deleted: vec![PartitionId(4)],
             deleted_segments: vec![(PartitionId(6), 50)],
             groups,
+            ceilings: vec![(PartitionId(6), 1_000_120)],
+            boot: Uuid::from_u128(9),
         }
     }
 
@@ -299,10 +319,16 @@ mod tests {
 
     #[test]
     fn a_checkpoint_from_before_there_were_groups_is_read() {
-        let older = Checkpoint { deleted_segments: Vec::new(), groups: Groups::default(), ..checkpoint() };
-        // The two empty counts and the checksum behind them.
+        let older = Checkpoint {
+            deleted_segments: Vec::new(),
+            groups: Groups::default(),
+            ceilings: Vec::new(),
+            boot: Uuid::nil(),
+            ..checkpoint()
+        };
+        // The three empty counts, the id and the checksum behind them.
         let mut bytes = older.encode();
-        bytes.truncate(bytes.len() - 12);
+        bytes.truncate(bytes.len() - 32);
         bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
         bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
         assert_eq!(Checkpoint::decode(&bytes), Ok(older));

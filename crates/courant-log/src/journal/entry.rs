@@ -32,6 +32,7 @@ const KIND_GROUP_DELETED: u8 = 9;
 const KIND_TOPIC_CONFIGURED: u8 = 10;
 const KIND_PARTITIONS_ADDED: u8 = 11;
 const KIND_RECORDS_DELETED: u8 = 12;
+const KIND_CEILING: u8 = 13;
 
 /// One partition's share of an append.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub(crate) enum Entry<'a> {
     PartitionsAdded { id: Uuid, first: PartitionId, count: u32 },
     /// A partition's oldest event has this offset; segments wholly below it are no more.
     RecordsDeleted { partition: PartitionId, start: u64 },
+    /// Offsets below it may be seen before they are durable.
+    Ceiling { partition: PartitionId, ceiling: u64 },
 }
 
 /// Appends entries to a group.
@@ -138,6 +141,13 @@ impl EntryWriter<'_> {
         self.entry(KIND_RECORDS_DELETED, |out| {
             out.extend_from_slice(&partition.0.to_le_bytes());
             out.extend_from_slice(&start.to_le_bytes());
+        });
+    }
+
+    pub(crate) fn ceiling(&mut self, partition: PartitionId, ceiling: u64) {
+        self.entry(KIND_CEILING, |out| {
+            out.extend_from_slice(&partition.0.to_le_bytes());
+            out.extend_from_slice(&ceiling.to_le_bytes());
         });
     }
 
@@ -261,6 +271,7 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Entry<'_>, Short> {
         KIND_RECORDS_DELETED => {
             Ok(Entry::RecordsDeleted { partition: PartitionId(fields.u64()?), start: fields.u64()? })
         }
+        KIND_CEILING => Ok(Entry::Ceiling { partition: PartitionId(fields.u64()?), ceiling: fields.u64()? }),
         _ => decode_group(kind, &mut fields),
     }
 }
@@ -301,6 +312,7 @@ mod tests {
         out.topic_configured(Uuid::from_u128(1), &configs);
         out.partitions_added(Uuid::from_u128(1), PartitionId(5), 2);
         out.records_deleted(PartitionId(3), 42);
+        out.ceiling(PartitionId(3), 1_000_042);
         for change in changes() {
             out.group("billing", &change);
         }
@@ -344,7 +356,7 @@ mod tests {
         assert_eq!(GroupHeader::decode(SEED, 8192, &bytes), Some(header));
         let body = &bytes[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + header.body_bytes as usize];
         let entries = decode_all(SEED, 8192, body, header.entries).expect("valid");
-        assert_eq!(entries.len(), 12);
+        assert_eq!(entries.len(), 13);
         assert!(matches!(&entries[0], Entry::TopicCreated { name, count: 2, .. } if name == "orders"));
         let Entry::Append(parts) = &entries[1] else { panic!("{entries:?}") };
         assert_eq!(parts[0].base_offset, 42);
@@ -353,7 +365,8 @@ mod tests {
         assert!(matches!(&entries[4], Entry::TopicConfigured { configs, .. } if configs.len() == 1));
         assert_eq!(entries[5], Entry::PartitionsAdded { id, first: PartitionId(5), count: 2 });
         assert_eq!(entries[6], Entry::RecordsDeleted { partition: PartitionId(3), start: 42 });
-        for (entry, change) in entries[7..11].iter().zip(changes()) {
+        assert_eq!(entries[7], Entry::Ceiling { partition: PartitionId(3), ceiling: 1_000_042 });
+        for (entry, change) in entries[8..12].iter().zip(changes()) {
             assert_eq!(*entry, Entry::Group { name: "billing".into(), change });
         }
     }
@@ -367,8 +380,8 @@ mod tests {
         assert_eq!(GroupHeader::decode(SEED, 4096, &bytes), None);
         assert_eq!(GroupHeader::decode(Seed { generation: 6, ..SEED }, 8192, &bytes), None);
         assert_eq!(GroupHeader::decode(Seed { salt: 12, ..SEED }, 8192, &bytes), None);
-        assert!(decode_all(SEED, 4096, body, 12).is_err());
-        assert!(decode_all(Seed { salt: 12, ..SEED }, 8192, body, 12).is_err());
+        assert!(decode_all(SEED, 4096, body, 13).is_err());
+        assert!(decode_all(Seed { salt: 12, ..SEED }, 8192, body, 13).is_err());
     }
 
     #[test]

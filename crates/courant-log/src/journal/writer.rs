@@ -1,8 +1,8 @@
 //! The writing end of the journal ring.
 //!
 //! Invariants: `synced <= position`; a file is switched only when `synced == position`, so a file
-//! header vouches for everything before its start; at most one group is written and not synced; a
-//! file is written again only after a durable checkpoint covers all of it.
+//! header vouches for everything before its start; what is acknowledged and not synced is of a relaxed
+//! class; a file is written again only after a durable checkpoint covers all of it.
 
 use std::collections::VecDeque;
 
@@ -66,6 +66,11 @@ impl JournalWriter {
 
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Whether something was written and not synced.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.synced < self.position
     }
 
     pub(crate) fn sealed(&self) -> bool {

@@ -95,9 +95,13 @@ impl Reader<'_> {
         let Some((segment, position)) = found.at else {
             return Ok(read(Bytes::new()));
         };
-        let position = match position {
-            Some(position) => position,
-            None => self.locate(&segment, offset)?,
+        let place = match position {
+            // What was remembered may be the end of a segment with missing offsets behind it.
+            Some(position) if position < segment.published() => Some((segment, position, offset)),
+            _ => self.locate(segment, offset)?,
+        };
+        let Some((segment, position, offset)) = place else {
+            return Ok(read(Bytes::new()));
         };
         let mut bytes = self.bytes(&segment, position, max_bytes.max(BATCH_HEADER_BYTES))?;
         let mut whole = self.whole_batches(&segment, position, &bytes, max_bytes, ends.high_watermark)?;
@@ -145,11 +149,33 @@ impl Reader<'_> {
         BatchHeader::parse(bytes).map_err(|error| corrupt(segment, position, &error.to_string()))
     }
 
-    /// The position of the batch that holds `offset`.
-    fn locate(&self, segment: &Segment, offset: u64) -> Result<u64, ReadError> {
-        let start = segment.blocks().position_at_or_before(offset);
-        let found = self.walk(segment, start, |header| end_offset(header) > offset)?;
-        found.map(|(position, _)| position).ok_or_else(|| corrupt(segment, start, "an offset is missing"))
+    /// The segment and position of the batch that holds `offset`, and that offset.
+    ///
+    /// Where a power cut took events of a relaxed class away, their offsets are missing between the end
+    /// of one segment and the beginning of the next: then the next event stands for them. `None`: there
+    /// is none yet.
+    fn locate(
+        &self,
+        mut segment: Arc<Segment>,
+        offset: u64,
+    ) -> Result<Option<(Arc<Segment>, u64, u64)>, ReadError> {
+        if segment.published() > 0 {
+            let start = segment.blocks().position_at_or_before(offset);
+            if let Some((position, _)) = self.walk(&segment, start, |header| end_offset(header) > offset)? {
+                return Ok(Some((segment, position, offset)));
+            }
+            if self.partition.segment_behind(segment.header.base_offset).is_none() {
+                return Err(corrupt(&segment, start, "an offset is missing"));
+            }
+        }
+        while let Some(next) = self.partition.segment_behind(segment.header.base_offset) {
+            segment = next;
+            if segment.published() > 0 {
+                let base_offset = segment.header.base_offset;
+                return Ok(Some((segment, crate::segment::HEADER_BYTES as u64, base_offset)));
+            }
+        }
+        Ok(None)
     }
 
     /// The first batch from `position` on for which `wanted` holds.

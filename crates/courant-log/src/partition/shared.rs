@@ -120,6 +120,12 @@ impl Partition {
         state.segments.drain(..kept).collect()
     }
 
+    /// The segment behind the one that begins there.
+    pub(crate) fn segment_behind(&self, base_offset: u64) -> Option<Arc<Segment>> {
+        let state = lock(&self.state);
+        state.segments.iter().find(|segment| segment.header.base_offset > base_offset).cloned()
+    }
+
     /// Whether the segment that begins there is still part of the partition.
     pub(crate) fn has_segment(&self, base_offset: u64) -> bool {
         lock(&self.state).segments.iter().any(|segment| segment.header.base_offset == base_offset)

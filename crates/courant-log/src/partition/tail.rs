@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Partition, PartitionId, Producers};
 use crate::batch::BatchHeader;
+use crate::durability::{CEILING_STEP, PartitionRules};
 use crate::segment::{HEADER_BYTES, Segment, SegmentHeader};
-use crate::topic_config::SegmentLimits;
 
 /// The writable end of one partition.
 #[derive(Debug)]
@@ -17,7 +17,9 @@ pub(crate) struct Tail {
     pub(crate) next_offset: u64,
     pub(crate) segment: Arc<Segment>,
     pub(crate) producers: Producers,
-    pub(crate) limits: SegmentLimits,
+    pub(crate) rules: PartitionRules,
+    /// Offsets below it may have been given out and seen without being on disk; 0 where all are.
+    pub(crate) ceiling: u64,
     /// Bytes of the segment with everything that is queued for it; 0 before its first batch.
     filled: u64,
     /// Timestamp at which the segment began, as far as its batches say.
@@ -38,12 +40,12 @@ impl Tail {
         next_offset: u64,
         segment: Arc<Segment>,
         producers: Producers,
-        limits: SegmentLimits,
+        rules: PartitionRules,
     ) -> Self {
         let filled = segment.published();
         let began_ms = segment.blocks().first_timestamp();
         let start = shared.offsets().start;
-        Self { shared, start, next_offset, segment, producers, limits, filled, began_ms }
+        Self { shared, start, next_offset, segment, producers, rules, ceiling: 0, filled, began_ms }
     }
 
     pub(crate) fn id(&self) -> PartitionId {
@@ -59,7 +61,24 @@ impl Tail {
     /// segment takes at least one batch.
     pub(crate) fn is_full_for(&self, header: &BatchHeader, batch_bytes: u64) -> bool {
         let age_ms = self.began_ms.map_or(0, |began| header.newest_timestamp().saturating_sub(began));
-        !self.is_empty() && (self.filled + batch_bytes > self.limits.bytes || age_ms > self.limits.age_ms)
+        let limits = self.rules.segment;
+        !self.is_empty() && (self.filled + batch_bytes > limits.bytes || age_ms > limits.age_ms)
+    }
+
+    /// The ceiling that has to be on disk before a batch is seen; `None`: it is.
+    pub(crate) fn next_ceiling(&self, header: &BatchHeader) -> Option<u64> {
+        let end = self.next_offset + u64::try_from(header.last_offset_delta).unwrap_or(0) + 1;
+        let is_needed = self.rules.durability.is_relaxed() && end > self.ceiling;
+        is_needed.then(|| end.saturating_add(CEILING_STEP))
+    }
+
+    /// After the machine was started anew: what was given out and is not there any more is never given
+    /// out again.
+    pub(crate) fn resume_at_ceiling(&mut self, generation: u64) {
+        if self.ceiling > self.next_offset {
+            self.next_offset = self.ceiling;
+            self.roll(generation);
+        }
     }
 
     /// Begins a new segment with the next offset.

@@ -169,6 +169,11 @@ impl Storage for DiskStorage {
         Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
     }
 
+    fn boot(&self) -> Option<uuid::Uuid> {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        uuid::Uuid::parse_str(text.trim()).ok()
+    }
+
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
         let file = fs::OpenOptions::new()
             .read(true)

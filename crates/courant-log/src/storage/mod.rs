@@ -130,6 +130,12 @@ pub trait Storage: Debug + Send + Sync + 'static {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Names the time since the machine was last started: what was written in it is still seen, synced
+    /// or not. `None` where nobody knows.
+    fn boot(&self) -> Option<uuid::Uuid> {
+        None
+    }
+
     /// Takes the data directory for this process until the guard is dropped.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{Effect, Writer};
 use crate::PartitionId;
 use crate::catalog::{NewTopic, Topic};
+use crate::durability::PartitionRules;
 use crate::error::{AddPartitionsError, AlterTopicError, CreateTopicError, DeleteTopicError};
 use crate::journal::EntryWriter;
 use crate::limits::{
@@ -19,7 +20,6 @@ use crate::limits::{
 use crate::partition::{Offsets, Partition, Producers, Tail};
 use crate::queue::Done;
 use crate::segment::{Segment, SegmentHeader};
-use crate::topic_config::SegmentLimits;
 
 impl Writer {
     pub(super) fn create_topic(
@@ -74,7 +74,7 @@ impl Writer {
         generation: u64,
     ) -> (Arc<Topic>, Vec<Arc<Partition>>) {
         let ids = first.0..first.0 + u64::from(count);
-        let partitions = self.begin_partitions(ids.clone(), SegmentLimits::of(&configs), generation);
+        let partitions = self.begin_partitions(ids.clone(), PartitionRules::of(&configs), generation);
         let partition_ids = ids.map(PartitionId).collect();
         let topic = Arc::new(Topic { id, name: name.to_owned(), partitions: partition_ids, configs });
         self.catalog.insert(topic.clone());
@@ -85,7 +85,7 @@ impl Writer {
     fn begin_partitions(
         &mut self,
         ids: Range<u64>,
-        limits: SegmentLimits,
+        rules: PartitionRules,
         generation: u64,
     ) -> Vec<Arc<Partition>> {
         self.next_partition = ids.end;
@@ -95,7 +95,7 @@ impl Writer {
             let segment = Arc::new(Segment::new(header));
             let offsets = Offsets { start: 0, high_watermark: 0 };
             let shared = Arc::new(Partition::new(partition, offsets, vec![segment.clone()]));
-            let tail = Tail::new(shared.clone(), 0, segment, Producers::default(), limits);
+            let tail = Tail::new(shared.clone(), 0, segment, Producers::default(), rules);
             self.tails.insert(partition, tail);
             shared
         };
@@ -141,11 +141,15 @@ impl Writer {
         configs: BTreeMap<String, String>,
     ) -> Option<Arc<Topic>> {
         let topic = self.catalog.by_id(id)?;
-        let limits = SegmentLimits::of(&configs);
+        let rules = PartitionRules::of(&configs);
         let topic = Arc::new(Topic { configs, ..(**topic).clone() });
         for partition in &topic.partitions {
             if let Some(tail) = self.tails.get_mut(partition) {
-                tail.limits = limits;
+                tail.rules = rules;
+                if !rules.durability.is_relaxed() {
+                    // This entry is synced, and everything before it.
+                    tail.ceiling = 0;
+                }
             }
         }
         self.catalog.insert(topic.clone());
@@ -198,7 +202,7 @@ impl Writer {
         let ids = first.0..first.0 + u64::from(count);
         topic.partitions.extend(ids.clone().map(PartitionId));
         let topic = Arc::new(topic);
-        let partitions = self.begin_partitions(ids, SegmentLimits::of(&topic.configs), generation);
+        let partitions = self.begin_partitions(ids, PartitionRules::of(&topic.configs), generation);
         self.catalog.insert(topic.clone());
         Some((topic, partitions))
     }

@@ -3,6 +3,7 @@
 mod basics;
 mod crash;
 mod damage;
+mod durability;
 mod groups;
 mod ledger;
 mod retention;

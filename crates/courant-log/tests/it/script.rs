@@ -70,8 +70,12 @@ impl Script {
         let name = format!("orders.topic-{}", self.next_topic);
         self.next_topic += 1;
         let partitions = 1 + self.random.below(3) as usize;
-        let new = new_topic(&name, partitions as u32, &[("segment.bytes", "100000")]);
+        let relaxed = self.next_topic.is_multiple_of(3);
+        let durability = if relaxed { "os" } else { "sync" };
+        let configs = [("segment.bytes", "100000"), ("courant.durability", durability)];
+        let new = new_topic(&name, partitions as u32, &configs);
         let history = TopicHistory {
+            relaxed,
             state: State::Asked,
             partitions: vec![PartitionHistory::default(); partitions],
             counts: Versions::new(partitions),

@@ -66,6 +66,7 @@ impl State {
                 image.inodes.insert(id, Inode::holding(content));
             }
         }
+        image.boots = self.boots + 1;
         image.next_inode = self.next_inode;
         image.graveyard = self.graveyard.clone();
         image.durable_names = names.clone();

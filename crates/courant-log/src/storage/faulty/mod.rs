@@ -272,6 +272,10 @@ impl Storage for FaultyStorage {
         self.sync("sync_all", State::sync_all)
     }
 
+    fn boot(&self) -> Option<uuid::Uuid> {
+        Some(uuid::Uuid::from_u128(self.state().boots))
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         let state = self.state();
         state.alive()?;

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) calls: u64,
     pub(super) reads: u64,
     pub(super) stopped: bool,
+    /// Counts the times that the machine was started.
+    pub(super) boots: u128,
     pub(super) failures: Vec<(u64, Failure)>,
     pub(super) trace: Trace,
     random: Random,
@@ -66,6 +68,7 @@ impl State {
             calls: 0,
             reads: 0,
             stopped: false,
+            boots: 1,
             failures: Vec::new(),
             trace: Trace::new(seed),
             random: Random::new(seed),
@@ -83,6 +86,7 @@ impl State {
             next_inode: self.next_inode,
             graveyard: self.graveyard.clone(),
             used: self.used,
+            boots: self.boots,
             ..Self::new(seed, self.cap)
         }
     }

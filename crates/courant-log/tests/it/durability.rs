@@ -1,0 +1,106 @@
+//! Classes of durability: what is acknowledged when, and what a power cut and a kill leave of it.
+
+use courant_log::storage::{CrashMode, FaultyStorage};
+use courant_log::{Log, PartitionId};
+
+use crate::support::{append, batch, create, open, slot, stored, stored_before_gap, taken};
+
+const STEP: u64 = 1_000_000;
+
+fn storage() -> FaultyStorage {
+    FaultyStorage::new(1, 64 * 1024 * 1024)
+}
+
+fn topic(log: &Log, durability: &str) -> PartitionId {
+    let partition = create(log, durability, 1, &[("courant.durability", durability)]).partitions[0];
+    // The first append makes sure of the offsets that may be given out.
+    append(log, partition, batch(1, 10, 100, None)).expect("appends");
+    partition
+}
+
+fn high_watermark(log: &Log, partition: PartitionId) -> u64 {
+    log.offsets(partition).expect("exists").high_watermark
+}
+
+#[test]
+fn only_the_class_sync_waits_for_the_disk() {
+    let log = open(&storage(), 1);
+    for (durability, expected) in [("sync", 4), ("os", 0)] {
+        let partition = topic(&log, durability);
+        let before = log.metrics().syncs;
+        for tag in 2..6 {
+            append(&log, partition, batch(tag, 1, 100, None)).expect("appends");
+        }
+        assert_eq!(log.metrics().syncs - before, expected, "{durability}");
+        assert_eq!(high_watermark(&log, partition), 14, "readable when acknowledged");
+    }
+}
+
+#[test]
+fn one_sync_makes_everything_before_it_durable() {
+    let storage = storage();
+    let log = open(&storage, 1);
+    let relaxed = topic(&log, "os");
+    let strict = topic(&log, "sync");
+    append(&log, relaxed, batch(2, 5, 100, None)).expect("appends");
+    append(&log, strict, batch(3, 5, 100, None)).expect("appends");
+    let log = open(&storage.crash_image(CrashMode::LoseAll, 1), 2);
+    assert_eq!(stored_before_gap(&log, relaxed).len(), 2);
+    assert_eq!(stored(&log, strict).len(), 2);
+}
+
+#[test]
+fn a_power_cut_takes_the_newest_and_their_offsets_are_not_given_out_again() {
+    let storage = storage();
+    let log = open(&storage, 1);
+    let partition = topic(&log, "os");
+    append(&log, partition, batch(2, 5, 100, None)).expect("appends");
+    let ceiling = 10 + STEP;
+    let image = storage.crash_image(CrashMode::LoseAll, 1);
+    let log = open(&image, 2);
+    assert_eq!(stored_before_gap(&log, partition).len(), 1, "the second batch is gone");
+    assert_eq!(high_watermark(&log, partition), ceiling);
+    // A consumer that has seen offset 14 goes on; one that asks for a lost one gets what follows.
+    assert!(log.read(partition, 15, 1000, true).expect("there is nothing yet").bytes.is_empty());
+    assert_eq!(append(&log, partition, batch(3, 1, 100, None)).expect("appends").base_offset, ceiling);
+    for offset in [10, 14, 15, ceiling] {
+        let read = log.read(partition, offset, 1000, true).expect("reads");
+        let header = courant_log::BatchHeader::parse(&read.bytes).expect("a batch");
+        assert_eq!(header.base_offset as u64, ceiling, "from offset {offset}");
+    }
+    // Once more, from the checkpoint that this start has stored.
+    let again = open(&image.crash_image(CrashMode::LoseAll, 2), 3);
+    assert!(high_watermark(&again, partition) > ceiling);
+}
+
+#[test]
+fn a_kill_and_an_orderly_stop_take_nothing() {
+    let storage = storage();
+    let log = open(&storage, 1);
+    let partition = topic(&log, "os");
+    append(&log, partition, batch(2, 5, 100, None)).expect("appends");
+    let killed = open(&storage.killed(1), 2);
+    assert_eq!((stored(&killed, partition).len(), high_watermark(&killed, partition)), (2, 15));
+    log.stop();
+    let after_power_cut = open(&storage.crash_image(CrashMode::LoseAll, 1), 3);
+    assert_eq!(
+        (stored(&after_power_cut, partition).len(), high_watermark(&after_power_cut, partition)),
+        (2, 15)
+    );
+}
+
+#[test]
+fn a_topic_that_becomes_strict_leaves_no_gap() {
+    let storage = storage();
+    let log = open(&storage, 1);
+    let partition = topic(&log, "os");
+    append(&log, partition, batch(2, 5, 100, None)).expect("appends");
+    let (slot, done) = slot();
+    let id = log.catalog().by_name("os").expect("exists").id;
+    log.alter_topic(id, vec![("courant.durability".into(), Some("sync".into()))], done);
+    while log.commit() {}
+    taken(&slot).expect("altered");
+    append(&log, partition, batch(3, 5, 100, None)).expect("appends");
+    let log = open(&storage.crash_image(CrashMode::LoseAll, 1), 2);
+    assert_eq!((stored(&log, partition).len(), high_watermark(&log, partition)), (3, 20));
+}
