@@ -5,6 +5,8 @@
 //! crash anywhere in between leaves the evidence that this began with. Nothing is deleted but what a
 //! durable entry deleted; what nothing names is moved to `lost-and-found/`.
 
+mod replay;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
@@ -12,24 +14,20 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
+use self::replay::Replay;
 use crate::PartitionId;
-use crate::batch::BatchHeader;
 use crate::catalog::Catalog;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, PartitionState, decode_producers};
 use crate::config::LogConfig;
 use crate::durability::{Durability, PartitionRules};
 use crate::error::OpenError;
 use crate::groups::Groups;
-use crate::journal::{
-    AppendPart, Entry, GroupBuffer, JournalWriter, RingFile, ScanError, Scanned, all_free, scan,
-};
+use crate::journal::{GroupBuffer, JournalWriter, RingFile, ScanError, Scanned, all_free, scan};
 use crate::layout::LOST_AND_FOUND;
 use crate::partition::{Offsets, Partition, Producers, Reader, Tail};
-use crate::segment::{
-    self, FileKind, Handles, Segment, SegmentError, SegmentHeader, WrittenBatch, partition_dir,
-};
+use crate::segment::{self, FileKind, Handles, Segment, SegmentError, SegmentHeader, partition_dir};
 use crate::storage::{Storage, StorageError};
-use crate::writer::{Dirty, LastCheckpoint, Writer};
+use crate::writer::{LastCheckpoint, Writer};
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -302,98 +300,6 @@ fn scan_producers(
         scanned.map_err(|error| OpenError::Corrupt { what: error.to_string() })?;
     }
     Ok(producers)
-}
-
-/// Applies journal entries to the state, as the committer did when it wrote them.
-struct Replay<'a> {
-    storage: &'a dyn Storage,
-    handles: &'a Handles,
-    writer: &'a mut Writer,
-    groups: &'a mut Groups,
-}
-
-impl Replay<'_> {
-    fn entry(&mut self, generation: u64, position: u64, entry: Entry<'_>) -> Result<(), ScanError> {
-        let contradiction = |what: String| ScanError::Contradiction { position, what };
-        match entry {
-            Entry::Append(parts) => {
-                for part in parts {
-                    self.append(position, &part)?;
-                }
-            }
-            Entry::TopicCreated { id, name, configs, first, count } => {
-                if first.0 < self.writer.next_partition || self.writer.catalog.by_name(&name).is_some() {
-                    return Err(contradiction(format!("topic {name} is created twice")));
-                }
-                self.writer.apply_topic_created(id, &name, configs, first, count, generation);
-            }
-            Entry::TopicConfigured { id, configs } => {
-                let configured = self.writer.apply_topic_configured(&id, configs);
-                configured.ok_or_else(|| contradiction(format!("topic {id} is set and does not exist")))?;
-            }
-            Entry::PartitionsAdded { id, first, count } => {
-                let fresh = first.0 >= self.writer.next_partition;
-                let added = fresh.then(|| self.writer.apply_partitions_added(&id, first, count, generation));
-                added.flatten().ok_or_else(|| contradiction(format!("topic {id} cannot grow by {count}")))?;
-            }
-            Entry::TopicDeleted { id } => {
-                let deleted = self.writer.apply_topic_deleted(&id);
-                let deleted = deleted
-                    .ok_or_else(|| contradiction(format!("topic {id} is deleted and does not exist")))?;
-                self.groups.forget(&deleted.partitions);
-            }
-            Entry::RecordsDeleted { partition, start } => {
-                let begun = self.writer.apply_records_deleted(partition, start, generation);
-                let begun = begun
-                    .ok_or_else(|| contradiction(format!("partition {partition} cannot begin at {start}")))?;
-                self.writer.drop_segments(&begun, start);
-            }
-            Entry::Ceiling { partition, ceiling } => {
-                let tail = self.writer.tails.get_mut(&partition);
-                tail.ok_or_else(|| contradiction(format!("partition {partition} does not exist")))?.ceiling =
-                    ceiling;
-            }
-            Entry::Group { name, change } => self.groups.apply(&name, change),
-            Entry::SegmentCreated { partition, base_offset } => {
-                let tail = self.writer.tails.get_mut(&partition);
-                let tail = tail.filter(|tail| tail.next_offset == base_offset).ok_or_else(|| {
-                    contradiction(format!("partition {partition} has no segment to begin at {base_offset}"))
-                })?;
-                tail.roll(generation);
-            }
-            Entry::ProducerIds { next } => {
-                self.writer.next_producer_id = next;
-                self.writer.producer_ids_end = next;
-            }
-        }
-        Ok(())
-    }
-
-    fn append(&mut self, position: u64, part: &AppendPart<'_>) -> Result<(), ScanError> {
-        let contradiction = |what: String| ScanError::Contradiction { position, what };
-        let partition = part.partition;
-        let header = BatchHeader::parse(part.batch).map_err(|error| contradiction(error.to_string()))?;
-        let tail = self.writer.tails.get_mut(&partition);
-        let tail = tail.ok_or_else(|| contradiction(format!("partition {partition} does not exist")))?;
-        if tail.next_offset != part.base_offset {
-            let what =
-                format!("partition {partition} is at offset {}, not {}", tail.next_offset, part.base_offset);
-            return Err(contradiction(what));
-        }
-        let placement = tail.place(&header, part.batch.len() as u64);
-        let batch = WrittenBatch {
-            offset: placement.base_offset,
-            max_timestamp: header.newest_timestamp(),
-            bytes: part.batch,
-        };
-        let segment = placement.segment;
-        let (file, created) = segment.write(self.storage, self.handles, &[batch])?;
-        if created {
-            self.writer.new_names.insert(partition);
-        }
-        self.writer.dirty.insert(segment.key(), Dirty { segment, file });
-        Ok(())
-    }
 }
 
 /// Makes what was replayed readable.
