@@ -9,6 +9,7 @@ use courant_core::clock::Clock as _;
 use courant_log::{Log, SystemClock};
 use tokio::sync::watch;
 
+use crate::api::FetchSessions;
 use crate::budget::Budget;
 use crate::client::Address;
 use crate::config::{KafkaConfig, Limits};
@@ -24,6 +25,8 @@ pub struct Broker {
     pub(crate) counters: Counters,
     pub(crate) request_budget: Budget,
     pub(crate) response_budget: Budget,
+    /// Of all connections together.
+    pub(crate) fetch_sessions: FetchSessions,
     groups: Arc<Coordinator>,
     stopping: watch::Sender<bool>,
 }
@@ -42,6 +45,7 @@ impl Broker {
             counters: Counters::default(),
             request_budget: Budget::new(config.limits.request_bytes_budget),
             response_budget: Budget::new(config.limits.response_bytes_budget),
+            fetch_sessions: FetchSessions::new(config.limits.fetch_sessions_max),
             config,
             stopping: watch::Sender::new(false),
         }

@@ -22,6 +22,8 @@ pub struct KafkaConfig {
     pub group_initial_rebalance_delay: Duration,
     /// How long the offsets of a group without members are kept (Kafka's `offsets.retention.minutes`).
     pub offsets_retention: Duration,
+    /// The data directory as tools are told; nothing is read from there.
+    pub log_dir: String,
     /// Where HTTP is served, for the log line that tells a lost HTTP client.
     pub http: Option<String>,
     /// The bounds that differ between a test and a large machine.
@@ -39,6 +41,7 @@ impl Default for KafkaConfig {
             auto_create: true,
             group_initial_rebalance_delay: Duration::from_millis(100),
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
+            log_dir: "courant-data".to_owned(),
             http: None,
             limits: Limits::default(),
         }
@@ -58,6 +61,8 @@ pub struct Limits {
     pub response_bytes_budget: usize,
     /// Records in one answer to Fetch; one batch may exceed it.
     pub fetch_bytes_max: usize,
+    /// Fetch sessions that are remembered; 0 for none.
+    pub fetch_sessions_max: usize,
     /// Partitions of one topic.
     pub partitions_per_topic_max: u32,
 }
@@ -70,6 +75,7 @@ impl Default for Limits {
             request_bytes_budget: limits::REQUEST_BYTES_BUDGET,
             response_bytes_budget: limits::RESPONSE_BYTES_BUDGET,
             fetch_bytes_max: limits::FETCH_BYTES_MAX,
+            fetch_sessions_max: limits::FETCH_SESSIONS_MAX,
             partitions_per_topic_max: limits::PARTITIONS_PER_TOPIC_MAX,
         }
     }

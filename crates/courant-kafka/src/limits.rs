@@ -58,6 +58,23 @@ pub(crate) const FETCH_WAIT_MAX: Duration = Duration::from_secs(300);
 /// Inline reads of one Fetch before it lets other tasks of its thread run.
 pub(crate) const FETCH_YIELD_BYTES: usize = 1024 * 1024;
 
+/// Fetch sessions that are remembered (Kafka's `max.incremental.fetch.session.cache.slots`).
+pub(crate) const FETCH_SESSIONS_MAX: usize = 1_000;
+
+/// Memory of all fetch sessions, together with what they become while they are answered: each is in
+/// use by one Fetch at most.
+pub(crate) const FETCH_SESSIONS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The part of it that one partition takes, besides its topic's name.
+pub(crate) const FETCH_SESSION_PARTITION_BYTES: usize = 512;
+
+/// A fetch session that was not used for this long makes room for another one; one that is older than
+/// this does so for a larger one.
+pub(crate) const FETCH_SESSION_IDLE: Duration = Duration::from_secs(120);
+
+/// Partitions on one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
+pub(crate) const PAGE_PARTITIONS_MAX: usize = 2_000;
+
 /// Partitions of one topic.
 pub(crate) const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
 

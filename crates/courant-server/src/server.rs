@@ -127,6 +127,7 @@ fn kafka_config(config: &ServerConfig) -> Result<KafkaConfig, StartError> {
         advertise: advertise.transpose()?,
         partitions: config.partitions,
         auto_create: config.auto_create,
+        log_dir: config.data.display().to_string(),
         ..KafkaConfig::default()
     };
     let max = kafka.limits.partitions_per_topic_max;

@@ -4,7 +4,7 @@
 //! topic (KIP-525), from 7 on its id. From 4 on -1 partitions and -1 replicas mean the broker's
 //! default (KIP-464); earlier versions get the same reading.
 
-mod check;
+pub(super) mod check;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use courant_log::{CreateTopicError, NewTopic, Topic, WriterError};
 use tokio::sync::oneshot;
 use tracing::info;
 
-use self::check::Refused;
+use super::refused::Refused;
 use super::tally::Tally;
 use super::{Answered, memory_for};
 use crate::broker::Caller;
@@ -169,7 +169,7 @@ async fn finish(name: String, created: Created) -> Outcome {
             return Outcome::Created(topic);
         }
         Ok(Err(error)) => from_create(&name, &error),
-        Err(_) => Refused::new(ErrorCode::NOT_CONTROLLER, WriterError::Stopped.to_string()),
+        Err(_) => Refused::not_written(&WriterError::Stopped),
     };
     Outcome::Refused(name, refused)
 }
@@ -179,8 +179,7 @@ fn from_create(name: &str, error: &CreateTopicError) -> Refused {
         CreateTopicError::Exists => return exists(name),
         CreateTopicError::Partitions { .. } => ErrorCode::INVALID_PARTITIONS,
         CreateTopicError::Configs { .. } => ErrorCode::INVALID_CONFIG,
-        // Clients try again on this one.
-        CreateTopicError::Writer(WriterError::Stopped) => ErrorCode::NOT_CONTROLLER,
+        CreateTopicError::Writer(error) => return Refused::not_written(error),
         _ => ErrorCode::KAFKA_STORAGE_ERROR,
     };
     Refused::new(code, error.to_string())

@@ -12,8 +12,7 @@ use crate::wire::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConf
 
 /// Changes what IncrementalAlterConfigs names.
 pub(super) async fn begin(caller: Arc<Caller>, request: IncrementalAlterConfigsRequest) -> Vec<Outcome> {
-    let manner =
-        Manner { api: "IncrementalAlterConfigs", replace: false, only_check: request.validate_only };
+    let manner = Manner { api: "IncrementalAlterConfigs", replace: false, only_check: request.validate_only };
     let change = |config: AlterableConfig| Change {
         name: config.name,
         operation: config.config_operation,

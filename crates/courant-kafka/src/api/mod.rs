@@ -6,22 +6,33 @@
 //! | | works | answers |
 //! |---|---|---|
 //! | Produce | at once, into the log, in the order of arrival | when the log has it on disk |
-//! | Metadata, CreateTopics, DeleteTopics, InitProducerId | changes the log before the next request is read | at its turn |
+//! | Metadata, InitProducerId, everything that creates, alters or deletes topics, partitions, configs and records | changes the log before the next request is read | at its turn |
 //! | Fetch, ListOffsets, OffsetFetch, everything about groups | when every earlier answer is known, so that they see what was produced before | then |
-//! | FindCoordinator | at its turn | then |
+//! | FindCoordinator, OffsetForLeaderEpoch, every Describe | at its turn | then |
 //! | ApiVersions | at once | at its turn |
 //!
 //! A request holds its share of the memory for requests until its answer is known; an answer above
 //! [`limits::SMALL_ANSWER_BYTES`] is made when its share of the memory for answers is there.
 
+mod alter_configs;
 mod api_versions;
+mod broker_config;
+mod config_changes;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -31,7 +42,10 @@ mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
+mod offset_for_leader_epoch;
+mod operations;
 mod produce;
+mod refused;
 mod sync_group;
 mod tally;
 mod target;
@@ -44,6 +58,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::timeout;
 
+pub(crate) use self::fetch::SessionCache as FetchSessions;
 use self::produce::Settled;
 use crate::broker::Caller;
 use crate::budget::Grant;
@@ -228,6 +243,16 @@ impl Call {
             | ApiKey::DESCRIBE_GROUPS
             | ApiKey::DELETE_GROUPS
             | ApiKey::OFFSET_DELETE => return self.about_groups(key, reader),
+            ApiKey::CREATE_PARTITIONS
+            | ApiKey::DELETE_RECORDS
+            | ApiKey::ALTER_CONFIGS
+            | ApiKey::INCREMENTAL_ALTER_CONFIGS
+            | ApiKey::DESCRIBE_CONFIGS
+            | ApiKey::DESCRIBE_CLUSTER
+            | ApiKey::DESCRIBE_LOG_DIRS
+            | ApiKey::DESCRIBE_TOPIC_PARTITIONS
+            | ApiKey::DESCRIBE_PRODUCERS
+            | ApiKey::OFFSET_FOR_LEADER_EPOCH => return self.about_administration(key, reader),
             ApiKey::FETCH => {
                 let request: FetchRequest = self.body(reader)?;
                 Pending::Turn(self.turn(fetch::answer(caller, request, version)))
@@ -312,6 +337,54 @@ impl Call {
             }
             _ => return Err(Refusal::UnknownApi { key }),
         }))
+    }
+
+    /// A request of a tool that administers or looks on.
+    fn about_administration(mut self, key: ApiKey, reader: Reader) -> Result<Pending, Refusal> {
+        let caller = Arc::clone(&self.caller);
+        Ok(match key {
+            ApiKey::CREATE_PARTITIONS => {
+                let request = self.body(reader)?;
+                self.now(create_partitions::begin(caller, request), create_partitions::answer)
+            }
+            ApiKey::DELETE_RECORDS => {
+                let request = self.body(reader)?;
+                self.now(delete_records::begin(caller, request), delete_records::answer)
+            }
+            ApiKey::ALTER_CONFIGS => {
+                let request = self.body(reader)?;
+                self.now(alter_configs::begin(caller, request), alter_configs::answer)
+            }
+            ApiKey::INCREMENTAL_ALTER_CONFIGS => {
+                let request = self.body(reader)?;
+                self.now(incremental_alter_configs::begin(caller, request), incremental_alter_configs::answer)
+            }
+            ApiKey::DESCRIBE_CONFIGS => {
+                let request = self.body(reader)?;
+                Pending::Turn(self.turn(describe_configs::answer(caller, request)))
+            }
+            ApiKey::DESCRIBE_CLUSTER => {
+                let request = self.body(reader)?;
+                Pending::Turn(self.turn(describe_cluster::answer(caller, request)))
+            }
+            ApiKey::DESCRIBE_LOG_DIRS => {
+                let request = self.body(reader)?;
+                Pending::Turn(self.turn(describe_log_dirs::answer(caller, request)))
+            }
+            ApiKey::DESCRIBE_TOPIC_PARTITIONS => {
+                let request = self.body(reader)?;
+                Pending::Turn(self.turn(describe_topic_partitions::answer(caller, request)))
+            }
+            ApiKey::DESCRIBE_PRODUCERS => {
+                let request = self.body(reader)?;
+                Pending::Turn(self.turn(describe_producers::answer(caller, request)))
+            }
+            ApiKey::OFFSET_FOR_LEADER_EPOCH => {
+                let request = self.body(reader)?;
+                Pending::Turn(self.turn(offset_for_leader_epoch::answer(caller, request)))
+            }
+            _ => return Err(Refusal::UnknownApi { key }),
+        })
     }
 
     fn produce(mut self, reader: Reader) -> Result<Pending, Refusal> {

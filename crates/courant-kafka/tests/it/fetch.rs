@@ -159,6 +159,7 @@ async fn errors_are_told_at_once() {
     assert_eq!(only(&answer).error_code, ErrorCode::UNKNOWN_LEADER_EPOCH.0);
     let mut session = fetch(topic, 0, 0, wait);
     session.session_id = 5;
+    session.session_epoch = 1;
     let answer = raw.call(&session, 17).await;
     assert_eq!(answer.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND.0);
     running.stop().await;

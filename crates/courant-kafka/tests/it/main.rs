@@ -1,8 +1,11 @@
 //! The server side over real sockets, in front of a log in memory.
 
 mod bad_input;
+mod configs;
 mod fetch;
 mod order;
+mod partitions;
 mod produce;
+mod sessions;
 mod support;
 mod topics;

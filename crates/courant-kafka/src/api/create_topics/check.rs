@@ -1,33 +1,18 @@
 //! What a topic must be before it is created.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
 use courant_core::topic::TopicName;
 use courant_log::{NewTopic, topic_config};
 
+use crate::api::refused::Refused;
 use crate::config::KafkaConfig;
 use crate::wire::ErrorCode;
-use crate::wire::messages::{CreatableReplicaAssignment, CreatableTopic};
+use crate::wire::messages::CreatableTopic;
 
 /// "The broker's default" for a number of partitions or replicas.
 const BROKER_DEFAULT: i32 = -1;
-
-/// Why one topic is not created.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::api) struct Refused {
-    pub(super) code: ErrorCode,
-    pub(super) message: String,
-}
-
-impl Refused {
-    pub(super) fn new(code: ErrorCode, message: String) -> Self {
-        Self { code, message }
-    }
-
-    pub(super) fn invalid(message: String) -> Self {
-        Self::new(ErrorCode::INVALID_REQUEST, message)
-    }
-}
 
 /// The topic that was asked for, ready for the log.
 pub(super) fn topic(topic: &CreatableTopic, config: &KafkaConfig) -> Result<NewTopic, Refused> {
@@ -85,7 +70,7 @@ fn assigned_partitions(topic: &CreatableTopic, config: &KafkaConfig) -> Result<u
     let mut seen = BTreeSet::new();
     for assignment in &topic.assignments {
         let index = assignment.partition_index;
-        check_brokers(assignment, replicas).map_err(refuse)?;
+        check_brokers(index, &assignment.broker_ids, replicas).map_err(refuse)?;
         if !seen.insert(index) {
             return Err(refuse(format!("partition {index} is assigned twice")));
         }
@@ -98,13 +83,17 @@ fn assigned_partitions(topic: &CreatableTopic, config: &KafkaConfig) -> Result<u
     partitions(count, config)
 }
 
-fn check_brokers(assignment: &CreatableReplicaAssignment, replicas: usize) -> Result<(), String> {
-    let index = assignment.partition_index;
-    let distinct: BTreeSet<_> = assignment.broker_ids.iter().collect();
+/// Checks the brokers that one partition is assigned to: there are `replicas` of them, all different.
+pub(in crate::api) fn check_brokers(
+    index: impl Display,
+    brokers: &[i32],
+    replicas: usize,
+) -> Result<(), String> {
+    let distinct: BTreeSet<_> = brokers.iter().collect();
     if distinct.is_empty() {
         return Err(format!("partition {index} is assigned to no broker"));
     }
-    if distinct.len() != assignment.broker_ids.len() {
+    if distinct.len() != brokers.len() {
         return Err(format!("partition {index} is assigned to one broker twice"));
     }
     if distinct.len() != replicas {
@@ -130,7 +119,7 @@ fn configs(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Refused> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::messages::CreatableTopicConfig;
+    use crate::wire::messages::{CreatableReplicaAssignment, CreatableTopicConfig};
 
     fn wanted(partitions: i32, replication_factor: i16) -> CreatableTopic {
         CreatableTopic {

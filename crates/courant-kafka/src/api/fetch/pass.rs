@@ -119,8 +119,9 @@ impl Pass {
         })?;
         let records = fitted(read.bytes);
         self.took(records.len()).await;
-        // Where more is there than its bound lets through, nothing that arrives will add to it.
-        if self.bytes >= plan.bytes_min || end_of(&records) >= read.high_watermark {
+        // Where more is there than its bound lets through, nothing that arrives will add to it. Nothing
+        // below the watermark is there where a power cut took the last events of a relaxed class away.
+        if self.bytes >= plan.bytes_min || records.is_empty() || end_of(&records) >= read.high_watermark {
             self.seen.push((partition, read.high_watermark));
         }
         let offsets = Offsets { start: read.log_start, high_watermark: read.high_watermark };

@@ -57,7 +57,7 @@ impl Plan {
         version: i16,
         fetch_bytes_max: usize,
     ) -> Self {
-        let naming = Naming::of(version, IDS_FROM);
+        let naming = naming(version);
         let mut met = HashSet::new();
         let mut reachable = 0_usize;
         let topics = request.topics.into_iter().map(|wanted| {
@@ -99,6 +99,11 @@ impl Plan {
             naming,
         }
     }
+}
+
+/// How a version of Fetch names topics.
+pub(super) fn naming(version: i16) -> Naming {
+    Naming::of(version, IDS_FROM)
 }
 
 fn bytes(claimed: i32) -> usize {
