@@ -1,16 +1,9 @@
-"""Drives a server with confluent-kafka, as a Python service would.
+"""Drives a server with confluent-kafka, as a Python service would; `lines.py` says what is spoken.
 
-    client.py produce SERVER TOPIC [--set KEY=VALUE ...] < records.jsonl > reports.jsonl
-    client.py consume SERVER TOPIC PARTITIONS [--at MILLISECONDS]        > records.jsonl
-
-One JSON object per line. A record is {"k": key, "v": value, "h": [[name, value], ...], "t": ms};
-keys and values are hexadecimal, null is null, and a record without "t" gets the client's own time.
-A consumed record also carries "p" (partition) and "o" (offset); a report is {"p", "o", "e"}, where
-"e" is the name of the client's error or null. Nothing is configured but what --set says: the tests
-are about the defaults.
+Nothing is configured but what the protocol asks for and `--set KEY=VALUE` says: the tests are about
+the defaults.
 """
 
-import argparse
 import json
 import sys
 import time
@@ -23,25 +16,27 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
+from confluent_kafka.admin import AdminClient, NewTopic
 
-DEADLINE_S = 120
+import lines
 
 # Assigned partitions have no use for a coordinator.
 NO_COORDINATOR = (KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR)
 
 
-def to_bytes(text):
-    return None if text is None else bytes.fromhex(text)
-
-
-def to_hex(data):
-    if data is None:
-        return None
-    return (data.encode() if isinstance(data, str) else data).hex()
+def create(args):
+    admin = AdminClient({"bootstrap.servers": args.server})
+    for created in admin.create_topics([NewTopic(args.topic, args.partitions)]).values():
+        created.result(lines.DEADLINE_S)
+    lines.emit({"created": args.topic})
 
 
 def produce(args):
     config = {"bootstrap.servers": args.server}
+    if args.codec:
+        config["compression.type"] = args.codec
+    if args.max_bytes:
+        config["message.max.bytes"] = args.max_bytes
     for setting in args.set:
         name, _, value = setting.partition("=")
         config[name] = value
@@ -58,12 +53,11 @@ def produce(args):
         return report
 
     count = 0
-    for line in sys.stdin:
-        record = json.loads(line)
+    for record in lines.records():
         fields = {
-            "key": to_bytes(record["k"]),
-            "value": to_bytes(record["v"]),
-            "headers": [(name, to_bytes(value)) for name, value in record["h"]],
+            "key": lines.to_bytes(record["k"]),
+            "value": lines.to_bytes(record["v"]),
+            "headers": [(name, lines.to_bytes(value)) for name, value in record["h"]],
             "on_delivery": reporter(count),
         }
         if record.get("t") is not None:
@@ -79,9 +73,9 @@ def produce(args):
                 break
         producer.poll(0)
         count += 1
-    left = producer.flush(DEADLINE_S)
+    left = producer.flush(lines.DEADLINE_S)
     if left:
-        sys.exit(f"{left} records were not delivered within {DEADLINE_S} s")
+        sys.exit(f"{left} records were not delivered within {lines.DEADLINE_S} s")
     for index in range(count):
         print(json.dumps(reports[index]))
 
@@ -99,19 +93,19 @@ def consume(args):
     start = OFFSET_BEGINNING if args.at is None else args.at
     wanted = [TopicPartition(args.topic, p, start) for p in range(args.partitions)]
     if args.at is not None:
-        wanted = consumer.offsets_for_times(wanted, timeout=DEADLINE_S)
+        wanted = consumer.offsets_for_times(wanted, timeout=lines.DEADLINE_S)
     consumer.assign(wanted)
     open_partitions = set(range(args.partitions))
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + lines.DEADLINE_S
     while open_partitions:
         if time.monotonic() > deadline:
-            sys.exit(f"no end of partitions {sorted(open_partitions)} within {DEADLINE_S} s")
+            sys.exit(f"no end of partitions {sorted(open_partitions)} within {lines.DEADLINE_S} s")
         message = consumer.poll(1.0)
         if message is None:
             continue
         error = message.error()
         if error is None:
-            show(message)
+            lines.emit_record(*fields(message))
         elif error.code() == KafkaError._PARTITION_EOF:
             open_partitions.discard(message.partition())
         elif error.fatal() or not (error.code() < 0 or error.code() in NO_COORDINATOR):
@@ -119,33 +113,75 @@ def consume(args):
     consumer.close()
 
 
-def show(message):
-    headers = [[name, to_hex(value)] for name, value in message.headers() or []]
-    record = {
-        "p": message.partition(),
-        "o": message.offset(),
-        "t": message.timestamp()[1],
-        "k": to_hex(message.key()),
-        "v": to_hex(message.value()),
-        "h": headers,
-    }
-    print(json.dumps(record))
+def fields(message):
+    return (
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        message.headers(),
+    )
+
+
+class Client:
+    """What a member asks of the library."""
+
+    def __init__(self, args):
+        config = {
+            "bootstrap.servers": args.server,
+            "group.id": args.group,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+        }
+        if args.instance:
+            config["group.instance.id"] = args.instance
+        if args.session_ms:
+            config["session.timeout.ms"] = args.session_ms
+        self.topic = args.topic
+        self.consumer = Consumer(config)
+        self.member = lines.Member(self)
+        numbers = lambda partitions: [partition.partition for partition in partitions]
+        self.consumer.subscribe(
+            [args.topic],
+            on_assign=lambda _, partitions: self.member.assigned(numbers(partitions)),
+            on_revoke=lambda _, partitions: self.member.revoked(numbers(partitions)),
+            on_lost=lambda _, partitions: lines.emit({"revoked": sorted(numbers(partitions))}),
+        )
+
+    def places(self, offsets):
+        return [TopicPartition(self.topic, p, o) for p, o in offsets.items()]
+
+    def commit(self, offsets):
+        self.consumer.commit(offsets=self.places(offsets), asynchronous=False)
+
+    def pause(self, partitions):
+        self.consumer.pause([TopicPartition(self.topic, p) for p in partitions])
+
+    def resume(self, partitions):
+        self.consumer.resume([TopicPartition(self.topic, p) for p in partitions])
+
+    def seek(self, partition, offset):
+        self.consumer.seek(TopicPartition(self.topic, partition, offset))
+
+    def poll(self):
+        message = self.consumer.poll(0.1)
+        if message is None:
+            return
+        if message.error() is None:
+            self.member.record(*fields(message))
+        elif message.error().fatal():
+            sys.exit(f"consuming failed: {message.error()}")
+
+
+def member(args):
+    client = Client(args)
+    client.member.run(client.poll, client.consumer.close)
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("produce")
-    command.add_argument("server")
-    command.add_argument("topic")
-    command.add_argument("--set", action="append", default=[])
-    command = commands.add_parser("consume")
-    command.add_argument("server")
-    command.add_argument("topic")
-    command.add_argument("partitions", type=int)
-    command.add_argument("--at", type=int)
-    args = parser.parse_args()
-    produce(args) if args.command == "produce" else consume(args)
+    args = lines.arguments()
+    {"create": create, "produce": produce, "consume": consume, "member": member}[args.command](args)
 
 
 if __name__ == "__main__":

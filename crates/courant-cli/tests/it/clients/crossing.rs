@@ -5,7 +5,7 @@ use std::fs;
 use tempfile::tempdir;
 
 use super::kcat::{self, Kcat};
-use super::python::Python;
+use super::program::{self, Program};
 use super::rdkafka_client::{self, Start};
 use super::{CODECS, PARTITIONS, Record, Report, Stored, assert_as_reported, keyed, odd};
 use crate::server::Server;
@@ -17,7 +17,7 @@ const RECORDS: usize = 200;
 /// The clients of this machine. rdkafka is always there: it is compiled in.
 struct Readers {
     kcat: Option<Kcat>,
-    python: Option<Python>,
+    programs: Vec<Program>,
 }
 
 impl Readers {
@@ -29,9 +29,9 @@ impl Readers {
             let others = kcat.read(&bootstrap, topic, Start::Beginning);
             assert_same(topic, "kcat", &seen, &others);
         }
-        if let Some(python) = &self.python {
-            let others = python.read(&bootstrap, topic, PARTITIONS, Start::Beginning);
-            assert_same(topic, "Python", &seen, &others);
+        for program in &self.programs {
+            let others = program.read(&bootstrap, topic, PARTITIONS, Start::Beginning);
+            assert_same(topic, program.name(), &seen, &others);
         }
         seen
     }
@@ -52,51 +52,54 @@ fn assert_same(topic: &str, client: &str, seen: &[Stored], others: &[Stored]) {
 /// Everything a writer writes: keyed records in each codec, then the odd ones.
 fn write(
     client: &str,
-    produce: impl Fn(&[(&str, &str)], &[Record]) -> Vec<Report>,
+    produce: impl Fn(Option<&str>, &[Record]) -> Vec<Report>,
 ) -> (Vec<Record>, Vec<Report>) {
     let mut written = Vec::new();
     let mut reports = Vec::new();
     for codec in CODECS {
         let records = keyed(RECORDS, client);
-        reports.extend(produce(&[("compression.type", codec)], &records));
+        reports.extend(produce(Some(codec), &records));
         written.extend(records);
     }
-    reports.extend(produce(&[], &odd()));
+    reports.extend(produce(None, &odd()));
     written.extend(odd());
     (written, reports)
 }
 
 #[test]
 fn each_client_reads_what_the_others_wrote() {
-    let readers = Readers { kcat: Kcat::find(), python: Python::find() };
-    if readers.kcat.is_none() || readers.python.is_none() {
+    let readers = Readers { kcat: Kcat::find(), programs: Program::all() };
+    if readers.kcat.is_none() || readers.programs.len() < program::NAMES.len() {
         skip(
             "clients::crossing::each_client_reads_what_the_others_wrote",
-            "it takes kcat and COURANT_TEST_PYTHON",
+            "it takes kcat and every client program",
         );
         return;
     }
     let data = tempdir().unwrap();
     let server = Server::start(data.path());
-    for topic in ["from.rdkafka", "from.python", "from.kcat"] {
-        server.create_topic(topic, PARTITIONS);
-    }
-
-    let (written, reports) = write("rdkafka", |settings, records| {
-        rdkafka_client::produce(&server.bootstrap(), "from.rdkafka", settings, records)
+    server.create_topic("from.rdkafka", PARTITIONS);
+    let (written, reports) = write("rdkafka", |codec, records| {
+        let settings: Vec<_> = codec.map(|codec| ("compression.type", codec)).into_iter().collect();
+        rdkafka_client::produce(&server.bootstrap(), "from.rdkafka", &settings, records)
     });
     let stored = readers.read(&server, "from.rdkafka");
     assert_as_reported("from.rdkafka", &written, &reports, &stored);
 
-    if let Some(python) = &readers.python {
-        let (written, reports) = write("python", |settings, records| {
-            python.produce(&server.bootstrap(), "from.python", settings, records)
+    for program in &readers.programs {
+        let topic = format!("from.{}", program.name());
+        program.create(&server.bootstrap(), &topic, PARTITIONS);
+        let (written, reports) = write(program.name(), |codec, records| {
+            let options = codec.map(|codec| ["--codec".to_owned(), codec.to_owned()]);
+            let options: Vec<_> = options.into_iter().flatten().collect();
+            program.produce(&server.bootstrap(), &topic, &options, records)
         });
-        let stored = readers.read(&server, "from.python");
-        assert_as_reported("from.python", &written, &reports, &stored);
+        let stored = readers.read(&server, &topic);
+        assert_as_reported(&topic, &written, &reports, &stored);
     }
 
     if let Some(writer) = &readers.kcat {
+        server.create_topic("from.kcat", PARTITIONS);
         from_kcat(&server, &readers, writer);
     }
 }

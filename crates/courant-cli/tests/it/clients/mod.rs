@@ -1,10 +1,13 @@
 //! Clients that nobody here wrote, with their default configurations.
 
 pub(crate) mod kcat;
-pub(crate) mod python;
+pub(crate) mod program;
 pub(crate) mod rdkafka_client;
 
 mod crossing;
+mod groups;
+mod member;
+mod python;
 
 use std::collections::HashMap;
 

@@ -1,0 +1,177 @@
+//! Client programs in other processes, all of which speak the lines of `clients/python/lines.py`.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::rdkafka_client::Start;
+use super::{Record, Report, Stored};
+use crate::{python_script, skip};
+
+/// Programs that create, produce and consume, by the name of their library.
+pub(crate) const NAMES: [&str; 3] = ["confluent-kafka", "kafka-python", "aiokafka"];
+
+/// One program: a client library nobody here wrote, and the lines that drive it.
+pub(crate) struct Program {
+    name: &'static str,
+    command: Vec<OsString>,
+}
+
+impl Program {
+    /// The program of that library, if this machine has been prepared for it.
+    pub(crate) fn find(name: &'static str) -> Option<Program> {
+        let script = match name {
+            "confluent-kafka" => "client.py",
+            "kafka-python" => "kafka_python_client.py",
+            "aiokafka" => "aiokafka_client.py",
+            _ => return None,
+        };
+        let python = std::env::var_os("COURANT_TEST_PYTHON")?;
+        Some(Program { name, command: vec![python, python_script(script).into()] })
+    }
+
+    /// As [`Program::find`]; a missing one is said.
+    pub(crate) fn find_or_skip(name: &'static str, test: &str) -> Option<Program> {
+        let found = Program::find(name);
+        if found.is_none() {
+            skip(test, &format!("COURANT_TEST_PYTHON names no Python with {name}"));
+        }
+        found
+    }
+
+    /// All of them.
+    pub(crate) fn all() -> Vec<Program> {
+        NAMES.into_iter().filter_map(Program::find).collect()
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The program, ready to be told what to do.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]).env("PYTHONDONTWRITEBYTECODE", "1");
+        command
+    }
+
+    /// Creates a topic with the library's own administration.
+    pub(crate) fn create(&self, bootstrap: &str, topic: &str, partitions: i32) {
+        let arguments = ["create".to_owned(), bootstrap.to_owned(), topic.to_owned(), partitions.to_string()];
+        assert_eq!(self.run(&arguments, Vec::new()), [json!({"created": topic})]);
+    }
+
+    /// Writes records with the default configuration and these options.
+    pub(crate) fn produce(
+        &self,
+        bootstrap: &str,
+        topic: &str,
+        options: &[String],
+        records: &[Record],
+    ) -> Vec<Report> {
+        let mut arguments = vec!["produce".to_owned(), bootstrap.to_owned(), topic.to_owned()];
+        arguments.extend_from_slice(options);
+        self.run(&arguments, lines(records))
+            .iter()
+            .map(|report| match report["e"].as_str() {
+                None => Ok((number(&report["p"]) as i32, number(&report["o"]))),
+                Some(error) => Err(error.to_owned()),
+            })
+            .collect()
+    }
+
+    /// Reads a topic to the end of all its partitions, in the order of partition and offset.
+    pub(crate) fn read(&self, bootstrap: &str, topic: &str, partitions: i32, start: Start) -> Vec<Stored> {
+        let mut arguments =
+            vec!["consume".to_owned(), bootstrap.to_owned(), topic.to_owned(), partitions.to_string()];
+        if let Start::At(at) = start {
+            arguments.extend(["--at".to_owned(), at.to_string()]);
+        }
+        let mut read: Vec<Stored> = self.run(&arguments, Vec::new()).iter().map(stored).collect();
+        read.sort_by_key(|stored| (stored.partition, stored.offset));
+        read
+    }
+
+    fn run(&self, arguments: &[String], input: Vec<u8>) -> Vec<Value> {
+        let mut child = self
+            .command()
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        // The program writes only after it has read everything; a broken pipe is its failure.
+        let _ = stdin.write_all(&input);
+        drop(stdin);
+        let output = child.wait_with_output().expect("a child can be waited for");
+        assert!(
+            output.status.success(),
+            "{} {arguments:?}: {}\n{}",
+            self.name,
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        output
+            .stdout
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).expect("a line of JSON"))
+            .collect()
+    }
+}
+
+fn lines(records: &[Record]) -> Vec<u8> {
+    let mut lines = String::new();
+    for record in records {
+        let headers: Vec<Value> =
+            record.headers.iter().map(|(name, value)| json!([name, hex(value.as_deref())])).collect();
+        let line = json!({
+            "k": hex(record.key.as_deref()),
+            "v": hex(record.value.as_deref()),
+            "h": headers,
+            "t": record.timestamp,
+        });
+        writeln!(lines, "{line}").expect("writing to memory");
+    }
+    lines.into_bytes()
+}
+
+fn stored(line: &Value) -> Stored {
+    let headers = line["h"].as_array().expect("headers").iter();
+    Stored {
+        partition: number(&line["p"]) as i32,
+        offset: number(&line["o"]),
+        record: Record {
+            key: unhex(&line["k"]),
+            value: unhex(&line["v"]),
+            headers: headers
+                .map(|header| {
+                    let name = header[0].as_str().expect("a header's name");
+                    (name.to_owned(), unhex(&header[1]))
+                })
+                .collect(),
+            timestamp: Some(number(&line["t"])),
+        },
+    }
+}
+
+pub(super) fn number(value: &Value) -> i64 {
+    value.as_i64().expect("a number")
+}
+
+fn hex(bytes: Option<&[u8]>) -> Option<String> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.map(|bytes| bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
+}
+
+fn unhex(value: &Value) -> Option<Vec<u8>> {
+    let text = value.as_str()?.as_bytes();
+    let nibble = |digit: u8| char::from(digit).to_digit(16).expect("a digit") as u8;
+    Some(text.chunks_exact(2).map(|pair| (nibble(pair[0]) << 4) | nibble(pair[1])).collect())
+}
