@@ -52,6 +52,7 @@ fn assert_same(topic: &str, client: &str, seen: &[Stored], others: &[Stored]) {
 /// Everything a writer writes: keyed records in each codec, then the odd ones.
 fn write(
     client: &str,
+    odd: Vec<Record>,
     produce: impl Fn(Option<&str>, &[Record]) -> Vec<Report>,
 ) -> (Vec<Record>, Vec<Report>) {
     let mut written = Vec::new();
@@ -61,8 +62,8 @@ fn write(
         reports.extend(produce(Some(codec), &records));
         written.extend(records);
     }
-    reports.extend(produce(None, &odd()));
-    written.extend(odd());
+    reports.extend(produce(None, &odd));
+    written.extend(odd);
     (written, reports)
 }
 
@@ -79,7 +80,7 @@ fn each_client_reads_what_the_others_wrote() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path());
     server.create_topic("from.rdkafka", PARTITIONS);
-    let (written, reports) = write("rdkafka", |codec, records| {
+    let (written, reports) = write("rdkafka", odd(), |codec, records| {
         let settings: Vec<_> = codec.map(|codec| ("compression.type", codec)).into_iter().collect();
         rdkafka_client::produce(&server.bootstrap(), "from.rdkafka", &settings, records)
     });
@@ -89,7 +90,7 @@ fn each_client_reads_what_the_others_wrote() {
     for program in &readers.programs {
         let topic = format!("from.{}", program.name());
         program.create(&server.bootstrap(), &topic, PARTITIONS);
-        let (written, reports) = write(program.name(), |codec, records| {
+        let (written, reports) = write(program.name(), program.odd(), |codec, records| {
             let options = codec.map(|codec| ["--codec".to_owned(), codec.to_owned()]);
             let options: Vec<_> = options.into_iter().flatten().collect();
             program.produce(&server.bootstrap(), &topic, &options, records)
