@@ -19,6 +19,7 @@ mod raw;
 mod server;
 mod settings;
 mod stop;
+mod storms;
 
 use std::io::Write as _;
 use std::path::PathBuf;

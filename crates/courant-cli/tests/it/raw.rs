@@ -11,6 +11,8 @@ use crate::PATIENCE;
 pub(crate) const PRODUCE: i16 = 0;
 pub(crate) const FETCH: i16 = 1;
 pub(crate) const METADATA: i16 = 3;
+const JOIN_GROUP: i16 = 11;
+const LEAVE_GROUP: i16 = 13;
 pub(crate) const API_VERSIONS: i16 = 18;
 pub(crate) const CREATE_TOPICS: i16 = 19;
 
@@ -84,6 +86,34 @@ impl Connection {
         answer.i32()?; // throttle
         assert_eq!(answer.count()?, 1, "topics in the answer");
         answer.string()?;
+        answer.i16()
+    }
+
+    /// Joins a group as a new member, waits for the rebalance, and returns the member's id and the
+    /// error code.
+    pub(crate) fn join_group(&mut self, group: &str) -> io::Result<(i16, String)> {
+        let body = Body::default()
+            .string(group)
+            .i32(30_000) // session
+            .i32(30_000) // rebalance
+            .string("") // no member yet
+            .string("consumer")
+            .i32(1)
+            .string("range")
+            .bytes(&[]);
+        let mut answer = self.call(JOIN_GROUP, 2, &body)?;
+        answer.i32()?; // throttle
+        let error = answer.i16()?;
+        answer.i32()?; // generation
+        answer.string()?; // protocol
+        answer.string()?; // leader
+        Ok((error, answer.string()?))
+    }
+
+    /// Leaves a group and returns the error code.
+    pub(crate) fn leave_group(&mut self, group: &str, member: &str) -> io::Result<i16> {
+        let mut answer = self.call(LEAVE_GROUP, 1, &Body::default().string(group).string(member))?;
+        answer.i32()?; // throttle
         answer.i16()
     }
 

@@ -13,11 +13,11 @@ use super::program::number;
 use crate::PATIENCE;
 
 /// The place of a record.
-pub(super) type Place = (i32, i64);
+pub(crate) type Place = (i32, i64);
 
 /// What a member says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(crate) enum Said {
     Assigned(BTreeSet<i32>),
     Revoked(BTreeSet<i32>),
     Record(Place),
@@ -25,22 +25,22 @@ pub(super) enum Said {
 }
 
 /// A running member. It is killed when dropped.
-pub(super) struct Member {
+pub(crate) struct Member {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
     /// The partitions that it holds now.
-    pub(super) held: BTreeSet<i32>,
+    pub(crate) held: BTreeSet<i32>,
     /// Everything that it was handed, in order.
-    pub(super) records: Vec<Place>,
+    pub(crate) records: Vec<Place>,
     /// How often its partitions changed.
-    pub(super) changes: usize,
+    pub(crate) changes: usize,
 }
 
 impl Member {
     /// Starts `command`, which becomes a member of the group.
-    pub(super) fn start(
+    pub(crate) fn start(
         mut command: Command,
         name: &str,
         bootstrap: &str,
@@ -70,13 +70,13 @@ impl Member {
     }
 
     /// Tells it what to do.
-    pub(super) fn say(&mut self, what: &str) {
+    pub(crate) fn say(&mut self, what: &str) {
         let stdin = self.stdin.as_mut().expect("it was not told to stop");
         writeln!(stdin, "{what}").and_then(|()| stdin.flush()).expect("the member reads");
     }
 
     /// Takes in what it has said, waiting for `time` at most. False when nothing came.
-    pub(super) fn listen(&mut self, time: Duration) -> Option<Said> {
+    pub(crate) fn listen(&mut self, time: Duration) -> Option<Said> {
         match self.lines.recv_timeout(time) {
             Ok(line) => Some(self.take(&line)),
             Err(RecvTimeoutError::Timeout) => None,
@@ -111,13 +111,13 @@ impl Member {
     }
 
     /// Tells it something and waits for the answer that has this field.
-    pub(super) fn ask(&mut self, what: &str, field: &str) -> Value {
+    pub(crate) fn ask(&mut self, what: &str, field: &str) -> Value {
         self.say(what);
         self.until(field)
     }
 
     /// Listens until it has said something with this field.
-    pub(super) fn until(&mut self, field: &str) -> Value {
+    pub(crate) fn until(&mut self, field: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(Said::Other(value)) = self.listen(Duration::from_millis(100))
@@ -130,7 +130,7 @@ impl Member {
     }
 
     /// Commits, leaves, ends.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.ask("stop", "stopped");
         self.stdin = None;
         let status = self.child.wait().expect("a child can be waited for");
@@ -160,7 +160,7 @@ impl Drop for Member {
 /// # Panics
 /// When it is not within [`PATIENCE`], or as soon as two members hold one partition while no member is
 /// about to be told that it lost some.
-pub(super) fn listen_until(what: &str, members: &mut [&mut Member], done: impl Fn(&[&mut Member]) -> bool) {
+pub(crate) fn listen_until(what: &str, members: &mut [&mut Member], done: impl Fn(&[&mut Member]) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if done(members) {

@@ -6,7 +6,7 @@ pub(crate) mod rdkafka_client;
 
 mod crossing;
 mod groups;
-mod member;
+pub(crate) mod member;
 mod python;
 
 use std::collections::HashMap;
@@ -83,7 +83,7 @@ fn value_of(number: usize) -> String {
 }
 
 /// Keyed records with headers, one millisecond apart.
-fn keyed(count: usize, client: &str) -> Vec<Record> {
+pub(crate) fn keyed(count: usize, client: &str) -> Vec<Record> {
     (0..count)
         .zip(BEGIN_MS..)
         .map(|(number, at)| {
