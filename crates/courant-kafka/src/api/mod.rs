@@ -68,7 +68,7 @@ use crate::wire::messages::{
     InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
 };
 use crate::wire::{
-    ApiKey, ErrorCode, Reader, Request, RequestHeader, Response, WireError, decode_body, encode_response,
+    ApiKey, ErrorCode, Reader, Request, RequestHeader, Response, WireError, decode_request, encode_response,
     range_of,
 };
 
@@ -428,7 +428,7 @@ impl Call {
     }
 
     fn body<R: Request>(&mut self, mut reader: Reader) -> Result<R, Refusal> {
-        let request = decode_body(&mut reader, self.version).map_err(|source| Refusal::Malformed {
+        let request = decode_request(&mut reader, self.version).map_err(|source| Refusal::Malformed {
             key: R::KEY,
             version: self.version,
             source,

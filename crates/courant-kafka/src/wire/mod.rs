@@ -3,7 +3,8 @@
 //! Invariants, for any input:
 //! * reading never panics, and never reserves memory for a count or a length
 //!   that the input cannot hold;
-//! * a decoded request is followed by nothing ([`decode_body`]);
+//! * a decoded response is followed by nothing ([`decode_body`]); what follows a request is not
+//!   looked at ([`decode_request`]);
 //! * record batches are slices of the frame they came in ([`Reader`]), and are
 //!   referenced, not copied, by the frame they leave in ([`Writer`]).
 //!
@@ -47,6 +48,19 @@ pub fn decode_body<M: Message>(reader: &mut Reader, version: i16) -> Result<M, W
     let message = M::decode(reader, version)?;
     reader.finish()?;
     Ok(message)
+}
+
+/// Reads the body of a request.
+///
+/// What stands behind it is left alone, as Kafka does: librdkafka 2.12 writes the count of an empty list
+/// of topics four bytes long where one is meant, which makes a Metadata request for all topics with three
+/// bytes behind it.
+///
+/// # Errors
+/// The version is not supported, or the input does not begin with a request of it.
+pub fn decode_request<R: Request>(reader: &mut Reader, version: i16) -> Result<R, WireError> {
+    check_version::<R>(version)?;
+    R::decode(reader, version)
 }
 
 /// Writes a request as a whole frame, length and header included.

@@ -25,10 +25,24 @@ async fn greet(raw: &mut Raw) -> ApiVersionsResponse {
     raw.call(&request, 4).await
 }
 
+/// librdkafka 2.12 asks for the topics that it knows, when it knows none, with an empty list whose count is
+/// four bytes long where version 9 and later want one. Kafka reads that as a list that is null, then three
+/// fields, and leaves the rest alone; a server that closes the connection loses the client.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_behind_a_request_are_left_alone() {
+    let running = Running::start().await;
+    let mut raw = running.connect().await;
+    // A tag buffer ends the header, whose version 2 belongs to it.
+    raw.send_bytes(&frame(3, 13, &[0, 0, 0, 0, 0, 1, 0, 0])).await;
+    assert!(!raw.receive_frame().await.is_empty(), "the request is answered");
+    assert_eq!(greet(&mut raw).await.error_code, 0, "the connection goes on");
+    assert_eq!(running.broker.metrics().bad_requests, 0);
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_a_request_closes_the_connection() {
     let running = Running::start().await;
-    let trailing = frame(3, 1, &[0, 0, 0, 0, 99]);
     let names = [&100_001_i32.to_be_bytes()[..], &[0; 2 * 100_001]].concat();
     let large = [&(2 * 1024 * 1024_i32).to_be_bytes()[..], &3_i16.to_be_bytes()].concat();
     let cases: &[(&str, Vec<u8>)] = &[
@@ -44,7 +58,7 @@ async fn what_is_not_a_request_closes_the_connection() {
         ("length 2^31-1", i32::MAX.to_be_bytes().to_vec()),
         ("an API nobody knows", frame(999, 0, &[])),
         ("a negative API key", frame(-1, 0, &[])),
-        ("an API that is not served", frame(11, 5, &[])),
+        ("an API that is not served", frame(24, 3, &[])),
         ("Produce 2, advertised and not served", frame(0, 2, &[0; 8])),
         ("Metadata 99", frame(3, 99, &[])),
         ("an array of 2^31-1 topics", frame(3, 1, &[0x7f, 0xff, 0xff, 0xff])),
@@ -52,7 +66,6 @@ async fn what_is_not_a_request_closes_the_connection() {
         ("a string that is longer than the frame", frame(3, 1, &[0, 0, 0, 1, 0x7f, 0xff])),
         ("more names than one request may have", frame(3, 1, &names)),
         ("a Metadata of 2 MiB, of which only the start comes", large),
-        ("bytes behind the body", trailing),
         ("a body that is cut", frame(1, 11, &[0, 0, 0])),
     ];
     for (number, (name, bytes)) in cases.iter().enumerate() {
