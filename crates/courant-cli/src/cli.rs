@@ -3,7 +3,7 @@
 //! A flag wins over its variable in the environment, which wins over the default.
 
 use crate::output::Format;
-use crate::time::{StartFrom, parse_duration};
+use crate::time::{ResetTo, StartFrom, parse_duration};
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use courant_kafka::client::Address;
@@ -65,14 +65,28 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run the server
     Serve(Serve),
-    /// List, show, create and delete topics
+    /// List, show, create, alter and delete topics
     #[command(subcommand)]
     Topic(Topic),
+    /// List, show, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(Group),
     /// Publish events to a topic
     #[command(visible_alias = "publish")]
     Pub(Publish),
     /// Read the events of a topic
     Tail(Tail),
+    /// Write the completions for a shell to stdout
+    Completion(Completion),
+}
+
+/// Write the completions for a shell to stdout
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  courant completion bash > ~/.local/share/bash-completion/completions/courant"
+)]
+pub(crate) struct Completion {
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// Run the server: an event log on disk, reached by the Kafka protocol
@@ -121,9 +135,16 @@ pub(crate) enum Topic {
     #[command(visible_alias = "ls")]
     List,
     /// Show the partitions of a topic
+    #[command(visible_alias = "partitions")]
     Show(TopicShow),
+    /// Show the configs of a topic
+    Configs(TopicConfigs),
+    /// Show where in each partition a place is
+    Offsets(TopicOffsets),
     /// Create a topic
     Create(TopicCreate),
+    /// Change the configs of a topic, or give it more partitions
+    Alter(TopicAlter),
     /// Delete a topic and its events
     #[command(visible_alias = "rm")]
     Delete(TopicDelete),
@@ -133,6 +154,108 @@ pub(crate) enum Topic {
 #[derive(Debug, Args)]
 pub(crate) struct TopicShow {
     pub(crate) name: String,
+}
+
+/// Show the configs that are set on a topic, or all of them
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  courant topic configs orders --all")]
+pub(crate) struct TopicConfigs {
+    pub(crate) name: String,
+    /// Those that have their default, too
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Show the offset that a place has in each partition
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  courant topic offsets orders --at @-1h")]
+pub(crate) struct TopicOffsets {
+    pub(crate) name: String,
+    /// start, end, or a time such as @2026-01-31T08:00:00Z, @1769846400000 or @-10m
+    #[arg(long, default_value = "end", value_name = "PLACE")]
+    pub(crate) at: StartFrom,
+}
+
+/// Change the configs of a topic, or give it more partitions
+///
+/// More partitions move keys: events with one key keep their order within a partition only.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  courant topic alter orders --config retention.ms=604800000\n  \
+                  courant topic alter orders --delete-config retention.ms --partitions 8")]
+pub(crate) struct TopicAlter {
+    pub(crate) name: String,
+    /// A setting, such as retention.ms=604800000; may be repeated
+    #[arg(long = "config", value_parser = parse_pair, value_name = "KEY=VALUE")]
+    pub(crate) configs: Vec<(String, String)>,
+    /// A setting that goes back to its default; may be repeated
+    #[arg(long = "delete-config", value_name = "KEY")]
+    pub(crate) deleted: Vec<String>,
+    /// How many partitions it shall have; never fewer than now
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..), value_name = "N")]
+    pub(crate) partitions: Option<i32>,
+    /// Let the server check it, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Group {
+    /// List consumer groups
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show the members of a group and how far it has come
+    Show(GroupShow),
+    /// Show, or with --execute change, where a group goes on
+    Reset(GroupReset),
+    /// Delete a group and all that it has committed
+    #[command(visible_alias = "rm")]
+    Delete(GroupDelete),
+}
+
+/// Show how far a group has come in each partition, and who reads it
+///
+/// Lag is what is between the committed offset and the end of the partition, in events and in seconds:
+/// the age of the first event that was not consumed. With -o json: one document, with the members.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  courant group show billing")]
+pub(crate) struct GroupShow {
+    pub(crate) name: String,
+}
+
+/// Show where a group would go on, and with --execute commit it
+///
+/// Only a group without members can be reset: its consumers have to be stopped first.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  courant group reset billing --topic orders --to start\n  \
+                  courant group reset billing --topic orders --to @-1h --execute\n  \
+                  courant group reset billing --topic orders --partition 3 --to +1 --execute")]
+pub(crate) struct GroupReset {
+    pub(crate) name: String,
+    /// The topic
+    #[arg(long)]
+    pub(crate) topic: String,
+    /// This partition only
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..), value_name = "N")]
+    pub(crate) partition: Option<i32>,
+    /// start, end, an offset, +N or -N from where the group is, a time such as
+    /// @2026-01-31T08:00:00Z or @-1h, or group:OTHER
+    #[arg(long, allow_hyphen_values = true, value_name = "PLACE")]
+    pub(crate) to: ResetTo,
+    /// Do it, instead of only saying what would be done
+    #[arg(long)]
+    pub(crate) execute: bool,
+}
+
+/// Delete a group and all that it has committed; only a group without members can be deleted
+#[derive(Debug, Args)]
+pub(crate) struct GroupDelete {
+    pub(crate) name: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Say what would be deleted, and delete nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Create a topic

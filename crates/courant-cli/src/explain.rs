@@ -54,6 +54,13 @@ pub(crate) fn admin(error: &AdminError) -> Failure {
         AdminError::UnknownPartition { topic, .. } => {
             Failure::new(Exit::NotFound, format!("{error}; see `courant topic show {topic}`"))
         }
+        AdminError::UnknownGroup { .. } => {
+            Failure::new(Exit::NotFound, format!("{error}; see `courant group list`"))
+        }
+        AdminError::GroupInUse { group } => Failure::new(
+            Exit::Conflict,
+            format!("{error}; stop its consumers first (who they are: `courant group show {group}`)"),
+        ),
         AdminError::NoLeader { .. } => {
             Failure::new(Exit::Unreachable, format!("{error}; try again, or look at the servers' logs"))
         }

@@ -72,6 +72,48 @@ impl FromStr for StartFrom {
     }
 }
 
+/// Where a group is to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ResetTo {
+    /// A place of the topic.
+    Place(StartFrom),
+    /// So many events further, or back, from where the group is.
+    By(i64),
+    /// Where another group is.
+    Group(String),
+}
+
+impl FromStr for ResetTo {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(group) = text.strip_prefix("group:").filter(|group| !group.is_empty()) {
+            return Ok(Self::Group(group.to_owned()));
+        }
+        let by = |digits: &str, sign: i64| parse_digits(digits).map(|count| Self::By(sign * count));
+        let moved = match text.split_at_checked(1) {
+            Some(("+", digits)) => by(digits, 1),
+            Some(("-", digits)) => by(digits, -1),
+            _ => None,
+        };
+        let place = match text {
+            "earliest" => "start",
+            "latest" => "end",
+            other => other,
+        };
+        match moved {
+            Some(moved) => Ok(moved),
+            None => match place.parse() {
+                Ok(place) => Ok(Self::Place(place)),
+                Err(_) => Err(format!(
+                    "`{text}` is no place to go on at; use start, end, an offset, +10 or -10 from where the \
+                     group is, @ and a time such as @-1h, or group:OTHER"
+                )),
+            },
+        }
+    }
+}
+
 /// A number of digits alone: no sign, no blank.
 fn parse_digits(text: &str) -> Option<i64> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());

@@ -1,15 +1,19 @@
 //! One file per noun. Each command returns how it ended, or one sentence why it failed.
 
+mod group;
 mod publish;
 mod serve;
 mod tail;
 mod topic;
+mod topic_alter;
 
 use crate::cli::{Cli, Command, Global};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, note};
 use crate::explain;
+use clap::CommandFactory;
 use courant_kafka::client::{Client, ClientConfig};
-use std::io::{self, IsTerminal};
+use std::fmt::Display;
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::pin::pin;
 
 /// Runs one command to its end.
@@ -18,9 +22,60 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Serve(args) => serve::run(&global, args),
         Command::Topic(command) => block_on(topic::run(&global, command)),
+        Command::Group(command) => block_on(group::run(&global, command)),
         Command::Pub(args) => block_on(publish::run(&global, args)),
         Command::Tail(args) => block_on(tail::run(&global, args)),
+        Command::Completion(args) => completion(args.shell),
     }
+}
+
+/// Writes what a shell needs to complete our command lines.
+fn completion(shell: clap_complete::Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "courant", &mut script);
+    io::stdout().lock().write_all(&script).map_err(|error| Failure::output(&error))?;
+    Ok(Exit::Ok)
+}
+
+/// Asks the person at the terminal. Anything but a clear yes is a no.
+async fn confirmed(question: &str) -> Result<bool, Failure> {
+    let unheard = |why: &dyn Display| Failure::new(Exit::Failed, format!("nobody to ask: {why}"));
+    let mut stderr = io::stderr();
+    write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).map_err(|error| unheard(&error))?;
+    // Reading a terminal cannot be interrupted, so a thread of its own does it.
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    tokio::select! {
+        answer = answer => {
+            let answer = answer.map_err(|error| unheard(&error))?;
+            Ok(is_yes(&answer.map_err(|error| unheard(&error))?))
+        }
+        () = interrupted() => {
+            // The question has no end of line yet.
+            note(format_args!(""));
+            Err(Failure::new(Exit::Interrupted, "nothing was deleted"))
+        }
+    }
+}
+
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
+/// Fails unless somebody has said yes, or can be asked.
+fn check_can_ask(yes: bool, dry_run: bool, what: &str) -> Result<(), Failure> {
+    let may_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
+    if yes || dry_run || may_ask {
+        return Ok(());
+    }
+    let sentence = format!("deleting {what} cannot be undone; say --yes when nobody can be asked");
+    Err(Failure::new(Exit::Usage, sentence))
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
 /// Runs a client command on this thread until it ends or the user interrupts it.
@@ -63,4 +118,19 @@ async fn connect(global: &Global) -> Result<Client, Failure> {
 /// Whether progress may be shown: only to a person.
 fn shows_progress(global: &Global) -> bool {
     !global.quiet && io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_clear_yes_deletes() {
+        for yes in ["y\n", "Y", " yes \n", "YES"] {
+            assert!(is_yes(yes), "{yes:?}");
+        }
+        for no in ["", "\n", "n\n", "yeah\n", "delete"] {
+            assert!(!is_yes(no), "{no:?}");
+        }
+    }
 }

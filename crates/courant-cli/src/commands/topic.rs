@@ -1,21 +1,23 @@
-//! `courant topic list|show|create|delete`
+//! `courant topic list|show|create|delete`; the others are in `topic_alter`.
 
-use super::{connect, interrupted};
+use super::{check_can_ask, confirmed, connect, or_dash, topic_alter};
 use crate::cli::{Global, Topic, TopicCreate, TopicDelete, TopicShow};
 use crate::exit::{Exit, Failure, note};
 use crate::explain;
 use crate::output::{Format, Row, list, one};
 use courant_kafka::client::{AdminError, Client, NewTopic, OffsetAt, TopicInfo};
 use serde::Serialize;
-use std::fmt::Display;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 /// Runs one of the commands about topics.
 pub(super) async fn run(global: &Global, command: Topic) -> Result<Exit, Failure> {
     match command {
         Topic::List => list_topics(global).await,
         Topic::Show(args) => show(global, &args).await,
+        Topic::Configs(args) => topic_alter::configs(global, &args).await,
+        Topic::Offsets(args) => topic_alter::offsets(global, &args).await,
         Topic::Create(args) => create(global, args).await,
+        Topic::Alter(args) => topic_alter::alter(global, args).await,
         Topic::Delete(args) => delete(global, &args).await,
     }
 }
@@ -184,13 +186,7 @@ impl Row for Deleted {
 }
 
 async fn delete(global: &Global, args: &TopicDelete) -> Result<Exit, Failure> {
-    let may_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if !args.yes && !args.dry_run && !may_ask {
-        return Err(Failure::new(
-            Exit::Usage,
-            format!("deleting topic `{}` cannot be undone; say --yes when nobody can be asked", args.name),
-        ));
-    }
+    check_can_ask(args.yes, args.dry_run, &format!("topic `{}`", args.name))?;
     let mut client = connect(global).await?;
     let topic = client.topic(&args.name, false).await.map_err(|e| explain::admin(&e))?;
     // The number is for people. A topic with a partition in trouble can be deleted all the same.
@@ -206,7 +202,7 @@ async fn delete(global: &Global, args: &TopicDelete) -> Result<Exit, Failure> {
             note(format_args!("Nothing was deleted (--dry-run)."));
         }
     } else {
-        if !args.yes && !confirmed(&row).await? {
+        if !args.yes && !confirmed(&question(&row)).await? {
             return Err(Failure::new(Exit::Failed, "nothing was deleted"));
         }
         client.delete_topic(&row.name).await.map_err(|e| explain::admin(&e))?;
@@ -216,60 +212,21 @@ async fn delete(global: &Global, args: &TopicDelete) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Asks the person at the terminal. Anything but a clear yes is a no.
-async fn confirmed(row: &Deleted) -> Result<bool, Failure> {
-    let unheard = |why: &dyn Display| Failure::new(Exit::Failed, format!("nobody to ask: {why}"));
+fn question(row: &Deleted) -> String {
     let events = match row.events {
         Some(events) => format!("its {events} events"),
         None => "all of its events".to_owned(),
     };
-    let mut stderr = io::stderr();
-    write!(stderr, "Delete topic `{}` and {events} for good? [y/N] ", row.name)
-        .and_then(|()| stderr.flush())
-        .map_err(|error| unheard(&error))?;
-    // Reading a terminal cannot be interrupted, so a thread of its own does it.
-    let answer = tokio::task::spawn_blocking(|| {
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).map(|_| answer)
-    });
-    tokio::select! {
-        answer = answer => {
-            let answer = answer.map_err(|error| unheard(&error))?;
-            Ok(is_yes(&answer.map_err(|error| unheard(&error))?))
-        }
-        () = interrupted() => {
-            // The question has no end of line yet.
-            note(format_args!(""));
-            Err(Failure::new(Exit::Interrupted, "nothing was deleted"))
-        }
-    }
-}
-
-fn is_yes(answer: &str) -> bool {
-    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+    format!("Delete topic `{}` and {events} for good?", row.name)
 }
 
 fn id_of(topic: &TopicInfo) -> Option<String> {
     (!topic.id.is_nil()).then(|| topic.id.to_string())
 }
 
-fn or_dash(value: Option<impl ToString>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_clear_yes_deletes() {
-        for yes in ["y\n", "Y", " yes \n", "YES"] {
-            assert!(is_yes(yes), "{yes:?}");
-        }
-        for no in ["", "\n", "n\n", "yeah\n", "delete"] {
-            assert!(!is_yes(no), "{no:?}");
-        }
-    }
 
     #[test]
     fn a_missing_number_is_null_in_json_and_a_dash_in_the_table() {

@@ -44,7 +44,7 @@ pub(crate) fn values(rows: &[Value]) -> Vec<&str> {
 }
 
 /// Fails unless a command ended with this code, with a sentence on stderr and nothing on stdout.
-fn assert_fails(output: &Output, code: i32, word: &str) {
+pub(crate) fn assert_fails(output: &Output, code: i32, word: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     assert!(stderr.contains(word), "no {word:?} in {stderr:?}");

@@ -7,6 +7,7 @@
 mod bad_input;
 mod bad_storage;
 mod cli;
+mod cli_groups;
 mod clients;
 mod disk;
 mod follow;

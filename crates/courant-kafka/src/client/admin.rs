@@ -201,7 +201,7 @@ impl Client {
     /// Asks the controller to change topics, and again when another node has become it.
     ///
     /// `read` takes the outcome for the one topic of the request from the answer.
-    async fn ask_controller<R: Request, T>(
+    pub(super) async fn ask_controller<R: Request, T>(
         &mut self,
         topic: &str,
         make: impl Fn(i16) -> R,
@@ -231,7 +231,7 @@ impl Client {
 }
 
 /// The refusals that have a name of their own.
-fn refused(topic: &str, refusal: Refusal) -> AdminError {
+pub(super) fn refused(topic: &str, refusal: Refusal) -> AdminError {
     let topic = topic.to_owned();
     if refusal.code == ErrorCode::TOPIC_ALREADY_EXISTS {
         AdminError::TopicExists { topic }

@@ -158,6 +158,18 @@ pub enum AdminError {
         /// The partition's number.
         partition: i32,
     },
+    /// There is no such consumer group.
+    #[error("there is no consumer group `{group}`")]
+    UnknownGroup {
+        /// Its name.
+        group: String,
+    },
+    /// A consumer group has members, who alone may commit.
+    #[error("consumer group `{group}` has members")]
+    GroupInUse {
+        /// Its name.
+        group: String,
+    },
     /// The server said no.
     #[error("the server refused: {0}")]
     Refused(Refusal),

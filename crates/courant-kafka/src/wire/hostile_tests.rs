@@ -147,6 +147,11 @@ fn null_is_refused_where_the_version_has_none() {
     let mut writer = Writer::new();
     let request = MetadataRequest { topics: None, ..MetadataRequest::default() };
     assert_eq!(Message::encode(&request, &mut writer, 0), Err(WireError::UnexpectedNull));
+    // The same holds for the topics of OffsetFetch from version 2 on, behind an empty group.
+    let null = [0, 0, 0xff, 0xff, 0xff, 0xff];
+    assert_eq!(decode::<messages::OffsetFetchRequest>(&null, 1), Err(WireError::UnexpectedNull));
+    let all = decode::<messages::OffsetFetchRequest>(&null, 2);
+    assert!(all.is_ok_and(|request| request.topics.is_none()));
     for (bytes, flexible) in [(&[0xff_u8, 0xff][..], false), (&[0x00][..], true)] {
         let name = String::decode(&mut Reader::new(Bytes::copy_from_slice(bytes)), format(flexible, true));
         assert_eq!(name, Err(WireError::UnexpectedNull));

@@ -108,22 +108,9 @@ fn defaults_are_the_oracles() {
         O: Message + Default,
         T: Encodable + Decodable + Default + PartialEq + Debug,
     {
-        // Nullable strings are the one deliberate difference; the messages
-        // below have none at top level that is not tagged.
-        if ![
-            "ApiVersionsResponse",
-            "CreateTopicsRequest",
-            "CreateTopicsResponse",
-            "FetchRequest",
-            "FetchResponse",
-            "ListOffsetsRequest",
-            "MetadataRequest",
-            "MetadataResponse",
-            "ProduceRequest",
-            "ProduceResponse",
-        ]
-        .contains(&name)
-        {
+        // Nullable strings are the one deliberate difference: these have one at
+        // top level that is empty in the oracle and null in ours.
+        if ["FindCoordinatorResponse", "InitProducerIdRequest", "JoinGroupResponse"].contains(&name) {
             return;
         }
         for version in O::VERSIONS {

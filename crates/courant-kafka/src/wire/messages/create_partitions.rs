@@ -21,7 +21,7 @@ wire_message! {
         name: String, 0..=3;
         /// Partitions that the topic shall have.
         count: i32, 0..=3;
-        /// The assignments.
+        /// Where the new partitions are hosted, or null to leave it to the broker.
         assignments: Option<Vec<CreatePartitionsAssignment>>, 0..=3, default Some(Vec::new());
     }
 }

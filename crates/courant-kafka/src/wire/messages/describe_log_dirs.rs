@@ -7,7 +7,7 @@ use crate::wire::message::{wire_api, wire_message};
 wire_message! {
     /// Which topics are asked for.
     pub struct DescribeLogDirsRequest: 1..=4, flexible 2 {
-        /// The topics.
+        /// The topics, or null for all.
         topics: Option<Vec<DescribableLogDirTopic>>, 1..=4, default Some(Vec::new());
     }
 }

@@ -52,7 +52,7 @@ wire_message! {
     pub struct DescribeTopicPartitionsResponseTopic: 0..=0, flexible 0 {
         /// Error code, 0 for none.
         error_code: i16, 0..=0;
-        /// Name.
+        /// Name, or null.
         name: Option<String>, 0..=0;
         /// Topic id.
         topic_id: Uuid, 0..=0;

@@ -49,7 +49,8 @@ wire_message! {
         generation_id: i32, 0..=9, default -1;
         /// What kind of group it is, e.g. `consumer`.
         protocol_type: Option<String>, 7..=9;
-        /// The way to assign that was chosen.
+        /// The way to assign that was chosen. Null if there is none, except up to version 6, which has no
+        /// null.
         protocol_name: Option<String>, 0..=9, null 7;
         /// Member id of the leader.
         leader: String, 0..=9;
@@ -65,11 +66,11 @@ wire_message! {
 wire_message! {
     /// One member, as its leader sees it.
     pub struct JoinGroupResponseMember: 0..=9, flexible 6 {
-        /// Id of the member; empty if it has none yet.
+        /// Id of the member.
         member_id: String, 0..=9;
         /// Name of a static member, or null.
         group_instance_id: Option<String>, 5..=9;
-        /// Bytes that go with it.
+        /// Bytes that the member joined with, for the way to assign that was chosen.
         metadata: Bytes, 0..=9;
     }
 }

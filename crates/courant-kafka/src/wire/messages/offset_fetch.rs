@@ -8,11 +8,12 @@ use crate::wire::message::{wire_api, wire_message};
 wire_message! {
     /// Whose offsets are asked for.
     pub struct OffsetFetchRequest: 1..=9, flexible 6 {
-        /// The group.
+        /// The group, up to version 7.
         group_id: String, 1..=7;
-        /// The topics.
-        topics: Option<Vec<OffsetFetchRequestTopic>>, 1..=7, default Some(Vec::new());
-        /// The groups.
+        /// The topics, or null for all that the group has committed; up to version 7. Version 1 has no
+        /// null.
+        topics: Option<Vec<OffsetFetchRequestTopic>>, 1..=7, null 2, default Some(Vec::new());
+        /// The groups, from version 8.
         groups: Vec<OffsetFetchRequestGroup>, 8..=9;
         /// Whether to wait for transactions that commit offsets.
         require_stable: bool, 7..=9;
@@ -34,11 +35,11 @@ wire_message! {
     pub struct OffsetFetchRequestGroup: 8..=9, flexible 6 {
         /// The group.
         group_id: String, 8..=9;
-        /// Id of the member; empty if it has none yet.
+        /// Id of the member, or null.
         member_id: Option<String>, 9..=9;
         /// The member's epoch; -1 in classic groups.
         member_epoch: i32, 9..=9, default -1;
-        /// The topics.
+        /// The topics, or null for all that the group has committed.
         topics: Option<Vec<OffsetFetchRequestTopics>>, 8..=9, default Some(Vec::new());
     }
 }
@@ -86,7 +87,7 @@ wire_message! {
         committed_offset: i64, 1..=7;
         /// Leader epoch of the event before it; -1 if unknown.
         committed_leader_epoch: i32, 5..=7, default -1;
-        /// Bytes that go with it.
+        /// Text that is kept with the offset, or null.
         metadata: Option<String>, 1..=7;
         /// Error code, 0 for none.
         error_code: i16, 1..=7;
@@ -124,7 +125,7 @@ wire_message! {
         committed_offset: i64, 8..=9;
         /// Leader epoch of the event before it; -1 if unknown.
         committed_leader_epoch: i32, 8..=9, default -1;
-        /// Bytes that go with it.
+        /// Text that is kept with the offset, or null.
         metadata: Option<String>, 8..=9;
         /// Error code, 0 for none.
         error_code: i16, 8..=9;

@@ -7,7 +7,7 @@ wire_message! {
     /// Epochs that are asked for.
     pub struct OffsetForLeaderEpochRequest: 2..=4, flexible 4 {
         /// Node id of a follower; -1 or -2 for clients.
-        replica_id: i32, 3..=4, default (-2).into();
+        replica_id: i32, 3..=4, default -2;
         /// The topics.
         topics: Vec<OffsetForLeaderTopic>, 2..=4;
     }
@@ -30,7 +30,7 @@ wire_message! {
         partition: i32, 2..=4;
         /// Leader epoch the client believes in; -1: none.
         current_leader_epoch: i32, 2..=4, default -1;
-        /// Leader epoch; -1 if unknown.
+        /// Leader epoch whose end is asked for.
         leader_epoch: i32, 2..=4;
     }
 }
