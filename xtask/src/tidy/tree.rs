@@ -110,9 +110,10 @@ impl Tree {
         path.is_empty() || self.paths.contains(path)
     }
 
-    /// True for a file that only tests and benchmarks compile.
+    /// True for a file that only tests and benchmarks compile, the clients that drive a server included.
     fn is_test(&self, path: &str) -> bool {
-        path.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "benches"))
+        path.starts_with("clients/")
+            || path.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "benches"))
             || self.test_modules.iter().any(|module| {
                 path.strip_prefix(module.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
             })

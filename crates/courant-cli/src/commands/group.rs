@@ -146,6 +146,10 @@ async fn show(global: &Global, args: &GroupShow) -> Result<Exit, Failure> {
         topics.entry(place.topic.clone()).or_default().add(place.lag, place.lag_seconds);
         total.add(place.lag, place.lag_seconds);
     }
+    if partitions.is_empty() {
+        // Nothing was committed and nothing is read: there is no place to be behind of.
+        total = Lag { events: None, seconds: None };
+    }
     let shown = Shown {
         name: group.name,
         state: group.state,
