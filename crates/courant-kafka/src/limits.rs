@@ -52,6 +52,9 @@ pub(crate) const RESPONSE_BYTES_BUDGET: usize = 512 * 1024 * 1024;
 /// Records in one answer to Fetch, whatever the client allows. One batch may exceed it.
 pub(crate) const FETCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Records that one answer to Produce names for one batch.
+pub(crate) const RECORD_ERRORS_MAX: usize = 1_000;
+
 /// Longest a Fetch waits for data; an earlier, empty answer is always legal.
 pub(crate) const FETCH_WAIT_MAX: Duration = Duration::from_secs(300);
 

@@ -103,8 +103,8 @@ const fn config(
 pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     config("cleanup.policy", ConfigKind::List(CLEANUP_POLICIES), "delete", true,
         "What happens to old events. Compaction is not in force yet: everything is kept."),
-    config("compression.type", ConfigKind::Choice(COMPRESSION_TYPES), "producer", true,
-        "How batches are compressed. Only producer: as they were sent."),
+    config("compression.type", ConfigKind::Choice(COMPRESSION_TYPES), "producer", false,
+        "How batches are compressed. They are kept as they were sent, which every reader understands."),
     config("courant.durability", ConfigKind::Choice(DURABILITIES), "sync", true,
         "When an event is acknowledged. sync: it is on disk. interval: it is written, and on disk 0.1 s later; a power cut may cost that much. os: it is written, and a power cut may cost whatever the system has not put on disk. A crash of the process alone costs nothing."),
     config("delete.retention.ms", ConfigKind::Long { min: 0 }, "86400000", false,
@@ -190,6 +190,11 @@ pub fn effective<'a>(configs: &'a BTreeMap<String, String>, name: &str) -> &'a s
     }
 }
 
+/// Whether newer events of a key take the place of older ones, so that every event needs a key.
+pub fn is_compacted(configs: &BTreeMap<String, String>) -> bool {
+    words(effective(configs, "cleanup.policy")).any(|word| word == "compact")
+}
+
 /// Bytes of the largest batch that a topic accepts.
 pub fn max_message_bytes(configs: &BTreeMap<String, String>) -> usize {
     effective(configs, "max.message.bytes").trim().parse().unwrap_or(MAX_MESSAGE_BYTES_DEFAULT)
@@ -262,9 +267,6 @@ fn find(name: &str) -> Option<&'static TopicConfig> {
 fn unsupported(config: &TopicConfig, value: &str) -> Option<&'static str> {
     let is_default = value.trim() == config.default;
     match config.name {
-        "compression.type" if !is_default => {
-            Some("batches are kept as they were sent; leave it at producer and compress in the producer")
-        }
         "message.timestamp.type" if !is_default => {
             Some("events keep the producer's timestamps; leave it at CreateTime")
         }
@@ -389,16 +391,8 @@ mod tests {
 
     #[test]
     fn what_would_change_what_readers_see_is_refused() {
-        for (name, value) in [
-            ("compression.type", "gzip"),
-            ("compression.type", "uncompressed"),
-            ("message.timestamp.type", "LogAppendTime"),
-        ] {
-            assert!(
-                matches!(validate(name, value), Err(InvalidConfig::NotSupported { .. })),
-                "{name}={value}"
-            );
-        }
+        let refused = validate("message.timestamp.type", "LogAppendTime");
+        assert!(matches!(refused, Err(InvalidConfig::NotSupported { .. })), "{refused:?}");
     }
 
     #[test]
@@ -425,6 +419,7 @@ mod tests {
     fn what_has_no_effect_yet_is_said() {
         assert!(not_in_force("segment.jitter.ms", "1000"));
         assert!(not_in_force("cleanup.policy", "delete,compact"));
+        assert!(not_in_force("compression.type", "gzip"));
         assert!(not_in_force("min.insync.replicas", "2"));
         assert!(!not_in_force("retention.ms", "1000"));
         assert!(!not_in_force("cleanup.policy", "delete"));

@@ -35,11 +35,13 @@ const ZSTD_FROM: i16 = 7;
 struct Refused {
     code: ErrorCode,
     message: String,
+    /// The records that are to blame, by their index in the batch; none: all of them.
+    records: Vec<usize>,
 }
 
 impl Refused {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), records: Vec::new() }
     }
 }
 

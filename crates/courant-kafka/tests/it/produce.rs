@@ -10,6 +10,9 @@ use courant_kafka::wire::messages::{
     FetchResponse, InitProducerIdRequest, ProduceRequest, ProduceResponse,
 };
 
+use courant_log::Codec;
+use courant_log::batch::records::{self, NewRecord};
+
 use crate::support::{Running, batch, fetch, produce};
 
 /// A batch with one byte changed.
@@ -146,29 +149,6 @@ async fn producer_ids_are_fresh_and_transactions_are_refused() {
     running.stop().await;
 }
 
-/// Compaction is not in force, and neither is what it asks of records.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_compacted_topic_takes_records_without_a_key() {
-    let running = Running::start().await;
-    let mut raw = running.connect().await;
-    let config =
-        CreatableTopicConfig { name: "cleanup.policy".to_owned(), value: Some("compact".to_owned()) };
-    let request = CreateTopicsRequest {
-        topics: vec![CreatableTopic {
-            name: "audit".to_owned(),
-            num_partitions: 1,
-            replication_factor: 1,
-            configs: vec![config],
-            ..CreatableTopic::default()
-        }],
-        ..CreateTopicsRequest::default()
-    };
-    assert_eq!(raw.call(&request, 7).await.topics[0].error_code, 0);
-    let answer = raw.call(&produce("audit", 0, -1, batch(&["x"])), 9).await;
-    assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
-    running.stop().await;
-}
-
 /// What the log has on disk needs no memory for requests, though its answer waits for its turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stored_batch_gives_its_memory_back_before_its_turn() {
@@ -209,6 +189,50 @@ async fn frames_of_all_sizes_may_follow_each_other_closely() {
         let (id, answer) = raw.receive::<ProduceResponse>(9).await;
         let partition = &answer.responses[0].partition_responses[0];
         assert_eq!((id, partition.error_code, partition.base_offset), (number, 0, i64::from(number)));
+    }
+    running.stop().await;
+}
+
+/// In a compacted topic a record without a key could never be replaced: the batch is refused, and the
+/// records to blame are named (KIP-467).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_without_a_key_is_refused_in_a_compacted_topic() {
+    let running = Running::start().await;
+    let mut raw = running.connect().await;
+    let create = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: "prices".to_owned(),
+            num_partitions: 1,
+            replication_factor: 1,
+            configs: vec![CreatableTopicConfig {
+                name: "cleanup.policy".to_owned(),
+                value: Some("compact".to_owned()),
+            }],
+            ..CreatableTopic::default()
+        }],
+        ..CreateTopicsRequest::default()
+    };
+    assert_eq!(raw.call(&create, 7).await.topics[0].error_code, 0);
+    let record = |key: Option<&'static str>| NewRecord {
+        timestamp: 1_700_000_000_000,
+        key: key.map(Bytes::from),
+        value: Some(Bytes::from_static(b"9.99")),
+        headers: Vec::new(),
+    };
+    let encode = |codec: Codec, keys: &[Option<&'static str>]| {
+        let records: Vec<_> = keys.iter().map(|key| record(*key)).collect();
+        records::encode(&records, codec, None).expect("it can be encoded")
+    };
+    for codec in [Codec::None, Codec::Zstd] {
+        let mixed = encode(codec, &[Some("a"), None, Some(""), None]);
+        let answer = raw.call(&produce("prices", 0, -1, mixed), 9).await;
+        let partition = &answer.responses[0].partition_responses[0];
+        assert_eq!(partition.error_code, ErrorCode::INVALID_RECORD.0);
+        let blamed: Vec<_> = partition.record_errors.iter().map(|error| error.batch_index).collect();
+        assert_eq!(blamed, [1, 3], "{codec:?}");
+        let keyed = encode(codec, &[Some("a"), Some("")]);
+        let answer = raw.call(&produce("prices", 0, -1, keyed), 9).await;
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
     }
     running.stop().await;
 }

@@ -112,6 +112,22 @@ pub fn decode(batch: &[u8], max_decompressed_bytes: usize) -> Result<Vec<Record>
     Ok(records)
 }
 
+/// The records of one whole batch that have no key, by their index in it: compaction has no place for
+/// them.
+///
+/// # Errors
+/// As [`decode`].
+pub fn without_key(batch: &[u8], max_decompressed_bytes: usize) -> Result<Vec<usize>, RecordError> {
+    let (header, payload) = open(batch, max_decompressed_bytes)?;
+    let mut without = Vec::new();
+    for (index, outline) in Walk::new(&header, &payload)?.enumerate() {
+        if !outline?.has_key()? {
+            without.push(index);
+        }
+    }
+    Ok(without)
+}
+
 /// The first record of one whole batch with a timestamp at or after `timestamp_ms`, as offset and
 /// timestamp. "First" is by offset: timestamps need not ascend.
 ///

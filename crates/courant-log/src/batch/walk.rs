@@ -103,6 +103,12 @@ impl<'a> Iterator for Walk<'a> {
 }
 
 impl Outline<'_> {
+    /// Whether the record has a key, an empty one included.
+    pub(super) fn has_key(&self) -> Result<bool, RecordError> {
+        let bad = RecordError::Malformed { index: self.index, problem: "its key is cut off" };
+        Ok(varint::take32(&mut &*self.rest).ok_or(bad)? >= 0)
+    }
+
     /// The whole record. `payload` is what this was taken from; keys and values refer to it.
     pub(super) fn record(self, payload: &Bytes) -> Result<Record, RecordError> {
         let index = self.index;

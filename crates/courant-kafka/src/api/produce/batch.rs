@@ -1,10 +1,12 @@
 //! What a batch must be before the log sees it.
 
 use bytes::Bytes;
-use courant_log::batch::{Batch, BatchError, Codec};
+use courant_log::batch::{Batch, BatchError, Codec, records};
+use courant_log::limits::DECOMPRESSED_BYTES_MAX;
 use courant_log::{Topic, topic_config};
 
 use super::{Refused, ZSTD_FROM};
+use crate::limits;
 use crate::wire::ErrorCode;
 
 /// Where the format version of a batch stands: after base offset (8), length (4), epoch (4).
@@ -37,7 +39,23 @@ pub(super) fn check(topic: &Topic, records: Option<Bytes>, version: i16) -> Resu
         let message = "zstd needs Produce version 7 or later";
         return Err(Refused::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
     }
+    if topic_config::is_compacted(&topic.configs) {
+        check_keys(&batch)?;
+    }
     Ok(batch)
+}
+
+/// In a compacted topic every record needs a key. The records are named, so that a client can say which
+/// of its own were refused for their own sake (KIP-467).
+fn check_keys(batch: &Batch) -> Result<(), Refused> {
+    let without = records::without_key(batch.bytes(), DECOMPRESSED_BYTES_MAX)
+        .map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
+    if without.is_empty() {
+        return Ok(());
+    }
+    let message = "a record without a key cannot be in a compacted topic";
+    let named = without.into_iter().take(limits::RECORD_ERRORS_MAX).collect();
+    Err(Refused { records: named, ..Refused::new(ErrorCode::INVALID_RECORD, message) })
 }
 
 /// The answer to a transactional producer that came here without InitProducerId, which would have

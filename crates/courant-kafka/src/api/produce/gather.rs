@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{Memory, Refused};
 use crate::budget::Grant;
 use crate::wire::ErrorCode;
-use crate::wire::messages::{PartitionProduceResponse, ProduceResponse};
+use crate::wire::messages::{BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse};
 
 /// Index of a topic and of a partition in the request, and so in the answer.
 type At = (usize, usize);
@@ -113,6 +113,11 @@ fn set_refused(response: &mut ProduceResponse, at: At, refused: Refused) {
     let Some(partition) = partition(response, at) else {
         return;
     };
+    let blamed = |index: &usize| BatchIndexAndErrorMessage {
+        batch_index: i32::try_from(*index).unwrap_or(i32::MAX),
+        batch_index_error_message: None,
+    };
     partition.error_code = refused.code.0;
+    partition.record_errors = refused.records.iter().map(blamed).collect();
     partition.error_message = Some(refused.message);
 }
