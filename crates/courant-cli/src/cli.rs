@@ -1,10 +1,15 @@
 //! The command line as tables: what can be typed, where its defaults come from, and its help.
 //!
-//! A flag wins over its variable in the environment, which wins over the default.
+//! A flag wins over its variable in the environment, which wins over `courant.toml`, which wins over
+//! the default. The settings of a server have a table of their own, in `settings`.
+
+mod operate;
+
+pub(crate) use operate::{Config, ConfigCheck, ConfigShow, Doctor, Serve};
 
 use crate::output::Format;
+use crate::settings::ServerNamed;
 use crate::time::{ResetTo, StartFrom, parse_duration};
-use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use courant_kafka::client::Address;
 use std::path::PathBuf;
@@ -31,6 +36,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
+    #[command(flatten)]
+    pub(crate) server_named: ServerNamed,
     /// Server to talk to: host:port, courant://host:port or kafka://host:port; several with commas
     #[arg(
         long,
@@ -41,6 +48,9 @@ pub(crate) struct Global {
         value_name = "ADDR"
     )]
     pub(crate) server: Vec<Address>,
+    /// File with settings, here before the command [default: courant.toml, if it is there]
+    #[arg(long, env = "COURANT_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// How data is written to stdout [default: table on a terminal, else jsonl]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
@@ -65,6 +75,11 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run the server
     Serve(Serve),
+    /// Look for what is in the way of a server and of its clients
+    Doctor(Doctor),
+    /// Show and check the settings
+    #[command(subcommand)]
+    Config(Config),
     /// List, show, create, alter and delete topics
     #[command(subcommand)]
     Topic(Topic),
@@ -87,46 +102,6 @@ pub(crate) enum Command {
 )]
 pub(crate) struct Completion {
     pub(crate) shell: clap_complete::Shell,
-}
-
-/// Run the server: an event log on disk, reached by the Kafka protocol
-///
-/// Listens on the loopback addresses only, because there is no login. `--insecure` allows others.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  courant serve --data ./courant-data --kafka 127.0.0.1:9092")]
-pub(crate) struct Serve {
-    /// Where the log is kept; made if it is missing
-    #[arg(long, env = "COURANT_DATA", default_value = "./courant-data", value_name = "DIR")]
-    pub(crate) data: PathBuf,
-    /// Where Kafka clients connect; port 0 takes a free one
-    #[arg(long, env = "COURANT_KAFKA", default_value = "127.0.0.1:9092", value_name = "ADDR")]
-    pub(crate) kafka: String,
-    /// Where /livez, /readyz and /metrics answer; port 0 takes a free one
-    #[arg(long, env = "COURANT_HTTP", default_value = "127.0.0.1:8080", value_name = "ADDR")]
-    pub(crate) http: String,
-    /// The address that clients are told to use [default: the one they listen on]
-    #[arg(long, env = "COURANT_ADVERTISE", value_name = "HOST:PORT")]
-    pub(crate) advertise: Option<String>,
-    /// Partitions of a topic that is created without saying how many
-    #[arg(
-        long,
-        env = "COURANT_PARTITIONS",
-        default_value_t = 1,
-        value_parser = clap::value_parser!(u32).range(1..),
-        value_name = "N"
-    )]
-    pub(crate) partitions: u32,
-    /// Allow addresses that other machines can reach, although nobody is asked to log in
-    #[arg(
-        long,
-        env = "COURANT_INSECURE",
-        action = ArgAction::SetTrue,
-        value_parser = FalseyValueParser::new()
-    )]
-    pub(crate) insecure: bool,
-    /// What is logged to stderr, such as debug or courant_kafka=debug,info [default: info]
-    #[arg(long, env = "COURANT_LOG", value_name = "FILTER")]
-    pub(crate) log: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -340,7 +315,8 @@ pub(crate) enum Compression {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  courant tail orders --from -10\n  \
                   courant tail orders --from @-15m --follow\n  \
-                  courant tail orders --from start -n 5 -o jsonl")]
+                  courant tail orders --from start -n 5 -o jsonl\n  \
+                  courant tail orders --group billing --follow")]
 pub(crate) struct Tail {
     pub(crate) topic: String,
     /// start, end, an offset, -N for the last N of each partition, or a time such as
@@ -356,6 +332,10 @@ pub(crate) struct Tail {
     /// Read this partition only
     #[arg(long, value_parser = clap::value_parser!(i32).range(0..), value_name = "N")]
     pub(crate) partition: Option<i32>,
+    /// Read as a member of this consumer group: go on where it has committed, share the partitions with
+    /// its other members, and commit what was printed. --from is for partitions without a commit
+    #[arg(short, long, conflicts_with = "partition", value_name = "NAME")]
+    pub(crate) group: Option<String>,
 }
 
 /// Parses `key=value`; the value may hold further `=` or be empty.

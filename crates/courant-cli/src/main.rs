@@ -5,7 +5,9 @@ mod cli;
 mod commands;
 mod exit;
 mod explain;
+mod files;
 mod output;
+mod settings;
 mod text;
 mod time;
 

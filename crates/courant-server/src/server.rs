@@ -127,6 +127,8 @@ fn kafka_config(config: &ServerConfig) -> Result<KafkaConfig, StartError> {
         advertise: advertise.transpose()?,
         partitions: config.partitions,
         auto_create: config.auto_create,
+        group_initial_rebalance_delay: config.group_initial_rebalance_delay,
+        offsets_retention: config.offsets_retention,
         log_dir: config.data.display().to_string(),
         ..KafkaConfig::default()
     };

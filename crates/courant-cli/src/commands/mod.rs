@@ -1,15 +1,19 @@
 //! One file per noun. Each command returns how it ended, or one sentence why it failed.
 
+mod config;
+mod doctor;
 mod group;
 mod publish;
 mod serve;
 mod tail;
+mod tail_group;
 mod topic;
 mod topic_alter;
 
 use crate::cli::{Cli, Command, Global};
 use crate::exit::{Exit, Failure, note};
 use crate::explain;
+use crate::settings::with_server_of_file;
 use clap::CommandFactory;
 use courant_kafka::client::{Client, ClientConfig};
 use std::fmt::Display;
@@ -18,13 +22,22 @@ use std::pin::pin;
 
 /// Runs one command to its end.
 pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
-    let global = cli.global;
+    let global = match cli.command {
+        // These read the settings file themselves, or need none.
+        Command::Serve(_) | Command::Doctor(_) | Command::Config(_) | Command::Completion(_) => cli.global,
+        _ => with_server_of_file(cli.global)?,
+    };
     match cli.command {
-        Command::Serve(args) => serve::run(&global, args),
+        Command::Serve(args) => serve::run(&global, &args),
+        Command::Doctor(args) => block_on(doctor::run(&global, args)),
+        Command::Config(command) => config::run(&global, command),
         Command::Topic(command) => block_on(topic::run(&global, command)),
         Command::Group(command) => block_on(group::run(&global, command)),
         Command::Pub(args) => block_on(publish::run(&global, args)),
-        Command::Tail(args) => block_on(tail::run(&global, args)),
+        Command::Tail(args) => match args.group.clone() {
+            Some(group) => block_on(tail_group::run(&global, &group, args)),
+            None => block_on(tail::run(&global, args)),
+        },
         Command::Completion(args) => completion(args.shell),
     }
 }

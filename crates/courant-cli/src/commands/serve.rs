@@ -3,35 +3,29 @@
 use crate::banner::{self, Banner};
 use crate::cli::{Global, Serve};
 use crate::exit::{Exit, Failure, note};
+use crate::settings::Settings;
 use courant_server::{Server, ServerConfig, StartError};
 use std::io::{self, IsTerminal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Serves until SIGTERM or SIGINT. The first one ends it in order, the second one at once.
-pub(super) fn run(global: &Global, args: Serve) -> Result<Exit, Failure> {
-    log_to_stderr(global, args.log.as_deref())?;
+pub(super) fn run(global: &Global, args: &Serve) -> Result<Exit, Failure> {
+    let settings = Settings::read(global, &args.settings)?;
+    log_to_stderr(global, settings.log())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, format!("no runtime: {error}")))?;
-    let ended = runtime.block_on(serve(global, args));
+    let ended = runtime.block_on(serve(global, settings.server_config()));
     // After a second signal something may still be busy, and the process ends without it.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(global: &Global, args: Serve) -> Result<Exit, Failure> {
+async fn serve(global: &Global, config: ServerConfig) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
-    let config = ServerConfig {
-        data: args.data.clone(),
-        kafka: args.kafka,
-        http: args.http,
-        advertise: args.advertise.clone(),
-        insecure: args.insecure,
-        partitions: args.partitions,
-        auto_create: true,
-    };
+    let (data, advertise) = (config.data.clone(), config.advertise.clone());
     let server = tokio::select! {
         started = Server::start(config) => {
             started.map_err(|error| Failure::new(exit_of(&error), error.to_string()))?
@@ -41,7 +35,7 @@ async fn serve(global: &Global, args: Serve) -> Result<Exit, Failure> {
             return Ok(Exit::Ok);
         }
     };
-    greet(global, &args.data, args.advertise.as_deref(), &server);
+    greet(global, &data, advertise.as_deref(), &server);
     signals.next().await;
     if !global.quiet {
         note(format_args!("Stopping; a second signal stops at once."));

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
 /// Offsets by partition.
-type Offsets = BTreeMap<i32, i64>;
+pub(super) type Offsets = BTreeMap<i32, i64>;
 
 /// Reads and prints.
 pub(super) async fn run(global: &Global, args: Tail) -> Result<Exit, Failure> {
@@ -95,7 +95,7 @@ async fn plan(client: &mut Client, topic: &TopicInfo, args: &Tail) -> Result<Pla
     Ok(plan)
 }
 
-fn offsets(timed: BTreeMap<i32, TimedOffset>) -> Offsets {
+pub(super) fn offsets(timed: BTreeMap<i32, TimedOffset>) -> Offsets {
     timed.into_iter().map(|(p, at)| (p, at.offset)).collect()
 }
 
@@ -141,7 +141,7 @@ async fn read<W: Write>(
 
 /// An event as it is printed. Numbers are exact; bytes that are not UTF-8 are base64, and say so.
 #[derive(Debug, Serialize)]
-struct Printed<'a> {
+pub(super) struct Printed<'a> {
     topic: &'a str,
     partition: i32,
     offset: i64,
@@ -166,7 +166,7 @@ struct PrintedHeader {
 }
 
 impl<'a> Printed<'a> {
-    fn of(topic: &'a str, fetched: &Fetched) -> Self {
+    pub(super) fn of(topic: &'a str, fetched: &Fetched) -> Self {
         let record = &fetched.record;
         let (key, key_encoding) = printed(record.key.as_deref());
         let (value, value_encoding) = printed(record.value.as_deref());

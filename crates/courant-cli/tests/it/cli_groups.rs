@@ -8,6 +8,7 @@ use tempfile::tempdir;
 
 use crate::cli::{assert_fails, rows, run, run_with, said};
 use crate::clients::member::{Member, listen_until};
+use crate::follow::Following;
 use crate::server::Server;
 
 const USAGE: i32 = 2;
@@ -159,6 +160,53 @@ fn offsets_of_a_time_are_shown() {
     assert_eq!((offset("start"), offset("end"), offset("@-1h")), (0.into(), 2.into(), 0.into()));
     assert_eq!(offset("@4102444800000"), Value::Null, "nothing is that new");
     assert_fails(&run(&server, &["topic", "offsets", "log", "--at", "5"]), USAGE, "--at");
+}
+
+#[test]
+fn tail_reads_as_a_member_and_goes_on_where_it_committed() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.create_topic("orders", 3);
+    let lines: String = (0..30).map(|number| format!("{number}\n")).collect();
+    let publish = |server: &Server| {
+        for partition in ["0", "1", "2"] {
+            said(run_with(server, &["pub", "orders", "-l", "--partition", partition], &lines));
+        }
+    };
+    publish(&server);
+    let first = run(&server, &["tail", "orders", "--group", "audit", "-n", "50"]);
+    assert!(String::from_utf8_lossy(&first.stderr).contains("audit has committed"), "{first:?}");
+    assert_eq!(rows(first).len(), 50);
+    // The rest, and what came since; then nothing.
+    publish(&server);
+    assert_eq!(rows(run(&server, &["tail", "orders", "--group", "audit"])).len(), 130);
+    assert!(rows(run(&server, &["tail", "orders", "--group", "audit"])).is_empty());
+    let shown = document(&server, &["group", "show", "audit", "-o", "json"]);
+    assert_eq!((&shown["total"]["events"], &shown["state"]), (&0.into(), &"Empty".into()));
+    assert!(rows(run(&server, &["tail", "orders", "--group", "new", "--from", "end"])).is_empty());
+}
+
+/// Two of them share the partitions, and a client that nobody here wrote is the third.
+#[test]
+fn tail_shares_a_topic_with_other_clients() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    let mut member = consumed(&server);
+    let tail =
+        Following::start(&server, &["tail", "orders", "--group", "billing", "--follow", "-o", "jsonl"]);
+    listen_until("it gives some away", &mut [&mut member], |one| {
+        one[0].changes > 1 && !one[0].held.is_empty() && one[0].held.len() < 3
+    });
+    let given: Vec<i32> = (0..3).filter(|partition| !member.held.contains(partition)).collect();
+    let partition = given[0].to_string();
+    said(run(&server, &["pub", "orders", "--partition", &partition, "for the tail"]));
+    assert_eq!(tail.next()["value"], "for the tail");
+    let (rest, status) = tail.interrupt();
+    assert_eq!((status.code(), rest.len()), (Some(130), 0), "{rest:?}");
+    listen_until("it gets them back", &mut [&mut member], |one| one[0].held.len() == 3);
+    member.stop();
+    let shown = document(&server, &["group", "show", "billing", "-o", "json"]);
+    assert_eq!(shown["total"]["events"], 0, "what the tail printed is committed");
 }
 
 #[test]

@@ -15,13 +15,13 @@ use crate::{PATIENCE, eventually};
 const INTERRUPTED: i32 = 130;
 
 /// A running command whose lines are read as they come. It is killed when dropped.
-struct Following {
+pub(crate) struct Following {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Following {
-    fn start(server: &Server, arguments: &[&str]) -> Following {
+    pub(crate) fn start(server: &Server, arguments: &[&str]) -> Following {
         let mut command = command(arguments);
         command.args(["--server", &server.bootstrap()]).stdin(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the binary under test starts");
@@ -37,13 +37,13 @@ impl Following {
     }
 
     /// The next line as JSON.
-    fn next(&self) -> Value {
+    pub(crate) fn next(&self) -> Value {
         let line = self.lines.recv_timeout(PATIENCE).expect("a line in time");
         serde_json::from_str(&line).expect("a line of JSON")
     }
 
     /// Ctrl-C, the lines that were left, and the end.
-    fn interrupt(mut self) -> (Vec<String>, ExitStatus) {
+    pub(crate) fn interrupt(mut self) -> (Vec<String>, ExitStatus) {
         signal(self.child.id(), "INT");
         let status = eventually("the command ends after SIGINT", PATIENCE, || {
             self.child.try_wait().expect("a child can be waited for")

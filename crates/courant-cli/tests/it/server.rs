@@ -162,6 +162,11 @@ impl Server {
         self.kafka
     }
 
+    /// Where HTTP answers.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
+    }
+
     /// What clients call `bootstrap.servers`.
     pub(crate) fn bootstrap(&self) -> String {
         self.kafka.to_string()

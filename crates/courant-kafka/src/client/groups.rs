@@ -157,9 +157,20 @@ impl Client {
     /// # Errors
     /// [`AdminError::GroupInUse`] when it has some, or a refusal.
     pub async fn commit(&mut self, group: &str, offsets: &CommittedOffsets) -> Result<(), AdminError> {
+        self.commit_as(group, offsets, (-1, String::new())).await
+    }
+
+    /// Commits offsets as a member of a generation.
+    pub(super) async fn commit_as(
+        &mut self,
+        group: &str,
+        offsets: &CommittedOffsets,
+        (generation, member_id): (i32, String),
+    ) -> Result<(), AdminError> {
         let make = |_| OffsetCommitRequest {
             group_id: group.to_owned(),
-            generation_id_or_member_epoch: -1,
+            generation_id_or_member_epoch: generation,
+            member_id: member_id.clone(),
             retention_time_ms: -1,
             topics: offsets
                 .iter()
@@ -191,7 +202,7 @@ impl Client {
     }
 
     /// Asks the coordinator of a group, and again when another node has become it.
-    async fn ask_coordinator<R: Request>(
+    pub(super) async fn ask_coordinator<R: Request>(
         &mut self,
         group: &str,
         make: impl Fn(i16) -> R,

@@ -2,19 +2,20 @@
 //!
 //! One [`Client`] holds one connection per server address and sends one request at a time on each.
 //! It follows the addresses that servers announce, takes the highest version both sides know, and
-//! bounds every answer. It asks about consumer groups and is a member of none; transactions
-//! and logins are not here.
+//! bounds every answer. Transactions and logins are not here.
 
 mod address;
 mod admin;
 mod assignment;
 mod backoff;
 mod batching;
+mod cluster;
 mod configs;
 mod connection;
 mod consumer;
 mod error;
 mod groups;
+mod membership;
 mod partitioner;
 mod producer;
 mod verdict;
@@ -22,11 +23,13 @@ mod verdict;
 pub use address::{Address, DEFAULT_PORT, InvalidAddress};
 pub use admin::{CreatedTopic, NewTopic, OffsetAt, TimedOffset};
 pub use batching::Event;
+pub use cluster::Cluster;
 pub use configs::ConfigEntry;
 pub use connection::{Connection, RESPONSE_BYTES_MAX};
 pub use consumer::{Consumer, Fetched};
 pub use error::{AdminError, CallError, FetchError, PublishError, Refusal};
 pub use groups::{CommittedOffsets, GroupDescription, GroupListing, GroupMember};
+pub use membership::{HEARTBEAT_EVERY, Membership, Standing};
 pub use partitioner::{murmur2, partition_for_key};
 pub use producer::{Acknowledged, Producer, ProducerConfig};
 

@@ -68,7 +68,7 @@ pub(crate) struct Rules {
     /// How long the first members of an empty group wait for more of them.
     pub(crate) initial_delay_ms: i64,
     pub(crate) members_max: usize,
-    /// Bytes of metadata and assignments that all members together may have.
+    /// Bytes that all members together may take: texts and metadata, and assignments on top of them.
     pub(crate) bytes_max: usize,
 }
 
@@ -133,6 +133,8 @@ pub(crate) struct Group {
     pending: BTreeMap<String, i64>,
     storing: BTreeMap<u64, Storing>,
     next_store: u64,
+    /// When members of a stable group that never asked for their assignment are out.
+    late_ms: Option<i64>,
     empty_since_ms: Option<i64>,
 }
 
@@ -150,6 +152,7 @@ impl Group {
             pending: BTreeMap::new(),
             storing: BTreeMap::new(),
             next_store: 0,
+            late_ms: None,
             empty_since_ms: None,
         }
     }
@@ -182,7 +185,8 @@ impl Group {
     pub(crate) fn next_deadline(&self) -> Option<i64> {
         let state = match self.state {
             State::Preparing { until_ms, .. } | State::Completing { until_ms } => Some(until_ms),
-            State::Empty | State::Stable | State::Dead => None,
+            State::Stable => self.late_ms,
+            State::Empty | State::Dead => None,
         };
         let sessions = self.members.values().filter(|member| !member.waits()).map(|member| member.expires_ms);
         state.into_iter().chain(sessions).chain(self.pending.values().copied()).min()
@@ -204,6 +208,10 @@ impl Group {
             }
             State::Preparing { .. } => self.complete_when_all_are_back(now, &mut effects),
             State::Completing { until_ms } if until_ms <= now.ms => self.sync_is_over(now, &mut effects),
+            State::Stable if self.late_ms.is_some_and(|late_ms| late_ms <= now.ms) => {
+                self.late_ms = None;
+                self.sync_is_over(now, &mut effects);
+            }
             _ => {}
         }
         effects

@@ -1,6 +1,6 @@
 //! A data directory on a file system.
 //!
-//! This is the only module that touches `std::fs`.
+//! This module and `probe` beside it are the only ones of the log that touch `std::fs`.
 
 use std::any::Any;
 use std::fs;
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::{File, OpenMode, Storage, Wants, path};
 
 /// The file whose lock says that a process uses the directory. Never listed.
-const LOCK_FILE: &str = "LOCK";
+pub(super) const LOCK_FILE: &str = "LOCK";
 /// Most buffers in one `pwritev` call (`IOV_MAX` on Linux).
 const MAX_SLICES: usize = 1024;
 /// Events may be secret: nobody but the owner and its group reads them.

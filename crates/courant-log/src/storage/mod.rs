@@ -8,6 +8,7 @@ mod faulty;
 mod hold;
 mod memory;
 mod path;
+pub mod probe;
 
 pub use disk::DiskStorage;
 pub use faulty::{CrashMode, Failure, FaultyStorage, Hook};

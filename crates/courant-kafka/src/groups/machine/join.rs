@@ -26,6 +26,16 @@ pub(crate) struct Join {
     pub(crate) may_skip: bool,
 }
 
+impl Join {
+    /// What the member takes in what is stored, under the longer of the ids that it may get.
+    fn bytes(&self) -> usize {
+        let id = [&self.member_id, &self.fresh_id].into_iter().max_by_key(|id| id.len());
+        let id = id.map_or("", String::as_str);
+        let instance_id = self.instance_id.as_deref().unwrap_or_default();
+        bytes_of([id, instance_id, &self.client_id, &self.client_host], &self.protocols)
+    }
+}
+
 /// The generation that a member is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Joined {
@@ -121,8 +131,11 @@ impl Group {
         if says_nothing || !self.fits(&join.protocol_type, &join.protocols) {
             return Err(JoinRefused::new(ErrorCode::INCONSISTENT_GROUP_PROTOCOL));
         }
-        let replaced = self.members.get(&join.member_id).map_or(0, Member::bytes);
-        if self.bytes() - replaced + bytes_of(&join.protocols) > self.rules.bytes_max {
+        // A static member may come back under another id.
+        let place = join.instance_id.as_ref().and_then(|instance| self.statics.get(instance));
+        let place = place.unwrap_or(&join.member_id);
+        let replaced = self.members.get(place).map_or(0, |member| member.bytes(place));
+        if self.bytes() - replaced + join.bytes() > self.rules.bytes_max {
             return Err(JoinRefused::new(ErrorCode::GROUP_MAX_SIZE_REACHED));
         }
         Ok(())
@@ -203,12 +216,14 @@ impl Group {
         if was_leader {
             self.leader = Some(id.clone());
         }
-        let goes_on = self.state == State::Stable && is_same;
-        if !goes_on {
-            member.joining = Some(ticket);
-        }
         self.members.insert(id.clone(), member);
+        // What it offers besides may let the vote end differently, as in the last step of a rolling
+        // change of the way to assign: then everyone has to hear of it.
+        let goes_on = self.state == State::Stable && is_same && self.choose_protocol() == self.protocol;
         if !goes_on {
+            if let Some(member) = self.members.get_mut(&id) {
+                member.joining = Some(ticket);
+            }
             return self.rebalance(now, effects);
         }
         let mut joined = self.joined(&id, was_leader && may_skip);

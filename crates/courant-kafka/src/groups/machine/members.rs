@@ -8,6 +8,11 @@ use super::{Effect, Group, Identity, JoinRefused, State, Ticket};
 use crate::groups::stored::StoredMember;
 use crate::wire::ErrorCode;
 
+/// Lengths and numbers of a member, and of one of its protocols, in what is stored of a group: a little
+/// more than they take.
+const MEMBER_BYTES: usize = 32;
+const PROTOCOL_BYTES: usize = 8;
+
 /// One way to assign, and what a member has to say for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Protocol {
@@ -69,8 +74,10 @@ impl Member {
         self.protocols.iter().any(|one| one.name == protocol)
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        bytes_of(&self.protocols) + self.assignment.len()
+    /// What it takes in what is stored, without its assignment.
+    pub(super) fn bytes(&self, id: &str) -> usize {
+        let instance_id = self.instance_id.as_deref().unwrap_or_default();
+        bytes_of([id, instance_id, &self.client_id, &self.client_host], &self.protocols)
     }
 
     /// Answers what it waits for.
@@ -84,8 +91,11 @@ impl Member {
     }
 }
 
-pub(super) fn bytes_of(protocols: &[Protocol]) -> usize {
-    protocols.iter().map(|one| one.name.len() + one.metadata.len()).sum()
+/// What a member of these texts takes in what is stored, without its assignment.
+pub(super) fn bytes_of(texts: [&str; 4], protocols: &[Protocol]) -> usize {
+    let texts: usize = texts.iter().map(|text| text.len()).sum();
+    let protocol = |one: &Protocol| PROTOCOL_BYTES + one.name.len() + one.metadata.len();
+    MEMBER_BYTES + texts + protocols.iter().map(protocol).sum::<usize>()
 }
 
 impl Group {
@@ -153,9 +163,9 @@ impl Group {
         self.members.values().map(|member| member.rebalance_ms).max().unwrap_or(0)
     }
 
-    /// Bytes that all members have.
+    /// Bytes that all members take in what is stored, without their assignments.
     pub(super) fn bytes(&self) -> usize {
-        self.members.values().map(Member::bytes).sum()
+        self.members.iter().map(|(id, member)| member.bytes(id)).sum()
     }
 
     /// Whether everyone who may come back has.

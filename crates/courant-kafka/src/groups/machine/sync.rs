@@ -48,7 +48,10 @@ impl Group {
         if differs(&sync.protocol_type, &self.protocol_type) || differs(&sync.protocol, &self.protocol) {
             return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
         }
-        let is_leader = self.leader.as_ref() == Some(&id);
+        let assigns = self.leader.as_ref() == Some(&id) && !self.is_storing();
+        if assigns && matches!(self.state, State::Completing { .. }) {
+            self.check_assignments(&sync.assignments)?;
+        }
         let Some(member) = self.members.get_mut(&id) else {
             return Err(ErrorCode::UNKNOWN_MEMBER_ID);
         };
@@ -56,6 +59,7 @@ impl Group {
             State::Preparing { .. } => Err(ErrorCode::REBALANCE_IN_PROGRESS),
             State::Stable => {
                 member.heard_of(now.ms);
+                member.has_synced = true;
                 let assignment = member.assignment.clone();
                 effects.push(Effect::Sync(ticket, Ok(self.synced(assignment))));
                 Ok(())
@@ -66,7 +70,7 @@ impl Group {
                 member.heard_of(now.ms);
                 member.has_synced = true;
                 member.syncing = Some(ticket);
-                if is_leader && !self.is_storing() {
+                if assigns {
                     self.assign(sync.assignments);
                     let generation = self.generation;
                     let effect = self.store(Storing::Assignment { generation }, now);
@@ -85,6 +89,15 @@ impl Group {
         self.storing.values().any(of_this)
     }
 
+    /// What is stored of a group has to fit into one entry of the journal.
+    fn check_assignments(&self, assignments: &BTreeMap<String, Bytes>) -> Result<(), ErrorCode> {
+        let assigned: usize = assignments.values().map(Bytes::len).sum();
+        match self.bytes() + assigned > self.rules.bytes_max {
+            true => Err(ErrorCode::GROUP_MAX_SIZE_REACHED),
+            false => Ok(()),
+        }
+    }
+
     /// Assignments for members that are not there are nobody's.
     fn assign(&mut self, mut assignments: BTreeMap<String, Bytes>) {
         for (id, member) in &mut self.members {
@@ -94,7 +107,8 @@ impl Group {
 
     /// The assignment is durable, or could not be made so: then everyone has to come back.
     pub(super) fn assigned(&mut self, durable: bool, now: Now, effects: &mut Vec<Effect>) {
-        if durable {
+        if durable && let State::Completing { until_ms } = self.state {
+            self.late_ms = self.members.values().any(|member| !member.has_synced).then_some(until_ms);
             self.state = State::Stable;
         }
         let ids: Vec<_> = self.members.keys().cloned().collect();
@@ -112,18 +126,19 @@ impl Group {
         }
     }
 
-    /// Members that joined and never asked for their assignment are out.
+    /// Members that joined and never asked for their assignment are out: they hold partitions that
+    /// nobody reads.
     pub(super) fn sync_is_over(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let late = |member: &Member| !member.has_synced;
         let late: Vec<_> =
             self.members.iter().filter(|(_, member)| late(member)).map(|(id, _)| id.clone()).collect();
-        if late.is_empty() {
+        if !late.is_empty() {
+            self.remove(&late, now, effects);
+        } else if let State::Completing { .. } = self.state {
             // All of them wait for the disk.
             let until_ms = now.ms.saturating_add(self.rebalance_ms().max(1));
             self.state = State::Completing { until_ms };
-            return;
         }
-        self.remove(&late, now, effects);
     }
 
     fn synced(&self, assignment: Bytes) -> Synced {

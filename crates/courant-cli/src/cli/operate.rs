@@ -1,0 +1,60 @@
+//! The commands of whoever runs a server: `serve`, `config` and `doctor`.
+
+use crate::settings::ServerArgs;
+use clap::{Args, Subcommand};
+
+/// Run the server: an event log on disk, reached by the Kafka protocol
+///
+/// Listens on the loopback addresses only, because there is no login. `--insecure` allows others.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  courant serve --data ./courant-data --kafka 127.0.0.1:9092")]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) settings: ServerArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Show the settings that hold here
+    Show(ConfigShow),
+    /// Check the settings file, and what the command line and the environment set
+    Check(ConfigCheck),
+    /// Write a courant.toml with every setting in it, as comments
+    Docs,
+}
+
+/// Show the settings that hold here, for a server and for the tools
+///
+/// A flag wins over its variable in the environment, which wins over courant.toml in the working
+/// directory (or the file that --config names), which wins over the default.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  courant config show --origin")]
+pub(crate) struct ConfigShow {
+    /// Say where each of them comes from
+    #[arg(long)]
+    pub(crate) origin: bool,
+    #[command(flatten)]
+    pub(crate) settings: ServerArgs,
+}
+
+/// Check the settings file, and what the command line and the environment set
+///
+/// Every mistake is a line on stderr with its place in the file and what is allowed there. Ends
+/// with 0 when there is none, else with 2.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCheck {
+    #[command(flatten)]
+    pub(crate) settings: ServerArgs,
+}
+
+/// Look for what is in the way of a server on this machine, and of the clients that look for it
+///
+/// Takes the settings of `serve`, works beside a running server as well as without one, and changes
+/// nothing. Ends with 1 when something fails, and says what to change.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  courant doctor\n  courant doctor --data /var/lib/courant -o json\n  \
+                  courant doctor --server events.example:9092")]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) settings: ServerArgs,
+}

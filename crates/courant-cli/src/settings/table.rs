@@ -1,0 +1,238 @@
+//! The list of the settings. The command line, `courant.toml`, `courant config` and the README's
+//! table follow from it.
+
+use super::value::{Kind, Value};
+
+/// Names a setting in the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Data,
+    Kafka,
+    Http,
+    Advertise,
+    Partitions,
+    Insecure,
+    Log,
+    GroupInitialRebalanceDelayMs,
+    OffsetsRetentionMinutes,
+    Server,
+}
+
+/// What holds when nobody sets a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fallback {
+    /// This value.
+    Value(&'static str),
+    /// No value, which has a meaning of its own. The example is what a value may look like.
+    Means { meaning: &'static str, example: &'static str },
+}
+
+/// One setting, with its name in each of the places where it can be set.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    pub(crate) name: Name,
+    /// In `courant.toml`, where a dot separates a table from what is in it.
+    pub(crate) key: &'static str,
+    /// On the command line, without the dashes.
+    pub(crate) flag: &'static str,
+    /// In the environment.
+    pub(crate) variable: &'static str,
+    pub(crate) kind: Kind,
+    /// What stands for the value in help; empty for a switch.
+    pub(crate) placeholder: &'static str,
+    pub(crate) fallback: Fallback,
+    /// One sentence without its full stop.
+    pub(crate) doc: &'static str,
+}
+
+impl Setting {
+    /// The default, if it is a value.
+    pub(crate) fn default(&self) -> Option<Value> {
+        match self.fallback {
+            Fallback::Value(text) => self.kind.parse(text).ok(),
+            Fallback::Means { .. } => None,
+        }
+    }
+
+    /// Whether it is about the server; otherwise it is about the tools that talk to one.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        self.name != Name::Server
+    }
+}
+
+/// All of them, in the order in which they are shown. Those of a table in `courant.toml` stand
+/// together, after those of none.
+pub(crate) static SETTINGS: [Setting; 10] = [
+    Setting {
+        name: Name::Data,
+        key: "data",
+        flag: "data",
+        variable: "COURANT_DATA",
+        kind: Kind::Directory,
+        placeholder: "DIR",
+        fallback: Fallback::Value("./courant-data"),
+        doc: "Where the log is kept; made if it is missing",
+    },
+    Setting {
+        name: Name::Kafka,
+        key: "kafka",
+        flag: "kafka",
+        variable: "COURANT_KAFKA",
+        kind: Kind::Listen,
+        placeholder: "ADDR",
+        fallback: Fallback::Value("127.0.0.1:9092"),
+        doc: "Where Kafka clients connect; port 0 takes a free one",
+    },
+    Setting {
+        name: Name::Http,
+        key: "http",
+        flag: "http",
+        variable: "COURANT_HTTP",
+        kind: Kind::Listen,
+        placeholder: "ADDR",
+        fallback: Fallback::Value("127.0.0.1:8080"),
+        doc: "Where /livez, /readyz and /metrics answer; port 0 takes a free one",
+    },
+    Setting {
+        name: Name::Advertise,
+        key: "advertise",
+        flag: "advertise",
+        variable: "COURANT_ADVERTISE",
+        kind: Kind::Advertised,
+        placeholder: "HOST:PORT",
+        fallback: Fallback::Means { meaning: "the one they connect to", example: "events.example:9092" },
+        doc: "The address that clients are told to use",
+    },
+    Setting {
+        name: Name::Partitions,
+        key: "partitions",
+        flag: "partitions",
+        variable: "COURANT_PARTITIONS",
+        kind: Kind::Count { min: 1, max: 10_000 },
+        placeholder: "N",
+        fallback: Fallback::Value("1"),
+        doc: "Partitions of a topic that is created without saying how many",
+    },
+    Setting {
+        name: Name::Insecure,
+        key: "insecure",
+        flag: "insecure",
+        variable: "COURANT_INSECURE",
+        kind: Kind::Switch,
+        placeholder: "",
+        fallback: Fallback::Value("false"),
+        doc: "Allow addresses that other machines can reach, although nobody is asked to log in",
+    },
+    Setting {
+        name: Name::Log,
+        key: "log",
+        flag: "log",
+        variable: "COURANT_LOG",
+        kind: Kind::Filter,
+        placeholder: "FILTER",
+        fallback: Fallback::Means { meaning: "info", example: "courant_kafka=debug,info" },
+        doc: "What is logged to stderr, such as debug or courant_kafka=debug,info",
+    },
+    Setting {
+        name: Name::Server,
+        key: "server",
+        flag: "server",
+        variable: "COURANT_SERVER",
+        kind: Kind::Servers,
+        placeholder: "ADDR",
+        fallback: Fallback::Value("127.0.0.1:9092"),
+        doc: "The server that the tools talk to; several with commas",
+    },
+    Setting {
+        name: Name::GroupInitialRebalanceDelayMs,
+        key: "group.initial-rebalance-delay-ms",
+        flag: "group-initial-rebalance-delay-ms",
+        variable: "COURANT_GROUP_INITIAL_REBALANCE_DELAY_MS",
+        kind: Kind::Count { min: 0, max: 300_000 },
+        placeholder: "MS",
+        fallback: Fallback::Value("100"),
+        doc: "Milliseconds that the first member of an empty consumer group waits for others",
+    },
+    Setting {
+        name: Name::OffsetsRetentionMinutes,
+        key: "offsets.retention-minutes",
+        flag: "offsets-retention-minutes",
+        variable: "COURANT_OFFSETS_RETENTION_MINUTES",
+        kind: Kind::Count { min: 1, max: 2_147_483_647 },
+        placeholder: "MINUTES",
+        fallback: Fallback::Value("10080"),
+        doc: "Minutes for which the offsets of a consumer group without members are kept",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// The page that shows the table to people.
+    const README: &str = include_str!("../../../../README.md");
+
+    #[test]
+    fn every_default_and_every_example_is_allowed() {
+        for setting in &SETTINGS {
+            let text = match setting.fallback {
+                Fallback::Value(text) => text,
+                Fallback::Means { example, .. } => example,
+            };
+            assert!(setting.kind.parse(text).is_ok(), "{}: {text}", setting.key);
+        }
+    }
+
+    #[test]
+    fn names_follow_from_the_key_and_are_given_once() {
+        let mut keys = BTreeSet::new();
+        for setting in &SETTINGS {
+            assert!(keys.insert(setting.key), "{} twice", setting.key);
+            let flag = setting.key.replace('.', "-");
+            assert_eq!(setting.flag, flag);
+            assert_eq!(setting.variable, format!("COURANT_{}", flag.to_uppercase().replace('-', "_")));
+            assert!(!setting.doc.ends_with('.'), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn settings_of_a_table_stand_together_at_the_end() {
+        let tables: Vec<Option<&str>> =
+            SETTINGS.iter().map(|setting| setting.key.split_once('.').map(|(table, _)| table)).collect();
+        let mut met = Vec::new();
+        for table in tables {
+            if met.last() != Some(&table) {
+                assert!(!met.contains(&table), "{table:?} comes in two places");
+                met.push(table);
+            }
+        }
+        assert_eq!(met[0], None);
+    }
+
+    #[test]
+    fn the_readme_has_a_row_for_each() {
+        for setting in &SETTINGS {
+            let flag = match setting.placeholder {
+                "" => format!("--{}", setting.flag),
+                placeholder => format!("--{} {placeholder}", setting.flag),
+            };
+            let fallback = match setting.fallback {
+                Fallback::Value(text) => format!("`{text}`"),
+                Fallback::Means { meaning, .. } => meaning.to_owned(),
+            };
+            let row = format!(
+                "| `{}` | `{flag}` | `{}` | {fallback} | {} |",
+                setting.key, setting.variable, setting.doc
+            );
+            assert!(README.lines().any(|line| line == row), "README.md lacks the row\n{row}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_those_of_the_server() {
+        let limits = courant_kafka::Limits::default();
+        let partitions = SETTINGS.iter().find(|setting| setting.name == Name::Partitions).expect("a row");
+        assert_eq!(partitions.kind, Kind::Count { min: 1, max: limits.partitions_per_topic_max });
+    }
+}
