@@ -145,8 +145,8 @@ pub(crate) const MEMBERS_PER_GROUP_MAX: usize = 5_000;
 /// Ways to assign that one member may offer.
 pub(crate) const PROTOCOLS_PER_MEMBER_MAX: usize = 32;
 
-/// Metadata and assignments of all members of one group. What is stored of a group is little more, and
-/// has to fit into one entry of the journal.
+/// What all members of one group take in what is stored of it, which has to fit into one entry of the
+/// journal: names and metadata, and the assignments on top of them.
 pub(crate) const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Groups, also those that only commit.

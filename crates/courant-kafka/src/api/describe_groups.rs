@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Answered, memory_for};
+use super::{Answered, memory_for, operations};
 use crate::broker::Caller;
 use crate::groups::Description;
 use crate::wire::ErrorCode;
@@ -36,9 +36,13 @@ pub(super) async fn answer(
         }
     }
     let grant = memory_for(&caller, needed).await?;
-    let groups = described.into_iter().map(|(name, group)| match group {
-        Some(group) => known(name, group),
-        None => unknown(name, version),
+    let asked = request.include_authorized_operations;
+    let groups = described.into_iter().map(|(name, group)| DescribedGroup {
+        authorized_operations: if asked { operations::ON_GROUP } else { operations::NOT_ASKED },
+        ..match group {
+            Some(group) => known(name, group),
+            None => unknown(name, version),
+        }
     });
     Ok((DescribeGroupsResponse { groups: groups.collect(), ..DescribeGroupsResponse::default() }, grant))
 }

@@ -84,7 +84,9 @@ fn join(caller: &Caller, request: JoinGroupRequest, client_id: String, version: 
     let client_id: String = client_id.chars().take(limits::CLIENT_ID_CHARS_KEPT).collect();
     let session_ms = i64::from(request.session_timeout_ms);
     let rebalance_ms = Some(i64::from(request.rebalance_timeout_ms)).filter(|ms| version > 0 && *ms > 0);
+    // Short enough to be taken when the client comes back with it.
     let named = request.group_instance_id.as_deref().unwrap_or(&client_id);
+    let named: String = named.chars().take(limits::CLIENT_ID_CHARS_KEPT).collect();
     Join {
         fresh_id: format!("{named}-{}", Uuid::new_v4()),
         member_id: request.member_id,

@@ -42,9 +42,13 @@ pub(super) async fn answer(
         let partitions = topic.partitions.iter().map(partition).collect();
         response.topics.push(OffsetCommitResponseTopic { name: topic.name.clone(), partitions });
     }
-    if let Err(code) = commit(&caller, request, offsets).await {
+    // A group is not asked, and not made, where nothing is left to be committed.
+    if !offsets.is_empty()
+        && let Err(code) = commit(&caller, request, offsets).await
+    {
         debug!(peer = %caller.peer, "OffsetCommit answered with {code}");
-        for partition in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        for partition in partitions.filter(|partition| partition.error_code == ErrorCode::NONE.0) {
             partition.error_code = code.0;
         }
     }

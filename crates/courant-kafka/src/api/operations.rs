@@ -21,6 +21,9 @@ const IDEMPOTENT_WRITE: i32 = 1 << 12;
 pub(super) const ON_TOPIC: i32 =
     READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
 
+/// Everything that there is to do with a consumer group.
+pub(super) const ON_GROUP: i32 = READ | DELETE | DESCRIBE;
+
 /// Everything that there is to do with a cluster.
 pub(super) const ON_CLUSTER: i32 =
     CREATE | ALTER | DESCRIBE | CLUSTER_ACTION | DESCRIBE_CONFIGS | ALTER_CONFIGS | IDEMPOTENT_WRITE;

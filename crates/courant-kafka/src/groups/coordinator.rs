@@ -5,6 +5,8 @@
 //! through a channel, because the committer's thread must not wait for anyone.
 
 mod offsets;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use courant_core::clock::Clock as _;
-use courant_log::{GroupError, Log, SystemClock, WriterError};
+use courant_log::{GroupError, Log, StoredGroup, SystemClock, WriterError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -58,14 +60,16 @@ struct Inner {
     joins: HashMap<Ticket, oneshot::Sender<Result<Joined, JoinRefused>>>,
     syncs: HashMap<Ticket, oneshot::Sender<Result<Synced, ErrorCode>>>,
     next_ticket: Ticket,
-    /// The earliest deadline that the watching task knows of.
+    /// When the watching task looks at the group.
     watched_ms: Option<i64>,
+    /// Held by every commit until the log has it, or has refused it.
+    committing: Arc<()>,
 }
 
 /// What the watching task is told.
 enum Event {
-    /// The group has to be looked at, at that moment at the latest.
-    Deadline(i64, Arc<Cell>),
+    /// The group has to be looked at, at that moment at the latest, and not when it was to be before.
+    Deadline { before_ms: Option<i64>, next_ms: Option<i64>, cell: Arc<Cell> },
     /// What a group wanted to keep is durable, or is not.
     Stored(Arc<Cell>, u64, Result<(), GroupError>),
 }
@@ -95,13 +99,13 @@ impl Coordinator {
             watched: Mutex::new(Some(watched)),
         };
         for name in coordinator.log.groups() {
-            coordinator.restore(name);
+            coordinator.find(&name);
         }
         coordinator
     }
 
-    fn restore(&self, name: String) {
-        let stored = self.log.group(&name).unwrap_or_default();
+    /// Takes in the group of that name: as it was stored, or a new one.
+    fn take_in(&self, groups: &mut HashMap<String, Arc<Cell>>, name: &str, stored: StoredGroup) -> Arc<Cell> {
         let group = match stored.state.is_empty() {
             true => Group::new(self.rules()),
             false => match StoredState::decode(stored.state) {
@@ -113,9 +117,10 @@ impl Coordinator {
                 }
             },
         };
-        let cell = Arc::new(Cell::new(name.clone(), group));
+        let cell = Arc::new(Cell::new(name.to_owned(), group));
         self.watch(&cell, &mut cell.lock());
-        self.map().insert(name, cell);
+        groups.insert(name.to_owned(), cell.clone());
+        cell
     }
 
     fn rules(&self) -> Rules {
@@ -138,8 +143,15 @@ impl Coordinator {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The group of that name, if there is one.
     fn find(&self, name: &str) -> Option<Arc<Cell>> {
-        self.map().get(name).cloned()
+        let mut groups = self.map();
+        if let Some(cell) = groups.get(name) {
+            return Some(cell.clone());
+        }
+        // After a start; and where the log did not delete what was forgotten here.
+        let stored = self.log.group(name)?;
+        Some(self.take_in(&mut groups, name, stored))
     }
 
     /// The group of that name, which is made if it does not exist. `None`: there are too many.
@@ -152,12 +164,33 @@ impl Coordinator {
             warn!(group = name, "there are {} groups already; delete some", groups.len());
             return None;
         }
-        let cell = Arc::new(Cell::new(name.to_owned(), Group::new(self.rules())));
-        groups.insert(name.to_owned(), cell.clone());
-        Some(cell)
+        // Its generation goes on where the log remembers one.
+        let stored = self.log.group(name).unwrap_or_default();
+        Some(self.take_in(&mut groups, name, stored))
     }
 
-    /// Runs something on a group that nobody deletes meanwhile; makes the group if asked to.
+    /// Forgets a group that was deleted, or named and is nothing: nobody is in it, and nothing of it is
+    /// kept.
+    fn forget_if_unused(&self, cell: &Arc<Cell>, inner: MutexGuard<'_, Inner>) {
+        let is_nothing = || !inner.is_used() && self.log.group(&cell.name).is_none();
+        if inner.group.is_dead() || is_nothing() {
+            self.forget(cell, inner);
+        }
+    }
+
+    /// Takes a group out of the map. Who has found it there looks it up again.
+    fn forget(&self, cell: &Arc<Cell>, mut inner: MutexGuard<'_, Inner>) {
+        inner.group.kill();
+        // The map is never asked for while a group is locked.
+        drop(inner);
+        let mut groups = self.map();
+        if groups.get(&cell.name).is_some_and(|found| Arc::ptr_eq(found, cell)) {
+            groups.remove(&cell.name);
+        }
+    }
+
+    /// Runs something on a group that nobody deletes meanwhile; makes the group if asked to. One that
+    /// is nothing afterwards is forgotten: names alone take no memory.
     fn with<T>(
         &self,
         name: &str,
@@ -171,9 +204,12 @@ impl Coordinator {
                 self.find(name).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?
             };
             let mut inner = cell.lock();
-            if !inner.group.is_dead() {
-                return Ok(run(&cell, &mut inner));
+            if inner.group.is_dead() {
+                continue;
             }
+            let outcome = run(&cell, &mut inner);
+            self.forget_if_unused(&cell, inner);
+            return Ok(outcome);
         }
     }
 
@@ -283,25 +319,41 @@ impl Coordinator {
 
     /// Sees to it that the group is looked at when its next deadline has come.
     fn watch(&self, cell: &Arc<Cell>, inner: &mut Inner) {
-        let Some(next_ms) = inner.group.next_deadline() else { return };
-        // A later deadline is seen when the earlier one, which moved, is looked at.
-        if inner.watched_ms.is_none_or(|watched| next_ms < watched) {
-            inner.watched_ms = Some(next_ms);
+        let next_ms = inner.group.next_deadline();
+        let before_ms = inner.watched_ms;
+        let is_new = match (next_ms, before_ms) {
+            // A later deadline is seen when the earlier one, which moved, is looked at.
+            (Some(next_ms), Some(before_ms)) => next_ms < before_ms,
+            (next_ms, before_ms) => next_ms.is_some() || before_ms.is_some(),
+        };
+        if is_new {
+            inner.watched_ms = next_ms;
             // As above.
-            let _ = self.events.send(Event::Deadline(next_ms, cell.clone()));
+            let _ = self.events.send(Event::Deadline { before_ms, next_ms, cell: cell.clone() });
         }
     }
 }
 
 impl Cell {
     fn new(name: String, group: Group) -> Self {
-        let inner =
-            Inner { group, joins: HashMap::new(), syncs: HashMap::new(), next_ticket: 0, watched_ms: None };
+        let inner = Inner {
+            group,
+            joins: HashMap::new(),
+            syncs: HashMap::new(),
+            next_ticket: 0,
+            watched_ms: None,
+            committing: Arc::default(),
+        };
         Self { name, inner: Mutex::new(inner) }
     }
 }
 
 impl Inner {
+    /// Whether the group is more than what the log has of it.
+    fn is_used(&self) -> bool {
+        !self.group.is_vacant() || Arc::strong_count(&self.committing) > 1
+    }
+
     fn ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
         self.next_ticket

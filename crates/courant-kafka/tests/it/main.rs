@@ -3,6 +3,7 @@
 mod bad_input;
 mod configs;
 mod fetch;
+mod groups;
 mod order;
 mod partitions;
 mod produce;

@@ -35,14 +35,18 @@ impl Running {
     }
 
     pub(crate) async fn with(config: KafkaConfig) -> Self {
+        Self::on(&MemoryStorage::new(1024 * 1024 * 1024), config).await
+    }
+
+    /// A server on what an earlier one has left there.
+    pub(crate) async fn on(storage: &MemoryStorage, config: KafkaConfig) -> Self {
         let log_config = LogConfig {
             journal_file_bytes: 1024 * 1024,
             first_journal_file_bytes: 1024 * 1024,
             reserve_bytes: 1024 * 1024,
             ..LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy))
         };
-        let storage = Arc::new(MemoryStorage::new(1024 * 1024 * 1024));
-        let (log, _) = Log::open(storage, log_config).expect("a new log opens");
+        let (log, _) = Log::open(Arc::new(storage.clone()), log_config).expect("the log opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("it is bound");
         let broker = Arc::new(Broker::new(log, config));

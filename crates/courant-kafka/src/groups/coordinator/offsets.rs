@@ -33,8 +33,12 @@ impl Coordinator {
             inner.group.may_commit(&commit.who, now.ms)?;
             self.watch(cell, inner);
             let (done, kept) = oneshot::channel();
-            // The client may have gone; what it committed stays.
-            self.log.commit_offsets(group.to_owned(), commit.offsets, move |result| drop(done.send(result)));
+            let committing = inner.committing.clone();
+            self.log.commit_offsets(group.to_owned(), commit.offsets, move |result| {
+                drop(committing);
+                // The client may have gone; what it committed stays.
+                let _ = done.send(result);
+            });
             Ok(kept)
         });
         match committed {
@@ -55,7 +59,7 @@ impl Coordinator {
 
     /// Deletes a group that has no members, and all that it has committed.
     pub(crate) fn delete(&self, group: &str) -> Result<Kept, ErrorCode> {
-        let deleted = self.with(group, false, |cell, inner| {
+        self.with(group, false, |cell, inner| {
             if !inner.group.is_empty() {
                 return Err(ErrorCode::NON_EMPTY_GROUP);
             }
@@ -66,9 +70,7 @@ impl Coordinator {
             self.log.delete_group(group.to_owned(), move |result| drop(done.send(result)));
             inner.group.kill();
             Ok(kept)
-        })??;
-        self.map().remove(group);
-        Ok(deleted)
+        })?
     }
 
     /// Forgets offsets. Those of topics that members subscribe to are in use: one outcome for each.

@@ -1,8 +1,7 @@
 //! The task that watches: deadlines of groups, outcomes of what they stored, offsets that nobody
 //! needs any more.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -11,26 +10,30 @@ use tracing::{info, warn};
 
 use super::{Cell, Coordinator, Event};
 
-/// A group to be looked at, the earliest first.
-struct Due(i64, Arc<Cell>);
+/// Groups to be looked at, the earliest first; each at most once. Groups have no order: the place in
+/// memory tells those of the same moment apart.
+#[derive(Default)]
+struct Due(BTreeMap<(i64, usize), Arc<Cell>>);
 
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
+impl Due {
+    fn next_ms(&self) -> Option<i64> {
+        self.0.keys().next().map(|(ms, _)| *ms)
     }
-}
 
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+    fn move_to(&mut self, before_ms: Option<i64>, next_ms: Option<i64>, cell: Arc<Cell>) {
+        let place = Arc::as_ptr(&cell).addr();
+        if let Some(before_ms) = before_ms {
+            self.0.remove(&(before_ms, place));
+        }
+        if let Some(next_ms) = next_ms {
+            self.0.insert((next_ms, place), cell);
+        }
     }
-}
 
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.cmp(&other.0)
+    fn pop(&mut self, now_ms: i64) -> Option<(i64, Arc<Cell>)> {
+        let first = self.0.first_entry().filter(|first| first.key().0 <= now_ms)?;
+        let ((ms, _), cell) = first.remove_entry();
+        Some((ms, cell))
     }
 }
 
@@ -39,14 +42,15 @@ impl Coordinator {
     pub(crate) async fn run(self: Arc<Self>) {
         let taken = self.watched.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut events) = taken else { return };
-        let mut due: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
+        let mut due = Due::default();
         let mut expiry = Instant::now();
         loop {
-            let next = due.peek().map(|Reverse(Due(ms, _))| self.instant(*ms));
-            let next = next.map_or(expiry, |next| next.min(expiry));
+            let next = due.next_ms().map_or(expiry, |ms| self.instant(ms).min(expiry));
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(Event::Deadline(ms, cell)) => due.push(Reverse(Due(ms, cell))),
+                    Some(Event::Deadline { before_ms, next_ms, cell }) => {
+                        due.move_to(before_ms, next_ms, cell);
+                    }
                     Some(Event::Stored(cell, number, stored)) => self.stored(&cell, number, stored),
                     None => return,
                 },
@@ -56,10 +60,8 @@ impl Coordinator {
                         expiry = Instant::now() + self.expiry_interval();
                     }
                     let now_ms = self.now().ms;
-                    while due.peek().is_some_and(|Reverse(Due(ms, _))| *ms <= now_ms) {
-                        if let Some(Reverse(Due(ms, cell))) = due.pop() {
-                            self.tick(ms, &cell);
-                        }
+                    while let Some((ms, cell)) = due.pop(now_ms) {
+                        self.tick(ms, &cell);
                     }
                 }
             }
@@ -73,19 +75,14 @@ impl Coordinator {
 
     fn tick(&self, due_ms: i64, cell: &Arc<Cell>) {
         let mut inner = cell.lock();
-        // An entry that was made earlier than the group's newest is of no use any more.
+        // The news of another moment may still be on its way.
         if inner.watched_ms != Some(due_ms) || inner.group.is_dead() {
             return;
         }
         inner.watched_ms = None;
         let effects = inner.group.tick(self.now());
         self.act(cell, &mut inner, effects);
-        if inner.group.is_vacant() && self.log.group(&cell.name).is_none() {
-            // It was named and nobody ever came.
-            inner.group.kill();
-            drop(inner);
-            self.map().remove(&cell.name);
-        }
+        self.forget_if_unused(cell, inner);
     }
 
     fn stored(&self, cell: &Arc<Cell>, number: u64, stored: Result<(), courant_log::GroupError>) {
@@ -101,40 +98,52 @@ impl Coordinator {
         (self.settings.retention / 10).clamp(Duration::from_secs(1), Duration::from_secs(600))
     }
 
-    /// Forgets offsets of groups that had no member for the time of retention, and single ones of
-    /// groups that never had any.
-    fn expire_offsets(&self) {
-        let retention_ms = i64::try_from(self.settings.retention.as_millis()).unwrap_or(i64::MAX);
-        let oldest_ms = self.now().wall_ms.saturating_sub(retention_ms);
+    /// Forgets groups that had no member for the time of retention, and offsets of groups that never
+    /// had any.
+    pub(super) fn expire_offsets(&self) {
+        // The log may have refused to delete a group that is forgotten here.
+        for name in self.log.groups() {
+            self.find(&name);
+        }
         let cells: Vec<_> = self.map().values().cloned().collect();
         for cell in cells {
-            self.expire(&cell, oldest_ms);
+            self.expire(&cell);
         }
     }
 
-    fn expire(&self, cell: &Arc<Cell>, oldest_ms: i64) {
-        let mut inner = cell.lock();
-        if !inner.group.is_vacant() {
+    fn expire(&self, cell: &Arc<Cell>) {
+        let inner = cell.lock();
+        if inner.is_used() {
             return;
         }
-        let Some(stored) = self.log.group(&cell.name) else { return };
-        if let Some(since_ms) = inner.group.empty_since_ms() {
-            // Commits without membership count as a sign of life too.
-            let newest_ms = stored.offsets.values().map(|offset| offset.committed_ms).max();
-            if since_ms.max(newest_ms.unwrap_or(since_ms)) < oldest_ms {
-                info!(group = cell.name, "forgotten: no member for the time that offsets are kept");
-                self.log.delete_group(cell.name.clone(), |_| ());
-                inner.group.kill();
-                drop(inner);
-                self.map().remove(&cell.name);
+        // A topic may have taken the last offsets with it.
+        let Some(stored) = self.log.group(&cell.name) else { return self.forget_if_unused(cell, inner) };
+        let oldest_ms = self.before(self.settings.retention);
+        let Some(since_ms) = inner.group.empty_since_ms() else {
+            let old = stored.offsets.iter().filter(|(_, offset)| offset.committed_ms < oldest_ms);
+            let old: Vec<_> = old.map(|(partition, _)| *partition).collect();
+            if !old.is_empty() {
+                info!(group = cell.name, partitions = old.len(), "offsets forgotten: nobody commits them");
+                self.log.delete_offsets(cell.name.clone(), old, |_| ());
             }
             return;
+        };
+        // Commits without membership count as a sign of life too. Without any commit there is nothing
+        // to be kept for the time of retention.
+        let is_over = match stored.offsets.values().map(|offset| offset.committed_ms).max() {
+            Some(newest_ms) => since_ms.max(newest_ms) < oldest_ms,
+            None => since_ms < self.before(self.expiry_interval()),
+        };
+        if is_over {
+            info!(group = cell.name, "forgotten: it has no members, and no offsets that are still kept");
+            self.log.delete_group(cell.name.clone(), |_| ());
+            self.forget(cell, inner);
         }
-        let old = stored.offsets.iter().filter(|(_, offset)| offset.committed_ms < oldest_ms);
-        let old: Vec<_> = old.map(|(partition, _)| *partition).collect();
-        if !old.is_empty() {
-            info!(group = cell.name, partitions = old.len(), "offsets forgotten: nobody commits them");
-            self.log.delete_offsets(cell.name.clone(), old, |_| ());
-        }
+    }
+
+    /// A moment that is that long ago, in milliseconds since 1970.
+    fn before(&self, time: Duration) -> i64 {
+        let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        self.now().wall_ms.saturating_sub(ms)
     }
 }

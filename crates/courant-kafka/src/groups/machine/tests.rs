@@ -297,6 +297,31 @@ fn who_joins_and_never_asks_for_its_assignment_is_out() {
 }
 
 #[test]
+fn who_holds_partitions_and_never_asks_which_is_out_of_a_stable_group_too() {
+    let patient = |join: Join| Join { session_ms: 1_000_000, ..join };
+    let mut test = Test::new();
+    test.join(0, patient(join("", "a")));
+    test.join(0, patient(join("", "b")));
+    test.join(0, patient(join("a", "")));
+    assert_eq!(test.sync(0, sync("a", 2, &[("a", "0"), ("b", "1")])), ["stores", "4 syncs 0"]);
+    assert_eq!(test.group.next_deadline(), Some(REBALANCE_MS));
+    assert_eq!(test.tick(REBALANCE_MS - 1), none());
+    assert_eq!(test.group.heartbeat(&who("b", 2), REBALANCE_MS - 1), Ok(()));
+    assert_eq!(test.tick(REBALANCE_MS), none());
+    assert_eq!(test.group.heartbeat(&who("b", 2), REBALANCE_MS), Err(ErrorCode::UNKNOWN_MEMBER_ID));
+    assert_eq!(test.group.heartbeat(&who("a", 2), REBALANCE_MS), Err(ErrorCode::REBALANCE_IN_PROGRESS));
+    // Who asks late, and in time, stays.
+    let mut test = Test::new();
+    test.join(0, patient(join("", "a")));
+    test.join(0, patient(join("", "b")));
+    test.join(0, patient(join("a", "")));
+    test.sync(0, sync("a", 2, &[("a", "0"), ("b", "1")]));
+    assert_eq!(test.sync(1, sync("b", 2, &[])), ["5 syncs 1"]);
+    assert_eq!(test.tick(REBALANCE_MS), none());
+    assert_eq!((test.group.describe().state, test.group.describe().members.len()), ("Stable", 2));
+}
+
+#[test]
 fn a_member_that_changes_nothing_gets_the_same_answer_again() {
     let mut test = Test::of_two();
     assert_eq!(test.join(1, join("b", "")), ["6 joined 2 a"]);
@@ -441,6 +466,25 @@ fn a_static_member_that_comes_back_with_another_subscription_causes_a_rebalance(
 }
 
 #[test]
+fn a_static_member_that_changes_the_vote_causes_a_rebalance() {
+    let offers = |names: &[&str], join: Join| Join {
+        protocols: names.iter().map(|name| protocol(name)).collect(),
+        ..join
+    };
+    let mut test = Test::new();
+    test.join(0, offers(&["sticky", "range"], instance("", "a", "one")));
+    test.join(0, offers(&["range"], instance("", "b", "two")));
+    test.join(0, offers(&["sticky", "range"], instance("a", "", "one")));
+    let leader = Sync { who: static_who("a", "one", 2), ..sync("a", 2, &[("a", "0"), ("b", "1")]) };
+    assert_eq!(test.sync(0, leader), ["stores", "4 syncs 0"]);
+    // `range` is what both know, until the last of them is restarted with the new settings.
+    assert_eq!(test.join(1, offers(&["sticky", "range"], instance("", "b2", "two"))), none());
+    let joined = test.join(2, offers(&["sticky", "range"], instance("a", "", "one")));
+    assert_eq!(joined, ["6 joined 3 a of a,b2", "5 joined 3 a"]);
+    assert_eq!(test.group.protocol.as_deref(), Some("sticky"));
+}
+
+#[test]
 fn a_static_member_that_waits_twice_is_answered_twice() {
     let mut test = Test::of_two_statics();
     test.join(1, instance("", "c", "three"));
@@ -482,18 +526,51 @@ fn commits_come_from_members_of_this_generation_or_from_nobody_in_an_empty_group
 
 #[test]
 fn bounds_are_kept() {
-    let mut group = Group::new(Rules { members_max: 2, bytes_max: 100, ..rules(0) });
+    let mut group = Group::new(Rules { members_max: 2, bytes_max: 1_000, ..rules(0) });
     let session = |session_ms| Join { session_ms, ..join("", "a") };
     assert_eq!(words(&group.join(1, session(9), at(0))), ["1 refused INVALID_SESSION_TIMEOUT"]);
     assert_eq!(words(&group.join(2, session(1_800_001), at(0))), ["2 refused INVALID_SESSION_TIMEOUT"]);
-    let long = Protocol { metadata: Bytes::from(vec![0; 100]), ..protocol("range") };
+    let long = Protocol { metadata: Bytes::from(vec![0; 1_000]), ..protocol("range") };
     let long = Join { protocols: vec![long], ..join("", "a") };
+    assert_eq!(words(&group.join(3, long, at(0))), ["3 refused GROUP_MAX_SIZE_REACHED"]);
+    // Names are stored too.
+    let long = instance("", "a", &"x".repeat(1_000));
     assert_eq!(words(&group.join(3, long, at(0))), ["3 refused GROUP_MAX_SIZE_REACHED"]);
     group.join(4, join("", "a"), at(0));
     group.join(5, Join { id_first: true, ..join("", "b") }, at(0));
     assert_eq!(words(&group.join(6, join("", "c"), at(0))), ["6 refused GROUP_MAX_SIZE_REACHED"]);
     // Who was given an id has a place.
     assert_eq!(words(&group.join(7, join("b", ""), at(0))), none());
+}
+
+#[test]
+fn a_member_that_comes_back_takes_the_place_that_it_had() {
+    let long = || Protocol { metadata: Bytes::from(vec![0; 600]), ..protocol("range") };
+    let of = |join: Join| Join { protocols: vec![long()], ..join };
+    let mut group = Group::new(Rules { bytes_max: 1_000, ..rules(0) });
+    assert_eq!(words(&group.join(1, of(instance("", "a", "one")), at(0))), ["1 joined 1 a of a"]);
+    assert_eq!(words(&group.join(2, of(instance("a", "", "one")), at(0))), ["2 joined 1 a of a"]);
+    assert_eq!(words(&group.join(3, of(instance("", "a2", "one")), at(0))), ["3 joined 2 a2 of a2"]);
+    assert_eq!(words(&group.join(4, of(join("", "b")), at(0))), ["4 refused GROUP_MAX_SIZE_REACHED"]);
+}
+
+#[test]
+fn assignments_that_are_too_long_to_be_stored_are_refused() {
+    let mut group = Group::new(Rules { bytes_max: 1_000, ..rules(0) });
+    group.join(1, join("", "a"), at(0));
+    let long = "x".repeat(1_000);
+    let effects = group.sync(2, sync("a", 1, &[("a", long.as_str())]), at(0));
+    assert_eq!(words(&effects), ["2 refused GROUP_MAX_SIZE_REACHED"]);
+    assert_eq!(words(&group.sync(3, sync("a", 1, &[("a", "0")]), at(0))), ["stores"]);
+}
+
+#[test]
+fn what_is_stored_is_no_longer_than_what_is_counted() {
+    // The group's own fields, and the two assignments of one byte.
+    const REST: usize = 100;
+    let mut test = Test::of_two_statics();
+    let Effect::Store(_, bytes) = test.group.store(Storing::Nothing, at(0)) else { panic!("it stores") };
+    assert!(bytes.len() <= test.group.bytes() + REST, "{} of {}", bytes.len(), test.group.bytes());
 }
 
 #[test]

@@ -1,0 +1,172 @@
+//! What the coordinator keeps and what it forgets, in front of a log that commits when it is told to.
+
+use bytes::Bytes;
+use courant_core::topic::TopicName;
+use courant_log::storage::MemoryStorage;
+use courant_log::{CommittedOffset, LogConfig, NewTopic, PartitionId, SystemEntropy};
+
+use super::*;
+use crate::groups::Protocol;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+fn coordinator() -> Coordinator {
+    let config = LogConfig {
+        journal_file_bytes: 1024 * 1024,
+        first_journal_file_bytes: 1024 * 1024,
+        reserve_bytes: 0,
+        background: false,
+        ..LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy))
+    };
+    let storage = Arc::new(MemoryStorage::new(64 * 1024 * 1024));
+    let (log, _) = Log::open(storage, config).expect("a new log opens");
+    let settings =
+        GroupSettings { initial_delay: Duration::ZERO, retention: Duration::from_secs(7 * 24 * 60 * 60) };
+    Coordinator::new(log, settings)
+}
+
+impl Coordinator {
+    /// Makes durable what the log was told.
+    fn settle(&self) {
+        while self.log.commit() {}
+    }
+
+    /// Names of the groups that are in memory.
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.map().keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn topic(&self) -> PartitionId {
+        let (done, created) = std::sync::mpsc::channel();
+        let new = NewTopic {
+            name: TopicName::new("orders").expect("a legal name"),
+            partitions: 1,
+            configs: BTreeMap::new(),
+        };
+        self.log.create_topic(new, move |topic| done.send(topic).expect("it is waited for"));
+        self.settle();
+        created.recv().expect("an outcome").expect("a topic").partitions[0]
+    }
+
+    fn commits(&self, group: &str, partition: PartitionId, committed_ms: i64) {
+        let offset = CommittedOffset { offset: 5, leader_epoch: 0, metadata: String::new(), committed_ms };
+        let who = Identity { generation: -1, ..Identity::default() };
+        let offsets = vec![(partition, offset)];
+        self.commit(group, Commit { who, offsets }).expect("nobody is in the group");
+    }
+
+    /// Stores a group of which nobody is a member any more.
+    fn store_empty(&self, group: &str, generation: i32, empty_since_ms: i64) {
+        let state = StoredState {
+            protocol_type: Some("consumer".to_owned()),
+            generation,
+            protocol: None,
+            leader: None,
+            empty_since_ms,
+            members: Vec::new(),
+        };
+        self.log.store_group(group.to_owned(), state.encode(), |stored| stored.expect("it is short"));
+        self.settle();
+    }
+}
+
+fn join() -> Join {
+    Join {
+        member_id: String::new(),
+        fresh_id: "member".to_owned(),
+        instance_id: None,
+        client_id: "client".to_owned(),
+        client_host: "/127.0.0.1".to_owned(),
+        session_ms: 10_000,
+        rebalance_ms: 60_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![Protocol { name: "range".to_owned(), metadata: Bytes::from_static(b"orders") }],
+        id_first: false,
+        may_skip: false,
+    }
+}
+
+/// Otherwise clients that are refused would use up the groups that there may be.
+#[test]
+fn a_name_alone_takes_no_memory() {
+    let coordinator = coordinator();
+    let mut refused = coordinator.join("refused", Join { session_ms: 0, ..join() });
+    let code = refused.try_recv().expect("answered at once").expect_err("a session of no time").code;
+    assert_eq!(code, ErrorCode::INVALID_SESSION_TIMEOUT);
+    assert!(coordinator.describe("unknown").is_none());
+    assert_eq!(coordinator.names(), Vec::<String>::new());
+
+    // The log leaves out what is committed for a partition that is deleted.
+    coordinator.commits("nothing", PartitionId(77), coordinator.now().wall_ms);
+    assert_eq!(coordinator.names(), ["nothing"], "the log has not taken it yet");
+    coordinator.settle();
+    coordinator.expire_offsets();
+    assert_eq!(coordinator.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_group_that_commits_or_has_members_is_kept() {
+    let coordinator = coordinator();
+    let partition = coordinator.topic();
+    coordinator.commits("simple", partition, coordinator.now().wall_ms);
+    coordinator.expire_offsets();
+    coordinator.settle();
+    let mut joined = coordinator.join("members", join());
+    assert_eq!(joined.try_recv().expect("answered at once").expect("joined").generation, 1);
+    coordinator.expire_offsets();
+    assert_eq!(coordinator.names(), ["members", "simple"]);
+    assert_eq!(coordinator.log.groups(), ["simple"]);
+}
+
+#[test]
+fn what_the_log_remembers_goes_on_where_it_was() {
+    let coordinator = coordinator();
+    coordinator.store_empty("billing", 7, coordinator.now().wall_ms);
+    assert_eq!(coordinator.names(), Vec::<String>::new());
+    let mut joined = coordinator.join("billing", join());
+    assert_eq!(joined.try_recv().expect("answered at once").expect("joined").generation, 8);
+}
+
+#[test]
+fn offsets_are_kept_for_the_time_of_retention_after_the_last_member_is_gone() {
+    let coordinator = coordinator();
+    let partition = coordinator.topic();
+    let now_ms = coordinator.now().wall_ms;
+    for (group, committed_ms, empty_since_ms) in [
+        ("both-old", now_ms - 9 * DAY_MS, Some(now_ms - 8 * DAY_MS)),
+        ("empty-for-a-day", now_ms - 9 * DAY_MS, Some(now_ms - DAY_MS)),
+        ("committed-yesterday", now_ms - DAY_MS, Some(now_ms - 8 * DAY_MS)),
+        ("simple-and-old", now_ms - 8 * DAY_MS, None),
+        ("simple", now_ms - DAY_MS, None),
+    ] {
+        // First the state: the group is taken in from the log when it commits.
+        if let Some(empty_since_ms) = empty_since_ms {
+            coordinator.store_empty(group, 3, empty_since_ms);
+        }
+        coordinator.commits(group, partition, committed_ms);
+        coordinator.settle();
+    }
+    // A name and a generation are not kept for as long.
+    coordinator.store_empty("never-committed", 3, now_ms - DAY_MS);
+    coordinator.store_empty("just-left", 3, now_ms);
+    coordinator.expire_offsets();
+    coordinator.settle();
+    let kept = ["committed-yesterday", "empty-for-a-day", "just-left", "simple"];
+    assert_eq!(coordinator.log.groups(), kept);
+    // Where the log itself let go, the next look finds nothing.
+    coordinator.expire_offsets();
+    assert_eq!(coordinator.names(), kept);
+}
+
+#[test]
+fn a_group_without_deadlines_is_not_watched() {
+    let coordinator = coordinator();
+    let mut joined = coordinator.join("billing", join());
+    joined.try_recv().expect("answered at once").expect("joined");
+    let leaving = [("member".to_owned(), None)];
+    assert_eq!(coordinator.leave("billing", &leaving), [Ok(())]);
+    let cell = coordinator.find("billing").expect("its generation is on its way to the log");
+    assert_eq!(cell.lock().watched_ms, None);
+}
