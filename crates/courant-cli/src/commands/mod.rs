@@ -35,7 +35,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Group(command) => block_on(group::run(&global, command)),
         Command::Pub(args) => block_on(publish::run(&global, args)),
         Command::Tail(args) => match args.group.clone() {
-            Some(group) => block_on(tail_group::run(&global, &group, args)),
+            Some(group) => block_on_until(second_interruption(), tail_group::run(&global, &group, args)),
             None => block_on(tail::run(&global, args)),
         },
         Command::Completion(args) => completion(args.shell),
@@ -93,6 +93,14 @@ fn or_dash(value: Option<impl ToString>) -> String {
 
 /// Runs a client command on this thread until it ends or the user interrupts it.
 fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    block_on_until(interrupted(), command)
+}
+
+/// Runs a client command on this thread until it ends, or else until `stop`.
+fn block_on_until(
+    stop: impl Future<Output = ()>,
+    command: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -103,7 +111,7 @@ fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit
             // A command that handles the interruption itself has the last word.
             biased;
             ended = command => ended,
-            () = interrupted() => Ok(Exit::Interrupted),
+            () = stop => Ok(Exit::Interrupted),
         }
     });
     runtime.shutdown_background();
@@ -116,6 +124,12 @@ async fn interrupted() {
         // Without a handler the signal ends the process by itself.
         std::future::pending::<()>().await;
     }
+}
+
+/// Ends when the user presses Ctrl-C again: the first time, the command itself has something to finish.
+async fn second_interruption() {
+    interrupted().await;
+    interrupted().await;
 }
 
 /// Connects to the server that the command line names.
