@@ -1,17 +1,20 @@
-//! The project's own tasks: `cargo xtask check | test | tidy | bench`.
+//! The project's own tasks: `cargo xtask check | test | tidy | suite | bench`.
 //!
 //! No shell scripts: what a person or the CI runs is here, in the project's own language.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task speaks to the person who started it")]
 
 mod check;
+mod files;
 mod prepare;
 mod process;
+mod release;
 mod report;
 mod stage;
 mod test;
 mod tests_output;
 
 mod bench;
+mod suite;
 mod tidy;
 
 use std::env;
@@ -28,6 +31,13 @@ cargo xtask COMMAND
        --require-all        a skip that xtask/allowed-skips.txt does not name fails the run
        --only STAGE         one stage (and what it needs)
   tidy [--bless]            the invariants of ARCHITECTURE.md; --bless renews the format hashes
+  suite NAME                an acceptance suite of others against Courant; writes docs/compatibility.md
+        librdkafka          librdkafka's own tests, built from the crate rdkafka-sys
+        rdkafka-crate       the tests of the crate rdkafka
+        page                the page again, with what the client tests have left
+       --only TESTS         some of its tests, by number or name, with commas; the page stays
+       --jobs N             tests at the same time, each against a server of its own
+       --broker HOST:PORT   against a broker that runs already; the page stays
   bench [ARGS]              the benchmark crate, in release mode; ARGS go to it
 ";
 
@@ -53,6 +63,7 @@ fn run(args: Vec<String>) -> Result<bool> {
         "check" => check::run(&root, rest),
         "test" => test::run(&root, rest),
         "tidy" => tidy::run(&root, rest),
+        "suite" => suite::run(&root, rest),
         "bench" => bench::run(&root, rest),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");

@@ -158,11 +158,12 @@ pub(crate) fn answer(program: &str, args: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Where a program stands, also in the folders for administrators that a user's `PATH` may lack.
+/// Where a program stands, also in folders that a user's `PATH` may lack: those for administrators,
+/// and the one where Go installs itself.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain(["/usr/sbin", "/sbin", "/usr/local/go/bin"].map(PathBuf::from))
         .map(|folder| folder.join(name))
         .find(|program| program.is_file())
 }

@@ -8,7 +8,7 @@ use tempfile::tempdir;
 
 use super::member::{Member, Place, listen_until};
 use super::program::Program;
-use super::{keyed, rdkafka_client};
+use super::{compatibility, keyed, rdkafka_client};
 use crate::server::{Launch, Server};
 
 const PARTITIONS: i32 = 6;
@@ -40,7 +40,7 @@ impl Client {
 
     /// Whether the program is there; says so if not.
     fn is_here(&self, test: &str) -> bool {
-        let test = format!("clients::groups::{}::{test}", self.name.replace('-', "_"));
+        let test = format!("clients::groups::{}::{test}", self.name.replace(['-', '.'], "_"));
         self.command().is_some() || Program::find_or_skip(self.name, &test).is_some()
     }
 }
@@ -174,7 +174,7 @@ macro_rules! clients {
     ($($module:ident $name:literal;)*) => {
         $(
             mod $module {
-                use super::Client;
+                use super::{Client, compatibility};
 
                 const CLIENT: Client = Client { name: $name };
 
@@ -182,6 +182,7 @@ macro_rules! clients {
                 fn members_come_and_go() {
                     if CLIENT.is_here("members_come_and_go") {
                         super::members_come_and_go(&CLIENT);
+                        compatibility::passed(CLIENT.name, "two members of a group, a third comes, one leaves: each event once");
                     }
                 }
 
@@ -189,6 +190,7 @@ macro_rules! clients {
                 fn a_member_goes_on_where_it_committed() {
                     if CLIENT.is_here("a_member_goes_on_where_it_committed") {
                         super::a_member_goes_on_where_it_committed(&CLIENT);
+                        compatibility::passed(CLIENT.name, "commit, stop, resume");
                     }
                 }
 
@@ -196,6 +198,7 @@ macro_rules! clients {
                 fn a_member_outlives_the_server() {
                     if CLIENT.is_here("a_member_outlives_the_server") {
                         super::a_member_outlives_the_server(&CLIENT);
+                        compatibility::passed(CLIENT.name, "the server is killed and comes back: no rebalance, each event once");
                     }
                 }
 
@@ -203,6 +206,7 @@ macro_rules! clients {
                 fn a_member_pauses_and_seeks() {
                     if CLIENT.is_here("a_member_pauses_and_seeks") {
                         super::a_member_pauses_and_seeks(&CLIENT);
+                        compatibility::passed(CLIENT.name, "pause, resume, seek");
                     }
                 }
             }
@@ -215,4 +219,8 @@ clients! {
     confluent_kafka "confluent-kafka";
     kafka_python "kafka-python";
     aiokafka "aiokafka";
+    kafka_clients_3_9 "kafka-clients-3.9";
+    kafka_clients_4 "kafka-clients-4";
+    franz_go "franz-go";
+    sarama "sarama";
 }

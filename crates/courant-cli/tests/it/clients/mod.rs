@@ -4,8 +4,11 @@ pub(crate) mod kcat;
 pub(crate) mod program;
 pub(crate) mod rdkafka_client;
 
+mod cases;
+mod compatibility;
 mod crossing;
 mod groups;
+mod guide;
 pub(crate) mod member;
 mod python;
 

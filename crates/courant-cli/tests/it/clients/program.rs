@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -11,8 +12,57 @@ use super::rdkafka_client::Start;
 use super::{Record, Report, Stored};
 use crate::{python_script, skip};
 
+/// What a program is written in, and where the tests find it.
+#[derive(Clone, Copy)]
+enum Runs {
+    /// A script of `clients/python`.
+    Python(&'static str),
+    /// `clients/java`, compiled for the version of the library that the variable stands for.
+    Java(&'static str),
+    /// A program of `clients/go/cmd`.
+    Go(&'static str),
+}
+
 /// Programs that create, produce and consume, by the name of their library.
-pub(crate) const NAMES: [&str; 3] = ["confluent-kafka", "kafka-python", "aiokafka"];
+const LIBRARIES: [(&str, Runs); 7] = [
+    ("confluent-kafka", Runs::Python("client.py")),
+    ("kafka-python", Runs::Python("kafka_python_client.py")),
+    ("aiokafka", Runs::Python("aiokafka_client.py")),
+    ("kafka-clients-3.9", Runs::Java("COURANT_TEST_JAVA_39")),
+    ("kafka-clients-4", Runs::Java("COURANT_TEST_JAVA_4")),
+    ("franz-go", Runs::Go("franz")),
+    ("sarama", Runs::Go("sarama")),
+];
+
+impl Runs {
+    /// The variable that says where it is.
+    fn variable(self) -> &'static str {
+        match self {
+            Runs::Python(_) => "COURANT_TEST_PYTHON",
+            Runs::Java(variable) => variable,
+            Runs::Go(_) => "COURANT_TEST_GO",
+        }
+    }
+
+    /// The words that start it, if this machine has been prepared for it.
+    fn words(self) -> Option<Vec<OsString>> {
+        let place = PathBuf::from(std::env::var_os(self.variable())?);
+        Some(match self {
+            Runs::Python(script) => vec![place.into(), python_script(script).into()],
+            Runs::Java(_) => java(&place, "courant.acceptance.Main"),
+            Runs::Go(program) => vec![place.join(program).into()],
+        })
+    }
+}
+
+/// The words that start a class of Java in the folder of its jars. A short life is not worth the
+/// second compiler.
+pub(crate) fn java(folder: &Path, class: &str) -> Vec<OsString> {
+    let mut classpath = folder.join("*").into_os_string();
+    classpath.push(":");
+    classpath.push(folder);
+    vec!["java".into(), "-XX:TieredStopAtLevel=1".into(), "-cp".into(), classpath, class.into()]
+}
 
 /// One program: a client library nobody here wrote, and the lines that drive it.
 pub(crate) struct Program {
@@ -22,29 +72,28 @@ pub(crate) struct Program {
 
 impl Program {
     /// The program of that library, if this machine has been prepared for it.
-    pub(crate) fn find(name: &'static str) -> Option<Program> {
-        let script = match name {
-            "confluent-kafka" => "client.py",
-            "kafka-python" => "kafka_python_client.py",
-            "aiokafka" => "aiokafka_client.py",
-            _ => return None,
-        };
-        let python = std::env::var_os("COURANT_TEST_PYTHON")?;
-        Some(Program { name, command: vec![python, python_script(script).into()] })
+    pub(crate) fn find(name: &str) -> Option<Program> {
+        let (name, runs) = LIBRARIES.into_iter().find(|(known, _)| *known == name)?;
+        Some(Program { name, command: runs.words()? })
     }
 
     /// As [`Program::find`]; a missing one is said.
-    pub(crate) fn find_or_skip(name: &'static str, test: &str) -> Option<Program> {
+    pub(crate) fn find_or_skip(name: &str, test: &str) -> Option<Program> {
         let found = Program::find(name);
         if found.is_none() {
-            skip(test, &format!("COURANT_TEST_PYTHON names no Python with {name}"));
+            skip(test, &format!("no program with {name} has been prepared"));
         }
         found
     }
 
     /// All of them.
     pub(crate) fn all() -> Vec<Program> {
-        NAMES.into_iter().filter_map(Program::find).collect()
+        LIBRARIES.into_iter().filter_map(|(name, _)| Program::find(name)).collect()
+    }
+
+    /// Whether none is missing.
+    pub(crate) fn all_are_here() -> bool {
+        LIBRARIES.into_iter().all(|(_, runs)| std::env::var_os(runs.variable()).is_some())
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -55,7 +104,7 @@ impl Program {
     /// kafka-python a header that is null.
     pub(crate) fn odd(&self) -> Vec<Record> {
         let mut odd = super::odd();
-        if self.name != "confluent-kafka" {
+        if ["kafka-python", "aiokafka"].contains(&self.name) {
             odd.retain(|record| record.key.is_some() || record.value.is_some());
         }
         if self.name == "kafka-python" {

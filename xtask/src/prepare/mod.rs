@@ -1,0 +1,47 @@
+//! Makes what the tests need, through the machine's package managers, once.
+//!
+//! Nothing here is wanted for building and running Courant itself. What cannot be had is a skip
+//! with its reason; the tests that would use it say so again when their turn comes.
+
+mod crates;
+mod go;
+mod java;
+mod made;
+mod python;
+mod retry;
+mod tools;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+pub(crate) use java::copy_jars;
+pub(crate) use made::{empty, once};
+pub(crate) use tools::{Tool, install_missing};
+
+use crate::stage::Tally;
+
+/// Prepares everything.
+pub(crate) fn run(root: &Path, deadline: Instant) -> Tally {
+    let mut tally = crates::fetch(root, deadline);
+    tally.merge(tools::install(deadline));
+    tally.merge(python::make(root, deadline));
+    tally.merge(java::make(root, deadline));
+    tally.merge(go::make(root, deadline));
+    tally
+}
+
+/// The variables that tell the tests where things are; none for what could not be made.
+pub(crate) fn environment(root: &Path) -> Vec<(&'static str, PathBuf)> {
+    let places = [
+        ("COURANT_TEST_PYTHON", python::program(root)),
+        ("COURANT_TEST_JAVA_39", java::clients(root, &java::KAFKA_3_9)),
+        ("COURANT_TEST_JAVA_4", java::clients(root, &java::KAFKA_4)),
+        ("COURANT_TEST_GO", go::clients(root)),
+    ];
+    places.into_iter().filter_map(|(name, place)| Some((name, place?))).collect()
+}
+
+/// Where the thing called `name` is made.
+pub(crate) fn folder(root: &Path, name: &str) -> PathBuf {
+    root.join("target/tools").join(name)
+}
