@@ -156,8 +156,7 @@ async fn committed(raw: &mut Raw, group: &str) -> Vec<(i32, i64, i32, String)> {
 }
 
 async fn deletes(raw: &mut Raw) -> ErrorCode {
-    let request =
-        DeleteGroupsRequest { groups_names: vec![GROUP.to_owned()], ..DeleteGroupsRequest::default() };
+    let request = DeleteGroupsRequest { groups_names: vec![GROUP.to_owned()] };
     ErrorCode(raw.call(&request, 2).await.results[0].error_code)
 }
 
