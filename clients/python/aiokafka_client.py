@@ -59,12 +59,13 @@ async def consume(args):
     consumer.assign(partitions)
     ends = await consumer.end_offsets(partitions)
     if args.at is None:
-        await consumer.seek_to_beginning(*partitions)
+        # Not seek_to_beginning: what a new consumer has asked about the end may come after it.
+        starts = await consumer.beginning_offsets(partitions)
     else:
         found = await consumer.offsets_for_times({p: args.at for p in partitions})
-        for partition in partitions:
-            at = found[partition]
-            consumer.seek(partition, ends[partition] if at is None else at.offset)
+        starts = {p: ends[p] if found[p] is None else found[p].offset for p in partitions}
+    for partition in partitions:
+        consumer.seek(partition, starts[partition])
     deadline = time.monotonic() + lines.DEADLINE_S
     while any([await consumer.position(p) < ends[p] for p in partitions]):
         if time.monotonic() > deadline:
