@@ -8,7 +8,7 @@ mod librdkafka;
 mod rdkafka_crate;
 
 mod broker;
-mod clients;
+mod library_table;
 mod page;
 mod reasons;
 mod registry;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-pub(crate) use clients::fresh_file as fresh_clients_file;
+pub(crate) use library_table::fresh_file as fresh_clients_file;
 use reasons::Reasons;
 use results::{Outcome, Results};
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::clients;
+use super::library_table;
 use super::reasons::Reasons;
 use super::results::{Outcome, Results};
 
@@ -23,8 +23,8 @@ pub(super) fn saved(root: &Path, suite: &str) -> PathBuf {
 pub(super) fn write(root: &Path) -> Result<()> {
     let path = root.join(PAGE);
     let mut page = fs::read_to_string(&path).context(PAGE)?;
-    if let Some(text) = read(&clients::file(root))? {
-        page = with_section(&page, "clients", &clients::section(&text)?)?;
+    if let Some(text) = read(&library_table::file(root))? {
+        page = with_section(&page, "clients", &library_table::section(&text)?)?;
     }
     for suite in SUITES {
         if let Some(text) = read(&saved(root, suite))? {
