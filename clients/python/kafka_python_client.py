@@ -96,6 +96,9 @@ class Client(AsyncConsumerRebalanceListener):
             **config,
         )
         self.consumer.subscribe([args.topic], listener=self)
+        # A member that joins before it knows the topic joins again when it does, and loses track of it
+        # when a short poll ends meanwhile.
+        self.consumer.partitions_for_topic(args.topic)
 
     async def on_partitions_revoked(self, revoked):
         revoked = [p.partition for p in revoked]
