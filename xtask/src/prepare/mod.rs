@@ -7,6 +7,7 @@ mod crates;
 mod go;
 mod java;
 mod made;
+mod node;
 mod python;
 mod retry;
 mod tools;
@@ -27,6 +28,7 @@ pub(crate) fn run(root: &Path, deadline: Instant) -> Tally {
     tally.merge(python::make(root, deadline));
     tally.merge(java::make(root, deadline));
     tally.merge(go::make(root, deadline));
+    tally.merge(node::make(root, deadline));
     tally
 }
 
@@ -37,6 +39,7 @@ pub(crate) fn environment(root: &Path) -> Vec<(&'static str, PathBuf)> {
         ("COURANT_TEST_JAVA_39", java::clients(root, &java::KAFKA_3_9)),
         ("COURANT_TEST_JAVA_4", java::clients(root, &java::KAFKA_4)),
         ("COURANT_TEST_GO", go::clients(root)),
+        ("COURANT_TEST_NODE_CLIENTS", node::clients(root)),
     ];
     places.into_iter().filter_map(|(name, place)| Some((name, place?))).collect()
 }

@@ -27,9 +27,10 @@ const BASE: [Tool; 5] = [
 const JAVA: [Tool; 2] =
     [Tool { needs: "javac", package: "openjdk-17-jdk-headless" }, Tool { needs: "mvn", package: "maven" }];
 const GO: [Tool; 1] = [Tool { needs: "go", package: "golang-go" }];
+const NODE: [Tool; 2] = [Tool { needs: "node", package: "nodejs" }, Tool { needs: "npm", package: "npm" }];
 
 /// What is installed together: a package that cannot be had takes only its own group with it.
-const GROUPS: [&[Tool]; 3] = [&BASE, &JAVA, &GO];
+const GROUPS: [&[Tool]; 4] = [&BASE, &JAVA, &GO, &NODE];
 
 /// Installs what the tests use and the machine lacks.
 pub(super) fn install(deadline: Instant) -> Tally {

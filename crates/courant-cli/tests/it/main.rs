@@ -25,7 +25,7 @@ mod stop;
 mod storms;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -74,6 +74,12 @@ fn any_python() -> Option<PathBuf> {
 /// A script of `clients/python`.
 fn python_script(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../clients/python").join(name)
+}
+
+/// A program of `clients/rust`, which is built with the tests.
+fn example(name: &str) -> PathBuf {
+    let binaries = Path::new(env!("CARGO_BIN_EXE_courant")).parent().expect("it is in a folder");
+    binaries.join("examples").join(name)
 }
 
 /// Whether the tests run as root. `/proc/self` belongs to whom the process runs as.

@@ -9,6 +9,7 @@ use tempfile::tempdir;
 use super::member::{Member, Place, listen_until};
 use super::program::Program;
 use super::{compatibility, keyed, rdkafka_client};
+use crate::example;
 use crate::server::{Launch, Server};
 
 const PARTITIONS: i32 = 6;
@@ -27,8 +28,7 @@ impl Client {
     /// The program that becomes a member; rdkafka's is built with the tests.
     fn command(&self) -> Option<Command> {
         if self.name == "rdkafka" {
-            let binaries = Path::new(env!("CARGO_BIN_EXE_courant")).parent().expect("it is in a folder");
-            return Some(Command::new(binaries.join("examples/rdkafka_client")));
+            return Some(Command::new(example("rdkafka_client")));
         }
         Program::find(self.name).map(|program| program.command())
     }
@@ -223,4 +223,6 @@ clients! {
     kafka_clients_4 "kafka-clients-4";
     franz_go "franz-go";
     sarama "sarama";
+    kafkajs "kafkajs";
+    platformatic_kafka "platformatic-kafka";
 }

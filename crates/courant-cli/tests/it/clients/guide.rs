@@ -7,9 +7,9 @@ use std::process::Command;
 
 use tempfile::tempdir;
 
-use super::program::java;
+use super::program::{java, node};
 use crate::server::Server;
-use crate::{python_script, skip};
+use crate::{example, python_script, skip};
 
 /// The project's folder.
 fn root() -> PathBuf {
@@ -80,4 +80,18 @@ fn go() {
     if let Some(folder) = prepared("COURANT_TEST_GO", "go") {
         assert_runs(&[folder.join("guide").into()]);
     }
+}
+
+#[test]
+fn node_js() {
+    assert_shown("node.md", "clients/node/guide/guide.mjs");
+    if let Some(folder) = prepared("COURANT_TEST_NODE_CLIENTS", "node_js") {
+        assert_runs(&node(&folder, "guide/guide.mjs"));
+    }
+}
+
+#[test]
+fn rust() {
+    assert_shown("rust.md", "clients/rust/guide/main.rs");
+    assert_runs(&[example("rdkafka_guide").into()]);
 }

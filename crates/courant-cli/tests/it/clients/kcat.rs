@@ -10,7 +10,7 @@ use tempfile::tempdir;
 use super::rdkafka_client::{self, Start};
 use super::{
     BEGIN_MS, CLIENT_LIMIT, CODECS, KEYED_RECORDS, LARGE_VALUE_BYTES, PARTITIONS, Record, Stored,
-    TOO_LARGE_VALUE_BYTES, assert_stored_as, keyed, keyed_before,
+    TOO_LARGE_VALUE_BYTES, assert_stored_as, compatibility, keyed, keyed_before,
 };
 use crate::server::Server;
 use crate::{Dice, program, skip};
@@ -189,6 +189,9 @@ fn keyed_records_in_every_codec() {
         assert_in_order(&topic, &stored);
         assert_stored_as(&server, &topic, code, false);
     }
+    for codec in CODECS {
+        compatibility::passed("kcat", &compatibility::keyed_records_in(codec));
+    }
 }
 
 /// The values begin with their number, and each partition holds a part of one sequence.
@@ -248,6 +251,7 @@ fn too_large_is_refused_as_such() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "kcat accepted it: {said}");
     assert!(said.contains("Broker: Message size too large"), "{said}");
+    compatibility::passed("kcat", compatibility::TOO_LARGE);
 }
 
 #[test]
@@ -267,4 +271,5 @@ fn replay_from_a_timestamp() {
     let mut replayed: Vec<Record> = stored.into_iter().map(|stored| stored.record).collect();
     replayed.sort_by_key(|record| record.timestamp);
     assert!(replayed == records[keyed_before(at)..], "replay from {at}");
+    compatibility::passed("kcat", compatibility::REPLAY);
 }

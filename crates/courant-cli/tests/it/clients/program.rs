@@ -21,10 +21,12 @@ enum Runs {
     Java(&'static str),
     /// A program of `clients/go/cmd`.
     Go(&'static str),
+    /// A program of `clients/node`.
+    Node(&'static str),
 }
 
 /// Programs that create, produce and consume, by the name of their library.
-const LIBRARIES: [(&str, Runs); 7] = [
+const LIBRARIES: [(&str, Runs); 9] = [
     ("confluent-kafka", Runs::Python("client.py")),
     ("kafka-python", Runs::Python("kafka_python_client.py")),
     ("aiokafka", Runs::Python("aiokafka_client.py")),
@@ -32,6 +34,8 @@ const LIBRARIES: [(&str, Runs); 7] = [
     ("kafka-clients-4", Runs::Java("COURANT_TEST_JAVA_4")),
     ("franz-go", Runs::Go("franz")),
     ("sarama", Runs::Go("sarama")),
+    ("kafkajs", Runs::Node("kafkajs.mjs")),
+    ("platformatic-kafka", Runs::Node("platformatic.mjs")),
 ];
 
 impl Runs {
@@ -41,6 +45,7 @@ impl Runs {
             Runs::Python(_) => "COURANT_TEST_PYTHON",
             Runs::Java(variable) => variable,
             Runs::Go(_) => "COURANT_TEST_GO",
+            Runs::Node(_) => "COURANT_TEST_NODE_CLIENTS",
         }
     }
 
@@ -51,6 +56,7 @@ impl Runs {
             Runs::Python(script) => vec![place.into(), python_script(script).into()],
             Runs::Java(_) => java(&place, "courant.acceptance.Main"),
             Runs::Go(program) => vec![place.join(program).into()],
+            Runs::Node(program) => node(&place, program),
         })
     }
 }
@@ -63,6 +69,21 @@ pub(crate) fn java(folder: &Path, class: &str) -> Vec<OsString> {
     classpath.push(folder);
     vec!["java".into(), "-XX:TieredStopAtLevel=1".into(), "-cp".into(), classpath, class.into()]
 }
+
+/// The words that start a program of Node.js in the folder of its packages, which may hold a Node.js
+/// that is newer than the machine's.
+pub(crate) fn node(folder: &Path, program: &str) -> Vec<OsString> {
+    let packaged = folder.join("node_modules/.bin/node");
+    let node = if packaged.is_file() { packaged.into_os_string() } else { "node".into() };
+    vec![node, folder.join(program).into()]
+}
+
+/// The exit code of a program whose library has no means for what it was asked.
+const EXIT_UNSUPPORTED: i32 = 3;
+
+/// Why a library cannot do what it was asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unsupported(pub(crate) String);
 
 /// One program: a client library nobody here wrote, and the lines that drive it.
 pub(crate) struct Program {
@@ -100,14 +121,14 @@ impl Program {
         self.name
     }
 
-    /// The odd records that the library writes. Two refuse one with neither key nor value, and
-    /// kafka-python a header that is null.
+    /// The odd records that the library writes. Two refuse one with neither key nor value, and two a
+    /// header that is null.
     pub(crate) fn odd(&self) -> Vec<Record> {
         let mut odd = super::odd();
         if ["kafka-python", "aiokafka"].contains(&self.name) {
             odd.retain(|record| record.key.is_some() || record.value.is_some());
         }
-        if self.name == "kafka-python" {
+        if ["kafka-python", "kafkajs"].contains(&self.name) {
             odd.retain(|record| record.headers.iter().all(|(_, value)| value.is_some()));
         }
         odd
@@ -123,7 +144,8 @@ impl Program {
     /// Creates a topic with the library's own administration.
     pub(crate) fn create(&self, bootstrap: &str, topic: &str, partitions: i32) {
         let arguments = ["create".to_owned(), bootstrap.to_owned(), topic.to_owned(), partitions.to_string()];
-        assert_eq!(self.run(&arguments, Vec::new()), [json!({"created": topic})]);
+        let said = self.run(&arguments, Vec::new());
+        assert_eq!(said.as_deref(), Ok([json!({"created": topic})].as_slice()));
     }
 
     /// Writes records with the default configuration and these options.
@@ -134,15 +156,26 @@ impl Program {
         options: &[String],
         records: &[Record],
     ) -> Vec<Report> {
+        let reports = self.try_produce(bootstrap, topic, options, records);
+        reports.unwrap_or_else(|Unsupported(reason)| panic!("{}: {reason}", self.name))
+    }
+
+    /// As [`Program::produce`], where the library may lack what the options ask for.
+    pub(crate) fn try_produce(
+        &self,
+        bootstrap: &str,
+        topic: &str,
+        options: &[String],
+        records: &[Record],
+    ) -> Result<Vec<Report>, Unsupported> {
         let mut arguments = vec!["produce".to_owned(), bootstrap.to_owned(), topic.to_owned()];
         arguments.extend_from_slice(options);
-        self.run(&arguments, lines(records))
-            .iter()
-            .map(|report| match report["e"].as_str() {
-                None => Ok((number(&report["p"]) as i32, number(&report["o"]))),
-                Some(error) => Err(error.to_owned()),
-            })
-            .collect()
+        let reports = self.run(&arguments, lines(records))?;
+        let report = |report: &Value| match report["e"].as_str() {
+            None => Ok((number(&report["p"]) as i32, number(&report["o"]))),
+            Some(error) => Err(error.to_owned()),
+        };
+        Ok(reports.iter().map(report).collect())
     }
 
     /// Reads a topic to the end of all its partitions, in the order of partition and offset.
@@ -152,12 +185,13 @@ impl Program {
         if let Start::At(at) = start {
             arguments.extend(["--at".to_owned(), at.to_string()]);
         }
-        let mut read: Vec<Stored> = self.run(&arguments, Vec::new()).iter().map(stored).collect();
+        let said = self.run(&arguments, Vec::new()).expect("every library reads");
+        let mut read: Vec<Stored> = said.iter().map(stored).collect();
         read.sort_by_key(|stored| (stored.partition, stored.offset));
         read
     }
 
-    fn run(&self, arguments: &[String], input: Vec<u8>) -> Vec<Value> {
+    fn run(&self, arguments: &[String], input: Vec<u8>) -> Result<Vec<Value>, Unsupported> {
         let mut child = self
             .command()
             .args(arguments)
@@ -171,19 +205,20 @@ impl Program {
         let _ = stdin.write_all(&input);
         drop(stdin);
         let output = child.wait_with_output().expect("a child can be waited for");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() == Some(EXIT_UNSUPPORTED)
+            && let Some(reason) = complaint.lines().find_map(|line| line.strip_prefix("UNSUPPORTED: "))
+        {
+            return Err(Unsupported(reason.to_owned()));
+        }
         assert!(
             output.status.success(),
-            "{} {arguments:?}: {}\n{}",
+            "{} {arguments:?}: {}\n{complaint}",
             self.name,
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
+            output.status
         );
-        output
-            .stdout
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).expect("a line of JSON"))
-            .collect()
+        let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        Ok(lines.map(|line| serde_json::from_slice(line).expect("a line of JSON")).collect())
     }
 }
 

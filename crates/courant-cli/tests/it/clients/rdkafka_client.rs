@@ -14,7 +14,7 @@ use tempfile::tempdir;
 
 use super::{
     BEGIN_MS, CLIENT_LIMIT, CODECS, KEYED_RECORDS, PARTITIONS, Record, Report, Stored, TOO_LARGE_VALUE_BYTES,
-    assert_as_reported, assert_stored_as, keyed, keyed_before, odd,
+    assert_as_reported, assert_stored_as, compatibility, keyed, keyed_before, odd,
 };
 use crate::server::Server;
 use crate::{Dice, PATIENCE};
@@ -200,6 +200,9 @@ fn round_trip(settings: &[(&str, &str)], idempotent: bool) {
 #[test]
 fn keyed_records_in_every_codec() {
     round_trip(&[], false);
+    for codec in CODECS {
+        compatibility::passed("rdkafka", &compatibility::keyed_records_in(codec));
+    }
 }
 
 #[test]
@@ -230,6 +233,7 @@ fn too_large_is_refused_as_such() {
     let accepted = produce(&server.bootstrap(), "large", &limit, &records[1..]);
     let stored = read(&server.bootstrap(), "large", 1, Start::Beginning);
     assert_as_reported("large", &records[1..], &accepted, &stored);
+    compatibility::passed("rdkafka", compatibility::TOO_LARGE);
 }
 
 #[test]
@@ -249,4 +253,5 @@ fn replay_from_a_timestamp() {
     }
     let after = Start::At(BEGIN_MS + 2_000);
     assert!(read(&server.bootstrap(), "replayed", PARTITIONS, after).is_empty());
+    compatibility::passed("rdkafka", compatibility::REPLAY);
 }
