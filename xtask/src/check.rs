@@ -11,8 +11,9 @@ use crate::tests_output::TestOutput;
 use crate::tidy;
 
 /// The one feature set of every build here, so that nothing is built twice. Planted defects only
-/// act when the environment names one; the released server does not contain them.
-pub(crate) const FEATURES: [&str; 2] = ["--features", "courant-cli/planted-defects"];
+/// act when a test plants one or the environment names it; the released server does not contain them.
+pub(crate) const FEATURES: [&str; 2] =
+    ["--features", "courant-cli/planted-defects,courant-sim/planted-defects"];
 
 pub(crate) const FMT: Stage = Stage { name: "fmt", budget_s: 15 };
 pub(crate) const CLIPPY: Stage = Stage { name: "clippy", budget_s: 210 };

@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask check | test | tidy | suite | bench`.
+//! The project's own tasks: `cargo xtask check | test | tidy | suite | torture | bench`.
 //!
 //! No shell scripts: what a person or the CI runs is here, in the project's own language.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task speaks to the person who started it")]
@@ -16,6 +16,7 @@ mod tests_output;
 mod bench;
 mod suite;
 mod tidy;
+mod torture;
 
 use std::env;
 use std::path::PathBuf;
@@ -38,6 +39,10 @@ cargo xtask COMMAND
        --only TESTS         some of its tests, by number or name, with commas; the page stays
        --jobs N             tests at the same time, each against a server of its own
        --broker HOST:PORT   against a broker that runs already; the page stays
+  torture sim [ARGS]        the simulation: 10 million crash points, or as many as there is time for
+       --minutes N          stops then; the next run goes on where this one was
+       --points N           stops after so many in all runs
+       --seed N             one script only, with everything that is wrong in it
   bench [ARGS]              the benchmark crate, in release mode; ARGS go to it
 ";
 
@@ -65,6 +70,7 @@ fn run(args: Vec<String>) -> Result<bool> {
         "tidy" => tidy::run(&root, rest),
         "suite" => suite::run(&root, rest),
         "bench" => bench::run(&root, rest),
+        "torture" => torture::run(&root, rest),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
             Ok(true)

@@ -1,4 +1,5 @@
 //! Places three orders, then bills them: guide [SERVER].
+#![allow(clippy::print_stdout, reason = "it speaks to who started it")]
 
 use std::time::Duration;
 

@@ -47,7 +47,7 @@ impl Inner {
             }
             if writer.journal.is_behind() {
                 // Nothing in a checkpoint is ahead of the journal.
-                writer.sync_journal().map_err(|error| self.end(&error))?;
+                writer.sync_journal(&*self.config.clock).map_err(|error| self.end(&error))?;
                 add(&self.counters.syncs, 1);
             }
             self.capture(&mut writer)

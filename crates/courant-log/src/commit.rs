@@ -4,18 +4,19 @@
 //! acknowledge, wake; `docs/formats/journal.md` says why. An error of the storage ends the writer for
 //! good: nothing that the group queued was ever visible, and a restart finds out what the disk holds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::durability::{Durability, SYNC_INTERVAL};
+use crate::durability::{Durability, SYNC_INTERVAL_MS};
 use crate::error::WriterError;
 use crate::inner::Inner;
 use crate::limits::{CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX, SEAL_AFTER_IDLE_MS};
 use crate::lock;
 use crate::metrics::add;
 use crate::partition::{Hint, Partition, Published, Wakes};
+use crate::planted::{Defect, is_planted};
 use crate::queue::{Command, Woken};
 use crate::segment::WrittenBatch;
 use crate::storage::StorageError;
@@ -66,6 +67,9 @@ impl Inner {
         for answer in answers {
             call(answer);
         }
+        if is_planted(Defect::AnswerBeforeSync) {
+            let _ = lock(&self.writer).sync_journal(&*self.config.clock);
+        }
         self.wake(wakes);
         true
     }
@@ -76,6 +80,7 @@ impl Inner {
         writer.needs = Durability::Os;
         let effects: Vec<_> =
             commands.into_iter().map(|command| writer.prepare(command, &*self.config.entropy)).collect();
+        let effects = answer_early(effects);
         match self.write_group(&mut writer, &effects) {
             Ok(()) => self.publish(&mut writer, effects, answers, wakes),
             Err(error) => {
@@ -123,7 +128,7 @@ impl Inner {
                 }
                 if writer.journal.is_behind() {
                     // A file's header vouches for everything before it.
-                    writer.sync_journal().map_err(|error| self.end(&error))?;
+                    writer.sync_journal(&*self.config.clock).map_err(|error| self.end(&error))?;
                     add(&self.counters.syncs, 1);
                 }
                 let salt = self.config.entropy.uuid().as_u128() as u64;
@@ -156,11 +161,14 @@ impl Inner {
         add(&self.counters.groups, 1);
         let is_due = match writer.needs {
             Durability::Sync => true,
-            Durability::Interval => writer.synced_at.elapsed() >= SYNC_INTERVAL,
+            Durability::Interval => {
+                self.config.clock.elapsed_ms().saturating_sub(writer.synced_at_ms) >= SYNC_INTERVAL_MS
+            }
             Durability::Os => false,
         };
-        if is_due {
-            writer.sync_journal()?;
+        publish_early(effects);
+        if is_due && !is_planted(Defect::AnswerBeforeSync) {
+            writer.sync_journal(&*self.config.clock)?;
             add(&self.counters.syncs, 1);
         }
         Ok(())
@@ -168,7 +176,8 @@ impl Inner {
 
     fn write_segments(&self, writer: &mut Writer, effects: &[Effect]) -> Result<(), StorageError> {
         // A partition's batches of one group stand one behind the other in at most a few segments.
-        let mut by_segment: HashMap<(PartitionId, u64), Vec<&AppendEffect>> = HashMap::new();
+        // In order, so that the same appends make the same calls.
+        let mut by_segment: BTreeMap<(PartitionId, u64), Vec<&AppendEffect>> = BTreeMap::new();
         for effect in effects {
             if let Effect::Appended(append) = effect {
                 let key = (append.partition.id, append.segment.header.base_offset);
@@ -316,7 +325,7 @@ impl Inner {
         let now_ms = self.config.clock.now_ms();
         // A seal vouches for what was synced before it is written.
         let behind = writer.journal.is_behind();
-        let synced = if behind { writer.sync_journal() } else { Ok(()) };
+        let synced = if behind { writer.sync_journal(&*self.config.clock) } else { Ok(()) };
         let Writer { journal, group, .. } = &mut *writer;
         let sealed = synced.and_then(|()| journal.write(group, now_ms)).and_then(|()| journal.sync());
         add(&self.counters.syncs, 1 + u64::from(behind));
@@ -331,6 +340,33 @@ impl Inner {
         for waiter in wakes {
             // Counted first: who is woken may look.
             call(|| waiter.fire(|| add(&self.counters.wakes, 1)));
+        }
+    }
+}
+
+/// Nothing, but for a planted defect: answers repetitions before their originals are on disk.
+fn answer_early(mut effects: Vec<Effect>) -> Vec<Effect> {
+    if is_planted(Defect::DuplicateBeforeOriginal) {
+        let repeats = effects.extract_if(.., |effect| matches!(effect, Effect::Duplicate { .. }));
+        for effect in repeats.collect::<Vec<_>>() {
+            if let Effect::Duplicate { base_offset, done, .. } = effect {
+                done(Ok(Appended { base_offset, log_start: 0 }));
+            }
+        }
+    }
+    effects
+}
+
+/// Nothing, but for a planted defect: shows readers what is not on disk yet.
+fn publish_early(effects: &[Effect]) {
+    if !is_planted(Defect::PublishBeforeSync) {
+        return;
+    }
+    for effect in effects {
+        if let Effect::Appended(append) = effect {
+            append.segment.publish(append.position + append.stored.len() as u64, append.max_timestamp);
+            let early = Published { high_watermark: append.end_offset, bytes: 0, batches: Vec::new() };
+            append.partition.publish(early, &mut Wakes::new());
         }
     }
 }

@@ -1,13 +1,12 @@
 //! What an acknowledgement promises, by topic.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::topic_config::{SegmentLimits, effective};
 
 /// How long acknowledged events of the class `interval` may wait for the disk while the log is busy.
 /// An idle log syncs earlier, when it is sealed.
-pub(crate) const SYNC_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const SYNC_INTERVAL_MS: u64 = 100;
 
 /// Offsets that a partition of a relaxed class may give out before it has to sync once more, so that
 /// none of them is given out again after a power cut.

@@ -19,7 +19,7 @@ use crate::queue::Queue;
 use crate::segment::Handles;
 use crate::storage::{Storage, StorageError};
 use crate::writer::Writer;
-use crate::{PartitionId, lock};
+use crate::{PartitionId, layout, lock};
 
 /// Locks nest in this order: `checkpointing`, `writer`, then any of the others alone.
 pub(crate) struct Inner {
@@ -70,6 +70,9 @@ impl Inner {
 
     /// Ends the writer for good: after a failed write or sync nobody knows what is on disk.
     pub(crate) fn end(&self, error: &StorageError) -> WriterError {
+        if self.ended.get().is_none() {
+            layout::note_doubt(&*self.storage);
+        }
         self.end_because(&error.to_string())
     }
 

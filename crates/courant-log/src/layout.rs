@@ -15,6 +15,8 @@ use crate::{checkpoint, journal, segment};
 /// Where recovery puts files that no durable record names.
 pub(crate) const LOST_AND_FOUND: &str = "lost-and-found";
 const FORMAT_FILE: &str = "FORMAT";
+/// Is there when the storage has failed: the next start is in doubt about what was not synced.
+const DOUBT_FILE: &str = "DOUBT";
 const FORMAT_NAME: &str = "courant-log";
 const FORMAT_VERSION: u32 = 2;
 /// The same bytes, but for entries, parts of checkpoints and files that it does not have.
@@ -48,6 +50,35 @@ pub(crate) fn upgrade(storage: &dyn Storage, id: Uuid) -> Result<(), OpenError> 
             tracing::info!(from = older, to = FORMAT_VERSION, "the data directory gets a newer format");
             write(storage, id)
         }
+    }
+}
+
+/// Leaves a note that the storage has failed. It need not be durable: a power cut raises the same doubt.
+/// Where even this fails, nothing can be written at all before the machine is started anew.
+pub(crate) fn note_doubt(storage: &dyn Storage) {
+    if let Err(error) = storage.open(DOUBT_FILE, OpenMode::CreateNew)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        tracing::error!(%error, "no note of the failure can be left in the data directory");
+    }
+}
+
+/// Whether the storage had failed when the log was last written.
+pub(crate) fn is_in_doubt(storage: &dyn Storage) -> Result<bool, StorageError> {
+    match storage.open(DOUBT_FILE, OpenMode::Existing) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(StorageError::new("open", DOUBT_FILE, source)),
+    }
+}
+
+/// Takes the note away, once what was in doubt is settled and durable.
+pub(crate) fn settle_doubt(storage: &dyn Storage) -> Result<(), StorageError> {
+    match storage.remove_file(DOUBT_FILE) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StorageError::new("remove", DOUBT_FILE, error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -34,6 +34,7 @@ mod writer;
 pub mod batch;
 pub mod crc;
 pub mod limits;
+pub mod planted;
 pub mod storage;
 pub mod topic_config;
 

@@ -113,6 +113,7 @@ impl Log {
         });
         // From here on what was replayed is as durable as what was checkpointed before.
         inner.checkpoint()?;
+        layout::settle_doubt(&*inner.storage)?;
         let threads = Arc::new(Threads { inner: inner.clone(), running: Mutex::default() });
         if background {
             threads.start().map_err(OpenError::Thread)?;

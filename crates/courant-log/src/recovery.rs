@@ -10,7 +10,6 @@ mod replay;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -23,7 +22,7 @@ use crate::durability::{Durability, PartitionRules};
 use crate::error::OpenError;
 use crate::groups::Groups;
 use crate::journal::{GroupBuffer, JournalWriter, RingFile, ScanError, Scanned, all_free, scan};
-use crate::layout::LOST_AND_FOUND;
+use crate::layout::{self, LOST_AND_FOUND};
 use crate::partition::{Offsets, Partition, Producers, Reader, Tail};
 use crate::segment::{self, FileKind, Handles, Segment, SegmentError, SegmentHeader, partition_dir};
 use crate::storage::{Storage, StorageError};
@@ -120,8 +119,9 @@ pub(crate) fn recover(
     report.replayed_groups = scanned.groups;
     report.replayed_bytes = scanned.bytes;
     report.torn_tail = scanned.torn;
-    if checkpoint.boot != Uuid::nil() && storage.boot() != Some(checkpoint.boot) {
-        // The machine was started anew: what had not been synced may be gone.
+    let restarted = storage.boot() != Some(checkpoint.boot);
+    if checkpoint.boot != Uuid::nil() && (restarted || layout::is_in_doubt(&**storage)?) {
+        // The machine was started anew, or a sync had failed: what had not been synced may be gone.
         for tail in writer.tails.values_mut() {
             tail.resume_at_ceiling(checkpoint.generation);
         }
@@ -202,14 +202,14 @@ fn empty_writer(log_id: Uuid, config: &LogConfig, checkpoint: &Checkpoint, crc: 
             Vec::new(),
             Vec::new(),
         ),
-        tails: HashMap::new(),
+        tails: BTreeMap::new(),
         catalog: Catalog::default(),
         next_partition: checkpoint.next_partition,
         next_producer_id: checkpoint.next_producer_id,
         producer_ids_end: checkpoint.next_producer_id,
         group: GroupBuffer::new(),
         needs: Durability::Sync,
-        synced_at: Instant::now(),
+        synced_at_ms: config.clock.elapsed_ms(),
         dirty: BTreeMap::new(),
         new_names: BTreeSet::new(),
         deleted: checkpoint.deleted.clone(),

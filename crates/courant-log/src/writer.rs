@@ -3,11 +3,11 @@
 mod records;
 mod topics;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
 
+use courant_core::clock::Clock;
 use uuid::Uuid;
 
 use crate::batch::Batch;
@@ -30,7 +30,7 @@ use crate::{Appended, PartitionId};
 pub(crate) struct Writer {
     pub(crate) log_id: Uuid,
     pub(crate) journal: JournalWriter,
-    pub(crate) tails: HashMap<PartitionId, Tail>,
+    pub(crate) tails: BTreeMap<PartitionId, Tail>,
     pub(crate) catalog: Catalog,
     pub(crate) next_partition: u64,
     pub(crate) next_producer_id: u64,
@@ -40,7 +40,7 @@ pub(crate) struct Writer {
     /// The strongest class of the group's entries.
     pub(crate) needs: Durability,
     /// When everything that was written was on disk.
-    pub(crate) synced_at: Instant,
+    pub(crate) synced_at_ms: u64,
     /// Segments with bytes that no checkpoint covers.
     pub(crate) dirty: BTreeMap<(PartitionId, u64), Dirty>,
     /// Partitions in whose directory a file was created since the last checkpoint.
@@ -191,9 +191,9 @@ impl Writer {
     }
 
     /// Puts everything that was written on disk.
-    pub(crate) fn sync_journal(&mut self) -> Result<(), StorageError> {
+    pub(crate) fn sync_journal(&mut self, clock: &dyn Clock) -> Result<(), StorageError> {
         self.journal.sync()?;
-        self.synced_at = Instant::now();
+        self.synced_at_ms = clock.elapsed_ms();
         Ok(())
     }
 

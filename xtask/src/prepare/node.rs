@@ -55,7 +55,9 @@ fn programs(root: &Path, npm: &Path, deadline: Instant) -> Result<()> {
     let mut sources = files::below(&source)?;
     sources.retain(|file| file.extension().is_some_and(|extension| extension == "mjs"));
     let text = files::text(&source, &sources)?;
-    once(&folder, PROGRAMS, &format!("{:016x}", tidy::hash(&text)), || files::copy(&source, &folder, &sources))
+    once(&folder, PROGRAMS, &format!("{:016x}", tidy::hash(&text)), || {
+        files::copy(&source, &folder, &sources)
+    })
 }
 
 fn folder(root: &Path) -> PathBuf {

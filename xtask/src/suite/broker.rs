@@ -86,7 +86,10 @@ impl Server {
         let log = File::create(folder.join("server.log")).context("the server's log")?;
         let mut command = Command::new(binary);
         command.arg("serve").arg("--data").arg(&data);
-        command.args(["--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"]).args(arguments);
+        if !arguments.contains(&"--kafka") {
+            command.args(["--kafka", "127.0.0.1:0"]);
+        }
+        command.args(["--http", "127.0.0.1:0"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // What this machine sets for its own servers, here or in a file, is no business of this one.
         command.current_dir(folder);

@@ -37,6 +37,7 @@ const HTTP: &str = "only courant-server knows HTTP: offer a function that it can
 /// Tools that stand beside the product; they own their files and their arguments.
 const XTASK: &str = "xtask/";
 const BENCH: &str = "bench/";
+const SIM: &str = "sim/src/main.rs";
 /// Reads settings files, and what the system says of itself; the data directory is none of its business.
 const SETTINGS_FILE: &str = "crates/courant-cli/src/files.rs";
 /// Reads the name of the planted defect, in builds for tests only.
@@ -46,7 +47,7 @@ const SEAMS: [Seam; 16] = [
     Seam {
         scope: "",
         uses: Uses::Std("fs"),
-        owners: &["crates/courant-log/src/storage/", SETTINGS_FILE, XTASK, BENCH],
+        owners: &["crates/courant-log/src/storage/", SETTINGS_FILE, XTASK, BENCH, SIM],
         instead: STORAGE,
     },
     Seam { scope: "", uses: Uses::Path("tokio::fs"), owners: &[], instead: STORAGE },
@@ -59,7 +60,7 @@ const SEAMS: [Seam; 16] = [
     Seam {
         scope: "",
         uses: Uses::Std("env"),
-        owners: &["crates/courant-cli/", PLANTED_DEFECT, XTASK, BENCH],
+        owners: &["crates/courant-cli/", PLANTED_DEFECT, XTASK, BENCH, SIM],
         instead: ENVIRONMENT,
     },
     Seam {

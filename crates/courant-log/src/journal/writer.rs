@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::group::{GroupBuffer, GroupHeader};
 use super::{FileHeader, RingFile, Seed};
 use crate::limits::BLOCK_BYTES;
+use crate::planted::{Defect, is_planted};
 use crate::storage::StorageError;
 
 #[derive(Debug)]
@@ -164,7 +165,10 @@ impl JournalWriter {
     /// What the storage says. It is never called again after an error: what is on disk is unknown.
     pub(crate) fn sync(&mut self) -> Result<(), StorageError> {
         if let Some(current) = &self.current {
-            let synced = current.ring.file.sync_data();
+            let file = &current.ring.file;
+            let synced = file.sync_data().or_else(|error| {
+                if is_planted(Defect::RetryAfterFailedSync) { file.sync_data() } else { Err(error) }
+            });
             synced.map_err(|source| StorageError::new("sync", &current.ring.path, source))?;
         }
         self.synced = self.position;

@@ -4,7 +4,7 @@
 //! requests in flight. The state follows what is queued, not only what is durable: the committer
 //! checks in arrival order, and a repetition is acknowledged together with or after its original.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::batch::BatchHeader;
 use crate::limits::{BATCHES_PER_PRODUCER, PRODUCERS_PER_PARTITION_MAX};
@@ -57,7 +57,7 @@ pub(crate) enum Verdict {
 /// All producers of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Producers {
-    by_id: HashMap<i64, Producer>,
+    by_id: BTreeMap<i64, Producer>,
 }
 
 impl Producers {

@@ -9,6 +9,7 @@ use super::blocks::{Block, Blocks, ENTRY_BYTES, OpenBlock};
 use super::header::{FileKind, HEADER_BYTES, SegmentHeader};
 use super::{DIR, partition_dir};
 use crate::limits::{OPEN_FILES_MAX, SEGMENT_BLOCK_BYTES};
+use crate::planted::{Defect, is_planted};
 use crate::storage::{File, OpenMode, Storage, StorageError};
 use crate::{PartitionId, lock};
 
@@ -78,7 +79,7 @@ impl Segment {
     /// belongs there.
     pub(crate) fn cut(&self, storage: &dyn Storage) -> Result<(), StorageError> {
         let bytes = self.published();
-        if bytes == 0 {
+        if bytes == 0 || is_planted(Defect::SegmentTailTrusted) {
             return Ok(());
         }
         let path = self.path(FileKind::Segment);
@@ -161,6 +162,12 @@ impl Segment {
             parts.push(batch.bytes);
         }
         drop(blocks);
+        if is_planted(Defect::SegmentTailTrusted) {
+            let end = position + parts.iter().map(|part| part.len() as u64).sum::<u64>();
+            if file.len().is_ok_and(|len| len >= end) {
+                return Ok((file, created));
+            }
+        }
         let written = file.write_at(&parts, position);
         written.map_err(|source| StorageError::new("write", &self.path(FileKind::Segment), source))?;
         Ok((file, created))

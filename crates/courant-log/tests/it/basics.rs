@@ -9,7 +9,7 @@ use courant_log::{
     AppendError, CreateTopicError, Health, Log, OpenError, PartitionId, ReadError, WriterError,
 };
 
-use crate::support::{append, batch, create, new_topic, open, slot, stored, taken, tiny};
+use courant_sim::tiny::{append, batch, create, new_topic, open, slot, stored, taken, tiny};
 
 fn memory() -> MemoryStorage {
     MemoryStorage::new(64 * 1024 * 1024)

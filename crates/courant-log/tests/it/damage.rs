@@ -7,7 +7,7 @@ use courant_log::batch::records::Producer;
 use courant_log::storage::{CrashMode, FaultyStorage, OpenMode, Storage};
 use courant_log::{Log, OpenError};
 
-use crate::support::{append, batch, create, open, slot, stored, taken, tiny};
+use courant_sim::tiny::{append, batch, create, open, slot, stored, taken, tiny};
 
 const FOLDERS: [&str; 3] = ["journal", "checkpoints", "segments"];
 

@@ -1,9 +1,9 @@
 //! Classes of durability: what is acknowledged when, and what a power cut and a kill leave of it.
 
-use courant_log::storage::{CrashMode, FaultyStorage};
+use courant_log::storage::{CrashMode, Failure, FaultyStorage};
 use courant_log::{Log, PartitionId};
 
-use crate::support::{append, batch, create, open, slot, stored, stored_before_gap, taken};
+use courant_sim::tiny::{append, batch, create, open, slot, stored, stored_before_gap, taken};
 
 const STEP: u64 = 1_000_000;
 
@@ -47,6 +47,31 @@ fn one_sync_makes_everything_before_it_durable() {
     let log = open(&storage.crash_image(CrashMode::LoseAll, 1), 2);
     assert_eq!(stored_before_gap(&log, relaxed).len(), 2);
     assert_eq!(stored(&log, strict).len(), 2);
+}
+
+/// Symptom: after a failed sync and a restart, new events got the offsets of others that readers of a
+/// relaxed topic had seen. Cause: a failed sync drops what it was to write, and the start took only a
+/// new boot of the machine for a reason to resume at the ceiling. Fix: the writer leaves a note.
+#[test]
+fn after_a_failed_sync_the_offsets_that_were_seen_are_not_given_out_again() {
+    let storage = storage();
+    let log = open(&storage, 1);
+    let relaxed = topic(&log, "os");
+    let strict = topic(&log, "sync");
+    append(&log, relaxed, batch(2, 5, 100, None)).expect("appends");
+    storage.fail_call(storage.calls() + 1, Failure::FsyncEio);
+    append(&log, strict, batch(3, 5, 100, None)).expect_err("the sync fails");
+    assert_eq!(high_watermark(&log, relaxed), 15, "it was seen");
+    drop(log);
+    let restarted = storage.killed(2);
+    let log = open(&restarted, 2);
+    assert_eq!(stored_before_gap(&log, relaxed).len(), 1, "the failed sync has dropped the other");
+    let next = append(&log, relaxed, batch(4, 1, 100, None)).expect("appends").base_offset;
+    assert_eq!(next, 10 + STEP);
+    drop(log);
+    // It was settled: the next start has no doubt.
+    let log = open(&restarted.killed(3), 3);
+    assert_eq!(high_watermark(&log, relaxed), 11 + STEP);
 }
 
 #[test]

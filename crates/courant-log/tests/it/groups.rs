@@ -4,7 +4,7 @@ use bytes::Bytes;
 use courant_log::storage::{FaultyStorage, MemoryStorage};
 use courant_log::{CommittedOffset, GroupError, Log, PartitionId};
 
-use crate::support::{create, open, slot, taken};
+use courant_sim::tiny::{create, open, slot, taken};
 
 fn at(offset: u64) -> CommittedOffset {
     CommittedOffset { offset, leader_epoch: 3, metadata: "größer".to_owned(), committed_ms: 77 }

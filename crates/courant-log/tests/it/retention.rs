@@ -8,7 +8,7 @@ use courant_log::{
 };
 use uuid::Uuid;
 
-use crate::support::{append, batch, create, open, slot, stored, taken, tiny};
+use courant_sim::tiny::{append, batch, create, open, slot, stored, taken, tiny};
 
 /// The time of the log under test, as `support` sets it.
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -195,5 +195,9 @@ struct At(i64);
 impl courant_core::clock::Clock for At {
     fn now_ms(&self) -> i64 {
         self.0
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        0
     }
 }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use courant_log::storage::{CrashMode, FaultyStorage, MemoryStorage};
 use courant_log::{Health, Log, PartitionId};
 
-use crate::support::{Random, batch, new_topic, open, stored, tiny};
+use courant_sim::random::Random;
+use courant_sim::tiny::{batch, new_topic, open, stored, tiny};
 
 const IMAGES: usize = 400;
 
@@ -48,7 +49,7 @@ fn nothing_is_lost_while_both_threads_work() {
         (progress.clone(), images.clone(), failures.clone(), partitions.clone());
     let mut random = Random(3);
     storage.set_hook(Box::new(move |storage, call, what| {
-        if !random.next().is_multiple_of(3) {
+        if !random.draw().is_multiple_of(3) {
             return;
         }
         // What was acknowledged before the image must be in it; what is in it was sent by its end.

@@ -211,12 +211,7 @@ impl Program {
         {
             return Err(Unsupported(reason.to_owned()));
         }
-        assert!(
-            output.status.success(),
-            "{} {arguments:?}: {}\n{complaint}",
-            self.name,
-            output.status
-        );
+        assert!(output.status.success(), "{} {arguments:?}: {}\n{complaint}", self.name, output.status);
         let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         Ok(lines.map(|line| serde_json::from_slice(line).expect("a line of JSON")).collect())
     }

@@ -13,29 +13,19 @@ use courant_log::storage::Storage;
 use courant_log::{AppendError, Appended, Batch, Codec, Log, LogConfig, NewTopic, PartitionId, Topic};
 use uuid::Uuid;
 
-/// Small deterministic generator (splitmix64).
-#[derive(Clone, Debug)]
-pub(crate) struct Random(pub(crate) u64);
+use crate::random::Random;
 
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
-
-struct StillClock;
+/// The date stands still, and each look at the other time takes a while.
+#[derive(Default)]
+struct StillClock(AtomicU64);
 
 impl Clock for StillClock {
     fn now_ms(&self) -> i64 {
         1_700_000_000_000
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.0.fetch_add(10, Ordering::Relaxed)
     }
 }
 
@@ -44,14 +34,14 @@ struct SeededEntropy(AtomicU64);
 impl Entropy for SeededEntropy {
     fn uuid(&self) -> Uuid {
         let mut random = Random(self.0.fetch_add(1, Ordering::Relaxed));
-        Uuid::from_u64_pair(random.next(), random.next())
+        Uuid::from_u64_pair(random.draw(), random.draw())
     }
 }
 
 /// A ring of 4 × 64 KiB and no threads.
-pub(crate) fn tiny(seed: u64) -> LogConfig {
+pub fn tiny(seed: u64) -> LogConfig {
     let mut config =
-        LogConfig::new(Arc::new(StillClock), Arc::new(SeededEntropy(AtomicU64::new(seed << 32))));
+        LogConfig::new(Arc::new(StillClock::default()), Arc::new(SeededEntropy(AtomicU64::new(seed << 32))));
     config.journal_file_bytes = 64 * 1024;
     config.first_journal_file_bytes = 64 * 1024;
     config.reserve_bytes = 0;
@@ -59,29 +49,45 @@ pub(crate) fn tiny(seed: u64) -> LogConfig {
     config
 }
 
-pub(crate) fn open(storage: &(impl Storage + Clone), seed: u64) -> Log {
+/// Opens the log in a storage.
+///
+/// # Panics
+/// When it does not open.
+pub fn open(storage: &(impl Storage + Clone), seed: u64) -> Log {
     Log::open(Arc::new(storage.clone()), tiny(seed)).expect("opens").0
 }
 
 /// Collects what a callback was given.
-pub(crate) fn slot<T: Send + 'static>() -> (Arc<Mutex<Option<T>>>, impl FnOnce(T) + Send + 'static) {
+pub fn slot<T: Send + 'static>() -> (Arc<Mutex<Option<T>>>, impl FnOnce(T) + Send + 'static) {
     let slot = Arc::new(Mutex::new(None));
     let filled = slot.clone();
     (slot, move |value| *filled.lock().expect("lock") = Some(value))
 }
 
-pub(crate) fn taken<T>(slot: &Mutex<Option<T>>) -> T {
+/// What a callback was given.
+///
+/// # Panics
+/// When it was not called.
+pub fn taken<T>(slot: &Mutex<Option<T>>) -> T {
     slot.lock().expect("lock").take().expect("the callback was called")
 }
 
-pub(crate) fn create(log: &Log, name: &str, partitions: u32, configs: &[(&str, &str)]) -> Arc<Topic> {
+/// Creates a topic and waits for it.
+///
+/// # Panics
+/// When it is refused.
+pub fn create(log: &Log, name: &str, partitions: u32, configs: &[(&str, &str)]) -> Arc<Topic> {
     let (slot, done) = slot();
     log.create_topic(new_topic(name, partitions, configs), done);
     while log.commit() {}
     taken(&slot).expect("created")
 }
 
-pub(crate) fn new_topic(name: &str, partitions: u32, configs: &[(&str, &str)]) -> NewTopic {
+/// A topic that nobody has created yet.
+///
+/// # Panics
+/// When the name is not a legal one.
+pub fn new_topic(name: &str, partitions: u32, configs: &[(&str, &str)]) -> NewTopic {
     let configs = configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     NewTopic {
         name: TopicName::new(name).expect("legal"),
@@ -90,7 +96,11 @@ pub(crate) fn new_topic(name: &str, partitions: u32, configs: &[(&str, &str)]) -
     }
 }
 
-pub(crate) fn append(log: &Log, partition: PartitionId, batch: Batch) -> Result<Appended, AppendError> {
+/// Appends a batch and waits for the answer.
+///
+/// # Errors
+/// What the log answers.
+pub fn append(log: &Log, partition: PartitionId, batch: Batch) -> Result<Appended, AppendError> {
     let (slot, done) = slot();
     log.append(partition, batch, done);
     while log.commit() {}
@@ -98,13 +108,13 @@ pub(crate) fn append(log: &Log, partition: PartitionId, batch: Batch) -> Result<
 }
 
 /// A batch of `count` events, the values together about `bytes` long.
-pub(crate) fn batch(tag: u64, count: usize, bytes: usize, producer: Option<Producer>) -> Batch {
+pub fn batch(tag: u64, count: usize, bytes: usize, producer: Option<Producer>) -> Batch {
     let mut random = Random(tag);
     let events: Vec<_> = (0..count)
         .map(|index| {
             let mut value = format!("{tag}/{index}/").into_bytes();
             while value.len() < bytes / count {
-                value.extend_from_slice(&random.next().to_le_bytes());
+                value.extend_from_slice(&random.draw().to_le_bytes());
             }
             NewRecord {
                 timestamp: 1_700_000_000_000 + i64::try_from(tag).expect("small"),
@@ -118,7 +128,7 @@ pub(crate) fn batch(tag: u64, count: usize, bytes: usize, producer: Option<Produ
 }
 
 /// Every stored batch of a partition: base offset, checksum and event count. No offset is missing.
-pub(crate) fn stored(log: &Log, partition: PartitionId) -> Vec<(u64, u32, u64)> {
+pub fn stored(log: &Log, partition: PartitionId) -> Vec<(u64, u32, u64)> {
     let found = stored_before_gap(log, partition);
     let ends = log.offsets(partition).expect("exists");
     let end = found.last().map_or(ends.start, |(base, _, count)| base + count);
@@ -127,7 +137,7 @@ pub(crate) fn stored(log: &Log, partition: PartitionId) -> Vec<(u64, u32, u64)> 
 }
 
 /// As [`stored`], up to the first offset that is missing.
-pub(crate) fn stored_before_gap(log: &Log, partition: PartitionId) -> Vec<(u64, u32, u64)> {
+pub fn stored_before_gap(log: &Log, partition: PartitionId) -> Vec<(u64, u32, u64)> {
     let mut found = Vec::new();
     let ends = log.offsets(partition).expect("exists");
     let mut offset = ends.start;

@@ -2,90 +2,143 @@
 //! topics that come, change and go, deleted beginnings, consumer groups, groups of different sizes, on
 //! a journal ring that wraps many times.
 
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use courant_log::batch::records::Producer;
-use courant_log::{CommittedOffset, GroupError, Log, PartitionId, StoredGroup};
+use courant_log::{
+    AppendError, Batch, CommittedOffset, GroupError, Log, PartitionId, StoredGroup, WriterError,
+};
 
 use crate::ledger::{Ledger, PartitionHistory, Sent, State, TopicHistory, id_of};
-use crate::support::{Random, batch, new_topic, stored};
+use crate::random::Random;
+use crate::tiny::{batch, new_topic, stored};
 use crate::versions::Versions;
+use crate::workload::{Step, Workload};
 
-pub(crate) const OPERATIONS: u64 = 350;
+/// Whether the storage may refuse something: then the script ends there.
+#[derive(Clone, Debug)]
+struct Refused {
+    allowed: bool,
+    seen: Arc<AtomicBool>,
+}
+
+impl Refused {
+    /// What was done, if it was.
+    fn take<T, E: Debug>(&self, result: Result<T, E>) -> Option<T> {
+        match result {
+            Ok(done) => Some(done),
+            Err(error) => {
+                assert!(self.allowed, "refused: {error:?}");
+                self.seen.store(true, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+}
 
 /// The script under way; the ledger is shared with whoever crashes it.
-pub(crate) struct Script {
+#[derive(Debug)]
+pub struct Script {
+    workload: Workload,
+    operations: u64,
     random: Random,
     ledger: Arc<Mutex<Ledger>>,
+    refused: Refused,
     next_tag: u64,
-    next_topic: u64,
+    next_topic: usize,
     /// Next sequence by topic, partition and producer.
-    sequences: std::collections::HashMap<(String, usize, i64), i32>,
+    sequences: HashMap<(String, usize, i64), i32>,
     producer_ids: Vec<i64>,
 }
 
 impl Script {
-    pub(crate) fn new(seed: u64, ledger: Arc<Mutex<Ledger>>) -> Self {
+    /// A script of so many operations.
+    #[must_use]
+    pub fn new(workload: Workload, operations: u64, seed: u64, ledger: Arc<Mutex<Ledger>>) -> Self {
         Self {
+            workload,
+            operations,
             random: Random(seed),
             ledger,
+            refused: Refused { allowed: false, seen: Arc::default() },
             next_tag: 1,
             next_topic: 1,
-            sequences: std::collections::HashMap::new(),
+            sequences: HashMap::new(),
             producer_ids: Vec::new(),
         }
     }
 
-    /// Runs all operations. Appends are submitted one to five at a time and committed together.
-    pub(crate) fn run(&mut self, log: &Log) {
+    /// The same, on a storage that fails: at the first refusal it ends.
+    #[must_use]
+    pub fn until_refused(mut self) -> Self {
+        self.refused.allowed = true;
+        self
+    }
+
+    fn is_refused(&self) -> bool {
+        self.refused.seen.load(Ordering::Relaxed)
+    }
+
+    /// Runs all operations. Appends are submitted one to five at a time and committed together. False
+    /// when something was refused.
+    ///
+    /// # Panics
+    /// When the log refuses what it may not.
+    pub fn run(&mut self, log: &Log) -> bool {
         for _ in 0..2 {
             self.create_topic(log);
             self.allocate_producer_id(log);
         }
         let mut operations = 4;
-        while operations < OPERATIONS {
-            match self.random.below(100) {
-                0..2 => self.create_topic(log),
-                2..4 => self.delete_topic(log),
-                4..6 => self.allocate_producer_id(log),
-                6..9 => log.seal(),
-                9..12 => self.delete_records(log),
-                12..13 => self.add_partitions(log),
-                13..15 => self.alter_topic(log),
-                15..24 => self.change_group(log),
-                _ => {
-                    for _ in 0..=self.random.below(4) {
-                        self.append(log);
-                        operations += 1;
-                    }
-                }
-            }
+        while operations < self.operations && !self.is_refused() {
+            let number = self.random.below(100);
+            operations += self.step(log, self.workload.step(number));
             while log.commit() {}
-            operations += 1;
         }
+        !self.is_refused()
+    }
+
+    /// Does one thing and says how many operations that was.
+    fn step(&mut self, log: &Log, step: Step) -> u64 {
+        match step {
+            Step::Append => {
+                let count = 1 + self.random.below(5);
+                for _ in 0..count {
+                    self.append(log);
+                }
+                return 1 + count;
+            }
+            Step::CreateTopic => self.create_topic(log),
+            Step::DeleteTopic => self.delete_topic(log),
+            Step::AllocateProducerId => self.allocate_producer_id(log),
+            Step::Seal => log.seal(),
+            Step::DeleteRecords => self.delete_records(log),
+            Step::AddPartition => self.add_partitions(log),
+            Step::AlterTopic => self.alter_topic(log),
+            Step::ChangeGroup => self.change_group(log),
+            Step::Checkpoint => drop(self.refused.take(log.checkpoint())),
+        }
+        1
     }
 
     fn create_topic(&mut self, log: &Log) {
         let name = format!("orders.topic-{}", self.next_topic);
         self.next_topic += 1;
         let partitions = 1 + self.random.below(3) as usize;
-        let relaxed = self.next_topic.is_multiple_of(3);
-        let durability = if relaxed { "os" } else { "sync" };
+        let classes = self.workload.durability;
+        let durability = classes[self.next_topic % classes.len()];
+        let relaxed = durability != "sync";
         let configs = [("segment.bytes", "100000"), ("courant.durability", durability)];
         let new = new_topic(&name, partitions as u32, &configs);
-        let history = TopicHistory {
-            relaxed,
-            state: State::Asked,
-            partitions: vec![PartitionHistory::default(); partitions],
-            counts: Versions::new(partitions),
-            configs: Versions::new(new.configs.clone()),
-        };
-        self.ledger.lock().expect("lock").topics.insert(name.clone(), history);
-        let ledger = self.ledger.clone();
+        self.ledger.lock().expect("lock").ask_topic(&new, relaxed);
+        let (ledger, refused) = (self.ledger.clone(), self.refused.clone());
         log.create_topic(new, move |created| {
-            created.expect("created");
-            ledger.lock().expect("lock").topics.get_mut(&name).expect("asked").state = State::Exists;
+            let Some(_) = refused.take(created) else { return };
+            ledger.lock().expect("lock").topic_exists(&name);
         });
         while log.commit() {}
     }
@@ -103,17 +156,18 @@ impl Script {
         }
         let name = existing[self.random.below(existing.len() as u64) as usize].clone();
         self.ledger.lock().expect("lock").topics.get_mut(&name).expect("exists").state = State::DeleteAsked;
-        let ledger = self.ledger.clone();
+        let (ledger, refused) = (self.ledger.clone(), self.refused.clone());
         log.delete_topic(id_of(log, &name), move |deleted| {
-            deleted.expect("deleted");
+            let Some(()) = refused.take(deleted) else { return };
             ledger.lock().expect("lock").topics.get_mut(&name).expect("exists").state = State::Deleted;
         });
     }
 
     fn allocate_producer_id(&mut self, log: &Log) {
-        let ledger = self.ledger.clone();
+        let (ledger, refused) = (self.ledger.clone(), self.refused.clone());
         log.allocate_producer_id(move |id| {
-            ledger.lock().expect("lock").producer_ids.push(id.expect("an id"))
+            let Some(id) = refused.take(id) else { return };
+            ledger.lock().expect("lock").producer_ids.push(id);
         });
         while log.commit() {}
         self.producer_ids = self.ledger.lock().expect("lock").producer_ids.clone();
@@ -146,9 +200,10 @@ impl Script {
         let choice = self.random.below(begins.len() as u64 + 1) as usize;
         let before = begins.get(choice).copied().unwrap_or(ends.high_watermark);
         self.history(&topic, |history| history.partitions[partition].starts.ask(before));
-        let ledger = self.ledger.clone();
+        let (ledger, refused) = (self.ledger.clone(), self.refused.clone());
         log.delete_records(id, before, move |deleted| {
-            assert_eq!(deleted, Ok(before));
+            let Some(start) = refused.take(deleted) else { return };
+            assert_eq!(start, before);
             let mut ledger = ledger.lock().expect("lock");
             ledger.topics.get_mut(&topic).expect("exists").partitions[partition].starts.acknowledge();
         });
@@ -161,10 +216,10 @@ impl Script {
             history.counts.ask(history.partitions.len());
             history.partitions.len()
         });
-        let ledger = self.ledger.clone();
+        let (ledger, refused) = (self.ledger.clone(), self.refused.clone());
         let id = id_of(log, &topic);
         log.add_partitions(id, total as u32, move |added| {
-            added.expect("added");
+            let Some(_) = refused.take(added) else { return };
             ledger.lock().expect("lock").topics.get_mut(&topic).expect("exists").counts.acknowledge();
         });
     }
@@ -181,10 +236,10 @@ impl Script {
             };
             history.configs.ask(configs);
         });
-        let ledger = self.ledger.clone();
+        let (ledger, refused) = (self.ledger.clone(), self.refused.clone());
         let id = id_of(log, &topic);
         log.alter_topic(id, vec![("segment.bytes".to_owned(), value)], move |altered| {
-            altered.expect("altered");
+            let Some(_) = refused.take(altered) else { return };
             ledger.lock().expect("lock").topics.get_mut(&topic).expect("exists").configs.acknowledge();
         });
     }
@@ -214,9 +269,9 @@ impl Script {
             }
             versions.ask(next);
             drop(ledger);
-            let (ledger, group) = (self.ledger.clone(), name.clone());
+            let (ledger, refused, group) = (self.ledger.clone(), self.refused.clone(), name.clone());
             let done = move |changed: Result<(), GroupError>| {
-                changed.expect("changed");
+                let Some(()) = refused.take(changed) else { return };
                 ledger.lock().expect("lock").groups.get_mut(&group).expect("asked").acknowledge();
             };
             match what {
@@ -230,7 +285,7 @@ impl Script {
 
     fn append(&mut self, log: &Log) {
         let (topic, partition, id) = self.partition(log);
-        let repeats = self.random.below(8) == 0;
+        let repeats = self.random.below(100) < self.workload.repeated;
         if repeats && self.repeat(log, &topic, partition, id) {
             return;
         }
@@ -240,7 +295,8 @@ impl Script {
             1 => 20_000,
             _ => 30_000 + self.random.below(26_000) as usize,
         };
-        let producer = (self.random.below(3) > 0).then(|| {
+        let numbered = self.random.below(100) < self.workload.numbered && !self.producer_ids.is_empty();
+        let producer = numbered.then(|| {
             let id = self.producer_ids[self.random.below(self.producer_ids.len() as u64) as usize];
             let next = self.sequences.entry((topic.clone(), partition, id)).or_default();
             let producer = Producer { id, epoch: 0, base_sequence: *next };
@@ -253,30 +309,43 @@ impl Script {
     }
 
     fn send(&self, log: &Log, topic: &str, partition: usize, id: PartitionId, mut sent: Sent) {
-        let batch = batch(sent.tag, sent.count, sent.bytes, sent.producer);
+        let (tag, batch) = (sent.tag, batch(sent.tag, sent.count, sent.bytes, sent.producer));
         sent.crc = batch.header().crc;
         {
             let mut ledger = self.ledger.lock().expect("lock");
             ledger.topics.get_mut(topic).expect("exists").partitions[partition].sent.push(sent);
         }
-        let ledger = self.ledger.clone();
-        let topic = topic.to_owned();
+        self.append_as(log, topic, partition, id, tag, batch);
+    }
+
+    /// Appends what stands in the partition's history. Whether it is stored for the first time or was
+    /// known already: who is answered may rely on it, and on everything before it. What was surely not
+    /// stored is taken out of the history: others may come to stand where it would have.
+    fn append_as(&self, log: &Log, topic: &str, partition: usize, id: PartitionId, tag: u64, batch: Batch) {
+        let (ledger, refused, topic) = (self.ledger.clone(), self.refused.clone(), topic.to_owned());
         log.append(id, batch, move |appended| {
-            appended.expect("appended");
+            let in_doubt = matches!(appended, Err(AppendError::Writer(WriterError::Ended { .. })));
+            let stored = refused.take(appended).is_some();
             let mut ledger = ledger.lock().expect("lock");
-            ledger.topics.get_mut(&topic).expect("exists").partitions[partition].acknowledged += 1;
+            let history = ledger.topics.get_mut(&topic).expect("exists");
+            let history = &mut history.partitions[partition];
+            match history.sent.iter().position(|sent| sent.tag == tag) {
+                Some(at) if stored => history.acknowledged = history.acknowledged.max(at + 1),
+                Some(at) if !in_doubt && at >= history.acknowledged => drop(history.sent.remove(at)),
+                _ => {}
+            }
         });
     }
 
-    /// Sends the newest batch of a partition once more, as a client does that missed its answer.
+    /// Sends the newest batch of a partition once more, as a client does that missed its answer; its
+    /// original may be in the same group of the journal.
     fn repeat(&self, log: &Log, topic: &str, partition: usize, id: PartitionId) -> bool {
-        let last = self.ledger.lock().expect("lock").topics[topic].partitions[partition].sent.last().cloned();
+        let last = self.history(topic, |history| history.partitions[partition].sent.last().cloned());
         let Some(sent) = last.filter(|sent| sent.producer.is_some()) else {
             return false;
         };
-        log.append(id, batch(sent.tag, sent.count, sent.bytes, sent.producer), |again| {
-            again.expect("acknowledged again");
-        });
+        let again = batch(sent.tag, sent.count, sent.bytes, sent.producer);
+        self.append_as(log, topic, partition, id, sent.tag, again);
         true
     }
 }

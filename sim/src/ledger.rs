@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use courant_log::batch::records::Producer;
-use courant_log::{Log, PartitionId, StoredGroup};
+use courant_log::{Log, NewTopic, PartitionId, StoredGroup};
 use uuid::Uuid;
 
-use crate::support::{append, batch, slot, stored, stored_before_gap, taken};
+use crate::tiny::{append, batch, slot, stored, stored_before_gap, taken};
 use crate::versions::Versions;
 
 /// One batch as it was sent.
@@ -55,15 +55,18 @@ impl Default for PartitionHistory {
 
 /// Everything that was asked for, by topic name; names are used once.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     pub(crate) topics: BTreeMap<String, TopicHistory>,
     pub(crate) producer_ids: Vec<i64>,
     pub(crate) groups: BTreeMap<String, Versions<StoredGroup>>,
 }
 
 impl Ledger {
-    /// Panics when the log breaks a promise.
-    pub(crate) fn check(&self, log: &Log) {
+    /// Looks at everything that the log has.
+    ///
+    /// # Panics
+    /// When it breaks a promise.
+    pub fn check(&self, log: &Log) {
         let catalog = log.catalog();
         for topic in catalog.topics() {
             let history = self.topics.get(&topic.name).expect("no topic comes from nowhere");
@@ -93,8 +96,29 @@ impl Ledger {
         }
     }
 
+    /// Somebody asks for a topic.
+    pub(crate) fn ask_topic(&mut self, new: &NewTopic, relaxed: bool) {
+        let partitions = new.partitions as usize;
+        let history = TopicHistory {
+            relaxed,
+            state: State::Asked,
+            partitions: vec![PartitionHistory::default(); partitions],
+            counts: Versions::new(partitions),
+            configs: Versions::new(new.configs.clone()),
+        };
+        self.topics.insert(new.name.to_string(), history);
+    }
+
+    /// The topic is there, and whoever asked for it knows.
+    pub(crate) fn topic_exists(&mut self, name: &str) {
+        self.topics.get_mut(name).expect("asked for").state = State::Exists;
+    }
+
     /// Sends again what was sent last: the log must know that it has it. Then asks for a producer id.
-    pub(crate) fn check_repetitions(&self, log: &Log) {
+    ///
+    /// # Panics
+    /// When it breaks a promise.
+    pub fn check_repetitions(&self, log: &Log) {
         let catalog = log.catalog();
         for topic in catalog.topics() {
             for (partition, history) in topic.partitions.iter().zip(&self.topics[&topic.name].partitions) {
@@ -135,7 +159,7 @@ fn check_partition(log: &Log, partition: PartitionId, history: &PartitionHistory
     let there = gone + stored.len();
     assert!(
         resumed || there >= history.acknowledged,
-        "lost: {there} of {} acknowledged",
+        "lost: {there} of {} acknowledged in {partition:?} (relaxed: {relaxed})",
         history.acknowledged
     );
     assert!(there <= sent.len(), "phantom or duplicate: {there} of {} sent", sent.len());

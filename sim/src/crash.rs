@@ -1,0 +1,156 @@
+//! The power goes in every storage call of a script, and again while recovering from that.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use courant_log::storage::{CrashMode, FaultyStorage, Storage};
+use courant_log::{Log, PartitionId};
+
+use crate::ledger::Ledger;
+use crate::random::Random;
+use crate::script::Script;
+use crate::tiny::{open, tiny};
+use crate::workload::Workload;
+use crate::{CAP_BYTES, caught};
+
+/// How often the power goes again while a start recovers from the last time.
+const DEPTH: u32 = 3;
+
+/// A recovery makes that many storage calls or more.
+const RECOVERY_CALLS: u64 = 20;
+
+/// One script, and how it is crashed.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// What the script does.
+    pub workload: Workload,
+    /// How much of it.
+    pub operations: u64,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// What the power cuts leave.
+    pub modes: &'static [CrashMode],
+}
+
+/// What came of a plan.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Crashes of the script.
+    pub points: u64,
+    /// Crashes of a recovery.
+    pub nested: u64,
+    /// Bytes that clients appended.
+    pub appended_bytes: u64,
+    /// A hash of every changing call of the script, see [`FaultyStorage::trace_hash`].
+    pub trace: u64,
+    /// What was lost, invented, reordered or repeated, and where.
+    pub failures: Vec<String>,
+}
+
+/// What must be there after a crash: what was acknowledged, and what a reader could see.
+struct Promised {
+    ledger: Ledger,
+    watermarks: Vec<(PartitionId, u64)>,
+}
+
+impl Promised {
+    fn at(ledger: &Mutex<Ledger>, live: &OnceLock<Log>) -> Self {
+        let mut watermarks = Vec::new();
+        for topic in live.get().iter().flat_map(|log| log.catalog().topics().cloned().collect::<Vec<_>>()) {
+            for partition in &topic.partitions {
+                let ends = live.get().and_then(|log| log.offsets(*partition));
+                watermarks.extend(ends.map(|ends| (*partition, ends.high_watermark)));
+            }
+        }
+        Self { ledger: ledger.lock().expect("lock").clone(), watermarks }
+    }
+
+    fn check(&self, log: &Log) {
+        self.ledger.check(log);
+        for (partition, watermark) in &self.watermarks {
+            // A partition that is gone was being deleted; the ledger knows whether it may be.
+            if let Some(ends) = log.offsets(*partition) {
+                let end = ends.high_watermark;
+                assert!(end >= *watermark, "seen and lost: readers saw {watermark} events, {end} are left");
+            }
+        }
+        self.ledger.check_repetitions(log);
+    }
+}
+
+/// Opens a crash image and checks it, and does the same with an image of that recovery, and so on.
+/// Returns how many recoveries were crashed.
+fn recover_and_check(image: FaultyStorage, promised: &Promised, mode: CrashMode, seed: u64) -> u64 {
+    let mut random = Random(seed);
+    let mut image = image;
+    let mut crashed = 0;
+    loop {
+        let next: Arc<Mutex<Option<FaultyStorage>>> = Arc::default();
+        // The second and third crash of a recovery are taken from each fourth point.
+        if crashed < 1 || (crashed < u64::from(DEPTH) && seed.is_multiple_of(4)) {
+            let (taken, at, nested_seed) = (next.clone(), 1 + random.below(RECOVERY_CALLS), random.draw());
+            image.set_hook(Box::new(move |storage, call, _| {
+                if call == at {
+                    *taken.lock().expect("lock") = Some(storage.crash_image(mode, nested_seed));
+                }
+            }));
+        }
+        let log = open(&image, seed ^ crashed);
+        image.clear_hook();
+        promised.check(&log);
+        let Some(nested) = next.lock().expect("lock").take() else {
+            return crashed;
+        };
+        crashed += 1;
+        image = nested;
+    }
+}
+
+/// Runs a script, and crashes it in every storage call that changes something.
+#[must_use]
+pub fn explore(plan: &Plan) -> Outcome {
+    let faulty = FaultyStorage::new(plan.seed, CAP_BYTES);
+    explore_on(Arc::new(faulty.clone()), &faulty, plan)
+}
+
+/// As [`explore`], with the log on `storage`, which passes its calls on to `faulty`: a defect may stand
+/// between them.
+///
+/// # Panics
+/// When the script fails before anything has crashed.
+#[must_use]
+pub fn explore_on(storage: Arc<dyn Storage>, faulty: &FaultyStorage, plan: &Plan) -> Outcome {
+    let ledger: Arc<Mutex<Ledger>> = Arc::default();
+    let outcome: Arc<Mutex<Outcome>> = Arc::default();
+    let live: Arc<OnceLock<Log>> = Arc::default();
+    let (seen, counted, reading, modes, seed) =
+        (ledger.clone(), outcome.clone(), live.clone(), plan.modes, plan.seed);
+    faulty.set_hook(Box::new(move |storage, call, what| {
+        let promised = Promised::at(&seen, &reading);
+        let mut outcome = counted.lock().expect("lock");
+        // Once the power goes; once only the process is killed, and the power goes in the next start,
+        // which has seen names and bytes that are not on disk.
+        let cuts = modes.iter().map(|mode| (*mode, false));
+        for (mode, killed) in cuts.chain([(CrashMode::LoseAll, true), (CrashMode::RandomSubset, true)]) {
+            let seed = Random(seed ^ (call << 8) ^ mode as u64).draw();
+            let checked = caught(|| {
+                let image = if killed { storage.killed(seed) } else { storage.crash_image(mode, seed) };
+                outcome.nested += recover_and_check(image, &promised, mode, seed);
+            });
+            outcome.points += 1;
+            if let Err(reason) = checked {
+                outcome
+                    .failures
+                    .push(format!("{mode:?} (killed: {killed}) at call {call} ({what}): {reason}"));
+            }
+        }
+    }));
+    let log = Log::open(storage, tiny(seed)).expect("opens").0;
+    live.set(log.clone()).expect("set once");
+    Script::new(plan.workload, plan.operations, seed, ledger.clone()).run(&log);
+    faulty.clear_hook();
+    ledger.lock().expect("lock").check(&log);
+    let mut outcome = std::mem::take(&mut *outcome.lock().expect("lock"));
+    outcome.appended_bytes = log.metrics().appended_bytes;
+    outcome.trace = faulty.trace_hash();
+    outcome
+}

@@ -1,0 +1,33 @@
+//! The real log on a storage that loses, tears and fails.
+//!
+//! A [`script::Script`] does what clients do, by a seed; the [`ledger::Ledger`] knows what they were
+//! promised. [`crash`] cuts the power in every storage call of it, and again in every recovery;
+//! [`sweep`] has every call fail once; [`damage`] has bits go bad. Nothing here has threads or reads a
+//! clock, so that the same seed makes the same bytes.
+
+pub mod crash;
+pub mod damage;
+pub mod ledger;
+pub mod random;
+pub mod script;
+pub mod sweep;
+pub mod tiny;
+pub mod workload;
+
+mod versions;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Bytes that a script's storage has.
+pub const CAP_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Runs a check; what it panics with is what is wrong.
+fn caught(check: impl FnOnce()) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(check)).map_err(|panic| message(&*panic))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}

@@ -1,0 +1,115 @@
+//! Every storage call of a script fails once: the N-th, for every N, in every way.
+//!
+//! Whatever is refused, what was acknowledged stays; and where the log goes on, it does go on.
+
+use std::sync::{Arc, Mutex};
+
+use courant_log::storage::{CrashMode, Failure, FaultyStorage};
+use courant_log::{Health, Log};
+
+use crate::ledger::Ledger;
+use crate::random::Random;
+use crate::script::Script;
+use crate::tiny::{new_topic, open, slot, taken, tiny};
+use crate::workload::Workload;
+use crate::{CAP_BYTES, caught};
+
+/// Every way to fail.
+pub const FAILURES: [Failure; 4] = [Failure::Eio, Failure::Enospc, Failure::ShortWrite, Failure::FsyncEio];
+
+/// What came of a sweep.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Runs in which a call failed.
+    pub runs: u64,
+    /// Of those, in how many the log went on by itself.
+    pub went_on: u64,
+    /// Of those, in how many the log ended its writer, or did not open.
+    pub ended: u64,
+    /// What was lost, invented, reordered or repeated, and where.
+    pub failures: Vec<String>,
+}
+
+/// Runs the script once for each call that it makes, with that call failing in this way.
+#[must_use]
+pub fn sweep(workload: Workload, operations: u64, seed: u64, kind: Failure) -> Swept {
+    let calls = calls(workload, operations, seed);
+    let mut swept = Swept::default();
+    for call in 1..=calls {
+        swept.runs += 1;
+        match caught_run(workload, operations, seed, kind, call) {
+            Ok(true) => swept.went_on += 1,
+            Ok(false) => swept.ended += 1,
+            Err(reason) => swept.failures.push(format!("{kind:?} in call {call}: {reason}")),
+        }
+    }
+    swept
+}
+
+/// How many calls the script makes when none fails.
+fn calls(workload: Workload, operations: u64, seed: u64) -> u64 {
+    let storage = FaultyStorage::new(seed, CAP_BYTES);
+    let log = open(&storage, seed);
+    Script::new(workload, operations, seed, Arc::default()).run(&log);
+    storage.calls()
+}
+
+fn caught_run(
+    workload: Workload,
+    operations: u64,
+    seed: u64,
+    kind: Failure,
+    call: u64,
+) -> Result<bool, String> {
+    let mut went_on = false;
+    caught(|| went_on = run(workload, operations, seed, kind, call)).map(|()| went_on)
+}
+
+fn run(workload: Workload, operations: u64, seed: u64, kind: Failure, call: u64) -> bool {
+    let storage = FaultyStorage::new(seed, CAP_BYTES);
+    storage.fail_call(call, kind);
+    let ledger: Arc<Mutex<Ledger>> = Arc::default();
+    let went_on = match Log::open(Arc::new(storage.clone()), tiny(seed)) {
+        Ok((log, _)) => {
+            Script::new(workload, operations, seed, ledger.clone()).until_refused().run(&log);
+            let went_on = goes_on(&log, &ledger);
+            ledger.lock().expect("lock").check(&log);
+            went_on
+        }
+        Err(_) => false,
+    };
+    let ledger = ledger.lock().expect("lock");
+    let images = [
+        ("a restart", storage.killed(seed)),
+        ("a power cut", storage.crash_image(CrashMode::LoseAll, seed)),
+        ("half a power cut", storage.crash_image(CrashMode::RandomSubset, Random(call).draw())),
+    ];
+    for (what, image) in images {
+        let checked = caught(|| {
+            let log = open(&image, seed ^ 1);
+            ledger.check(&log);
+            ledger.check_repetitions(&log);
+        });
+        if let Err(reason) = checked {
+            panic!("after {what}: {reason}");
+        }
+    }
+    went_on
+}
+
+/// A log that says that it is ready takes what comes next; one that is not refuses it and still reads.
+fn goes_on(log: &Log, ledger: &Mutex<Ledger>) -> bool {
+    let (created, done) = slot();
+    let new = new_topic("afterwards", 1, &[]);
+    ledger.lock().expect("lock").ask_topic(&new, false);
+    log.create_topic(new, done);
+    while log.commit() {}
+    let created = taken(&created);
+    if matches!(log.health(), Health::ReadOnly { .. }) {
+        assert!(created.is_err(), "a writer that has ended took something");
+        return false;
+    }
+    let topic = created.expect("the log is ready and creates no topic");
+    ledger.lock().expect("lock").topic_exists(&topic.name);
+    true
+}

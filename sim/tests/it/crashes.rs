@@ -1,0 +1,100 @@
+//! Nothing acknowledged is lost, wherever the power goes.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use courant_log::storage::{CrashMode, FaultyStorage};
+use courant_sim::crash::{Plan, explore};
+use courant_sim::tiny::{batch, create, open, stored};
+use courant_sim::workload::Workload;
+
+/// Explores a script in every mode, and fails with the first thing that is wrong.
+fn nothing_is_lost(workload: Workload, operations: u64, seed: u64, points: u64, bytes: u64) {
+    let outcome = explore(&Plan { workload, operations, seed, modes: &CrashMode::ALL });
+    println!(
+        "{}, seed {seed}: {} crash points, {} crashes of a recovery",
+        workload.name, outcome.points, outcome.nested
+    );
+    let failures = &outcome.failures;
+    assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
+    assert!(outcome.points >= points, "{} points", outcome.points);
+    assert!(outcome.nested >= points, "{} crashes of a recovery", outcome.nested);
+    assert!(outcome.appended_bytes >= bytes, "{} bytes", outcome.appended_bytes);
+}
+
+/// Twenty times around the ring.
+#[test]
+fn of_everything_at_once() {
+    nothing_is_lost(Workload::MIXED, 350, 1, 15_000, 20 * 4 * 64 * 1024);
+}
+
+#[test]
+fn of_one_producer() {
+    nothing_is_lost(Workload::ONE_PRODUCER, 40, 2, 1_000, 4 * 64 * 1024);
+}
+
+#[test]
+fn of_producers_that_repeat() {
+    nothing_is_lost(Workload::RETRIES, 40, 3, 1_000, 4 * 64 * 1024);
+}
+
+#[test]
+fn of_relaxed_topics() {
+    nothing_is_lost(Workload::RELAXED, 40, 4, 1_000, 4 * 64 * 1024);
+}
+
+#[test]
+fn when_beginnings_are_deleted() {
+    nothing_is_lost(Workload::RETENTION, 50, 5, 1_000, 4 * 64 * 1024);
+}
+
+#[test]
+fn when_topics_come_and_go() {
+    nothing_is_lost(Workload::TOPICS, 60, 6, 1_000, 2 * 64 * 1024);
+}
+
+#[test]
+fn of_groups() {
+    nothing_is_lost(Workload::GROUPS, 60, 7, 1_000, 2 * 64 * 1024);
+}
+
+/// More dirty segments than a checkpoint syncs one by one: it syncs the whole storage instead, and is
+/// crashed at every call of that.
+#[test]
+fn when_a_checkpoint_syncs_the_whole_storage() {
+    const PARTITIONS: u32 = 100;
+    let faulty = FaultyStorage::new(5, courant_sim::CAP_BYTES);
+    let log = open(&faulty, 5);
+    let partitions = create(&log, "orders", PARTITIONS, &[]).partitions.clone();
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    for (tag, partition) in (1..).zip(&partitions) {
+        let acknowledged = acknowledged.clone();
+        log.append(*partition, batch(tag, 1, 200, None), move |appended| {
+            appended.expect("appended");
+            acknowledged.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    while log.commit() {}
+    assert_eq!(acknowledged.load(Ordering::Relaxed), u64::from(PARTITIONS));
+    let failures: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (failed, whole) = (failures.clone(), Arc::new(AtomicBool::new(false)));
+    let seen = whole.clone();
+    faulty.set_hook(Box::new(move |storage, call, what| {
+        seen.fetch_or(what == "sync_all", Ordering::Relaxed);
+        for mode in [CrashMode::LoseAll, CrashMode::RandomSubset, CrashMode::StaleGarbage] {
+            let log = open(&storage.crash_image(mode, call), 6);
+            let lost = partitions.iter().filter(|partition| stored(&log, **partition).len() != 1).count();
+            if lost > 0 {
+                failed.lock().expect("lock").push(format!("{mode:?} at call {call} ({what}): {lost} lost"));
+            }
+        }
+    }));
+    log.checkpoint().expect("stores");
+    // The second one frees the journal that the first one made superfluous.
+    create(&log, "payments", 1, &[]);
+    log.checkpoint().expect("stores");
+    faulty.clear_hook();
+    let failures = failures.lock().expect("lock");
+    assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
+    assert!(whole.load(Ordering::Relaxed), "the whole storage was synced");
+}

@@ -1,0 +1,39 @@
+//! Every storage call fails once, in every way.
+
+use courant_log::storage::Failure;
+use courant_sim::sweep::{Swept, sweep};
+use courant_sim::workload::Workload;
+
+fn nothing_is_lost(kind: Failure) -> Swept {
+    let swept = sweep(Workload::MIXED, 50, 21, kind);
+    println!(
+        "{kind:?}: {} runs, {} went on, {} ended, {} wrong",
+        swept.runs,
+        swept.went_on,
+        swept.ended,
+        swept.failures.len()
+    );
+    assert!(swept.failures.is_empty(), "{} failures, the first: {}", swept.failures.len(), swept.failures[0]);
+    assert!(swept.runs >= 150, "{}", swept.runs);
+    swept
+}
+
+#[test]
+fn an_error_of_the_disk_loses_nothing() {
+    assert!(nothing_is_lost(Failure::Eio).ended > 0);
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_the_log_goes_on() {
+    assert!(nothing_is_lost(Failure::Enospc).went_on > 0);
+}
+
+#[test]
+fn half_a_write_loses_nothing() {
+    assert!(nothing_is_lost(Failure::ShortWrite).ended > 0);
+}
+
+#[test]
+fn a_failed_sync_loses_nothing() {
+    assert!(nothing_is_lost(Failure::FsyncEio).ended > 0);
+}

@@ -1,0 +1,70 @@
+//! Defects that are planted in the log itself: the simulation must see each of them.
+
+use courant_log::planted::{Defect, plant};
+use courant_log::storage::{CrashMode, Failure};
+use courant_sim::crash::{Plan, explore};
+use courant_sim::damage::flip;
+use courant_sim::sweep::sweep;
+use courant_sim::workload::Workload;
+
+/// A defect must be seen within so many crash points.
+const POINTS_MAX: u64 = 50_000;
+
+/// Fails unless crash points of this workload show the defect.
+fn is_seen(defect: Defect, workload: Workload) {
+    let _planted = plant(defect);
+    let outcome = explore(&Plan { workload, operations: 60, seed: 1, modes: &CrashMode::ALL });
+    println!("{defect:?}: {} failures in {} crash points", outcome.failures.len(), outcome.points);
+    assert!(outcome.points <= POINTS_MAX, "{}", outcome.points);
+    let first = outcome.failures.first();
+    println!(
+        "{}",
+        first.unwrap_or_else(|| panic!("{defect:?} is not seen in {} crash points", outcome.points))
+    );
+}
+
+#[test]
+fn checksums_that_nobody_compares() {
+    is_seen(Defect::NoChecksums, Workload::MIXED);
+}
+
+#[test]
+fn an_answer_before_the_sync() {
+    is_seen(Defect::AnswerBeforeSync, Workload::MIXED);
+}
+
+#[test]
+fn a_watermark_before_the_sync() {
+    is_seen(Defect::PublishBeforeSync, Workload::ONE_PRODUCER);
+}
+
+#[test]
+fn checksums_without_a_seed() {
+    is_seen(Defect::NoSeed, Workload::MIXED);
+}
+
+#[test]
+fn the_tail_of_a_segment_that_is_trusted() {
+    is_seen(Defect::SegmentTailTrusted, Workload::MIXED);
+}
+
+#[test]
+fn a_repetition_that_is_answered_before_its_original() {
+    is_seen(Defect::DuplicateBeforeOriginal, Workload::RETRIES);
+}
+
+#[test]
+fn a_failed_sync_that_is_tried_again() {
+    let _planted = plant(Defect::RetryAfterFailedSync);
+    let swept = sweep(Workload::MIXED, 50, 21, Failure::FsyncEio);
+    println!("{} of {} runs fail", swept.failures.len(), swept.runs);
+    assert!(!swept.failures.is_empty(), "it is not seen in {} runs", swept.runs);
+}
+
+#[test]
+fn a_start_that_takes_damage_for_a_torn_tail() {
+    let _planted = plant(Defect::NoDurableMark);
+    let flipped = flip(Workload::MIXED, 40, 31, "journal", 257);
+    println!("{} of {} bits are lost in silence", flipped.failures.len(), flipped.bits);
+    assert!(!flipped.failures.is_empty(), "it is not seen in {} bits", flipped.bits);
+}
