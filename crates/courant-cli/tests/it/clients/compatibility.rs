@@ -4,6 +4,10 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 
 pub(super) const CREATE: &str = "create a topic";
+pub(super) const COME_AND_GO: &str = "two members of a group, a third comes, one leaves: each event once";
+pub(super) const RESUME: &str = "commit, stop, resume";
+pub(super) const RESTART: &str = "the server is killed and comes back: no rebalance, each event once";
+pub(super) const SEEK: &str = "pause, resume, seek";
 pub(super) const TOO_LARGE: &str = "a value that is too large is refused as such";
 pub(super) const REPLAY: &str = "replay from a timestamp";
 

@@ -182,7 +182,7 @@ macro_rules! clients {
                 fn members_come_and_go() {
                     if CLIENT.is_here("members_come_and_go") {
                         super::members_come_and_go(&CLIENT);
-                        compatibility::passed(CLIENT.name, "two members of a group, a third comes, one leaves: each event once");
+                        compatibility::passed(CLIENT.name, compatibility::COME_AND_GO);
                     }
                 }
 
@@ -190,7 +190,7 @@ macro_rules! clients {
                 fn a_member_goes_on_where_it_committed() {
                     if CLIENT.is_here("a_member_goes_on_where_it_committed") {
                         super::a_member_goes_on_where_it_committed(&CLIENT);
-                        compatibility::passed(CLIENT.name, "commit, stop, resume");
+                        compatibility::passed(CLIENT.name, compatibility::RESUME);
                     }
                 }
 
@@ -198,7 +198,7 @@ macro_rules! clients {
                 fn a_member_outlives_the_server() {
                     if CLIENT.is_here("a_member_outlives_the_server") {
                         super::a_member_outlives_the_server(&CLIENT);
-                        compatibility::passed(CLIENT.name, "the server is killed and comes back: no rebalance, each event once");
+                        compatibility::passed(CLIENT.name, compatibility::RESTART);
                     }
                 }
 
@@ -206,7 +206,7 @@ macro_rules! clients {
                 fn a_member_pauses_and_seeks() {
                     if CLIENT.is_here("a_member_pauses_and_seeks") {
                         super::a_member_pauses_and_seeks(&CLIENT);
-                        compatibility::passed(CLIENT.name, "pause, resume, seek");
+                        compatibility::passed(CLIENT.name, compatibility::SEEK);
                     }
                 }
             }

@@ -273,3 +273,49 @@ fn replay_from_a_timestamp() {
     assert!(replayed == records[keyed_before(at)..], "replay from {at}");
     compatibility::passed("kcat", compatibility::REPLAY);
 }
+
+/// A member of a group that reads to the end and goes away; the next one has only what is new.
+#[test]
+fn a_member_goes_on_where_it_committed() {
+    let Some(kcat) = Kcat::find_or_skip("a_member_goes_on_where_it_committed") else {
+        return;
+    };
+    let data = tempdir().unwrap();
+    let files = tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.create_topic("orders", PARTITIONS);
+    let file = files.path().join("lines");
+    for round in 0..2 {
+        let lines: Vec<String> = (0..300).map(|number| format!("{round}/{number}")).collect();
+        fs::write(&file, lines.join("\n") + "\n").unwrap();
+        kcat.produce(&server.bootstrap(), "orders", &["-l"], &file);
+        let output = kcat.run(
+            &[
+                "-b",
+                &server.bootstrap(),
+                "-q",
+                "-e",
+                "-X",
+                "auto.offset.reset=earliest",
+                "-G",
+                "billing",
+                "orders",
+            ]
+            .map(OsStr::new),
+        );
+        assert!(output.status.success(), "kcat -G: {}", String::from_utf8_lossy(&output.stderr));
+        let mut read: Vec<String> =
+            String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+        read.sort_unstable();
+        let mut written = lines;
+        written.sort_unstable();
+        assert_eq!(read, written);
+    }
+    compatibility::passed("kcat", compatibility::RESUME);
+    let untold = "kcat runs to its end and cannot be told anything on the way";
+    for case in [compatibility::SEEK, compatibility::COME_AND_GO, compatibility::RESTART] {
+        compatibility::unsupported("kcat", case, untold);
+    }
+    let uncreated = "kcat creates topics only by writing to them";
+    compatibility::unsupported("kcat", compatibility::CREATE, uncreated);
+}
