@@ -5,7 +5,7 @@
 
 mod operate;
 
-pub(crate) use operate::{Config, ConfigCheck, ConfigShow, Doctor, Serve};
+pub(crate) use operate::{Config, ConfigCheck, ConfigShow, Doctor, Log, LogVerify, Serve};
 
 use crate::output::Format;
 use crate::settings::ServerNamed;
@@ -77,6 +77,9 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Look for what is in the way of a server and of its clients
     Doctor(Doctor),
+    /// Look after a data directory
+    #[command(subcommand)]
+    Log(Log),
     /// Show and check the settings
     #[command(subcommand)]
     Config(Config),

@@ -7,7 +7,7 @@ mod file;
 mod table;
 mod value;
 
-pub(crate) use args::{ServerArgs, ServerNamed, Where};
+pub(crate) use args::{DataArgs, ServerArgs, ServerNamed, Where};
 pub(crate) use docs::commented;
 pub(crate) use file::{FILE_NAME, FileError, SettingsFile};
 pub(crate) use table::Setting;

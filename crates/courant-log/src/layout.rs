@@ -3,6 +3,7 @@
 //! `FORMAT` is one line of text: `courant-log 2 <log id>`. A newer number is refused; an older one is
 //! raised once its log was recovered, before anything that it does not cover is written.
 
+use std::any::Any;
 use std::io;
 
 use courant_core::entropy::Entropy;
@@ -22,6 +23,25 @@ const FORMAT_VERSION: u32 = 2;
 /// The same bytes, but for entries, parts of checkpoints and files that it does not have.
 const FORMAT_WITHOUT_GROUPS: u32 = 1;
 const FORMAT_BYTES_MAX: usize = 256;
+
+/// Takes the data directory for this process until the guard is dropped.
+pub(crate) fn take(storage: &dyn Storage) -> Result<Box<dyn Any + Send + Sync>, OpenError> {
+    storage.lock().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked,
+        _ => StorageError::new("lock", "the data directory", error).into(),
+    })
+}
+
+/// The identity of the log that is there.
+pub(crate) fn identity(storage: &dyn Storage) -> Result<Uuid, OpenError> {
+    match storage.open(FORMAT_FILE, OpenMode::Existing) {
+        Ok(file) => Ok(read(&*file)?.1),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(OpenError::NotALog { what: format!("there is no {FORMAT_FILE}") })
+        }
+        Err(source) => Err(StorageError::new("open", FORMAT_FILE, source).into()),
+    }
+}
 
 /// The log's identity, and whether it was made just now.
 pub(crate) fn open_or_create(storage: &dyn Storage, entropy: &dyn Entropy) -> Result<Uuid, OpenError> {

@@ -29,6 +29,7 @@ mod retention;
 mod segment;
 mod state_io;
 mod system;
+mod verify;
 mod writer;
 
 pub mod batch;
@@ -52,6 +53,7 @@ pub use metrics::LogMetrics;
 pub use partition::{Offsets, PartitionId, ProducerState, Read, ReadError, TimedOffset, Waiting};
 pub use recovery::RecoveryReport;
 pub use system::{SystemClock, SystemEntropy};
+pub use verify::{Damage, DamagedEvents, Verified, verify};
 
 /// Locks, whoever panicked while holding it: every critical section leaves its data consistent.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -83,10 +83,7 @@ impl Log {
     /// See [`OpenError`]. On an error nothing that was acknowledged has been changed.
     pub fn open(storage: Arc<dyn Storage>, config: LogConfig) -> Result<(Self, RecoveryReport), OpenError> {
         let config = config.bounded();
-        let guard = storage.lock().map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => OpenError::Locked,
-            _ => crate::storage::StorageError::new("lock", "the data directory", error).into(),
-        })?;
+        let guard = layout::take(&*storage)?;
         let id = layout::open_or_create(&*storage, &*config.entropy)?;
         let Recovered { writer, groups, handles, report } = recover(&storage, id, &config)?;
         layout::upgrade(&*storage, id)?;

@@ -3,6 +3,7 @@
 mod config;
 mod doctor;
 mod group;
+mod log;
 mod publish;
 mod serve;
 mod tail;
@@ -24,12 +25,17 @@ use std::pin::pin;
 pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
     let global = match cli.command {
         // These read the settings file themselves, or need none.
-        Command::Serve(_) | Command::Doctor(_) | Command::Config(_) | Command::Completion(_) => cli.global,
+        Command::Serve(_)
+        | Command::Doctor(_)
+        | Command::Log(_)
+        | Command::Config(_)
+        | Command::Completion(_) => cli.global,
         _ => with_server_of_file(cli.global)?,
     };
     match cli.command {
         Command::Serve(args) => serve::run(&global, &args),
         Command::Doctor(args) => block_on(doctor::run(&global, args)),
+        Command::Log(command) => log::run(&global, command),
         Command::Config(command) => config::run(&global, command),
         Command::Topic(command) => block_on(topic::run(&global, command)),
         Command::Group(command) => block_on(group::run(&global, command)),

@@ -46,10 +46,54 @@ impl Given {
     }
 }
 
-impl FromArgMatches for Given {
+/// The one setting of a server that says where its data is.
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    /// File with settings [env: COURANT_CONFIG=] [default: courant.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    given: GivenData,
+}
+
+impl From<DataArgs> for ServerArgs {
+    fn from(args: DataArgs) -> Self {
+        Self { config: args.config, given: args.given.0 }
+    }
+}
+
+/// The data directory, if the command line or the environment names one.
+#[derive(Debug, Default)]
+struct GivenData(Given);
+
+impl FromArgMatches for GivenData {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(Given::of(matches, |setting| setting.name == Name::Data)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for GivenData {
+    fn augment_args(command: Command) -> Command {
+        let data = SETTINGS.iter().filter(|setting| setting.name == Name::Data);
+        // Who only looks at it makes none.
+        command.args(data.map(|setting| arg(setting).help("Where the log is kept")))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl Given {
+    /// What is set of the settings that are asked for.
+    fn of(matches: &ArgMatches, asked: impl Fn(&Setting) -> bool) -> Self {
         let mut given = Vec::new();
-        for setting in SETTINGS.iter().filter(|setting| setting.is_of_the_server()) {
+        for setting in SETTINGS.iter().filter(|setting| asked(setting)) {
             let value = match setting.kind {
                 Kind::Switch => matches.get_one::<bool>(setting.key).copied().map(Value::Switch),
                 _ => matches.get_one::<Value>(setting.key).cloned(),
@@ -58,7 +102,13 @@ impl FromArgMatches for Given {
                 given.push((setting.name, value, place));
             }
         }
-        Ok(Self(given))
+        Self(given)
+    }
+}
+
+impl FromArgMatches for Given {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self::of(matches, Setting::is_of_the_server))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -103,6 +103,25 @@ fn read_whole(storage: &dyn Storage, path: &str) -> Result<Vec<u8>, CheckpointEr
     Ok(bytes)
 }
 
+/// The checkpoints that do not verify.
+pub(crate) fn damaged(storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
+    let names = storage.list(DIR).map_err(|source| StorageError::new("list", DIR, source))?;
+    let mut damaged = Vec::new();
+    for name in names.iter().filter(|name| name.ends_with(".checkpoint")) {
+        let path = format!("{DIR}/{name}");
+        match read_whole(storage, &path) {
+            Ok(bytes) if matches!(Checkpoint::decode(&bytes), Err(NotACheckpoint::Damaged)) => {
+                damaged.push(path);
+            }
+            Ok(_) => {}
+            Err(CheckpointError::Storage(error)) => return Err(error),
+            Err(_) => damaged.push(path),
+        }
+    }
+    damaged.sort_unstable();
+    Ok(damaged)
+}
+
 /// The newest checkpoint that verifies, with its own checksum.
 pub(crate) fn load(storage: &dyn Storage, log_id: Uuid) -> Result<(Checkpoint, u32), CheckpointError> {
     let names = storage.list(DIR).map_err(|source| StorageError::new("list", DIR, source))?;

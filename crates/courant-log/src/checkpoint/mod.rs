@@ -9,7 +9,7 @@ mod files;
 mod format;
 mod producers;
 
-pub(crate) use files::{CheckpointError, load, load_producers, store};
+pub(crate) use files::{CheckpointError, damaged, load, load_producers, store};
 pub(crate) use format::{Checkpoint, NO_BOOT, PartitionState, SegmentState};
 pub(crate) use producers::{decode_producers, encode_producers};
 

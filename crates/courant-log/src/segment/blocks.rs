@@ -132,13 +132,26 @@ impl Blocks {
         }
     }
 
-    fn begin(&mut self) {
+    /// The running checksum of a block that has no bytes yet.
+    pub(crate) fn digest(partition: PartitionId, base_offset: u64, number: u64) -> Digest {
         let mut seed = [0; 24];
-        seed[..8].copy_from_slice(&self.partition.0.to_le_bytes());
-        seed[8..16].copy_from_slice(&self.base_offset.to_le_bytes());
-        seed[16..].copy_from_slice(&(self.done.len() as u64).to_le_bytes());
-        self.digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-        self.digest.update(&seed);
+        seed[..8].copy_from_slice(&partition.0.to_le_bytes());
+        seed[8..16].copy_from_slice(&base_offset.to_le_bytes());
+        seed[16..].copy_from_slice(&number.to_le_bytes());
+        let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        digest.update(&seed);
+        digest
+    }
+
+    /// CRC-32C over the checksums of whole blocks, as [`Self::done_crc`] has it.
+    pub(crate) fn crc_of(blocks: impl Iterator<Item = u32>) -> u32 {
+        let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        blocks.for_each(|crc| digest.update(&crc.to_le_bytes()));
+        digest.finalize() as u32
+    }
+
+    fn begin(&mut self) {
+        self.digest = Self::digest(self.partition, self.base_offset, self.done.len() as u64);
         self.first = None;
         self.max_timestamp = i64::MIN;
     }

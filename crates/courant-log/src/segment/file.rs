@@ -94,7 +94,11 @@ impl Segment {
         Ok(())
     }
 
-    fn read_sidecar(&self, storage: &dyn Storage, count: usize) -> Result<Vec<Block>, SegmentError> {
+    pub(super) fn read_sidecar(
+        &self,
+        storage: &dyn Storage,
+        count: usize,
+    ) -> Result<Vec<Block>, SegmentError> {
         if count == 0 {
             return Ok(Vec::new());
         }

@@ -4,12 +4,14 @@
 mod blocks;
 mod file;
 mod header;
+mod verify;
 
-pub(crate) use blocks::{FirstBatch, OpenBlock};
+pub(crate) use blocks::{Block, Blocks, FirstBatch, OpenBlock};
 pub(crate) use file::{
     Handles, Segment, SegmentError, WrittenBatch, remove_partitions, remove_segments, segment_path,
 };
 pub(crate) use header::{FileKind, HEADER_BYTES, SegmentHeader};
+pub(crate) use verify::{Flaw, Recorded, verify as verify_segment};
 
 /// Directory of the segments; below it one directory for each partition id.
 pub(crate) const DIR: &str = "segments";

@@ -6,3 +6,4 @@ mod durability;
 mod groups;
 mod retention;
 mod threads;
+mod verify;

@@ -1,0 +1,117 @@
+//! `courant log`: the data directory itself, while no server uses it.
+
+use crate::cli::{Global, Log, LogVerify};
+use crate::exit::{Exit, Failure, note};
+use crate::output::{Format, Row, list};
+use crate::settings::Settings;
+use courant_log::storage::{DiskStorage, Storage};
+use courant_log::{Damage, OpenError, Verified};
+use serde::Serialize;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+pub(super) fn run(global: &Global, command: Log) -> Result<Exit, Failure> {
+    match command {
+        Log::Verify(args) => verify(global, args),
+    }
+}
+
+/// One line about damage.
+#[derive(Debug, Serialize)]
+struct Line {
+    file: String,
+    /// First byte and the one behind the last; none for the file as a whole.
+    bytes: Option<[u64; 2]>,
+    topic: Option<String>,
+    partition: Option<u32>,
+    /// First offset and the one behind the last.
+    offsets: Option<[u64; 2]>,
+    what: String,
+}
+
+impl From<Damage> for Line {
+    fn from(damage: Damage) -> Self {
+        let events = damage.events;
+        Self {
+            file: damage.path,
+            bytes: damage.bytes.map(|bytes| [bytes.start, bytes.end]),
+            topic: events.as_ref().map(|events| events.topic.clone()),
+            partition: events.as_ref().map(|events| events.partition),
+            offsets: events.map(|events| [events.offsets.start, events.offsets.end]),
+            what: damage.what,
+        }
+    }
+}
+
+impl Row for Line {
+    const TITLES: &'static [&'static str] = &["file", "bytes", "events", "what"];
+
+    fn cells(&self) -> Vec<String> {
+        let range = |[start, end]: [u64; 2]| format!("{start} to {}", end.saturating_sub(1));
+        let events = match (&self.topic, self.partition, self.offsets) {
+            (Some(topic), Some(partition), Some(offsets)) => {
+                format!("{topic}/{partition}: {}", range(offsets))
+            }
+            _ => "none".to_owned(),
+        };
+        let bytes = self.bytes.map_or_else(|| "all".to_owned(), range);
+        vec![self.file.clone(), bytes, events, self.what.clone()]
+    }
+}
+
+/// Reads everything, and ends with 1 when something is not as it was stored.
+fn verify(global: &Global, args: LogVerify) -> Result<Exit, Failure> {
+    let settings = Settings::read(global, &args.data.into())?;
+    let data = settings.server_config().data;
+    let verified = read(&data)?;
+    let Verified { topics, partitions, segments, bytes, .. } = verified;
+    let counts = [(topics, "topic"), (partitions, "partition"), (segments, "segment"), (bytes, "byte")];
+    let read = counts.map(|(count, noun)| counted(count, noun)).join(", ");
+    let lines: Vec<Line> = verified.damage.into_iter().map(Line::from).collect();
+    let format = Format::or_default(global.output);
+    if format != Format::Table || !lines.is_empty() {
+        list(&mut io::stdout().lock(), format, &lines).map_err(|error| Failure::output(&error))?;
+    }
+    if lines.is_empty() {
+        if !global.quiet {
+            note(format_args!("Read {read}: everything is as it was stored."));
+        }
+        return Ok(Exit::Ok);
+    }
+    let sentence = format!(
+        "{}: damage in {} ({read} read); nothing was changed. What is named can only come back \
+         from a copy of the file",
+        data.display(),
+        counted(lines.len() as u64, "place")
+    );
+    Err(Failure::new(Exit::Failed, sentence))
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+fn read(data: &Path) -> Result<Verified, Failure> {
+    // A storage makes its directory, and this command makes nothing.
+    if !data.is_dir() {
+        let sentence =
+            format!("{}: there is no such directory; name the server's with --data", data.display());
+        return Err(Failure::new(Exit::NotFound, sentence));
+    }
+    let storage = DiskStorage::open(data)
+        .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", data.display())))?;
+    let storage: Arc<dyn Storage> = Arc::new(storage);
+    courant_log::verify(&storage).map_err(|error| {
+        let exit = match error {
+            OpenError::Locked => Exit::Conflict,
+            OpenError::NotALog { .. } => Exit::NotFound,
+            _ => Exit::Failed,
+        };
+        let sentence = match error {
+            OpenError::Locked => "a server is using this data directory; stop it first".to_owned(),
+            other => other.to_string(),
+        };
+        Failure::new(exit, format!("{}: {sentence}", data.display()))
+    })
+}

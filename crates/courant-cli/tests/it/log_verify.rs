@@ -1,0 +1,85 @@
+//! `courant log verify`: what is damaged is named, and nothing else.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use crate::server::{Server, courant};
+
+const EVENTS: usize = 3_000;
+
+fn verify(data: &Path) -> Output {
+    courant(&["log", "verify", "-o", "json", "--data", data.to_str().expect("a path of text")], "")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A data directory with events of 100 bytes in one partition, written by a server that has stopped.
+fn filled(data: &Path) -> PathBuf {
+    let server = Server::start(data);
+    let lines: String = (0..EVENTS).map(|number| format!("{number:0100}\n")).collect();
+    let server_argument = server.bootstrap();
+    let published = courant(&["pub", "orders", "-l", "--server", &server_argument], &lines);
+    assert!(published.status.success(), "{}", stderr(&published));
+    let (status, said) = server.stop();
+    assert!(status.success(), "{said}");
+    let partition = fs::read_dir(data.join("segments")).unwrap().next().unwrap().unwrap().path();
+    let segments = fs::read_dir(partition).unwrap().map(|entry| entry.unwrap().path());
+    segments.into_iter().find(|path| path.extension().is_some_and(|is| is == "segment")).unwrap()
+}
+
+#[test]
+fn a_sound_directory_is_sound_and_a_flipped_bit_is_found() {
+    let data = tempdir().unwrap();
+    let segment = filled(data.path());
+    let sound = verify(data.path());
+    assert!(sound.status.success(), "{}", stderr(&sound));
+    assert_eq!(serde_json::from_slice::<Value>(&sound.stdout).unwrap(), json!([]));
+    assert!(stderr(&sound).contains("1 topic, 1 partition, 1 segment, "), "{}", stderr(&sound));
+
+    let file = OpenOptions::new().read(true).write(true).open(&segment).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 100_000).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 100_000).unwrap();
+    let damaged = verify(data.path());
+    assert_eq!(damaged.status.code(), Some(1), "{}", stderr(&damaged));
+    let found: Value = serde_json::from_slice(&damaged.stdout).unwrap();
+    let [finding] = found.as_array().unwrap().as_slice() else { panic!("{found}") };
+    let path = segment.strip_prefix(data.path()).unwrap().to_str().unwrap();
+    assert_eq!(finding["file"], path);
+    assert_eq!(finding["bytes"], json!([65_536, 131_072]));
+    assert_eq!((&finding["topic"], &finding["partition"]), (&json!("orders"), &json!(0)));
+    let offsets: Vec<u64> = serde_json::from_value(finding["offsets"].clone()).unwrap();
+    assert!(offsets[0] < offsets[1] && offsets[1] <= EVENTS as u64, "{offsets:?}");
+    assert!(stderr(&damaged).contains("nothing was changed"), "{}", stderr(&damaged));
+}
+
+#[test]
+fn a_directory_in_use_or_without_a_log_is_refused() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    let used = verify(data.path());
+    assert_eq!(used.status.code(), Some(4), "{}", stderr(&used));
+    assert!(stderr(&used).contains("a server is using this data directory; stop it first"));
+    server.assert_well("somebody who wanted to verify");
+    let empty = tempdir().unwrap();
+    let refused = verify(empty.path());
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("there is no FORMAT"), "{}", stderr(&refused));
+    assert_eq!(
+        fs::read_dir(empty.path())
+            .unwrap()
+            .filter(|entry| { entry.as_ref().unwrap().file_name() != "LOCK" })
+            .count(),
+        0
+    );
+    let nowhere = verify(&empty.path().join("nowhere"));
+    assert_eq!(nowhere.status.code(), Some(3));
+    assert!(!empty.path().join("nowhere").exists());
+}

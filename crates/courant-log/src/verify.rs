@@ -1,0 +1,159 @@
+//! Reading a log through: whether every stored byte is the one that was stored.
+//!
+//! A start does not do this: it reads checkpoints and journal, and takes the segments on trust, so
+//! that it is quick however much there is. Nothing is changed here.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::checkpoint::{self, Checkpoint, CheckpointError, PartitionState};
+use crate::error::OpenError;
+use crate::journal::{self, ScanError};
+use crate::segment::{FileKind, Flaw, Recorded, SegmentHeader, segment_path, verify_segment};
+use crate::storage::{Storage, StorageError};
+use crate::{PartitionId, layout};
+
+/// What was read, and what is wrong with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Topics with everything that belongs to them.
+    pub topics: u64,
+    /// Their partitions.
+    pub partitions: u64,
+    /// Their segments that have events.
+    pub segments: u64,
+    /// Bytes of the segments.
+    pub bytes: u64,
+    /// In order of topic, partition and place.
+    pub damage: Vec<Damage>,
+}
+
+/// Something that is not as it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file, relative to the data directory.
+    pub path: String,
+    /// Which bytes of it; none where it is the file as a whole.
+    pub bytes: Option<Range<u64>>,
+    /// The events that cannot be relied on; none when all events are as they were.
+    pub events: Option<DamagedEvents>,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Events in damaged bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedEvents {
+    /// Name of the topic.
+    pub topic: String,
+    /// Number of the partition in the topic.
+    pub partition: u32,
+    /// Offsets, the last one excluded.
+    pub offsets: Range<u64>,
+}
+
+/// Reads everything in a data directory that no process uses.
+///
+/// # Errors
+/// [`OpenError::Locked`] while a server uses it, [`OpenError::NotALog`] and [`OpenError::Newer`] where
+/// there is nothing to read, [`OpenError::Storage`] when the storage fails. Damage is no error.
+pub fn verify(storage: &Arc<dyn Storage>) -> Result<Verified, OpenError> {
+    let _guard = layout::take(&**storage)?;
+    let id = layout::identity(&**storage)?;
+    let mut verified = Verified::default();
+    for path in checkpoint::damaged(&**storage)? {
+        verified.damage.push(whole(path, "it is damaged; a start uses the one before it".to_owned()));
+    }
+    match checkpoint::load(&**storage, id) {
+        Ok((checkpoint, _)) => {
+            journal(storage, id, &checkpoint, &mut verified)?;
+            segments(&**storage, id, &checkpoint, &mut verified)?;
+        }
+        Err(CheckpointError::Storage(error)) => return Err(error.into()),
+        Err(error) => verified.damage.push(whole(checkpoint::DIR.to_owned(), error.to_string())),
+    }
+    Ok(verified)
+}
+
+fn whole(path: String, what: String) -> Damage {
+    Damage { path, bytes: None, events: None, what }
+}
+
+/// Every group from the checkpoint on, as a start reads them.
+fn journal(
+    storage: &Arc<dyn Storage>,
+    id: Uuid,
+    checkpoint: &Checkpoint,
+    verified: &mut Verified,
+) -> Result<(), OpenError> {
+    let from = (checkpoint.generation, checkpoint.position);
+    match journal::scan(storage, id, from, |_, _, _| Ok(())) {
+        Ok(_) => Ok(()),
+        Err(ScanError::Storage(error)) => Err(error.into()),
+        Err(error) => {
+            verified.damage.push(whole(journal::DIR.to_owned(), error.to_string()));
+            Ok(())
+        }
+    }
+}
+
+fn segments(
+    storage: &dyn Storage,
+    id: Uuid,
+    checkpoint: &Checkpoint,
+    verified: &mut Verified,
+) -> Result<(), StorageError> {
+    let states: HashMap<PartitionId, &PartitionState> =
+        checkpoint.partitions.iter().map(|state| (state.id, state)).collect();
+    for topic in &checkpoint.topics {
+        verified.topics += 1;
+        for (number, partition) in (0..).zip(&topic.partitions) {
+            verified.partitions += 1;
+            let Some(state) = states.get(partition) else {
+                let what = format!("it names partition {number} of {} but not its segments", topic.name);
+                verified.damage.push(whole(checkpoint::DIR.to_owned(), what));
+                continue;
+            };
+            for (recorded, path) in recorded(id, state) {
+                verified.segments += 1;
+                verified.bytes += recorded.bytes;
+                let flaws = verify_segment(storage, &recorded)?;
+                verified
+                    .damage
+                    .extend(flaws.into_iter().map(|flaw| damage(&topic.name, number, &path, flaw)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The segments of a partition that have files, with a function that names them.
+fn recorded(
+    log_id: Uuid,
+    state: &PartitionState,
+) -> impl Iterator<Item = (Recorded, impl Fn(FileKind) -> String)> {
+    let ends = state.segments.iter().skip(1).map(|next| next.base_offset).chain([state.next_offset]);
+    let partition = state.id;
+    state.segments.iter().zip(ends).filter(|(segment, _)| segment.bytes > 0).map(
+        move |(segment, end_offset)| {
+            let (base_offset, generation) = (segment.base_offset, segment.generation);
+            let header = SegmentHeader { log_id, partition, base_offset, generation };
+            let recorded = Recorded {
+                header,
+                end_offset,
+                bytes: segment.bytes,
+                done_crc: segment.done_crc,
+                open: segment.open,
+            };
+            (recorded, move |kind| segment_path(partition, base_offset, kind))
+        },
+    )
+}
+
+fn damage(topic: &str, partition: u32, path: &impl Fn(FileKind) -> String, flaw: Flaw) -> Damage {
+    let events = flaw.events.map(|offsets| DamagedEvents { topic: topic.to_owned(), partition, offsets });
+    Damage { path: path(flaw.file), bytes: flaw.bytes, events, what: flaw.what }
+}
