@@ -53,7 +53,7 @@ impl Default for PartitionHistory {
     }
 }
 
-/// Everything that was asked for, by topic name; names are used once.
+/// Everything that was asked for, by topic name; of a name that was used again, the last topic.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     pub(crate) topics: BTreeMap<String, TopicHistory>,

@@ -66,7 +66,7 @@ impl Script {
             ledger,
             refused: Refused { allowed: false, seen: Arc::default() },
             next_tag: 1,
-            next_topic: 1,
+            next_topic: 0,
             sequences: HashMap::new(),
             producer_ids: Vec::new(),
         }
@@ -93,8 +93,13 @@ impl Script {
             self.create_topic(log);
             self.allocate_producer_id(log);
         }
-        let mut operations = 4;
-        while operations < self.operations && !self.is_refused() {
+        self.go_on(log, self.operations.saturating_sub(4))
+    }
+
+    /// Runs so many operations more.
+    pub(crate) fn go_on(&mut self, log: &Log, more: u64) -> bool {
+        let mut operations = 0;
+        while operations < more && !self.is_refused() {
             let number = self.random.below(100);
             operations += self.step(log, self.workload.step(number));
             while log.commit() {}
@@ -126,8 +131,8 @@ impl Script {
     }
 
     fn create_topic(&mut self, log: &Log) {
-        let name = format!("orders.topic-{}", self.next_topic);
         self.next_topic += 1;
+        let name = self.new_name();
         let partitions = 1 + self.random.below(3) as usize;
         let classes = self.workload.durability;
         let durability = classes[self.next_topic % classes.len()];
@@ -141,6 +146,20 @@ impl Script {
             ledger.lock().expect("lock").topic_exists(&name);
         });
         while log.commit() {}
+    }
+
+    /// A name that is free: one that nobody had, or now and then one whose topic is no more.
+    fn new_name(&mut self) -> String {
+        let ledger = self.ledger.lock().expect("lock");
+        let gone = ledger.topics.iter().filter(|(_, history)| history.state == State::Deleted);
+        let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
+        drop(ledger);
+        if gone.is_empty() || self.random.below(3) > 0 {
+            return format!("orders.topic-{}", self.next_topic);
+        }
+        let name = gone[self.random.below(gone.len() as u64) as usize].clone();
+        self.sequences.retain(|(topic, ..), _| *topic != name);
+        name
     }
 
     fn existing(&self) -> Vec<String> {

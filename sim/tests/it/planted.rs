@@ -65,6 +65,6 @@ fn a_failed_sync_that_is_tried_again() {
 fn a_start_that_takes_damage_for_a_torn_tail() {
     let _planted = plant(Defect::NoDurableMark);
     let flipped = flip(Workload::MIXED, 40, 31, "journal", 257);
-    println!("{} of {} bits are lost in silence", flipped.failures.len(), flipped.bits);
-    assert!(!flipped.failures.is_empty(), "it is not seen in {} bits", flipped.bits);
+    println!("{} of {} bits are lost in silence", flipped.failures.len(), flipped.cases);
+    assert!(!flipped.failures.is_empty(), "it is not seen in {} bits", flipped.cases);
 }
