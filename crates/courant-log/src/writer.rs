@@ -17,8 +17,8 @@ use crate::error::{
     AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError, GroupError, WriterError,
 };
 use crate::groups::GroupChange;
-use crate::journal::{EntryWriter, GroupBuffer, JournalWriter};
-use crate::limits::{BLOCK_BYTES, GROUP_BYTES_MAX, PRODUCER_ID_BLOCK};
+use crate::journal::{EntryWriter, GROUP_HEADER_BYTES, GroupBuffer, JournalWriter, capacity_of};
+use crate::limits::{GROUP_BYTES_MAX, PRODUCER_ID_BLOCK};
 use crate::partition::{Partition, Tail, Verdict};
 use crate::queue::{Command, Done};
 use crate::segment::Segment;
@@ -197,10 +197,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Bytes of entries that fit, with their header and padding, into every journal file.
+    /// Bytes of entries that fit, with their header, into every journal file. Files are whole blocks, so
+    /// the padding fits too.
     pub(crate) fn group_bytes_max(&self) -> usize {
-        let journal = self.journal.group_bytes_max().min(self.smallest_file_bytes - BLOCK_BYTES as u64);
+        let journal = self.journal.group_bytes_max().min(capacity_of(self.smallest_file_bytes));
         let journal = usize::try_from(journal).unwrap_or(usize::MAX);
-        journal.saturating_sub(BLOCK_BYTES).min(GROUP_BYTES_MAX)
+        journal.saturating_sub(GROUP_HEADER_BYTES).min(GROUP_BYTES_MAX)
     }
 }

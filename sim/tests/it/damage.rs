@@ -1,7 +1,5 @@
 //! Damage to what was acknowledged is named, or was not needed; it never passes for a torn tail.
 
-use std::collections::BTreeSet;
-
 use courant_sim::damage::{Outcome, break_files, flip};
 use courant_sim::workload::Workload;
 
@@ -35,11 +33,7 @@ fn of_whole_files() {
         "{} files broken: {} starts refused, {} unharmed, {} named",
         broken.cases, broken.refused, broken.unharmed, broken.named
     );
-    // The journal file that was begun last is named by no other until the next checkpoint: see "What is
-    // not resisted" in docs/formats/journal.md. Of all others, and of the segments, nothing is lost.
-    let path = |failure: &String| failure.split(',').next().unwrap_or_default().to_owned();
-    let unseen: BTreeSet<String> = broken.failures.iter().map(path).collect();
-    assert!(unseen.len() <= 1, "{:?}", broken.failures);
-    assert!(unseen.iter().all(|path| path.starts_with("journal/")), "{:?}", broken.failures);
+    let failures = &broken.failures;
+    assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
     assert!(broken.refused > 10 && broken.unharmed > 10 && broken.named > 0, "{broken:?}");
 }

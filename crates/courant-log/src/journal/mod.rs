@@ -9,12 +9,13 @@ mod file_header;
 mod group;
 mod ring;
 mod scan;
+mod successor;
 mod writer;
 
 pub(crate) use entry::{AppendPart, Entry, EntryWriter};
 pub(crate) use file_header::FileHeader;
-pub(crate) use group::GroupBuffer;
-pub(crate) use ring::RingFile;
+pub(crate) use group::{GroupBuffer, HEADER_BYTES as GROUP_HEADER_BYTES};
+pub(crate) use ring::{RingFile, capacity_of};
 pub(crate) use scan::{ScanError, Scanned, all_free, scan};
 pub(crate) use writer::JournalWriter;
 

@@ -58,12 +58,26 @@ impl RingFile {
         Ok(file)
     }
 
-    /// Bytes behind the header block that groups may fill: whole blocks, and not more than a start
-    /// will read.
+    /// Bytes behind the header block that groups may fill: whole blocks, one of them kept back for the
+    /// name of the file that follows, and not more than a start will read.
     pub(crate) fn capacity(&self) -> u64 {
-        let whole = self.file_bytes.min(JOURNAL_FILE_BYTES_MAX) / BLOCK_BYTES as u64;
-        whole.saturating_sub(1) * BLOCK_BYTES as u64
+        capacity_of(self.file_bytes)
     }
+
+    /// The block at a byte of the file; shorter where the file ends.
+    pub(super) fn read_block(&self, at: u64) -> Result<Vec<u8>, StorageError> {
+        let mut block = vec![0; BLOCK_BYTES];
+        let count = read_up_to(&*self.file, &mut block, at)
+            .map_err(|source| StorageError::new("read", &self.path, source))?;
+        block.truncate(count);
+        Ok(block)
+    }
+}
+
+/// Bytes of groups that a ring file of that size takes.
+pub(crate) fn capacity_of(file_bytes: u64) -> u64 {
+    let whole = file_bytes.min(JOURNAL_FILE_BYTES_MAX) / BLOCK_BYTES as u64;
+    whole.saturating_sub(2) * BLOCK_BYTES as u64
 }
 
 /// A ring file and what its header says.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::entry::decode_all;
 use super::group::{GroupHeader, HEADER_BYTES};
 use super::ring::{Found, find_files, read_whole};
-use super::{DIR, Entry, FileHeader, RingFile};
+use super::{DIR, Entry, FileHeader, RingFile, successor};
 use crate::limits::{BLOCK_BYTES, JOURNAL_FILES_MAX};
 use crate::planted::{Defect, is_planted};
 use crate::storage::{Storage, StorageError};
@@ -97,6 +97,9 @@ pub(crate) fn scan(
         stop = (found.ring.path.clone(), (BLOCK_BYTES + at) as u64);
         scanned.torn = body.get(at..).is_some_and(|rest| begins_group(seed.generation, rest));
     }
+    if let Some(generation) = files.last().map(successor_of).transpose()?.flatten() {
+        return Err(ScanError::Missing { generation });
+    }
     // The rest of the files is only asked what it vouches for.
     for found in &files {
         mark = mark.max(found.header.start);
@@ -107,6 +110,14 @@ pub(crate) fn scan(
     }
     scanned.held = files.drain(..).map(|found| found.ring).collect();
     Ok(scanned)
+}
+
+/// The generation that is said to follow a file.
+fn successor_of(found: &Found) -> Result<Option<u64>, StorageError> {
+    let FileHeader { seed, capacity, .. } = found.header;
+    // A release that knew no successors filled the file to its end.
+    let block = found.ring.read_block(BLOCK_BYTES as u64 + capacity)?;
+    Ok(successor::decode(seed, &block))
 }
 
 /// Every ring file as a free one, for a log that has acknowledged nothing yet. A group in any of

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use uuid::Uuid;
 
 use super::group::{GroupBuffer, GroupHeader};
-use super::{FileHeader, RingFile, Seed};
+use super::{FileHeader, RingFile, Seed, successor};
 use crate::limits::BLOCK_BYTES;
 use crate::planted::{Defect, is_planted};
 use crate::storage::StorageError;
@@ -121,6 +121,11 @@ impl JournalWriter {
         written.map_err(|source| StorageError::new("sync the header of", &ring.path, source))?;
         let current = Current { ring, seed, start: self.position };
         if let Some(full) = self.current.replace(current) {
+            // From here on the new file cannot get lost unnoticed. Nothing is acknowledged in it before.
+            let at = BLOCK_BYTES as u64 + full.ring.capacity();
+            let block = successor::encode(full.seed, self.generation);
+            let written = full.ring.file.write_at(&[&block], at).and_then(|()| full.ring.file.sync_data());
+            written.map_err(|source| StorageError::new("sync the end of", &full.ring.path, source))?;
             self.held.push_back((full.ring, full.seed.generation));
         }
         Ok(true)
