@@ -9,6 +9,8 @@ pub mod crash;
 pub mod damage;
 pub mod ledger;
 pub mod random;
+pub mod readable;
+pub mod reads;
 pub mod script;
 pub mod sweep;
 pub mod tiny;

@@ -5,7 +5,7 @@
 
 mod operate;
 
-pub(crate) use operate::{Config, ConfigCheck, ConfigShow, Doctor, Log, LogVerify, Serve};
+pub(crate) use operate::{Config, ConfigCheck, ConfigShow, Doctor, Log, LogRepair, LogVerify, Serve};
 
 use crate::output::Format;
 use crate::settings::ServerNamed;

@@ -2,6 +2,7 @@
 //! be true, then the checkpoint itself, then what it makes superfluous.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::PoisonError;
 
 use uuid::Uuid;
@@ -92,6 +93,7 @@ impl Inner {
                 deleted: writer.deleted.clone(),
                 deleted_segments: writer.deleted_segments.clone(),
                 ceilings: ceilings(writer),
+                gaps: gaps(writer),
                 boot: if self.is_stopped() { Uuid::nil() } else { self.storage.boot().unwrap_or(NO_BOOT) },
                 groups: self.groups.read().unwrap_or_else(PoisonError::into_inner).clone(),
             },
@@ -193,6 +195,15 @@ fn ceilings(writer: &Writer) -> Vec<(PartitionId, u64)> {
     let mut ceilings: Vec<_> = above.map(|tail| (tail.id(), tail.ceiling)).collect();
     ceilings.sort_unstable();
     ceilings
+}
+
+/// Damaged events that were given up.
+fn gaps(writer: &Writer) -> Vec<(PartitionId, Range<u64>)> {
+    let gaps = |tail: &Tail| {
+        let id = tail.id();
+        tail.shared.gaps().into_iter().map(move |gap| (id, gap))
+    };
+    writer.tails.values().flat_map(gaps).collect()
 }
 
 fn partition_state(tail: &Tail) -> PartitionState {

@@ -15,7 +15,7 @@ use crate::inner::Inner;
 use crate::limits::{CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX, SEAL_AFTER_IDLE_MS};
 use crate::lock;
 use crate::metrics::add;
-use crate::partition::{Hint, Partition, Published, Wakes};
+use crate::partition::{Hint, Partition, Published, Reader, Wakes};
 use crate::planted::{Defect, is_planted};
 use crate::queue::{Command, Woken};
 use crate::segment::WrittenBatch;
@@ -78,6 +78,7 @@ impl Inner {
         let mut writer = lock(&self.writer);
         writer.group.clear();
         writer.needs = Durability::Os;
+        self.look_at_ends(&writer, &commands);
         let effects: Vec<_> =
             commands.into_iter().map(|command| writer.prepare(command, &*self.config.entropy)).collect();
         let effects = answer_early(effects);
@@ -91,6 +92,18 @@ impl Inner {
         }
         writer.group.clear();
         self.ask_for_maintenance(&writer);
+    }
+
+    /// Compares the ends that batches are about to be added to, once after a start: nothing is added
+    /// behind damage.
+    fn look_at_ends(&self, writer: &Writer, commands: &[Command]) {
+        for command in commands {
+            let Command::Append { partition, .. } = command else { continue };
+            if let Some(tail) = writer.tails.get(partition) {
+                let (storage, handles) = (&*self.storage, &self.handles);
+                Reader { storage, handles, partition: &tail.shared }.is_fit_to_grow(&tail.segment);
+            }
+        }
     }
 
     /// Answers what makes the log grow when the segments could not take it and leave the reserve
@@ -244,6 +257,10 @@ impl Inner {
                 }
                 Effect::GroupChanged { name, change, done } => {
                     self.groups.write().unwrap_or_else(PoisonError::into_inner).apply(&name, change);
+                    answers.push(Box::new(move || done(Ok(()))));
+                }
+                Effect::GapAccepted { partition, offsets, done } => {
+                    partition.accept_gap(offsets);
                     answers.push(Box::new(move || done(Ok(()))));
                 }
                 Effect::ProducerId { id, done } => answers.push(Box::new(move || done(Ok(id)))),
@@ -423,6 +440,7 @@ fn refuse(effect: Effect, error: WriterError) -> Box<dyn FnOnce() + Send> {
         Effect::Deleted { done, .. } => Box::new(move || done(Err(error.into()))),
         Effect::RecordsDeleted { done, .. } => Box::new(move || done(Err(error.into()))),
         Effect::GroupChanged { done, .. } => Box::new(move || done(Err(error.into()))),
+        Effect::GapAccepted { done, .. } => Box::new(move || done(Err(error.into()))),
         Effect::ProducerId { done, .. } => Box::new(move || done(Err(error))),
         Effect::Answer(answer) => answer,
     }

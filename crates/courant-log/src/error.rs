@@ -218,6 +218,21 @@ pub enum DeleteRecordsError {
     Writer(#[from] WriterError),
 }
 
+/// Why the loss of events was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptGapError {
+    /// There is no such partition, or not any more.
+    #[error("the partition does not exist")]
+    UnknownPartition,
+    /// Only what is damaged can be given up.
+    #[error("there is no damage that holds these offsets; nothing that can be read is given up")]
+    NotDamaged,
+    /// Nothing is written now.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+}
+
 /// Why a consumer group was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

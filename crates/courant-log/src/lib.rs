@@ -44,8 +44,8 @@ pub use catalog::{Catalog, NewTopic, Topic};
 pub use config::LogConfig;
 pub use durability::Durability;
 pub use error::{
-    AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError,
-    GroupError, OpenError, WriterError,
+    AcceptGapError, AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError,
+    DeleteTopicError, GroupError, OpenError, WriterError,
 };
 pub use groups::{CommittedOffset, StoredGroup};
 pub use log::{Appended, Health, Log};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -12,8 +13,8 @@ use crate::batch::Batch;
 use crate::catalog::{Catalog, NewTopic, Topic};
 use crate::config::LogConfig;
 use crate::error::{
-    AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError,
-    OpenError, WriterError,
+    AcceptGapError, AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError,
+    DeleteTopicError, OpenError, WriterError,
 };
 use crate::inner::Inner;
 use crate::limits::HOT_BYTES;
@@ -25,6 +26,7 @@ use crate::partition::{
 use crate::queue::{Command, Queue};
 use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::storage::Storage;
+use crate::verify::Damage;
 use crate::{layout, lock};
 
 /// Where an appended batch went.
@@ -188,6 +190,54 @@ impl Log {
         done: impl FnOnce(Result<u64, DeleteRecordsError>) + Send + 'static,
     ) {
         self.submit(Command::DeleteRecords { partition, before, done: Box::new(done) });
+    }
+
+    /// Gives up damaged events: readers go on behind them from then on, and nothing brings them back.
+    /// `done` is called once that is durable, or was refused: only what is in [`Self::damage`] can be
+    /// given up.
+    pub fn accept_gap(
+        &self,
+        partition: PartitionId,
+        offsets: Range<u64>,
+        done: impl FnOnce(Result<(), AcceptGapError>) + Send + 'static,
+    ) {
+        self.submit(Command::AcceptGap { partition, offsets, done: Box::new(done) });
+    }
+
+    /// What is known to be damaged and was not given up, by topic and partition. Reading finds damage;
+    /// [`Self::scrub`] finds all of it.
+    #[must_use]
+    pub fn damage(&self) -> Vec<Damage> {
+        let catalog = self.catalog();
+        let mut damage = Vec::new();
+        for topic in catalog.topics() {
+            for (number, id) in (0..).zip(&topic.partitions) {
+                let found = self.inner.partition(*id).map_or_else(Vec::new, |found| found.quarantined());
+                damage.extend(found.into_iter().map(|found| Damage::of(&topic.name, number, found)));
+            }
+        }
+        damage
+    }
+
+    /// Compares every stored byte of the segments with its checksum, as the disk holds it. What differs
+    /// is in [`Self::damage`] afterwards. Reads everything.
+    ///
+    /// # Errors
+    /// See [`ReadError`]: the storage failed. Damage is no error.
+    pub fn scrub(&self) -> Result<(), ReadError> {
+        let topics = self.catalog();
+        for id in topics.topics().flat_map(|topic| &topic.partitions) {
+            let Some(partition) = self.inner.partition(*id) else { continue };
+            let (storage, handles) = (&*self.inner.storage, &self.inner.handles);
+            let reader = Reader { storage, handles, partition: &partition };
+            for segment in partition.segments() {
+                match reader.scrub(&segment) {
+                    Err(_) if !partition.has_segment(segment.header.base_offset) => {}
+                    scrubbed => scrubbed?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Deletes a topic with all its events and everything that groups have committed for it. `done` is called once that is durable, or was refused.

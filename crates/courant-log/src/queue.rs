@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use uuid::Uuid;
 
 use crate::batch::Batch;
 use crate::error::{
-    AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError,
-    GroupError, WriterError,
+    AcceptGapError, AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError,
+    DeleteTopicError, GroupError, WriterError,
 };
 use crate::groups::GroupChange;
 use crate::journal::EntryWriter;
@@ -53,6 +54,11 @@ pub(crate) enum Command {
         before: u64,
         done: Done<u64, DeleteRecordsError>,
     },
+    AcceptGap {
+        partition: PartitionId,
+        offsets: Range<u64>,
+        done: Done<(), AcceptGapError>,
+    },
     ChangeGroup {
         name: String,
         change: GroupChange,
@@ -72,6 +78,7 @@ impl fmt::Debug for Command {
             Self::AddPartitions { .. } => "AddPartitions",
             Self::DeleteTopic { .. } => "DeleteTopic",
             Self::DeleteRecords { .. } => "DeleteRecords",
+            Self::AcceptGap { .. } => "AcceptGap",
             Self::ChangeGroup { .. } => "ChangeGroup",
             Self::AllocateProducerId { .. } => "AllocateProducerId",
         };
@@ -95,6 +102,7 @@ impl Command {
             Self::AddPartitions { .. }
             | Self::DeleteTopic { .. }
             | Self::DeleteRecords { .. }
+            | Self::AcceptGap { .. }
             | Self::AllocateProducerId { .. } => SMALL,
         }
     }
@@ -113,6 +121,7 @@ impl Command {
             Self::AddPartitions { done, .. } => done(Err(error.into())),
             Self::DeleteTopic { done, .. } => done(Err(error.into())),
             Self::DeleteRecords { done, .. } => done(Err(error.into())),
+            Self::AcceptGap { done, .. } => done(Err(error.into())),
             Self::ChangeGroup { done, .. } => done(Err(error.into())),
             Self::AllocateProducerId { done } => done(Err(error)),
         }

@@ -9,6 +9,7 @@ mod replay;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -24,9 +25,10 @@ use crate::groups::Groups;
 use crate::journal::{GroupBuffer, JournalWriter, RingFile, ScanError, Scanned, all_free, scan};
 use crate::layout::{self, LOST_AND_FOUND};
 use crate::partition::{Offsets, Partition, Producers, Reader, Tail};
-use crate::segment::{self, FileKind, Handles, Segment, SegmentError, SegmentHeader, partition_dir};
+use crate::segment::{self, FileKind, Handles, Segment, partition_dir};
 use crate::storage::{Storage, StorageError};
-use crate::writer::{LastCheckpoint, Writer};
+use crate::verify::recorded;
+use crate::writer::{Dirty, LastCheckpoint, Writer};
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,15 +46,6 @@ pub struct RecoveryReport {
     pub producers_rebuilt: bool,
     /// Files that no durable record names; they were moved there.
     pub lost_and_found: Vec<String>,
-}
-
-impl From<SegmentError> for OpenError {
-    fn from(error: SegmentError) -> Self {
-        match error {
-            SegmentError::Storage(error) => Self::Storage(error),
-            other => Self::Corrupt { what: other.to_string() },
-        }
-    }
 }
 
 impl From<CheckpointError> for OpenError {
@@ -96,8 +89,9 @@ pub(crate) fn recover(
     let mut groups = checkpoint.groups.clone();
     // Everything is looked at before anything is changed: a start that is refused changes nothing.
     let from = (checkpoint.generation, checkpoint.position);
+    let mut seen = Scanned::default();
     if !report.created {
-        let seen = scan(storage, log_id, from, |_, _, _| Ok(()))?;
+        seen = scan(storage, log_id, from, |_, _, _| Ok(()))?;
         check_newest(&checkpoint, &seen)?;
     }
     restore(&mut writer, &**storage, &handles, &checkpoint, &mut report)?;
@@ -110,11 +104,13 @@ pub(crate) fn recover(
             storage.sync_dir(dir).map_err(|source| StorageError::new("sync", dir, source))?;
         }
         cut_segments(&writer, &**storage)?;
-        scan(storage, log_id, from, |generation, position, entry| {
+        let replayed = scan(storage, log_id, from, |generation, position, entry| {
             let mut replay =
                 Replay { storage: &**storage, handles: &handles, writer: &mut writer, groups: &mut groups };
             replay.entry(generation, position, entry)
-        })?
+        })?;
+        check_same(&seen, &replayed)?;
+        replayed
     };
     report.replayed_groups = scanned.groups;
     report.replayed_bytes = scanned.bytes;
@@ -144,6 +140,18 @@ fn check_newest(checkpoint: &Checkpoint, scanned: &Scanned) -> Result<(), OpenEr
         return Err(OpenError::Corrupt { what });
     }
     Ok(())
+}
+
+/// A disk that gives other bytes for the journal the second time cannot be believed either time.
+fn check_same(seen: &Scanned, replayed: &Scanned) -> Result<(), OpenError> {
+    if (seen.end, seen.generation, seen.groups) == (replayed.end, replayed.generation, replayed.groups) {
+        return Ok(());
+    }
+    let what = format!(
+        "the journal ends at position {} when it is read once, and at {} when it is read again",
+        seen.end, replayed.end
+    );
+    Err(OpenError::Corrupt { what })
 }
 
 /// Brings every segment back to its checkpointed end.
@@ -189,6 +197,7 @@ fn empty_checkpoint(log_id: Uuid) -> Checkpoint {
         groups: Groups::default(),
         ceilings: Vec::new(),
         boot: Uuid::nil(),
+        gaps: Vec::new(),
     }
 }
 
@@ -243,10 +252,12 @@ fn restore(
             let state = states.get(id).ok_or_else(|| OpenError::Corrupt {
                 what: format!("checkpoint {} names partition {id} but not its segments", checkpoint.sequence),
             })?;
-            let (shared, segment) = reopen(writer.log_id, storage, state)?;
+            let gaps = checkpoint.gaps.iter().filter(|(partition, _)| partition == id);
+            let gaps = gaps.map(|(_, offsets)| offsets.clone()).collect();
+            let (shared, segment) = reopen(writer, storage, handles, state, gaps)?;
             let producers = match &mut snapshot {
                 Some(snapshot) => snapshot.remove(id).unwrap_or_default(),
-                None => scan_producers(storage, handles, &shared)?,
+                None => scan_producers(storage, handles, &shared),
             };
             writer.tails.insert(*id, Tail::new(shared, state.next_offset, segment, producers, rules));
         }
@@ -260,21 +271,31 @@ fn restore(
     Ok(())
 }
 
+/// A partition as the checkpoint describes it, and its newest segment. What is damaged is put in
+/// quarantine; the rest is served.
 fn reopen(
-    log_id: Uuid,
+    writer: &mut Writer,
     storage: &dyn Storage,
+    handles: &Handles,
     state: &PartitionState,
+    gaps: Vec<Range<u64>>,
 ) -> Result<(Arc<Partition>, Arc<Segment>), OpenError> {
     let mut segments = Vec::with_capacity(state.segments.len());
-    for segment in &state.segments {
-        let header = SegmentHeader {
-            log_id,
-            partition: state.id,
-            base_offset: segment.base_offset,
-            generation: segment.generation,
-        };
-        let reopened = Segment::reopen(storage, header, segment.bytes, segment.open, segment.done_crc)?;
-        segments.push(Arc::new(reopened));
+    let mut lost = Vec::new();
+    for (recorded, _) in recorded(writer.log_id, state) {
+        let reopened = Segment::reopen(storage, handles, &recorded)?;
+        let segment = Arc::new(reopened.segment);
+        if let Some(flaw) = reopened.flaw {
+            lost.push((segment.clone(), flaw));
+        } else if reopened.is_sidecar_lost {
+            tracing::warn!(
+                path = segment.path(FileKind::Sidecar),
+                "it is missing or damaged; it is made anew"
+            );
+            let file = segment.file(storage, handles)?;
+            writer.dirty.insert(segment.key(), Dirty { segment: segment.clone(), file });
+        }
+        segments.push(segment);
     }
     let Some(newest) = segments.last().cloned() else {
         return Err(OpenError::Corrupt {
@@ -282,24 +303,27 @@ fn reopen(
         });
     };
     let offsets = Offsets { start: state.start, high_watermark: state.next_offset };
-    Ok((Arc::new(Partition::new(state.id, offsets, segments)), newest))
+    let partition = Arc::new(Partition::with_gaps(state.id, offsets, segments, gaps));
+    let reader = Reader { storage, handles, partition: &partition };
+    for (segment, flaw) in lost {
+        reader.quarantine_lost(&segment, flaw);
+    }
+    Ok((partition, newest))
 }
 
-/// Sequences from the headers of every batch: what the snapshot saves.
-fn scan_producers(
-    storage: &dyn Storage,
-    handles: &Handles,
-    partition: &Arc<Partition>,
-) -> Result<Producers, OpenError> {
+/// Sequences from the headers of every batch: what the snapshot saves. What is damaged has none.
+fn scan_producers(storage: &dyn Storage, handles: &Handles, partition: &Arc<Partition>) -> Producers {
     let mut producers = Producers::default();
     let reader = Reader { storage, handles, partition };
     for segment in partition.segments() {
         let scanned = reader.each_header(&segment, |header| {
             producers.record(header, u64::try_from(header.base_offset).unwrap_or(0));
         });
-        scanned.map_err(|error| OpenError::Corrupt { what: error.to_string() })?;
+        if let Err(error) = scanned {
+            tracing::error!(%error, "producers behind this must begin anew: their sequences are not known");
+        }
     }
-    Ok(producers)
+    producers
 }
 
 /// Makes what was replayed readable.

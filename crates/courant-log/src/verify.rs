@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, PartitionState};
 use crate::error::OpenError;
 use crate::journal::{self, ScanError};
+use crate::partition::Quarantined;
 use crate::segment::{FileKind, Flaw, Recorded, SegmentHeader, segment_path, verify_segment};
 use crate::storage::{Storage, StorageError};
 use crate::{PartitionId, layout};
@@ -53,6 +54,14 @@ pub struct DamagedEvents {
     pub partition: u32,
     /// Offsets, the last one excluded.
     pub offsets: Range<u64>,
+}
+
+impl Damage {
+    pub(crate) fn of(topic: &str, partition: u32, found: Quarantined) -> Self {
+        let Quarantined { path, bytes, offsets, what } = found;
+        let events = Some(DamagedEvents { topic: topic.to_owned(), partition, offsets });
+        Self { path, bytes, events, what }
+    }
 }
 
 /// Reads everything in a data directory that no process uses.
@@ -117,7 +126,7 @@ fn segments(
                 verified.damage.push(whole(checkpoint::DIR.to_owned(), what));
                 continue;
             };
-            for (recorded, path) in recorded(id, state) {
+            for (recorded, path) in recorded(id, state).filter(|(recorded, _)| recorded.bytes > 0) {
                 verified.segments += 1;
                 verified.bytes += recorded.bytes;
                 let flaws = verify_segment(storage, &recorded)?;
@@ -130,27 +139,25 @@ fn segments(
     Ok(())
 }
 
-/// The segments of a partition that have files, with a function that names them.
-fn recorded(
+/// The segments of a partition, with a function that names the files that they have.
+pub(crate) fn recorded(
     log_id: Uuid,
     state: &PartitionState,
 ) -> impl Iterator<Item = (Recorded, impl Fn(FileKind) -> String)> {
     let ends = state.segments.iter().skip(1).map(|next| next.base_offset).chain([state.next_offset]);
     let partition = state.id;
-    state.segments.iter().zip(ends).filter(|(segment, _)| segment.bytes > 0).map(
-        move |(segment, end_offset)| {
-            let (base_offset, generation) = (segment.base_offset, segment.generation);
-            let header = SegmentHeader { log_id, partition, base_offset, generation };
-            let recorded = Recorded {
-                header,
-                end_offset,
-                bytes: segment.bytes,
-                done_crc: segment.done_crc,
-                open: segment.open,
-            };
-            (recorded, move |kind| segment_path(partition, base_offset, kind))
-        },
-    )
+    state.segments.iter().zip(ends).map(move |(segment, end_offset)| {
+        let (base_offset, generation) = (segment.base_offset, segment.generation);
+        let header = SegmentHeader { log_id, partition, base_offset, generation };
+        let recorded = Recorded {
+            header,
+            end_offset,
+            bytes: segment.bytes,
+            done_crc: segment.done_crc,
+            open: segment.open,
+        };
+        (recorded, move |kind| segment_path(partition, base_offset, kind))
+    })
 }
 
 fn damage(topic: &str, partition: u32, path: &impl Fn(FileKind) -> String, flaw: Flaw) -> Damage {

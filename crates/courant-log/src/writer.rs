@@ -14,7 +14,8 @@ use crate::batch::Batch;
 use crate::catalog::{Catalog, Topic};
 use crate::durability::Durability;
 use crate::error::{
-    AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError, GroupError, WriterError,
+    AcceptGapError, AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError, GroupError,
+    WriterError,
 };
 use crate::groups::GroupChange;
 use crate::journal::{EntryWriter, GROUP_HEADER_BYTES, GroupBuffer, JournalWriter, capacity_of};
@@ -80,6 +81,7 @@ pub(crate) enum Effect {
     Deleted { topic: Arc<Topic>, done: Done<(), DeleteTopicError> },
     RecordsDeleted { partition: Arc<Partition>, start: u64, done: Done<u64, DeleteRecordsError> },
     GroupChanged { name: String, change: GroupChange, done: Done<(), GroupError> },
+    GapAccepted { partition: Arc<Partition>, offsets: Range<u64>, done: Done<(), AcceptGapError> },
     ProducerId { id: i64, done: Done<i64, WriterError> },
     Answer(Box<dyn FnOnce() + Send>),
 }
@@ -117,6 +119,7 @@ impl Writer {
             Command::DeleteRecords { partition, before, done } => {
                 self.delete_records(partition, before, done)
             }
+            Command::AcceptGap { partition, offsets, done } => self.accept_gap(partition, offsets, done),
             Command::ChangeGroup { name, change, done } => self.change_group(name, change, done),
             Command::AllocateProducerId { done } => self.allocate_producer_id(done),
         }

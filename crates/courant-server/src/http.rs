@@ -11,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use courant_kafka::Broker;
-use courant_log::Health;
+use courant_log::{Damage, DamagedEvents, Health};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
@@ -68,6 +68,27 @@ impl Status {
             Health::ReadOnly { reason } => Err(format!("the log is read-only: {reason}")),
             Health::Stopping => Err("stopping".to_owned()),
         }
+    }
+}
+
+/// Places of damage that `/readyz` names.
+const DAMAGE_NAMED_MAX: usize = 20;
+
+impl Status {
+    /// A line for each place whose events are damaged. The others are served: this is no reason to send
+    /// clients elsewhere, but one to look.
+    fn damage(&self) -> String {
+        let damage = self.broker().map_or_else(Vec::new, |broker| broker.log().damage());
+        let mut lines = String::new();
+        for Damage { path, events, what, .. } in damage.iter().take(DAMAGE_NAMED_MAX) {
+            let Some(DamagedEvents { topic, partition, offsets }) = events else { continue };
+            let (first, last) = (offsets.start, offsets.end.saturating_sub(1));
+            lines += &format!("damaged: {topic}/{partition} offsets {first} to {last} ({path}: {what})\n");
+        }
+        if damage.len() > DAMAGE_NAMED_MAX {
+            lines += &format!("damaged: {} more places\n", damage.len() - DAMAGE_NAMED_MAX);
+        }
+        lines
     }
 }
 
@@ -133,7 +154,7 @@ async fn livez() -> &'static str {
 
 async fn readyz(State(status): State<Arc<Status>>) -> (StatusCode, String) {
     match status.ready() {
-        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(()) => (StatusCode::OK, format!("ready\n{}", status.damage())),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

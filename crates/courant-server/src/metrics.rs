@@ -44,6 +44,11 @@ impl Collector for Figures {
         gauge(&mut encoder, ("courant_log_journal_wait_longest_us", "Longest of these waits", longest))?;
         gauge(&mut encoder, ("courant_log_topics", "Topics", log.topics))?;
         gauge(&mut encoder, ("courant_log_partitions", "Partitions", log.partitions))?;
+        let damaged = broker.log().damage().len() as u64;
+        gauge(
+            &mut encoder,
+            ("courant_log_damaged_places", "Places whose events are in quarantine", damaged),
+        )?;
 
         let kafka = broker.metrics();
         gauge(&mut encoder, ("courant_kafka_connections", "Open connections", kafka.connections))?;

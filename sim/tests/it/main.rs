@@ -8,3 +8,4 @@ mod determinism;
 mod failures;
 #[cfg(feature = "planted-defects")]
 mod planted;
+mod reads;

@@ -51,6 +51,8 @@ pub(crate) struct ConfigCheck {
 pub(crate) enum Log {
     /// Read a data directory through, and say what is not as it was stored
     Verify(LogVerify),
+    /// Say which damaged events are lost, and with --accept-gap give them up
+    Repair(LogRepair),
 }
 
 /// Read a data directory through, and say what is not as it was stored
@@ -61,6 +63,22 @@ pub(crate) enum Log {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  courant log verify --data /var/lib/courant")]
 pub(crate) struct LogVerify {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// Say which damaged events are lost, and with --accept-gap give them up
+///
+/// A consumer that comes to damaged events gets an error and waits; all others go on. The events can
+/// come back from a copy of the file, put in its place while no server runs. Where there is none,
+/// --accept-gap lets consumers go on behind them, for good. Nothing that can be read is given up, and no
+/// file is deleted. Ends with 1 while something is damaged.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  courant log repair --data /var/lib/courant --accept-gap")]
+pub(crate) struct LogRepair {
+    /// Give up the events that are damaged
+    #[arg(long)]
+    pub(crate) accept_gap: bool,
     #[command(flatten)]
     pub(crate) data: DataArgs,
 }

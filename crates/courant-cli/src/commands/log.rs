@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub(super) fn run(global: &Global, command: Log) -> Result<Exit, Failure> {
     match command {
         Log::Verify(args) => verify(global, args),
+        Log::Repair(args) => super::log_repair::run(global, args),
     }
 }
 
@@ -64,16 +65,13 @@ impl Row for Line {
 fn verify(global: &Global, args: LogVerify) -> Result<Exit, Failure> {
     let settings = Settings::read(global, &args.data.into())?;
     let data = settings.server_config().data;
-    let verified = read(&data)?;
+    let verified = courant_log::verify(&storage(&data)?).map_err(|error| refused(&data, &error))?;
     let Verified { topics, partitions, segments, bytes, .. } = verified;
     let counts = [(topics, "topic"), (partitions, "partition"), (segments, "segment"), (bytes, "byte")];
     let read = counts.map(|(count, noun)| counted(count, noun)).join(", ");
-    let lines: Vec<Line> = verified.damage.into_iter().map(Line::from).collect();
-    let format = Format::or_default(global.output);
-    if format != Format::Table || !lines.is_empty() {
-        list(&mut io::stdout().lock(), format, &lines).map_err(|error| Failure::output(&error))?;
-    }
-    if lines.is_empty() {
+    let places = verified.damage.len() as u64;
+    list_damage(global, verified.damage)?;
+    if places == 0 {
         if !global.quiet {
             note(format_args!("Read {read}: everything is as it was stored."));
         }
@@ -81,19 +79,30 @@ fn verify(global: &Global, args: LogVerify) -> Result<Exit, Failure> {
     }
     let sentence = format!(
         "{}: damage in {} ({read} read); nothing was changed. What is named can only come back \
-         from a copy of the file",
+         from a copy of the file; `courant log repair` gives it up where there is none",
         data.display(),
-        counted(lines.len() as u64, "place")
+        counted(places, "place")
     );
     Err(Failure::new(Exit::Failed, sentence))
 }
 
-fn counted(count: u64, noun: &str) -> String {
+pub(super) fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-fn read(data: &Path) -> Result<Verified, Failure> {
-    // A storage makes its directory, and this command makes nothing.
+/// Lists damage: always for a program, for a person where there is some.
+pub(super) fn list_damage(global: &Global, damage: Vec<Damage>) -> Result<(), Failure> {
+    let lines: Vec<Line> = damage.into_iter().map(Line::from).collect();
+    let format = Format::or_default(global.output);
+    if format != Format::Table || !lines.is_empty() {
+        list(&mut io::stdout().lock(), format, &lines).map_err(|error| Failure::output(&error))?;
+    }
+    Ok(())
+}
+
+/// The storage of a data directory that is there.
+pub(super) fn storage(data: &Path) -> Result<Arc<dyn Storage>, Failure> {
+    // A storage makes its directory, and these commands make nothing.
     if !data.is_dir() {
         let sentence =
             format!("{}: there is no such directory; name the server's with --data", data.display());
@@ -101,17 +110,19 @@ fn read(data: &Path) -> Result<Verified, Failure> {
     }
     let storage = DiskStorage::open(data)
         .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", data.display())))?;
-    let storage: Arc<dyn Storage> = Arc::new(storage);
-    courant_log::verify(&storage).map_err(|error| {
-        let exit = match error {
-            OpenError::Locked => Exit::Conflict,
-            OpenError::NotALog { .. } => Exit::NotFound,
-            _ => Exit::Failed,
-        };
-        let sentence = match error {
-            OpenError::Locked => "a server is using this data directory; stop it first".to_owned(),
-            other => other.to_string(),
-        };
-        Failure::new(exit, format!("{}: {sentence}", data.display()))
-    })
+    Ok(Arc::new(storage))
+}
+
+/// Why a data directory cannot be used now.
+pub(super) fn refused(data: &Path, error: &OpenError) -> Failure {
+    let exit = match error {
+        OpenError::Locked => Exit::Conflict,
+        OpenError::NotALog { .. } => Exit::NotFound,
+        _ => Exit::Failed,
+    };
+    let sentence = match error {
+        OpenError::Locked => "a server is using this data directory; stop it first".to_owned(),
+        other => other.to_string(),
+    };
+    Failure::new(exit, format!("{}: {sentence}", data.display()))
 }

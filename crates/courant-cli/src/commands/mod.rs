@@ -4,6 +4,7 @@ mod config;
 mod doctor;
 mod group;
 mod log;
+mod log_repair;
 mod publish;
 mod serve;
 mod tail;

@@ -10,18 +10,18 @@ use tempfile::tempdir;
 
 use crate::server::{Server, courant};
 
-const EVENTS: usize = 3_000;
+pub(crate) const EVENTS: usize = 3_000;
 
 fn verify(data: &Path) -> Output {
     courant(&["log", "verify", "-o", "json", "--data", data.to_str().expect("a path of text")], "")
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// A data directory with events of 100 bytes in one partition, written by a server that has stopped.
-fn filled(data: &Path) -> PathBuf {
+pub(crate) fn filled(data: &Path) -> PathBuf {
     let server = Server::start(data);
     let lines: String = (0..EVENTS).map(|number| format!("{number:0100}\n")).collect();
     let server_argument = server.bootstrap();

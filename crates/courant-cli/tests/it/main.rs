@@ -16,6 +16,7 @@ mod follow;
 mod kill;
 mod ledger;
 mod load;
+mod log_repair;
 mod log_verify;
 mod long_poll;
 mod power_cut;

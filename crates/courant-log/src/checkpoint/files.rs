@@ -14,7 +14,7 @@ use crate::storage::{OpenMode, Storage, StorageError};
 pub(crate) enum CheckpointError {
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error("{path} was written by a newer release (checkpoint format {version}); this one reads format 2")]
+    #[error("{path} was written by a newer release (checkpoint format {version}); this one reads format 3")]
     Newer { path: String, version: u32 },
     #[error("{path} belongs to another log ({found})")]
     Foreign { path: String, found: Uuid },

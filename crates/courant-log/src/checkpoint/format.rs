@@ -1,5 +1,7 @@
 //! A checkpoint's bytes. On disk: the numbers are fixed.
 
+use std::ops::Range;
+
 use uuid::Uuid;
 
 use crate::bytes_io::{Fields, Short, put_count, put_string};
@@ -10,9 +12,11 @@ use crate::state_io::{bytes, configs, offsets, put_bytes, put_configs, put_offse
 use crate::{PartitionId, Topic};
 
 const MAGIC: &[u8; 8] = b"COURCKPT";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Ends behind the deleted partitions: there were no groups, and no partition lost its beginning.
 const VERSION_WITHOUT_GROUPS: u32 = 1;
+/// Ends behind the boot: no gap was ever accepted.
+const VERSION_WITHOUT_GAPS: u32 = 2;
 const NO_BATCH: u32 = u32::MAX;
 /// A machine that cannot say since when it runs: it counts as started anew every time.
 pub(crate) const NO_BOOT: Uuid = Uuid::max();
@@ -41,6 +45,8 @@ pub(crate) struct Checkpoint {
     pub(crate) ceilings: Vec<(PartitionId, u64)>,
     /// Since when the machine ran; nil when the log was stopped and nothing followed.
     pub(crate) boot: Uuid,
+    /// Damaged events that were given up: partitions and offsets.
+    pub(crate) gaps: Vec<(PartitionId, Range<u64>)>,
 }
 
 /// One partition in a checkpoint.
@@ -93,6 +99,12 @@ impl Checkpoint {
         put_groups(&mut out, &self.groups);
         put_offsets_of(&mut out, &self.ceilings);
         out.extend_from_slice(self.boot.as_bytes());
+        put_count(&mut out, self.gaps.len());
+        for (partition, offsets) in &self.gaps {
+            for number in [partition.0, offsets.start, offsets.end] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
         let crc = crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
@@ -130,6 +142,10 @@ impl Checkpoint {
                 (deleted_segments, groups(&mut fields)?, offsets_of(&mut fields)?, fields.uuid()?)
             }
         };
+        let gaps = match version {
+            VERSION_WITHOUT_GROUPS | VERSION_WITHOUT_GAPS => Vec::new(),
+            _ => gaps(&mut fields)?,
+        };
         Ok(Self {
             log_id,
             sequence,
@@ -145,6 +161,7 @@ impl Checkpoint {
             groups,
             ceilings,
             boot,
+            gaps,
         })
     }
 }
@@ -192,6 +209,11 @@ fn put_offsets_of(out: &mut Vec<u8>, offsets: &[(PartitionId, u64)]) {
 
 fn offsets_of(fields: &mut Fields<'_>) -> Result<Vec<(PartitionId, u64)>, Short> {
     (0..fields.count(16)?).map(|_| Ok((PartitionId(fields.u64()?), fields.u64()?))).collect()
+}
+
+fn gaps(fields: &mut Fields<'_>) -> Result<Vec<(PartitionId, Range<u64>)>, Short> {
+    let gap = |fields: &mut Fields<'_>| Ok((PartitionId(fields.u64()?), fields.u64()?..fields.u64()?));
+    (0..fields.count(24)?).map(|_| gap(fields)).collect()
 }
 
 fn put_groups(out: &mut Vec<u8>, groups: &Groups) {
@@ -300,6 +322,7 @@ mod tests {
             groups,
             ceilings: vec![(PartitionId(6), 1_000_120)],
             boot: Uuid::from_u128(9),
+            gaps: vec![(PartitionId(6), 105..107)],
         }
     }
 
@@ -324,12 +347,23 @@ mod tests {
             groups: Groups::default(),
             ceilings: Vec::new(),
             boot: Uuid::nil(),
+            gaps: Vec::new(),
             ..checkpoint()
         };
-        // The three empty counts, the id and the checksum behind them.
+        // Four empty counts, the id and the checksum behind them.
         let mut bytes = older.encode();
-        bytes.truncate(bytes.len() - 32);
+        bytes.truncate(bytes.len() - 36);
         bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
+        bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
+        assert_eq!(Checkpoint::decode(&bytes), Ok(older));
+    }
+
+    #[test]
+    fn a_checkpoint_from_before_there_were_gaps_is_read() {
+        let older = Checkpoint { gaps: Vec::new(), ..checkpoint() };
+        let mut bytes = older.encode();
+        bytes.truncate(bytes.len() - 8);
+        bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
         bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
         assert_eq!(Checkpoint::decode(&bytes), Ok(older));
     }

@@ -34,6 +34,7 @@ const KIND_TOPIC_CONFIGURED: u8 = 10;
 const KIND_PARTITIONS_ADDED: u8 = 11;
 const KIND_RECORDS_DELETED: u8 = 12;
 const KIND_CEILING: u8 = 13;
+const KIND_GAP_ACCEPTED: u8 = 14;
 
 /// One partition's share of an append.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub(crate) enum Entry<'a> {
     RecordsDeleted { partition: PartitionId, start: u64 },
     /// Offsets below it may be seen before they are durable.
     Ceiling { partition: PartitionId, ceiling: u64 },
+    /// Damaged events were given up: readers go on at the end of the range.
+    GapAccepted { partition: PartitionId, offsets: Range<u64> },
 }
 
 /// Appends entries to a group.
@@ -149,6 +152,14 @@ impl EntryWriter<'_> {
         self.entry(KIND_CEILING, |out| {
             out.extend_from_slice(&partition.0.to_le_bytes());
             out.extend_from_slice(&ceiling.to_le_bytes());
+        });
+    }
+
+    pub(crate) fn gap_accepted(&mut self, partition: PartitionId, offsets: &Range<u64>) {
+        self.entry(KIND_GAP_ACCEPTED, |out| {
+            out.extend_from_slice(&partition.0.to_le_bytes());
+            out.extend_from_slice(&offsets.start.to_le_bytes());
+            out.extend_from_slice(&offsets.end.to_le_bytes());
         });
     }
 
@@ -274,6 +285,10 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Entry<'_>, Short> {
             Ok(Entry::RecordsDeleted { partition: PartitionId(fields.u64()?), start: fields.u64()? })
         }
         KIND_CEILING => Ok(Entry::Ceiling { partition: PartitionId(fields.u64()?), ceiling: fields.u64()? }),
+        KIND_GAP_ACCEPTED => {
+            let partition = PartitionId(fields.u64()?);
+            Ok(Entry::GapAccepted { partition, offsets: fields.u64()?..fields.u64()? })
+        }
         _ => decode_group(kind, &mut fields),
     }
 }

@@ -1,11 +1,14 @@
 //! One partition: the tail that the committer fills, what readers see of it, and who waits for more.
 
+mod damage;
 mod producers;
+mod quarantine;
 mod read;
 mod shared;
 mod tail;
 mod waiters;
 
+pub(crate) use damage::Quarantined;
 pub use producers::ProducerState;
 pub(crate) use producers::{ProducerBatch, Producers, Verdict};
 pub(crate) use read::Reader;

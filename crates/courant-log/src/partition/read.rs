@@ -1,15 +1,16 @@
 //! Reading: whole batches as they are stored, found by offset or by time.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::shared::Hint;
 use super::{Offsets, Partition, PartitionId};
-use crate::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES, records};
+use crate::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES, records, verify_crc};
 use crate::limits::{DECOMPRESSED_BYTES_MAX, SEGMENT_BLOCK_BYTES};
-use crate::segment::{FileKind, Handles, Segment};
+use crate::segment::{BadBlock, FileKind, Handles, Segment, is_of_the_bytes};
 use crate::storage::Storage;
 
 /// What a read found.
@@ -47,6 +48,15 @@ pub enum ReadError {
         /// Offset behind the newest durable event.
         end: u64,
     },
+    /// The events there are damaged. The others are served; these can only come back from a copy.
+    #[error(
+        "the events at offsets {} to {} are damaged: `courant log verify` names the file, \
+         `courant log repair --accept-gap` gives them up", .offsets.start, .offsets.end.saturating_sub(1)
+    )]
+    Quarantined {
+        /// Offsets of the damaged events, the last one excluded.
+        offsets: Range<u64>,
+    },
     /// What stands in the segment is not what was written there.
     #[error("{path} is damaged at byte {position}: {what}")]
     Corrupt {
@@ -83,14 +93,17 @@ impl Reader<'_> {
             // Retention may have taken the segment away while it was read.
             match self.partition.offsets() {
                 ends if offset < ends.start => out_of_range(ends),
-                _ => error,
+                _ => self.quarantined_at(offset).unwrap_or(error),
             }
         })
     }
 
     fn read_batches(&self, offset: u64, max_bytes: usize, at_least_one: bool) -> Result<Read, ReadError> {
         let found = self.partition.find(offset).map_err(out_of_range)?;
-        let ends = found.offsets;
+        let (ends, offset) = (found.offsets, found.offset);
+        if let Some(quarantined) = self.quarantined_at(offset) {
+            return Err(quarantined);
+        }
         let read = |bytes| Read { bytes, high_watermark: ends.high_watermark, log_start: ends.start };
         let Some((segment, position)) = found.at else {
             return Ok(read(Bytes::new()));
@@ -103,14 +116,15 @@ impl Reader<'_> {
         let Some((segment, position, offset)) = place else {
             return Ok(read(Bytes::new()));
         };
-        let mut bytes = self.bytes(&segment, position, max_bytes.max(BATCH_HEADER_BYTES))?;
+        let (mut bytes, mut compared) =
+            self.compared_bytes(&segment, position, max_bytes.max(BATCH_HEADER_BYTES))?;
         let mut whole = self.whole_batches(&segment, position, &bytes, max_bytes, ends.high_watermark)?;
         let header = self.header(&segment, position, &bytes)?;
         if offset_of(&header) > offset || end_offset(&header) <= offset {
             return Err(corrupt(&segment, position, "another batch stands where this offset should be"));
         }
         if whole.bytes == 0 && at_least_one {
-            bytes = self.bytes(&segment, position, header.total_bytes())?;
+            (bytes, compared) = self.compared_bytes(&segment, position, header.total_bytes())?;
             whole =
                 self.whole_batches(&segment, position, &bytes, header.total_bytes(), ends.high_watermark)?;
         }
@@ -118,6 +132,7 @@ impl Reader<'_> {
             return Err(corrupt(&segment, position, "a batch reaches behind what was written"));
         }
         bytes.truncate(whole.bytes);
+        self.check_batches(&segment, position, &bytes, &compared)?;
         if whole.bytes > 0 {
             self.partition.remember(Hint {
                 offset: whole.next_offset,
@@ -128,25 +143,59 @@ impl Reader<'_> {
         Ok(read(bytes.into()))
     }
 
-    fn bytes(&self, segment: &Segment, position: u64, count: usize) -> Result<Vec<u8>, ReadError> {
+    fn quarantined_at(&self, offset: u64) -> Option<ReadError> {
+        self.partition.quarantined_at(offset).map(|offsets| ReadError::Quarantined { offsets })
+    }
+
+    /// Bytes of a segment from `position` on: at most `count`, and less where the segment ends or damage
+    /// begins.
+    pub(super) fn bytes(&self, segment: &Segment, position: u64, count: usize) -> Result<Vec<u8>, ReadError> {
+        Ok(self.compared_bytes(segment, position, count)?.0)
+    }
+
+    /// As [`Self::bytes`], with the part of the segment among them of which every byte is as it was
+    /// stored.
+    fn compared_bytes(
+        &self,
+        segment: &Segment,
+        position: u64,
+        count: usize,
+    ) -> Result<(Vec<u8>, Range<u64>), ReadError> {
+        let io = |source| ReadError::Io { partition: self.partition.id, source };
         let there = segment.published().saturating_sub(position);
         let mut bytes = vec![0; count.min(usize::try_from(there).unwrap_or(usize::MAX))];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            let read =
-                segment.read(self.storage, self.handles, &mut bytes[filled..], position + filled as u64);
-            match read.map_err(|source| ReadError::Io { partition: self.partition.id, source })? {
-                0 => {
-                    return Err(corrupt(segment, position + filled as u64, "the file ends early"));
-                }
-                count => filled += count,
+        let wanted = bytes.len();
+        let (filled, error) = segment.fill(self.storage, self.handles, &mut bytes, position);
+        bytes.truncate(filled);
+        let compared = segment.compare(self.storage, self.handles, position, &bytes).map_err(io)?;
+        let bad = match (compared, error) {
+            (Ok(compared), None) if filled == wanted => return Ok((bytes, compared)),
+            (Err(bad), _) => bad,
+            (Ok(_), Some(error)) if !is_of_the_bytes(&error) => return Err(io(error)),
+            (Ok(_), error) => {
+                let what = error.map_or_else(
+                    || "the file ends before".to_owned(),
+                    |error| format!("it cannot be read: {error}"),
+                );
+                let number = (position + filled as u64) / SEGMENT_BLOCK_BYTES;
+                let begin = number * SEGMENT_BLOCK_BYTES;
+                let end = segment.published().min(begin + SEGMENT_BLOCK_BYTES);
+                BadBlock { number, bytes: begin..end, what }
             }
-        }
-        Ok(bytes)
+        };
+        let sound = usize::try_from(bad.bytes.start.saturating_sub(position)).unwrap_or(usize::MAX);
+        let error = corrupt(segment, bad.bytes.start, &bad.what);
+        self.quarantine(segment, bad);
+        bytes.truncate(sound);
+        // Where damage was met, whole blocks are not told from others: every batch is compared.
+        if bytes.is_empty() { Err(error) } else { Ok((bytes, position..position)) }
     }
 
     fn header(&self, segment: &Segment, position: u64, bytes: &[u8]) -> Result<BatchHeader, ReadError> {
-        BatchHeader::parse(bytes).map_err(|error| corrupt(segment, position, &error.to_string()))
+        BatchHeader::parse(bytes).map_err(|error| {
+            segment.distrust();
+            corrupt(segment, position, &error.to_string())
+        })
     }
 
     /// The segment and position of the batch that holds `offset`, and that offset.
@@ -178,13 +227,15 @@ impl Reader<'_> {
         Ok(None)
     }
 
-    /// The first batch from `position` on for which `wanted` holds.
+    /// The first batch from `position` on for which `wanted` holds. Headers are what no batch's checksum
+    /// covers: their offsets must follow each other from the one that the index names.
     fn walk(
         &self,
         segment: &Segment,
         mut position: u64,
         mut wanted: impl FnMut(&BatchHeader) -> bool,
     ) -> Result<Option<(u64, BatchHeader)>, ReadError> {
+        let mut next_offset = segment.blocks().offset_at(position);
         loop {
             let chunk = self.bytes(segment, position, SEGMENT_BLOCK_BYTES as usize)?;
             if chunk.is_empty() {
@@ -193,9 +244,14 @@ impl Reader<'_> {
             let mut at = 0;
             while let Some(rest) = chunk.get(at..).filter(|rest| rest.len() >= BATCH_HEADER_BYTES) {
                 let header = self.header(segment, position + at as u64, rest)?;
+                if next_offset.is_some_and(|next| next != offset_of(&header)) {
+                    segment.distrust();
+                    return Err(corrupt(segment, position + at as u64, "another batch should stand there"));
+                }
                 if wanted(&header) {
                     return Ok(Some((position + at as u64, header)));
                 }
+                next_offset = Some(end_offset(&header));
                 at += header.total_bytes();
             }
             if at == 0 {
@@ -226,6 +282,33 @@ impl Reader<'_> {
         Ok(whole)
     }
 
+    /// Compares the checksums of batches that are not wholly within what was compared already, and that
+    /// their offsets follow each other, which no batch's checksum covers.
+    fn check_batches(
+        &self,
+        segment: &Segment,
+        mut position: u64,
+        mut bytes: &[u8],
+        compared: &Range<u64>,
+    ) -> Result<(), ReadError> {
+        let mut next_offset = None;
+        while !bytes.is_empty() {
+            let header = self.header(segment, position, bytes)?;
+            let (batch, rest) = bytes.split_at(header.total_bytes().min(bytes.len()));
+            let end = position + batch.len() as u64;
+            let is_sound = (compared.start <= position && end <= compared.end)
+                || (verify_crc(batch).is_ok() && next_offset.is_none_or(|next| next == offset_of(&header)));
+            if !is_sound {
+                // The next read looks at the whole blocks, and knows whether it was a passing fault.
+                segment.distrust();
+                return Err(corrupt(segment, position, "a batch is not as it was stored"));
+            }
+            next_offset = Some(end_offset(&header));
+            (position, bytes) = (end, rest);
+        }
+        Ok(())
+    }
+
     /// The first event whose timestamp is `at_ms` or later.
     pub(crate) fn offset_for_time(&self, at_ms: i64) -> Result<Option<TimedOffset>, ReadError> {
         let ends = self.partition.offsets();
@@ -247,13 +330,41 @@ impl Reader<'_> {
         at_ms: i64,
         ends: Offsets,
     ) -> Result<Option<TimedOffset>, ReadError> {
-        let Some(mut position) = segment.blocks().positions_from_time(at_ms).first().copied() else {
-            return Ok(None);
-        };
+        let begins = segment.blocks().positions_from_time(at_ms);
+        for begin in begins {
+            match self.time_from(segment, begin, at_ms, ends) {
+                // What was accepted as lost is passed over. Any other damage may hide the answer.
+                Err(_) if self.is_given_up(segment, begin) => {}
+                answer => return answer,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether all damage of a segment from there on was accepted.
+    fn is_given_up(&self, segment: &Segment, position: u64) -> bool {
+        let from = segment.blocks().offset_at(position).unwrap_or(segment.header.base_offset);
+        let segment = from..self.end_of(segment);
+        let gaps = self.partition.gaps();
+        let touches = |range: &Range<u64>| range.start < segment.end && segment.start < range.end;
+        gaps.iter().any(touches)
+            && !self.partition.quarantined().iter().any(|damage| touches(&damage.offsets))
+    }
+
+    fn time_from(
+        &self,
+        segment: &Segment,
+        mut position: u64,
+        at_ms: i64,
+        ends: Offsets,
+    ) -> Result<Option<TimedOffset>, ReadError> {
         while let Some((at, header)) =
             self.walk(segment, position, |header| header.newest_timestamp() >= at_ms)?
         {
             let batch = self.bytes(segment, at, header.total_bytes())?;
+            if batch.len() < header.total_bytes() {
+                return Err(corrupt(segment, at, "a batch reaches into damage"));
+            }
             // What clients put into a batch is theirs. Where it cannot be read, or holds less than
             // its header says, the whole batch answers for its events.
             let inside = records::first_at_or_after(&batch, at_ms, DECOMPRESSED_BYTES_MAX);

@@ -4,8 +4,10 @@
 //! segment. Readers never see past it.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
+use super::damage::{Damages, Quarantined};
 use super::{Offsets, PartitionId, Waiter, Wakes};
 use crate::limits::RECENT_BATCHES;
 use crate::lock;
@@ -30,6 +32,7 @@ struct State {
     recent: VecDeque<Hint>,
     hints: VecDeque<Hint>,
     waiters: Vec<Arc<Waiter>>,
+    damages: Damages,
     deleted: bool,
 }
 
@@ -53,6 +56,8 @@ pub(crate) struct Published {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) offsets: Offsets,
+    /// The offset, or the end of the gap that it lies in.
+    pub(crate) offset: u64,
     /// `None` at the end: there is nothing to read yet.
     pub(crate) at: Option<(Arc<Segment>, Option<u64>)>,
 }
@@ -67,9 +72,62 @@ impl Partition {
             recent: VecDeque::new(),
             hints: VecDeque::new(),
             waiters: Vec::new(),
+            damages: Damages::default(),
             deleted: false,
         };
         Self { id, state: Mutex::new(state) }
+    }
+
+    /// As [`Self::new`], with what was accepted as lost.
+    pub(crate) fn with_gaps(
+        id: PartitionId,
+        offsets: Offsets,
+        segments: Vec<Arc<Segment>>,
+        gaps: Vec<Range<u64>>,
+    ) -> Self {
+        let partition = Self::new(id, offsets, segments);
+        lock(&partition.state).damages = Damages::with_gaps(gaps);
+        partition
+    }
+
+    /// Notes that events cannot be relied on, and says so in the server's log, once.
+    pub(crate) fn quarantine(&self, damage: Quarantined) {
+        let Quarantined { path, bytes, offsets, what } = damage.clone();
+        let is_news = {
+            let mut state = lock(&self.state);
+            state.damages.quarantine(damage) && !state.damages.is_accepted(&offsets)
+        };
+        if is_news {
+            let (first, last) = (offsets.start, offsets.end.saturating_sub(1));
+            tracing::error!(
+                path,
+                ?bytes,
+                first,
+                last,
+                what,
+                "events are damaged and are not served; the rest is. `courant log verify` names them all"
+            );
+        }
+    }
+
+    /// Damage that nobody has accepted.
+    pub(crate) fn quarantined(&self) -> Vec<Quarantined> {
+        lock(&self.state).damages.quarantined().cloned().collect()
+    }
+
+    /// The damage that an offset lies in, unless it was accepted.
+    pub(crate) fn quarantined_at(&self, offset: u64) -> Option<Range<u64>> {
+        lock(&self.state).damages.at(offset)
+    }
+
+    /// What was accepted as lost.
+    pub(crate) fn gaps(&self) -> Vec<Range<u64>> {
+        lock(&self.state).damages.gaps().to_vec()
+    }
+
+    /// Accepts that the events in a range are lost: readers go on behind them.
+    pub(crate) fn accept_gap(&self, gap: Range<u64>) {
+        lock(&self.state).damages.accept(gap);
     }
 
     pub(crate) fn offsets(&self) -> Offsets {
@@ -114,6 +172,8 @@ impl Partition {
     pub(crate) fn begin_at(&self, start: u64) -> Vec<Arc<Segment>> {
         let mut state = lock(&self.state);
         state.start = state.start.max(start);
+        let start = state.start;
+        state.damages.begin_at(start);
         // A segment ends where the next one begins; the last one always stays.
         let begins_above = state.segments.partition_point(|segment| segment.header.base_offset <= start);
         let kept = begins_above.saturating_sub(1);
@@ -144,8 +204,9 @@ impl Partition {
         if offset < offsets.start || offset > offsets.high_watermark {
             return Err(offsets);
         }
+        let offset = state.damages.past_gap(offset).min(offsets.high_watermark);
         if offset == offsets.high_watermark {
-            return Ok(Found { offsets, at: None });
+            return Ok(Found { offsets, offset, at: None });
         }
         let behind = state.segments.partition_point(|segment| segment.header.base_offset <= offset);
         let segment = state.segments[behind.saturating_sub(1)].clone();
@@ -154,7 +215,7 @@ impl Partition {
             hints.filter(|hint| hint.offset == offset && hint.base_offset == segment.header.base_offset);
         let position = hints.next().map(|hint| hint.position);
         drop(hints);
-        Ok(Found { offsets, at: Some((segment, position)) })
+        Ok(Found { offsets, offset, at: Some((segment, position)) })
     }
 
     /// Remembers where a reader will go on.

@@ -57,12 +57,13 @@ impl Tail {
         self.filled == 0
     }
 
-    /// Whether a batch begins a new segment, because of its bytes or because the segment is old. A
-    /// segment takes at least one batch.
+    /// Whether a batch begins a new segment: because of its bytes, because the segment is old, or because
+    /// its end is damaged. A segment takes at least one batch.
     pub(crate) fn is_full_for(&self, header: &BatchHeader, batch_bytes: u64) -> bool {
         let age_ms = self.began_ms.map_or(0, |began| header.newest_timestamp().saturating_sub(began));
         let limits = self.rules.segment;
-        !self.is_empty() && (self.filled + batch_bytes > limits.bytes || age_ms > limits.age_ms)
+        let is_full = self.filled + batch_bytes > limits.bytes || age_ms > limits.age_ms;
+        !self.is_empty() && (is_full || self.segment.is_closed())
     }
 
     /// The ceiling that has to be on disk before a batch is seen; `None`: it is.
@@ -81,8 +82,11 @@ impl Tail {
         }
     }
 
-    /// Begins a new segment with the next offset.
+    /// Begins a new segment with the next offset, unless an empty one begins there already.
     pub(crate) fn roll(&mut self, generation: u64) {
+        if self.is_empty() && self.segment.header.base_offset == self.next_offset {
+            return;
+        }
         let header = SegmentHeader { base_offset: self.next_offset, generation, ..self.segment.header };
         self.segment = Arc::new(Segment::new(header));
         self.shared.add_segment(self.segment.clone());

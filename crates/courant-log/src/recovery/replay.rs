@@ -3,6 +3,7 @@
 use crate::batch::BatchHeader;
 use crate::groups::Groups;
 use crate::journal::{AppendPart, Entry, ScanError};
+use crate::partition::Reader;
 use crate::segment::{Handles, WrittenBatch};
 use crate::storage::Storage;
 use crate::writer::{Dirty, Writer};
@@ -26,7 +27,7 @@ impl Replay<'_> {
         match entry {
             Entry::Append(parts) => {
                 for part in parts {
-                    self.append(position, &part)?;
+                    self.append(generation, position, &part)?;
                 }
             }
             Entry::TopicCreated { id, name, configs, first, count } => {
@@ -61,6 +62,12 @@ impl Replay<'_> {
                 tail.ok_or_else(|| contradiction(format!("partition {partition} does not exist")))?.ceiling =
                     ceiling;
             }
+            Entry::GapAccepted { partition, offsets } => {
+                let tail = self.writer.tails.get(&partition).filter(|tail| offsets.end <= tail.next_offset);
+                let tail =
+                    tail.ok_or_else(|| contradiction(format!("partition {partition} has no such gap")))?;
+                tail.shared.accept_gap(offsets);
+            }
             Entry::Group { name, change } => self.groups.apply(&name, change),
             Entry::SegmentCreated { partition, base_offset } => {
                 let tail = self.writer.tails.get_mut(&partition);
@@ -77,7 +84,7 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn append(&mut self, position: u64, part: &AppendPart<'_>) -> Result<(), ScanError> {
+    fn append(&mut self, generation: u64, position: u64, part: &AppendPart<'_>) -> Result<(), ScanError> {
         let contradiction = |what: String| ScanError::Contradiction { position, what };
         let partition = part.partition;
         let header = BatchHeader::parse(part.batch).map_err(|error| contradiction(error.to_string()))?;
@@ -87,6 +94,11 @@ impl Replay<'_> {
             let what =
                 format!("partition {partition} is at offset {}, not {}", tail.next_offset, part.base_offset);
             return Err(contradiction(what));
+        }
+        let reader = Reader { storage: self.storage, handles: self.handles, partition: &tail.shared };
+        if !reader.is_fit_to_grow(&tail.segment) {
+            // Nothing is added behind damage.
+            tail.roll(generation);
         }
         let placement = tail.place(&header, part.batch.len() as u64);
         let batch = WrittenBatch {

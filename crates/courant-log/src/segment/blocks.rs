@@ -7,9 +7,12 @@
 
 use crc_fast::{CrcAlgorithm, Digest};
 
+use super::header::SegmentHeader;
+use super::verify::Recorded;
 use crate::PartitionId;
+use crate::batch::{self, BatchHeader};
 use crate::bytes_io::{Fields, Short};
-use crate::limits::SEGMENT_BLOCK_BYTES;
+use crate::limits::{GROUP_BYTES_MAX, SEGMENT_BLOCK_BYTES};
 
 /// Bytes of one entry in the sidecar.
 pub(crate) const ENTRY_BYTES: usize = 32;
@@ -77,7 +80,8 @@ pub(crate) struct OpenBlock {
     pub(crate) max_timestamp: i64,
 }
 
-/// All entries of one segment. Invariant: `done.len() == filled / SEGMENT_BLOCK_BYTES`.
+/// All entries of one segment. Invariant: `done.len() == filled / SEGMENT_BLOCK_BYTES`, but for a
+/// segment whose entries are lost, which has none.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     partition: PartitionId,
@@ -130,6 +134,62 @@ impl Blocks {
             max_timestamp: open.max_timestamp,
             filled,
         }
+    }
+
+    /// The entries of a file, made from its bytes, if they are those that a checkpoint means. `read`
+    /// fills a buffer from a position and returns how many bytes there were.
+    pub(crate) fn of_file(
+        recorded: &Recorded,
+        mut read: impl FnMut(&mut [u8], u64) -> usize,
+    ) -> Option<Self> {
+        let mut blocks = Self::new(recorded.header.partition, recorded.header.base_offset);
+        let mut bytes = vec![0; super::HEADER_BYTES];
+        if read(&mut bytes, 0) < bytes.len() {
+            return None;
+        }
+        blocks.header(&bytes);
+        while blocks.filled < recorded.bytes {
+            let mut head = [0; batch::HEADER_BYTES];
+            let count = read(&mut head, blocks.filled);
+            let header = BatchHeader::parse(&head[..count]).ok()?;
+            let room = (recorded.bytes - blocks.filled).min(GROUP_BYTES_MAX as u64);
+            if header.total_bytes() as u64 > room {
+                return None;
+            }
+            bytes.resize(header.total_bytes(), 0);
+            if read(&mut bytes, blocks.filled) < bytes.len() {
+                return None;
+            }
+            let offset = u64::try_from(header.base_offset).ok()?;
+            blocks.batch(offset, header.newest_timestamp(), &bytes);
+        }
+        let same = blocks.done_crc() == recorded.done_crc && blocks.open() == recorded.open;
+        same.then_some(blocks)
+    }
+
+    /// No entries of what a checkpoint names: they are lost. What it names stays.
+    pub(crate) fn unknown(recorded: &Recorded) -> Self {
+        let SegmentHeader { partition, base_offset, .. } = recorded.header;
+        let mut blocks = Self::resume(partition, base_offset, Vec::new(), recorded.open, recorded.bytes);
+        let state = u64::from(recorded.done_crc ^ u32::MAX);
+        blocks.done_digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, state);
+        blocks
+    }
+
+    /// The offset of the batch that begins there, if it is the first of its block.
+    pub(crate) fn offset_at(&self, position: u64) -> Option<u64> {
+        let number = position / SEGMENT_BLOCK_BYTES;
+        let done = usize::try_from(number).ok().and_then(|number| self.done.get(number));
+        let first = match done {
+            Some(block) => block.first?,
+            None => self.first.filter(|_| number == self.filled / SEGMENT_BLOCK_BYTES)?,
+        };
+        (u64::from(first.at) == position % SEGMENT_BLOCK_BYTES).then_some(first.offset)
+    }
+
+    /// Where batches begin, one for each block in which one does.
+    pub(crate) fn firsts(&self) -> Vec<(u64, FirstBatch)> {
+        self.entries().filter_map(|(number, first, _)| Some((number, first?))).collect()
     }
 
     /// The running checksum of a block that has no bytes yet.

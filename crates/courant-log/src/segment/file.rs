@@ -1,14 +1,17 @@
-//! A segment's files: the batches, the sidecar of block entries, and the handles that are kept open.
+//! A segment's files: the batches and the sidecar of block entries.
 
-use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use super::blocks::{Block, Blocks, ENTRY_BYTES, OpenBlock};
+use super::blocks::{Block, Blocks, ENTRY_BYTES};
+use super::compare::{Expected, ExpectedCrc, is_of_the_bytes};
+use super::handles::Handles;
 use super::header::{FileKind, HEADER_BYTES, SegmentHeader};
-use super::{DIR, partition_dir};
-use crate::limits::{OPEN_FILES_MAX, SEGMENT_BLOCK_BYTES};
+use super::partition_dir;
+use super::verify::Recorded;
+use crate::limits::SEGMENT_BLOCK_BYTES;
 use crate::planted::{Defect, is_planted};
 use crate::storage::{File, OpenMode, Storage, StorageError};
 use crate::{PartitionId, lock};
@@ -25,6 +28,21 @@ pub(crate) struct Segment {
     exists: AtomicBool,
     /// Entries that the sidecar on disk holds.
     sidecar_entries: AtomicU64,
+    /// Nothing is added to it any more: what stands at its end is damaged.
+    closed: AtomicBool,
+    /// As it was found at the start.
+    found: Found,
+    /// A read has shown damage: what this process has written is not taken as it is any more either.
+    suspect: AtomicBool,
+    /// The blocks that have been compared; 64 in each number.
+    trusted: Mutex<Vec<u64>>,
+}
+
+/// How far a segment went when it was opened, and the state of the block that was still filling.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    bytes: u64,
+    open_crc_state: u32,
 }
 
 impl Segment {
@@ -37,49 +55,154 @@ impl Segment {
             max_timestamp: AtomicI64::new(i64::MIN),
             exists: AtomicBool::new(false),
             sidecar_entries: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            found: Found::default(),
+            suspect: AtomicBool::new(false),
+            trusted: Mutex::default(),
         }
     }
 
     /// A segment as a checkpoint left it: `bytes` long, its open block as recorded, the whole blocks
-    /// in the sidecar. Nothing is changed yet: see [`Self::cut`].
+    /// in the sidecar. Nothing is changed yet: see [`Self::cut`]. What is missing or damaged is said in
+    /// the [`Reopened`]; the segment is there all the same, and takes no more.
     pub(crate) fn reopen(
         storage: &dyn Storage,
-        header: SegmentHeader,
-        bytes: u64,
-        open: OpenBlock,
-        done_crc: u32,
-    ) -> Result<Self, SegmentError> {
+        handles: &Handles,
+        recorded: &Recorded,
+    ) -> Result<Reopened, StorageError> {
+        let Recorded { header, bytes, open, done_crc, .. } = *recorded;
         let mut segment = Self::new(header);
         if bytes == 0 {
-            return Ok(segment);
+            return Ok(Reopened { segment, flaw: None, is_sidecar_lost: false });
         }
-        let path = segment.path(FileKind::Segment);
-        let at = |what| {
-            let path = path.clone();
-            move |source| StorageError::new(what, &path, source)
+        segment.found = Found { bytes, open_crc_state: open.crc_state };
+        segment.exists = AtomicBool::new(true);
+        let resume = |done| Blocks::resume(header.partition, header.base_offset, done, open, bytes);
+        let mut blocks = match segment.read_sidecar(storage, (bytes / SEGMENT_BLOCK_BYTES) as usize)? {
+            Some(done) => resume(done),
+            None => resume(Vec::new()),
         };
-        let file = storage.open(&path, OpenMode::Existing).map_err(at("open"))?;
-        let found = file.len().map_err(at("measure"))?;
-        if found < bytes {
-            return Err(SegmentError::Short { path, found, expected: bytes });
-        }
-        let done = segment.read_sidecar(storage, (bytes / SEGMENT_BLOCK_BYTES) as usize)?;
-        let blocks = Blocks::resume(header.partition, header.base_offset, done, open, bytes);
-        if blocks.done_crc() != done_crc {
-            return Err(SegmentError::Sidecar { path: segment.path(FileKind::Sidecar) });
-        }
-        segment.sidecar_entries = AtomicU64::new(blocks.done().len() as u64);
+        let is_sidecar_lost = blocks.done_crc() != done_crc;
+        let flaw = if is_sidecar_lost {
+            segment.publish(bytes, i64::MIN);
+            match Blocks::of_file(recorded, |buf, at| segment.fill(storage, handles, buf, at).0) {
+                Some(made_anew) => {
+                    blocks = made_anew;
+                    None
+                }
+                None => {
+                    blocks = Blocks::unknown(recorded);
+                    Some(Lost::Everything)
+                }
+            }
+        } else {
+            segment.sidecar_entries = AtomicU64::new(blocks.done().len() as u64);
+            match segment.len(storage)? {
+                Some(found) if found >= bytes => None,
+                Some(found) => Some(Lost::Behind(found)),
+                None => Some(Lost::File),
+            }
+        };
+        segment.closed = AtomicBool::new(flaw.is_some());
         segment.publish(bytes, blocks.max_timestamp().unwrap_or(i64::MIN));
         segment.blocks = Mutex::new(blocks);
-        segment.exists = AtomicBool::new(true);
-        Ok(segment)
+        Ok(Reopened { segment, flaw, is_sidecar_lost })
+    }
+
+    /// Bytes of the file; none when there is no file.
+    fn len(&self, storage: &dyn Storage) -> Result<Option<u64>, StorageError> {
+        let path = self.path(FileKind::Segment);
+        match storage.open(&path, OpenMode::Existing) {
+            Ok(file) => match file.len() {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(source) => Err(StorageError::new("measure", &path, source)),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StorageError::new("open", &path, source)),
+        }
+    }
+
+    /// The file, to be synced again although nothing was added.
+    pub(crate) fn file(
+        &self,
+        storage: &dyn Storage,
+        handles: &Handles,
+    ) -> Result<Arc<dyn File>, StorageError> {
+        handles.segment(storage, self)
+    }
+
+    /// The number of the block that was still filling when the segment was opened.
+    pub(crate) fn found_open(&self) -> Option<u64> {
+        self.expected_open().map(|open| open.number)
+    }
+
+    /// Whether its end is damaged, so that nothing may be added.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// What the blocks that have bytes in a range must be; of the last one only if it was found so.
+    pub(super) fn expected(&self, range: Range<u64>) -> Vec<Expected> {
+        if range.is_empty() {
+            return Vec::new();
+        }
+        let published = self.published();
+        let numbers = range.start / SEGMENT_BLOCK_BYTES..(range.end - 1) / SEGMENT_BLOCK_BYTES + 1;
+        let blocks = self.blocks();
+        // A block may be full in memory while its last bytes are still being written.
+        let whole = |number: u64| {
+            let is_there = (number + 1) * SEGMENT_BLOCK_BYTES <= published;
+            let crc = blocks.done().get(number as usize).filter(|_| is_there)?.crc;
+            Some(Expected { number, bytes: SEGMENT_BLOCK_BYTES, crc: ExpectedCrc::Whole(crc) })
+        };
+        let open = self.expected_open();
+        numbers.filter_map(|number| whole(number).or(open.filter(|open| open.number == number))).collect()
+    }
+
+    /// The block that was still filling when the segment was opened, as it was then.
+    pub(super) fn expected_open(&self) -> Option<Expected> {
+        let Found { bytes, open_crc_state } = self.found;
+        let filled = bytes % SEGMENT_BLOCK_BYTES;
+        (filled > 0).then_some(Expected {
+            number: bytes / SEGMENT_BLOCK_BYTES,
+            bytes: filled,
+            crc: ExpectedCrc::State(open_crc_state),
+        })
+    }
+
+    /// Whether a block needs no look of its own: it was compared, or this process has filled it.
+    pub(super) fn is_trusted(&self, number: u64) -> bool {
+        let is_own = number >= self.found.bytes.div_ceil(SEGMENT_BLOCK_BYTES);
+        let trusted = lock(&self.trusted);
+        let bits = trusted.get((number / 64) as usize).copied().unwrap_or(0);
+        bits >> (number % 64) & 1 == 1 || (is_own && !self.suspect.load(Ordering::Acquire))
+    }
+
+    /// Lets every block be compared anew.
+    pub(crate) fn distrust(&self) {
+        self.suspect.store(true, Ordering::Release);
+        lock(&self.trusted).clear();
+    }
+
+    pub(super) fn trust(&self, number: u64) {
+        let mut trusted = lock(&self.trusted);
+        let index = (number / 64) as usize;
+        if trusted.len() <= index {
+            trusted.resize(index + 1, 0);
+        }
+        trusted[index] |= 1 << (number % 64);
     }
 
     /// Cuts off what stands behind the checkpointed end: the journal is the only evidence of what
     /// belongs there.
     pub(crate) fn cut(&self, storage: &dyn Storage) -> Result<(), StorageError> {
         let bytes = self.published();
-        if bytes == 0 || is_planted(Defect::SegmentTailTrusted) {
+        // What is damaged is kept as it is: it is evidence.
+        if bytes == 0 || self.is_closed() || is_planted(Defect::SegmentTailTrusted) {
             return Ok(());
         }
         let path = self.path(FileKind::Segment);
@@ -94,25 +217,36 @@ impl Segment {
         Ok(())
     }
 
+    /// The first `count` entries of the sidecar; none when it is missing or damaged.
     pub(super) fn read_sidecar(
         &self,
         storage: &dyn Storage,
         count: usize,
-    ) -> Result<Vec<Block>, SegmentError> {
+    ) -> Result<Option<Vec<Block>>, StorageError> {
         if count == 0 {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
         let path = self.path(FileKind::Sidecar);
-        let damaged = || SegmentError::Sidecar { path: path.clone() };
-        let file = storage.open(&path, OpenMode::Existing);
-        let file = file.map_err(|source| StorageError::new("open", &path, source))?;
+        let file = match storage.open(&path, OpenMode::Existing) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StorageError::new("open", &path, source)),
+        };
         let mut bytes = vec![0; HEADER_BYTES + count * ENTRY_BYTES];
-        let read = file.read_at(&mut bytes, 0).map_err(|source| StorageError::new("read", &path, source))?;
-        if read < bytes.len() || SegmentHeader::decode(FileKind::Sidecar, &bytes) != Some(self.header) {
-            return Err(damaged());
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match file.read_at(&mut bytes[filled..], filled as u64) {
+                Ok(0) => return Ok(None),
+                Ok(read) => filled += read,
+                Err(error) if is_of_the_bytes(&error) => return Ok(None),
+                Err(source) => return Err(StorageError::new("read", &path, source)),
+            }
+        }
+        if SegmentHeader::decode(FileKind::Sidecar, &bytes) != Some(self.header) {
+            return Ok(None);
         }
         let entries = bytes[HEADER_BYTES..].chunks_exact(ENTRY_BYTES).enumerate();
-        entries.map(|(number, entry)| Block::decode(number as u64, entry).map_err(|_| damaged())).collect()
+        Ok(entries.map(|(number, entry)| Block::decode(number as u64, entry).ok()).collect())
     }
 
     pub(crate) fn key(&self) -> (PartitionId, u64) {
@@ -278,146 +412,24 @@ pub(crate) struct WrittenBatch<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// Why a segment is not what its checkpoint says.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SegmentError {
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    #[error(
-        "{path} has {found} bytes, but {expected} were checkpointed: acknowledged events are missing from it"
-    )]
-    Short { path: String, found: u64, expected: u64 },
-    #[error("{path} is damaged: its block entries do not match the checkpoint")]
-    Sidecar { path: String },
+/// A segment as it was found.
+#[derive(Debug)]
+pub(crate) struct Reopened {
+    pub(crate) segment: Segment,
+    /// Acknowledged bytes that are gone.
+    pub(crate) flaw: Option<Lost>,
+    /// The sidecar is not the one that the checkpoint means. Where nothing is lost with it, its entries
+    /// were made anew from the segment, and the next checkpoint writes them.
+    pub(crate) is_sidecar_lost: bool,
 }
 
-/// Open segment files, at most [`OPEN_FILES_MAX`]; those not used for longest are closed first.
-#[derive(Debug, Default)]
-pub(crate) struct Handles {
-    open: Mutex<Open>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    files: HashMap<(PartitionId, u64), (Arc<dyn File>, u64)>,
-    uses: u64,
-}
-
-impl Handles {
-    fn segment(&self, storage: &dyn Storage, segment: &Segment) -> Result<Arc<dyn File>, StorageError> {
-        let key = (segment.header.partition, segment.header.base_offset);
-        {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.uses += 1;
-            let uses = open.uses;
-            if let Some((file, used)) = open.files.get_mut(&key) {
-                *used = uses;
-                return Ok(file.clone());
-            }
-        }
-        let path = segment.path(FileKind::Segment);
-        let file = storage.open(&path, OpenMode::Existing);
-        let file = file.map_err(|source| StorageError::new("open", &path, source))?;
-        self.keep(segment, file.clone());
-        Ok(file)
-    }
-
-    fn keep(&self, segment: &Segment, file: Arc<dyn File>) {
-        let mut open = lock(&self.open);
-        open.uses += 1;
-        let uses = open.uses;
-        open.files.insert((segment.header.partition, segment.header.base_offset), (file, uses));
-        if open.files.len() > OPEN_FILES_MAX {
-            let mut by_use: Vec<_> = open.files.values().map(|(_, used)| *used).collect();
-            by_use.sort_unstable();
-            let oldest_kept = by_use[by_use.len() / 4];
-            open.files.retain(|_, (_, used)| *used >= oldest_kept);
-        }
-    }
-
-    /// Closes the file of a segment that is going away.
-    pub(crate) fn forget_segment(&self, key: (PartitionId, u64)) {
-        lock(&self.open).files.remove(&key);
-    }
-
-    /// Closes the files of a partition that is going away.
-    pub(crate) fn forget(&self, partition: PartitionId) {
-        lock(&self.open).files.retain(|(of, _), _| *of != partition);
-    }
-}
-
-/// Unlinks every file of partitions that a durable entry deleted, and returns those that are gone.
-/// Files that are gone already are no error: a crash may have interrupted this before.
-pub(crate) fn remove_partitions(storage: &dyn Storage, partitions: &[PartitionId]) -> Vec<PartitionId> {
-    let mut removed = Vec::with_capacity(partitions.len());
-    for partition in partitions {
-        match remove_partition(storage, *partition) {
-            Ok(()) => removed.push(*partition),
-            Err(error) => tracing::warn!(%error, "a deleted partition's files stay for now"),
-        }
-    }
-    match storage.sync_dir(DIR) {
-        Ok(()) => removed,
-        Err(error) => {
-            tracing::warn!(%error, "the removal of deleted partitions is not durable yet");
-            Vec::new()
-        }
-    }
-}
-
-/// Unlinks the files of segments that a durable entry deleted, and returns those that are gone. As
-/// with partitions, files may be gone already.
-pub(crate) fn remove_segments(
-    storage: &dyn Storage,
-    segments: &[(PartitionId, u64)],
-) -> BTreeSet<(PartitionId, u64)> {
-    let mut removed = BTreeSet::new();
-    for (partition, base_offset) in segments {
-        let paths =
-            [FileKind::Segment, FileKind::Sidecar].map(|kind| segment_path(*partition, *base_offset, kind));
-        match paths.iter().try_for_each(|path| remove_if_there(storage, path)) {
-            Ok(()) => {
-                removed.insert((*partition, *base_offset));
-            }
-            Err(error) => tracing::warn!(%error, "a deleted segment's files stay for now"),
-        }
-    }
-    let dirs: BTreeSet<_> = removed.iter().map(|(partition, _)| *partition).collect();
-    for partition in dirs {
-        let dir = partition_dir(partition);
-        match storage.sync_dir(&dir) {
-            Ok(()) => {}
-            // Without a first batch a partition has no folder.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                tracing::warn!(%dir, %error, "the removal of deleted segments is not durable yet");
-                removed.retain(|(of, _)| *of != partition);
-            }
-        }
-    }
-    removed
-}
-
-fn remove_if_there(storage: &dyn Storage, path: &str) -> Result<(), StorageError> {
-    match storage.remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(|source| StorageError::new("remove", path, source)),
-    }
-}
-
-fn remove_partition(storage: &dyn Storage, partition: PartitionId) -> Result<(), StorageError> {
-    let dir = partition_dir(partition);
-    let gone = |result: io::Result<()>| match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
-    let names = match storage.list(&dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        listed => listed.map_err(|source| StorageError::new("list", &dir, source))?,
-    };
-    for name in names {
-        let path = format!("{dir}/{name}");
-        gone(storage.remove_file(&path)).map_err(|source| StorageError::new("remove", &path, source))?;
-    }
-    gone(storage.remove_dir(&dir)).map_err(|source| StorageError::new("remove", &dir, source))
+/// What is gone of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The file.
+    File,
+    /// What stood behind that many bytes.
+    Behind(u64),
+    /// The segment is damaged, and so is what would say where.
+    Everything,
 }

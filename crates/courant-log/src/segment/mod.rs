@@ -2,16 +2,20 @@
 //! synced at checkpoints, read by consumers. `docs/formats/segment.md` draws the bytes.
 
 mod blocks;
+mod compare;
 mod file;
+mod handles;
 mod header;
+mod removal;
 mod verify;
 
 pub(crate) use blocks::{Block, Blocks, FirstBatch, OpenBlock};
-pub(crate) use file::{
-    Handles, Segment, SegmentError, WrittenBatch, remove_partitions, remove_segments, segment_path,
-};
+pub(crate) use compare::{BadBlock, is_of_the_bytes};
+pub(crate) use file::{Lost, Segment, WrittenBatch, segment_path};
+pub(crate) use handles::Handles;
 pub(crate) use header::{FileKind, HEADER_BYTES, SegmentHeader};
-pub(crate) use verify::{Flaw, Recorded, verify as verify_segment};
+pub(crate) use removal::{remove_partitions, remove_segments};
+pub(crate) use verify::{Flaw, Recorded, events_in, verify as verify_segment};
 
 /// Directory of the segments; below it one directory for each partition id.
 pub(crate) const DIR: &str = "segments";

@@ -3,9 +3,9 @@
 use std::io;
 use std::ops::Range;
 
-use super::file::{Segment, SegmentError};
+use super::file::Segment;
 use super::header::{FileKind, SegmentHeader};
-use super::{Block, Blocks, OpenBlock};
+use super::{Block, Blocks, FirstBatch, OpenBlock};
 use crate::batch::{self, BatchHeader};
 use crate::limits::SEGMENT_BLOCK_BYTES;
 use crate::storage::{File, OpenMode, Storage, StorageError};
@@ -72,7 +72,10 @@ pub(crate) fn verify(storage: &dyn Storage, recorded: &Recorded) -> Result<Vec<F
         };
         let begin = number as u64 * SEGMENT_BLOCK_BYTES;
         let bytes = begin..recorded.bytes.min(begin + SEGMENT_BLOCK_BYTES);
-        let events = events_in(&*file, sidecar.as_deref(), recorded, number);
+        let events = match &sidecar {
+            Some(blocks) => events_in(&*file, &firsts(blocks, recorded), events.clone(), number as u64),
+            None => events.clone(),
+        };
         flaws.push(Flaw { file: FileKind::Segment, bytes: Some(bytes), events: Some(events), what });
     }
     Ok(joined(flaws))
@@ -89,13 +92,8 @@ fn sidecar(
         let what = what.to_owned();
         Ok((None, vec![Flaw { file: FileKind::Sidecar, bytes: None, events: None, what }]))
     };
-    let done = match segment.read_sidecar(storage, count) {
-        Ok(done) => done,
-        Err(SegmentError::Storage(error)) if error.kind() == io::ErrorKind::NotFound => {
-            return flaw("the file is missing");
-        }
-        Err(SegmentError::Storage(error)) => return Err(error),
-        Err(_) => return flaw("it is damaged"),
+    let Some(done) = segment.read_sidecar(storage, count)? else {
+        return flaw("it is missing or damaged");
     };
     let SegmentHeader { partition, base_offset, .. } = recorded.header;
     let blocks = Blocks::resume(partition, base_offset, done, recorded.open, recorded.bytes);
@@ -135,22 +133,26 @@ fn without_sidecar(recorded: &Recorded, found: &[io::Result<u32>]) -> Vec<u32> {
     }
 }
 
-/// Offsets of the events that have bytes in a block.
-fn events_in(file: &dyn File, sidecar: Option<&[Block]>, recorded: &Recorded, number: usize) -> Range<u64> {
-    let all = recorded.header.base_offset..recorded.end_offset;
-    let Some(blocks) = sidecar else {
-        return all;
-    };
-    let open = (blocks.len(), recorded.open.first);
-    let firsts = blocks.iter().map(|block| block.first).enumerate().chain([open]);
-    let firsts: Vec<_> = firsts.filter_map(|(block, first)| Some((block, first?))).collect();
+fn firsts(blocks: &[Block], recorded: &Recorded) -> Vec<(u64, FirstBatch)> {
+    let firsts = blocks.iter().map(|block| block.first).chain([recorded.open.first]);
+    (0..).zip(firsts).filter_map(|(number, first)| Some((number, first?))).collect()
+}
+
+/// Offsets of the events that have bytes in a block, among `all` of the segment, whose first batches
+/// begin there.
+pub(crate) fn events_in(
+    file: &dyn File,
+    firsts: &[(u64, FirstBatch)],
+    all: Range<u64>,
+    number: u64,
+) -> Range<u64> {
     let end = firsts.iter().find(|(block, _)| *block > number).map_or(all.end, |(_, first)| first.offset);
     let before = firsts.iter().rev().find(|(block, _)| *block < number);
     let begin = match before {
         // The last batch that begins before the block may reach into it.
         Some((block, first)) => {
-            let position = *block as u64 * SEGMENT_BLOCK_BYTES + u64::from(first.at);
-            last_before(file, position, first.offset, number as u64 * SEGMENT_BLOCK_BYTES)
+            let position = block * SEGMENT_BLOCK_BYTES + u64::from(first.at);
+            last_before(file, position, first.offset, number * SEGMENT_BLOCK_BYTES)
         }
         None => all.start,
     };

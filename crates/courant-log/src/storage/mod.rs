@@ -11,7 +11,7 @@ mod path;
 pub mod probe;
 
 pub use disk::DiskStorage;
-pub use faulty::{CrashMode, Failure, FaultyStorage, Hook};
+pub use faulty::{CrashMode, Failure, FaultyStorage, Hook, ReadFailure};
 pub use memory::MemoryStorage;
 
 use std::any::Any;

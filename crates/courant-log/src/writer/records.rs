@@ -1,11 +1,12 @@
 //! The beginning of a partition in the queued state: it moves forward, by retention or because a
 //! client asks, and whole segments go with it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Effect, Writer};
 use crate::PartitionId;
-use crate::error::DeleteRecordsError;
+use crate::error::{AcceptGapError, DeleteRecordsError};
 use crate::journal::EntryWriter;
 use crate::partition::Partition;
 use crate::queue::Done;
@@ -34,6 +35,25 @@ impl Writer {
             Some(partition) => Effect::RecordsDeleted { partition, start: before, done },
             None => Effect::Answer(Box::new(move || done(Err(DeleteRecordsError::UnknownPartition)))),
         }
+    }
+
+    pub(super) fn accept_gap(
+        &mut self,
+        partition: PartitionId,
+        offsets: Range<u64>,
+        done: Done<(), AcceptGapError>,
+    ) -> Effect {
+        let Some(tail) = self.tails.get(&partition) else {
+            return Effect::Answer(Box::new(move || done(Err(AcceptGapError::UnknownPartition))));
+        };
+        // Nothing that can be read is ever given up.
+        let damage = tail.shared.quarantined();
+        let is_damaged = |damage: &Range<u64>| damage.start <= offsets.start && offsets.end <= damage.end;
+        if offsets.is_empty() || !damage.iter().any(|damage| is_damaged(&damage.offsets)) {
+            return Effect::Answer(Box::new(move || done(Err(AcceptGapError::NotDamaged))));
+        }
+        EntryWriter(&mut self.group).gap_accepted(partition, &offsets);
+        Effect::GapAccepted { partition: tail.shared.clone(), offsets, done }
     }
 
     /// Moves the beginning of a partition in the queued state. `None` when there is no such partition,

@@ -57,21 +57,12 @@ fn used() -> FaultyStorage {
 fn a_refused_start_changes_nothing() {
     let files: Vec<String> = contents(&used()).into_keys().collect();
     let newest = files.iter().rfind(|path| path.ends_with(".checkpoint")).expect("a checkpoint");
-    let segment = files.iter().find(|path| path.ends_with(".segment")).expect("a segment");
-    for path in [newest, segment] {
-        let storage = used();
-        if path == segment {
-            let file = storage.open(path, OpenMode::Existing).expect("opens");
-            file.set_len(1000).expect("cuts");
-            file.sync_data().expect("syncs");
-        } else {
-            damage(&storage, path, 40);
-        }
-        let before = contents(&storage);
-        let opened = Log::open(Arc::new(storage.clone()), tiny(2)).map(|_| ());
-        assert!(matches!(opened, Err(OpenError::Corrupt { .. })), "{path}: {opened:?}");
-        assert!(before == contents(&storage), "{path}: a refused start has changed files");
-    }
+    let storage = used();
+    damage(&storage, newest, 40);
+    let before = contents(&storage);
+    let opened = Log::open(Arc::new(storage.clone()), tiny(2)).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::Corrupt { .. })), "{opened:?}");
+    assert!(before == contents(&storage), "a refused start has changed files");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod basics;
 mod damage;
 mod durability;
 mod groups;
+mod quarantine;
 mod retention;
 mod threads;
 mod verify;

@@ -184,10 +184,10 @@ fn an_older_format_is_raised_and_a_newer_one_refused() {
     let mut bytes = [0; 13];
     let file = storage.open("FORMAT", courant_log::storage::OpenMode::Existing).expect("opens");
     file.read_at(&mut bytes, 0).expect("reads");
-    assert_eq!(&bytes, b"courant-log 2");
-    format(&format!("courant-log 3 {id}\n"));
+    assert_eq!(&bytes, b"courant-log 3");
+    format(&format!("courant-log 4 {id}\n"));
     let refused = Log::open(Arc::new(storage.clone()), tiny(3)).expect_err("refused");
-    assert!(matches!(refused, OpenError::Newer { found: 3, known: 2 }), "{refused}");
+    assert!(matches!(refused, OpenError::Newer { found: 4, known: 3 }), "{refused}");
 }
 
 struct At(i64);

@@ -111,7 +111,9 @@ impl Pass {
             ReadError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
             // A topic that is deleted takes its files away, also from a read that has begun.
             _ if caller.log().offsets(partition).is_none() => plan.naming.unknown(),
-            // Never "out of range", which would make clients skip or replay everything.
+            // Never "out of range", which would make clients skip or replay everything. The log has said
+            // once what is damaged; clients ask on and on.
+            ReadError::Quarantined { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
             failure => {
                 error!(%partition, offset, "reading the log failed: {failure}");
                 ErrorCode::KAFKA_STORAGE_ERROR

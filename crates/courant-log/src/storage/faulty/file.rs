@@ -4,8 +4,11 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::FaultyStorage;
+use rustix::io::Errno;
+
+use super::content::Content;
 use super::state::Kind;
+use super::{FaultyStorage, ReadFailure};
 use crate::storage::File;
 
 /// An open file.
@@ -22,11 +25,44 @@ impl fmt::Debug for FaultyFile {
     }
 }
 
+impl ReadFailure {
+    fn read(self, content: &Content, buf: &mut [u8], position: u64, random: u64) -> io::Result<usize> {
+        const SECTOR_BYTES: usize = 512;
+        const AWAY_BYTES: u64 = 4096;
+        let count = content.read(buf, position);
+        let any = |below: usize| (random >> 16) as usize % below.max(1);
+        match self {
+            Self::Eio => return Err(Errno::IO.into()),
+            Self::Short => return Ok(count / 2),
+            Self::BitFlip if count > 0 => buf[any(count)] ^= 1 << (random % 8),
+            Self::ZeroSector => {
+                let begin = any(count) / SECTOR_BYTES * SECTOR_BYTES;
+                buf[begin..count.min(begin + SECTOR_BYTES)].fill(0);
+            }
+            Self::Misdirected => {
+                let away = match position.checked_add(AWAY_BYTES).filter(|at| *at < content.len()) {
+                    Some(behind) => behind,
+                    None => position.saturating_sub(AWAY_BYTES),
+                };
+                content.read(&mut buf[..count], away);
+            }
+            Self::BitFlip => {}
+        }
+        Ok(count)
+    }
+}
+
 impl File for FaultyFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         let mut state = self.storage.state();
         state.begin_read()?;
-        Ok(state.inode(self.inode)?.current.read(buf, position))
+        let failure = state.read_failure();
+        let random = state.reads.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let content = &state.inode(self.inode)?.current;
+        let Some(failure) = failure else {
+            return Ok(content.read(buf, position));
+        };
+        failure.read(content, buf, position, random)
     }
 
     fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()> {

@@ -41,6 +41,21 @@ pub enum Failure {
     FsyncEio,
 }
 
+/// What goes wrong in one read. The stored bytes stay as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// `EIO`.
+    Eio,
+    /// Fewer bytes come than there are.
+    Short,
+    /// One bit is another.
+    BitFlip,
+    /// A sector of 512 bytes reads as zeros.
+    ZeroSector,
+    /// The bytes come from the place 4 KiB behind, or before where nothing is there.
+    Misdirected,
+}
+
 /// Called before each mutating call with its number and name.
 pub type Hook = Box<dyn FnMut(&FaultyStorage, u64, &'static str) + Send>;
 
@@ -137,6 +152,11 @@ impl FaultyStorage {
     /// Makes the mutating call with number `n` fail, once.
     pub fn fail_call(&self, n: u64, kind: Failure) {
         self.state().failures.push((n, kind));
+    }
+
+    /// Makes the first read of bytes at or after the reading call with number `n` go wrong, once.
+    pub fn fail_read(&self, n: u64, kind: ReadFailure) {
+        self.state().read_failures.push((n, kind));
     }
 
     /// Changes the cap so that `bytes` are free now.

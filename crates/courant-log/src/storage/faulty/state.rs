@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::Failure;
 use super::content::{Content, Page};
 use super::inode::{FileOp, Inode};
 use super::names::{Change, NameOp, Names, Node, add_needed};
 use super::random::{Random, Trace};
+use super::{Failure, ReadFailure};
 use crate::storage::path;
 
 /// How many replaced pages are remembered as garbage for crash images.
@@ -50,6 +50,7 @@ pub(super) struct State {
     /// Counts the times that the machine was started.
     pub(super) boots: u128,
     pub(super) failures: Vec<(u64, Failure)>,
+    pub(super) read_failures: Vec<(u64, ReadFailure)>,
     pub(super) trace: Trace,
     random: Random,
 }
@@ -70,6 +71,7 @@ impl State {
             stopped: false,
             boots: 1,
             failures: Vec::new(),
+            read_failures: Vec::new(),
             trace: Trace::new(seed),
             random: Random::new(seed),
         }
@@ -103,6 +105,12 @@ impl State {
         self.alive()?;
         self.reads += 1;
         Ok(())
+    }
+
+    /// What goes wrong in a read of bytes that was counted just now.
+    pub(super) fn read_failure(&mut self) -> Option<ReadFailure> {
+        let due = self.read_failures.iter().position(|(at, _)| *at <= self.reads)?;
+        Some(self.read_failures.remove(due).1)
     }
 
     /// Counts a mutating call and decides what goes wrong in it.

@@ -1,0 +1,86 @@
+//! Unlinking what a durable entry deleted, and nothing else.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::file::segment_path;
+use super::header::FileKind;
+use super::{DIR, partition_dir};
+use crate::PartitionId;
+use crate::storage::{Storage, StorageError};
+
+/// Unlinks every file of partitions that a durable entry deleted, and returns those that are gone.
+/// Files that are gone already are no error: a crash may have interrupted this before.
+pub(crate) fn remove_partitions(storage: &dyn Storage, partitions: &[PartitionId]) -> Vec<PartitionId> {
+    let mut removed = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        match remove_partition(storage, *partition) {
+            Ok(()) => removed.push(*partition),
+            Err(error) => tracing::warn!(%error, "a deleted partition's files stay for now"),
+        }
+    }
+    match storage.sync_dir(DIR) {
+        Ok(()) => removed,
+        Err(error) => {
+            tracing::warn!(%error, "the removal of deleted partitions is not durable yet");
+            Vec::new()
+        }
+    }
+}
+
+/// Unlinks the files of segments that a durable entry deleted, and returns those that are gone. As
+/// with partitions, files may be gone already.
+pub(crate) fn remove_segments(
+    storage: &dyn Storage,
+    segments: &[(PartitionId, u64)],
+) -> BTreeSet<(PartitionId, u64)> {
+    let mut removed = BTreeSet::new();
+    for (partition, base_offset) in segments {
+        let paths =
+            [FileKind::Segment, FileKind::Sidecar].map(|kind| segment_path(*partition, *base_offset, kind));
+        match paths.iter().try_for_each(|path| remove_if_there(storage, path)) {
+            Ok(()) => {
+                removed.insert((*partition, *base_offset));
+            }
+            Err(error) => tracing::warn!(%error, "a deleted segment's files stay for now"),
+        }
+    }
+    let dirs: BTreeSet<_> = removed.iter().map(|(partition, _)| *partition).collect();
+    for partition in dirs {
+        let dir = partition_dir(partition);
+        match storage.sync_dir(&dir) {
+            Ok(()) => {}
+            // Without a first batch a partition has no folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(%dir, %error, "the removal of deleted segments is not durable yet");
+                removed.retain(|(of, _)| *of != partition);
+            }
+        }
+    }
+    removed
+}
+
+fn remove_if_there(storage: &dyn Storage, path: &str) -> Result<(), StorageError> {
+    match storage.remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(|source| StorageError::new("remove", path, source)),
+    }
+}
+
+fn remove_partition(storage: &dyn Storage, partition: PartitionId) -> Result<(), StorageError> {
+    let dir = partition_dir(partition);
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    let names = match storage.list(&dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        listed => listed.map_err(|source| StorageError::new("list", &dir, source))?,
+    };
+    for name in names {
+        let path = format!("{dir}/{name}");
+        gone(storage.remove_file(&path)).map_err(|source| StorageError::new("remove", &path, source))?;
+    }
+    gone(storage.remove_dir(&dir)).map_err(|source| StorageError::new("remove", &dir, source))
+}

@@ -1,0 +1,25 @@
+//! No read that goes wrong gives a client what was not stored.
+
+use courant_sim::reads::sweep;
+use courant_sim::workload::Workload;
+
+fn every_answer_is_right_or_an_error(workload: Workload, seed: u64) {
+    let outcome = sweep(workload, 60, seed, 1);
+    println!(
+        "{} reads: {} starts refused, {} with events refused, {} unharmed",
+        outcome.cases, outcome.refused, outcome.quarantined, outcome.unharmed
+    );
+    let failures = &outcome.failures;
+    assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
+    assert!(outcome.refused > 10 && outcome.quarantined > 10 && outcome.unharmed > 10, "{outcome:?}");
+}
+
+#[test]
+fn of_a_mixed_log() {
+    every_answer_is_right_or_an_error(Workload::MIXED, 41);
+}
+
+#[test]
+fn of_a_log_with_retention() {
+    every_answer_is_right_or_an_error(Workload::RETENTION, 42);
+}
