@@ -3,9 +3,13 @@
 //! A flag wins over its variable in the environment, which wins over `courant.toml`, which wins over
 //! the default. The settings of a server have a table of their own, in `settings`.
 
+mod backup;
 mod operate;
 
-pub(crate) use operate::{Config, ConfigCheck, ConfigShow, Doctor, Log, LogRepair, LogVerify, Serve};
+pub(crate) use backup::{Backup, Restore};
+pub(crate) use operate::{
+    Config, ConfigCheck, ConfigShow, Doctor, Log, LogInspect, LogRepair, LogVerify, Serve,
+};
 
 use crate::output::Format;
 use crate::settings::ServerNamed;
@@ -77,6 +81,10 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Look for what is in the way of a server and of its clients
     Doctor(Doctor),
+    /// Copy the log to another place, while its server runs
+    Backup(Backup),
+    /// Make a data directory from a backup
+    Restore(Restore),
     /// Look after a data directory
     #[command(subcommand)]
     Log(Log),

@@ -40,9 +40,8 @@ use std::sync::Arc;
 use courant_core::clock::Clock;
 
 use self::pass::{Taken, Trouble, Work};
-use crate::Damage;
-use crate::layout;
 use crate::storage::Storage;
+use crate::{Damage, layout};
 
 /// How often a backup begins anew because files went away under the reading. Each time only what has
 /// changed is copied.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use uuid::Uuid;
 
+use crate::believed_clock::BelievedClock;
 use crate::catalog::Catalog;
 use crate::config::LogConfig;
 use crate::error::WriterError;
@@ -37,6 +38,8 @@ pub(crate) struct Inner {
     /// What is durable of consumer groups. Changed under the writer's lock, so that a checkpoint finds
     /// them as they are at a group boundary.
     pub(crate) groups: RwLock<Groups>,
+    /// By which retention deletes.
+    pub(crate) believed: Mutex<BelievedClock>,
     /// Why appends are refused for now.
     pub(crate) full: Mutex<Option<String>>,
     /// Why nothing more is written, once that is so.

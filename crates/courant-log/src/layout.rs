@@ -15,9 +15,9 @@ use crate::{checkpoint, journal, segment};
 
 /// Where recovery puts files that no durable record names.
 pub(crate) const LOST_AND_FOUND: &str = "lost-and-found";
-const FORMAT_FILE: &str = "FORMAT";
+pub(crate) const FORMAT_FILE: &str = "FORMAT";
 /// Is there when the storage has failed: the next start is in doubt about what was not synced.
-const DOUBT_FILE: &str = "DOUBT";
+pub(crate) const DOUBT_FILE: &str = "DOUBT";
 const FORMAT_NAME: &str = "courant-log";
 const FORMAT_VERSION: u32 = 3;
 /// The same bytes, but for entries, parts of checkpoints and files that it does not have.

@@ -6,6 +6,7 @@
 //!
 //! The crate is synchronous and knows no async runtime: results come through callbacks.
 
+mod believed_clock;
 mod bytes_io;
 mod catalog;
 mod checkpoint;
@@ -32,8 +33,10 @@ mod system;
 mod verify;
 mod writer;
 
+pub mod backup;
 pub mod batch;
 pub mod crc;
+pub mod inspect;
 pub mod limits;
 pub mod planted;
 pub mod storage;

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use uuid::Uuid;
 
 use crate::batch::Batch;
+use crate::believed_clock::BelievedClock;
 use crate::catalog::{Catalog, NewTopic, Topic};
 use crate::config::LogConfig;
 use crate::error::{
@@ -92,6 +93,7 @@ impl Log {
         let partitions =
             writer.tails.iter().map(|(id, tail)| (*id, tail.shared.clone())).collect::<HashMap<_, _>>();
         let background = config.background;
+        let believed = BelievedClock::new(config.clock.now_ms(), config.clock.elapsed_ms());
         let inner = Arc::new(Inner {
             id,
             storage,
@@ -105,6 +107,7 @@ impl Log {
             writer: Mutex::new(writer),
             checkpointing: Mutex::new(()),
             maintenance: Maintenance::default(),
+            believed: Mutex::new(believed),
             full: Mutex::default(),
             ended: OnceLock::new(),
             stopped: AtomicBool::new(false),

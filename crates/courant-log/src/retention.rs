@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::inner::Inner;
+use crate::lock;
 use crate::partition::Partition;
 use crate::queue::Command;
 use crate::segment::Segment;
@@ -12,7 +13,7 @@ impl Inner {
     /// Begins the deletion of what retention does not keep; returns in how many partitions.
     pub(crate) fn enforce_retention(&self) -> usize {
         let catalog = self.catalog.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let now_ms = self.config.clock.now_ms();
+        let now_ms = self.believed_now_ms();
         let mut begun = 0;
         for topic in catalog.topics() {
             let retention = Retention::of(&topic.configs);
@@ -33,6 +34,19 @@ impl Inner {
             }
         }
         begun
+    }
+
+    /// The wall clock, unless it has jumped ahead.
+    fn believed_now_ms(&self) -> i64 {
+        let (wall_ms, elapsed_ms) = (self.config.clock.now_ms(), self.config.clock.elapsed_ms());
+        let (now_ms, jumped_ms) = lock(&self.believed).now_ms(wall_ms, elapsed_ms);
+        if let Some(jumped_ms) = jumped_ms {
+            tracing::error!(
+                jumped_s = jumped_ms / 1000,
+                "the clock has jumped ahead; retention does not believe it. Set it right, or start anew if it is"
+            );
+        }
+        now_ms
     }
 
     /// How often retention is looked at: often enough for the topic that keeps its events for the

@@ -126,7 +126,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     config("message.timestamp.before.max.ms", ConfigKind::Long { min: 0 }, LONG_MAX, false,
         "How far in the past a timestamp may be, in milliseconds."),
     config("message.timestamp.type", ConfigKind::Choice(TIMESTAMP_TYPES), "CreateTime", true,
-        "Whose timestamps events have. Only CreateTime: the producer's."),
+        "Whose timestamps events have. CreateTime: the producer's. LogAppendTime: the server's, when they come."),
     config("min.cleanable.dirty.ratio", ConfigKind::Ratio, "0.5", false,
         "Part of a log that is uncompacted before compaction begins."),
     config("min.compaction.lag.ms", ConfigKind::Long { min: 0 }, "0", false,
@@ -193,6 +193,11 @@ pub fn effective<'a>(configs: &'a BTreeMap<String, String>, name: &str) -> &'a s
 /// Whether newer events of a key take the place of older ones, so that every event needs a key.
 pub fn is_compacted(configs: &BTreeMap<String, String>) -> bool {
     words(effective(configs, "cleanup.policy")).any(|word| word == "compact")
+}
+
+/// Whether events have the time of their arrival as their timestamp, and not the producer's.
+pub fn has_append_time(configs: &BTreeMap<String, String>) -> bool {
+    effective(configs, "message.timestamp.type").trim() == "LogAppendTime"
 }
 
 /// Bytes of the largest batch that a topic accepts.
@@ -265,11 +270,7 @@ fn find(name: &str) -> Option<&'static TopicConfig> {
 
 /// What stands in the way of a value that Kafka takes.
 fn unsupported(config: &TopicConfig, value: &str) -> Option<&'static str> {
-    let is_default = value.trim() == config.default;
     match config.name {
-        "message.timestamp.type" if !is_default => {
-            Some("events keep the producer's timestamps; leave it at CreateTime")
-        }
         "max.message.bytes" if value.trim().parse::<usize>().is_ok_and(|bytes| bytes > MESSAGE_BYTES_MAX) => {
             Some(
                 "the journal takes batches of at most 8372224 bytes; split the event, or keep it elsewhere and send its address",
@@ -390,9 +391,16 @@ mod tests {
     }
 
     #[test]
-    fn what_would_change_what_readers_see_is_refused() {
-        let refused = validate("message.timestamp.type", "LogAppendTime");
+    fn what_cannot_be_kept_is_refused() {
+        let refused = validate("max.message.bytes", "8372225");
         assert!(matches!(refused, Err(InvalidConfig::NotSupported { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn timestamps_are_the_producers_unless_the_topic_says_otherwise() {
+        assert!(!has_append_time(&BTreeMap::new()));
+        assert!(!has_append_time(&set(&[("message.timestamp.type", "CreateTime")])));
+        assert!(has_append_time(&set(&[("message.timestamp.type", "LogAppendTime")])));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::settings::{DataArgs, ServerArgs};
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 /// Run the server: an event log on disk, reached by the Kafka protocol
 ///
@@ -51,6 +52,8 @@ pub(crate) struct ConfigCheck {
 pub(crate) enum Log {
     /// Read a data directory through, and say what is not as it was stored
     Verify(LogVerify),
+    /// Show what stands in a data directory
+    Inspect(LogInspect),
     /// Say which damaged events are lost, and with --accept-gap give them up
     Repair(LogRepair),
 }
@@ -63,6 +66,26 @@ pub(crate) enum Log {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  courant log verify --data /var/lib/courant")]
 pub(crate) struct LogVerify {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// Show what stands in a data directory: its files, the batches of a segment, the groups of the journal
+///
+/// No server may use the directory meanwhile. Changes nothing, and shows no keys and values of events.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  courant log inspect --data /var/lib/courant\n  \
+                  courant log inspect --data /var/lib/courant --journal journal/00000001.journal")]
+pub(crate) struct LogInspect {
+    /// Show the batches of this segment
+    #[arg(long, conflicts_with = "journal", value_name = "PATH")]
+    pub(crate) segment: Option<PathBuf>,
+    /// Show the groups of this journal file and their entries
+    #[arg(long, value_name = "PATH")]
+    pub(crate) journal: Option<PathBuf>,
+    /// Show at most so many rows
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub(crate) limit: u32,
     #[command(flatten)]
     pub(crate) data: DataArgs,
 }

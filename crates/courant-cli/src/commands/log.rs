@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub(super) fn run(global: &Global, command: Log) -> Result<Exit, Failure> {
     match command {
         Log::Verify(args) => verify(global, args),
+        Log::Inspect(args) => super::log_inspect::run(global, args),
         Log::Repair(args) => super::log_repair::run(global, args),
     }
 }

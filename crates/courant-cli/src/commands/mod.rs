@@ -1,9 +1,11 @@
 //! One file per noun. Each command returns how it ended, or one sentence why it failed.
 
+mod backup;
 mod config;
 mod doctor;
 mod group;
 mod log;
+mod log_inspect;
 mod log_repair;
 mod publish;
 mod serve;
@@ -29,6 +31,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Serve(_)
         | Command::Doctor(_)
         | Command::Log(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
         | Command::Config(_)
         | Command::Completion(_) => cli.global,
         _ => with_server_of_file(cli.global)?,
@@ -37,6 +41,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Serve(args) => serve::run(&global, &args),
         Command::Doctor(args) => block_on(doctor::run(&global, args)),
         Command::Log(command) => log::run(&global, command),
+        Command::Backup(args) => block_on(backup::backup(&global, args)),
+        Command::Restore(args) => backup::restore(&global, args),
         Command::Config(command) => config::run(&global, command),
         Command::Topic(command) => block_on(topic::run(&global, command)),
         Command::Group(command) => block_on(group::run(&global, command)),

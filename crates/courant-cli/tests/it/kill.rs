@@ -1,20 +1,27 @@
-//! SIGKILL under load, thirty times and more: what was acknowledged is there, once, in order.
+//! SIGKILL under load, thirty times or more: what was acknowledged is there, once, in order.
 
 use tempfile::tempdir;
 
 use crate::ledger::Ledger;
 use crate::load::{Load, Plan, reading};
 use crate::server::{Launch, fixed_port};
-use crate::{Dice, PATIENCE, seed};
+use crate::{Dice, PATIENCE, done, laps, rounds, seed};
 
+/// Kills, unless COURANT_TEST_KILLS says how many.
 const KILLS: u32 = 30;
 const PRODUCERS: u32 = 3;
 const PARTITIONS: i32 = 4;
 const TOPIC: &str = "killed";
 
 #[test]
-fn thirty_kills_lose_nothing() {
-    let seed = seed();
+fn kills_lose_nothing() {
+    let laps = laps(seed(), rounds("COURANT_TEST_KILLS", KILLS));
+    let acked: usize = laps.map(|(seed, kills)| lap(seed, kills)).sum();
+    done("the machine's", &format!("{acked} acknowledged events"));
+}
+
+/// Kills a server so many times, on a data directory of its own; returns what was acknowledged.
+fn lap(seed: u64, kills: u32) -> usize {
     let mut dice = Dice::new(seed);
     let data = tempdir().unwrap();
     let launch = Launch::on(data.path()).port(fixed_port());
@@ -25,7 +32,7 @@ fn thirty_kills_lose_nothing() {
     let plan = Plan { producers: PRODUCERS, first_producer: 0, partitions: PARTITIONS, seed };
     let load = Load::start(&bootstrap, &ledger, plan);
 
-    for kill in 1..=KILLS {
+    for kill in 1..=kills {
         // The moment is a number of acknowledgements and not a time: the server is always at work.
         let more = usize::try_from(dice.between(50, 800)).unwrap();
         let target = ledger.acked_count() + more;
@@ -65,4 +72,5 @@ fn thirty_kills_lose_nothing() {
         .check(&acked, &reading(&bootstrap, TOPIC, PARTITIONS))
         .assert_clean(&format!("seed {seed}, after an orderly stop"));
     server.assert_well("an orderly stop");
+    acked.len()
 }

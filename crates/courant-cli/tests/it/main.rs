@@ -4,6 +4,8 @@
 //! deadline. `COURANT_TEST_SEED` repeats a run with the dice of another one.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where, by panicking")]
 
+mod append_time;
+mod backup;
 mod bad_input;
 mod bad_storage;
 mod cli;
@@ -16,6 +18,7 @@ mod follow;
 mod kill;
 mod ledger;
 mod load;
+mod log_inspect;
 mod log_repair;
 mod log_verify;
 mod long_poll;
@@ -93,6 +96,29 @@ fn is_root() -> bool {
 /// The seed of this run.
 fn seed() -> u64 {
     std::env::var("COURANT_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_101)
+}
+
+/// How often something is done: what the variable says, for long runs.
+fn rounds(variable: &str, otherwise: u32) -> u32 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Seeds and rounds of so many rounds in all: a data directory is read again and again, and must not
+/// grow without end.
+fn laps(seed: u64, rounds: u32) -> impl Iterator<Item = (u64, u32)> {
+    const ROUNDS_MAX: u32 = 100;
+    let laps = u64::from(rounds.div_ceil(ROUNDS_MAX));
+    (0..laps).map(move |lap| {
+        let before = u32::try_from(lap).unwrap_or(u32::MAX) * ROUNDS_MAX;
+        (seed + lap, (rounds - before).min(ROUNDS_MAX))
+    })
+}
+
+/// Tells a long run on which file system it was and what it has come to.
+fn done(filesystem: &str, detail: &str) {
+    if let Some(path) = std::env::var_os("COURANT_TEST_DONE") {
+        std::fs::write(path, format!("{filesystem}\t{detail}\n")).expect("the file can be written");
+    }
 }
 
 /// Random numbers that a seed repeats (SplitMix64).

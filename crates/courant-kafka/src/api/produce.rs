@@ -127,8 +127,11 @@ impl Submission<'_> {
                 return self.gather.refuse(at, Refused::new(code, message));
             }
         };
-        match batch::check(topic, data.records, self.version) {
+        match batch::check(topic, data.records, self.version, self.caller.broker.now_ms()) {
             Ok(batch) => {
+                if batch.header().is_log_append_time() {
+                    self.gather.at_time(at, batch.header().max_timestamp);
+                }
                 let done = self.gather.one_more();
                 let naming = self.naming;
                 self.caller.log().append(partition, batch, move |result| match result {
@@ -169,7 +172,7 @@ fn skeleton(request: &ProduceRequest) -> ProduceResponse {
         index: data.index,
         error_code: ErrorCode::UNKNOWN_SERVER_ERROR.0,
         base_offset: -1,
-        // Batches keep the time their producer gave them, and -1 says so.
+        // A batch that keeps the time its producer gave it says so with -1.
         log_append_time_ms: -1,
         log_start_offset: -1,
         ..PartitionProduceResponse::default()

@@ -158,11 +158,11 @@ impl Put for Writing<'_> {
 
     fn finish(mut self: Box<Self>) -> io::Result<()> {
         self.file.sync_data()?;
-        let dir = parent(&self.name);
-        self.target.make(dir)?;
+        let dir = parent(&self.name).to_owned();
+        self.target.make(&dir)?;
         self.target.storage.rename(&self.temporary, &self.name)?;
         self.finished = true;
-        self.target.storage.sync_dir(dir)
+        self.target.storage.sync_dir(&dir)
     }
 }
 

@@ -27,7 +27,7 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// The next bytes, all of an object that is no longer than that; none at its end.
+    /// The next bytes, as many as asked for unless the object has fewer; none at its end.
     pub(super) fn next(&mut self, bytes_max: u64) -> Result<Vec<u8>, RestoreError> {
         let mut bytes = vec![0; self.left.min(bytes_max) as usize];
         match self.from.read_exact(&mut bytes) {
@@ -76,9 +76,11 @@ pub(super) fn whole(target: &dyn Target, object: &Object, bytes_max: u64) -> Res
     if object.bytes > bytes_max {
         return Err(bad(object, "it is longer than such an object can be"));
     }
-    let mut download = Download::begin(target, object)?;
-    let bytes = download.next(bytes_max)?;
-    download.finish()?;
+    let mut bytes = Vec::new();
+    Download::begin(target, object)?.rest(|_, piece| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    })?;
     Ok(bytes)
 }
 

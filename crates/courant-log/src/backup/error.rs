@@ -39,7 +39,7 @@ pub enum BackupError {
         what: String,
     },
     /// There is no checkpoint to begin with.
-    #[error("{what}; a backup begins with a checkpoint, and a server that is running stores one from time to time")]
+    #[error("{what}; a backup begins with a checkpoint, and a running server stores one from time to time")]
     Checkpoint {
         /// What is wrong with the newest one.
         what: String,
@@ -74,7 +74,7 @@ pub enum BackupError {
 pub enum RestoreError {
     /// There are no backups.
     #[error("there is no backup in the target")]
-    None,
+    NoBackup,
     /// There is no backup of that number.
     #[error("there is no backup {number} in the target")]
     Unknown {
@@ -98,7 +98,7 @@ pub enum RestoreError {
         what: String,
     },
     /// There is something in the directory.
-    #[error("the directory is not empty, there is {found} in it; a backup is restored into an empty one only")]
+    #[error("the directory is not empty: there is {found} in it; choose an empty one")]
     NotEmpty {
         /// One of its entries.
         found: String,

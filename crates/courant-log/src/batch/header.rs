@@ -18,7 +18,7 @@ pub(super) const CRC_AT: usize = 17;
 pub(super) const CRC_COVERS_FROM: usize = 21;
 
 const CODEC_BITS: i16 = 0b111;
-const LOG_APPEND_TIME_BIT: i16 = 1 << 3;
+pub(super) const LOG_APPEND_TIME_BIT: i16 = 1 << 3;
 const TRANSACTIONAL_BIT: i16 = 1 << 4;
 const CONTROL_BIT: i16 = 1 << 5;
 const DELETE_HORIZON_BIT: i16 = 1 << 6;
@@ -166,7 +166,12 @@ impl BatchHeader {
     /// The newest timestamp that the header tells of: for clients that do not fill in
     /// [`BatchHeader::max_timestamp`], the first record's.
     pub fn newest_timestamp(&self) -> i64 {
-        self.max_timestamp.max(self.base_timestamp)
+        // What the producer's clock said counts for nothing where the log's does.
+        if self.is_log_append_time() {
+            self.max_timestamp
+        } else {
+            self.max_timestamp.max(self.base_timestamp)
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::header::{BatchHeader, CRC_COVERS_FROM, HEADER_BYTES, KNOWN_ATTRIBUTES};
+use super::header::{BatchHeader, CRC_COVERS_FROM, HEADER_BYTES, KNOWN_ATTRIBUTES, LOG_APPEND_TIME_BIT};
 use super::{BatchError, Codec};
 use crate::crc::crc32c;
 
@@ -33,6 +33,22 @@ impl Batch {
         check_timestamps(&header)?;
         check_producer(&header)?;
         Ok(Self { header, bytes })
+    }
+
+    /// The batch with a time as the timestamp of all its records, which keep what the producer's clock
+    /// said where nobody looks: what `message.timestamp.type=LogAppendTime` asks for. Milliseconds since
+    /// 1970. The records are not decoded, whatever their codec.
+    #[must_use]
+    pub fn with_append_time(&self, now_ms: i64) -> Self {
+        let mut bytes = self.bytes.to_vec();
+        let mut header = self.header;
+        header.attributes |= LOG_APPEND_TIME_BIT;
+        header.max_timestamp = now_ms;
+        let (head, _) = bytes.split_at_mut(HEADER_BYTES);
+        head.copy_from_slice(&header.to_bytes());
+        header.crc = crc32c(&bytes[CRC_COVERS_FROM..]);
+        bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        Self { header, bytes: bytes.into() }
     }
 
     /// What the batch says about itself.

@@ -128,7 +128,7 @@ pub(super) fn find_files(
     Ok((files, scanned))
 }
 
-fn path_of(number: u64) -> String {
+pub(crate) fn path_of(number: u64) -> String {
     format!("{DIR}/{number:08}.journal")
 }
 

@@ -24,7 +24,7 @@ pub(super) fn encode(seed: Seed, generation: u64) -> Vec<u8> {
 }
 
 /// The generation that a block names, if it was written in this use of the file.
-pub(super) fn decode(seed: Seed, block: &[u8]) -> Option<u64> {
+pub(crate) fn decode(seed: Seed, block: &[u8]) -> Option<u64> {
     let (magic, rest) = block.split_first_chunk::<4>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
     let number = rest.first_chunk::<8>()?;

@@ -9,7 +9,7 @@ mod header;
 mod removal;
 mod verify;
 
-pub(crate) use blocks::{Block, Blocks, FirstBatch, OpenBlock};
+pub(crate) use blocks::{Block, Blocks, ENTRY_BYTES, FirstBatch, OpenBlock};
 pub(crate) use compare::{BadBlock, is_of_the_bytes};
 pub(crate) use file::{Lost, Segment, WrittenBatch, segment_path};
 pub(crate) use handles::Handles;

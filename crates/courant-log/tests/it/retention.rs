@@ -1,6 +1,7 @@
 //! Beginnings that move: by a client's wish, by age, by size; files go, and nothing else does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use courant_log::storage::{MemoryStorage, Storage};
 use courant_log::{
@@ -200,4 +201,48 @@ impl courant_core::clock::Clock for At {
     fn elapsed_ms(&self) -> u64 {
         0
     }
+}
+
+/// Clocks that a test sets, the wall's and the other.
+#[derive(Default)]
+struct Set(AtomicI64, AtomicU64);
+
+impl courant_core::clock::Clock for Set {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.1.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_by_years_deletes_nothing() {
+    const YEARS_MS: i64 = 10 * 365 * 86_400_000;
+    const DAY_MS: i64 = 86_400_000;
+    let began = 1_700_000_000_000;
+    let clock = Arc::new(Set(AtomicI64::new(began), AtomicU64::new(0)));
+    let storage = memory();
+    let mut config = tiny(1);
+    config.clock = clock.clone();
+    let log = Log::open(Arc::new(storage), config).expect("opens").0;
+    let week = (7 * DAY_MS).to_string();
+    let partition = ten_segments(&log, &[("retention.ms", &week)]);
+    let look = |wall: i64, elapsed: i64| {
+        clock.0.store(wall, Ordering::Relaxed);
+        clock.1.store(u64::try_from(elapsed).expect("positive"), Ordering::Relaxed);
+        let begun = log.enforce_retention();
+        while log.commit() {}
+        begun
+    };
+    for jumped in [began + YEARS_MS, began - YEARS_MS, began + YEARS_MS] {
+        assert_eq!(look(jumped, 1000), 0, "the clock says {jumped}");
+    }
+    assert_eq!(log.offsets(partition).expect("exists").start, 0);
+    // Set right again, and time goes on: what is old goes.
+    assert_eq!(look(began + 2000, 2000), 0);
+    let later = 8 * DAY_MS;
+    assert_eq!(look(began + later, later), 1);
+    assert!(log.offsets(partition).expect("exists").start > 0);
 }

@@ -15,8 +15,14 @@ const MAGIC_AT: usize = 16;
 /// The batch in `records`, or why it is refused.
 ///
 /// Size comes before the checksum, so that an oversized batch costs nothing. A request carries
-/// exactly one batch per partition (Produce 3 and later); older formats are not converted.
-pub(super) fn check(topic: &Topic, records: Option<Bytes>, version: i16) -> Result<Batch, Refused> {
+/// exactly one batch per partition (Produce 3 and later); older formats are not converted. Where the
+/// topic wants it, the batch gets the time of its arrival.
+pub(super) fn check(
+    topic: &Topic,
+    records: Option<Bytes>,
+    version: i16,
+    now_ms: i64,
+) -> Result<Batch, Refused> {
     let bytes = records
         .filter(|bytes| !bytes.is_empty())
         .ok_or_else(|| Refused::new(ErrorCode::INVALID_RECORD, "a partition came without a batch"))?;
@@ -41,6 +47,9 @@ pub(super) fn check(topic: &Topic, records: Option<Bytes>, version: i16) -> Resu
     }
     if topic_config::is_compacted(&topic.configs) {
         check_keys(&batch)?;
+    }
+    if topic_config::has_append_time(&topic.configs) {
+        return Ok(batch.with_append_time(now_ms));
     }
     Ok(batch)
 }

@@ -53,6 +53,13 @@ impl Gather {
         set_refused(&mut self.lock().response, at, refused);
     }
 
+    /// Notes the time that a batch was given.
+    pub(super) fn at_time(&self, at: At, append_time_ms: i64) {
+        if let Some(partition) = partition(&mut self.lock().response, at) {
+            partition.log_append_time_ms = append_time_ms;
+        }
+    }
+
     /// Says that every batch of the request was handed over.
     pub(super) fn submitted(self) {
         self.settle();
@@ -118,6 +125,7 @@ fn set_refused(response: &mut ProduceResponse, at: At, refused: Refused) {
         batch_index_error_message: None,
     };
     partition.error_code = refused.code.0;
+    partition.log_append_time_ms = -1;
     partition.record_errors = refused.records.iter().map(blamed).collect();
     partition.error_message = Some(refused.message);
 }
