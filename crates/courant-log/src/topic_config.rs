@@ -5,6 +5,7 @@
 //! reader sees and is not built is refused; what only lets the log keep more than was asked is stored
 //! and [`not_in_force`] says so.
 
+use crate::batch::Codec;
 use crate::limits::MESSAGE_BYTES_MAX;
 use std::collections::BTreeMap;
 
@@ -103,8 +104,8 @@ const fn config(
 pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     config("cleanup.policy", ConfigKind::List(CLEANUP_POLICIES), "delete", true,
         "What happens to old events. Compaction is not in force yet: everything is kept."),
-    config("compression.type", ConfigKind::Choice(COMPRESSION_TYPES), "producer", false,
-        "How batches are compressed. They are kept as they were sent, which every reader understands."),
+    config("compression.type", ConfigKind::Choice(COMPRESSION_TYPES), "producer", true,
+        "How batches are compressed. producer: as they were sent. With any other value the server compresses anew what was sent otherwise."),
     config("courant.durability", ConfigKind::Choice(DURABILITIES), "sync", true,
         "When an event is acknowledged. sync: it is on disk. interval: it is written, and on disk 0.1 s later; a power cut may cost that much. os: it is written, and a power cut may cost whatever the system has not put on disk. A crash of the process alone costs nothing."),
     config("delete.retention.ms", ConfigKind::Long { min: 0 }, "86400000", false,
@@ -193,6 +194,18 @@ pub fn effective<'a>(configs: &'a BTreeMap<String, String>, name: &str) -> &'a s
 /// Whether newer events of a key take the place of older ones, so that every event needs a key.
 pub fn is_compacted(configs: &BTreeMap<String, String>) -> bool {
     words(effective(configs, "cleanup.policy")).any(|word| word == "compact")
+}
+
+/// How a topic's batches are compressed; `None`: as they were sent.
+pub fn codec(configs: &BTreeMap<String, String>) -> Option<Codec> {
+    match effective(configs, "compression.type").trim() {
+        "uncompressed" => Some(Codec::None),
+        "gzip" => Some(Codec::Gzip),
+        "snappy" => Some(Codec::Snappy),
+        "lz4" => Some(Codec::Lz4),
+        "zstd" => Some(Codec::Zstd),
+        _ => None,
+    }
 }
 
 /// Whether events have the time of their arrival as their timestamp, and not the producer's.
@@ -397,6 +410,15 @@ mod tests {
     }
 
     #[test]
+    fn every_codec_that_can_be_set_is_one() {
+        for name in COMPRESSION_TYPES {
+            let found = codec(&set(&[("compression.type", name)]));
+            assert_eq!(found.is_none(), *name == "producer", "{name}");
+        }
+        assert_eq!(codec(&BTreeMap::new()), None);
+    }
+
+    #[test]
     fn timestamps_are_the_producers_unless_the_topic_says_otherwise() {
         assert!(!has_append_time(&BTreeMap::new()));
         assert!(!has_append_time(&set(&[("message.timestamp.type", "CreateTime")])));
@@ -427,7 +449,7 @@ mod tests {
     fn what_has_no_effect_yet_is_said() {
         assert!(not_in_force("segment.jitter.ms", "1000"));
         assert!(not_in_force("cleanup.policy", "delete,compact"));
-        assert!(not_in_force("compression.type", "gzip"));
+        assert!(!not_in_force("compression.type", "gzip"));
         assert!(not_in_force("min.insync.replicas", "2"));
         assert!(!not_in_force("retention.ms", "1000"));
         assert!(!not_in_force("cleanup.policy", "delete"));

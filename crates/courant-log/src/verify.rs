@@ -28,6 +28,9 @@ pub struct Verified {
     pub segments: u64,
     /// Bytes of the segments.
     pub bytes: u64,
+    /// Groups that stand in the journal behind the checkpoint; what they hold is not counted above. The
+    /// next start takes it into the segments.
+    pub journal_groups: u64,
     /// In order of topic, partition and place.
     pub damage: Vec<Damage>,
 }
@@ -100,7 +103,10 @@ fn journal(
 ) -> Result<(), OpenError> {
     let from = (checkpoint.generation, checkpoint.position);
     match journal::scan(storage, id, from, |_, _, _| Ok(())) {
-        Ok(_) => Ok(()),
+        Ok(scanned) => {
+            verified.journal_groups = scanned.groups;
+            Ok(())
+        }
         Err(ScanError::Storage(error)) => Err(error.into()),
         Err(error) => {
             verified.damage.push(whole(journal::DIR.to_owned(), error.to_string()));

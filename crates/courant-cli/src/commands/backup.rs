@@ -1,7 +1,7 @@
 //! `courant backup` and `courant restore`: the log in another place, and back.
 
 use super::interrupted;
-use super::log::{counted, list_damage, storage};
+use super::log::{counted, counts, list_damage, storage};
 use crate::cli::{Backup, Global, Restore};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Row, Stream, list};
@@ -269,11 +269,9 @@ pub(super) fn restore(global: &Global, args: Restore) -> Result<Exit, Failure> {
     if !global.quiet {
         let moment = rfc3339(begun_ms).unwrap_or_else(|| format!("{begun_ms} ms since 1970"));
         note(format_args!(
-            "Restored backup {number} of {moment} into {}: {}, {}, {}.",
+            "Restored backup {number} of {moment} into {}: {}.",
             data.display(),
-            counted(verified.topics, "topic"),
-            counted(verified.partitions, "partition"),
-            counted(verified.bytes, "byte")
+            counts(&verified)
         ));
     }
     list_damage(global, verified.damage)?;

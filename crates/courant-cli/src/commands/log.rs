@@ -67,9 +67,7 @@ fn verify(global: &Global, args: LogVerify) -> Result<Exit, Failure> {
     let settings = Settings::read(global, &args.data.into())?;
     let data = settings.server_config().data;
     let verified = courant_log::verify(&storage(&data)?).map_err(|error| refused(&data, &error))?;
-    let Verified { topics, partitions, segments, bytes, .. } = verified;
-    let counts = [(topics, "topic"), (partitions, "partition"), (segments, "segment"), (bytes, "byte")];
-    let read = counts.map(|(count, noun)| counted(count, noun)).join(", ");
+    let read = counts(&verified);
     let places = verified.damage.len() as u64;
     list_damage(global, verified.damage)?;
     if places == 0 {
@@ -85,6 +83,19 @@ fn verify(global: &Global, args: LogVerify) -> Result<Exit, Failure> {
         counted(places, "place")
     );
     Err(Failure::new(Exit::Failed, sentence))
+}
+
+/// What was read, in words.
+pub(super) fn counts(verified: &Verified) -> String {
+    let Verified { topics, partitions, segments, bytes, journal_groups, .. } = *verified;
+    let counts = [
+        (topics, "topic"),
+        (partitions, "partition"),
+        (segments, "segment"),
+        (bytes, "byte"),
+        (journal_groups, "journal group"),
+    ];
+    counts.map(|(count, noun)| counted(count, noun)).join(", ")
 }
 
 pub(super) fn counted(count: u64, noun: &str) -> String {

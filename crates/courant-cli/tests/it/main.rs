@@ -24,6 +24,7 @@ mod log_verify;
 mod long_poll;
 mod power_cut;
 mod raw;
+mod recompression;
 mod server;
 mod settings;
 mod stop;

@@ -17,7 +17,7 @@ pub(super) const CRC_AT: usize = 17;
 /// First byte that the checksum covers.
 pub(super) const CRC_COVERS_FROM: usize = 21;
 
-const CODEC_BITS: i16 = 0b111;
+pub(super) const CODEC_BITS: i16 = 0b111;
 pub(super) const LOG_APPEND_TIME_BIT: i16 = 1 << 3;
 const TRANSACTIONAL_BIT: i16 = 1 << 4;
 const CONTROL_BIT: i16 = 1 << 5;

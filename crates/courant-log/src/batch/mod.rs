@@ -29,6 +29,9 @@ mod lz4_frame;
 #[cfg(test)]
 mod oracle_tests;
 pub mod records;
+pub mod rewrite;
+#[cfg(test)]
+mod rewrite_oracle_tests;
 mod validate;
 mod varint;
 mod walk;

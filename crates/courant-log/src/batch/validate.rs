@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::header::{BatchHeader, CRC_COVERS_FROM, HEADER_BYTES, KNOWN_ATTRIBUTES, LOG_APPEND_TIME_BIT};
-use super::{BatchError, Codec};
+use super::header::{BatchHeader, CRC_COVERS_FROM, HEADER_BYTES, KNOWN_ATTRIBUTES};
+use super::{BatchError, Codec, rewrite};
 use crate::crc::crc32c;
 
 /// Fewest bytes of an uncompressed record: seven fields of one byte.
@@ -35,20 +35,33 @@ impl Batch {
         Ok(Self { header, bytes })
     }
 
-    /// The batch with a time as the timestamp of all its records, which keep what the producer's clock
-    /// said where nobody looks: what `message.timestamp.type=LogAppendTime` asks for. Milliseconds since
-    /// 1970. The records are not decoded, whatever their codec.
+    /// The batch with a time as the timestamp of all its records, in milliseconds since 1970: what
+    /// `message.timestamp.type=LogAppendTime` asks for. The records are not decoded.
     #[must_use]
     pub fn with_append_time(&self, now_ms: i64) -> Self {
         let mut bytes = self.bytes.to_vec();
-        let mut header = self.header;
-        header.attributes |= LOG_APPEND_TIME_BIT;
-        header.max_timestamp = now_ms;
-        let (head, _) = bytes.split_at_mut(HEADER_BYTES);
-        head.copy_from_slice(&header.to_bytes());
-        header.crc = crc32c(&bytes[CRC_COVERS_FROM..]);
-        bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        rewrite::with_append_time(&mut bytes, now_ms);
+        // Only what the rules above do not ask about has changed.
+        let header = BatchHeader::parse(&bytes).unwrap_or(self.header);
         Self { header, bytes: bytes.into() }
+    }
+
+    /// The batch with the same records under another codec: what `compression.type` asks for. One that
+    /// has the codec already stays as it is.
+    ///
+    /// # Errors
+    /// See [`RewriteError`](rewrite::RewriteError): the records are more than `decompressed_bytes_max`, or
+    /// are not what the header says.
+    pub fn with_codec(
+        &self,
+        codec: Codec,
+        decompressed_bytes_max: usize,
+    ) -> Result<Self, rewrite::RewriteError> {
+        if self.header.codec()? == codec {
+            return Ok(self.clone());
+        }
+        let bytes = rewrite::recompressed(&self.bytes, codec, decompressed_bytes_max)?;
+        Ok(Self { header: BatchHeader::parse(&bytes)?, bytes: bytes.into() })
     }
 
     /// What the batch says about itself.

@@ -48,6 +48,10 @@ pub(super) fn check(
     if topic_config::is_compacted(&topic.configs) {
         check_keys(&batch)?;
     }
+    let batch = match topic_config::codec(&topic.configs) {
+        Some(codec) => recompressed(&batch, codec, max)?,
+        None => batch,
+    };
     if topic_config::has_append_time(&topic.configs) {
         return Ok(batch.with_append_time(now_ms));
     }
@@ -65,6 +69,20 @@ fn check_keys(batch: &Batch) -> Result<(), Refused> {
     let message = "a record without a key cannot be in a compacted topic";
     let named = without.into_iter().take(limits::RECORD_ERRORS_MAX).collect();
     Err(Refused { records: named, ..Refused::new(ErrorCode::INVALID_RECORD, message) })
+}
+
+/// The batch under the topic's codec. It is held against `max.message.bytes` as it is stored.
+fn recompressed(batch: &Batch, codec: Codec, max: usize) -> Result<Batch, Refused> {
+    let batch = batch
+        .with_codec(codec, DECOMPRESSED_BYTES_MAX)
+        .map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
+    let bytes = batch.bytes().len();
+    if bytes > max {
+        let message =
+            format!("compressed as the topic says, the batch has {bytes} bytes; max.message.bytes is {max}");
+        return Err(Refused::new(ErrorCode::MESSAGE_TOO_LARGE, message));
+    }
+    Ok(batch)
 }
 
 /// The answer to a transactional producer that came here without InitProducerId, which would have
