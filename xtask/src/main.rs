@@ -43,6 +43,10 @@ cargo xtask COMMAND
        --minutes N          stops then; the next run goes on where this one was
        --points N           stops after so many in all runs
        --seed N             one script only, with everything that is wrong in it
+  torture kills | power-cuts  a real server killed, or its file system shut down, under load
+       --count N            so many times (1000 and 20000)
+       --seed N             of the load and of the moments
+  torture page              docs/reliability.md, from the runs so far
   bench [ARGS]              the benchmark crate, in release mode; ARGS go to it
 ";
 

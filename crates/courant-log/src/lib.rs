@@ -35,6 +35,7 @@ mod writer;
 
 pub mod backup;
 pub mod batch;
+pub mod compaction;
 pub mod crc;
 pub mod inspect;
 pub mod limits;
