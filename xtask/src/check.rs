@@ -16,7 +16,7 @@ pub(crate) const FEATURES: [&str; 2] =
     ["--features", "courant-cli/planted-defects,courant-sim/planted-defects"];
 
 pub(crate) const FMT: Stage = Stage { name: "fmt", budget_s: 15 };
-pub(crate) const CLIPPY: Stage = Stage { name: "clippy", budget_s: 210 };
+pub(crate) const CLIPPY: Stage = Stage { name: "clippy", budget_s: 180 };
 pub(crate) const TIDY: Stage = Stage { name: "tidy", budget_s: 15 };
 const UNIT: Stage = Stage { name: "unit", budget_s: 60 };
 

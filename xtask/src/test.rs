@@ -16,7 +16,7 @@ use crate::tests_output::TestOutput;
 
 const PREPARE: Stage = Stage { name: "prepare", budget_s: 150 };
 const BUILD: Stage = Stage { name: "build", budget_s: 270 };
-const TESTS: Stage = Stage { name: "unit+integration", budget_s: 180 };
+const TESTS: Stage = Stage { name: "unit+integration", budget_s: 210 };
 const CLIENTS: Stage = Stage { name: "clients", budget_s: 480 };
 const KILL: Stage = Stage { name: "kill", budget_s: 40 };
 const POWER_CUT: Stage = Stage { name: "power-cut", budget_s: 140 };

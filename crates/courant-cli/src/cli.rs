@@ -5,11 +5,13 @@
 
 mod backup;
 mod operate;
+mod torture;
 
 pub(crate) use backup::{Backup, Restore};
 pub(crate) use operate::{
     Config, ConfigCheck, ConfigShow, Doctor, Log, LogInspect, LogRepair, LogVerify, Serve,
 };
+pub(crate) use torture::Torture;
 
 use crate::output::Format;
 use crate::settings::ServerNamed;
@@ -85,6 +87,8 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Make a data directory from a backup
     Restore(Restore),
+    /// Try out whether this machine keeps what the log acknowledges
+    Torture(Torture),
     /// Look after a data directory
     #[command(subcommand)]
     Log(Log),

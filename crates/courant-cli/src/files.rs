@@ -1,8 +1,9 @@
-//! The few files beside the data directory that the command line reads: a settings file, and what
-//! the system says of itself under `/proc` and `/sys`. Nothing else here touches `std::fs`.
+//! The few files beside the data directory that the command line reads or writes: a settings file, what
+//! the system says of itself under `/proc` and `/sys`, and the ledger and the report of `courant torture`.
+//! Nothing else here touches `std::fs`.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, BufReader, Read as _};
 use std::path::Path;
 
 /// Reads a whole file of text.
@@ -20,6 +21,22 @@ pub(crate) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
         ));
     }
     Ok(text)
+}
+
+/// Opens a file that is read piece by piece.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn open(path: &Path) -> io::Result<BufReader<File>> {
+    File::open(path).map(BufReader::new)
+}
+
+/// Writes a file of text, in place of one that is there.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
+    std::fs::write(path, text)
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use super::tree::Tree;
 pub(super) const SERVE_PACKAGES_MAX: usize = 220;
 
 /// Each member, and the members it may build on. Arrows only point up this list.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("courant-core", &[]),
     ("courant-log", &["courant-core"]),
     ("courant-kafka", &["courant-core", "courant-log"]),
     ("courant-server", &["courant-core", "courant-log", "courant-kafka"]),
-    ("courant-cli", &["courant-core", "courant-log", "courant-kafka", "courant-server"]),
+    ("courant-history", &[]),
+    ("courant-cli", &["courant-core", "courant-log", "courant-kafka", "courant-server", "courant-history"]),
     ("courant-bench", &[]),
     ("courant-sim", &["courant-core", "courant-log"]),
     ("xtask", &[]),

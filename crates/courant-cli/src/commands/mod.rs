@@ -13,6 +13,7 @@ mod tail;
 mod tail_group;
 mod topic;
 mod topic_alter;
+mod torture;
 
 use crate::cli::{Cli, Command, Global};
 use crate::exit::{Exit, Failure, note};
@@ -33,6 +34,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         | Command::Log(_)
         | Command::Backup(_)
         | Command::Restore(_)
+        | Command::Torture(_)
         | Command::Config(_)
         | Command::Completion(_) => cli.global,
         _ => with_server_of_file(cli.global)?,
@@ -43,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Log(command) => log::run(&global, command),
         Command::Backup(args) => block_on(backup::backup(&global, args)),
         Command::Restore(args) => backup::restore(&global, args),
+        Command::Torture(args) => torture::run(&global, &args),
         Command::Config(command) => config::run(&global, command),
         Command::Topic(command) => block_on(topic::run(&global, command)),
         Command::Group(command) => block_on(group::run(&global, command)),

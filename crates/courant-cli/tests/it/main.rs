@@ -29,6 +29,7 @@ mod server;
 mod settings;
 mod stop;
 mod storms;
+mod torture;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -261,8 +261,11 @@ mod tests {
         }
     }
 
+    /// First segment, and the one behind the last.
+    type Bounds = (usize, usize);
+
     /// The dirty segments of a plan, and the first segment of each group with the one behind its last.
-    fn shape(plan: Option<Plan>) -> Option<(Range<usize>, Vec<(usize, usize)>)> {
+    fn shape(plan: Option<Plan>) -> Option<(Range<usize>, Vec<Bounds>)> {
         let bounds = |group: &Group| (group.segments.start, group.segments.end);
         plan.map(|plan| (plan.dirty, plan.groups.iter().map(bounds).collect()))
     }

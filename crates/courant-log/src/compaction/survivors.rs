@@ -96,7 +96,7 @@ impl Survivors {
     pub fn survives(&self, record: &KeptRecord<'_>, drop_tombstones: bool) -> bool {
         let Some(key) = record.key else { return true };
         let is_superseded = self.keys.newest(key).is_some_and(|newest| newest > record.offset);
-        !is_superseded && !(record.is_tombstone && drop_tombstones)
+        !(is_superseded || (record.is_tombstone && drop_tombstones))
     }
 
     /// What is left of one whole batch. All batches of the round come, from the first on, in the order

@@ -112,12 +112,7 @@ struct Appender<'a> {
 }
 
 impl<'a> Appender<'a> {
-    fn new(
-        load: &'a Load<'a>,
-        progress: &'a Progress,
-        known: &Known,
-        number: u64,
-    ) -> Result<Self, Failure> {
+    fn new(load: &'a Load<'a>, progress: &'a Progress, known: &Known, number: u64) -> Result<Self, Failure> {
         let producer = plan::producer(load.lap, number);
         let mut slots = Vec::new();
         for place in plan::places() {
@@ -199,7 +194,7 @@ impl<'a> Appender<'a> {
         };
         let (place, first) = (self.slot(at)?.place, self.slot(at)?.next);
         let count = 1 + self.dice.below(BATCH_EVENTS_MAX);
-        let stamps: Vec<Stamp> = self.stamps(place, first, count).collect();
+        let stamps: Vec<Stamp> = stamps(self.producer, place, first, count).collect();
         let batch = self.batch(place, &stamps)?;
         if self.load.tells_all {
             say(stamps.into_iter().map(Line::Sent)).map_err(|error| Failure::output(&error))?;
@@ -234,7 +229,7 @@ impl<'a> Appender<'a> {
         self.in_flight = self.in_flight.saturating_sub(1);
         let Answer { slot: at, first, count, repeated, result } = answer;
         let place = self.slot(at)?.place;
-        let stamps = self.stamps(place, first, count);
+        let stamps = stamps(self.producer, place, first, count);
         match result {
             Ok(appended) => {
                 let lines = (appended.base_offset..).zip(stamps);
@@ -266,16 +261,6 @@ impl<'a> Appender<'a> {
 
     fn slot(&mut self, at: usize) -> Result<&mut Slot, Failure> {
         self.slots.get_mut(at).ok_or_else(|| Failure::new(Exit::Failed, "an answer to nothing that was sent"))
-    }
-
-    fn stamps(&self, place: Place, first: u64, count: u64) -> impl Iterator<Item = Stamp> + use<> {
-        let producer = self.producer;
-        (first..first.saturating_add(count)).map(move |sequence| Stamp {
-            topic: place.topic.to_owned(),
-            partition: place.partition,
-            producer,
-            sequence,
-        })
     }
 
     fn batch(&mut self, place: Place, stamps: &[Stamp]) -> Result<Batch, Failure> {
@@ -311,6 +296,13 @@ impl<'a> Appender<'a> {
         );
         Failure::new(Exit::Failed, sentence)
     }
+}
+
+/// A producer's events in a partition.
+fn stamps(producer: u64, place: Place, first: u64, count: u64) -> impl Iterator<Item = Stamp> {
+    let Place { topic, partition } = place;
+    let sequences = first..first.saturating_add(count);
+    sequences.map(move |sequence| Stamp { topic: topic.to_owned(), partition, producer, sequence })
 }
 
 /// A producer id of the log that nobody has had.

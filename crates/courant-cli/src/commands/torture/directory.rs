@@ -207,6 +207,9 @@ impl Directory {
             return Err(conflict(&self.path, &sentence));
         }
         for name in names.iter().filter(|name| ![STATE_FILE, LOCK_FILE].contains(&name.as_str())) {
+            let path = self.path.join(name);
+            // The worker of a run that was interrupted may not have noticed yet.
+            let _held = if path.is_dir() { Some(hold_lap(&path)?) } else { None };
             remove_tree(&self.storage, name, DEPTH_MAX).map_err(|error| failed(&self.path, &error))?;
         }
         Ok(())
@@ -222,6 +225,12 @@ fn hold(storage: &DiskStorage, path: &Path) -> Result<Box<dyn Any + Send + Sync>
         io::ErrorKind::WouldBlock => conflict(path, &"a run is using it; wait for its end, or stop it"),
         _ => failed(path, &error),
     })
+}
+
+/// Takes a data directory, so that no process works in it while it is removed.
+fn hold_lap(path: &Path) -> Result<Box<dyn Any + Send + Sync>, Failure> {
+    let storage = DiskStorage::open(path).map_err(|error| failed(path, &error))?;
+    hold(&storage, path)
 }
 
 /// What the directory says that it is for; `None` when it says nothing that we would write.

@@ -5,6 +5,7 @@ use courant_core::topic::TopicName;
 use courant_log::storage::{DiskStorage, Storage};
 use courant_log::{Log, LogConfig, NewTopic, PartitionId, SystemClock, SystemEntropy};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
@@ -60,8 +61,7 @@ pub(super) fn is_of_lap(producer: u64, lap: u64) -> bool {
 /// # Errors
 /// That it does not open, with its reason.
 pub(super) fn open(data: &Path) -> Result<Log, Failure> {
-    let failed =
-        |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, format!("{}: {error}", data.display()));
+    let failed = |error: &dyn Display| Failure::new(Exit::Failed, format!("{}: {error}", data.display()));
     let storage: Arc<dyn Storage> = Arc::new(DiskStorage::open(data).map_err(|error| failed(&error))?);
     let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
     config.journal_file_bytes = JOURNAL_FILE_BYTES;
@@ -80,7 +80,7 @@ pub(super) fn create_topics(log: &Log) -> Result<(), Failure> {
         if log.catalog().by_name(topic).is_some() {
             continue;
         }
-        let failed = |error: &dyn std::fmt::Display| {
+        let failed = |error: &dyn Display| {
             Failure::new(Exit::Failed, format!("the topic {topic} cannot be created: {error}"))
         };
         let name = TopicName::new(topic).map_err(|error| failed(&error))?;

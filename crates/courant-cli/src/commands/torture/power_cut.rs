@@ -20,7 +20,8 @@ use crate::files;
 use courant_history::Stamp;
 use courant_log::Log;
 use std::borrow::Cow;
-use std::io::{BufRead, Read as _};
+use std::fmt::Display;
+use std::io::{self, BufRead, Read as _};
 use std::path::Path;
 use std::time::Instant;
 
@@ -99,11 +100,10 @@ pub(super) fn after(global: &Global, args: &Torture, ledger: &Path) -> Result<Ex
 
 /// The last lap of a ledger, and what was acknowledged in it.
 fn read_ledger(ledger: &Path) -> Result<(u64, Record), Failure> {
-    let unreadable = |error: &dyn std::fmt::Display| {
-        Failure::new(Exit::Failed, format!("{}: {error}", ledger.display()))
-    };
+    let unreadable =
+        |error: &dyn Display| Failure::new(Exit::Failed, format!("{}: {error}", ledger.display()));
     let file = files::open(ledger).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Failure::new(Exit::NotFound, unreadable(&error).sentence),
+        io::ErrorKind::NotFound => Failure::new(Exit::NotFound, unreadable(&error).sentence),
         _ => unreadable(&error),
     })?;
     ledger_of(file).map_err(|error| unreadable(&error))
