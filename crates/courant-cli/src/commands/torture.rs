@@ -8,8 +8,8 @@ mod kills;
 mod known;
 mod line;
 mod plan;
-mod power_cut;
 mod probe;
+mod pulled_plug;
 mod reading;
 mod record;
 mod report;
@@ -28,11 +28,11 @@ pub(super) fn run(global: &Global, args: &Torture) -> Result<Exit, Failure> {
         return worker::run(args);
     }
     if let Some(ledger) = &args.after_power_cut {
-        return power_cut::after(global, args, ledger);
+        return pulled_plug::after(global, args, ledger);
     }
     let seed = args.seed.unwrap_or_else(|| u64::try_from(now_ms()).unwrap_or_default());
     if args.until_power_cut {
-        return power_cut::until(global, args, seed);
+        return pulled_plug::until(global, args, seed);
     }
     kill(global, args, seed)
 }

@@ -56,6 +56,28 @@ fn a_beginning_may_be_deleted_and_offsets_be_missing() {
     assert_eq!(history.check(), []);
 }
 
+/// It may have stood in what was deleted, and nobody can tell.
+#[test]
+fn an_event_without_an_offset_may_be_deleted_with_the_beginning() {
+    let mut history = History::new();
+    for (sequence, offset) in [(0, None), (1, Some(9))] {
+        history.sent(&stamp(0, 1, sequence));
+        history.acknowledged(&stamp(0, 1, sequence), offset);
+    }
+    read(&mut history, 9, &stamp(0, 1, 1));
+    history.complete(READER, "orders", 0, 5, 10);
+    assert_eq!(history.check(), []);
+}
+
+#[test]
+fn a_reader_that_has_not_come_to_the_end_says_nothing_of_it() {
+    let mut history = written(3);
+    read(&mut history, 1, &stamp(0, 1, 1));
+    assert_eq!(history.check(), []);
+    history.complete(READER, "orders", 0, 1, 2);
+    assert_eq!(history.check(), []);
+}
+
 #[test]
 fn a_refused_event_may_be_sent_again() {
     let mut history = History::new();

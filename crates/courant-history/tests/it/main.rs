@@ -3,6 +3,7 @@
 mod bad_histories;
 mod good_histories;
 mod mutations;
+mod passes;
 
 use courant_history::{History, Stamp};
 

@@ -95,7 +95,8 @@ impl Partition {
         let Quarantined { path, bytes, offsets, what } = damage.clone();
         let is_news = {
             let mut state = lock(&self.state);
-            state.damages.quarantine(damage) && !state.damages.is_accepted(&offsets)
+            // The files of a deleted topic go under whoever still reads them.
+            !state.deleted && state.damages.quarantine(damage) && !state.damages.is_accepted(&offsets)
         };
         if is_news {
             let (first, last) = (offsets.start, offsets.end.saturating_sub(1));
