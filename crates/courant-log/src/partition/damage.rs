@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-/// Places that one partition remembers; further damage is added to the last one.
+/// Places that one partition remembers. A read of any other damage fails all the same, each time.
 const PLACES_MAX: usize = 1024;
 
 /// Damaged bytes of one file, and the events that had bytes among them.
@@ -30,26 +30,31 @@ impl Damages {
         Self { quarantined: Vec::new(), gaps }
     }
 
-    /// Notes damage. False when it is known already.
+    /// Notes damage. False when it is known already, was given up, or there is no room for it. Only places
+    /// that touch become one: what lies between two of them is sound.
     pub(super) fn quarantine(&mut self, found: Quarantined) -> bool {
         let is_known = |known: &Quarantined| {
             known.offsets.start <= found.offsets.start && found.offsets.end <= known.offsets.end
         };
-        if self.quarantined.iter().any(is_known) {
+        if self.is_accepted(&found.offsets) || self.quarantined.iter().any(is_known) {
             return false;
         }
-        let is_full = self.quarantined.len() >= PLACES_MAX;
-        let touches =
-            |known: &&mut Quarantined| known.path == found.path && known.offsets.end >= found.offsets.start;
-        match self.quarantined.last_mut().filter(|last| is_full || touches(last)) {
-            Some(last) => {
-                last.offsets.start = last.offsets.start.min(found.offsets.start);
-                last.offsets.end = last.offsets.end.max(found.offsets.end);
-                last.bytes =
-                    last.bytes.take().zip(found.bytes).map(|(a, b)| a.start.min(b.start)..a.end.max(b.end));
-            }
-            None => self.quarantined.push(found),
+        let touches = |known: &mut Quarantined| {
+            known.path == found.path
+                && known.offsets.start <= found.offsets.end
+                && found.offsets.start <= known.offsets.end
+        };
+        let touching: Vec<_> = self.quarantined.extract_if(.., touches).collect();
+        if touching.is_empty() && self.quarantined.len() >= PLACES_MAX {
+            return false;
         }
+        let joined = touching.into_iter().fold(found, |sum, other| Quarantined {
+            offsets: hull(sum.offsets, other.offsets),
+            bytes: sum.bytes.zip(other.bytes).map(|(a, b)| hull(a, b)),
+            ..sum
+        });
+        self.quarantined.push(joined);
+        self.quarantined.sort_by_key(|damage| damage.offsets.start);
         true
     }
 
@@ -69,7 +74,7 @@ impl Damages {
     }
 
     pub(super) fn is_accepted(&self, offsets: &Range<u64>) -> bool {
-        self.gaps.iter().any(|gap| gap.start <= offsets.start && offsets.end <= gap.end)
+        holds(&self.gaps, offsets)
     }
 
     pub(super) fn gaps(&self) -> &[Range<u64>] {
@@ -85,6 +90,8 @@ impl Damages {
         apart.push(joined);
         apart.sort_unstable_by_key(|gap| gap.start);
         self.gaps = apart;
+        let Self { quarantined, gaps } = self;
+        quarantined.retain(|damage| !holds(gaps, &damage.offsets));
     }
 
     /// Forgets what lies below the beginning of the partition.
@@ -92,6 +99,16 @@ impl Damages {
         self.gaps.retain(|gap| gap.end > start);
         self.quarantined.retain(|damage| damage.offsets.end > start);
     }
+}
+
+/// Whether one of the gaps has all of these offsets.
+fn holds(gaps: &[Range<u64>], offsets: &Range<u64>) -> bool {
+    gaps.iter().any(|gap| gap.start <= offsets.start && offsets.end <= gap.end)
+}
+
+/// From the first of both to the last.
+fn hull(a: Range<u64>, b: Range<u64>) -> Range<u64> {
+    a.start.min(b.start)..a.end.max(b.end)
 }
 
 #[cfg(test)]
@@ -135,12 +152,35 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_bound_and_nothing_is_forgotten_at_it() {
+    fn what_lies_between_two_places_is_not_damaged() {
+        let mut damages = Damages::default();
+        assert!(damages.quarantine(damage(100..110)));
+        assert!(damages.quarantine(damage(5..10)));
+        assert!(damages.quarantine(damage(50..60)));
+        assert_eq!(
+            [9, 10, 49, 60, 99, 110].map(|offset| damages.at(offset).is_some()),
+            [true, false, false, false, false, false]
+        );
+        // Also when a place touches two others, and neither of them was the last.
+        assert!(damages.quarantine(damage(10..50)));
+        assert_eq!(
+            (damages.at(5), damages.at(105), damages.quarantined().count()),
+            (Some(5..60), Some(100..110), 2)
+        );
+    }
+
+    #[test]
+    fn at_the_bound_no_sound_event_is_refused() {
         let mut damages = Damages::default();
         for number in 0..2 * PLACES_MAX as u64 {
-            assert!(damages.quarantine(damage(number * 10..number * 10 + 5)));
+            assert_eq!(damages.quarantine(damage(number * 10..number * 10 + 5)), number < PLACES_MAX as u64);
         }
         assert_eq!(damages.quarantined().count(), PLACES_MAX);
-        assert!((0..2 * PLACES_MAX as u64).all(|number| damages.at(number * 10).is_some()));
+        assert!((0..2 * PLACES_MAX as u64).all(|number| damages.at(number * 10 + 7).is_none()));
+        // What was given up makes room for the rest.
+        damages.accept(0..5);
+        let next = PLACES_MAX as u64 * 10;
+        assert!(damages.quarantine(damage(next..next + 5)));
+        assert!(!damages.quarantine(damage(0..5)), "what was given up is no news");
     }
 }

@@ -96,7 +96,7 @@ impl Partition {
         let is_news = {
             let mut state = lock(&self.state);
             // The files of a deleted topic go under whoever still reads them.
-            !state.deleted && state.damages.quarantine(damage) && !state.damages.is_accepted(&offsets)
+            !state.deleted && state.damages.quarantine(damage)
         };
         if is_news {
             let (first, last) = (offsets.start, offsets.end.saturating_sub(1));
