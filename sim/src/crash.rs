@@ -40,6 +40,8 @@ pub struct Outcome {
     pub nested: u64,
     /// Bytes that clients appended.
     pub appended_bytes: u64,
+    /// Segments that compaction has put in the place of others.
+    pub compactions: u64,
     /// A hash of every changing call of the script, see [`FaultyStorage::trace_hash`].
     pub trace: u64,
     /// What was lost, invented, reordered or repeated, and where.
@@ -151,6 +153,7 @@ pub fn explore_on(storage: Arc<dyn Storage>, faulty: &FaultyStorage, plan: &Plan
     ledger.lock().expect("lock").check(&log);
     let mut outcome = std::mem::take(&mut *outcome.lock().expect("lock"));
     outcome.appended_bytes = log.metrics().appended_bytes;
+    outcome.compactions = log.metrics().compactions;
     outcome.trace = faulty.trace_hash();
     outcome
 }

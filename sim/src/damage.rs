@@ -1,7 +1,8 @@
-//! What was acknowledged goes bad: single bits, and whole files. A start may refuse to go on; it may not
-//! lose anything in silence. Of the segments, all that is not damaged must be served, and the rest be
-//! named.
+//! What was acknowledged goes bad: single bits, bytes and sectors, and whole files. A start may refuse
+//! to go on, and changes nothing then; it may not lose anything in silence. Of the segments, all that is
+//! not damaged must be served, and the rest be named and kept as it is.
 
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use courant_log::storage::{CrashMode, FaultyStorage, OpenMode, Storage};
@@ -9,18 +10,21 @@ use courant_log::{Log, OpenError};
 
 use crate::ledger::Ledger;
 use crate::random::Random;
-use crate::reads::{compare, read};
+use crate::reads::{Stored, compare, read};
 use crate::script::Script;
 use crate::tiny::tiny;
 use crate::workload::Workload;
 use crate::{CAP_BYTES, caught};
 
+/// Bytes that a disk reads and writes together.
+pub const SECTOR_BYTES: u64 = 512;
+
 /// What came of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Bits that were flipped, or files that were broken, each in an image of its own.
+    /// Places that went bad, or files that were broken, each in an image of its own.
     pub cases: u64,
-    /// Starts that were refused, with a sentence that names the damage.
+    /// Starts that were refused, with a sentence that names the damage, and that have changed nothing.
     pub refused: u64,
     /// Starts that had not needed it.
     pub unharmed: u64,
@@ -30,43 +34,187 @@ pub struct Outcome {
     pub failures: Vec<String>,
 }
 
-/// Runs a script, and then flips one bit in each `stride` bytes of the files in `dir`.
+impl Outcome {
+    /// Counts what came of one case; of none where the harm would have changed nothing.
+    pub fn add(&mut self, case: Result<Option<Fate>, String>) {
+        self.cases += u64::from(!matches!(case, Ok(None)));
+        match case {
+            Ok(None) => {}
+            Ok(Some(Fate::Refused)) => self.refused += 1,
+            Ok(Some(Fate::Unharmed)) => self.unharmed += 1,
+            Ok(Some(Fate::Named)) => self.named += 1,
+            Err(failure) => self.failures.push(failure),
+        }
+    }
+}
+
+/// What a start makes of damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is refused.
+    Refused,
+    /// Everything is there.
+    Unharmed,
+    /// Some events are refused and the file is named; everything else is there.
+    Named,
+}
+
+/// What becomes of one place in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// These bits of the byte are the others.
+    Bits(u8),
+    /// Every bit of the byte is 1.
+    Ones,
+    /// The sector that the byte is in reads as zeros.
+    ZeroSector,
+}
+
+impl Harm {
+    /// Does it. Where it begins, and what stands there now; `None` where that is what stood there before.
+    fn apply(self, image: &FaultyStorage, path: &str, at: u64) -> Option<(u64, Vec<u8>)> {
+        let (begin, len) = match self {
+            Self::Bits(_) | Self::Ones => (at, 1),
+            Self::ZeroSector => (at / SECTOR_BYTES * SECTOR_BYTES, SECTOR_BYTES),
+        };
+        let file = image.open(path, OpenMode::Existing).expect("it is there");
+        let mut before = vec![0; len as usize];
+        let count = file.read_at(&mut before, begin).expect("reads");
+        before.truncate(count);
+        let after: Vec<u8> = match self {
+            Self::Bits(bits) => before.iter().map(|byte| byte ^ bits).collect(),
+            Self::Ones => vec![0xff; count],
+            Self::ZeroSector => vec![0; count],
+        };
+        if after == before {
+            return None;
+        }
+        file.write_at(&[&after], begin).expect("writes");
+        file.sync_data().expect("syncs");
+        Some((begin, after))
+    }
+}
+
+/// A data directory that a script has filled, and what must be served of it. Every case breaks an image
+/// of its own.
+#[derive(Debug)]
+pub struct Victim {
+    storage: FaultyStorage,
+    ledger: Ledger,
+    stored: Stored,
+    seed: u64,
+}
+
+impl Victim {
+    /// What a script leaves.
+    ///
+    /// # Panics
+    /// When the script fails.
+    #[must_use]
+    pub fn fill(workload: Workload, operations: u64, seed: u64) -> Self {
+        let storage = FaultyStorage::new(seed, CAP_BYTES);
+        let ledger: Arc<Mutex<Ledger>> = Arc::default();
+        let log = Log::open(Arc::new(storage.clone()), tiny(seed)).expect("opens").0;
+        Script::new(workload, operations, seed, ledger.clone()).run(&log);
+        Self::of(storage, &log, &ledger, seed)
+    }
+
+    fn of(storage: FaultyStorage, log: &Log, ledger: &Mutex<Ledger>, seed: u64) -> Self {
+        // What follows vouches for the last group: until then, damage to it looks like a torn tail.
+        log.seal();
+        let sound = storage.crash_image(CrashMode::KeepAll, seed);
+        let stored = read(&Log::open(Arc::new(sound), tiny(seed ^ 1)).expect("opens").0);
+        let ledger = ledger.lock().expect("lock").clone();
+        Self { storage, ledger, stored, seed }
+    }
+
+    /// Every file below a folder with its length, in order; `""` is the data directory.
+    ///
+    /// # Panics
+    /// When there is no such folder.
+    #[must_use]
+    pub fn files(&self, dir: &str) -> Vec<(String, u64)> {
+        let paths = files(&self.storage, dir).into_iter();
+        paths.map(|path| (path.clone(), contents(&self.storage, &path).len() as u64)).collect()
+    }
+
+    /// Does harm to one place of an image, starts on that, and says what came of it; `None` where the
+    /// harm changes nothing.
+    ///
+    /// # Errors
+    /// What was lost in silence, and where.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn harm(&self, path: &str, at: u64, harm: Harm) -> Result<Option<Fate>, String> {
+        let image = self.image();
+        let Some((begin, left)) = harm.apply(&image, path, at) else { return Ok(None) };
+        let judged = self.judge(&image, path, is_about_damage).and_then(|(fate, started)| {
+            if fate == Fate::Named && !holds(&started, path, begin, &left) {
+                return Err("what is damaged was written over".to_owned());
+            }
+            Ok(Some(fate))
+        });
+        judged.map_err(|reason| format!("{harm:?} at byte {at} of {path}, seed {}: {reason}", self.seed))
+    }
+
+    fn image(&self) -> FaultyStorage {
+        self.storage.crash_image(CrashMode::KeepAll, self.seed)
+    }
+
+    /// Starts on a copy of a broken image and looks at everything; says what came of it, and what the
+    /// start has left.
+    fn judge(
+        &self,
+        image: &FaultyStorage,
+        path: &str,
+        is_reason: fn(&OpenError) -> bool,
+    ) -> Result<(Fate, FaultyStorage), String> {
+        let started = image.killed(self.seed);
+        let mut fate = Fate::Refused;
+        caught(|| match Log::open(Arc::new(started.clone()), tiny(self.seed ^ 1)) {
+            Ok((log, _)) if compare(&self.stored, &read(&log)) => {
+                self.ledger.check(&log);
+                fate = Fate::Unharmed;
+            }
+            Ok((log, _)) => {
+                assert!(log.damage().iter().any(|damage| damage.path == path), "{path} is not named");
+                assert!(is_named(image, path), "a look at everything does not name it");
+                fate = Fate::Named;
+            }
+            Err(error) => {
+                assert!(is_reason(&error), "refused without a reason: {error}");
+                assert!(is_same(image, &started), "refused, and something was changed: {error}");
+            }
+        })?;
+        Ok((fate, started))
+    }
+}
+
+/// Whether a start says that stored bytes are not what they were.
+fn is_about_damage(error: &OpenError) -> bool {
+    matches!(error, OpenError::Corrupt { .. } | OpenError::Newer { .. } | OpenError::NotALog { .. })
+}
+
+/// As [`is_about_damage`], also where a file is not there.
+fn is_about_damage_or_loss(error: &OpenError) -> bool {
+    is_about_damage(error)
+        || matches!(error, OpenError::Storage(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Runs a script, and then flips one bit in each `stride` bytes of the files below `dir`.
 ///
 /// # Panics
 /// When the script fails.
 #[must_use]
 pub fn flip(workload: Workload, operations: u64, seed: u64, dir: &str, stride: u64) -> Outcome {
-    let storage = FaultyStorage::new(seed, CAP_BYTES);
-    let ledger: Arc<Mutex<Ledger>> = Arc::default();
-    let log = Log::open(Arc::new(storage.clone()), tiny(seed)).expect("opens").0;
-    Script::new(workload, operations, seed, ledger.clone()).run(&log);
-    // What follows vouches for the last group: until then, damage to it looks like a torn tail.
-    log.seal();
-    let ledger = ledger.lock().expect("lock");
+    let victim = Victim::fill(workload, operations, seed);
     let mut random = Random(seed);
     let mut outcome = Outcome::default();
-    for name in storage.list(dir).expect("lists") {
-        let path = format!("{dir}/{name}");
-        let len = storage.open(&path, OpenMode::Existing).and_then(|file| file.len()).expect("a file");
+    for (path, len) in victim.files(dir) {
         for begin in (0..len).step_by(stride as usize) {
             let at = (begin + random.below(stride)).min(len - 1);
-            let bit = 1 << random.below(8);
-            let image = storage.crash_image(CrashMode::KeepAll, seed);
-            flip_bit(&image, &path, at, bit);
-            outcome.cases += 1;
-            let checked = caught(|| match Log::open(Arc::new(image), tiny(seed ^ 1)) {
-                Ok((log, _)) => {
-                    ledger.check(&log);
-                    outcome.unharmed += 1;
-                }
-                Err(OpenError::Corrupt { .. } | OpenError::Newer { .. } | OpenError::NotALog { .. }) => {
-                    outcome.refused += 1;
-                }
-                Err(other) => panic!("refused without a reason: {other}"),
-            });
-            if let Err(reason) = checked {
-                outcome.failures.push(format!("bit {bit:08b} of byte {at} in {path}: {reason}"));
-            }
+            outcome.add(victim.harm(&path, at, Harm::Bits(1 << random.below(8))));
         }
     }
     outcome
@@ -104,36 +252,17 @@ pub fn break_files(workload: Workload, operations: u64, seed: u64) -> Outcome {
     script.run(&log);
     let older = storage.crash_image(CrashMode::KeepAll, seed);
     script.go_on(&log, operations - operations / 2);
-    log.seal();
-    let ledger = ledger.lock().expect("lock");
-    let sound = storage.crash_image(CrashMode::KeepAll, seed);
-    let stored = read(&Log::open(Arc::new(sound), tiny(seed ^ 1)).expect("opens").0);
+    let victim = Victim::of(storage, &log, &ledger, seed);
     let mut outcome = Outcome::default();
-    for path in files(&storage, "") {
+    for (path, _) in victim.files("") {
         for way in WAYS {
-            let image = storage.crash_image(CrashMode::KeepAll, seed);
+            let image = victim.image();
             if !break_file(&image, &older, &path, way) {
                 continue;
             }
-            outcome.cases += 1;
-            let checked = caught(|| match Log::open(Arc::new(image.killed(seed)), tiny(seed ^ 1)) {
-                Ok((log, _)) if compare(&stored, &read(&log)) => {
-                    ledger.check(&log);
-                    outcome.unharmed += 1;
-                }
-                Ok((log, _)) => {
-                    assert!(log.damage().iter().any(|damage| damage.path == path), "{path} is not named");
-                    assert!(is_named(&image, &path), "a look at everything does not name it");
-                    outcome.named += 1;
-                }
-                Err(OpenError::Storage(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-                    panic!("refused without a reason: {error}")
-                }
-                Err(_) => outcome.refused += 1,
-            });
-            if let Err(reason) = checked {
-                outcome.failures.push(format!("{path}, {way:?}: {reason}"));
-            }
+            let judged = victim.judge(&image, &path, is_about_damage_or_loss);
+            let fate = judged.map(|(fate, _)| Some(fate));
+            outcome.add(fate.map_err(|reason| format!("{path}, {way:?}: {reason}")));
         }
     }
     outcome
@@ -143,6 +272,19 @@ pub fn break_files(workload: Workload, operations: u64, seed: u64) -> Outcome {
 fn is_named(image: &FaultyStorage, path: &str) -> bool {
     let storage: Arc<dyn Storage> = Arc::new(image.clone());
     courant_log::verify(&storage).is_ok_and(|found| found.damage.iter().any(|damage| damage.path == path))
+}
+
+/// Whether two storages have the same files with the same bytes.
+fn is_same(one: &FaultyStorage, other: &FaultyStorage) -> bool {
+    let paths = files(one, "");
+    paths == files(other, "") && paths.iter().all(|path| contents(one, path) == contents(other, path))
+}
+
+/// Whether these bytes stand there.
+fn holds(storage: &FaultyStorage, path: &str, begin: u64, bytes: &[u8]) -> bool {
+    let mut found = vec![0; bytes.len()];
+    let read = storage.open(path, OpenMode::Existing).and_then(|file| file.read_at(&mut found, begin));
+    read.is_ok_and(|count| count == bytes.len()) && found == bytes
 }
 
 fn files(storage: &FaultyStorage, dir: &str) -> Vec<String> {
@@ -197,13 +339,4 @@ fn write(storage: &FaultyStorage, path: &str, bytes: &[u8]) {
     file.set_len(0).expect("empties");
     file.write_at(&[bytes], 0).expect("writes");
     storage.sync_all().expect("syncs");
-}
-
-fn flip_bit(image: &FaultyStorage, path: &str, at: u64, bit: u8) {
-    let file = image.open(path, OpenMode::Existing).expect("it is there");
-    let mut byte = [0];
-    assert_eq!(file.read_at(&mut byte, at).expect("reads"), 1);
-    byte[0] ^= bit;
-    file.write_at(&[&byte], at).expect("writes");
-    file.sync_data().expect("syncs");
 }

@@ -7,6 +7,7 @@ use courant_log::batch::records::Producer;
 use courant_log::{Log, NewTopic, PartitionId, StoredGroup};
 use uuid::Uuid;
 
+use crate::compacted;
 use crate::tiny::{append, batch, slot, stored, stored_before_gap, taken};
 use crate::versions::Versions;
 
@@ -80,7 +81,10 @@ impl Ledger {
             let configs = history.configs.possible();
             assert!(configs.contains(&topic.configs), "{:?} is none of {configs:?}", topic.configs);
             for (partition, of) in topic.partitions.iter().zip(&history.partitions) {
-                check_partition(log, *partition, of, history.relaxed);
+                match history.is_compacted() {
+                    true => compacted::check(log, *partition, of),
+                    false => check_partition(log, *partition, of, history.relaxed),
+                }
             }
         }
         for (name, history) in &self.topics {
@@ -121,8 +125,10 @@ impl Ledger {
     pub fn check_repetitions(&self, log: &Log) {
         let catalog = log.catalog();
         for topic in catalog.topics() {
-            for (partition, history) in topic.partitions.iter().zip(&self.topics[&topic.name].partitions) {
-                check_repetition(log, *partition, history);
+            let of = &self.topics[&topic.name];
+            let check = if of.is_compacted() { compacted::check_repetition } else { check_repetition };
+            for (partition, history) in topic.partitions.iter().zip(&of.partitions) {
+                check(log, *partition, history);
             }
         }
         let (slot, done) = slot();
@@ -164,6 +170,12 @@ fn check_partition(log: &Log, partition: PartitionId, history: &PartitionHistory
     );
     assert!(there <= sent.len(), "phantom or duplicate: {there} of {} sent", sent.len());
     assert_eq!(stored, sent[gone..there], "reordered, duplicated or never sent");
+}
+
+impl TopicHistory {
+    fn is_compacted(&self) -> bool {
+        self.configs.newest().contains_key("cleanup.policy")
+    }
 }
 
 impl PartitionHistory {

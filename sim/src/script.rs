@@ -13,9 +13,11 @@ use courant_log::{
     AppendError, Batch, CommittedOffset, GroupError, Log, PartitionId, StoredGroup, WriterError,
 };
 
+use crate::compacted;
 use crate::ledger::{Ledger, PartitionHistory, Sent, State, TopicHistory, id_of};
 use crate::random::Random;
-use crate::tiny::{batch, new_topic, stored};
+use crate::readable::readable;
+use crate::tiny::{batch, new_topic};
 use crate::versions::Versions;
 use crate::workload::{Step, Workload};
 
@@ -126,6 +128,7 @@ impl Script {
             Step::AlterTopic => self.alter_topic(log),
             Step::ChangeGroup => self.change_group(log),
             Step::Checkpoint => drop(self.refused.take(log.checkpoint())),
+            Step::Compact => drop(log.compact()),
         }
         1
     }
@@ -133,12 +136,13 @@ impl Script {
     fn create_topic(&mut self, log: &Log) {
         self.next_topic += 1;
         let name = self.new_name();
-        let partitions = 1 + self.random.below(3) as usize;
+        let partitions = if self.workload.compacted { 1 } else { 1 + self.random.below(3) as usize };
         let classes = self.workload.durability;
         let durability = classes[self.next_topic % classes.len()];
         let relaxed = durability != "sync";
-        let configs = [("segment.bytes", "100000"), ("courant.durability", durability)];
-        let new = new_topic(&name, partitions as u32, &configs);
+        let plain = [("segment.bytes", "100000"), ("courant.durability", durability)];
+        let configs = if self.workload.compacted { &compacted::CONFIGS[..] } else { &plain };
+        let new = new_topic(&name, partitions as u32, configs);
         self.ledger.lock().expect("lock").ask_topic(&new, relaxed);
         let (ledger, refused) = (self.ledger.clone(), self.refused.clone());
         log.create_topic(new, move |created| {
@@ -215,7 +219,7 @@ impl Script {
     fn delete_records(&mut self, log: &Log) {
         let (topic, partition, id) = self.partition(log);
         let ends = log.offsets(id).expect("exists");
-        let begins: Vec<_> = stored(log, id).into_iter().map(|(base, ..)| base).collect();
+        let begins: Vec<_> = readable(log, id).batches.into_iter().map(|(base, ..)| base).collect();
         let choice = self.random.below(begins.len() as u64 + 1) as usize;
         let before = begins.get(choice).copied().unwrap_or(ends.high_watermark);
         self.history(&topic, |history| history.partitions[partition].starts.ask(before));
@@ -310,6 +314,7 @@ impl Script {
         }
         let count = 1 + self.random.below(20) as usize;
         let bytes = match self.random.below(4) {
+            _ if self.workload.compacted => 500 + self.random.below(16_000) as usize,
             0 => 200,
             1 => 20_000,
             _ => 30_000 + self.random.below(26_000) as usize,
@@ -327,8 +332,14 @@ impl Script {
         self.send(log, &topic, partition, id, Sent { tag, count, bytes, producer, crc: 0 });
     }
 
+    fn batch(&self, sent: &Sent) -> Batch {
+        let Sent { tag, count, bytes, producer, .. } = *sent;
+        let make = if self.workload.compacted { compacted::keyed_batch } else { batch };
+        make(tag, count, bytes, producer)
+    }
+
     fn send(&self, log: &Log, topic: &str, partition: usize, id: PartitionId, mut sent: Sent) {
-        let (tag, batch) = (sent.tag, batch(sent.tag, sent.count, sent.bytes, sent.producer));
+        let (tag, batch) = (sent.tag, self.batch(&sent));
         sent.crc = batch.header().crc;
         {
             let mut ledger = self.ledger.lock().expect("lock");
@@ -363,7 +374,7 @@ impl Script {
         let Some(sent) = last.filter(|sent| sent.producer.is_some()) else {
             return false;
         };
-        let again = batch(sent.tag, sent.count, sent.bytes, sent.producer);
+        let again = self.batch(&sent);
         self.append_as(log, topic, partition, id, sent.tag, again);
         true
     }

@@ -15,13 +15,13 @@ use uuid::Uuid;
 
 use crate::random::Random;
 
-/// The date stands still, and each look at the other time takes a while.
+/// Each look at the time that passes takes a while, and the date goes with it.
 #[derive(Default)]
-struct StillClock(AtomicU64);
+struct SlowClock(AtomicU64);
 
-impl Clock for StillClock {
+impl Clock for SlowClock {
     fn now_ms(&self) -> i64 {
-        1_700_000_000_000
+        1_700_000_000_000 + i64::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -41,7 +41,7 @@ impl Entropy for SeededEntropy {
 /// A ring of 4 × 64 KiB and no threads.
 pub fn tiny(seed: u64) -> LogConfig {
     let mut config =
-        LogConfig::new(Arc::new(StillClock::default()), Arc::new(SeededEntropy(AtomicU64::new(seed << 32))));
+        LogConfig::new(Arc::new(SlowClock::default()), Arc::new(SeededEntropy(AtomicU64::new(seed << 32))));
     config.journal_file_bytes = 64 * 1024;
     config.first_journal_file_bytes = 64 * 1024;
     config.reserve_bytes = 0;

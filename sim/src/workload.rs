@@ -23,6 +23,8 @@ pub enum Step {
     ChangeGroup,
     /// A checkpoint when nobody needs one.
     Checkpoint,
+    /// Compacts whatever is due for it.
+    Compact,
 }
 
 /// A mixture of steps.
@@ -38,11 +40,13 @@ pub struct Workload {
     pub repeated: u64,
     /// The durability class of every so many topics: 1 is the first.
     pub durability: &'static [&'static str],
+    /// Whether topics keep the newest event of each key, and events have keys.
+    pub compacted: bool,
 }
 
 impl Workload {
     /// Every mixture.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::MIXED,
         Self::ONE_PRODUCER,
         Self::RETRIES,
@@ -50,6 +54,7 @@ impl Workload {
         Self::RETENTION,
         Self::TOPICS,
         Self::GROUPS,
+        Self::COMPACTION,
     ];
 
     /// Something of everything.
@@ -68,6 +73,7 @@ impl Workload {
         numbered: 67,
         repeated: 12,
         durability: &["sync", "os", "sync"],
+        compacted: false,
     };
 
     /// Producers that number nothing, and no other thing.
@@ -77,6 +83,7 @@ impl Workload {
         numbered: 0,
         repeated: 0,
         durability: &["sync"],
+        compacted: false,
     };
 
     /// Idempotent producers that miss their answers.
@@ -86,6 +93,7 @@ impl Workload {
         numbered: 100,
         repeated: 40,
         durability: &["sync"],
+        compacted: false,
     };
 
     /// Every class of durability.
@@ -95,6 +103,7 @@ impl Workload {
         numbered: 50,
         repeated: 12,
         durability: &["os", "interval", "sync"],
+        compacted: false,
     };
 
     /// Beginnings that go, by whole segments.
@@ -104,6 +113,7 @@ impl Workload {
         numbered: 50,
         repeated: 12,
         durability: &["sync"],
+        compacted: false,
     };
 
     /// Topics that come, change and go.
@@ -119,6 +129,7 @@ impl Workload {
         numbered: 30,
         repeated: 12,
         durability: &["sync", "sync", "os"],
+        compacted: false,
     };
 
     /// Consumer groups above all.
@@ -133,6 +144,24 @@ impl Workload {
         numbered: 30,
         repeated: 12,
         durability: &["sync"],
+        compacted: false,
+    };
+
+    /// Keys that are superseded and deleted, and segments that become others.
+    pub const COMPACTION: Self = Self {
+        name: "compaction",
+        steps: &[
+            (Step::Compact, 20),
+            (Step::Checkpoint, 12),
+            (Step::Seal, 3),
+            (Step::DeleteRecords, 3),
+            (Step::CreateTopic, 1),
+            (Step::DeleteTopic, 1),
+        ],
+        numbered: 50,
+        repeated: 12,
+        durability: &["sync"],
+        compacted: true,
     };
 
     /// The step that a number below hundred stands for.

@@ -43,9 +43,13 @@ cargo xtask COMMAND
        --minutes N          stops then; the next run goes on where this one was
        --points N           stops after so many in all runs
        --seed N             one script only, with everything that is wrong in it
+  torture damage [ARGS]     every byte of small data directories goes bad, one directory after the other
+       --minutes N          stops then; the next run goes on where this one was
+       --seed N             that directory only
   torture kills | power-cuts  a real server killed, or its file system shut down, under load
        --count N            so many times (1000 and 20000)
        --seed N             of the load and of the moments
+       --lanes N            disks at the same time (8); of power-cuts only
   torture page              docs/reliability.md, from the runs so far
   bench [ARGS]              the benchmark crate, in release mode; ARGS go to it
 ";

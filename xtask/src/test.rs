@@ -127,6 +127,7 @@ fn build(root: &Path, deadline: Instant) -> Tally {
 fn tests(root: &Path, deadline: Instant) -> Tally {
     let mut cargo = process::cargo(root);
     cargo.args(["test", "--workspace", "--no-fail-fast"]).args(FEATURES);
+    cargo.envs(prepare::environment(root));
     cargo.args(["--", "--show-output"]);
     for (_, module) in PARTS {
         cargo.args(["--skip", module]);

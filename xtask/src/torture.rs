@@ -16,6 +16,8 @@ use crate::process;
 
 /// Where the simulation goes on when it was stopped.
 const STATE: &str = "target/torture/sim.state";
+/// The same of damage.
+const DAMAGE_STATE: &str = "target/torture/damage.state";
 /// Where a test of the real kernel says what it did.
 const DONE: &str = "target/torture/done";
 
@@ -25,7 +27,12 @@ struct Kernel {
     test: &'static str,
     count_variable: &'static str,
     rounds: u64,
+    /// At the same time, each on a disk and with a server of its own; where the test can do that.
+    lanes: Option<u64>,
 }
+
+/// How many of them the test is told to run at the same time. They wait for clients most of the time.
+const LANES_VARIABLE: &str = "COURANT_TEST_LANES";
 
 const KERNEL: [Kernel; 2] = [
     Kernel {
@@ -33,12 +40,14 @@ const KERNEL: [Kernel; 2] = [
         test: "kill::kills_lose_nothing",
         count_variable: "COURANT_TEST_KILLS",
         rounds: 1_000,
+        lanes: None,
     },
     Kernel {
         kind: "power-cuts",
         test: "power_cut::cuts_lose_nothing",
         count_variable: "COURANT_TEST_CUTS",
         rounds: 20_000,
+        lanes: Some(8),
     },
 ];
 
@@ -49,8 +58,9 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
     match KERNEL.iter().find(|kernel| kernel.kind == kind) {
         Some(kernel) => kernel_run(root, kernel, rest),
         None if kind == "sim" => simulation(root, rest),
+        None if kind == "damage" => damage(root, rest),
         None if kind == "page" => page::write(root).map(|()| true),
-        None => bail!("torture what? There are: sim, kills, power-cuts, page"),
+        None => bail!("torture what? There are: sim, damage, kills, power-cuts, page"),
     }
 }
 
@@ -60,11 +70,7 @@ fn simulation(root: &Path, args: &[String]) -> Result<bool> {
     let before = runs::simulated(&state)?;
     let here = Run::here(root)?;
     let began = Instant::now();
-    let mut cargo = process::cargo(root);
-    cargo.args(["run", "--release", "--package", "courant-sim", "--", "--state"]).arg(&state).args(args);
-    // A crash point that fails has panicked; its sentence is in the report, and once is enough.
-    cargo.env("RUST_BACKTRACE", "0");
-    let passed = cargo.status().context("cargo does not start")?.success();
+    let passed = run_sim(root, &[], &state, args)?;
     let after = runs::simulated(&state)?;
     if after.points > before.points {
         let nested = after.nested - before.nested;
@@ -83,14 +89,61 @@ fn simulation(root: &Path, args: &[String]) -> Result<bool> {
     Ok(passed)
 }
 
+/// Every byte of small data directories, in release mode.
+fn damage(root: &Path, args: &[String]) -> Result<bool> {
+    let state = root.join(DAMAGE_STATE);
+    let before = runs::spoilt(&state)?;
+    let here = Run::here(root)?;
+    let began = Instant::now();
+    let passed = run_sim(root, &["damage"], &state, args)?;
+    let after = runs::spoilt(&state)?;
+    if after.cases > before.cases {
+        let (refused, unharmed) = (after.refused - before.refused, after.unharmed - before.unharmed);
+        let (named, whole) = (after.named - before.named, after.directories - before.directories);
+        // A directory of which no byte went bad yet is not one of them.
+        let last = if after.next == 0 { after.seed.saturating_sub(1) } else { after.seed };
+        Run {
+            kind: "damage".to_owned(),
+            rounds: after.cases - before.cases,
+            detail: format!(
+                "{refused} starts refused, {unharmed} unharmed, {named} with events refused and named; \
+                 {whole} directories to their last byte"
+            ),
+            seeds: format!("{} to {last}", before.seed),
+            failures: after.failures - before.failures,
+            seconds: began.elapsed().as_secs(),
+            filesystem: "in memory".to_owned(),
+            ..here
+        }
+        .record(root)?;
+    }
+    Ok(passed)
+}
+
+/// Runs `courant-sim`, which goes on where its state says.
+fn run_sim(root: &Path, command: &[&str], state: &Path, args: &[String]) -> Result<bool> {
+    let mut cargo = process::cargo(root);
+    cargo.args(["run", "--release", "--package", "courant-sim", "--"]).args(command);
+    cargo.arg("--state").arg(state).args(args);
+    // A case that fails has panicked; its sentence is in the report, and once is enough.
+    cargo.env("RUST_BACKTRACE", "0");
+    Ok(cargo.status().context("cargo does not start")?.success())
+}
+
 /// A test of the acceptance tests, with more rounds.
 fn kernel_run(root: &Path, kernel: &Kernel, args: &[String]) -> Result<bool> {
-    let (mut rounds, mut seed) = (kernel.rounds, 1);
+    let (mut rounds, mut seed, mut lanes) = (kernel.rounds, 1, kernel.lanes);
     for pair in args.chunks(2) {
         match pair {
             [name, value] if name == "--count" => rounds = value.parse().context("--count takes a number")?,
             [name, value] if name == "--seed" => {
                 seed = value.parse::<u64>().context("--seed takes a number")?
+            }
+            [name, value] if name == "--lanes" && lanes.is_some() => {
+                lanes = Some(value.parse::<u64>().context("--lanes takes a number")?.max(1));
+            }
+            _ if lanes.is_some() => {
+                bail!("torture {} takes --count N, --seed N and --lanes N", kernel.kind)
             }
             _ => bail!("torture {} takes --count N and --seed N", kernel.kind),
         }
@@ -103,6 +156,9 @@ fn kernel_run(root: &Path, kernel: &Kernel, args: &[String]) -> Result<bool> {
     cargo.args(["test", "--workspace", "--test", "it"]).args(FEATURES).args(["--", "--exact", kernel.test]);
     cargo.env(kernel.count_variable, rounds.to_string()).env("COURANT_TEST_SEED", seed.to_string());
     cargo.env("COURANT_TEST_DONE", &done);
+    if let Some(lanes) = lanes {
+        cargo.env(LANES_VARIABLE, lanes.to_string());
+    }
     let passed = cargo.status().context("cargo does not start")?.success();
     // A test that was skipped has done nothing, and one that failed says why.
     match fs::read_to_string(&done) {

@@ -7,7 +7,7 @@ mod backup;
 mod operate;
 mod torture;
 
-pub(crate) use backup::{Backup, Restore};
+pub(crate) use backup::{Backup, Place, Restore};
 pub(crate) use operate::{
     Config, ConfigCheck, ConfigShow, Doctor, Log, LogInspect, LogRepair, LogVerify, Serve,
 };

@@ -116,6 +116,21 @@ impl Settings {
                 (Name::OffsetsRetentionMinutes, Value::Count(minutes)) => {
                     config.offsets_retention = Duration::from_secs(u64::from(minutes) * 60);
                 }
+                (Name::CompactionIntervalSeconds, Value::Count(seconds)) => {
+                    config.compaction.interval = Duration::from_secs(u64::from(seconds));
+                }
+                (Name::CompactionBytesPerSecond, Value::Count(bytes)) => {
+                    config.compaction.bytes_per_second = u64::from(bytes);
+                }
+                (Name::CompactionKeyBytes, Value::Count(bytes)) => {
+                    config.compaction.key_bytes = bytes as usize;
+                }
+                (Name::ScrubIntervalSeconds, Value::Count(seconds)) => {
+                    config.scrub_interval = Duration::from_secs(u64::from(seconds));
+                }
+                (Name::ScrubBytesPerSecond, Value::Count(bytes)) => {
+                    config.scrub_bytes_per_second = u64::from(bytes);
+                }
                 // The log filter and the tools' server are not the server's; a value of another
                 // kind than its setting's does not come out of the table.
                 _ => {}
@@ -169,6 +184,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use clap::Parser;
+    use courant_server::CompactionSettings;
     use tempfile::{TempDir, tempdir};
 
     /// What `serve` makes of a command line and a file.
@@ -223,7 +239,9 @@ mod tests {
     #[test]
     fn every_setting_of_the_server_reaches_it() {
         let text = "data = \"d\"\nkafka = \"a:1\"\nhttp = \"a:2\"\nadvertise = \"a:3\"\npartitions = 4\n\
-                    insecure = true\n[group]\ninitial-rebalance-delay-ms = 5\n[offsets]\nretention-minutes = 6\n";
+                    insecure = true\n[group]\ninitial-rebalance-delay-ms = 5\n[offsets]\nretention-minutes = 6\n\
+                    [compaction]\ninterval-seconds = 9\nbytes-per-second = 80000\nkey-bytes = 2000000\n\
+                    [scrub]\ninterval-seconds = 7\nbytes-per-second = 70000\n";
         let (_directory, settings) = settings(&[], text);
         let expected = ServerConfig {
             data: PathBuf::from("d"),
@@ -235,6 +253,13 @@ mod tests {
             auto_create: true,
             group_initial_rebalance_delay: Duration::from_millis(5),
             offsets_retention: Duration::from_secs(360),
+            compaction: CompactionSettings {
+                interval: Duration::from_secs(9),
+                bytes_per_second: 80_000,
+                key_bytes: 2_000_000,
+            },
+            scrub_interval: Duration::from_secs(7),
+            scrub_bytes_per_second: 70_000,
         };
         assert_eq!(settings.server_config(), expected);
     }

@@ -4,5 +4,10 @@
 //! numbers) comes in through traits, so that tests decide it instead.
 
 pub mod clock;
+pub mod consumer;
 pub mod entropy;
+pub mod event_id;
+pub mod headers;
+pub mod partitioner;
+pub mod position;
 pub mod topic;

@@ -1,5 +1,6 @@
 //! Accepts connections, bounds their number, isolates their panics, and stops them in order.
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,13 +59,22 @@ impl KafkaServer {
 
 async fn accept(broker: Arc<Broker>, listener: TcpListener) {
     let mut connections = JoinSet::new();
+    let mut is_failing = false;
     loop {
         tokio::select! {
             () = broker.stopped() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => admit(&broker, &mut connections, stream, peer),
+                Ok((stream, peer)) => {
+                    is_failing = false;
+                    admit(&broker, &mut connections, stream, peer);
+                }
+                Err(error) if is_of_the_client(&error) => {}
                 Err(error) => {
-                    warn!(%error, "a connection could not be accepted");
+                    // Once: for as long as no file is left, every attempt fails.
+                    if !is_failing {
+                        warn!(%error, "connections cannot be accepted; it is tried again and again");
+                    }
+                    is_failing = true;
                     tokio::time::sleep(limits::ACCEPT_PAUSE).await;
                 }
             },
@@ -75,6 +85,11 @@ async fn accept(broker: Arc<Broker>, listener: TcpListener) {
     while let Some(ended) = connections.join_next().await {
         note(&broker, ended);
     }
+}
+
+/// Whether a connection ended before its turn came.
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
 }
 
 fn admit(broker: &Arc<Broker>, connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr) {

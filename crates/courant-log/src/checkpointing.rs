@@ -3,36 +3,46 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use uuid::Uuid;
 
 use crate::PartitionId;
-use crate::checkpoint::{self, Checkpoint, NO_BOOT, PartitionState, SegmentState, encode_producers};
+use crate::checkpoint::{self, Checkpoint, NO_BOOT, PartitionState, encode_producers};
 use crate::error::WriterError;
 use crate::inner::Inner;
-use crate::limits::DIRTY_FILES_SYNCED_EACH;
 use crate::lock;
 use crate::metrics::add;
 use crate::partition::Tail;
-use crate::segment::{self, partition_dir, remove_partitions, remove_segments};
+use crate::segment::{Segment, SegmentState, remove_partitions, remove_segments};
 use crate::storage::StorageError;
-use crate::writer::{Dirty, LastCheckpoint, Writer};
+use crate::writer::{Dirty, LastCheckpoint, Writer, sync_segments};
 
 /// The state of the log at a group boundary, and what must be synced before it is true on disk.
 struct Capture {
     checkpoint: Checkpoint,
     producers: Vec<u8>,
-    /// Segments to sync, each with the number of whole blocks that its sidecar must have.
-    dirty: Vec<(Dirty, usize)>,
+    dirty: Vec<Captured>,
     new_names: BTreeSet<PartitionId>,
+    /// Segments that are durable already, and that this checkpoint is the first to name.
+    products: Vec<Arc<Segment>>,
+}
+
+/// A segment to sync.
+struct Captured {
+    dirty: Dirty,
+    /// Whole blocks that its sidecar must have.
+    done: usize,
+    /// Bytes that the checkpoint covers.
+    bytes: u64,
 }
 
 impl Inner {
     /// Makes everything that is committed durable in the segments and frees the journal behind it.
     ///
-    /// A full storage only puts the checkpoint off: nothing was lost, the journal still has it all,
-    /// and it is tried again when the journal needs the room. Every other error ends the writer.
+    /// A full storage only puts the checkpoint off, and so does a process that may open no more files:
+    /// nothing was lost, the journal still has it all, and it is tried again when the journal needs the
+    /// room. Every other error ends the writer.
     pub(crate) fn checkpoint(&self) -> Result<(), WriterError> {
         let _one_at_a_time = lock(&self.checkpointing);
         let capture = {
@@ -53,12 +63,20 @@ impl Inner {
             }
             self.capture(&mut writer)
         };
-        match self.store(&capture) {
+        match self.handles.making_room(|| self.store(&capture)) {
             Ok(()) => Ok(()),
             Err(error) if error.is_full() => {
                 tracing::warn!(%error, "no room for a checkpoint; it is tried again later");
                 self.put_off(capture);
                 Err(self.disk_full())
+            }
+            Err(error) if error.is_out_of_files() => {
+                tracing::warn!(%error, "no file is left for a checkpoint; it is tried again later");
+                // Its own may be there already, under its number: the next one gets another, so that
+                // neither stands beside the other's snapshot.
+                lock(&self.writer).checkpoint.sequence += 1;
+                self.put_off(capture);
+                Err(WriterError::OutOfFiles)
             }
             Err(error) => Err(self.end(&error)),
         }
@@ -73,12 +91,15 @@ impl Inner {
         let producers = encode_producers(sequence, tails);
         let dirty = std::mem::take(&mut writer.dirty).into_values();
         let dirty = dirty.map(|dirty| {
-            let done = dirty.segment.blocks().done().len();
-            (dirty, done)
+            let blocks = dirty.segment.blocks();
+            let (done, bytes) = (blocks.done().len(), blocks.filled());
+            drop(blocks);
+            Captured { dirty, done, bytes }
         });
         Capture {
             dirty: dirty.collect(),
             new_names: std::mem::take(&mut writer.new_names),
+            products: std::mem::take(&mut writer.products),
             producers,
             checkpoint: Checkpoint {
                 log_id: self.id,
@@ -103,19 +124,21 @@ impl Inner {
     /// Everything captured is still to be synced, the names of its files included.
     fn put_off(&self, capture: Capture) {
         let mut writer = lock(&self.writer);
-        let mut again: Vec<_> = capture.dirty.into_iter().map(|(dirty, _)| dirty).collect();
+        let mut again: Vec<_> = capture.dirty.into_iter().map(|captured| captured.dirty).collect();
         // What was deleted in the meantime is not synced again: its files may go at any time.
         again.retain(|Dirty { segment, .. }| {
             let tail = writer.tails.get(&segment.header.partition);
-            tail.is_some_and(|tail| tail.shared.has_segment(segment.header.base_offset))
+            tail.is_some_and(|tail| tail.shared.has_segment(segment.key()))
         });
-        for dirty in again {
-            writer.new_names.insert(dirty.segment.header.partition);
-            writer.dirty.insert(dirty.segment.key(), dirty);
+        for Dirty { segment, file } in again {
+            writer.new_names.insert(segment.header.partition);
+            let newer = writer.dirty.remove(&segment.key()).and_then(|newer| newer.file);
+            writer.dirty.insert(segment.key(), Dirty { segment, file: file.or(newer) });
         }
         let mut names = capture.new_names;
         names.retain(|partition| writer.tails.contains_key(partition));
         writer.new_names.extend(names);
+        writer.products.extend(capture.products);
     }
 
     fn store(&self, capture: &Capture) -> Result<(), StorageError> {
@@ -124,8 +147,12 @@ impl Inner {
         let bytes = checkpoint.encode();
         checkpoint::store(&*self.storage, &bytes, checkpoint.sequence, &capture.producers)?;
         add(&self.counters.checkpoints, 1);
-        for (dirty, done) in &capture.dirty {
+        for Captured { dirty, done, bytes } in &capture.dirty {
             dirty.segment.sidecar_has(*done);
+            dirty.segment.checkpoint_covers(*bytes);
+        }
+        for product in &capture.products {
+            product.checkpoint_covers(product.published());
         }
         let crc = bytes.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc));
         let surplus = {
@@ -146,27 +173,8 @@ impl Inner {
     }
 
     fn sync_segments(&self, capture: &Capture) -> Result<(), StorageError> {
-        let storage = &*self.storage;
-        let each = capture.dirty.len() <= DIRTY_FILES_SYNCED_EACH;
-        let mut new_names = capture.new_names.clone();
-        for (Dirty { segment, file }, done) in &capture.dirty {
-            if segment.checkpoint(storage, &**file, *done, each)? {
-                new_names.insert(segment.header.partition);
-            }
-        }
-        if !each {
-            let synced = storage.sync_all();
-            return synced.map_err(|source| StorageError::new("sync", "the data directory", source));
-        }
-        if !new_names.is_empty() {
-            let synced = storage.sync_dir(segment::DIR);
-            synced.map_err(|source| StorageError::new("sync", segment::DIR, source))?;
-        }
-        for partition in new_names {
-            let dir = partition_dir(partition);
-            storage.sync_dir(&dir).map_err(|source| StorageError::new("sync", &dir, source))?;
-        }
-        Ok(())
+        let dirty: Vec<_> = capture.dirty.iter().map(|captured| (&captured.dirty, captured.done)).collect();
+        sync_segments(&*self.storage, &dirty, &capture.new_names)
     }
 
     /// Removes the files of partitions and segments whose deletion the durable checkpoint records. What
@@ -180,9 +188,7 @@ impl Inner {
             lock(&self.writer).deleted.retain(|partition| !removed.contains(partition));
         }
         if !checkpoint.deleted_segments.is_empty() {
-            for key in &checkpoint.deleted_segments {
-                self.handles.forget_segment(*key);
-            }
+            self.handles.forget_segments(&checkpoint.deleted_segments);
             let removed = remove_segments(&*self.storage, &checkpoint.deleted_segments);
             lock(&self.writer).deleted_segments.retain(|key| !removed.contains(key));
         }
@@ -208,16 +214,7 @@ fn gaps(writer: &Writer) -> Vec<(PartitionId, Range<u64>)> {
 
 fn partition_state(tail: &Tail) -> PartitionState {
     let segments = tail.shared.segments();
-    let segments = segments.iter().map(|segment| {
-        let blocks = segment.blocks();
-        SegmentState {
-            base_offset: segment.header.base_offset,
-            generation: segment.header.generation,
-            bytes: blocks.filled(),
-            done_crc: blocks.done_crc(),
-            open: blocks.open(),
-        }
-    });
+    let segments = segments.iter().map(|segment| SegmentState::of(segment));
     PartitionState {
         id: tail.id(),
         start: tail.shared.offsets().start,

@@ -4,23 +4,26 @@
 //! acknowledge, wake; `docs/formats/journal.md` says why. An error of the storage ends the writer for
 //! good: nothing that the group queued was ever visible, and a restart finds out what the disk holds.
 
-use std::collections::{BTreeMap, HashMap};
+mod files;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::files::GroupFiles;
 use crate::durability::{Durability, SYNC_INTERVAL_MS};
 use crate::error::WriterError;
 use crate::inner::Inner;
 use crate::limits::{CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX, SEAL_AFTER_IDLE_MS};
 use crate::lock;
 use crate::metrics::add;
-use crate::partition::{Hint, Partition, Published, Reader, Wakes};
+use crate::partition::{Hint, Partition, Published, Wakes};
 use crate::planted::{Defect, is_planted};
 use crate::queue::{Command, Woken};
-use crate::segment::WrittenBatch;
+use crate::segment::{SegmentKey, WrittenBatch};
 use crate::storage::StorageError;
-use crate::writer::{AppendEffect, Dirty, Effect, Writer};
+use crate::writer::{AppendEffect, Effect, Writer};
 use crate::{Appended, PartitionId};
 
 type Answers = Vec<Box<dyn FnOnce() + Send>>;
@@ -58,31 +61,64 @@ impl Inner {
             return false;
         }
         let (commands, mut answers) = split_oversized(commands, bytes_max);
-        let commands = self.split_by_space(commands, &mut answers);
-        let mut wakes = Wakes::new();
-        match self.make_room(commands.iter().map(Command::group_bytes).sum()) {
-            Ok(()) => self.commit_group(commands, &mut answers, &mut wakes),
-            Err(error) => answers.extend(commands.into_iter().map(|command| refuse_command(command, &error))),
+        let mut commands = VecDeque::from(self.split_by_space(commands, &mut answers));
+        // One group, unless there are not enough files for all of it.
+        loop {
+            let mut wakes = Wakes::new();
+            self.commit_some(&mut commands, &mut answers, &mut wakes);
+            for answer in answers.drain(..) {
+                call(answer);
+            }
+            if is_planted(Defect::AnswerBeforeSync) {
+                let _ = lock(&self.writer).sync_journal(&*self.config.clock);
+            }
+            self.wake(wakes);
+            if commands.is_empty() {
+                return true;
+            }
         }
-        for answer in answers {
-            call(answer);
-        }
-        if is_planted(Defect::AnswerBeforeSync) {
-            let _ = lock(&self.writer).sync_journal(&*self.config.clock);
-        }
-        self.wake(wakes);
-        true
     }
 
-    fn commit_group(&self, commands: Vec<Command>, answers: &mut Answers, wakes: &mut Wakes) {
+    /// Commits some of the commands, or all, or refuses those that nothing can be done for.
+    fn commit_some(&self, commands: &mut VecDeque<Command>, answers: &mut Answers, wakes: &mut Wakes) {
+        let bytes: usize = commands.iter().map(Command::group_bytes).sum();
+        if let Err(error) = self.make_room(bytes) {
+            answers.extend(commands.drain(..).map(|command| refuse_command(command, &error)));
+            return;
+        }
+        if let Err(error) = self.commit_within_files(commands, answers, wakes) {
+            // Only batches go to segments.
+            let (appends, rest): (VecDeque<_>, VecDeque<_>) =
+                commands.drain(..).partition(|command| matches!(command, Command::Append { .. }));
+            *commands = rest;
+            answers.extend(appends.into_iter().map(|command| refuse_command(command, &error)));
+        }
+    }
+
+    /// Commits as many of the commands as there are files for; false when those are none.
+    fn commit_group(
+        &self,
+        commands: &mut VecDeque<Command>,
+        answers: &mut Answers,
+        wakes: &mut Wakes,
+    ) -> bool {
         let mut writer = lock(&self.writer);
         writer.group.clear();
         writer.needs = Durability::Os;
-        self.look_at_ends(&writer, &commands);
-        let effects: Vec<_> =
-            commands.into_iter().map(|command| writer.prepare(command, &*self.config.entropy)).collect();
+        let mut files = GroupFiles::default();
+        let mut effects = Vec::with_capacity(commands.len());
+        while let Some(command) = commands.pop_front() {
+            if !self.has_file_for(&writer, &command, &mut files) {
+                commands.push_front(command);
+                break;
+            }
+            effects.push(writer.prepare(command, &*self.config.entropy));
+        }
+        if effects.is_empty() && !commands.is_empty() {
+            return false;
+        }
         let effects = answer_early(effects);
-        match self.write_group(&mut writer, &effects) {
+        match self.write_group(&mut writer, &effects, &mut files) {
             Ok(()) => self.publish(&mut writer, effects, answers, wakes),
             Err(error) => {
                 // Before the lock is given back: no checkpoint may take what was queued for committed.
@@ -92,18 +128,7 @@ impl Inner {
         }
         writer.group.clear();
         self.ask_for_maintenance(&writer);
-    }
-
-    /// Compares the ends that batches are about to be added to, once after a start: nothing is added
-    /// behind damage.
-    fn look_at_ends(&self, writer: &Writer, commands: &[Command]) {
-        for command in commands {
-            let Command::Append { partition, .. } = command else { continue };
-            if let Some(tail) = writer.tails.get(partition) {
-                let (storage, handles) = (&*self.storage, &self.handles);
-                Reader { storage, handles, partition: &tail.shared }.is_fit_to_grow(&tail.segment);
-            }
-        }
+        true
     }
 
     /// Answers what makes the log grow when the segments could not take it and leave the reserve
@@ -164,13 +189,18 @@ impl Inner {
         Ok(())
     }
 
-    fn write_group(&self, writer: &mut Writer, effects: &[Effect]) -> Result<(), StorageError> {
+    fn write_group(
+        &self,
+        writer: &mut Writer,
+        effects: &[Effect],
+        files: &mut GroupFiles,
+    ) -> Result<(), StorageError> {
         if writer.group.is_empty() {
             return Ok(());
         }
         let now_ms = self.config.clock.now_ms();
         writer.journal.write(&mut writer.group, now_ms)?;
-        self.write_segments(writer, effects)?;
+        self.write_segments(writer, effects, files)?;
         add(&self.counters.groups, 1);
         let is_due = match writer.needs {
             Durability::Sync => true,
@@ -187,14 +217,18 @@ impl Inner {
         Ok(())
     }
 
-    fn write_segments(&self, writer: &mut Writer, effects: &[Effect]) -> Result<(), StorageError> {
+    fn write_segments(
+        &self,
+        writer: &mut Writer,
+        effects: &[Effect],
+        files: &mut GroupFiles,
+    ) -> Result<(), StorageError> {
         // A partition's batches of one group stand one behind the other in at most a few segments.
         // In order, so that the same appends make the same calls.
-        let mut by_segment: BTreeMap<(PartitionId, u64), Vec<&AppendEffect>> = BTreeMap::new();
+        let mut by_segment: BTreeMap<SegmentKey, Vec<&AppendEffect>> = BTreeMap::new();
         for effect in effects {
             if let Effect::Appended(append) = effect {
-                let key = (append.partition.id, append.segment.header.base_offset);
-                by_segment.entry(key).or_default().push(append);
+                by_segment.entry(append.segment.key()).or_default().push(append);
             }
         }
         for (key, appends) in by_segment {
@@ -207,11 +241,9 @@ impl Inner {
                     bytes: &writer.group.bytes()[append.stored.clone()],
                 })
                 .collect();
-            let (file, created) = segment.write(&*self.storage, &self.handles, &batches)?;
-            if created {
-                writer.new_names.insert(key.0);
-            }
-            writer.dirty.insert(key, Dirty { segment: segment.clone(), file });
+            let open = writer.dirty_file(&key).or_else(|| files.take(&key));
+            let (file, created) = segment.write(&*self.storage, &self.handles, open, &batches)?;
+            writer.wrote(segment, file, created);
         }
         Ok(())
     }
@@ -250,10 +282,14 @@ impl Inner {
                 Effect::RecordsDeleted { partition, start, done } => {
                     let dropped = writer.drop_segments(&partition, start);
                     requests_checkpoint |= !dropped.is_empty();
-                    for key in dropped {
-                        self.handles.forget_segment(key);
-                    }
+                    self.handles.forget_segments(&dropped);
                     answers.push(Box::new(move || done(Ok(start))));
+                }
+                Effect::SegmentsReplaced { partition, end_offset, product, done } => {
+                    let replaced = writer.apply_replaced(&partition, end_offset, product);
+                    requests_checkpoint = true;
+                    self.handles.forget_segments(&replaced.unwrap_or_default());
+                    answers.push(Box::new(move || done(Ok(()))));
                 }
                 Effect::GroupChanged { name, change, done } => {
                     self.groups.write().unwrap_or_else(PoisonError::into_inner).apply(&name, change);
@@ -300,7 +336,7 @@ impl Inner {
         published.bytes += bytes;
         published.batches.push(Hint {
             offset: append.base_offset,
-            base_offset: append.segment.header.base_offset,
+            segment: append.segment.key(),
             position: append.position,
         });
         let AppendEffect { partition, base_offset, done, .. } = append;
@@ -440,6 +476,7 @@ fn refuse(effect: Effect, error: WriterError) -> Box<dyn FnOnce() + Send> {
         Effect::Deleted { done, .. } => Box::new(move || done(Err(error.into()))),
         Effect::RecordsDeleted { done, .. } => Box::new(move || done(Err(error.into()))),
         Effect::GroupChanged { done, .. } => Box::new(move || done(Err(error.into()))),
+        Effect::SegmentsReplaced { done, .. } => Box::new(move || done(Err(error.into()))),
         Effect::GapAccepted { done, .. } => Box::new(move || done(Err(error.into()))),
         Effect::ProducerId { done, .. } => Box::new(move || done(Err(error))),
         Effect::Answer(answer) => answer,

@@ -6,7 +6,8 @@ use courant_core::clock::Clock;
 use courant_core::entropy::Entropy;
 
 use crate::limits::{
-    BLOCK_BYTES, JOURNAL_FILE_BYTES_MAX, JOURNAL_FILE_BYTES_MIN, JOURNAL_FILES_MAX, JOURNAL_FILES_MIN,
+    BLOCK_BYTES, FILES_MIN, FILES_UNTOLD, JOURNAL_FILE_BYTES_MAX, JOURNAL_FILE_BYTES_MIN, JOURNAL_FILES_MAX,
+    JOURNAL_FILES_MIN,
 };
 
 /// Settings of one log.
@@ -20,6 +21,16 @@ pub struct LogConfig {
     pub first_journal_file_bytes: u64,
     /// Bytes that stay free on the storage: appends that would take them are refused.
     pub reserve_bytes: u64,
+    /// Bytes that compaction may keep keys in, at a time: 64 of them are enough for a key.
+    pub compaction_key_bytes: usize,
+    /// Bytes that compaction may read and write in a second; 0: as many as it can.
+    pub compaction_bytes_per_second: u64,
+    /// Milliseconds from one look for topics that are due for compaction to the next.
+    pub compaction_interval_ms: u64,
+    /// Files that the log may have open at one time, those of its readers among them; at least
+    /// [`FILES_MIN`]. [`FILES_WANTED`](crate::limits::FILES_WANTED) are as many as it can make use of: with
+    /// fewer, appends to many partitions wait for each other.
+    pub open_files: usize,
     /// Whether threads commit and checkpoint by themselves. Without them the owner calls
     /// [`crate::Log::commit`] and [`crate::Log::checkpoint`], as the crash tests do.
     pub background: bool,
@@ -36,6 +47,10 @@ impl std::fmt::Debug for LogConfig {
             .field("journal_file_bytes", &self.journal_file_bytes)
             .field("first_journal_file_bytes", &self.first_journal_file_bytes)
             .field("reserve_bytes", &self.reserve_bytes)
+            .field("compaction_key_bytes", &self.compaction_key_bytes)
+            .field("compaction_bytes_per_second", &self.compaction_bytes_per_second)
+            .field("compaction_interval_ms", &self.compaction_interval_ms)
+            .field("open_files", &self.open_files)
             .field("background", &self.background)
             .finish_non_exhaustive()
     }
@@ -50,6 +65,10 @@ impl LogConfig {
             journal_file_bytes: 64 * 1024 * 1024,
             first_journal_file_bytes: 8 * 1024 * 1024,
             reserve_bytes: 64 * 1024 * 1024,
+            compaction_key_bytes: 128 * 1024 * 1024,
+            compaction_bytes_per_second: 64 * 1024 * 1024,
+            compaction_interval_ms: 15_000,
+            open_files: FILES_UNTOLD,
             background: true,
             clock,
             entropy,
@@ -62,8 +81,10 @@ impl LogConfig {
             let bytes = bytes.clamp(JOURNAL_FILE_BYTES_MIN, JOURNAL_FILE_BYTES_MAX);
             bytes.next_multiple_of(BLOCK_BYTES as u64)
         };
+        self.open_files = self.open_files.max(FILES_MIN);
         self.journal_file_bytes = bounded(self.journal_file_bytes);
         self.first_journal_file_bytes = bounded(self.first_journal_file_bytes);
+        self.compaction_interval_ms = self.compaction_interval_ms.max(1);
         self
     }
 }

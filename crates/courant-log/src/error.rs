@@ -72,6 +72,10 @@ pub enum WriterError {
     /// More is waiting than the log takes; try again.
     #[error("too much is waiting to be written; try again")]
     Busy,
+    /// The process may open no more files, and nothing that the log could close was of use. Nothing was
+    /// stored; it is again when others have closed some.
+    #[error("this process has as many files open as it may: allow more, with `ulimit -Hn`, or try again")]
+    OutOfFiles,
 }
 
 /// Why a batch was not appended. Nothing of it is in the log.
@@ -228,6 +232,17 @@ pub enum AcceptGapError {
     /// Only what is damaged can be given up.
     #[error("there is no damage that holds these offsets; nothing that can be read is given up")]
     NotDamaged,
+    /// Nothing is written now.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+}
+
+/// Why a compacted segment did not take the place of the old ones. They stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReplaceError {
+    /// The partition, or the beginning of it that was compacted, was deleted in the meantime.
+    #[error("the segments are not there any more")]
+    Gone,
     /// Nothing is written now.
     #[error(transparent)]
     Writer(#[from] WriterError),

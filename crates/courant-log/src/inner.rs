@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::believed_clock::BelievedClock;
 use crate::catalog::Catalog;
+use crate::compacting::Compactor;
 use crate::config::LogConfig;
 use crate::error::WriterError;
 use crate::groups::Groups;
@@ -22,7 +23,7 @@ use crate::storage::{Storage, StorageError};
 use crate::writer::Writer;
 use crate::{PartitionId, layout, lock};
 
-/// Locks nest in this order: `checkpointing`, `writer`, then any of the others alone.
+/// Locks nest in this order: `compacting`, `checkpointing`, `writer`, then any of the others alone.
 pub(crate) struct Inner {
     pub(crate) id: Uuid,
     pub(crate) storage: Arc<dyn Storage>,
@@ -38,6 +39,9 @@ pub(crate) struct Inner {
     /// What is durable of consumer groups. Changed under the writer's lock, so that a checkpoint finds
     /// them as they are at a group boundary.
     pub(crate) groups: RwLock<Groups>,
+    pub(crate) compactor: Compactor,
+    /// One round after the other, also where several ask for it.
+    pub(crate) compacting: Mutex<()>,
     /// By which retention deletes.
     pub(crate) believed: Mutex<BelievedClock>,
     /// Why appends are refused for now.
@@ -74,6 +78,8 @@ impl Inner {
     /// Ends the writer for good: after a failed write or sync nobody knows what is on disk.
     pub(crate) fn end(&self, error: &StorageError) -> WriterError {
         if self.ended.get().is_none() {
+            // The note is a file, and there may be none left to open.
+            self.handles.close_unused();
             layout::note_doubt(&*self.storage);
         }
         self.end_because(&error.to_string())

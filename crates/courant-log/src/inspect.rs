@@ -22,7 +22,7 @@ pub use groups::{InspectedGroup, InspectedJournal, JournalRow, JournalUse, inspe
 
 use crate::PartitionId;
 use crate::error::OpenError;
-use crate::segment::{self, FileKind, segment_path};
+use crate::segment::{self, FileKind, SegmentKey};
 use crate::storage::{File, OpenMode, Storage, StorageError};
 
 /// Why one file cannot be shown.
@@ -133,13 +133,15 @@ impl Input {
     }
 }
 
-/// The partition and the base offset that the path of a segment's file names. `None` for every path that
-/// the log would not have given it.
-fn key_of(path: &str, kind: FileKind) -> Option<(PartitionId, u64)> {
+/// The segment that the path of one of its files names. `None` for every path that the log would not have
+/// given it.
+fn key_of(path: &str, kind: FileKind) -> Option<SegmentKey> {
     let (dir, name) = path.strip_prefix(segment::DIR)?.strip_prefix('/')?.split_once('/')?;
     let partition = PartitionId(u64::from_str_radix(dir, 16).ok()?);
-    let base_offset = name.split('.').next()?.parse().ok()?;
-    (segment_path(partition, base_offset, kind) == path).then_some((partition, base_offset))
+    let stem = name.split('.').next()?;
+    let (base_offset, number) = stem.split_once('-').unwrap_or((stem, "0"));
+    let key = SegmentKey { partition, base_offset: base_offset.parse().ok()?, number: number.parse().ok()? };
+    (key.path(kind) == path).then_some(key)
 }
 
 #[cfg(test)]
@@ -149,7 +151,10 @@ mod tests {
     #[test]
     fn only_paths_that_the_log_gives_are_taken() {
         let path = "segments/000000000000000a/00000000000000000042.segment";
-        assert_eq!(key_of(path, FileKind::Segment), Some((PartitionId(10), 42)));
+        let key = SegmentKey { partition: PartitionId(10), base_offset: 42, number: 0 };
+        assert_eq!(key_of(path, FileKind::Segment), Some(key));
+        let compacted = "segments/000000000000000a/00000000000000000042-7.blocks";
+        assert_eq!(key_of(compacted, FileKind::Sidecar), Some(SegmentKey { number: 7, ..key }));
         assert_eq!(key_of(path, FileKind::Sidecar), None);
         for strange in [
             "",
@@ -157,6 +162,8 @@ mod tests {
             "segments/000000000000000a",
             "segments/000000000000000A/00000000000000000042.segment",
             "segments/a/42.segment",
+            "segments/000000000000000a/00000000000000000042-0.segment",
+            "segments/000000000000000a/00000000000000000042-07.segment",
             "segments/000000000000000a/+0000000000000000042.segment",
             "segments/000000000000000a/00000000000000000042.segment.new",
             "segments/../segments/000000000000000a/00000000000000000042.segment",

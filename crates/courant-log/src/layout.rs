@@ -1,6 +1,6 @@
 //! The data directory: which folders it has, and the file that says what it is.
 //!
-//! `FORMAT` is one line of text: `courant-log 3 <log id>`. A newer number is refused; an older one is
+//! `FORMAT` is one line of text: `courant-log 4 <log id>`. A newer number is refused; an older one is
 //! raised once its log was recovered, before anything that it does not cover is written.
 
 use std::any::Any;
@@ -19,7 +19,7 @@ pub(crate) const FORMAT_FILE: &str = "FORMAT";
 /// Is there when the storage has failed: the next start is in doubt about what was not synced.
 pub(crate) const DOUBT_FILE: &str = "DOUBT";
 const FORMAT_NAME: &str = "courant-log";
-const FORMAT_VERSION: u32 = 3;
+const FORMAT_VERSION: u32 = 4;
 /// The same bytes, but for entries, parts of checkpoints and files that it does not have.
 const FORMAT_WITHOUT_GROUPS: u32 = 1;
 const FORMAT_BYTES_MAX: usize = 256;

@@ -12,6 +12,7 @@ mod catalog;
 mod checkpoint;
 mod checkpointing;
 mod commit;
+mod compacting;
 mod config;
 mod durability;
 mod error;
@@ -27,6 +28,7 @@ mod partition;
 mod queue;
 mod recovery;
 mod retention;
+mod scrub;
 mod segment;
 mod state_io;
 mod system;
@@ -45,6 +47,7 @@ pub mod topic_config;
 
 pub use batch::{Batch, BatchError, BatchHeader, Codec};
 pub use catalog::{Catalog, NewTopic, Topic};
+pub use compacting::CompactionReport;
 pub use config::LogConfig;
 pub use durability::Durability;
 pub use error::{
@@ -56,6 +59,7 @@ pub use log::{Appended, Health, Log};
 pub use metrics::LogMetrics;
 pub use partition::{Offsets, PartitionId, ProducerState, Read, ReadError, TimedOffset, Waiting};
 pub use recovery::RecoveryReport;
+pub use scrub::Scrub;
 pub use system::{SystemClock, SystemEntropy};
 pub use verify::{Damage, DamagedEvents, Verified, verify};
 

@@ -70,11 +70,30 @@ pub const PRODUCER_ID_BLOCK: u64 = 1000;
 /// Newest batches of a partition whose exact positions are kept for readers at the tail.
 pub const RECENT_BATCHES: usize = 64;
 
-/// Open segment files kept for reading and appending.
+/// Segment files that are kept open for reading and appending.
 pub const OPEN_FILES_MAX: usize = 1024;
 
-/// Files with unsynced bytes, all of them open, above which a checkpoint is asked for.
+/// Segment files with unsynced bytes, all of them open, above which appends wait for a checkpoint. While
+/// it syncs them, as many others may become so.
 pub const DIRTY_FILES_MAX: usize = 4096;
+
+/// Segment files that readers have open beside those.
+pub const READ_FILES_MAX: usize = 256;
+
+/// Files of a log besides its segments and its journal: the directory, its lock, and what checkpoints,
+/// compaction and deletions open for a moment.
+pub const OTHER_FILES_MAX: usize = 16;
+
+/// Open files of which a log with the smallest ring can make use.
+pub const FILES_WANTED: usize =
+    JOURNAL_FILES_MIN + OTHER_FILES_MAX + OPEN_FILES_MAX + READ_FILES_MAX + 2 * DIRTY_FILES_MAX;
+
+/// Fewest open files that such a log goes on with.
+pub const FILES_MIN: usize = JOURNAL_FILES_MIN + OTHER_FILES_MAX + 4;
+
+/// Open files of a log that nobody has told how many it may have: half of what a process may that has not
+/// raised its limit.
+pub const FILES_UNTOLD: usize = 512;
 
 /// Dirty files above which a checkpoint syncs the whole filesystem instead of each file.
 pub const DIRTY_FILES_SYNCED_EACH: usize = 64;
@@ -97,3 +116,4 @@ const _: () = assert!(JOURNAL_FILE_BYTES_MIN as usize >= 4 * BLOCK_BYTES);
 const _: () = assert!((SEGMENT_BLOCK_BYTES as usize).is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(MESSAGE_BYTES_MAX + 3 * BLOCK_BYTES <= GROUP_BYTES_MAX);
 const _: () = assert!(JOURNAL_FILES_MIN < JOURNAL_FILES_MAX);
+const _: () = assert!(FILES_MIN <= FILES_UNTOLD && FILES_UNTOLD <= FILES_WANTED);

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::batch::Batch;
 use crate::believed_clock::BelievedClock;
 use crate::catalog::{Catalog, NewTopic, Topic};
+use crate::compacting::{CompactionReport, Compactor, remove_leftovers};
 use crate::config::LogConfig;
 use crate::error::{
     AcceptGapError, AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError,
@@ -88,12 +89,13 @@ impl Log {
         let config = config.bounded();
         let guard = layout::take(&*storage)?;
         let id = layout::open_or_create(&*storage, &*config.entropy)?;
-        let Recovered { writer, groups, handles, report } = recover(&storage, id, &config)?;
+        let Recovered { writer, groups, handles, written_ms, report } = recover(&storage, id, &config)?;
         layout::upgrade(&*storage, id)?;
         let partitions =
             writer.tails.iter().map(|(id, tail)| (*id, tail.shared.clone())).collect::<HashMap<_, _>>();
         let background = config.background;
-        let believed = BelievedClock::new(config.clock.now_ms(), config.clock.elapsed_ms());
+        let believed = BelievedClock::new(config.clock.now_ms(), config.clock.elapsed_ms(), written_ms);
+        let compactor = Compactor::new(if background { config.compaction_bytes_per_second } else { 0 });
         let inner = Arc::new(Inner {
             id,
             storage,
@@ -107,6 +109,8 @@ impl Log {
             writer: Mutex::new(writer),
             checkpointing: Mutex::new(()),
             maintenance: Maintenance::default(),
+            compactor,
+            compacting: Mutex::new(()),
             believed: Mutex::new(believed),
             full: Mutex::default(),
             ended: OnceLock::new(),
@@ -116,6 +120,7 @@ impl Log {
         // From here on what was replayed is as durable as what was checkpointed before.
         inner.checkpoint()?;
         layout::settle_doubt(&*inner.storage)?;
+        remove_leftovers(&*inner.storage);
         let threads = Arc::new(Threads { inner: inner.clone(), running: Mutex::default() });
         if background {
             threads.start().map_err(OpenError::Thread)?;
@@ -235,7 +240,7 @@ impl Log {
             let reader = Reader { storage, handles, partition: &partition };
             for segment in partition.segments() {
                 match reader.scrub(&segment) {
-                    Err(_) if !partition.has_segment(segment.header.base_offset) => {}
+                    Err(_) if !partition.has_segment(segment.key()) => {}
                     scrubbed => scrubbed?,
                 }
             }
@@ -342,6 +347,12 @@ impl Log {
         self.inner.enforce_retention()
     }
 
+    /// Compacts every partition that is due for it: of the events with one key, the newest stays. A log
+    /// with threads does it by itself.
+    pub fn compact(&self) -> CompactionReport {
+        self.inner.compact()
+    }
+
     /// Bytes of a partition's segments, if it exists.
     #[must_use]
     pub fn partition_bytes(&self, partition: PartitionId) -> Option<u64> {
@@ -424,11 +435,15 @@ impl Threads {
         let inner = self.inner.clone();
         let maintenance = std::thread::Builder::new().name("courant-maintain".into());
         running.push(maintenance.spawn(move || inner.run_maintenance())?);
+        let inner = self.inner.clone();
+        let compactor = std::thread::Builder::new().name("courant-compact".into());
+        running.push(compactor.spawn(move || inner.run_compaction())?);
         Ok(())
     }
 
     fn stop(&self) {
         self.inner.queue.stop();
+        self.inner.compactor.stop();
         let mut running = lock(&self.running);
         let mut running = running.drain(..);
         if let Some(committer) = running.next() {

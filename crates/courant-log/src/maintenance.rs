@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use crate::error::WriterError;
 use crate::inner::Inner;
 use crate::journal::RingFile;
-use crate::limits::DIRTY_FILES_MAX;
 use crate::lock;
 use crate::writer::Writer;
 
@@ -123,7 +122,8 @@ impl Inner {
         let journal = &writer.journal;
         let grow = journal.files() < self.config.journal_files && journal.free_files() == 0;
         let since = journal.bytes_since(writer.checkpoint.position);
-        let checkpoint = since > journal.ring_bytes() / 2 || writer.dirty.len() > DIRTY_FILES_MAX;
+        let checkpoint =
+            since > journal.ring_bytes() / 2 || 2 * writer.dirty.len() > self.handles.dirty_max();
         // What is under way will make room; whether it was enough is seen afterwards.
         if (grow || checkpoint) && !lock(&self.maintenance.asked).busy {
             self.ask(checkpoint, grow);
@@ -166,6 +166,15 @@ impl Inner {
         }
         // Neither a checkpoint nor a new file helped: there is no room for either.
         Err(failed.unwrap_or_else(|| self.disk_full()))
+    }
+
+    /// Returns when a checkpoint has been stored that covers everything committed by now, or says why none
+    /// was.
+    pub(crate) fn wait_for_checkpoint(&self) -> Result<(), WriterError> {
+        let failed =
+            if self.config.background { self.await_maintenance(false) } else { self.checkpoint().err() };
+        self.check_ended()?;
+        failed.map_or(Ok(()), Err)
     }
 
     /// Waits for a round of the maintenance thread; returns how its checkpoint failed, if it did.

@@ -51,6 +51,18 @@ counters! {
     journal_waits,
     /// Longest of these waits in microseconds.
     journal_wait_longest_us,
+    /// Times that appends waited until segments were synced and closed, because no more may be open.
+    file_waits,
+    /// Longest of these waits in microseconds.
+    file_wait_longest_us,
+    /// Segments that compaction has put in the place of others.
+    compactions,
+    /// Bytes that compaction has read.
+    compaction_read_bytes,
+    /// Bytes of the segments that it has written.
+    compaction_written_bytes,
+    /// Times that compaction of a partition ended early, because of damage or the storage.
+    compaction_failures,
 }
 
 pub(crate) fn add(counter: &AtomicU64, count: u64) {

@@ -22,6 +22,8 @@ pub enum Defect {
     SegmentTailTrusted,
     /// A repetition is answered before what it repeats is on disk.
     DuplicateBeforeOriginal,
+    /// A compacted segment takes the place of others before it is on disk.
+    CompactedNotSynced,
 }
 
 #[cfg(feature = "planted-defects")]

@@ -11,13 +11,14 @@ use uuid::Uuid;
 use crate::batch::Batch;
 use crate::error::{
     AcceptGapError, AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError,
-    DeleteTopicError, GroupError, WriterError,
+    DeleteTopicError, GroupError, ReplaceError, WriterError,
 };
 use crate::groups::GroupChange;
 use crate::journal::EntryWriter;
 use crate::limits::{
     CONFIGS_PER_TOPIC_MAX, GROUP_ENTRIES_MAX, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX, TOPIC_CONFIGS_BYTES_MAX,
 };
+use crate::segment::Segment;
 use crate::{Appended, NewTopic, PartitionId, Topic, lock};
 
 /// Called once with the result, after every lock is released.
@@ -59,6 +60,12 @@ pub(crate) enum Command {
         offsets: Range<u64>,
         done: Done<(), AcceptGapError>,
     },
+    ReplaceSegments {
+        partition: PartitionId,
+        end_offset: u64,
+        product: Arc<Segment>,
+        done: Done<(), ReplaceError>,
+    },
     ChangeGroup {
         name: String,
         change: GroupChange,
@@ -79,6 +86,7 @@ impl fmt::Debug for Command {
             Self::DeleteTopic { .. } => "DeleteTopic",
             Self::DeleteRecords { .. } => "DeleteRecords",
             Self::AcceptGap { .. } => "AcceptGap",
+            Self::ReplaceSegments { .. } => "ReplaceSegments",
             Self::ChangeGroup { .. } => "ChangeGroup",
             Self::AllocateProducerId { .. } => "AllocateProducerId",
         };
@@ -89,7 +97,7 @@ impl fmt::Debug for Command {
 impl Command {
     /// An upper bound of the bytes that the command takes in a group, a new segment's entry included.
     pub(crate) fn group_bytes(&self) -> usize {
-        const SMALL: usize = 128;
+        const SMALL: usize = 160;
         match self {
             Self::Append { batch, .. } => EntryWriter::append_bytes(batch.bytes().len()) + SMALL,
             Self::CreateTopic { new, .. } => {
@@ -103,6 +111,7 @@ impl Command {
             | Self::DeleteTopic { .. }
             | Self::DeleteRecords { .. }
             | Self::AcceptGap { .. }
+            | Self::ReplaceSegments { .. }
             | Self::AllocateProducerId { .. } => SMALL,
         }
     }
@@ -122,6 +131,7 @@ impl Command {
             Self::DeleteTopic { done, .. } => done(Err(error.into())),
             Self::DeleteRecords { done, .. } => done(Err(error.into())),
             Self::AcceptGap { done, .. } => done(Err(error.into())),
+            Self::ReplaceSegments { done, .. } => done(Err(error.into())),
             Self::ChangeGroup { done, .. } => done(Err(error.into())),
             Self::AllocateProducerId { done } => done(Err(error)),
         }

@@ -71,6 +71,8 @@ pub(crate) struct Recovered {
     pub(crate) writer: Writer,
     pub(crate) groups: Groups,
     pub(crate) handles: Handles,
+    /// When the log was last written, as the wall clock said then.
+    pub(crate) written_ms: Option<i64>,
     pub(crate) report: RecoveryReport,
 }
 
@@ -84,7 +86,7 @@ pub(crate) fn recover(
     let checkpoint = newest_checkpoint(&**storage, log_id)?;
     report.created = checkpoint.is_none();
     let (checkpoint, crc) = checkpoint.unwrap_or_else(|| (empty_checkpoint(log_id), 0));
-    let handles = Handles::default();
+    let handles = Handles::new(config.open_files, config.journal_files);
     let mut writer = empty_writer(log_id, config, &checkpoint, crc);
     let mut groups = checkpoint.groups.clone();
     // Everything is looked at before anything is changed: a start that is refused changes nothing.
@@ -104,9 +106,17 @@ pub(crate) fn recover(
             storage.sync_dir(dir).map_err(|source| StorageError::new("sync", dir, source))?;
         }
         cut_segments(&writer, &**storage)?;
+        let mut uncompacted = BTreeSet::new();
+        let mut open = Vec::new();
         let replayed = scan(storage, log_id, from, |generation, position, entry| {
-            let mut replay =
-                Replay { storage: &**storage, handles: &handles, writer: &mut writer, groups: &mut groups };
+            let mut replay = Replay {
+                storage: &**storage,
+                handles: &handles,
+                writer: &mut writer,
+                groups: &mut groups,
+                uncompacted: &mut uncompacted,
+                open: &mut open,
+            };
             replay.entry(generation, position, entry)
         })?;
         check_same(&seen, &replayed)?;
@@ -126,8 +136,9 @@ pub(crate) fn recover(
         publish(tail);
     }
     report.lost_and_found = sweep(&**storage, &writer, scanned.bytes > 0 || scanned.torn)?;
+    let written_ms = scanned.written_ms;
     start_journal(&mut writer, &**storage, config, scanned)?;
-    Ok(Recovered { writer, groups, handles, report })
+    Ok(Recovered { writer, groups, handles, written_ms, report })
 }
 
 /// The journal knows the newest checkpoint: an older copy of it would lose what came between.
@@ -223,6 +234,7 @@ fn empty_writer(log_id: Uuid, config: &LogConfig, checkpoint: &Checkpoint, crc: 
         new_names: BTreeSet::new(),
         deleted: checkpoint.deleted.clone(),
         deleted_segments: checkpoint.deleted_segments.clone(),
+        products: Vec::new(),
         checkpoint: LastCheckpoint { sequence: checkpoint.sequence, crc, position: checkpoint.position },
         next_file_number: 1,
         smallest_file_bytes: config.first_journal_file_bytes.min(config.journal_file_bytes),
@@ -292,8 +304,7 @@ fn reopen(
                 path = segment.path(FileKind::Sidecar),
                 "it is missing or damaged; it is made anew"
             );
-            let file = segment.file(storage, handles)?;
-            writer.dirty.insert(segment.key(), Dirty { segment: segment.clone(), file });
+            writer.dirty.insert(segment.key(), Dirty { segment: segment.clone(), file: None });
         }
         segments.push(segment);
     }
@@ -352,10 +363,9 @@ fn sweep(storage: &dyn Storage, writer: &Writer, unclean: bool) -> Result<Vec<St
             }
         }
     }
-    for (partition, base_offset) in &writer.deleted_segments {
-        let kinds = [FileKind::Segment, FileKind::Sidecar];
-        let paths = kinds.map(|kind| segment::segment_path(*partition, *base_offset, kind));
-        known.entry(partition_dir(*partition)).or_default().extend(paths);
+    for segment in &writer.deleted_segments {
+        let paths = [FileKind::Segment, FileKind::Sidecar].map(|kind| segment.path(kind));
+        known.entry(partition_dir(segment.partition)).or_default().extend(paths);
     }
     let deleted: BTreeSet<String> =
         writer.deleted.iter().map(|partition| partition_dir(*partition)).collect();

@@ -103,12 +103,12 @@ const fn config(
 #[rustfmt::skip]
 pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     config("cleanup.policy", ConfigKind::List(CLEANUP_POLICIES), "delete", true,
-        "What happens to old events. Compaction is not in force yet: everything is kept."),
+        "What happens to old events. delete: they go by retention. compact: of the events with one key the newest stays. Both together do both."),
     config("compression.type", ConfigKind::Choice(COMPRESSION_TYPES), "producer", true,
         "How batches are compressed. producer: as they were sent. With any other value the server compresses anew what was sent otherwise."),
     config("courant.durability", ConfigKind::Choice(DURABILITIES), "sync", true,
         "When an event is acknowledged. sync: it is on disk. interval: it is written, and on disk 0.1 s later; a power cut may cost that much. os: it is written, and a power cut may cost whatever the system has not put on disk. A crash of the process alone costs nothing."),
-    config("delete.retention.ms", ConfigKind::Long { min: 0 }, "86400000", false,
+    config("delete.retention.ms", ConfigKind::Long { min: 0 }, "86400000", true,
         "How long compaction keeps tombstones, in milliseconds."),
     config("file.delete.delay.ms", ConfigKind::Long { min: 0 }, "60000", false,
         "How long deleted files stay, in milliseconds."),
@@ -118,7 +118,7 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         "Milliseconds between syncs to disk. Always met, as flush.messages."),
     config("index.interval.bytes", ConfigKind::Int { min: 0 }, "4096", false,
         "Bytes of the log between index entries."),
-    config("max.compaction.lag.ms", ConfigKind::Long { min: 1 }, LONG_MAX, false,
+    config("max.compaction.lag.ms", ConfigKind::Long { min: 1 }, LONG_MAX, true,
         "How long an event may stay uncompacted, in milliseconds."),
     config("max.message.bytes", ConfigKind::Int { min: 0 }, "1048588", true,
         "Bytes of the largest batch that is accepted, after compression."),
@@ -128,9 +128,9 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         "How far in the past a timestamp may be, in milliseconds."),
     config("message.timestamp.type", ConfigKind::Choice(TIMESTAMP_TYPES), "CreateTime", true,
         "Whose timestamps events have. CreateTime: the producer's. LogAppendTime: the server's, when they come."),
-    config("min.cleanable.dirty.ratio", ConfigKind::Ratio, "0.5", false,
+    config("min.cleanable.dirty.ratio", ConfigKind::Ratio, "0.5", true,
         "Part of a log that is uncompacted before compaction begins."),
-    config("min.compaction.lag.ms", ConfigKind::Long { min: 0 }, "0", false,
+    config("min.compaction.lag.ms", ConfigKind::Long { min: 0 }, "0", true,
         "How long an event stays uncompacted at least, in milliseconds."),
     config("min.insync.replicas", ConfigKind::Int { min: 1 }, "1", false,
         "Replicas that must have an event before acks=all. There is one, and it has synced it."),
@@ -177,7 +177,6 @@ pub fn validate(name: &str, value: &str) -> Result<(), InvalidConfig> {
 /// it should be told. False for values that ask for what happens anyway.
 pub fn not_in_force(name: &str, value: &str) -> bool {
     match find(name) {
-        Some(config) if config.name == "cleanup.policy" => words(value).any(|word| word == "compact"),
         Some(config) => !config.in_force && value.trim() != config.default,
         None => false,
     }
@@ -229,18 +228,21 @@ pub struct SegmentLimits {
 
 impl SegmentLimits {
     /// What the configs say. Retention removes whole segments, so they are kept to a quarter of what
-    /// is retained: a topic that keeps an hour keeps an hour and a quarter, whatever `segment.ms` is.
+    /// is retained: a topic that keeps an hour keeps an hour and a quarter, whatever `segment.ms` is. And
+    /// what must be compacted after a time is sealed by then: only sealed segments are.
     #[must_use]
     pub fn of(configs: &BTreeMap<String, String>) -> Self {
         let retention = Retention::of(configs);
         let bytes = number(configs, "segment.bytes", 1024 * 1024 * 1024);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let quarter = retention.bytes.map(|bytes| (bytes / 4).max(RETAINED_SEGMENT_BYTES_MIN));
-        let age_ms = number(configs, "segment.ms", i64::MAX);
-        let quarter_ms = retention.age_ms.map(|age| (age / 4).max(RETAINED_SEGMENT_MS_MIN));
+        let mut age_ms = number(configs, "segment.ms", i64::MAX);
+        if is_compacted(configs) {
+            age_ms = age_ms.min(number(configs, "max.compaction.lag.ms", i64::MAX));
+        }
         Self {
             bytes: quarter.map_or(bytes, |quarter| bytes.min(quarter)),
-            age_ms: quarter_ms.map_or(age_ms, |quarter| age_ms.min(quarter)),
+            age_ms: retention.step_ms().map_or(age_ms, |quarter| age_ms.min(quarter)),
         }
     }
 }
@@ -265,6 +267,14 @@ impl Retention {
             bytes: u64::try_from(number(configs, "retention.bytes", -1)).ok(),
             age_ms: Some(number(configs, "retention.ms", -1)).filter(|age| *age >= 0),
         }
+    }
+}
+
+impl Retention {
+    /// How much more than it must a topic keeps that is deleted by age, in milliseconds: whole segments go.
+    #[must_use]
+    pub fn step_ms(&self) -> Option<i64> {
+        self.age_ms.map(|age| (age / 4).max(RETAINED_SEGMENT_MS_MIN))
     }
 }
 
@@ -433,6 +443,8 @@ mod tests {
         assert_eq!(SegmentLimits::of(&little), SegmentLimits { bytes: 1024 * 1024, age_ms: 1000 });
         let small = set(&[("retention.ms", "3600000"), ("segment.ms", "60000")]);
         assert_eq!(SegmentLimits::of(&small).age_ms, 60_000);
+        let compacted = set(&[("cleanup.policy", "compact"), ("max.compaction.lag.ms", "60000")]);
+        assert_eq!(SegmentLimits::of(&compacted).age_ms, 60_000);
         assert_eq!(SegmentLimits::of(&BTreeMap::new()).bytes, 1024 * 1024 * 1024);
     }
 
@@ -448,7 +460,7 @@ mod tests {
     #[test]
     fn what_has_no_effect_yet_is_said() {
         assert!(not_in_force("segment.jitter.ms", "1000"));
-        assert!(not_in_force("cleanup.policy", "delete,compact"));
+        assert!(!not_in_force("cleanup.policy", "delete,compact"));
         assert!(!not_in_force("compression.type", "gzip"));
         assert!(not_in_force("min.insync.replicas", "2"));
         assert!(!not_in_force("retention.ms", "1000"));

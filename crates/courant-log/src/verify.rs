@@ -13,7 +13,7 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError, PartitionState};
 use crate::error::OpenError;
 use crate::journal::{self, ScanError};
 use crate::partition::Quarantined;
-use crate::segment::{FileKind, Flaw, Recorded, SegmentHeader, segment_path, verify_segment};
+use crate::segment::{FileKind, Flaw, Recorded, verify_segment};
 use crate::storage::{Storage, StorageError};
 use crate::{PartitionId, layout};
 
@@ -153,16 +153,8 @@ pub(crate) fn recorded(
     let ends = state.segments.iter().skip(1).map(|next| next.base_offset).chain([state.next_offset]);
     let partition = state.id;
     state.segments.iter().zip(ends).map(move |(segment, end_offset)| {
-        let (base_offset, generation) = (segment.base_offset, segment.generation);
-        let header = SegmentHeader { log_id, partition, base_offset, generation };
-        let recorded = Recorded {
-            header,
-            end_offset,
-            bytes: segment.bytes,
-            done_crc: segment.done_crc,
-            open: segment.open,
-        };
-        (recorded, move |kind| segment_path(partition, base_offset, kind))
+        let key = segment.key(partition);
+        (segment.recorded(log_id, partition, end_offset), move |kind| key.path(kind))
     })
 }
 

@@ -1,5 +1,6 @@
 //! The state that the committer owns: what is queued, ahead of what is durable by one group at most.
 
+mod dirty;
 mod records;
 mod topics;
 
@@ -15,16 +16,18 @@ use crate::catalog::{Catalog, Topic};
 use crate::durability::Durability;
 use crate::error::{
     AcceptGapError, AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError, GroupError,
-    WriterError,
+    ReplaceError, WriterError,
 };
 use crate::groups::GroupChange;
 use crate::journal::{EntryWriter, GROUP_HEADER_BYTES, GroupBuffer, JournalWriter, capacity_of};
 use crate::limits::{GROUP_BYTES_MAX, PRODUCER_ID_BLOCK};
 use crate::partition::{Partition, Tail, Verdict};
 use crate::queue::{Command, Done};
-use crate::segment::Segment;
+use crate::segment::{Segment, SegmentKey};
 use crate::storage::{File, StorageError};
 use crate::{Appended, PartitionId};
+
+pub(crate) use self::dirty::sync_segments;
 
 /// Everything that only the holder of the writer's lock may touch.
 #[derive(Debug)]
@@ -43,25 +46,29 @@ pub(crate) struct Writer {
     /// When everything that was written was on disk.
     pub(crate) synced_at_ms: u64,
     /// Segments with bytes that no checkpoint covers.
-    pub(crate) dirty: BTreeMap<(PartitionId, u64), Dirty>,
+    pub(crate) dirty: BTreeMap<SegmentKey, Dirty>,
     /// Partitions in whose directory a file was created since the last checkpoint.
     pub(crate) new_names: BTreeSet<PartitionId>,
     /// Partitions whose deletion is durable and whose files may still be there.
     pub(crate) deleted: Vec<PartitionId>,
-    /// Segments, by partition and base offset, of which the same is true.
-    pub(crate) deleted_segments: Vec<(PartitionId, u64)>,
+    /// Segments of which the same is true.
+    pub(crate) deleted_segments: Vec<SegmentKey>,
+    /// Compacted segments that no checkpoint covers. They are durable, and so is the entry that names them.
+    pub(crate) products: Vec<Arc<Segment>>,
     pub(crate) checkpoint: LastCheckpoint,
     pub(crate) next_file_number: u64,
     /// Bytes of the smallest file that the ring may grow by.
     pub(crate) smallest_file_bytes: u64,
 }
 
-/// A segment with bytes to sync, and its file: an error of writing it back is told only to those who
-/// have it open when it happens.
+/// A segment that no checkpoint covers as it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Dirty {
     pub(crate) segment: Arc<Segment>,
-    pub(crate) file: Arc<dyn File>,
+    /// Open since before the first byte that is to be synced: an error of writing it back is told only to
+    /// those who have it open when it happens. `None` when there are no bytes to sync, and perhaps a
+    /// sidecar to write.
+    pub(crate) file: Option<Arc<dyn File>>,
 }
 
 /// The newest durable checkpoint.
@@ -75,14 +82,50 @@ pub(crate) struct LastCheckpoint {
 /// What a prepared command does once its group is durable.
 pub(crate) enum Effect {
     Appended(AppendEffect),
-    Duplicate { base_offset: u64, partition: Arc<Partition>, done: Done<Appended, AppendError> },
-    Created { topic: Arc<Topic>, partitions: Vec<Arc<Partition>>, done: Done<Arc<Topic>, CreateTopicError> },
-    Changed { topic: Arc<Topic>, partitions: Vec<Arc<Partition>>, done: Done<Arc<Topic>, WriterError> },
-    Deleted { topic: Arc<Topic>, done: Done<(), DeleteTopicError> },
-    RecordsDeleted { partition: Arc<Partition>, start: u64, done: Done<u64, DeleteRecordsError> },
-    GroupChanged { name: String, change: GroupChange, done: Done<(), GroupError> },
-    GapAccepted { partition: Arc<Partition>, offsets: Range<u64>, done: Done<(), AcceptGapError> },
-    ProducerId { id: i64, done: Done<i64, WriterError> },
+    Duplicate {
+        base_offset: u64,
+        partition: Arc<Partition>,
+        done: Done<Appended, AppendError>,
+    },
+    Created {
+        topic: Arc<Topic>,
+        partitions: Vec<Arc<Partition>>,
+        done: Done<Arc<Topic>, CreateTopicError>,
+    },
+    Changed {
+        topic: Arc<Topic>,
+        partitions: Vec<Arc<Partition>>,
+        done: Done<Arc<Topic>, WriterError>,
+    },
+    Deleted {
+        topic: Arc<Topic>,
+        done: Done<(), DeleteTopicError>,
+    },
+    RecordsDeleted {
+        partition: Arc<Partition>,
+        start: u64,
+        done: Done<u64, DeleteRecordsError>,
+    },
+    GroupChanged {
+        name: String,
+        change: GroupChange,
+        done: Done<(), GroupError>,
+    },
+    SegmentsReplaced {
+        partition: Arc<Partition>,
+        end_offset: u64,
+        product: Arc<Segment>,
+        done: Done<(), ReplaceError>,
+    },
+    GapAccepted {
+        partition: Arc<Partition>,
+        offsets: Range<u64>,
+        done: Done<(), AcceptGapError>,
+    },
+    ProducerId {
+        id: i64,
+        done: Done<i64, WriterError>,
+    },
     Answer(Box<dyn FnOnce() + Send>),
 }
 
@@ -120,6 +163,9 @@ impl Writer {
                 self.delete_records(partition, before, done)
             }
             Command::AcceptGap { partition, offsets, done } => self.accept_gap(partition, offsets, done),
+            Command::ReplaceSegments { partition, end_offset, product, done } => {
+                self.replace_segments(partition, end_offset, product, done)
+            }
             Command::ChangeGroup { name, change, done } => self.change_group(name, change, done),
             Command::AllocateProducerId { done } => self.allocate_producer_id(done),
         }

@@ -27,6 +27,34 @@ pub struct ServerConfig {
     pub group_initial_rebalance_delay: Duration,
     /// How long the offsets of a consumer group without members are kept.
     pub offsets_retention: Duration,
+    /// When and how fast topics are compacted.
+    pub compaction: CompactionSettings,
+    /// How long from one look at everything that is stored to the next: rot is found before a reader
+    /// comes to it. Zero: nobody looks.
+    pub scrub_interval: Duration,
+    /// Bytes that such a look reads in a second at most.
+    pub scrub_bytes_per_second: u64,
+}
+
+/// When and how fast topics are compacted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompactionSettings {
+    /// How long from one look for topics that are due to the next.
+    pub interval: Duration,
+    /// Bytes that are read and written in a second at most; 0: as many as it can.
+    pub bytes_per_second: u64,
+    /// Memory for keys.
+    pub key_bytes: usize,
+}
+
+impl Default for CompactionSettings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(15),
+            bytes_per_second: 64 * 1024 * 1024,
+            key_bytes: 128 * 1024 * 1024,
+        }
+    }
 }
 
 impl ServerConfig {
@@ -44,6 +72,9 @@ impl ServerConfig {
             auto_create: true,
             group_initial_rebalance_delay: kafka.group_initial_rebalance_delay,
             offsets_retention: kafka.offsets_retention,
+            compaction: CompactionSettings::default(),
+            scrub_interval: Duration::from_secs(7 * 24 * 60 * 60),
+            scrub_bytes_per_second: 8 * 1024 * 1024,
         }
     }
 }

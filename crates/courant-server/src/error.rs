@@ -61,6 +61,17 @@ pub enum StartError {
         /// The largest one.
         max: u32,
     },
+    /// A process that may have hardly any files open.
+    #[error(
+        "this process may have {limit} files open, and a server needs {least} at the least: allow more, \
+         with `ulimit -Hn`, LimitNOFILE= in systemd or --ulimit in Docker"
+    )]
+    Files {
+        /// How many it may.
+        limit: usize,
+        /// How many it must.
+        least: usize,
+    },
     /// A data directory that cannot be used.
     #[error("{}: cannot be used as the data directory: {source}", .data.display())]
     Data {

@@ -22,12 +22,10 @@ use tracing::error;
 use crate::bind::Bound;
 use crate::connections::Bounded;
 use crate::metrics::Figures;
+use crate::scrub::Scrubbed;
 
 /// How long requests that are being answered may take when the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
-
-/// Connections at one time, on all sockets together: those of a few probes and dashboards.
-const CONNECTIONS_MAX: usize = 128;
 
 /// The content type of OpenMetrics 1.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -37,6 +35,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(crate) struct Status {
     /// Set when the log is open and clients are served.
     broker: OnceLock<Arc<Broker>>,
+    /// Set with it, if somebody looks for damage.
+    scrubbed: OnceLock<Arc<Scrubbed>>,
     stopping: AtomicBool,
 }
 
@@ -45,6 +45,16 @@ impl Status {
     pub(crate) fn serving(&self, broker: Arc<Broker>) {
         // Set once, by the one who starts the server.
         let _ = self.broker.set(broker);
+    }
+
+    /// Says that somebody looks for damage, and where to see how far that has come.
+    pub(crate) fn scrubbing(&self, scrubbed: Arc<Scrubbed>) {
+        // Set once, by the one who starts the server.
+        let _ = self.scrubbed.set(scrubbed);
+    }
+
+    pub(crate) fn scrubbed(&self) -> Option<&Scrubbed> {
+        self.scrubbed.get().map(|scrubbed| &**scrubbed)
     }
 
     /// Says that clients will soon not be served any more.
@@ -101,11 +111,12 @@ pub(crate) struct HttpServer {
 }
 
 impl HttpServer {
-    /// Serves on every socket of `bound` from now on.
-    pub(crate) fn start(bound: Bound, status: &Arc<Status>) -> Self {
+    /// Serves on every socket of `bound` from now on: so many connections at one time, on all of them
+    /// together.
+    pub(crate) fn start(bound: Bound, status: &Arc<Status>, connections_max: usize) -> Self {
         let (stop, stopped) = watch::channel(false);
         let router = router(Arc::clone(status));
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = Arc::new(Semaphore::new(connections_max));
         let serving = bound
             .listeners
             .into_iter()

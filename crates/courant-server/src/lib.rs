@@ -7,6 +7,8 @@ mod config;
 
 mod server;
 
+mod files;
+
 mod bind;
 
 mod http;
@@ -15,9 +17,12 @@ mod connections;
 
 mod metrics;
 
+mod scrub;
+
 mod error;
 
-pub use config::ServerConfig;
+pub use config::{CompactionSettings, ServerConfig};
 pub use courant_log::RecoveryReport;
 pub use error::StartError;
+pub use files::{FILES_MIN, files_wanted};
 pub use server::Server;

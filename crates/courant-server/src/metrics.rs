@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -9,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::http::Status;
+use crate::scrub::Scrubbed;
 
 /// Name, help and value.
 type Figure = (&'static str, &'static str, u64);
@@ -37,11 +39,26 @@ impl Collector for Figures {
             ("courant_log_wakes", "Waiting readers that were woken", log.wakes),
             ("courant_log_checkpoints", "Checkpoints stored", log.checkpoints),
             ("courant_log_journal_waits", "Waits for a free journal file", log.journal_waits),
+            ("courant_log_compactions", "Segments put in the place of others", log.compactions),
+            ("courant_log_compaction_read_bytes", "Bytes that compaction read", log.compaction_read_bytes),
+            (
+                "courant_log_compaction_written_bytes",
+                "Bytes of the segments that compaction wrote",
+                log.compaction_written_bytes,
+            ),
+            (
+                "courant_log_compaction_failures",
+                "Times that compaction of a partition ended early",
+                log.compaction_failures,
+            ),
+            ("courant_log_file_waits", "Waits for segments to be synced and closed", log.file_waits),
         ] {
             counter(&mut encoder, figure)?;
         }
         let longest = log.journal_wait_longest_us;
         gauge(&mut encoder, ("courant_log_journal_wait_longest_us", "Longest of these waits", longest))?;
+        let longest = log.file_wait_longest_us;
+        gauge(&mut encoder, ("courant_log_file_wait_longest_us", "Longest wait for open files", longest))?;
         gauge(&mut encoder, ("courant_log_topics", "Topics", log.topics))?;
         gauge(&mut encoder, ("courant_log_partitions", "Partitions", log.partitions))?;
         let damaged = broker.log().damage().len() as u64;
@@ -49,6 +66,9 @@ impl Collector for Figures {
             &mut encoder,
             ("courant_log_damaged_places", "Places whose events are in quarantine", damaged),
         )?;
+        if let Some(scrubbed) = self.0.scrubbed() {
+            scrub(&mut encoder, scrubbed)?;
+        }
 
         let kafka = broker.metrics();
         gauge(&mut encoder, ("courant_kafka_connections", "Open connections", kafka.connections))?;
@@ -65,6 +85,41 @@ impl Collector for Figures {
         }
         Ok(())
     }
+}
+
+/// How far the look at everything that is stored has come.
+fn scrub(encoder: &mut DescriptorEncoder<'_>, scrubbed: &Scrubbed) -> fmt::Result {
+    let bytes = scrubbed.bytes.load(Relaxed);
+    counter(encoder, ("courant_log_scrub_bytes", "Bytes compared with their checksums", bytes))?;
+    let passes = scrubbed.passes.load(Relaxed);
+    counter(encoder, ("courant_log_scrub_passes", "Looks at everything that is stored", passes))?;
+    let failures = scrubbed.failures.load(Relaxed);
+    counter(encoder, ("courant_log_scrub_failures", "Segments that could not be read through", failures))?;
+    for figure in [
+        (
+            "courant_log_scrub_running",
+            "1 while everything stored is looked at",
+            u64::from(scrubbed.running.load(Relaxed)),
+        ),
+        (
+            "courant_log_scrub_pass_bytes",
+            "Bytes that the newest look has compared",
+            scrubbed.pass_bytes.load(Relaxed),
+        ),
+        (
+            "courant_log_scrub_pass_bytes_expected",
+            "Bytes that were stored when it began",
+            scrubbed.pass_bytes_expected.load(Relaxed),
+        ),
+        (
+            "courant_log_scrub_last_pass_ended_seconds",
+            "When the last look at everything ended, in seconds since 1970; 0: not since the start",
+            scrubbed.ended_unix_seconds.load(Relaxed),
+        ),
+    ] {
+        gauge(encoder, figure)?;
+    }
+    Ok(())
 }
 
 /// A figure that only grows; its name gets `_total` at the end.

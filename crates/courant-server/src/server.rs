@@ -10,12 +10,13 @@ use courant_kafka::client::Address;
 use courant_kafka::{Broker, KafkaConfig, KafkaServer};
 use courant_log::storage::DiskStorage;
 use courant_log::{Log, LogConfig, RecoveryReport, SystemClock, SystemEntropy};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::{error, info};
 
 use crate::bind::bind;
+use crate::files::Shares;
 use crate::http::{HttpServer, Status};
-use crate::{ServerConfig, StartError};
+use crate::scrub::Scrubber;
+use crate::{CompactionSettings, ServerConfig, StartError};
 
 /// How long connections may take to have their last answers written.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
@@ -30,6 +31,7 @@ pub struct Server {
     kafka: KafkaServer,
     kafka_addresses: Vec<SocketAddr>,
     http: HttpServer,
+    scrubber: Option<Scrubber>,
 }
 
 impl fmt::Debug for Server {
@@ -51,15 +53,16 @@ impl Server {
     /// A sentence that says what to change.
     pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
         let mut kafka_config = kafka_config(&config)?;
-        raise_file_limit();
+        let files = Shares::of_process()?;
+        kafka_config.limits.connections_max = files.kafka;
         let kafka = bind("--kafka", &config.kafka, config.insecure).await?;
         let http = bind("--http", &config.http, config.insecure).await?;
         kafka_config.http = http.addresses.first().map(|http| format!("http://{http}"));
 
         let status = Arc::new(Status::default());
-        let http = HttpServer::start(http, &status);
-        let data = config.data;
-        let opened = tokio::task::spawn_blocking(move || open_log(&data)).await;
+        let http = HttpServer::start(http, &status, files.http);
+        let (data, compaction) = (config.data, config.compaction);
+        let opened = tokio::task::spawn_blocking(move || open_log(&data, files.log, &compaction)).await;
         let (log, recovery) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => {
@@ -73,6 +76,10 @@ impl Server {
         };
         let broker = Arc::new(Broker::new(log.clone(), kafka_config));
         status.serving(Arc::clone(&broker));
+        let scrubber = Scrubber::start(log.clone(), config.scrub_interval, config.scrub_bytes_per_second);
+        if let Some(scrubber) = &scrubber {
+            status.scrubbing(scrubber.scrubbed());
+        }
         Ok(Self {
             log,
             recovery,
@@ -80,6 +87,7 @@ impl Server {
             kafka: KafkaServer::start(broker, kafka.listeners),
             kafka_addresses: kafka.addresses,
             http,
+            scrubber,
         })
     }
 
@@ -107,13 +115,20 @@ impl Server {
         &self.log
     }
 
-    /// Stops in order: not ready, no new clients, the last answers, the log sealed, HTTP last.
+    /// Stops in order: not ready, no new clients, the last answers, nobody who reads the log, the log
+    /// sealed, HTTP last.
     pub async fn stop(self) {
         self.status.stopping();
         info!("stopping");
         self.kafka.stop(DRAIN_MAX).await;
-        let log = self.log;
-        if let Err(failure) = tokio::task::spawn_blocking(move || log.stop()).await {
+        let (log, scrubber) = (self.log, self.scrubber);
+        let stopping = move || {
+            if let Some(scrubber) = scrubber {
+                scrubber.stop();
+            }
+            log.stop();
+        };
+        if let Err(failure) = tokio::task::spawn_blocking(stopping).await {
             error!("stopping the log ended in a panic, which is a defect: {failure}");
         }
         self.http.stop().await;
@@ -139,22 +154,19 @@ fn kafka_config(config: &ServerConfig) -> Result<KafkaConfig, StartError> {
     Ok(kafka)
 }
 
-/// Every connection and every open segment is a file: the soft limit, often 1,024, is for programs
-/// that use `select`.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::debug!(%error, "the limit of open files stays as it is");
-        }
-    }
-}
-
-/// Opens the log of a data directory. Recovery may read and write for a while.
-fn open_log(data: &Path) -> Result<(Log, RecoveryReport), StartError> {
+/// Opens the log of a data directory, which may have so many files open. Recovery may read and write for
+/// a while.
+fn open_log(
+    data: &Path,
+    open_files: usize,
+    compaction: &CompactionSettings,
+) -> Result<(Log, RecoveryReport), StartError> {
     let storage =
         DiskStorage::open(data).map_err(|source| StartError::Data { data: data.to_owned(), source })?;
-    let config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+    let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+    config.open_files = open_files;
+    config.compaction_interval_ms = u64::try_from(compaction.interval.as_millis()).unwrap_or(u64::MAX);
+    config.compaction_bytes_per_second = compaction.bytes_per_second;
+    config.compaction_key_bytes = compaction.key_bytes;
     Log::open(Arc::new(storage), config).map_err(|source| StartError::Open { data: data.to_owned(), source })
 }

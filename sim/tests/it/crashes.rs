@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use courant_log::storage::{CrashMode, FaultyStorage};
-use courant_sim::crash::{Plan, explore};
+use courant_sim::crash::{Outcome, Plan, explore};
 use courant_sim::tiny::{batch, create, open, stored};
 use courant_sim::workload::Workload;
 
 /// Explores a script in every mode, and fails with the first thing that is wrong.
-fn nothing_is_lost(workload: Workload, operations: u64, seed: u64, points: u64, bytes: u64) {
+fn nothing_is_lost(workload: Workload, operations: u64, seed: u64, points: u64, bytes: u64) -> Outcome {
     let outcome = explore(&Plan { workload, operations, seed, modes: &CrashMode::ALL });
     println!(
         "{}, seed {seed}: {} crash points, {} crashes of a recovery",
@@ -20,6 +20,7 @@ fn nothing_is_lost(workload: Workload, operations: u64, seed: u64, points: u64, 
     assert!(outcome.points >= points, "{} points", outcome.points);
     assert!(outcome.nested >= points, "{} crashes of a recovery", outcome.nested);
     assert!(outcome.appended_bytes >= bytes, "{} bytes", outcome.appended_bytes);
+    outcome
 }
 
 /// Twenty times around the ring.
@@ -51,6 +52,12 @@ fn when_beginnings_are_deleted() {
 #[test]
 fn when_topics_come_and_go() {
     nothing_is_lost(Workload::TOPICS, 60, 6, 1_000, 2 * 64 * 1024);
+}
+
+#[test]
+fn when_keys_are_superseded_and_segments_become_others() {
+    let outcome = nothing_is_lost(Workload::COMPACTION, 260, 8, 5_000, 2 * 64 * 1024);
+    assert!(outcome.compactions >= 20, "{} segments were compacted", outcome.compactions);
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! Damage to what was acknowledged is named, or was not needed; it never passes for a torn tail.
 
+use std::collections::BTreeSet;
+
 use courant_sim::damage::{Outcome, break_files, flip};
+use courant_sim::every_byte::EveryByte;
 use courant_sim::workload::Workload;
 
 fn nothing_is_lost_in_silence(dir: &str, stride: u64) -> Outcome {
     let flipped = flip(Workload::MIXED, 40, 31, dir, stride);
     println!(
-        "{dir}: {} bits, {} starts refused, {} unharmed",
-        flipped.cases, flipped.refused, flipped.unharmed
+        "{dir}: {} bits, {} starts refused, {} unharmed, {} named",
+        flipped.cases, flipped.refused, flipped.unharmed, flipped.named
     );
     let failures = &flipped.failures;
     assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
@@ -27,6 +30,12 @@ fn of_the_checkpoints() {
 }
 
 #[test]
+fn of_the_segments_and_their_sidecars() {
+    let flipped = nothing_is_lost_in_silence("segments", 499);
+    assert!(flipped.named > 20 && flipped.refused == 0, "{flipped:?}");
+}
+
+#[test]
 fn of_whole_files() {
     let broken = break_files(Workload::MIXED, 40, 33);
     println!(
@@ -36,4 +45,45 @@ fn of_whole_files() {
     let failures = &broken.failures;
     assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
     assert!(broken.refused > 10 && broken.unharmed > 10 && broken.named > 0, "{broken:?}");
+}
+
+/// What `cargo xtask torture damage` does with every byte, here with one byte in a thousand and with the
+/// first bytes of each file, whatever kind of file it is.
+#[test]
+fn of_single_bytes_of_every_file() {
+    let directory = EveryByte::of(35);
+    let mut numbers: BTreeSet<u64> = (0..directory.bytes()).step_by(1_009).collect();
+    let mut begin = 0;
+    for (_, len) in directory.files() {
+        numbers.extend(begin..begin + (*len).min(8));
+        begin += len;
+    }
+    assert_eq!(begin, directory.bytes());
+    let mut kinds = BTreeSet::new();
+    for (path, _) in directory.files() {
+        kinds.insert(path.rsplit_once('.').map_or(path.as_str(), |(_, extension)| extension).to_owned());
+    }
+    for kind in ["FORMAT", "journal", "checkpoint", "producers", "segment", "blocks"] {
+        assert!(kinds.contains(kind), "no {kind} among {kinds:?}");
+    }
+    let mut sum = Outcome::default();
+    for number in numbers {
+        let Outcome { cases, refused, unharmed, named, failures } = directory.harm(number);
+        sum.cases += cases;
+        sum.refused += refused;
+        sum.unharmed += unharmed;
+        sum.named += named;
+        sum.failures.extend(failures);
+    }
+    println!(
+        "{} places of {} bytes: {} starts refused, {} unharmed, {} named",
+        sum.cases,
+        directory.bytes(),
+        sum.refused,
+        sum.unharmed,
+        sum.named
+    );
+    let failures = &sum.failures;
+    assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
+    assert!(sum.refused > 0 && sum.unharmed > 0 && sum.named > 0, "{sum:?}");
 }

@@ -5,9 +5,15 @@ use courant_sim::sweep::{Swept, sweep};
 use courant_sim::workload::Workload;
 
 fn nothing_is_lost(kind: Failure) -> Swept {
-    let swept = sweep(Workload::MIXED, 50, 21, kind);
+    nothing_is_lost_of(Workload::COMPACTION, 80, kind);
+    nothing_is_lost_of(Workload::MIXED, 50, kind)
+}
+
+fn nothing_is_lost_of(workload: Workload, operations: u64, kind: Failure) -> Swept {
+    let swept = sweep(workload, operations, 21, kind);
     println!(
-        "{kind:?}: {} runs, {} went on, {} ended, {} wrong",
+        "{}, {kind:?}: {} runs, {} went on, {} ended, {} wrong",
+        workload.name,
         swept.runs,
         swept.went_on,
         swept.ended,

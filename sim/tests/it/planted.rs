@@ -54,6 +54,11 @@ fn a_repetition_that_is_answered_before_its_original() {
 }
 
 #[test]
+fn a_compacted_segment_that_is_not_on_disk() {
+    is_seen(Defect::CompactedNotSynced, Workload::COMPACTION);
+}
+
+#[test]
 fn a_failed_sync_that_is_tried_again() {
     let _planted = plant(Defect::RetryAfterFailedSync);
     let swept = sweep(Workload::MIXED, 50, 21, Failure::FsyncEio);

@@ -20,6 +20,11 @@ fn of_a_mixed_log() {
 }
 
 #[test]
+fn of_a_compacted_log() {
+    every_answer_is_right_or_an_error(Workload::COMPACTION, 43);
+}
+
+#[test]
 fn of_a_log_with_retention() {
     every_answer_is_right_or_an_error(Workload::RETENTION, 42);
 }

@@ -17,10 +17,11 @@ pub(crate) struct Tool {
     pub(crate) package: &'static str,
 }
 
-const BASE: [Tool; 5] = [
+const BASE: [Tool; 6] = [
     Tool { needs: "kcat", package: "kcat" },
     Tool { needs: "mkfs.ext4", package: "e2fsprogs" },
     Tool { needs: "losetup", package: "util-linux" },
+    Tool { needs: "faketime", package: "faketime" },
     Tool { needs: "make", package: "make" },
     Tool { needs: "python3", package: "python3" },
 ];

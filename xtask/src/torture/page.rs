@@ -26,17 +26,19 @@ The promise that is tested: **no acknowledged event is lost, reordered, torn, or
 const FOOT: &str = "
 **sim**: the real log on a storage in memory that knows what was synced, bytes and names apart, per 512-byte sector. The power is cut in every storage call of a script, in seven ways (everything unsynced lost, kept, a prefix, a random subset, the last write torn, zeros, stale bytes), and after a kill whose cache survives; and again in every storage call of the recovery, to depth three. Each crash point is one start and one look at everything. A seed gives the same calls and bytes again: `cargo xtask torture sim --seed N`.
 
+**damage**: a small data directory in memory, filled by a script. Every byte of every file in it goes bad, one after the other, by one bit; some bytes also become ones, and every sector zeros, each in a copy of its own. The start on it is refused and changes nothing, or serves everything, or serves everything but the events that the damage took: then it names the file, and so does `courant log verify`, and what is damaged stays as it is.
+
 **kills**: SIGKILL of a real server under the load of three idempotent librdkafka producers, a third of them a second time during the start.
 
-**power-cuts**: the same load on an ext4 of its own, which is shut down without writing its journal, after a random part of the cache was written back.
+**power-cuts**: the same load on an ext4 of its own, which is shut down without writing its journal, after a random part of the cache was written back. Several disks and servers at the same time.
 
 ## What every run of CI does as well
 
-- At least 15,000 crash points in seven scripts, 100 power cuts, 30 kills.
+- At least 15,000 crash points in eight scripts, 100 power cuts, 30 kills.
 - Every storage call of a script fails once: EIO, ENOSPC, a short write, and a sync that fails as on ext4, where what it should have written is gone and the next sync says yes.
 - Every read of a start and of a reader goes wrong once: EIO, too short, a flipped bit, a sector of zeros, bytes from another place. The answer is an error or what was stored.
 - Bits flipped all over journal, checkpoints, segments and sidecars; every file halved, zeroed, removed, replaced by an older copy, doubled. A start refuses, or serves all but what is damaged, and names it.
-- **The tests are tested.** Each of these defects, planted in the log or under it, is seen within 50,000 crash points: data not synced, names not synced, no durable mark, checksums not compared, a failed sync tried again, an answer before the sync, a watermark before the sync, checksums without a seed, a trusted segment tail, a duplicate acknowledged before its original. The power cuts find a server that does not sync.
+- **The tests are tested.** Each of these defects, planted in the log or under it, is seen within 50,000 crash points: data not synced, names not synced, no durable mark, checksums not compared, a failed sync tried again, an answer before the sync, a watermark before the sync, checksums without a seed, a trusted segment tail, a duplicate acknowledged before its original, a compacted segment that is not on disk. The power cuts find a server that does not sync.
 
 ## What is not tested
 

@@ -13,7 +13,7 @@ const RUNS: &str = "target/torture/runs.tsv";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) kind: String,
-    /// Crash points, kills or power cuts.
+    /// Crash points, places that went bad, kills or power cuts.
     pub(super) rounds: u64,
     pub(super) detail: String,
     pub(super) seeds: String,
@@ -34,16 +34,38 @@ pub(super) struct Simulated {
     pub(super) failures: u64,
 }
 
+/// The counts of all runs of damage so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Spoilt {
+    /// Of the data directory that is being worked at, and its first byte that is still to go bad.
+    pub(super) seed: u64,
+    pub(super) next: u64,
+    pub(super) directories: u64,
+    pub(super) cases: u64,
+    pub(super) refused: u64,
+    pub(super) unharmed: u64,
+    pub(super) named: u64,
+    pub(super) failures: u64,
+}
+
 /// The counts that the simulation keeps; zeros before its first run.
 pub(super) fn simulated(state: &Path) -> Result<Simulated> {
+    let [next_seed, scripts, points, nested, failures] = numbers::<5>(state)?;
+    Ok(Simulated { next_seed, scripts, points, nested, failures })
+}
+
+/// As [`simulated`], of damage.
+pub(super) fn spoilt(state: &Path) -> Result<Spoilt> {
+    let [seed, next, directories, cases, refused, unharmed, named, failures] = numbers::<8>(state)?;
+    Ok(Spoilt { seed, next, directories, cases, refused, unharmed, named, failures })
+}
+
+fn numbers<const N: usize>(state: &Path) -> Result<[u64; N]> {
     let Ok(text) = fs::read_to_string(state) else {
-        return Ok(Simulated::default());
+        return Ok([0; N]);
     };
     let numbers: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    let [next_seed, scripts, points, nested, failures] = <[u64; 5]>::try_from(numbers)
-        .ok()
-        .with_context(|| format!("{} has no five numbers", state.display()))?;
-    Ok(Simulated { next_seed, scripts, points, nested, failures })
+    <[u64; N]>::try_from(numbers).ok().with_context(|| format!("{} has not {N} numbers", state.display()))
 }
 
 impl Run {
@@ -104,6 +126,13 @@ pub(super) fn recorded(root: &Path) -> Result<Vec<Run>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn before_the_first_run_everything_is_zero() {
+        let state = Path::new("no such state");
+        assert_eq!(simulated(state).expect("zeros"), Simulated::default());
+        assert_eq!(spoilt(state).expect("zeros"), Spoilt::default());
+    }
 
     #[test]
     fn a_line_comes_back_as_the_run_that_it_was() {

@@ -2,7 +2,12 @@
 
 use crate::settings::DataArgs;
 use crate::time::parse_duration;
-use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::{Args, ValueHint};
+#[cfg(feature = "s3")]
+use courant_backup_s3::S3Url;
+use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,15 +15,22 @@ use std::time::Duration;
 ///
 /// Reads the data directory and asks the server nothing. Everything acknowledged before the backup
 /// begins is in it. Only what the place does not have yet is copied. With --every: until Ctrl-C. Ends
-/// with 1 when something in the log is damaged; what is not damaged is backed up all the same.
+/// with 1 when something in the log is damaged; what is not damaged is backed up all the same. An object
+/// store is reached as Amazon's own tools do it: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, and
+/// AWS_ENDPOINT_URL where it is not Amazon's.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  courant backup --to /mnt/backup/events\n  \
-                  courant backup --to /mnt/backup/events --every 30s --keep 100\n  \
+                  courant backup --to s3://backups/events --every 30s --keep 100\n  \
                   courant backup --to /mnt/backup/events --list")]
 pub(crate) struct Backup {
-    /// Directory for the backups of this log, on another disk
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
+    /// Place for the backups of this log: a directory on another disk, or s3://BUCKET/PREFIX
+    #[arg(
+        long,
+        value_parser = OsStringValueParser::new().try_map(Place::parse),
+        value_hint = ValueHint::DirPath,
+        value_name = "PLACE"
+    )]
+    pub(crate) to: Place,
     /// Begin another one so long after the beginning of the last, for example 30s
     #[arg(long, value_parser = parse_duration, conflicts_with = "list", value_name = "TIME")]
     pub(crate) every: Option<Duration>,
@@ -33,6 +45,9 @@ pub(crate) struct Backup {
     /// List the backups that are there, and take none
     #[arg(long)]
     pub(crate) list: bool,
+    /// How long nobody else takes a lock in an object store that is not renewed
+    #[arg(long, hide = true, value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) lease: Option<Duration>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
 }
@@ -42,14 +57,115 @@ pub(crate) struct Backup {
 /// Only into a directory that is empty or not there. Every byte is compared with its checksum, and the
 /// log is read through afterwards. A server that is started on it goes on from the moment of the backup.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  courant restore --from /mnt/backup/events --data ./restored")]
+#[command(after_help = "Examples:\n  courant restore --from /mnt/backup/events --data ./restored\n  \
+                  courant restore --from s3://backups/events --data ./restored")]
 pub(crate) struct Restore {
-    /// Directory with the backups
-    #[arg(long, value_name = "DIR")]
-    pub(crate) from: PathBuf,
+    /// Place with the backups: a directory, or s3://BUCKET/PREFIX
+    #[arg(
+        long,
+        value_parser = OsStringValueParser::new().try_map(Place::parse),
+        value_hint = ValueHint::DirPath,
+        value_name = "PLACE"
+    )]
+    pub(crate) from: Place,
     /// Number of the backup, as `courant backup --list` says [default: the newest]
     #[arg(long, value_name = "NUMBER")]
     pub(crate) backup: Option<u64>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
+}
+
+/// Where backups are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Directory(PathBuf),
+    #[cfg(feature = "s3")]
+    S3(S3Url),
+}
+
+impl Place {
+    /// A path is a directory unless it begins with a scheme, as no path does by accident.
+    fn parse(text: OsString) -> Result<Self, String> {
+        match text.to_str().and_then(scheme) {
+            None => Ok(Self::Directory(text.into())),
+            Some(scheme) if scheme.eq_ignore_ascii_case("s3") => Self::parse_s3(&text.to_string_lossy()),
+            Some(other) => Err(format!(
+                "there are no backups in `{other}`; write a directory, or s3://BUCKET/PREFIX for an object \
+                 store that speaks S3"
+            )),
+        }
+    }
+
+    #[cfg(feature = "s3")]
+    fn parse_s3(text: &str) -> Result<Self, String> {
+        S3Url::parse(text).map(Self::S3).map_err(|error| error.to_string())
+    }
+
+    #[cfg(not(feature = "s3"))]
+    fn parse_s3(_: &str) -> Result<Self, String> {
+        Err("this `courant` was built without S3; build it with the cargo feature `s3`, which is on by \
+             default, or write a directory"
+            .to_owned())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(dir) => fmt::Display::fmt(&dir.display(), f),
+            #[cfg(feature = "s3")]
+            Self::S3(url) => fmt::Display::fmt(url, f),
+        }
+    }
+}
+
+/// The scheme of a URL (RFC 3986, section 3.1); none when it is no URL.
+fn scheme(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once("://")?;
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    is_scheme.then_some(scheme)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str) -> Result<Place, String> {
+        Place::parse(text.into())
+    }
+
+    #[test]
+    fn whatever_has_no_scheme_is_a_directory() {
+        for path in ["/mnt/backup", "backups", "./s3://a", "a:b", "s3:/a", "Größe://x", "://", "../x"] {
+            assert_eq!(place(path), Ok(Place::Directory(path.into())));
+            assert_eq!(place(path).map(|place| place.to_string()), Ok(path.to_owned()));
+        }
+    }
+
+    #[test]
+    fn other_stores_are_no_directories_by_mistake() {
+        for text in ["gs://bucket/a", "https://s3.amazonaws.com/a", "file:///mnt/backup"] {
+            let refused = place(text).expect_err(text);
+            assert!(refused.contains("s3://BUCKET/PREFIX"), "{refused}");
+        }
+    }
+
+    #[cfg(feature = "s3")]
+    #[test]
+    fn an_object_store_has_an_address() {
+        for text in ["s3://backups/events/", "S3://backups/events"] {
+            let found = place(text).map(|place| place.to_string());
+            assert_eq!(found, Ok("s3://backups/events".to_owned()));
+        }
+        let refused = place("s3://host:9000/events").expect_err("a port");
+        assert!(refused.contains("AWS_ENDPOINT_URL"), "{refused}");
+    }
+
+    #[cfg(not(feature = "s3"))]
+    #[test]
+    fn without_s3_its_places_are_refused() {
+        let refused = place("s3://backups/events").expect_err("it is not built in");
+        assert!(refused.contains("built without S3"), "{refused}");
+    }
 }

@@ -1,16 +1,17 @@
 //! `courant backup` and `courant restore`: the log in another place, and back.
 
+mod target;
+
+use self::target::{How, Opened, is_missing};
 use super::interrupted;
-use super::log::{counted, counts, list_damage, storage};
-use crate::cli::{Backup, Global, Restore};
+use super::log::{counted, counts, list_damage};
+use crate::cli::{Backup, Global, Place, Restore};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Row, Stream, list};
 use crate::settings::Settings;
 use crate::text::one_line;
 use crate::time::{now_ms, rfc3339};
-use courant_log::backup::{
-    self, BackedUp, BackupError, BackupOptions, DirectoryTarget, NotATarget, RestoreError, Restored,
-};
+use courant_log::backup::{self, BackedUp, BackupError, BackupOptions, RestoreError, Restored, TargetError};
 use courant_log::storage::{DiskStorage, Storage};
 use courant_log::{Damage, OpenError, SystemClock};
 use serde::Serialize;
@@ -29,16 +30,16 @@ const EVERY_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Takes one backup, or one after the other until an interruption.
 pub(super) async fn backup(global: &Global, args: Backup) -> Result<Exit, Failure> {
+    let how = How { lease: args.lease, is_quiet: global.quiet };
     if args.list {
-        return list_backups(global, &args.to);
+        return list_backups(global, args.to, how).await;
     }
     let settings = Settings::read(global, &args.data.into())?;
     let data = settings.server_config().data;
-    let work = Work {
-        source: storage(&data)?,
-        target: Arc::new(open_target(&args.to)?),
-        keep: args.keep.and_then(NonZeroU32::new),
-    };
+    let source = source(&data)?;
+    let place = args.to.clone();
+    let target = apart(move || Opened::for_writing(&place, how)).await??;
+    let work = Work { source, target, keep: args.keep.and_then(NonZeroU32::new) };
     let failed = |error: &BackupError| explain(&data, &args.to, error);
     let mut stream = Stream::new(io::stdout(), Format::or_default(global.output));
     let mut begun = Instant::now();
@@ -73,22 +74,45 @@ pub(super) async fn backup(global: &Global, args: Backup) -> Result<Exit, Failur
     }
 }
 
-/// Where from, where to, and how many stay.
+/// Where from, where to, and how many stay. However the command ends, others have their turn then.
 struct Work {
     source: Arc<dyn Storage>,
-    target: Arc<DirectoryTarget>,
+    target: Opened,
     keep: Option<NonZeroU32>,
 }
 
 impl Work {
-    /// Takes a backup on a thread of its own. An interruption may leave it half done: then it does not
-    /// exist.
+    /// Takes a backup. An interruption may leave it half done: then it does not exist.
     async fn take(&self) -> Result<Result<BackedUp, BackupError>, Failure> {
-        let (source, target) = (Arc::clone(&self.source), Arc::clone(&self.target));
+        let (source, target) = (Arc::clone(&self.source), self.target.clone());
         let mut options = BackupOptions::new(Arc::new(SystemClock));
         options.keep = self.keep;
-        let taken = tokio::task::spawn_blocking(move || backup::back_up(&source, &*target, &options));
-        taken.await.map_err(|error| Failure::new(Exit::Failed, format!("the backup broke off: {error}")))
+        apart(move || backup::back_up(&source, target.target(), &options)).await
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.target.close();
+    }
+}
+
+/// Does something that takes its time on a thread of its own, so that Ctrl-C is heard meanwhile.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Failure::new(Exit::Failed, format!("the backup broke off: {error}")))
+}
+
+/// The data directory, of which everything is only read.
+fn source(data: &Path) -> Result<Arc<dyn Storage>, Failure> {
+    match DiskStorage::read_only(data) {
+        Ok(storage) => Ok(Arc::new(storage)),
+        Err(error) if is_missing(&error) => {
+            let sentence =
+                format!("{}: there is no such directory; name the server's with --data", data.display());
+            Err(Failure::new(Exit::NotFound, sentence))
+        }
+        Err(error) => Err(Failure::new(Exit::Failed, format!("{}: {error}", data.display()))),
     }
 }
 
@@ -163,39 +187,33 @@ fn ended(data: &Path, damage: &[Damage]) -> Result<Exit, Failure> {
     Err(Failure::new(Exit::Failed, sentence))
 }
 
-fn explain(data: &Path, to: &Path, error: &BackupError) -> Failure {
-    let (place, exit) = match error {
+fn explain(data: &Path, to: &Place, error: &BackupError) -> Failure {
+    let shown = data.display();
+    let (place, exit): (&dyn Display, Exit) = match error {
         BackupError::Source(OpenError::NotALog { what }) => {
-            let sentence =
-                format!("{}: {what}: there is no log to back up; name it with --data", data.display());
+            let sentence = format!("{shown}: {what}: there is no log to back up; name it with --data");
             return Failure::new(Exit::NotFound, sentence);
         }
         BackupError::Busy | BackupError::OtherLog { .. } | BackupError::Diverged { .. } => {
             (to, Exit::Conflict)
         }
-        BackupError::Target(_) | BackupError::Keep { .. } => (to, Exit::Failed),
-        _ => (data, Exit::Failed),
+        BackupError::Target(source) | BackupError::Keep { source, .. } => (to, exit_of(to, source)),
+        _ => (&shown, Exit::Failed),
     };
-    Failure::new(exit, format!("{}: {error}", place.display()))
+    Failure::new(exit, format!("{place}: {error}"))
 }
 
-/// A directory for backups; it is made where it is not there.
-fn open_target(dir: &Path) -> Result<DirectoryTarget, Failure> {
-    let failed = |exit, error: &dyn Display| Failure::new(exit, format!("{}: {error}", dir.display()));
-    let storage = DiskStorage::open(dir).map_err(|error| failed(Exit::Failed, &error))?;
-    DirectoryTarget::new(Arc::new(storage)).map_err(|error| match error {
-        NotATarget::DataDirectory => failed(Exit::Conflict, &error),
-        _ => failed(Exit::Failed, &error),
-    })
-}
-
-/// A directory with backups, which is there.
-fn existing_target(dir: &Path) -> Result<DirectoryTarget, Failure> {
-    if !dir.is_dir() {
-        let sentence = format!("{}: there is no such directory, and no backups in it", dir.display());
-        return Err(Failure::new(Exit::NotFound, sentence));
+/// How a command ends whose target has failed: a store is a server.
+fn exit_of(place: &Place, error: &TargetError) -> Exit {
+    match (place, error.kind()) {
+        (Place::Directory(_), _) => Exit::Failed,
+        #[cfg(feature = "s3")]
+        (_, io::ErrorKind::PermissionDenied) => Exit::NotAllowed,
+        #[cfg(feature = "s3")]
+        (_, io::ErrorKind::NotConnected) => Exit::Unreachable,
+        #[cfg(feature = "s3")]
+        _ => Exit::Failed,
     }
-    open_target(dir)
 }
 
 /// One line about a backup that is there.
@@ -227,10 +245,13 @@ impl Row for Line {
     }
 }
 
-fn list_backups(global: &Global, dir: &Path) -> Result<Exit, Failure> {
-    let target = existing_target(dir)?;
-    let backups = backup::list(&target)
-        .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", dir.display())))?;
+async fn list_backups(global: &Global, place: Place, how: How) -> Result<Exit, Failure> {
+    let listing = move || {
+        let opened = Opened::for_reading(&place, how)?;
+        let failed = |error: TargetError| Failure::new(exit_of(&place, &error), format!("{place}: {error}"));
+        backup::list(opened.target()).map_err(failed)
+    };
+    let backups = apart(listing).await??;
     let lines: Vec<Line> = backups
         .into_iter()
         .map(|backup| {
@@ -258,11 +279,11 @@ fn list_backups(global: &Global, dir: &Path) -> Result<Exit, Failure> {
 pub(super) fn restore(global: &Global, args: Restore) -> Result<Exit, Failure> {
     let settings = Settings::read(global, &args.data.into())?;
     let data = settings.server_config().data;
-    let target = existing_target(&args.from)?;
+    let from = Opened::for_reading(&args.from, How { lease: None, is_quiet: global.quiet })?;
     let into = DiskStorage::open(&data)
         .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", data.display())))?;
     let into: Arc<dyn Storage> = Arc::new(into);
-    let restored = backup::restore(&target, args.backup, &into)
+    let restored = backup::restore(from.target(), args.backup, &into)
         .map_err(|error| unrestored(&data, &args.from, &error))?;
     let Restored { number, begun_ms, verified, .. } = restored;
     let places = verified.damage.len() as u64;
@@ -286,16 +307,16 @@ pub(super) fn restore(global: &Global, args: Restore) -> Result<Exit, Failure> {
     Err(Failure::new(Exit::Failed, sentence))
 }
 
-fn unrestored(data: &Path, from: &Path, error: &RestoreError) -> Failure {
-    let (place, exit) = match error {
+fn unrestored(data: &Path, from: &Place, error: &RestoreError) -> Failure {
+    let shown = data.display();
+    let (place, exit): (&dyn Display, Exit) = match error {
         RestoreError::NoBackup | RestoreError::Unknown { .. } => (from, Exit::NotFound),
-        RestoreError::NotEmpty { .. } | RestoreError::InUse => (data, Exit::Conflict),
-        RestoreError::Manifest { .. } | RestoreError::Object { .. } | RestoreError::Target(_) => {
-            (from, Exit::Failed)
-        }
-        _ => (data, Exit::Failed),
+        RestoreError::NotEmpty { .. } | RestoreError::InUse => (&shown, Exit::Conflict),
+        RestoreError::Manifest { .. } | RestoreError::Object { .. } => (from, Exit::Failed),
+        RestoreError::Target(source) => (from, exit_of(from, source)),
+        _ => (&shown, Exit::Failed),
     };
-    Failure::new(exit, format!("{}: {error}", place.display()))
+    Failure::new(exit, format!("{place}: {error}"))
 }
 
 #[cfg(test)]
@@ -322,7 +343,7 @@ mod tests {
 
     #[test]
     fn exit_codes_follow_what_happened() {
-        let (data, to) = (Path::new("data"), Path::new("to"));
+        let (data, to) = (Path::new("data"), &Place::Directory("to".into()));
         let busy = explain(data, to, &BackupError::Busy);
         assert_eq!(busy.exit, Exit::Conflict);
         assert!(busy.sentence.starts_with("to: another backup"), "{busy:?}");

@@ -373,6 +373,11 @@ fn change_text(change: &InspectedChange) -> (&'static str, String) {
         InspectedChange::Ceiling { partition, ceiling } => {
             ("ceiling", format!("{partition}, offsets below {ceiling} may be seen"))
         }
+        InspectedChange::SegmentsReplaced { partition, offsets, path, bytes } => {
+            let last = offsets.end.saturating_sub(1);
+            let text = format!("{partition}, offsets {} to {last} in {path}, ", offsets.start);
+            ("segments replaced", text + &counted(*bytes, "byte"))
+        }
         InspectedChange::GapAccepted { partition, offsets } => {
             let last = offsets.end.saturating_sub(1);
             ("gap accepted", format!("{partition}, offsets {} to {last}", offsets.start))

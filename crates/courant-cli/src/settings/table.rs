@@ -15,6 +15,11 @@ pub(crate) enum Name {
     Log,
     GroupInitialRebalanceDelayMs,
     OffsetsRetentionMinutes,
+    CompactionIntervalSeconds,
+    CompactionBytesPerSecond,
+    CompactionKeyBytes,
+    ScrubIntervalSeconds,
+    ScrubBytesPerSecond,
     Server,
 }
 
@@ -62,7 +67,7 @@ impl Setting {
 
 /// All of them, in the order in which they are shown. Those of a table in `courant.toml` stand
 /// together, after those of none.
-pub(crate) static SETTINGS: [Setting; 10] = [
+pub(crate) static SETTINGS: [Setting; 15] = [
     Setting {
         name: Name::Data,
         key: "data",
@@ -162,6 +167,56 @@ pub(crate) static SETTINGS: [Setting; 10] = [
         placeholder: "MINUTES",
         fallback: Fallback::Value("10080"),
         doc: "Minutes for which the offsets of a consumer group without members are kept",
+    },
+    Setting {
+        name: Name::CompactionIntervalSeconds,
+        key: "compaction.interval-seconds",
+        flag: "compaction-interval-seconds",
+        variable: "COURANT_COMPACTION_INTERVAL_SECONDS",
+        kind: Kind::Count { min: 1, max: 2_147_483_647 },
+        placeholder: "SECONDS",
+        fallback: Fallback::Value("15"),
+        doc: "Seconds between two looks for topics that are due for compaction",
+    },
+    Setting {
+        name: Name::CompactionBytesPerSecond,
+        key: "compaction.bytes-per-second",
+        flag: "compaction-bytes-per-second",
+        variable: "COURANT_COMPACTION_BYTES_PER_SECOND",
+        kind: Kind::Count { min: 0, max: u32::MAX },
+        placeholder: "BYTES",
+        fallback: Fallback::Value("67108864"),
+        doc: "Bytes that compaction reads and writes in a second at most; 0: as many as it can",
+    },
+    Setting {
+        name: Name::CompactionKeyBytes,
+        key: "compaction.key-bytes",
+        flag: "compaction-key-bytes",
+        variable: "COURANT_COMPACTION_KEY_BYTES",
+        kind: Kind::Count { min: 1_048_576, max: u32::MAX },
+        placeholder: "BYTES",
+        fallback: Fallback::Value("134217728"),
+        doc: "Memory that compaction may keep keys in, at most 64 bytes for each",
+    },
+    Setting {
+        name: Name::ScrubIntervalSeconds,
+        key: "scrub.interval-seconds",
+        flag: "scrub-interval-seconds",
+        variable: "COURANT_SCRUB_INTERVAL_SECONDS",
+        kind: Kind::Count { min: 0, max: 2_147_483_647 },
+        placeholder: "SECONDS",
+        fallback: Fallback::Value("604800"),
+        doc: "Seconds between two looks at everything stored, for damage that no reader has met; 0: none",
+    },
+    Setting {
+        name: Name::ScrubBytesPerSecond,
+        key: "scrub.bytes-per-second",
+        flag: "scrub-bytes-per-second",
+        variable: "COURANT_SCRUB_BYTES_PER_SECOND",
+        kind: Kind::Count { min: 65_536, max: u32::MAX },
+        placeholder: "BYTES",
+        fallback: Fallback::Value("8388608"),
+        doc: "Bytes that such a look reads in a second at most",
     },
 ];
 

@@ -35,7 +35,7 @@ impl Disk {
         if !is_root() {
             return Err("mounting a disk takes root".to_owned());
         }
-        let python = any_python().ok_or("no Python")?;
+        let python = interpreter(&any_python().ok_or("no Python")?)?;
         let files = tempdir().map_err(|error| error.to_string())?;
         let disk = Disk { files, python };
         let image = File::create(disk.image()).map_err(|error| error.to_string())?;
@@ -135,6 +135,20 @@ fn is_mounted(point: &Path) -> bool {
     let point = point.to_string_lossy();
     fs::read_to_string("/proc/mounts")
         .is_ok_and(|mounts| mounts.lines().any(|line| line.split(' ').nth(1) == Some(&*point)))
+}
+
+/// The interpreter behind a name, which may be a script that first looks for one: every cut would wait
+/// for that.
+fn interpreter(python: &Path) -> Result<PathBuf, String> {
+    let asked = Command::new(python)
+        .args(["-c", "import sys; print(sys.executable)"])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{}: {error}", python.display()))?;
+    match String::from_utf8_lossy(&asked.stdout).trim() {
+        "" => Err(format!("{} does not say where it is", python.display())),
+        path => Ok(PathBuf::from(path)),
+    }
 }
 
 /// Runs a program of the system; its error output is the error.

@@ -23,6 +23,8 @@ pub(crate) struct Launch {
     flags: bool,
     more: Vec<String>,
     environment: Vec<(&'static str, String)>,
+    /// A shell command that is run first.
+    first: Option<String>,
 }
 
 impl Launch {
@@ -35,6 +37,7 @@ impl Launch {
             flags: true,
             more: Vec::new(),
             environment: Vec::new(),
+            first: None,
         }
     }
 
@@ -52,6 +55,12 @@ impl Launch {
     /// With this variable in its environment.
     pub(crate) fn variable(mut self, name: &'static str, value: &str) -> Launch {
         self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    /// With this shell command run first, in the process that becomes the server.
+    pub(crate) fn first(mut self, command: &str) -> Launch {
+        self.first = Some(command.to_owned());
         self
     }
 
@@ -85,7 +94,14 @@ impl Launch {
 
     /// Starts it and waits until it is ready or has ended.
     pub(crate) fn try_start(&self) -> Result<Server, Refused> {
-        let mut command = Command::new(COURANT);
+        let mut command = match &self.first {
+            None => Command::new(COURANT),
+            Some(first) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("{first} && exec \"$0\" \"$@\""), COURANT]);
+                shell
+            }
+        };
         command
             .arg("serve")
             .args(["--http", "127.0.0.1:0"])

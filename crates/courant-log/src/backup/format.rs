@@ -11,7 +11,9 @@ use uuid::Uuid;
 use crate::crc::crc32c;
 use crate::segment::Recorded;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The same, but for what says that compaction has made a segment.
+const FORMAT_WITHOUT_COMPACTION: u32 = 1;
 
 /// One backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,9 @@ pub(super) struct SegmentRecord {
     pub(super) blocks_crc: u32,
     /// State of the running CRC of the block that was filling.
     pub(super) open_crc: u32,
+    /// How often compaction has replaced what begins there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) number: u64,
 }
 
 /// One object of a backup.
@@ -86,6 +91,7 @@ impl SegmentRecord {
             bytes: recorded.bytes,
             blocks_crc: recorded.done_crc,
             open_crc: recorded.open.crc_state,
+            number: recorded.header.number,
         }
     }
 }
@@ -123,7 +129,7 @@ impl Manifest {
             return Err(NotAManifest::Damaged);
         }
         let Version { format } = serde_json::from_slice(line).map_err(|_| NotAManifest::Damaged)?;
-        if format != FORMAT {
+        if !(FORMAT_WITHOUT_COMPACTION..=FORMAT).contains(&format) {
             return Err(NotAManifest::Newer { found: format });
         }
         serde_json::from_slice(line).map_err(|_| NotAManifest::Damaged)
@@ -132,6 +138,11 @@ impl Manifest {
 
 fn checksum_line(line: &[u8]) -> String {
     format!("{{\"crc32c\":{}}}\n", crc32c(line))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A log id in JSON, as `FORMAT` has it.
@@ -162,6 +173,7 @@ mod tests {
             bytes: 4,
             blocks_crc: 5,
             open_crc: u32::MAX,
+            number: 0,
         });
         let name = "states/0000000000000003/FORMAT".to_owned();
         manifest.objects.push(Object { name, bytes: u64::MAX, crc32c: 9 });
@@ -185,9 +197,9 @@ mod tests {
 
     #[test]
     fn a_newer_manifest_is_told_from_a_damaged_one() {
-        let mut bytes = b"{\"format\":2,\"something\":\"else\"}\n".to_vec();
+        let mut bytes = b"{\"format\":3,\"something\":\"else\"}\n".to_vec();
         let end = checksum_line(&bytes);
         bytes.extend_from_slice(end.as_bytes());
-        assert_eq!(Manifest::decode(&bytes), Err(NotAManifest::Newer { found: 2 }));
+        assert_eq!(Manifest::decode(&bytes), Err(NotAManifest::Newer { found: 3 }));
     }
 }

@@ -12,18 +12,20 @@ pub(super) const SEGMENTS: &str = "segments";
 const BLOCKS_EXTENSION: &str = ".blocks";
 const JOURNAL: &str = "journal-";
 
-/// Which segment: no other one of the log ever has the same three numbers.
+/// Which segment: no other one of the log ever has the same numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SegmentKey {
     pub(super) partition: PartitionId,
     pub(super) base_offset: u64,
     pub(super) generation: u64,
+    /// How often compaction has replaced what begins there.
+    pub(super) number: u64,
 }
 
 impl SegmentKey {
     pub(super) fn of(header: &SegmentHeader) -> Self {
-        let SegmentHeader { partition, base_offset, generation, .. } = *header;
-        Self { partition, base_offset, generation }
+        let SegmentHeader { partition, base_offset, generation, number, .. } = *header;
+        Self { partition, base_offset, generation, number }
     }
 }
 
@@ -66,8 +68,12 @@ impl fmt::Display for Name {
 }
 
 fn write_segment(f: &mut fmt::Formatter<'_>, segment: &SegmentKey) -> fmt::Result {
-    let SegmentKey { partition, base_offset, generation } = segment;
-    write!(f, "{SEGMENTS}/{:016x}/{base_offset:020}-{generation:016x}/", partition.0)
+    let SegmentKey { partition, base_offset, generation, number } = segment;
+    write!(f, "{SEGMENTS}/{:016x}/{base_offset:020}-{generation:016x}", partition.0)?;
+    if *number > 0 {
+        write!(f, "-{number}")?;
+    }
+    f.write_str("/")
 }
 
 impl Name {
@@ -77,11 +83,13 @@ impl Name {
         let found = match parts.as_slice() {
             [STATES, number, file] => state(number.parse().ok()?, file)?,
             [SEGMENTS, partition, segment, part] => {
-                let (base_offset, generation) = segment.split_once('-')?;
+                let (base_offset, rest) = segment.split_once('-')?;
+                let (generation, number) = rest.split_once('-').unwrap_or((rest, "0"));
                 let segment = SegmentKey {
                     partition: PartitionId(hex(partition)?),
                     base_offset: base_offset.parse().ok()?,
                     generation: hex(generation)?,
+                    number: number.parse().ok()?,
                 };
                 part_of(segment, part)?
             }
@@ -130,7 +138,8 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written_and_in_no_other_spelling() {
-        let segment = SegmentKey { partition: PartitionId(0xab), base_offset: 1000, generation: 0x1f };
+        let segment =
+            SegmentKey { partition: PartitionId(0xab), base_offset: 1000, generation: 0x1f, number: 0 };
         let names = [
             (Name::Format { number: 7 }, "states/0000000000000007/FORMAT"),
             (Name::Checkpoint { number: 7 }, "states/0000000000000007/checkpoint"),
@@ -142,6 +151,11 @@ mod tests {
             (
                 Name::Bytes { segment, start: 64, end: 65536 },
                 "segments/00000000000000ab/00000000000000001000-000000000000001f/\
+                 0000000000000040-0000000000010000",
+            ),
+            (
+                Name::Bytes { segment: SegmentKey { number: 12, ..segment }, start: 64, end: 65536 },
+                "segments/00000000000000ab/00000000000000001000-000000000000001f-12/\
                  0000000000000040-0000000000010000",
             ),
             (

@@ -1,5 +1,6 @@
 //! Restoring a backup: everything into an empty directory, `FORMAT` last, so that half of a log is never
-//! taken for one.
+//! taken for one. Until then `FORMAT` says, before anything else is there, that this is no log and why:
+//! whatever ends the restore, nobody takes the directory for an empty one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,7 +18,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::journal::{self, FileHeader, RingFile};
 use crate::layout::FORMAT_FILE;
 use crate::limits::{BLOCK_BYTES, CHECKPOINT_BYTES_MAX, JOURNAL_FILE_BYTES_MAX, SEGMENT_BLOCK_BYTES};
-use crate::segment::{self, ENTRY_BYTES, FileKind, HEADER_BYTES, Recorded, partition_dir, segment_path};
+use crate::segment::{self, ENTRY_BYTES, FileKind, HEADER_BYTES, Recorded, partition_dir};
 use crate::storage::{File, OpenMode, Storage, StorageError};
 use crate::verify::{Verified, recorded, verify};
 
@@ -25,6 +26,10 @@ use crate::verify::{Verified, recorded, verify};
 const FORMAT_BYTES_MAX: u64 = 256;
 /// What a file system itself keeps at its root.
 const OF_THE_FILE_SYSTEM: &str = "lost+found";
+/// What `FORMAT` says until everything is there. A start that reads it says the same.
+const UNFINISHED: &str = "a restore that was not finished; remove everything in here and restore again\n";
+/// Under which name `FORMAT` is written.
+const TEMPORARY: &str = "FORMAT.new";
 
 /// A backup that was restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +55,7 @@ pub struct Restored {
 ///
 /// # Errors
 /// See [`RestoreError`]. Unless everything was restored, nothing that was written stays; what cannot be
-/// removed does not open as a log.
+/// removed does not open as a log, and says why. The same holds for what a crash leaves.
 pub fn restore(
     target: &dyn Target,
     number: Option<u64>,
@@ -62,7 +67,7 @@ pub fn restore(
         _ => StorageError::new("lock", "the directory", error).into(),
     })?;
     check_empty(&**into)?;
-    let mut made = Made { storage: &**into, files: Vec::new(), dirs: Vec::new() };
+    let mut made = Made { storage: &**into, files: Vec::new(), dirs: Vec::new(), is_log: false };
     if let Err(error) = write(target, &manifest, &mut made) {
         made.undo();
         return Err(error);
@@ -82,9 +87,19 @@ pub fn restore(
 fn check_empty(into: &dyn Storage) -> Result<(), RestoreError> {
     let names = into.list("").map_err(|source| StorageError::new("list", "the directory", source))?;
     match names.into_iter().find(|name| name != OF_THE_FILE_SYSTEM) {
+        Some(_) if is_unfinished(into) => {
+            Err(RestoreError::NotEmpty { found: "a restore that was not finished".to_owned() })
+        }
         Some(found) => Err(RestoreError::NotEmpty { found }),
         None => Ok(()),
     }
+}
+
+/// Whether an earlier restore into the directory did not come to its end.
+fn is_unfinished(into: &dyn Storage) -> bool {
+    let mut found = vec![0; UNFINISHED.len()];
+    let read = into.open(FORMAT_FILE, OpenMode::Existing).and_then(|file| file.read_at(&mut found, 0));
+    read.is_ok() && found == UNFINISHED.as_bytes()
 }
 
 /// What a restore has made, to be taken away when it fails.
@@ -92,45 +107,92 @@ struct Made<'a> {
     storage: &'a dyn Storage,
     files: Vec<String>,
     dirs: Vec<String>,
+    /// `FORMAT` may name the log already.
+    is_log: bool,
 }
 
 impl Made<'_> {
+    /// What fails may be there all the same.
     fn dir(&mut self, dir: &str) -> Result<(), StorageError> {
-        self.storage.create_dir(dir).map_err(|source| StorageError::new("create", dir, source))?;
         self.dirs.push(dir.to_owned());
-        Ok(())
+        self.storage.create_dir(dir).map_err(|source| StorageError::new("create", dir, source))
     }
 
     fn file(&mut self, path: &str) -> Result<Arc<dyn File>, StorageError> {
-        let file = self.storage.open(path, OpenMode::CreateNew);
-        let file = file.map_err(|source| StorageError::new("create", path, source))?;
         self.files.push(path.to_owned());
-        Ok(file)
+        let file = self.storage.open(path, OpenMode::CreateNew);
+        file.map_err(|source| StorageError::new("create", path, source))
     }
 
     /// Makes the names of everything durable.
     fn sync_names(&self) -> Result<(), StorageError> {
-        for dir in self.dirs.iter().map(String::as_str).chain([""]) {
+        for dir in &self.dirs {
             self.storage.sync_dir(dir).map_err(|source| StorageError::new("sync", dir, source))?;
         }
-        Ok(())
+        self.sync_root()
     }
 
-    /// The newest first: `FORMAT` before anything that it vouches for.
+    /// Has `FORMAT` say, durably, that this is no log.
+    fn disclaim(&self) -> Result<(), StorageError> {
+        remove_if_there(self.storage, TEMPORARY)?;
+        let file = self.storage.open(TEMPORARY, OpenMode::CreateNew);
+        let file = file.map_err(|source| StorageError::new("create", TEMPORARY, source))?;
+        let written = file.write_at(&[UNFINISHED.as_bytes()], 0).and_then(|()| file.sync_data());
+        written.map_err(|source| StorageError::new("write", TEMPORARY, source))?;
+        self.put_format()
+    }
+
+    /// What was written under another name becomes `FORMAT`, whole and durable.
+    fn put_format(&self) -> Result<(), StorageError> {
+        let renamed = self.storage.rename(TEMPORARY, FORMAT_FILE).and_then(|()| self.storage.sync_dir(""));
+        renamed.map_err(|source| StorageError::new("rename", TEMPORARY, source))
+    }
+
+    /// Takes everything away, the newest first. What a crash brings back is never taken for a log.
     fn undo(self) {
-        for path in self.files.iter().rev() {
-            match self.storage.remove_file(path) {
+        if self.is_log && self.disclaim().or_else(|_| self.remove_format()).is_err() {
+            tracing::warn!("what was restored stays, for {FORMAT_FILE} cannot be changed any more");
+            return;
+        }
+        let mut stays = false;
+        for path in self.files.iter().rev().map(String::as_str).chain([TEMPORARY]) {
+            if let Err(error) = remove_if_there(self.storage, path) {
+                tracing::warn!(%path, %error, "a part of a backup that was not restored stays");
+                stays = true;
+            }
+        }
+        for dir in self.dirs.iter().rev() {
+            match self.storage.remove_dir(dir) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%path, %error, "a part of a backup that was not restored stays");
+                    tracing::warn!(%dir, %error, "a part of a backup that was not restored stays");
+                    stays = true;
                 }
                 _ => {}
             }
         }
-        for dir in self.dirs.iter().rev() {
-            if let Err(error) = self.storage.remove_dir(dir) {
-                tracing::warn!(%dir, %error, "a part of a backup that was not restored stays");
-            }
+        // What says that this is no log goes when nothing else can come back.
+        let synced = self.sync_root();
+        if let Err(error) = synced.and_then(|()| if stays { Ok(()) } else { self.remove_format() }) {
+            tracing::warn!(%error, "a part of a backup that was not restored stays");
         }
+    }
+
+    fn remove_format(&self) -> Result<(), StorageError> {
+        remove_if_there(self.storage, FORMAT_FILE)?;
+        self.sync_root()
+    }
+
+    fn sync_root(&self) -> Result<(), StorageError> {
+        self.storage.sync_dir("").map_err(|source| StorageError::new("sync", "the directory", source))
+    }
+}
+
+fn remove_if_there(storage: &dyn Storage, path: &str) -> Result<(), StorageError> {
+    match storage.remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StorageError::new("remove", path, error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -191,6 +253,7 @@ fn write(target: &dyn Target, manifest: &Manifest, made: &mut Made<'_>) -> Resul
     });
     let checkpoint = checkpoint.ok_or_else(|| bad(stored, "it is not the checkpoint of this backup"))?;
 
+    made.disclaim()?;
     for dir in [checkpoint::DIR, journal::DIR, segment::DIR] {
         made.dir(dir)?;
     }
@@ -256,8 +319,10 @@ fn write_ring_file(
         header.ok_or_else(|| bad(object, "it does not begin with the header of its journal file"))?;
     // As `capacity_of` counts: one block for the header, and one for the name of the file that follows.
     let file_bytes = header.capacity + 2 * BLOCK_BYTES as u64;
+    // Also what is there when it is made only in part.
+    let path = journal::path_of(number);
+    made.files.extend([format!("{path}.new"), path]);
     let RingFile { path, file, .. } = RingFile::create(made.storage, number, file_bytes)?;
-    made.files.push(path.clone());
     write_at(&*file, &path, &block, 0)?;
     let begin = BLOCK_BYTES as u64 + (from - header.start);
     download.rest(|position, bytes| write_at(&*file, &path, bytes, begin + position))?;
@@ -298,7 +363,7 @@ fn write_segment(
     recorded: &Recorded,
     pieces: &Pieces<'_>,
 ) -> Result<(), RestoreError> {
-    let path = |kind| segment_path(recorded.header.partition, recorded.header.base_offset, kind);
+    let path = |kind| recorded.header.key().path(kind);
     if !pieces.bytes.is_empty() {
         let path = path(FileKind::Segment);
         let file = made.file(&path)?;
@@ -346,11 +411,9 @@ fn write_piece(
 /// Makes a log of what is there: from here on it is one.
 fn write_format(target: &dyn Target, format: &Object, made: &mut Made<'_>) -> Result<(), RestoreError> {
     let bytes = whole(target, format, FORMAT_BYTES_MAX)?;
-    let temporary = format!("{FORMAT_FILE}.new");
-    let file = made.file(&temporary)?;
-    write_at(&*file, &temporary, &bytes, 0)?;
-    sync(&*file, &temporary)?;
-    made.files.push(FORMAT_FILE.to_owned());
-    let renamed = made.storage.rename(&temporary, FORMAT_FILE).and_then(|()| made.storage.sync_dir(""));
-    Ok(renamed.map_err(|source| StorageError::new("rename", &temporary, source))?)
+    let file = made.file(TEMPORARY)?;
+    write_at(&*file, TEMPORARY, &bytes, 0)?;
+    sync(&*file, TEMPORARY)?;
+    made.is_log = true;
+    Ok(made.put_format()?)
 }

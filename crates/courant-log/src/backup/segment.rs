@@ -12,7 +12,7 @@ use super::source::{open, read_up_to};
 use crate::limits::SEGMENT_BLOCK_BYTES;
 use crate::segment::{
     Block, Blocks, ENTRY_BYTES, FileKind, FirstBatch, HEADER_BYTES, Recorded, SegmentHeader, events_in,
-    is_of_the_bytes, segment_path,
+    is_of_the_bytes,
 };
 use crate::storage::{File, Storage, StorageError};
 use crate::verify::{Damage, DamagedEvents};
@@ -55,8 +55,8 @@ pub(super) fn copy_segment(
     parts: &mut Parts,
     damage: &mut Vec<Damage>,
 ) -> Result<(), Trouble> {
-    let SegmentHeader { partition, base_offset, .. } = recorded.header;
-    let path = segment_path(partition, base_offset, FileKind::Segment);
+    let key = recorded.header.key();
+    let path = key.path(FileKind::Segment);
     let Some(file) = open(work.source, &path)? else {
         work.check_not_deleted(&path, checkpoint)?;
         damage.push(whole(path, place, &recorded, "the file is missing"));
@@ -65,7 +65,7 @@ pub(super) fn copy_segment(
     let entries = match read_sidecar(work.source, &recorded)? {
         Sidecar::Sound(entries) => entries,
         Sidecar::Bad { what, is_missing } => {
-            let sidecar = segment_path(partition, base_offset, FileKind::Sidecar);
+            let sidecar = key.path(FileKind::Sidecar);
             if is_missing {
                 work.check_not_deleted(&sidecar, checkpoint)?;
             }
@@ -107,8 +107,7 @@ fn read_sidecar(source: &dyn Storage, recorded: &Recorded) -> Result<Sidecar, St
         return Ok(Sidecar::Sound(Vec::new()));
     }
     let damaged = Sidecar::Bad { what: "it is damaged", is_missing: false };
-    let SegmentHeader { partition, base_offset, .. } = recorded.header;
-    let path = segment_path(partition, base_offset, FileKind::Sidecar);
+    let path = recorded.header.key().path(FileKind::Sidecar);
     let Some(file) = open(source, &path)? else {
         return Ok(Sidecar::Bad { what: "it is missing", is_missing: true });
     };
@@ -225,8 +224,7 @@ impl Copying<'_> {
             Err(error) if is_of_the_bytes(&error) => return Ok(Err(format!("it cannot be read: {error}"))),
             Err(source) => return Err(StorageError::new("read", &self.path, source)),
         }
-        let SegmentHeader { partition, base_offset, .. } = self.recorded.header;
-        let mut digest = Blocks::digest(partition, base_offset, number);
+        let mut digest = Blocks::digest(self.recorded.header.key(), number);
         digest.update(&bytes);
         let same = match self.entries.get(number as usize) {
             Some(block) => digest.finalize() as u32 == block.crc,
@@ -242,8 +240,7 @@ impl Copying<'_> {
         if filled == 0 || old.bytes / SEGMENT_BLOCK_BYTES != number {
             return Ok(());
         }
-        let SegmentHeader { partition, base_offset, .. } = self.recorded.header;
-        let mut digest = Blocks::digest(partition, base_offset, number);
+        let mut digest = Blocks::digest(self.recorded.header.key(), number);
         digest.update(block.get(..filled).unwrap_or(block));
         if digest.get_state() as u32 == old.open_crc { Ok(()) } else { Err(self.diverged()) }
     }

@@ -72,8 +72,8 @@ impl Known {
         let mut known = Self { parts: BTreeMap::new(), listed };
         let Some(manifest) = manifest else { return Ok(known) };
         for record in manifest.segments {
-            let SegmentRecord { partition, base_offset, generation, .. } = record;
-            let key = SegmentKey { partition: PartitionId(partition), base_offset, generation };
+            let SegmentRecord { partition, base_offset, generation, number, .. } = record;
+            let key = SegmentKey { partition: PartitionId(partition), base_offset, generation, number };
             known.parts.entry(key).or_default().of = Some(record);
         }
         for object in manifest.objects {

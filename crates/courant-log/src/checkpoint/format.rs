@@ -7,17 +7,18 @@ use uuid::Uuid;
 use crate::bytes_io::{Fields, Short, put_count, put_string};
 use crate::crc::crc32c;
 use crate::groups::{Groups, StoredGroup};
-use crate::segment::OpenBlock;
+use crate::segment::{SegmentKey, SegmentState};
 use crate::state_io::{bytes, configs, offsets, put_bytes, put_configs, put_offsets};
 use crate::{PartitionId, Topic};
 
 const MAGIC: &[u8; 8] = b"COURCKPT";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Ends behind the deleted partitions: there were no groups, and no partition lost its beginning.
 const VERSION_WITHOUT_GROUPS: u32 = 1;
 /// Ends behind the boot: no gap was ever accepted.
 const VERSION_WITHOUT_GAPS: u32 = 2;
-const NO_BATCH: u32 = u32::MAX;
+/// Segments were what appends had made of them: none was ever replaced.
+const VERSION_WITHOUT_COMPACTION: u32 = 3;
 /// A machine that cannot say since when it runs: it counts as started anew every time.
 pub(crate) const NO_BOOT: Uuid = Uuid::max();
 
@@ -38,8 +39,8 @@ pub(crate) struct Checkpoint {
     pub(crate) partitions: Vec<PartitionState>,
     /// Partitions whose deletion is durable and whose files may still be there.
     pub(crate) deleted: Vec<PartitionId>,
-    /// Segments, by partition and base offset, of which the same is true.
-    pub(crate) deleted_segments: Vec<(PartitionId, u64)>,
+    /// Segments of which the same is true.
+    pub(crate) deleted_segments: Vec<SegmentKey>,
     pub(crate) groups: Groups,
     /// Partitions that may have given out offsets up to these without having the events on disk.
     pub(crate) ceilings: Vec<(PartitionId, u64)>,
@@ -56,18 +57,6 @@ pub(crate) struct PartitionState {
     pub(crate) start: u64,
     pub(crate) next_offset: u64,
     pub(crate) segments: Vec<SegmentState>,
-}
-
-/// One segment in a checkpoint.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct SegmentState {
-    pub(crate) base_offset: u64,
-    pub(crate) generation: u64,
-    /// Length of the file; 0 when there is none yet.
-    pub(crate) bytes: u64,
-    /// Checksum over the checksums of all whole blocks.
-    pub(crate) done_crc: u32,
-    pub(crate) open: OpenBlock,
 }
 
 impl Checkpoint {
@@ -95,7 +84,7 @@ impl Checkpoint {
         for partition in &self.deleted {
             out.extend_from_slice(&partition.0.to_le_bytes());
         }
-        put_offsets_of(&mut out, &self.deleted_segments);
+        put_keys(&mut out, &self.deleted_segments);
         put_groups(&mut out, &self.groups);
         put_offsets_of(&mut out, &self.ceilings);
         out.extend_from_slice(self.boot.as_bytes());
@@ -132,13 +121,14 @@ impl Checkpoint {
         let next_partition = fields.u64()?;
         let next_producer_id = fields.u64()?;
         let topics = (0..fields.count(30)?).map(|_| topic(&mut fields)).collect::<Result<_, _>>()?;
-        let partitions = (0..fields.count(28)?).map(|_| partition(&mut fields)).collect::<Result<_, _>>()?;
+        let partitions =
+            (0..fields.count(28)?).map(|_| partition(version, &mut fields)).collect::<Result<_, _>>()?;
         let deleted =
             (0..fields.count(8)?).map(|_| fields.u64().map(PartitionId)).collect::<Result<_, _>>()?;
         let (deleted_segments, groups, ceilings, boot) = match version {
             VERSION_WITHOUT_GROUPS => Default::default(),
             _ => {
-                let deleted_segments = offsets_of(&mut fields)?;
+                let deleted_segments = keys(version, &mut fields)?;
                 (deleted_segments, groups(&mut fields)?, offsets_of(&mut fields)?, fields.uuid()?)
             }
         };
@@ -211,6 +201,27 @@ fn offsets_of(fields: &mut Fields<'_>) -> Result<Vec<(PartitionId, u64)>, Short>
     (0..fields.count(16)?).map(|_| Ok((PartitionId(fields.u64()?), fields.u64()?))).collect()
 }
 
+fn put_keys(out: &mut Vec<u8>, segments: &[SegmentKey]) {
+    put_count(out, segments.len());
+    for SegmentKey { partition, base_offset, number } in segments {
+        for number in [partition.0, *base_offset, *number] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+}
+
+fn keys(version: u32, fields: &mut Fields<'_>) -> Result<Vec<SegmentKey>, Short> {
+    if version <= VERSION_WITHOUT_COMPACTION {
+        let key = |(partition, base_offset)| SegmentKey { partition, base_offset, number: 0 };
+        return Ok(offsets_of(fields)?.into_iter().map(key).collect());
+    }
+    let key = |fields: &mut Fields<'_>| {
+        let partition = PartitionId(fields.u64()?);
+        Ok(SegmentKey { partition, base_offset: fields.u64()?, number: fields.u64()? })
+    };
+    (0..fields.count(24)?).map(|_| key(fields)).collect()
+}
+
 fn gaps(fields: &mut Fields<'_>) -> Result<Vec<(PartitionId, Range<u64>)>, Short> {
     let gap = |fields: &mut Fields<'_>| Ok((PartitionId(fields.u64()?), fields.u64()?..fields.u64()?));
     (0..fields.count(24)?).map(|_| gap(fields)).collect()
@@ -239,46 +250,25 @@ fn put_partition(out: &mut Vec<u8>, partition: &PartitionState) {
     out.extend_from_slice(&partition.start.to_le_bytes());
     out.extend_from_slice(&partition.next_offset.to_le_bytes());
     put_count(out, partition.segments.len());
-    for segment in &partition.segments {
-        out.extend_from_slice(&segment.base_offset.to_le_bytes());
-        out.extend_from_slice(&segment.generation.to_le_bytes());
-        out.extend_from_slice(&segment.bytes.to_le_bytes());
-        out.extend_from_slice(&segment.done_crc.to_le_bytes());
-        out.extend_from_slice(&segment.open.crc_state.to_le_bytes());
-        out.extend_from_slice(&segment.open.first.map_or(NO_BATCH, |first| first.at).to_le_bytes());
-        out.extend_from_slice(&segment.open.first.map_or(0, |first| first.offset).to_le_bytes());
-        out.extend_from_slice(&segment.open.max_timestamp.to_le_bytes());
-    }
+    partition.segments.iter().for_each(|segment| segment.put(out));
 }
 
-fn partition(fields: &mut Fields<'_>) -> Result<PartitionState, Short> {
+fn partition(version: u32, fields: &mut Fields<'_>) -> Result<PartitionState, Short> {
     let id = PartitionId(fields.u64()?);
     let start = fields.u64()?;
     let next_offset = fields.u64()?;
-    let segments = (0..fields.count(52)?).map(|_| segment(fields)).collect::<Result<Vec<_>, _>>()?;
+    let segments = match version {
+        ..=VERSION_WITHOUT_COMPACTION => (0..fields.count(SegmentState::BYTES_WITHOUT_COMPACTION)?)
+            .map(|_| SegmentState::take_without_compaction(fields))
+            .collect::<Result<Vec<_>, _>>()?,
+        _ => (0..fields.count(SegmentState::BYTES)?)
+            .map(|_| SegmentState::take(fields))
+            .collect::<Result<Vec<_>, _>>()?,
+    };
     if segments.is_empty() {
         return Err(Short);
     }
     Ok(PartitionState { id, start, next_offset, segments })
-}
-
-fn segment(fields: &mut Fields<'_>) -> Result<SegmentState, Short> {
-    let base_offset = fields.u64()?;
-    let generation = fields.u64()?;
-    let bytes = fields.u64()?;
-    let done_crc = fields.u32()?;
-    let crc_state = fields.u32()?;
-    let at = fields.u32()?;
-    let offset = fields.u64()?;
-    let max_timestamp = fields.i64()?;
-    let first = (at != NO_BATCH).then_some(crate::segment::FirstBatch { at, offset });
-    Ok(SegmentState {
-        base_offset,
-        generation,
-        bytes,
-        done_crc,
-        open: OpenBlock { crc_state, first, max_timestamp },
-    })
 }
 
 #[cfg(test)]
@@ -290,12 +280,20 @@ mod tests {
     use super::*;
     use crate::CommittedOffset;
     use crate::groups::GroupChange;
-    use crate::segment::FirstBatch;
+    use crate::segment::{FirstBatch, OpenBlock};
 
     fn checkpoint() -> Checkpoint {
         let open =
             OpenBlock { crc_state: 5, first: Some(FirstBatch { at: 64, offset: 100 }), max_timestamp: 77 };
-        let segments = vec![SegmentState { base_offset: 100, generation: 2, bytes: 4000, done_crc: 9, open }];
+        let segments = vec![SegmentState {
+            base_offset: 100,
+            generation: 2,
+            bytes: 4000,
+            done_crc: 9,
+            open,
+            number: 3,
+            compacted_ms: 1_700_000_000_000,
+        }];
         let committed =
             CommittedOffset { offset: 110, leader_epoch: 0, metadata: "note".into(), committed_ms: 5 };
         let mut groups = Groups::default();
@@ -318,7 +316,7 @@ mod tests {
             }],
             partitions: vec![PartitionState { id: PartitionId(6), start: 100, next_offset: 120, segments }],
             deleted: vec![PartitionId(4)],
-            deleted_segments: vec![(PartitionId(6), 50)],
+            deleted_segments: vec![SegmentKey { partition: PartitionId(6), base_offset: 50, number: 2 }],
             groups,
             ceilings: vec![(PartitionId(6), 1_000_120)],
             boot: Uuid::from_u128(9),
@@ -340,6 +338,43 @@ mod tests {
         }
     }
 
+    /// What a release wrote that did not compact. The numbers of `older` stand where it has none.
+    fn without_compaction(older: &Checkpoint, version: u32, cut: usize) -> Vec<u8> {
+        const MARK: u64 = 0x5555_5555_5555_5555;
+        let mut marked = older.clone();
+        let keys = marked.deleted_segments.iter_mut().map(|segment| &mut segment.number);
+        let segments = marked.partitions.iter_mut().flat_map(|partition| &mut partition.segments);
+        let numbers = segments.map(|segment| {
+            segment.compacted_ms = MARK.cast_signed();
+            &mut segment.number
+        });
+        keys.chain(numbers).for_each(|number| *number = MARK);
+        let mut bytes = marked.encode();
+        while let Some(at) = bytes.windows(8).position(|window| window == MARK.to_le_bytes()) {
+            bytes.drain(at..at + 8);
+        }
+        bytes.truncate(bytes.len() - 4 - cut);
+        bytes[8..12].copy_from_slice(&version.to_le_bytes());
+        bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
+        bytes
+    }
+
+    /// As a release knew it that did not compact.
+    fn uncompacted() -> Checkpoint {
+        let mut older = checkpoint();
+        older.deleted_segments.iter_mut().for_each(|segment| segment.number = 0);
+        for segment in older.partitions.iter_mut().flat_map(|partition| &mut partition.segments) {
+            (segment.number, segment.compacted_ms) = (0, 0);
+        }
+        older
+    }
+
+    #[test]
+    fn a_checkpoint_from_before_there_was_compaction_is_read() {
+        let older = uncompacted();
+        assert_eq!(Checkpoint::decode(&without_compaction(&older, 3, 0)), Ok(older));
+    }
+
     #[test]
     fn a_checkpoint_from_before_there_were_groups_is_read() {
         let older = Checkpoint {
@@ -348,23 +383,17 @@ mod tests {
             ceilings: Vec::new(),
             boot: Uuid::nil(),
             gaps: Vec::new(),
-            ..checkpoint()
+            ..uncompacted()
         };
-        // Four empty counts, the id and the checksum behind them.
-        let mut bytes = older.encode();
-        bytes.truncate(bytes.len() - 36);
-        bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
-        bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
+        // Four empty counts and the id.
+        let bytes = without_compaction(&older, 1, 32);
         assert_eq!(Checkpoint::decode(&bytes), Ok(older));
     }
 
     #[test]
     fn a_checkpoint_from_before_there_were_gaps_is_read() {
-        let older = Checkpoint { gaps: Vec::new(), ..checkpoint() };
-        let mut bytes = older.encode();
-        bytes.truncate(bytes.len() - 8);
-        bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
-        bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
+        let older = Checkpoint { gaps: Vec::new(), ..uncompacted() };
+        let bytes = without_compaction(&older, 2, 4);
         assert_eq!(Checkpoint::decode(&bytes), Ok(older));
     }
 }

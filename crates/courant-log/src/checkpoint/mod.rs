@@ -10,7 +10,7 @@ mod format;
 mod producers;
 
 pub(crate) use files::{CheckpointError, damaged, load, load_producers, store};
-pub(crate) use format::{Checkpoint, NO_BOOT, PartitionState, SegmentState};
+pub(crate) use format::{Checkpoint, NO_BOOT, PartitionState};
 pub(crate) use producers::{decode_producers, encode_producers};
 
 /// Directory of the checkpoints.

@@ -37,7 +37,7 @@ impl CompactionConfig {
             lag_max_ms: parsed(configs, "max.compaction.lag.ms", i64::MAX),
             delete_retention_ms: parsed(configs, "delete.retention.ms", 24 * 60 * 60 * 1000),
             segment_bytes: limits.bytes,
-            retained_step_ms: Retention::of(configs).age_ms.map(|_| limits.age_ms.max(1)),
+            retained_step_ms: Retention::of(configs).step_ms(),
         })
     }
 }

@@ -10,12 +10,12 @@ use uuid::Uuid;
 use super::named::{Covered, Named, Standing};
 use super::{Input, InspectError, NamedPartition, key_of};
 use crate::batch::{self, BatchHeader, verify_crc};
+use crate::layout;
 use crate::limits::{GROUP_BYTES_MAX, SEGMENT_BLOCK_BYTES};
 use crate::segment::{
-    Block, ENTRY_BYTES, FileKind, HEADER_BYTES, SegmentHeader, is_of_the_bytes, segment_path,
+    Block, ENTRY_BYTES, FileKind, HEADER_BYTES, SegmentHeader, SegmentKey, is_of_the_bytes,
 };
 use crate::storage::{Storage, StorageError};
-use crate::{PartitionId, layout};
 
 /// Bytes of a sidecar that are read: the entries of a segment of 8 GiB, more than one can have.
 const SIDECAR_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -84,8 +84,10 @@ pub fn inspect_segment(
         Standing::Deleted | Standing::Nobodys | Standing::Unknown => None,
     };
     let firsts = firsts(&**storage, log_id, key, covered)?;
-    let (partition, base_offset) = key;
-    let mut walk = Walk { input: &input, firsts, position: HEADER_BYTES as u64, offset: base_offset };
+    let SegmentKey { partition, base_offset, number } = key;
+    let has_gaps = number > 0;
+    let mut walk =
+        Walk { input: &input, firsts, position: HEADER_BYTES as u64, offset: base_offset, has_gaps };
     let mut segment = InspectedSegment {
         partition: named.partition(partition),
         base_offset,
@@ -111,15 +113,13 @@ pub fn inspect_segment(
     Ok(segment)
 }
 
-fn is_header_intact(input: &Input, log_id: Uuid, key: (PartitionId, u64)) -> Result<bool, StorageError> {
+fn is_header_intact(input: &Input, log_id: Uuid, key: SegmentKey) -> Result<bool, StorageError> {
     let bytes = readable(input.read(0, HEADER_BYTES as u64)).map_err(|source| input.failed(source))?;
     Ok(is_of(SegmentHeader::decode(FileKind::Segment, &bytes), log_id, key))
 }
 
-fn is_of(header: Option<SegmentHeader>, log_id: Uuid, (partition, base_offset): (PartitionId, u64)) -> bool {
-    header.is_some_and(|header| {
-        header.log_id == log_id && header.partition == partition && header.base_offset == base_offset
-    })
+fn is_of(header: Option<SegmentHeader>, log_id: Uuid, key: SegmentKey) -> bool {
+    header.is_some_and(|header| header.log_id == log_id && header.key() == key)
 }
 
 /// What was read; nothing, where the disk has lost it.
@@ -134,10 +134,10 @@ fn readable(read: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
 fn firsts(
     storage: &dyn Storage,
     log_id: Uuid,
-    key: (PartitionId, u64),
+    key: SegmentKey,
     covered: Option<Covered>,
 ) -> Result<BTreeMap<u64, u64>, StorageError> {
-    let path = segment_path(key.0, key.1, FileKind::Sidecar);
+    let path = key.path(FileKind::Sidecar);
     let blocks = match Input::open(storage, &path) {
         Ok(input) => match blocks(&input, log_id, key) {
             Err(error) if !is_of_the_bytes(&error) => return Err(input.failed(error)),
@@ -156,11 +156,7 @@ fn firsts(
 
 /// The entries of a sidecar in order, without those that do not verify. `None` when it is not that of the
 /// segment.
-pub(super) fn blocks(
-    input: &Input,
-    log_id: Uuid,
-    key: (PartitionId, u64),
-) -> io::Result<Option<Vec<Option<Block>>>> {
+pub(super) fn blocks(input: &Input, log_id: Uuid, key: SegmentKey) -> io::Result<Option<Vec<Option<Block>>>> {
     let bytes = input.read(0, SIDECAR_BYTES_MAX)?;
     if !is_of(SegmentHeader::decode(FileKind::Sidecar, &bytes), log_id, key) {
         return Ok(None);
@@ -175,8 +171,10 @@ struct Walk<'a> {
     firsts: BTreeMap<u64, u64>,
     /// Where the next batch begins.
     position: u64,
-    /// The offset that it must have.
+    /// The offset that it must have, or that none before it may have.
     offset: u64,
+    /// Whether offsets may be missing between batches, as compaction leaves them.
+    has_gaps: bool,
 }
 
 impl Walk<'_> {
@@ -184,12 +182,13 @@ impl Walk<'_> {
     fn step(&mut self) -> io::Result<(InspectedBatch, bool)> {
         let position = self.position;
         let (header, has_right_crc) = self.look(position)?;
-        let expected = i64::try_from(self.offset);
-        let is_next = header.is_some_and(|header| Ok(header.base_offset) == expected);
+        let is_next = header.is_some_and(|header| self.may_follow(&header, self.offset));
         let next = match header.filter(|_| has_right_crc) {
             Some(header) => {
                 let events = u64::try_from(header.last_offset_delta).unwrap_or(0).saturating_add(1);
-                Some((position + header.total_bytes() as u64, self.offset.saturating_add(events)))
+                let begin = u64::try_from(header.base_offset).ok().filter(|_| is_next);
+                let offset = begin.unwrap_or(self.offset).saturating_add(events);
+                Some((position + header.total_bytes() as u64, offset))
             }
             None => self.behind_damage(header)?,
         };
@@ -198,6 +197,12 @@ impl Walk<'_> {
         (self.position, self.offset) = (end, offset);
         let is_intact = has_right_crc && is_next;
         Ok((InspectedBatch { position, bytes: end - position, header, is_intact }, next.is_some()))
+    }
+
+    /// Whether a batch is one that can stand behind the offset before `next`.
+    fn may_follow(&self, header: &BatchHeader, next: u64) -> bool {
+        let base = u64::try_from(header.base_offset);
+        base.is_ok_and(|base| base == next || (self.has_gaps && base > next))
     }
 
     /// The header at a position, if there is one, and whether the checksum of the batch is right.
@@ -230,13 +235,12 @@ impl Walk<'_> {
         if end > self.input.bytes || recorded.is_some_and(|(position, _)| position <= end) {
             return Ok(recorded);
         }
-        let follows = header.last_offset().saturating_add(1);
+        let Ok(follows) = u64::try_from(header.last_offset().saturating_add(1)) else {
+            return Ok(recorded);
+        };
         let is_followed =
-            end == self.input.bytes || self.header(end)?.is_some_and(|next| next.base_offset == follows);
-        Ok(match u64::try_from(follows) {
-            Ok(follows) if is_followed => Some((end, follows)),
-            _ => recorded,
-        })
+            end == self.input.bytes || self.header(end)?.is_some_and(|next| self.may_follow(&next, follows));
+        Ok(if is_followed { Some((end, follows)) } else { recorded })
     }
 }
 

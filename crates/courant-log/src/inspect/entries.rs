@@ -9,6 +9,7 @@ use super::NamedPartition;
 use super::named::Named;
 use crate::groups::GroupChange;
 use crate::journal::Entry;
+use crate::segment::FileKind;
 
 /// An entry of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +116,17 @@ pub enum InspectedChange {
         /// The first offset that may not.
         ceiling: u64,
     },
+    /// Compaction has put one segment in the place of others.
+    SegmentsReplaced {
+        /// The partition.
+        partition: NamedPartition,
+        /// The offsets that they span, the last one excluded.
+        offsets: Range<u64>,
+        /// The new one, relative to the data directory.
+        path: String,
+        /// Its length.
+        bytes: u64,
+    },
     /// Damaged events were given up.
     GapAccepted {
         /// The partition.
@@ -167,6 +179,12 @@ impl InspectedChange {
             Entry::Ceiling { partition, ceiling } => {
                 Self::Ceiling { partition: named.partition(partition), ceiling }
             }
+            Entry::SegmentsReplaced { partition, end_offset, product } => Self::SegmentsReplaced {
+                partition: named.partition(partition),
+                offsets: product.base_offset..end_offset,
+                path: product.key(partition).path(FileKind::Segment),
+                bytes: product.bytes,
+            },
             Entry::GapAccepted { partition, offsets } => {
                 Self::GapAccepted { partition: named.partition(partition), offsets }
             }

@@ -10,11 +10,11 @@ use super::named::{Covered, Named, Standing};
 use super::{Input, NamedPartition, batches, groups, key_of};
 use crate::checkpoint::{self, Checkpoint, decode_producers};
 use crate::error::OpenError;
+use crate::journal;
 use crate::layout::{self, DOUBT_FILE, FORMAT_FILE, LOST_AND_FOUND};
 use crate::limits::CHECKPOINT_BYTES_MAX;
-use crate::segment::{self, FileKind};
+use crate::segment::{self, FileKind, SegmentKey};
 use crate::storage::{Storage, StorageError};
-use crate::{PartitionId, journal};
 
 /// How a name ends while its file is not finished.
 const UNFINISHED: &str = ".new";
@@ -336,7 +336,7 @@ impl Look<'_> {
         };
         match batches::count(input) {
             Ok(counted) => Content::Segment(SegmentContent {
-                partition: self.named.partition(key.0),
+                partition: self.named.partition(key.partition),
                 offsets: counted.offsets,
                 batches: counted.batches,
                 rest: input.bytes.saturating_sub(counted.end),
@@ -353,7 +353,7 @@ impl Look<'_> {
         };
         match batches::blocks(input, self.log_id, key) {
             Ok(Some(blocks)) => Content::Blocks {
-                partition: self.named.partition(key.0),
+                partition: self.named.partition(key.partition),
                 entries: blocks.len() as u64,
                 damaged: blocks.iter().filter(|block| block.is_none()).count() as u64,
             },
@@ -362,13 +362,9 @@ impl Look<'_> {
         }
     }
 
-    /// The partition and base offset of a segment's file, with what the checkpoint says of it where one
+    /// The segment of a file, with what the checkpoint says of it where one
     /// can be read. What is nobody's, or deleted, is the content already.
-    fn standing(
-        &self,
-        input: &Input,
-        kind: FileKind,
-    ) -> Result<((PartitionId, u64), Option<Covered>), Content> {
+    fn standing(&self, input: &Input, kind: FileKind) -> Result<(SegmentKey, Option<Covered>), Content> {
         let key = key_of(&input.path, kind).ok_or(Content::Unnamed)?;
         match self.named.segment(key) {
             Standing::Named(covered) => Ok((key, Some(covered))),

@@ -10,7 +10,7 @@ use crate::batch::BatchHeader;
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::journal::{self, AppendPart, Entry, ScanError};
 use crate::limits::PARTITIONS_PER_TOPIC_MAX;
-use crate::segment::FirstBatch;
+use crate::segment::{FirstBatch, SegmentKey, SegmentState};
 use crate::storage::{Storage, StorageError};
 use crate::{PartitionId, Topic};
 
@@ -49,11 +49,11 @@ pub(super) struct Named {
     pub(super) problem: Option<String>,
     topics: BTreeMap<Uuid, Topic>,
     owners: BTreeMap<PartitionId, (String, u32)>,
-    segments: BTreeMap<(PartitionId, u64), Covered>,
+    segments: BTreeMap<SegmentKey, Covered>,
     /// Offsets behind the last events.
     ends: BTreeMap<PartitionId, u64>,
     deleted: BTreeSet<PartitionId>,
-    deleted_segments: BTreeSet<(PartitionId, u64)>,
+    deleted_segments: BTreeSet<SegmentKey>,
 }
 
 impl Named {
@@ -89,8 +89,8 @@ impl Named {
         self.topics.get(id).map(|topic| topic.name.clone())
     }
 
-    pub(super) fn segment(&self, key: (PartitionId, u64)) -> Standing {
-        if self.deleted.contains(&key.0) || self.deleted_segments.contains(&key) {
+    pub(super) fn segment(&self, key: SegmentKey) -> Standing {
+        if self.deleted.contains(&key.partition) || self.deleted_segments.contains(&key) {
             return Standing::Deleted;
         }
         match self.segments.get(&key) {
@@ -128,7 +128,7 @@ impl Named {
             self.ends.insert(state.id, state.next_offset);
             for segment in state.segments {
                 let covered = Covered { bytes: segment.bytes, open: segment.open.first };
-                self.segments.insert((state.id, segment.base_offset), covered);
+                self.segments.insert(segment.key(state.id), covered);
             }
         }
         self.deleted.extend(checkpoint.deleted);
@@ -147,6 +147,9 @@ impl Named {
             Entry::Append(parts) => parts.iter().for_each(|part| self.append(part)),
             Entry::SegmentCreated { partition, base_offset } => self.begin_segment(*partition, *base_offset),
             Entry::RecordsDeleted { partition, start } => self.delete_records(*partition, *start),
+            Entry::SegmentsReplaced { partition, end_offset, product } => {
+                self.replace_segments(*partition, *end_offset, product);
+            }
             Entry::TopicDeleted { id } => {
                 let topic = self.topics.get(id);
                 self.deleted.extend(topic.iter().flat_map(|topic| topic.partitions.iter().copied()));
@@ -172,7 +175,7 @@ impl Named {
     }
 
     fn begin_segment(&mut self, partition: PartitionId, base_offset: u64) {
-        self.segments.entry((partition, base_offset)).or_default();
+        self.segments.entry(SegmentKey { partition, base_offset, number: 0 }).or_default();
     }
 
     fn append(&mut self, part: &AppendPart<'_>) {
@@ -185,19 +188,39 @@ impl Named {
     /// Segments whose successor begins at or below the partition's new beginning are no more. Where that
     /// is its end, an empty one takes the place of the last.
     fn delete_records(&mut self, partition: PartitionId, start: u64) {
-        let known = self.segments.range((partition, 0)..=(partition, u64::MAX));
-        let mut bases: Vec<u64> = known.map(|((_, base_offset), _)| *base_offset).collect();
+        let mut known = self.segments_from(partition, 0);
         let is_end = self.ends.get(&partition) == Some(&start);
-        if is_end && bases.last().is_some_and(|newest| *newest < start) {
+        if is_end && known.last().is_some_and(|newest| newest.base_offset < start) {
             self.begin_segment(partition, start);
-            bases.push(start);
+            known.push(SegmentKey { partition, base_offset: start, number: 0 });
         }
-        for (base_offset, next) in bases.iter().zip(bases.iter().skip(1)) {
-            if *next <= start {
-                self.segments.remove(&(partition, *base_offset));
-                self.deleted_segments.insert((partition, *base_offset));
+        for (segment, next) in known.iter().zip(known.iter().skip(1)) {
+            if next.base_offset <= start {
+                self.delete_segment(*segment);
             }
         }
+    }
+
+    /// The old ones are there until a checkpoint covers it.
+    fn replace_segments(&mut self, partition: PartitionId, end_offset: u64, product: &SegmentState) {
+        for old in self.segments_from(partition, product.base_offset) {
+            if old.base_offset < end_offset {
+                self.delete_segment(old);
+            }
+        }
+        let covered = Covered { bytes: product.bytes, open: product.open.first };
+        self.segments.insert(product.key(partition), covered);
+    }
+
+    fn delete_segment(&mut self, segment: SegmentKey) {
+        self.segments.remove(&segment);
+        self.deleted_segments.insert(segment);
+    }
+
+    fn segments_from(&self, partition: PartitionId, base_offset: u64) -> Vec<SegmentKey> {
+        let from = SegmentKey { partition, base_offset, number: 0 };
+        let known = self.segments.range(from..).map(|(segment, _)| *segment);
+        known.take_while(|segment| segment.partition == partition).collect()
     }
 }
 
@@ -210,6 +233,7 @@ fn ids(first: PartitionId, count: u32) -> impl Iterator<Item = PartitionId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::OpenBlock;
 
     const TOPIC: Uuid = Uuid::from_u128(7);
     const PARTITION: PartitionId = PartitionId(3);
@@ -221,8 +245,12 @@ mod tests {
         named
     }
 
+    fn key(partition: PartitionId, base_offset: u64) -> SegmentKey {
+        SegmentKey { partition, base_offset, number: 0 }
+    }
+
     fn is_named(named: &Named, base_offset: u64) -> bool {
-        matches!(named.segment((PARTITION, base_offset)), Standing::Named(_))
+        matches!(named.segment(key(PARTITION, base_offset)), Standing::Named(_))
     }
 
     #[test]
@@ -235,9 +263,9 @@ mod tests {
         assert_eq!(named.partition(PartitionId(9)).to_string(), "orders/2");
         assert_eq!(named.partition(PartitionId(10)).to_string(), "partition id 10");
         assert!(is_named(&named, 0));
-        assert!(matches!(named.segment((PARTITION, 1)), Standing::Nobodys));
+        assert!(matches!(named.segment(key(PARTITION, 1)), Standing::Nobodys));
         named.learn(&Entry::TopicDeleted { id: TOPIC });
-        assert!(matches!(named.segment((PartitionId(9), 0)), Standing::Deleted));
+        assert!(matches!(named.segment(key(PartitionId(9), 0)), Standing::Deleted));
         assert_eq!(named.topic(&TOPIC), Some("orders".to_owned()), "what is gone had a name");
     }
 
@@ -249,11 +277,26 @@ mod tests {
         }
         named.ends.insert(PARTITION, 30);
         named.learn(&Entry::RecordsDeleted { partition: PARTITION, start: 15 });
-        assert!(matches!(named.segment((PARTITION, 0)), Standing::Deleted));
+        assert!(matches!(named.segment(key(PARTITION, 0)), Standing::Deleted));
         assert!(is_named(&named, 10) && is_named(&named, 20));
         assert!(!is_named(&named, 15));
+        let first = Some(FirstBatch { at: 64, offset: 12 });
+        let product = SegmentState {
+            base_offset: 10,
+            generation: 1,
+            bytes: 500,
+            done_crc: 0,
+            open: OpenBlock { crc_state: 0, first, max_timestamp: 0 },
+            number: 1,
+            compacted_ms: 7,
+        };
+        named.learn(&Entry::SegmentsReplaced { partition: PARTITION, end_offset: 20, product });
+        assert!(matches!(named.segment(key(PARTITION, 10)), Standing::Deleted));
+        let compacted = SegmentKey { number: 1, ..key(PARTITION, 10) };
+        assert!(matches!(named.segment(compacted), Standing::Named(Covered { bytes: 500, .. })));
         named.learn(&Entry::RecordsDeleted { partition: PARTITION, start: 30 });
-        assert!(matches!(named.segment((PARTITION, 20)), Standing::Deleted));
+        assert!(matches!(named.segment(compacted), Standing::Deleted));
+        assert!(matches!(named.segment(key(PARTITION, 20)), Standing::Deleted));
         assert!(is_named(&named, 30));
     }
 }

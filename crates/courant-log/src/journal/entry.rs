@@ -16,6 +16,7 @@ use super::group::{GroupBuffer, HEADER_BYTES as GROUP_HEADER_BYTES};
 use crate::bytes_io::{Fields, Short, put_count, put_string};
 use crate::groups::GroupChange;
 use crate::planted::{Defect, is_planted};
+use crate::segment::SegmentState;
 use crate::state_io::{bytes, configs, offsets, put_bytes, put_configs, put_offsets};
 use crate::{PartitionId, batch};
 
@@ -35,6 +36,7 @@ const KIND_PARTITIONS_ADDED: u8 = 11;
 const KIND_RECORDS_DELETED: u8 = 12;
 const KIND_CEILING: u8 = 13;
 const KIND_GAP_ACCEPTED: u8 = 14;
+const KIND_SEGMENTS_REPLACED: u8 = 15;
 
 /// One partition's share of an append.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,6 +72,9 @@ pub(crate) enum Entry<'a> {
     Ceiling { partition: PartitionId, ceiling: u64 },
     /// Damaged events were given up: readers go on at the end of the range.
     GapAccepted { partition: PartitionId, offsets: Range<u64> },
+    /// Compaction has put one segment, which is durable, in the place of all that begin from its base
+    /// offset on and below `end_offset`.
+    SegmentsReplaced { partition: PartitionId, end_offset: u64, product: SegmentState },
 }
 
 /// Appends entries to a group.
@@ -160,6 +165,19 @@ impl EntryWriter<'_> {
             out.extend_from_slice(&partition.0.to_le_bytes());
             out.extend_from_slice(&offsets.start.to_le_bytes());
             out.extend_from_slice(&offsets.end.to_le_bytes());
+        });
+    }
+
+    pub(crate) fn segments_replaced(
+        &mut self,
+        partition: PartitionId,
+        end_offset: u64,
+        product: &SegmentState,
+    ) {
+        self.entry(KIND_SEGMENTS_REPLACED, |out| {
+            out.extend_from_slice(&partition.0.to_le_bytes());
+            out.extend_from_slice(&end_offset.to_le_bytes());
+            product.put(out);
         });
     }
 
@@ -289,6 +307,11 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Entry<'_>, Short> {
             let partition = PartitionId(fields.u64()?);
             Ok(Entry::GapAccepted { partition, offsets: fields.u64()?..fields.u64()? })
         }
+        KIND_SEGMENTS_REPLACED => Ok(Entry::SegmentsReplaced {
+            partition: PartitionId(fields.u64()?),
+            end_offset: fields.u64()?,
+            product: SegmentState::take(&mut fields)?,
+        }),
         _ => decode_group(kind, &mut fields),
     }
 }
@@ -315,6 +338,7 @@ mod tests {
     use super::super::group::GroupHeader;
     use super::*;
     use crate::CommittedOffset;
+    use crate::segment::{FirstBatch, OpenBlock};
 
     const SEED: Seed = Seed { salt: 11, generation: 5 };
 
@@ -333,8 +357,22 @@ mod tests {
         for change in changes() {
             out.group("billing", &change);
         }
+        out.segments_replaced(PartitionId(3), 60, &product());
         out.topic_deleted(Uuid::from_u128(1));
         group
+    }
+
+    fn product() -> SegmentState {
+        let first = Some(FirstBatch { at: 64, offset: 44 });
+        SegmentState {
+            base_offset: 42,
+            generation: 5,
+            bytes: 70_000,
+            done_crc: 8,
+            open: OpenBlock { crc_state: 9, first, max_timestamp: 77 },
+            number: 1,
+            compacted_ms: 1_700_000_000_000,
+        }
     }
 
     fn changes() -> [GroupChange; 4] {
@@ -373,7 +411,7 @@ mod tests {
         assert_eq!(GroupHeader::decode(SEED, 8192, &bytes), Some(header));
         let body = &bytes[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + header.body_bytes as usize];
         let entries = decode_all(SEED, 8192, body, header.entries).expect("valid");
-        assert_eq!(entries.len(), 13);
+        assert_eq!(entries.len(), 14);
         assert!(matches!(&entries[0], Entry::TopicCreated { name, count: 2, .. } if name == "orders"));
         let Entry::Append(parts) = &entries[1] else { panic!("{entries:?}") };
         assert_eq!(parts[0].base_offset, 42);
@@ -386,6 +424,9 @@ mod tests {
         for (entry, change) in entries[8..12].iter().zip(changes()) {
             assert_eq!(*entry, Entry::Group { name: "billing".into(), change });
         }
+        let replaced =
+            Entry::SegmentsReplaced { partition: PartitionId(3), end_offset: 60, product: product() };
+        assert_eq!(entries[12], replaced);
     }
 
     #[test]
@@ -397,8 +438,8 @@ mod tests {
         assert_eq!(GroupHeader::decode(SEED, 4096, &bytes), None);
         assert_eq!(GroupHeader::decode(Seed { generation: 6, ..SEED }, 8192, &bytes), None);
         assert_eq!(GroupHeader::decode(Seed { salt: 12, ..SEED }, 8192, &bytes), None);
-        assert!(decode_all(SEED, 4096, body, 13).is_err());
-        assert!(decode_all(Seed { salt: 12, ..SEED }, 8192, body, 13).is_err());
+        assert!(decode_all(SEED, 4096, body, 14).is_err());
+        assert!(decode_all(Seed { salt: 12, ..SEED }, 8192, body, 14).is_err());
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub(crate) struct Scanned {
     pub(crate) generation: u64,
     /// The newest checkpoint that any group knows of.
     pub(crate) checkpoint: u64,
+    /// When the last group was written, as the wall clock said then.
+    pub(crate) written_ms: Option<i64>,
     /// Groups and bytes that were replayed.
     pub(crate) groups: u64,
     pub(crate) bytes: u64,
@@ -87,7 +89,7 @@ pub(crate) fn scan(
         let bytes = read_whole(&found.ring)?;
         let body = &bytes[BLOCK_BYTES.min(bytes.len())..];
         let body = &body[..body.len().min(capacity as usize)];
-        mark = mark.max(highest_mark(found, body, &mut scanned.checkpoint));
+        mark = mark.max(highest_mark(found, body, &mut scanned));
         let inside = scanned.end >= start && (index == 0 || scanned.end == start);
         if !inside {
             break;
@@ -143,14 +145,15 @@ fn begins_group(generation: u64, bytes: &[u8]) -> bool {
 
 /// The highest durable mark of any intact group header, at whichever boundary it stands: a damaged
 /// group must not hide the ones behind it.
-fn highest_mark(found: &Found, body: &[u8], checkpoint: &mut u64) -> u64 {
+fn highest_mark(found: &Found, body: &[u8], scanned: &mut Scanned) -> u64 {
     let FileHeader { seed, start, .. } = found.header;
     let mut mark = 0;
     for (index, block) in body.chunks(BLOCK_BYTES).enumerate() {
         let position = start + (index * BLOCK_BYTES) as u64;
         if let Some(header) = GroupHeader::decode(seed, position, block) {
             mark = mark.max(header.synced);
-            *checkpoint = (*checkpoint).max(header.checkpoint);
+            scanned.checkpoint = scanned.checkpoint.max(header.checkpoint);
+            scanned.written_ms = Some(header.written_ms);
         }
     }
     mark

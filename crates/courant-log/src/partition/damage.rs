@@ -94,6 +94,12 @@ impl Damages {
         quarantined.retain(|damage| !holds(gaps, &damage.offsets));
     }
 
+    /// Forgets damage of events that were stored anew from sound ones.
+    pub(super) fn forget(&mut self, offsets: Range<u64>) {
+        self.quarantined
+            .retain(|damage| damage.offsets.start < offsets.start || offsets.end < damage.offsets.end);
+    }
+
     /// Forgets what lies below the beginning of the partition.
     pub(super) fn begin_at(&mut self, start: u64) {
         self.gaps.retain(|gap| gap.end > start);

@@ -4,6 +4,7 @@ mod damage;
 mod producers;
 mod quarantine;
 mod read;
+mod scrub;
 mod shared;
 mod tail;
 mod waiters;

@@ -10,8 +10,7 @@ impl Reader<'_> {
     /// Notes which events a bad block takes with it. A segment that is not part of the partition any
     /// more has lost its files in good order.
     pub(super) fn quarantine(&self, segment: &Segment, bad: BadBlock) {
-        let base_offset = segment.header.base_offset;
-        if !self.partition.has_segment(base_offset) {
+        if !self.partition.has_segment(segment.key()) {
             return;
         }
         let offsets = self.events_of(segment, &bad);
@@ -31,7 +30,7 @@ impl Reader<'_> {
     }
 
     /// The offset behind the last event of a segment.
-    pub(super) fn end_of(&self, segment: &Segment) -> u64 {
+    pub(crate) fn end_of(&self, segment: &Segment) -> u64 {
         let next = self.partition.segment_behind(segment.header.base_offset);
         next.map_or(self.partition.offsets().high_watermark, |next| next.header.base_offset)
     }

@@ -89,13 +89,25 @@ impl Reader<'_> {
     /// Whole batches from the one that holds `offset`, at most `max_bytes` of them, except that
     /// `at_least_one` gives the first one whatever its size.
     pub(crate) fn read(&self, offset: u64, max_bytes: usize, at_least_one: bool) -> Result<Read, ReadError> {
-        self.read_batches(offset, max_bytes, at_least_one).map_err(|error| {
+        self.undisturbed(|| self.read_batches(offset, max_bytes, at_least_one)).map_err(|error| {
             // Retention may have taken the segment away while it was read.
             match self.partition.offsets() {
                 ends if offset < ends.start => out_of_range(ends),
                 _ => self.quarantined_at(offset).unwrap_or(error),
             }
         })
+    }
+
+    /// Reads again when segments were replaced or taken out under a read that failed: what it looked for
+    /// stands elsewhere now, or nowhere.
+    fn undisturbed<T>(&self, mut read: impl FnMut() -> Result<T, ReadError>) -> Result<T, ReadError> {
+        loop {
+            let changes = self.partition.changes();
+            match read() {
+                Err(_) if self.partition.changes() != changes => {}
+                done => return done,
+            }
+        }
     }
 
     fn read_batches(&self, offset: u64, max_bytes: usize, at_least_one: bool) -> Result<Read, ReadError> {
@@ -120,7 +132,8 @@ impl Reader<'_> {
             self.compared_bytes(&segment, position, max_bytes.max(BATCH_HEADER_BYTES))?;
         let mut whole = self.whole_batches(&segment, position, &bytes, max_bytes, ends.high_watermark)?;
         let header = self.header(&segment, position, &bytes)?;
-        if offset_of(&header) > offset || end_offset(&header) <= offset {
+        let is_there = offset_of(&header) <= offset || segment.is_compacted();
+        if !is_there || end_offset(&header) <= offset {
             return Err(corrupt(&segment, position, "another batch stands where this offset should be"));
         }
         if whole.bytes == 0 && at_least_one {
@@ -136,7 +149,7 @@ impl Reader<'_> {
         if whole.bytes > 0 {
             self.partition.remember(Hint {
                 offset: whole.next_offset,
-                base_offset: segment.header.base_offset,
+                segment: segment.key(),
                 position: position + whole.bytes as u64,
             });
         }
@@ -149,7 +162,7 @@ impl Reader<'_> {
 
     /// Bytes of a segment from `position` on: at most `count`, and less where the segment ends or damage
     /// begins.
-    pub(super) fn bytes(&self, segment: &Segment, position: u64, count: usize) -> Result<Vec<u8>, ReadError> {
+    pub(crate) fn bytes(&self, segment: &Segment, position: u64, count: usize) -> Result<Vec<u8>, ReadError> {
         Ok(self.compared_bytes(segment, position, count)?.0)
     }
 
@@ -198,7 +211,8 @@ impl Reader<'_> {
         })
     }
 
-    /// The segment and position of the batch that holds `offset`, and that offset.
+    /// The segment and position of the batch that holds `offset`, and that offset. Where compaction took
+    /// the offset away, it is the next batch of the segment.
     ///
     /// Where a power cut took events of a relaxed class away, their offsets are missing between the end
     /// of one segment and the beginning of the next: then the next event stands for them. `None`: there
@@ -219,7 +233,8 @@ impl Reader<'_> {
         }
         while let Some(next) = self.partition.segment_behind(segment.header.base_offset) {
             segment = next;
-            if segment.published() > 0 {
+            // Of some, compaction has left no event.
+            if segment.published() > crate::segment::HEADER_BYTES as u64 {
                 let base_offset = segment.header.base_offset;
                 return Ok(Some((segment, crate::segment::HEADER_BYTES as u64, base_offset)));
             }
@@ -235,7 +250,12 @@ impl Reader<'_> {
         mut position: u64,
         mut wanted: impl FnMut(&BatchHeader) -> bool,
     ) -> Result<Option<(u64, BatchHeader)>, ReadError> {
-        let mut next_offset = segment.blocks().offset_at(position);
+        let named = segment.blocks().offset_at(position);
+        let mut next_offset = named;
+        let is_next = |next: u64, found: u64| match named {
+            Some(named) if next == named => found == named,
+            _ => segment.may_follow(next, found),
+        };
         loop {
             let chunk = self.bytes(segment, position, SEGMENT_BLOCK_BYTES as usize)?;
             if chunk.is_empty() {
@@ -244,7 +264,7 @@ impl Reader<'_> {
             let mut at = 0;
             while let Some(rest) = chunk.get(at..).filter(|rest| rest.len() >= BATCH_HEADER_BYTES) {
                 let header = self.header(segment, position + at as u64, rest)?;
-                if next_offset.is_some_and(|next| next != offset_of(&header)) {
+                if next_offset.is_some_and(|next| !is_next(next, offset_of(&header))) {
                     segment.distrust();
                     return Err(corrupt(segment, position + at as u64, "another batch should stand there"));
                 }
@@ -297,7 +317,8 @@ impl Reader<'_> {
             let (batch, rest) = bytes.split_at(header.total_bytes().min(bytes.len()));
             let end = position + batch.len() as u64;
             let is_sound = (compared.start <= position && end <= compared.end)
-                || (verify_crc(batch).is_ok() && next_offset.is_none_or(|next| next == offset_of(&header)));
+                || (verify_crc(batch).is_ok()
+                    && next_offset.is_none_or(|next| segment.may_follow(next, offset_of(&header))));
             if !is_sound {
                 // The next read looks at the whole blocks, and knows whether it was a passing fault.
                 segment.distrust();
@@ -311,13 +332,17 @@ impl Reader<'_> {
 
     /// The first event whose timestamp is `at_ms` or later.
     pub(crate) fn offset_for_time(&self, at_ms: i64) -> Result<Option<TimedOffset>, ReadError> {
+        self.undisturbed(|| self.first_from_time(at_ms))
+    }
+
+    fn first_from_time(&self, at_ms: i64) -> Result<Option<TimedOffset>, ReadError> {
         let ends = self.partition.offsets();
         for segment in self.partition.segments() {
             match self.time_in_segment(&segment, at_ms, ends) {
                 Ok(None) => {}
                 Ok(Some(found)) => return Ok(Some(found).filter(|found| found.offset < ends.high_watermark)),
                 // Retention took it away while it was read: what is left begins behind it.
-                Err(_) if !self.partition.has_segment(segment.header.base_offset) => {}
+                Err(_) if !self.partition.has_segment(segment.key()) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -368,11 +393,13 @@ impl Reader<'_> {
             // What clients put into a batch is theirs. Where it cannot be read, or holds less than
             // its header says, the whole batch answers for its events.
             let inside = records::first_at_or_after(&batch, at_ms, DECOMPRESSED_BYTES_MAX);
+            // Compaction may have left no event of it.
+            let is_emptied = header.record_count == 0;
             let found = timed(inside.unwrap_or_default()).unwrap_or(TimedOffset {
                 offset: offset_of(&header),
                 timestamp_ms: header.newest_timestamp(),
             });
-            if found.offset >= ends.start {
+            if found.offset >= ends.start && !is_emptied {
                 return Ok(Some(found));
             }
             position = at + header.total_bytes() as u64;

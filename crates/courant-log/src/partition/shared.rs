@@ -11,7 +11,7 @@ use super::damage::{Damages, Quarantined};
 use super::{Offsets, PartitionId, Waiter, Wakes};
 use crate::limits::RECENT_BATCHES;
 use crate::lock;
-use crate::segment::Segment;
+use crate::segment::{Segment, SegmentKey};
 
 /// Remembered positions of batches, so that a reader that goes on needs no search.
 const HINTS: usize = 16;
@@ -33,14 +33,17 @@ struct State {
     hints: VecDeque<Hint>,
     waiters: Vec<Arc<Waiter>>,
     damages: Damages,
+    /// Counts how often segments were taken out or replaced.
+    changes: u64,
     deleted: bool,
 }
 
-/// A batch begins with `offset` at `position` of the segment that begins with `base_offset`.
+/// A batch begins with `offset` at `position` of a segment, or `offset` is missing there and the batch is
+/// the next one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hint {
     pub(crate) offset: u64,
-    pub(crate) base_offset: u64,
+    pub(crate) segment: SegmentKey,
     pub(crate) position: u64,
 }
 
@@ -62,6 +65,14 @@ pub(crate) struct Found {
     pub(crate) at: Option<(Arc<Segment>, Option<u64>)>,
 }
 
+/// Which segments begin in a range that begins and ends where segments do. The last one of a partition,
+/// which grows, is in no such range.
+fn run_of(segments: &[Arc<Segment>], range: Range<u64>) -> Option<Range<usize>> {
+    let at = |offset: u64| segments.binary_search_by_key(&offset, |segment| segment.header.base_offset).ok();
+    let run = at(range.start)?..at(range.end)?;
+    (!run.is_empty()).then_some(run)
+}
+
 impl Partition {
     pub(crate) fn new(id: PartitionId, offsets: Offsets, segments: Vec<Arc<Segment>>) -> Self {
         debug_assert!(!segments.is_empty(), "a partition always has a segment");
@@ -73,6 +84,7 @@ impl Partition {
             hints: VecDeque::new(),
             waiters: Vec::new(),
             damages: Damages::default(),
+            changes: 0,
             deleted: false,
         };
         Self { id, state: Mutex::new(state) }
@@ -178,6 +190,7 @@ impl Partition {
         // A segment ends where the next one begins; the last one always stays.
         let begins_above = state.segments.partition_point(|segment| segment.header.base_offset <= start);
         let kept = begins_above.saturating_sub(1);
+        state.changes += 1;
         state.segments.drain(..kept).collect()
     }
 
@@ -187,9 +200,36 @@ impl Partition {
         state.segments.iter().find(|segment| segment.header.base_offset > base_offset).cloned()
     }
 
-    /// Whether the segment that begins there is still part of the partition.
-    pub(crate) fn has_segment(&self, base_offset: u64) -> bool {
-        lock(&self.state).segments.iter().any(|segment| segment.header.base_offset == base_offset)
+    /// Whether a segment is still part of the partition.
+    pub(crate) fn has_segment(&self, key: SegmentKey) -> bool {
+        lock(&self.state).segments.iter().any(|segment| segment.key() == key)
+    }
+
+    /// Whether a compacted segment, which ends at `end`, can take the place of others when the partition
+    /// begins at `start`: all of them are there then.
+    pub(crate) fn can_replace(&self, new: &Segment, end: u64, start: u64) -> bool {
+        let state = lock(&self.state);
+        let Some(run) = run_of(&state.segments, new.header.base_offset..end) else { return false };
+        // A segment ends where the next one begins.
+        state.segments.get(run.start + 1).is_some_and(|second| second.header.base_offset > start)
+    }
+
+    /// Puts one segment in the place of the adjacent ones that begin in a range of offsets, and returns
+    /// those. `None`, and nothing is changed, when no segment begins or ends where the range does.
+    ///
+    /// What was known to be damaged in them is not in the new one.
+    pub(crate) fn replace_segments(&self, end: u64, new: Arc<Segment>) -> Option<Vec<Arc<Segment>>> {
+        let mut state = lock(&self.state);
+        let run = run_of(&state.segments, new.header.base_offset..end)?;
+        state.changes += 1;
+        state.damages.forget(new.header.base_offset..end);
+        Some(state.segments.splice(run, [new]).collect())
+    }
+
+    /// How often segments were taken out or replaced: a read that failed and finds another number may
+    /// have looked for files that are gone in good order.
+    pub(crate) fn changes(&self) -> u64 {
+        lock(&self.state).changes
     }
 
     /// Bytes of all segments that readers may see.
@@ -212,8 +252,7 @@ impl Partition {
         let behind = state.segments.partition_point(|segment| segment.header.base_offset <= offset);
         let segment = state.segments[behind.saturating_sub(1)].clone();
         let hints = state.recent.iter().rev().chain(&state.hints);
-        let mut hints =
-            hints.filter(|hint| hint.offset == offset && hint.base_offset == segment.header.base_offset);
+        let mut hints = hints.filter(|hint| hint.offset == offset && hint.segment == segment.key());
         let position = hints.next().map(|hint| hint.position);
         drop(hints);
         Ok(Found { offsets, offset, at: Some((segment, position)) })

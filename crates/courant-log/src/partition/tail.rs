@@ -87,7 +87,8 @@ impl Tail {
         if self.is_empty() && self.segment.header.base_offset == self.next_offset {
             return;
         }
-        let header = SegmentHeader { base_offset: self.next_offset, generation, ..self.segment.header };
+        let header =
+            SegmentHeader { base_offset: self.next_offset, generation, number: 0, ..self.segment.header };
         self.segment = Arc::new(Segment::new(header));
         self.shared.add_segment(self.segment.clone());
         self.filled = 0;

@@ -1,10 +1,14 @@
 //! Replaying the journal: from entries to the state that the committer had when it wrote them.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::PartitionId;
 use crate::batch::BatchHeader;
 use crate::groups::Groups;
 use crate::journal::{AppendPart, Entry, ScanError};
 use crate::partition::Reader;
-use crate::segment::{Handles, WrittenBatch};
+use crate::segment::{FileKind, Handles, Segment, SegmentKey, SegmentState, WrittenBatch};
 use crate::storage::Storage;
 use crate::writer::{Dirty, Writer};
 
@@ -14,6 +18,10 @@ pub(super) struct Replay<'a> {
     pub(super) handles: &'a Handles,
     pub(super) writer: &'a mut Writer,
     pub(super) groups: &'a mut Groups,
+    /// Partitions of which a compacted segment is missing.
+    pub(super) uncompacted: &'a mut BTreeSet<PartitionId>,
+    /// Segments of which the file is open, to be synced.
+    pub(super) open: &'a mut Vec<SegmentKey>,
 }
 
 impl Replay<'_> {
@@ -68,6 +76,9 @@ impl Replay<'_> {
                     tail.ok_or_else(|| contradiction(format!("partition {partition} has no such gap")))?;
                 tail.shared.accept_gap(offsets);
             }
+            Entry::SegmentsReplaced { partition, end_offset, product } => {
+                self.replace(position, partition, end_offset, &product)?;
+            }
             Entry::Group { name, change } => self.groups.apply(&name, change),
             Entry::SegmentCreated { partition, base_offset } => {
                 let tail = self.writer.tails.get_mut(&partition);
@@ -80,6 +91,45 @@ impl Replay<'_> {
                 self.writer.next_producer_id = next;
                 self.writer.producer_ids_end = next;
             }
+        }
+        Ok(())
+    }
+
+    /// Puts a compacted segment in the place of others, which are there as long as no checkpoint covers
+    /// it. Where it is not there, they stay: it said the same in less room. A restored backup has none.
+    /// Then all that the partition's later ones replace stays too: what they no longer hold may be what
+    /// kept older events of a key away.
+    fn replace(
+        &mut self,
+        position: u64,
+        partition: PartitionId,
+        end_offset: u64,
+        product: &SegmentState,
+    ) -> Result<(), ScanError> {
+        let tail = self.writer.tails.get(&partition).map(|tail| tail.shared.clone());
+        let contradiction = || ScanError::Contradiction {
+            position,
+            what: format!(
+                "partition {partition} has no segments from {} to {end_offset}",
+                product.base_offset
+            ),
+        };
+        let shared = tail.ok_or_else(contradiction)?;
+        if self.uncompacted.contains(&partition) {
+            return Ok(());
+        }
+        let recorded = product.recorded(self.writer.log_id, partition, end_offset);
+        let reopened = Segment::reopen(self.storage, self.handles, &recorded)?;
+        let segment = Arc::new(reopened.segment);
+        if reopened.flaw.is_some() {
+            let path = segment.path(FileKind::Segment);
+            tracing::warn!(path, "the compacted segment is not there; the ones that it was made of stay");
+            self.uncompacted.insert(partition);
+            return Ok(());
+        }
+        self.writer.apply_replaced(&shared, end_offset, segment.clone()).ok_or_else(contradiction)?;
+        if reopened.is_sidecar_lost {
+            self.writer.dirty.insert(segment.key(), Dirty { segment, file: None });
         }
         Ok(())
     }
@@ -107,11 +157,7 @@ impl Replay<'_> {
             bytes: part.batch,
         };
         let segment = placement.segment;
-        let (file, created) = segment.write(self.storage, self.handles, &[batch])?;
-        if created {
-            self.writer.new_names.insert(partition);
-        }
-        self.writer.dirty.insert(segment.key(), Dirty { segment, file });
+        self.writer.write_replayed(self.storage, self.handles, self.open, &segment, batch)?;
         Ok(())
     }
 }

@@ -8,8 +8,8 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 use super::header::SegmentHeader;
+use super::key::SegmentKey;
 use super::verify::Recorded;
-use crate::PartitionId;
 use crate::batch::{self, BatchHeader};
 use crate::bytes_io::{Fields, Short};
 use crate::limits::{GROUP_BYTES_MAX, SEGMENT_BLOCK_BYTES};
@@ -21,7 +21,7 @@ const NO_BATCH: u32 = u32::MAX;
 /// One block's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
-    /// CRC-32C of the block's bytes, seeded with partition, base offset and block number.
+    /// CRC-32C of the block's bytes, seeded with what tells segment and block from all others.
     pub(crate) crc: u32,
     /// Where in the block the first batch begins; `None` while a longer batch covers it.
     pub(crate) first: Option<FirstBatch>,
@@ -80,12 +80,16 @@ pub(crate) struct OpenBlock {
     pub(crate) max_timestamp: i64,
 }
 
+/// The timestamp by which a batch is found. One that compaction has emptied has none.
+pub(crate) fn indexed_timestamp(header: &BatchHeader) -> i64 {
+    if header.record_count == 0 { i64::MIN } else { header.newest_timestamp() }
+}
+
 /// All entries of one segment. Invariant: `done.len() == filled / SEGMENT_BLOCK_BYTES`, but for a
 /// segment whose entries are lost, which has none.
 #[derive(Debug)]
 pub(crate) struct Blocks {
-    partition: PartitionId,
-    base_offset: u64,
+    segment: SegmentKey,
     done: Vec<Block>,
     /// Running checksum over the checksums of `done`.
     done_digest: Digest,
@@ -96,10 +100,9 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    pub(crate) fn new(partition: PartitionId, base_offset: u64) -> Self {
+    pub(crate) fn new(header: &SegmentHeader) -> Self {
         let mut blocks = Self {
-            partition,
-            base_offset,
+            segment: header.key(),
             done: Vec::new(),
             done_digest: Digest::new(CrcAlgorithm::Crc32Iscsi),
             digest: Digest::new(CrcAlgorithm::Crc32Iscsi),
@@ -112,21 +115,14 @@ impl Blocks {
     }
 
     /// Entries as a checkpoint and a sidecar hold them.
-    pub(crate) fn resume(
-        partition: PartitionId,
-        base_offset: u64,
-        done: Vec<Block>,
-        open: OpenBlock,
-        filled: u64,
-    ) -> Self {
+    pub(crate) fn resume(header: &SegmentHeader, done: Vec<Block>, open: OpenBlock, filled: u64) -> Self {
         let mut done_digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
         for block in &done {
             done_digest.update(&block.crc.to_le_bytes());
         }
         let digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(open.crc_state));
         Self {
-            partition,
-            base_offset,
+            segment: header.key(),
             done,
             done_digest,
             digest,
@@ -142,7 +138,7 @@ impl Blocks {
         recorded: &Recorded,
         mut read: impl FnMut(&mut [u8], u64) -> usize,
     ) -> Option<Self> {
-        let mut blocks = Self::new(recorded.header.partition, recorded.header.base_offset);
+        let mut blocks = Self::new(&recorded.header);
         let mut bytes = vec![0; super::HEADER_BYTES];
         if read(&mut bytes, 0) < bytes.len() {
             return None;
@@ -161,7 +157,7 @@ impl Blocks {
                 return None;
             }
             let offset = u64::try_from(header.base_offset).ok()?;
-            blocks.batch(offset, header.newest_timestamp(), &bytes);
+            blocks.batch(offset, indexed_timestamp(&header), &bytes);
         }
         let same = blocks.done_crc() == recorded.done_crc && blocks.open() == recorded.open;
         same.then_some(blocks)
@@ -169,8 +165,7 @@ impl Blocks {
 
     /// No entries of what a checkpoint names: they are lost. What it names stays.
     pub(crate) fn unknown(recorded: &Recorded) -> Self {
-        let SegmentHeader { partition, base_offset, .. } = recorded.header;
-        let mut blocks = Self::resume(partition, base_offset, Vec::new(), recorded.open, recorded.bytes);
+        let mut blocks = Self::resume(&recorded.header, Vec::new(), recorded.open, recorded.bytes);
         let state = u64::from(recorded.done_crc ^ u32::MAX);
         blocks.done_digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, state);
         blocks
@@ -193,13 +188,14 @@ impl Blocks {
     }
 
     /// The running checksum of a block that has no bytes yet.
-    pub(crate) fn digest(partition: PartitionId, base_offset: u64, number: u64) -> Digest {
-        let mut seed = [0; 24];
-        seed[..8].copy_from_slice(&partition.0.to_le_bytes());
-        seed[8..16].copy_from_slice(&base_offset.to_le_bytes());
-        seed[16..].copy_from_slice(&number.to_le_bytes());
+    pub(crate) fn digest(segment: SegmentKey, number: u64) -> Digest {
         let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-        digest.update(&seed);
+        for seed in [segment.partition.0, segment.base_offset, number] {
+            digest.update(&seed.to_le_bytes());
+        }
+        if segment.number > 0 {
+            digest.update(&segment.number.to_le_bytes());
+        }
         digest
     }
 
@@ -211,7 +207,7 @@ impl Blocks {
     }
 
     fn begin(&mut self) {
-        self.digest = Self::digest(self.partition, self.base_offset, self.done.len() as u64);
+        self.digest = Self::digest(self.segment, self.done.len() as u64);
         self.first = None;
         self.max_timestamp = i64::MIN;
     }
@@ -317,10 +313,21 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::PartitionId;
+
+    const HEADER: SegmentHeader = SegmentHeader {
+        log_id: Uuid::nil(),
+        partition: PartitionId(1),
+        base_offset: 0,
+        generation: 1,
+        number: 0,
+    };
 
     fn filled() -> Blocks {
-        let mut blocks = Blocks::new(PartitionId(1), 0);
+        let mut blocks = Blocks::new(&HEADER);
         blocks.header(&[0; 64]);
         for batch in 0..100u64 {
             blocks.batch(batch * 10, 1000 + batch as i64, &vec![batch as u8; 5000]);
@@ -349,7 +356,7 @@ mod tests {
     fn a_resumed_index_goes_on_as_if_never_stopped() {
         let mut one = filled();
         let open = one.open();
-        let mut two = Blocks::resume(PartitionId(1), 0, one.done().to_vec(), open, one.filled());
+        let mut two = Blocks::resume(&HEADER, one.done().to_vec(), open, one.filled());
         for blocks in [&mut one, &mut two] {
             blocks.batch(1002, 6000, &vec![3; 100_000]);
         }

@@ -155,7 +155,7 @@ impl Segment {
     }
 
     fn is_as_expected(&self, expected: &Expected, bytes: &[u8]) -> bool {
-        let mut digest = Blocks::digest(self.header.partition, self.header.base_offset, expected.number);
+        let mut digest = Blocks::digest(self.key(), expected.number);
         digest.update(bytes);
         match expected.crc {
             ExpectedCrc::Whole(crc) => digest.finalize() as u32 == crc,

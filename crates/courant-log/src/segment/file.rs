@@ -9,12 +9,13 @@ use super::blocks::{Block, Blocks, ENTRY_BYTES};
 use super::compare::{Expected, ExpectedCrc, is_of_the_bytes};
 use super::handles::Handles;
 use super::header::{FileKind, HEADER_BYTES, SegmentHeader};
+use super::key::SegmentKey;
 use super::partition_dir;
 use super::verify::Recorded;
 use crate::limits::SEGMENT_BLOCK_BYTES;
+use crate::lock;
 use crate::planted::{Defect, is_planted};
 use crate::storage::{File, OpenMode, Storage, StorageError};
-use crate::{PartitionId, lock};
 
 /// One segment, shared by the committer that fills it, readers, and the checkpointer.
 #[derive(Debug)]
@@ -24,8 +25,11 @@ pub(crate) struct Segment {
     /// Bytes that readers may see: they are in the file and durable in the journal.
     published: AtomicU64,
     max_timestamp: AtomicI64,
+    compacted: Option<Compacted>,
     /// Whether the files are there. A segment without batches has none.
     exists: AtomicBool,
+    /// Bytes that the newest checkpoint covers.
+    checkpointed: AtomicU64,
     /// Entries that the sidecar on disk holds.
     sidecar_entries: AtomicU64,
     /// Nothing is added to it any more: what stands at its end is damaged.
@@ -36,6 +40,15 @@ pub(crate) struct Segment {
     suspect: AtomicBool,
     /// The blocks that have been compared; 64 in each number.
     trusted: Mutex<Vec<u64>>,
+}
+
+/// When a segment was compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Compacted {
+    /// By the wall clock, in milliseconds since 1970; above 0.
+    pub(crate) at_ms: i64,
+    /// By the clock that nobody sets; `None` when that was before this process began.
+    pub(crate) at_elapsed_ms: Option<u64>,
 }
 
 /// How far a segment went when it was opened, and the state of the block that was still filling.
@@ -50,10 +63,12 @@ impl Segment {
     pub(crate) fn new(header: SegmentHeader) -> Self {
         Self {
             header,
-            blocks: Mutex::new(Blocks::new(header.partition, header.base_offset)),
+            blocks: Mutex::new(Blocks::new(&header)),
             published: AtomicU64::new(0),
             max_timestamp: AtomicI64::new(i64::MIN),
+            compacted: None,
             exists: AtomicBool::new(false),
+            checkpointed: AtomicU64::new(0),
             sidecar_entries: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             found: Found::default(),
@@ -72,12 +87,16 @@ impl Segment {
     ) -> Result<Reopened, StorageError> {
         let Recorded { header, bytes, open, done_crc, .. } = *recorded;
         let mut segment = Self::new(header);
+        let is_compacted = recorded.compacted_ms > 0;
+        segment.compacted =
+            is_compacted.then_some(Compacted { at_ms: recorded.compacted_ms, at_elapsed_ms: None });
         if bytes == 0 {
             return Ok(Reopened { segment, flaw: None, is_sidecar_lost: false });
         }
         segment.found = Found { bytes, open_crc_state: open.crc_state };
+        segment.checkpointed = AtomicU64::new(bytes);
         segment.exists = AtomicBool::new(true);
-        let resume = |done| Blocks::resume(header.partition, header.base_offset, done, open, bytes);
+        let resume = |done| Blocks::resume(&header, done, open, bytes);
         let mut blocks = match segment.read_sidecar(storage, (bytes / SEGMENT_BLOCK_BYTES) as usize)? {
             Some(done) => resume(done),
             None => resume(Vec::new()),
@@ -122,7 +141,7 @@ impl Segment {
         }
     }
 
-    /// The file, to be synced again although nothing was added.
+    /// The file, as it is kept open.
     pub(crate) fn file(
         &self,
         storage: &dyn Storage,
@@ -249,12 +268,37 @@ impl Segment {
         Ok(entries.map(|(number, entry)| Block::decode(number as u64, entry).ok()).collect())
     }
 
-    pub(crate) fn key(&self) -> (PartitionId, u64) {
-        (self.header.partition, self.header.base_offset)
+    pub(crate) fn key(&self) -> SegmentKey {
+        self.header.key()
     }
 
     pub(crate) fn path(&self, kind: FileKind) -> String {
-        segment_path(self.header.partition, self.header.base_offset, kind)
+        self.key().path(kind)
+    }
+
+    /// Whether compaction made it: offsets may be missing between its batches.
+    pub(crate) fn is_compacted(&self) -> bool {
+        self.header.number > 0
+    }
+
+    /// Whether a batch with the offset `found` can stand behind the offset before `next`.
+    pub(crate) fn may_follow(&self, next: u64, found: u64) -> bool {
+        found == next || (self.is_compacted() && found > next)
+    }
+
+    /// When it was compacted; `None` for a segment that appends filled.
+    pub(crate) fn compacted(&self) -> Option<Compacted> {
+        self.compacted
+    }
+
+    /// Whether a checkpoint covers all of it that readers may see.
+    pub(crate) fn is_checkpointed(&self) -> bool {
+        self.checkpointed.load(Ordering::Acquire) == self.published()
+    }
+
+    /// Notes that a checkpoint covers its first `bytes`.
+    pub(crate) fn checkpoint_covers(&self, bytes: u64) {
+        self.checkpointed.fetch_max(bytes, Ordering::AcqRel);
     }
 
     /// Bytes that readers may see.
@@ -277,16 +321,21 @@ impl Segment {
         lock(&self.blocks)
     }
 
-    /// Writes batches at the end of the segment. Returns the file, which must stay open until it is
-    /// synced, and whether it was created.
+    /// Writes batches at the end of the segment, in its file, if that is `open` already. Returns the file,
+    /// which must stay open until it is synced, and whether it was created.
     pub(crate) fn write(
         &self,
         storage: &dyn Storage,
         handles: &Handles,
+        open: Option<Arc<dyn File>>,
         batches: &[WrittenBatch<'_>],
     ) -> Result<(Arc<dyn File>, bool), StorageError> {
         let created = !self.exists.load(Ordering::Acquire);
-        let file = if created { self.create(storage, handles)? } else { handles.segment(storage, self)? };
+        let file = match open {
+            Some(file) => file,
+            None if created => self.create(storage, handles)?,
+            None => handles.segment(storage, self)?,
+        };
         let header = self.header.encode(FileKind::Segment);
         let mut blocks = self.blocks();
         let position = blocks.filled();
@@ -311,28 +360,41 @@ impl Segment {
         Ok((file, created))
     }
 
+    /// A segment that compaction has written and made durable under its name.
+    pub(crate) fn finished(header: SegmentHeader, blocks: Blocks, compacted: Compacted) -> Self {
+        let segment = Self {
+            compacted: Some(compacted),
+            exists: AtomicBool::new(true),
+            sidecar_entries: AtomicU64::new(blocks.done().len() as u64),
+            ..Self::new(header)
+        };
+        segment.publish(blocks.filled(), blocks.max_timestamp().unwrap_or(i64::MIN));
+        Self { blocks: Mutex::new(blocks), ..segment }
+    }
+
     /// Creates the file, or empties one that a crash left behind before it was ever recorded.
     fn create(&self, storage: &dyn Storage, handles: &Handles) -> Result<Arc<dyn File>, StorageError> {
         let path = self.path(FileKind::Segment);
         let dir = partition_dir(self.header.partition);
         storage.create_dir(&dir).map_err(|source| StorageError::new("create", &dir, source))?;
-        let file = create_empty(storage, &path)?;
+        let file = handles.making_room(|| create_empty(storage, &path))?;
         handles.keep(self, file.clone());
         self.exists.store(true, Ordering::Release);
         Ok(file)
     }
 
-    /// Makes the batches durable, then brings the sidecar up to them and makes it durable too,
-    /// unless the caller syncs the whole storage afterwards. Returns whether the sidecar was created:
-    /// its name is not durable yet then.
+    /// Makes the batches durable, in the file that they were written to, then brings the sidecar up to
+    /// them and makes it durable too, unless the caller syncs the whole storage afterwards. Without a file
+    /// the batches are durable already. Returns whether the sidecar was created: its name is not durable
+    /// yet then.
     pub(crate) fn checkpoint(
         &self,
         storage: &dyn Storage,
-        file: &dyn File,
+        file: Option<&dyn File>,
         done: usize,
         sync: bool,
     ) -> Result<bool, StorageError> {
-        if sync {
+        if let Some(file) = file.filter(|_| sync) {
             let synced = file.sync_data();
             synced.map_err(|source| StorageError::new("sync", &self.path(FileKind::Segment), source))?;
         }
@@ -383,16 +445,8 @@ impl Segment {
     }
 }
 
-/// The name of one of a segment's files.
-pub(crate) fn segment_path(partition: PartitionId, base_offset: u64, kind: FileKind) -> String {
-    let extension = match kind {
-        FileKind::Segment => "segment",
-        FileKind::Sidecar => "blocks",
-    };
-    format!("{}/{base_offset:020}.{extension}", partition_dir(partition))
-}
-
-fn create_empty(storage: &dyn Storage, path: &str) -> Result<Arc<dyn File>, StorageError> {
+/// Creates a file, or empties the one that is there.
+pub(crate) fn create_empty(storage: &dyn Storage, path: &str) -> Result<Arc<dyn File>, StorageError> {
     match storage.open(path, OpenMode::CreateNew) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let file = storage.open(path, OpenMode::Existing);

@@ -5,6 +5,7 @@
 
 use uuid::Uuid;
 
+use super::SegmentKey;
 use crate::PartitionId;
 use crate::bytes_io::Fields;
 use crate::crc::crc32c;
@@ -39,9 +40,16 @@ pub(crate) struct SegmentHeader {
     pub(crate) base_offset: u64,
     /// Journal generation in which the segment was created.
     pub(crate) generation: u64,
+    /// 0 for a segment that appends filled; else how often compaction has replaced what began here.
+    pub(crate) number: u64,
 }
 
 impl SegmentHeader {
+    /// Which segment it is.
+    pub(crate) fn key(&self) -> SegmentKey {
+        SegmentKey { partition: self.partition, base_offset: self.base_offset, number: self.number }
+    }
+
     pub(crate) fn encode(&self, kind: FileKind) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         out[..8].copy_from_slice(kind.magic());
@@ -50,6 +58,7 @@ impl SegmentHeader {
         out[32..40].copy_from_slice(&self.partition.0.to_le_bytes());
         out[40..48].copy_from_slice(&self.base_offset.to_le_bytes());
         out[48..56].copy_from_slice(&self.generation.to_le_bytes());
+        out[56..64].copy_from_slice(&self.number.to_le_bytes());
         let crc = crc32c(&out);
         out[12..16].copy_from_slice(&crc.to_le_bytes());
         out
@@ -73,6 +82,7 @@ impl SegmentHeader {
             partition: PartitionId(fields.u64().ok()?),
             base_offset: fields.u64().ok()?,
             generation: fields.u64().ok()?,
+            number: fields.u64().ok()?,
         })
     }
 }
@@ -88,6 +98,7 @@ mod tests {
             partition: PartitionId(4),
             base_offset: 5,
             generation: 6,
+            number: 7,
         };
         for kind in [FileKind::Segment, FileKind::Sidecar] {
             let bytes = header.encode(kind);

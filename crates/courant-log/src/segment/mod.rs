@@ -6,15 +6,19 @@ mod compare;
 mod file;
 mod handles;
 mod header;
+mod key;
 mod removal;
+mod state;
 mod verify;
 
-pub(crate) use blocks::{Block, Blocks, ENTRY_BYTES, FirstBatch, OpenBlock};
+pub(crate) use blocks::{Block, Blocks, ENTRY_BYTES, FirstBatch, OpenBlock, indexed_timestamp};
 pub(crate) use compare::{BadBlock, is_of_the_bytes};
-pub(crate) use file::{Lost, Segment, WrittenBatch, segment_path};
+pub(crate) use file::{Compacted, Lost, Segment, WrittenBatch, create_empty};
 pub(crate) use handles::Handles;
 pub(crate) use header::{FileKind, HEADER_BYTES, SegmentHeader};
+pub(crate) use key::SegmentKey;
 pub(crate) use removal::{remove_partitions, remove_segments};
+pub(crate) use state::SegmentState;
 pub(crate) use verify::{Flaw, Recorded, events_in, verify as verify_segment};
 
 /// Directory of the segments; below it one directory for each partition id.

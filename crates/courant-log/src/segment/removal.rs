@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::file::segment_path;
 use super::header::FileKind;
+use super::key::SegmentKey;
 use super::{DIR, partition_dir};
 use crate::PartitionId;
 use crate::storage::{Storage, StorageError};
@@ -30,22 +30,18 @@ pub(crate) fn remove_partitions(storage: &dyn Storage, partitions: &[PartitionId
 
 /// Unlinks the files of segments that a durable entry deleted, and returns those that are gone. As
 /// with partitions, files may be gone already.
-pub(crate) fn remove_segments(
-    storage: &dyn Storage,
-    segments: &[(PartitionId, u64)],
-) -> BTreeSet<(PartitionId, u64)> {
+pub(crate) fn remove_segments(storage: &dyn Storage, segments: &[SegmentKey]) -> BTreeSet<SegmentKey> {
     let mut removed = BTreeSet::new();
-    for (partition, base_offset) in segments {
-        let paths =
-            [FileKind::Segment, FileKind::Sidecar].map(|kind| segment_path(*partition, *base_offset, kind));
+    for segment in segments {
+        let paths = [FileKind::Segment, FileKind::Sidecar].map(|kind| segment.path(kind));
         match paths.iter().try_for_each(|path| remove_if_there(storage, path)) {
             Ok(()) => {
-                removed.insert((*partition, *base_offset));
+                removed.insert(*segment);
             }
             Err(error) => tracing::warn!(%error, "a deleted segment's files stay for now"),
         }
     }
-    let dirs: BTreeSet<_> = removed.iter().map(|(partition, _)| *partition).collect();
+    let dirs: BTreeSet<_> = removed.iter().map(|segment| segment.partition).collect();
     for partition in dirs {
         let dir = partition_dir(partition);
         match storage.sync_dir(&dir) {
@@ -54,7 +50,7 @@ pub(crate) fn remove_segments(
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(%dir, %error, "the removal of deleted segments is not durable yet");
-                removed.retain(|(of, _)| *of != partition);
+                removed.retain(|segment| segment.partition != partition);
             }
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct Recorded {
     pub(crate) bytes: u64,
     pub(crate) done_crc: u32,
     pub(crate) open: OpenBlock,
+    /// When it was compacted, in milliseconds since 1970; 0: never.
+    pub(crate) compacted_ms: i64,
 }
 
 /// Something that is not as it was stored.
@@ -95,8 +97,7 @@ fn sidecar(
     let Some(done) = segment.read_sidecar(storage, count)? else {
         return flaw("it is missing or damaged");
     };
-    let SegmentHeader { partition, base_offset, .. } = recorded.header;
-    let blocks = Blocks::resume(partition, base_offset, done, recorded.open, recorded.bytes);
+    let blocks = Blocks::resume(&recorded.header, done, recorded.open, recorded.bytes);
     if blocks.done_crc() != recorded.done_crc {
         return flaw("it is not the one that the checkpoint names");
     }
@@ -114,8 +115,7 @@ fn checksum(file: &dyn File, recorded: &Recorded, number: u64) -> io::Result<u32
             count => filled += count,
         }
     }
-    let SegmentHeader { partition, base_offset, .. } = recorded.header;
-    let mut digest = Blocks::digest(partition, base_offset, number);
+    let mut digest = Blocks::digest(recorded.header.key(), number);
     digest.update(&bytes);
     let is_whole = bytes.len() as u64 == SEGMENT_BLOCK_BYTES;
     Ok(if is_whole { digest.finalize() as u32 } else { digest.get_state() as u32 })

@@ -36,6 +36,7 @@ pub struct DiskStorage {
     /// Linux counts them per open handle.
     handle: fs::File,
     syncs: bool,
+    is_read_only: bool,
 }
 
 impl DiskStorage {
@@ -49,7 +50,31 @@ impl DiskStorage {
         if !syncs {
             tracing::warn!("planted defect: this storage syncs nothing");
         }
-        Ok(Self { root: dir.to_owned(), handle: fs::File::open(dir)?, syncs })
+        Ok(Self { root: dir.to_owned(), handle: fs::File::open(dir)?, syncs, is_read_only: false })
+    }
+
+    /// Opens a directory that is there, for reading alone: its files are opened so that they could not be
+    /// written, and whatever would change the directory is refused. The permission to read is enough.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotADirectory`, or what the system says.
+    pub fn read_only(dir: &Path) -> io::Result<Self> {
+        let handle = fs::File::open(dir)?;
+        if !handle.metadata()?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(Self { root: dir.to_owned(), handle, syncs: syncs(), is_read_only: true })
+    }
+
+    /// Every change of the directory begins here.
+    fn check_writable(&self) -> io::Result<()> {
+        if self.is_read_only {
+            return Err(io::Error::new(
+                io::ErrorKind::ReadOnlyFilesystem,
+                "the directory is opened for reading only",
+            ));
+        }
+        Ok(())
     }
 
     fn resolve(&self, path: &str) -> io::Result<PathBuf> {
@@ -103,9 +128,12 @@ fn sync_directory(dir: &Path) -> io::Result<()> {
 
 impl Storage for DiskStorage {
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        if mode == OpenMode::CreateNew {
+            self.check_writable()?;
+        }
         let file = fs::OpenOptions::new()
             .read(true)
-            .write(true)
+            .write(!self.is_read_only)
             .create_new(mode == OpenMode::CreateNew)
             .mode(FILE_MODE)
             .open(self.resolve(path)?)?;
@@ -129,18 +157,22 @@ impl Storage for DiskStorage {
     }
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
+        self.check_writable()?;
         make_dir(&self.resolve(dir)?)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::rename(self.resolve(from)?, self.resolve(to)?)
     }
 
     fn remove_file(&self, path: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::remove_file(self.resolve(path)?)
     }
 
     fn remove_dir(&self, dir: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::remove_dir(self.resolve(dir)?)
     }
 
@@ -175,6 +207,7 @@ impl Storage for DiskStorage {
     }
 
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        self.check_writable()?;
         let file = fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -280,6 +313,8 @@ impl File for DiskFile {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn storage() -> (tempfile::TempDir, DiskStorage) {
@@ -352,6 +387,78 @@ mod tests {
             let refused = storage.remove_file(path).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
         }
+    }
+
+    /// How this process has opened a file, by each of its handles: 0 is for reading alone (`O_ACCMODE`).
+    fn access_modes(path: &Path) -> Vec<u32> {
+        let path = path.canonicalize().unwrap();
+        let handles = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let of_the_file = handles.filter(|handle| fs::read_link(handle.path()).is_ok_and(|at| at == path));
+        let mode = |handle: fs::DirEntry| {
+            let info = fs::read_to_string(Path::new("/proc/self/fdinfo").join(handle.file_name())).unwrap();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+            u32::from_str_radix(flags.trim(), 8).unwrap() & 0o3
+        };
+        of_the_file.map(mode).collect()
+    }
+
+    /// Who may only read can read. Root may do everything, so what counts is how the system has opened the
+    /// file, and which calls are refused before they reach it.
+    #[test]
+    fn a_read_only_storage_asks_for_nothing_but_reading() {
+        let (_dir, writable) = storage();
+        writable.create_dir("d").unwrap();
+        writable.open("d/a", OpenMode::CreateNew).unwrap().write_at(&[b"bytes"], 0).unwrap();
+        let allow = |path: &str, mode| {
+            fs::set_permissions(writable.root.join(path), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for (path, mode) in [("d/a", 0o444), ("d", 0o555), ("", 0o555)] {
+            allow(path, mode);
+        }
+        let storage = DiskStorage::read_only(&writable.root).unwrap();
+        assert_eq!(storage.list("d").unwrap(), ["a"]);
+        let file = storage.open("d/a", OpenMode::Existing).unwrap();
+        let mut read = [0; 5];
+        assert_eq!((file.read_at(&mut read, 0).unwrap(), &read), (5, b"bytes"));
+        file.write_at(&[b"other"], 0).unwrap_err();
+        file.set_len(0).unwrap_err();
+        let path = writable.root.join("d/a");
+        assert_eq!(access_modes(&path), [0]);
+        drop(file);
+        // The modes do keep a writer out, where anything does.
+        let for_writing = writable.open("d/a", OpenMode::Existing);
+        match rustix::process::geteuid().is_root() {
+            true => assert_eq!(access_modes(&path), [2]),
+            false => assert_eq!(for_writing.unwrap_err().kind(), io::ErrorKind::PermissionDenied),
+        }
+
+        let refused = [
+            storage.open("d/b", OpenMode::CreateNew).map(|_| ()),
+            storage.create_dir("e"),
+            storage.rename("d/a", "d/b"),
+            storage.remove_file("d/a"),
+            storage.remove_dir("d"),
+            storage.lock().map(|_| ()),
+        ];
+        for refused in refused {
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
+        }
+        assert_eq!(writable.list("").unwrap(), ["d"]);
+        assert_eq!(writable.list("d").unwrap(), ["a"]);
+        for path in ["", "d"] {
+            allow(path, 0o755);
+        }
+    }
+
+    #[test]
+    fn only_a_directory_that_is_there_is_read() {
+        let (dir, _storage) = storage();
+        let missing = dir.path().join("missing");
+        assert_eq!(DiskStorage::read_only(&missing).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!missing.exists(), "reading has made it");
+        fs::write(&missing, "a file").unwrap();
+        let file = DiskStorage::read_only(&missing).unwrap_err();
+        assert_eq!(file.kind(), io::ErrorKind::NotADirectory);
     }
 
     #[test]

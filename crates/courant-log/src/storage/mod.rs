@@ -39,6 +39,13 @@ impl StorageError {
         full && !self.what.starts_with("sync")
     }
 
+    /// Whether no more files could be opened, by this process (EMFILE) or by any (ENFILE). A sync does not
+    /// answer so: it was not begun, because the directory could not be opened, and nothing is in doubt.
+    pub(crate) fn is_out_of_files(&self) -> bool {
+        const OUT_OF_FILES: [i32; 2] = [24, 23];
+        self.source.raw_os_error().is_some_and(|code| OUT_OF_FILES.contains(&code))
+    }
+
     /// The kind of the underlying error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {

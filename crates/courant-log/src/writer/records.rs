@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use super::{Effect, Writer};
 use crate::PartitionId;
-use crate::error::{AcceptGapError, DeleteRecordsError};
+use crate::error::{AcceptGapError, DeleteRecordsError, ReplaceError};
 use crate::journal::EntryWriter;
 use crate::partition::Partition;
 use crate::queue::Done;
+use crate::segment::{Segment, SegmentKey, SegmentState};
 
 impl Writer {
     pub(super) fn delete_records(
@@ -56,6 +57,41 @@ impl Writer {
         Effect::GapAccepted { partition: tail.shared.clone(), offsets, done }
     }
 
+    /// Refuses what deletions that are queued before it would take away.
+    pub(super) fn replace_segments(
+        &mut self,
+        partition: PartitionId,
+        end_offset: u64,
+        product: Arc<Segment>,
+        done: Done<(), ReplaceError>,
+    ) -> Effect {
+        let tail = self.tails.get(&partition);
+        let shared = tail.filter(|tail| tail.shared.can_replace(&product, end_offset, tail.start));
+        let Some(shared) = shared.map(|tail| tail.shared.clone()) else {
+            return Effect::Answer(Box::new(move || done(Err(ReplaceError::Gone))));
+        };
+        EntryWriter(&mut self.group).segments_replaced(partition, end_offset, &SegmentState::of(&product));
+        Effect::SegmentsReplaced { partition: shared, end_offset, product, done }
+    }
+
+    /// Puts a compacted segment in its place, once that is durable. The files of the old ones go once a
+    /// checkpoint covers it. `None`, and nothing is changed, when there are none.
+    pub(crate) fn apply_replaced(
+        &mut self,
+        partition: &Partition,
+        end_offset: u64,
+        product: Arc<Segment>,
+    ) -> Option<Vec<SegmentKey>> {
+        let replaced = partition.replace_segments(end_offset, product.clone())?;
+        self.products.push(product);
+        let replaced: Vec<_> = replaced.iter().map(|segment| segment.key()).collect();
+        for key in &replaced {
+            self.dirty.remove(key);
+        }
+        self.deleted_segments.extend(&replaced);
+        Some(replaced)
+    }
+
     /// Moves the beginning of a partition in the queued state. `None` when there is no such partition,
     /// or when it does not have that offset.
     pub(crate) fn apply_records_deleted(
@@ -75,7 +111,7 @@ impl Writer {
 
     /// Takes segments that are wholly below a partition's beginning out of it, once that is durable.
     /// Their files go once a checkpoint covers it.
-    pub(crate) fn drop_segments(&mut self, partition: &Partition, start: u64) -> Vec<(PartitionId, u64)> {
+    pub(crate) fn drop_segments(&mut self, partition: &Partition, start: u64) -> Vec<SegmentKey> {
         let dropped: Vec<_> = partition.begin_at(start).iter().map(|segment| segment.key()).collect();
         for key in &dropped {
             self.dirty.remove(key);

@@ -91,7 +91,8 @@ impl Writer {
         self.next_partition = ids.end;
         let begin = |id: u64| {
             let partition = PartitionId(id);
-            let header = SegmentHeader { log_id: self.log_id, partition, base_offset: 0, generation };
+            let header =
+                SegmentHeader { log_id: self.log_id, partition, base_offset: 0, generation, number: 0 };
             let segment = Arc::new(Segment::new(header));
             let offsets = Offsets { start: 0, high_watermark: 0 };
             let shared = Arc::new(Partition::new(partition, offsets, vec![segment.clone()]));
@@ -220,9 +221,9 @@ impl Writer {
         let topic = self.catalog.remove(id)?;
         let gone: BTreeSet<_> = topic.partitions.iter().copied().collect();
         self.tails.retain(|partition, _| !gone.contains(partition));
-        self.dirty.retain(|(partition, _), _| !gone.contains(partition));
+        self.dirty.retain(|segment, _| !gone.contains(&segment.partition));
         self.new_names.retain(|partition| !gone.contains(partition));
-        self.deleted_segments.retain(|(partition, _)| !gone.contains(partition));
+        self.deleted_segments.retain(|segment| !gone.contains(&segment.partition));
         self.deleted.extend(gone);
         Some(topic)
     }

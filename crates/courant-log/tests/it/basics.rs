@@ -229,13 +229,13 @@ fn a_second_opener_a_newer_format_and_strangers_are_refused() {
     assert!(matches!(second, Err(OpenError::Locked)), "{second:?}");
     log.stop();
     for (text, newer) in
-        [("courant-log 4 00000000-0000-0000-0000-000000000001\n", true), ("something else", false)]
+        [("courant-log 5 00000000-0000-0000-0000-000000000001\n", true), ("something else", false)]
     {
         storage.remove_file("FORMAT").expect("removes");
         let file = storage.open("FORMAT", courant_log::storage::OpenMode::CreateNew).expect("creates");
         file.write_at(&[text.as_bytes()], 0).expect("writes");
         let refused = Log::open(Arc::new(storage.clone()), tiny(2)).map(|_| ());
-        assert_eq!(matches!(refused, Err(OpenError::Newer { found: 4, known: 3 })), newer, "{refused:?}");
+        assert_eq!(matches!(refused, Err(OpenError::Newer { found: 5, known: 4 })), newer, "{refused:?}");
         assert!(refused.is_err());
     }
     storage.remove_file("FORMAT").expect("removes");

@@ -2,11 +2,14 @@
 
 mod backup;
 mod basics;
+mod compaction;
 mod damage;
 mod durability;
+mod few_files;
 mod groups;
 mod inspect;
 mod quarantine;
 mod retention;
+mod scrub;
 mod threads;
 mod verify;

@@ -85,7 +85,9 @@ fn a_partition_without_records_goes_on_where_it_was() {
 #[test]
 fn age_deletes_whole_segments_and_keeps_what_is_young() {
     let storage = memory();
-    let log = open(&storage, 1);
+    let mut now = tiny(1);
+    now.clock = Arc::new(At(NOW_MS as i64));
+    let log = Log::open(Arc::new(storage.clone()), now).expect("opens").0;
     // The event of tag t has the time NOW + t; the clock stands at NOW.
     let partition = ten_segments(&log, &[("retention.ms", "0")]);
     assert_eq!(log.enforce_retention(), 0, "nothing is older than now");
@@ -185,10 +187,10 @@ fn an_older_format_is_raised_and_a_newer_one_refused() {
     let mut bytes = [0; 13];
     let file = storage.open("FORMAT", courant_log::storage::OpenMode::Existing).expect("opens");
     file.read_at(&mut bytes, 0).expect("reads");
-    assert_eq!(&bytes, b"courant-log 3");
-    format(&format!("courant-log 4 {id}\n"));
+    assert_eq!(&bytes, b"courant-log 4");
+    format(&format!("courant-log 5 {id}\n"));
     let refused = Log::open(Arc::new(storage.clone()), tiny(3)).expect_err("refused");
-    assert!(matches!(refused, OpenError::Newer { found: 4, known: 3 }), "{refused}");
+    assert!(matches!(refused, OpenError::Newer { found: 5, known: 4 }), "{refused}");
 }
 
 struct At(i64);
@@ -215,6 +217,30 @@ impl courant_core::clock::Clock for Set {
     fn elapsed_ms(&self) -> u64 {
         self.1.load(Ordering::Relaxed)
     }
+}
+
+/// Nobody knows how long a log was stopped. A start that finds years is not believed; the next one is,
+/// when it finds the same clock.
+#[test]
+fn a_start_ten_years_ahead_deletes_nothing() {
+    const YEARS_MS: i64 = 10 * 365 * 86_400_000;
+    let began = 1_700_000_000_000;
+    let storage = memory();
+    let start = |at_ms: i64| {
+        let mut config = tiny(1);
+        config.clock = Arc::new(At(at_ms));
+        Log::open(Arc::new(storage.clone()), config).expect("opens").0
+    };
+    let log = start(began);
+    let partition = ten_segments(&log, &[("retention.ms", "1000000")]);
+    log.stop();
+    let log = start(began + YEARS_MS);
+    assert_eq!(log.enforce_retention(), 0);
+    log.stop();
+    let log = start(began + YEARS_MS + 1);
+    assert_eq!(log.enforce_retention(), 1, "a second start with that clock");
+    while log.commit() {}
+    assert!(log.offsets(partition).expect("exists").start > 0);
 }
 
 #[test]

@@ -5,16 +5,14 @@ use super::data::mib;
 use crate::files;
 use crate::time::{now_ms, rfc3339};
 use courant_kafka::Limits;
-use courant_log::limits::{DIRTY_FILES_MAX, OPEN_FILES_MAX, QUEUED_BYTES_MAX};
+use courant_log::limits::QUEUED_BYTES_MAX;
 use courant_log::storage::probe;
+use courant_server::{FILES_MIN, files_wanted};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 /// Bytes of a file of the system that are read.
 const SYSTEM_FILE_BYTES_MAX: u64 = 64 * 1024;
-
-/// Files of a server beside connections and segments: the journal, listeners, HTTP.
-const OTHER_FILES: usize = 256;
 
 /// 2026-01-01, in milliseconds since 1970. This program is younger.
 const EARLIEST_MS: i64 = 1_767_225_600_000;
@@ -49,14 +47,20 @@ fn open_files(server: Option<u32>) -> Option<Finding> {
 
 fn open_files_finding(limit: u64) -> Finding {
     const CHECK: &str = "open files";
-    let wanted = Limits::default().connections_max + OPEN_FILES_MAX + DIRTY_FILES_MAX + OTHER_FILES;
+    let wanted = files_wanted();
     let shown = if limit == u64::MAX { "any number".to_owned() } else { limit.to_string() };
+    let change =
+        format!("allow more: `ulimit -Hn {wanted}`, LimitNOFILE={wanted} in systemd, --ulimit in Docker");
+    if limit < FILES_MIN as u64 {
+        let found = format!("{shown} are allowed, and a server needs {FILES_MIN} at the least");
+        return Finding::failure(CHECK, found, change);
+    }
     if limit < wanted as u64 {
-        return Finding::warning(
-            CHECK,
-            format!("{shown} are allowed; 10,000 connections over as many partitions may want {wanted}"),
-            format!("allow more: `ulimit -Hn {wanted}`, LimitNOFILE={wanted} in systemd, --ulimit in Docker"),
+        let found = format!(
+            "{shown} are allowed; with less than {wanted}, connections are fewer than 10,000, and appends to \
+             many partitions may wait"
         );
+        return Finding::warning(CHECK, found, change);
     }
     Finding::ok(CHECK, format!("{shown} are allowed"))
 }
@@ -154,6 +158,7 @@ mod tests {
                       Max open files            1024                 unlimited            files     \n";
         assert_eq!(open_files_limits(limits), Some((1024, u64::MAX)));
         assert_eq!(open_files_limits("Max processes 1 2 processes\n"), None);
+        assert_eq!(open_files_finding(50).verdict, Verdict::Failure);
         assert_eq!(open_files_finding(1024).verdict, Verdict::Warning);
         assert_eq!(open_files_finding(1_048_576).verdict, Verdict::Ok);
         assert_eq!(open_files_finding(u64::MAX).found, "any number are allowed");

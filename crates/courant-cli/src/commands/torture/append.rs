@@ -321,7 +321,10 @@ fn new_id(log: &Log) -> Result<i64, Failure> {
 
 /// Whether a log that refuses like this takes the batch later.
 fn waits(error: &AppendError) -> bool {
-    matches!(error, AppendError::Writer(WriterError::DiskFull { .. } | WriterError::Busy))
+    matches!(
+        error,
+        AppendError::Writer(WriterError::DiskFull { .. } | WriterError::Busy | WriterError::OutOfFiles)
+    )
 }
 
 /// Mostly small values, some of which fill blocks of their own.

@@ -1,0 +1,42 @@
+//! Who handles events.
+
+use std::fmt;
+
+use crate::topic::{InvalidTopicName, TopicName};
+
+/// The written name of a consumer. What it has handled, parked and given up is kept under it, so it
+/// outlives every type and function of the code.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerName(TopicName);
+
+impl ConsumerName {
+    /// Checks a name: the letters of topics, so that a topic can be named after a consumer.
+    ///
+    /// # Errors
+    /// Says which rule the text breaks.
+    pub fn new(name: &str) -> Result<Self, InvalidTopicName> {
+        TopicName::new(name).map(Self)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Display for ConsumerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_has_the_letters_of_a_topic() {
+        assert_eq!(ConsumerName::new("billing.v2").expect("legal").to_string(), "billing.v2");
+        assert_eq!(ConsumerName::new(""), Err(InvalidTopicName::Empty));
+    }
+}

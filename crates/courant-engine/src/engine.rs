@@ -1,0 +1,149 @@
+//! The contract of engines, and how one is opened.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use courant_core::clock::Clock;
+use courant_core::entropy::Entropy;
+use courant_core::topic::TopicName;
+use courant_log::{SystemClock, SystemEntropy};
+use uuid::Uuid;
+
+use crate::local::LocalEngine;
+use crate::{
+    Capabilities, CommitError, CreateTopicError, Ends, EngineUrl, NewRecord, NewTopic, OpenError, Partition,
+    Position, PublishError, ReadBack, ReadError, Subscribe, SubscribeError, Subscription, TimedOffset, Topic,
+    TopicsError,
+};
+
+/// A future in a box: one for each call, however many records the call is about.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where events flow.
+///
+/// Methods take batches and answer for each element, in the order of the elements. A future that is
+/// dropped takes nothing back: what it was about to do may be done or not.
+pub trait Engine: fmt::Debug + Send + Sync + 'static {
+    /// What kind of engine this is, for messages: the scheme of its URL.
+    fn kind(&self) -> &'static str;
+
+    /// The identity of the log: made when it was created, never changed. Where records have no id of
+    /// their own, this, the partition and the offset make one.
+    fn log_id(&self) -> Uuid;
+
+    /// What this engine can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The topics of these names; `None` for those that do not exist.
+    fn topics(&self, names: Vec<TopicName>) -> Boxed<'_, Result<Vec<Option<Topic>>, TopicsError>>;
+
+    /// Creates topics. See [`ensure_topics`] for those that may be there already.
+    fn create_topics(&self, topics: Vec<NewTopic>) -> Boxed<'_, Vec<Result<Topic, CreateTopicError>>>;
+
+    /// Publishes records, and returns when each is as durable as [`Capabilities::durability`] says, or was
+    /// refused.
+    ///
+    /// Within the call, records of one partition are stored in the order given. A record that can never
+    /// be taken is refused alone, and those behind it are stored. After any other failure nothing behind
+    /// it in its partition is tried ([`PublishError::NotTried`]), so that nothing overtakes what is
+    /// published again. Calls that overlap have no order between each other.
+    fn publish(&self, records: Vec<NewRecord>) -> Boxed<'_, Vec<Result<Position, PublishError>>>;
+
+    /// Joins a consumer group. Partitions come as [`crate::Next::Assigned`].
+    fn subscribe(&self, wanted: Subscribe) -> Boxed<'_, Result<Box<dyn Subscription>, SubscribeError>>;
+
+    /// Reads single records back: whether the log still is the one that progress was made in.
+    fn read(&self, positions: Vec<Position>) -> Boxed<'_, Vec<Result<ReadBack, ReadError>>>;
+
+    /// The ends of partitions.
+    fn ends(&self, partitions: Vec<Partition>) -> Boxed<'_, Vec<Result<Ends, ReadError>>>;
+
+    /// For each partition the first record whose timestamp is that time or later, in milliseconds since
+    /// 1970; `None` when there is none yet.
+    fn offsets_for_time(
+        &self,
+        wanted: Vec<(Partition, i64)>,
+    ) -> Boxed<'_, Vec<Result<Option<TimedOffset>, ReadError>>>;
+
+    /// Keeps a copy of a group's progress, for tools that show lag: of each partition the offset that is
+    /// consumed next. All or nothing.
+    fn commit(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>>;
+
+    /// The copies that [`Engine::commit`] has kept; `None` where there is none.
+    fn committed(
+        &self,
+        group: String,
+        partitions: Vec<Partition>,
+    ) -> Boxed<'_, Result<Vec<Option<u64>>, CommitError>>;
+
+    /// Ends the engine in order: every wait ends with an error, everything acknowledged is where it must
+    /// be, and the URL can be opened again. A second call waits for the first.
+    ///
+    /// Dropping the engine does the same on the thread that drops it, which is blocked for as long as that
+    /// takes. Subscriptions that outlive it end with an error.
+    fn close(&self) -> Boxed<'_, ()>;
+}
+
+/// What an engine is given besides its URL.
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// The time that records get which bring none.
+    pub clock: Arc<dyn Clock>,
+    /// Where new identities come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl EngineConfig {
+    /// The machine's clock and randomness.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+    }
+}
+
+impl fmt::Debug for EngineConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineConfig").finish_non_exhaustive()
+    }
+}
+
+/// Opens the engine that a URL names.
+///
+/// A directory that was not closed in order is recovered first, which may take a while.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn open(url: &EngineUrl, config: EngineConfig) -> Result<Arc<dyn Engine>, OpenError> {
+    match url {
+        EngineUrl::Memory(options) => Ok(Arc::new(LocalEngine::memory(*options, config).await?)),
+        EngineUrl::Embedded(dir) => Ok(Arc::new(LocalEngine::embedded(dir.clone(), config).await?)),
+        EngineUrl::Remote(remote) => {
+            Err(OpenError::NotBuiltIn { url: remote.to_string(), feature: remote.scheme().feature() })
+        }
+    }
+}
+
+/// Creates the topics that do not exist yet, and returns all of them as they are. One that exists keeps
+/// its partitions and configs.
+///
+/// # Errors
+/// The first one that cannot be created. Those before it exist.
+pub async fn ensure_topics(
+    engine: &dyn Engine,
+    topics: Vec<NewTopic>,
+) -> Result<Vec<Topic>, CreateTopicError> {
+    let names: Vec<TopicName> = topics.iter().map(|topic| topic.name.clone()).collect();
+    for created in engine.create_topics(topics).await {
+        match created {
+            Ok(_) | Err(CreateTopicError::Exists { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut found = Vec::with_capacity(names.len());
+    for (topic, name) in engine.topics(names.clone()).await?.into_iter().zip(names) {
+        found.push(topic.ok_or_else(|| CreateTopicError::Vanished { topic: name.into_string() })?);
+    }
+    Ok(found)
+}

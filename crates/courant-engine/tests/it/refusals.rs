@@ -1,0 +1,128 @@
+//! What is not published, and what happens to the records around it.
+
+use courant_engine::{NewRecord, NewTopic, Partition, Position, PublishError};
+
+use crate::on_every_engine;
+use crate::place::{Place, opened, publish, read, record, record_in, topic_name};
+
+on_every_engine!(
+    a_record_that_is_too_large_is_refused_alone_with_the_limit,
+    the_limit_counts_what_the_format_adds,
+    records_that_nothing_can_take_say_why,
+);
+
+/// Small enough that a batch of some records is split as well.
+const MAX: usize = 2000;
+
+async fn small_topic(place: &Place) {
+    let topic = NewTopic::new(topic_name("orders"), 1).with("max.message.bytes", MAX.to_string());
+    place.topic_with(topic).await;
+}
+
+async fn a_record_that_is_too_large_is_refused_alone_with_the_limit(place: &Place) {
+    small_topic(place).await;
+    let sizes = [100, 1500, 5000, 1500, 100, 2001, 10];
+    let records: Vec<_> = sizes.iter().map(|bytes| record("", "x".repeat(*bytes))).collect();
+    let results = place.engine.publish(records).await;
+    for (result, bytes) in results.iter().zip(sizes) {
+        if bytes > MAX {
+            let expected = PublishError::TooLarge { topic: "orders".to_owned(), bytes, max: MAX };
+            assert_eq!(*result, Err(expected.clone()));
+            let said = expected.to_string();
+            assert!(said.contains("max.message.bytes is 2000") && said.contains("orders"), "{said}");
+            assert!(!expected.is_passing());
+        }
+    }
+    let mut subscription = place.subscribe("billing", "orders").await;
+    let found: Vec<_> = read(&mut *subscription, 5)
+        .await
+        .into_iter()
+        .map(|record| record.value.expect("a value").len())
+        .collect();
+    assert_eq!(found, [100, 1500, 1500, 100, 10], "the others are there, in their order");
+}
+
+/// Around the limit every record is either stored or refused with more bytes than the limit; the largest
+/// that is stored leaves no room for a header of a batch and a little more.
+async fn the_limit_counts_what_the_format_adds(place: &Place) {
+    small_topic(place).await;
+    let mut stored = Vec::new();
+    for bytes in MAX - 100..=MAX {
+        match place.engine.publish(vec![record_in(0, "x".repeat(bytes))]).await.remove(0) {
+            Ok(_) => stored.push(bytes),
+            Err(PublishError::TooLarge { bytes: needed, max, .. }) => {
+                assert!(needed > max && max == MAX && needed >= bytes, "{bytes}: {needed}");
+            }
+            Err(other) => panic!("{bytes}: {other}"),
+        }
+    }
+    let largest = stored.last().copied().expect("some fit");
+    assert!(stored.iter().copied().eq(MAX - 100..=largest), "what is smaller fits too");
+    assert!((MAX - 80..MAX - 60).contains(&largest), "{largest}");
+}
+
+async fn records_that_nothing_can_take_say_why(place: &Place) {
+    place.topic("orders", 2).await;
+    place.topic_with(NewTopic::new(topic_name("state"), 1).with("cleanup.policy", "compact")).await;
+    let results = place
+        .engine
+        .publish(vec![
+            NewRecord::new("payments", "key", "value"),
+            record_in(2, "value"),
+            NewRecord { timestamp_ms: Some(-1), ..record("key", "value") },
+            NewRecord { key: None, ..NewRecord::new("state", "", "value") },
+            NewRecord::new("state", "key", "value"),
+        ])
+        .await;
+    assert_eq!(results[0], Err(PublishError::UnknownTopic { topic: "payments".to_owned() }));
+    let partition = Partition::new("orders", 2);
+    assert_eq!(results[1], Err(PublishError::UnknownPartition { partition, have: 2 }));
+    assert!(matches!(&results[2], Err(PublishError::Unencodable { reason }) if reason.contains("-1")));
+    assert_eq!(results[3], Err(PublishError::NoKey { topic: "state".to_owned() }));
+    assert_eq!(results[4], Ok(Position { partition: Partition::new("state", 0), offset: 0 }));
+    assert!(place.engine.publish(Vec::new()).await.is_empty());
+}
+
+/// 96 MiB, most of them for the journal and one topic that keeps everything: when they are full, what is
+/// there stays readable and the refusal says what to change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_that_is_full_says_how_to_make_room() {
+    let engine = opened("memory:?bytes=100663296").await.expect("opens");
+    let topic = NewTopic::new(topic_name("orders"), 1).with("retention.bytes", "-1");
+    engine.create_topics(vec![topic]).await.remove(0).expect("created");
+    let mut taken = 0;
+    let error = loop {
+        match engine.publish(vec![record("key", vec![7u8; 500_000])]).await.remove(0) {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+        assert!(taken < 1000, "96 MiB hold no 500 MB");
+    };
+    assert!(taken > 50, "{taken}");
+    assert!(matches!(error, PublishError::Full { .. }), "{error}");
+    assert!(error.is_passing());
+    assert!(error.to_string().contains("retention.bytes"), "{error}");
+    let ends = engine.ends(vec![Partition::new("orders", 0)]).await.remove(0).expect("there");
+    assert_eq!((ends.start, ends.end), (0, taken));
+    engine.close().await;
+}
+
+/// Two and a half times as much as the memory holds goes through it: old records make room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_forgets_old_records_before_it_is_full() {
+    let engine = opened("memory:?bytes=100663296").await.expect("opens");
+    engine.create_topics(vec![NewTopic::new(topic_name("orders"), 1)]).await.remove(0).expect("created");
+    for _ in 0..500 {
+        publish(&*engine, vec![record("key", vec![7u8; 500_000])]).await;
+    }
+    let partition = Partition::new("orders", 0);
+    let ends = engine.ends(vec![partition.clone()]).await.remove(0).expect("there");
+    assert_eq!(ends.end, 500);
+    assert!(ends.start > 300, "{ends:?}");
+    let gone = engine.read(vec![partition.at(0)]).await.remove(0);
+    assert!(
+        matches!(gone, Ok(courant_engine::ReadBack::Before { start }) if start >= ends.start),
+        "{gone:?}"
+    );
+    engine.close().await;
+}

@@ -1,0 +1,131 @@
+//! The batches of a segment, one after the other, each as it was stored.
+
+use crate::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES};
+use crate::limits::GROUP_BYTES_MAX;
+use crate::partition::{ReadError, Reader};
+use crate::segment::{FileKind, Segment};
+
+/// Bytes that are read at a time. No batch is longer than a group of the journal.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Why reading a segment through ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SourceError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("{path} is damaged at byte {position}: {what}")]
+    Damaged { path: String, position: u64, what: String },
+    #[error("the log stops")]
+    Stopping,
+}
+
+impl Reader<'_> {
+    /// Shows every batch of a segment that can be read, in the order of offsets. What was given up as
+    /// lost is passed over; any other damage is an error. Checksums of batches are not compared here.
+    pub(super) fn each_batch(
+        &self,
+        segment: &Segment,
+        mut each: impl FnMut(&[u8]) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
+        let gaps = self.partition.gaps();
+        let end = self.end_of(segment);
+        let mut offset = segment.header.base_offset;
+        while offset < end {
+            if let Some(gap) = gaps.iter().find(|gap| gap.contains(&offset)) {
+                offset = gap.end;
+                continue;
+            }
+            let gap = gaps.iter().map(|gap| gap.start).filter(|start| *start > offset).min();
+            let until = gap.map_or(end, |gap| gap.min(end));
+            let mut run = Run { reader: *self, segment, offset, until, is_gap_behind: until < end };
+            run.each(&mut each)?;
+            offset = until;
+        }
+        Ok(())
+    }
+}
+
+/// Batches from an offset up to another.
+struct Run<'a> {
+    reader: Reader<'a>,
+    segment: &'a Segment,
+    /// Offset behind the last batch, at first the one to begin with.
+    offset: u64,
+    until: u64,
+    /// Whether what follows was given up.
+    is_gap_behind: bool,
+}
+
+impl Run<'_> {
+    fn each(&mut self, each: &mut impl FnMut(&[u8]) -> Result<(), SourceError>) -> Result<(), SourceError> {
+        let mut position = self.segment.blocks().position_at_or_before(self.offset);
+        let mut wanted = CHUNK_BYTES;
+        while self.offset < self.until && position < self.segment.published() {
+            let chunk = match self.reader.bytes(self.segment, position, wanted) {
+                Ok(chunk) => chunk,
+                Err(ReadError::Corrupt { .. }) if self.is_given_up() => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let used = self.whole_batches(position, &chunk, each)?;
+            if used == 0 && self.offset < self.until {
+                // The segment ends, or damage begins, within a batch.
+                if chunk.len() < wanted || wanted >= GROUP_BYTES_MAX {
+                    let is_given_up = self.is_given_up();
+                    return if is_given_up {
+                        Ok(())
+                    } else {
+                        Err(self.damaged(position, "a batch is cut off"))
+                    };
+                }
+                wanted = GROUP_BYTES_MAX;
+            } else {
+                wanted = CHUNK_BYTES;
+            }
+            position += used as u64;
+        }
+        Ok(())
+    }
+
+    /// Shows the whole batches of a chunk, and returns how many bytes they have.
+    fn whole_batches(
+        &mut self,
+        position: u64,
+        chunk: &[u8],
+        each: &mut impl FnMut(&[u8]) -> Result<(), SourceError>,
+    ) -> Result<usize, SourceError> {
+        let mut at = 0;
+        while let Some(rest) = chunk.get(at..).filter(|rest| rest.len() >= BATCH_HEADER_BYTES) {
+            let here = position + at as u64;
+            let header = BatchHeader::parse(rest).map_err(|error| self.damaged(here, &error.to_string()))?;
+            let base = u64::try_from(header.base_offset).unwrap_or(u64::MAX);
+            if base >= self.until {
+                self.offset = self.until;
+                break;
+            }
+            let Some(batch) = rest.get(..header.total_bytes()) else { break };
+            let end = u64::try_from(header.last_offset()).unwrap_or(u64::MAX).saturating_add(1);
+            // The index may lead to batches before the first one that is wanted.
+            if end > self.offset {
+                if !self.segment.may_follow(self.offset, base) {
+                    return Err(self.damaged(here, "another batch should stand there"));
+                }
+                each(batch)?;
+                self.offset = end;
+            }
+            at += batch.len();
+        }
+        Ok(at)
+    }
+
+    /// Whether nothing is damaged up to the gap but what was given up.
+    fn is_given_up(&self) -> bool {
+        let damage = self.reader.partition.quarantined();
+        let is_apart = |place: &std::ops::Range<u64>| place.end <= self.offset || self.until <= place.start;
+        self.is_gap_behind && damage.iter().all(|place| is_apart(&place.offsets))
+    }
+
+    fn damaged(&self, position: u64, what: &str) -> SourceError {
+        self.segment.distrust();
+        SourceError::Damaged { path: self.segment.path(FileKind::Segment), position, what: what.to_owned() }
+    }
+}

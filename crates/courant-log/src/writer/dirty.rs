@@ -1,0 +1,106 @@
+//! Segments with bytes to sync, and how they get on disk.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Dirty, Writer};
+use crate::PartitionId;
+use crate::limits::DIRTY_FILES_SYNCED_EACH;
+use crate::segment::{self, Handles, Segment, SegmentKey, WrittenBatch, partition_dir};
+use crate::storage::{File, Storage, StorageError};
+
+impl Writer {
+    /// The file of a segment that was written and not synced since.
+    pub(crate) fn dirty_file(&self, key: &SegmentKey) -> Option<Arc<dyn File>> {
+        self.dirty.get(key)?.file.clone()
+    }
+
+    /// Notes that something was added to a segment.
+    pub(crate) fn wrote(&mut self, segment: &Arc<Segment>, file: Arc<dyn File>, created: bool) {
+        if created {
+            self.new_names.insert(segment.header.partition);
+        }
+        let fresh = || Dirty { segment: segment.clone(), file: None };
+        let dirty = self.dirty.entry(segment.key()).or_insert_with(fresh);
+        // The first one stays: it was open before the first write, and is told of every error since.
+        if dirty.file.is_none() {
+            dirty.file = Some(file);
+        }
+    }
+
+    /// Adds a replayed batch to a segment. `open` are the segments of which the file is open, to be
+    /// synced. When there are as many as may be, they are synced and closed.
+    ///
+    /// No checkpoint can be stored in the middle of a replay, and none is needed: as long as the one at
+    /// its end is not durable, the next start begins from the same journal, and cuts the segments to the
+    /// same ends.
+    pub(crate) fn write_replayed(
+        &mut self,
+        storage: &dyn Storage,
+        handles: &Handles,
+        open: &mut Vec<SegmentKey>,
+        segment: &Arc<Segment>,
+        batch: WrittenBatch<'_>,
+    ) -> Result<(), StorageError> {
+        let key = segment.key();
+        let file = self.dirty_file(&key);
+        let is_open = file.is_some();
+        if !is_open && open.len() >= handles.dirty_max() {
+            self.sync_replayed(storage, std::mem::take(open))?;
+        }
+        let (file, created) = segment.write(storage, handles, file, &[batch])?;
+        if !is_open {
+            open.push(key);
+        }
+        self.wrote(segment, file, created);
+        Ok(())
+    }
+
+    /// Syncs and closes segments. They stay dirty: no checkpoint covers them yet.
+    fn sync_replayed(&mut self, storage: &dyn Storage, open: Vec<SegmentKey>) -> Result<(), StorageError> {
+        // What was deleted since they were written is not there any more.
+        let open: Vec<_> = open.into_iter().filter(|key| self.dirty.contains_key(key)).collect();
+        let dirty = open.iter().filter_map(|key| self.dirty.get(key));
+        let dirty: Vec<_> = dirty.map(|dirty| (dirty, dirty.segment.blocks().done().len())).collect();
+        sync_segments(storage, &dirty, &self.new_names)?;
+        for (dirty, done) in dirty {
+            dirty.segment.sidecar_has(done);
+        }
+        self.new_names.clear();
+        for key in &open {
+            if let Some(dirty) = self.dirty.get_mut(key) {
+                dirty.file = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes segments durable, each with so many whole blocks in its sidecar, and the names of all files that
+/// were created for them.
+pub(crate) fn sync_segments(
+    storage: &dyn Storage,
+    dirty: &[(&Dirty, usize)],
+    new_names: &BTreeSet<PartitionId>,
+) -> Result<(), StorageError> {
+    let each = dirty.len() <= DIRTY_FILES_SYNCED_EACH;
+    let mut new_names = new_names.clone();
+    for (Dirty { segment, file }, done) in dirty {
+        if segment.checkpoint(storage, file.as_deref(), *done, each)? {
+            new_names.insert(segment.header.partition);
+        }
+    }
+    if !each {
+        let synced = storage.sync_all();
+        return synced.map_err(|source| StorageError::new("sync", "the data directory", source));
+    }
+    if !new_names.is_empty() {
+        let synced = storage.sync_dir(segment::DIR);
+        synced.map_err(|source| StorageError::new("sync", segment::DIR, source))?;
+    }
+    for partition in new_names {
+        let dir = partition_dir(partition);
+        storage.sync_dir(&dir).map_err(|source| StorageError::new("sync", &dir, source))?;
+    }
+    Ok(())
+}
