@@ -10,10 +10,13 @@ use super::tree::Tree;
 pub(super) const SERVE_PACKAGES_MAX: usize = 220;
 
 /// Each member, and the members it may build on. Arrows only point up this list.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("courant-core", &[]),
     ("courant-log", &["courant-core"]),
     ("courant-engine", &["courant-core", "courant-log"]),
+    ("courant-sql", &["courant-core"]),
+    ("courant-macros", &[]),
+    ("courant", &["courant-core", "courant-engine", "courant-macros", "courant-sql"]),
     ("courant-backup-s3", &["courant-core", "courant-log"]),
     ("courant-kafka", &["courant-core", "courant-log"]),
     ("courant-server", &["courant-core", "courant-log", "courant-kafka"]),
@@ -38,11 +41,12 @@ const LAYERS: [(&str, &[&str]); 11] = [
 const CORE_DEPENDENCIES: [&str; 6] = ["bytes", "jiff", "serde", "serde_json", "thiserror", "uuid"];
 
 /// Packages that only some members may use, and why.
-const OWNERS: [(&str, &[&str], &str); 8] = [
+const OWNERS: [(&str, &[&str], &str); 9] = [
     ("axum", &["courant-server"], "only courant-server knows HTTP"),
     ("hyper", &["courant-server"], "only courant-server knows HTTP"),
     ("prometheus-client", &["courant-server"], "hand counters up as plain numbers"),
     ("object_store", &["courant-backup-s3"], "only courant-backup-s3 knows object stores"),
+    ("sqlx", &["courant-sql"], "only courant-sql knows databases: use `courant_sql::sqlx`"),
     ("clap", &["courant-cli", "courant-bench"], "only courant-cli reads the command line"),
     ("tracing-subscriber", &["courant-cli", "courant-bench"], "only the binary decides where logs go"),
     ("kafka-protocol", &[], "it aborts on small frames: it is the oracle of tests, nothing else"),

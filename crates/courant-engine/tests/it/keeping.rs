@@ -138,7 +138,8 @@ async fn what_cannot_be_opened_says_why() {
     std::fs::write(&file, "not a directory").expect("written");
     let error = opened(&format!("embedded:{}", file.display())).await.expect_err("a file");
     assert!(matches!(error, OpenError::Directory { .. }), "{error}");
-    // A directory of something else is left alone.
+    // A directory that has lost what says which log it is.
+    std::fs::create_dir(dir.path().join("segments")).expect("made");
     let error = opened(&embedded_in(&dir)).await.expect_err("no log");
     assert!(matches!(error, OpenError::Log { .. }), "{error}");
 }

@@ -1,0 +1,35 @@
+//! Every bound of the store, in one place.
+
+/// Lanes of the outbox: how many sequences of events are given positions independently. Fixed when
+/// the tables are installed.
+pub const LANES: u16 = 256;
+
+/// Events that one transaction may publish.
+pub const PUBLISHED_EVENTS_MAX: usize = 10_000;
+
+/// Bytes that one transaction may publish, headers and keys included.
+pub const PUBLISHED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of one event in the outbox, headers and key included.
+pub const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Deliveries that one transaction may admit.
+pub const ADMITTED_MAX: usize = 1000;
+
+/// Rows that one call lists at most, whatever it is asked for.
+pub const LISTED_MAX: u32 = 1000;
+
+/// Dead letters that one redrive takes at most; another one takes the rest.
+pub const REDRIVE_EVENTS_MAX: u32 = 100_000;
+
+/// Bytes of an error's text that are kept with a parked event or a dead letter.
+pub const FAILURE_TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// Rows of the outbox, of parked events and of the inbox that one statement writes at most. SQLite
+/// takes 32,766 parameters.
+pub(crate) const ROWS_PER_STATEMENT: usize = 500;
+
+/// How long a statement waits for another process to give the write lock back.
+pub(crate) const BUSY_TIMEOUT_MS: u64 = 5_000;
+
+const _: () = assert!(LANES == 256, "lane_of takes the lowest eight bits of a hash");

@@ -1,0 +1,68 @@
+//! Events that wait in the store: after a failure, or behind one.
+
+use bytes::Bytes;
+
+use crate::consumer::Assignment;
+use crate::event::{Event, Failure};
+
+/// The right to handle a partition's events, until somebody else takes it over. Every transaction
+/// that is begun with it is refused from then on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Which partition, and for whom.
+    pub assignment: Assignment,
+    /// Counts the owners the partition has had.
+    pub epoch: u64,
+}
+
+/// What became of an event that was to be parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parked {
+    /// It waits in the store, after this many failures.
+    Waiting {
+        /// Failures so far, this one included.
+        attempts: u32,
+    },
+    /// It needs no parking: it was settled before. Its handler's commit had succeeded without an
+    /// answer, or it is a dead letter already.
+    Settled,
+}
+
+/// An event of the store that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedEvent {
+    /// The event.
+    pub event: Event,
+    /// Failures so far; 0 for one that only waited behind others, or was sent back by a redrive.
+    pub attempts: u32,
+    /// When it failed first.
+    pub first_failed_ms: Option<i64>,
+    /// When it is, or was, to be handled next. `None`: behind another, or waiting for a person.
+    pub due_ms: Option<i64>,
+    /// Its last failure.
+    pub failure: Option<Failure>,
+    /// The redrive that sent it back.
+    pub redrive: Option<String>,
+}
+
+/// A key with parked events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedKey {
+    /// The key.
+    pub key: Bytes,
+    /// How many of its events are parked.
+    pub events: u64,
+}
+
+/// How much of a consumer is parked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ParkedCounts {
+    /// Events with a next attempt.
+    pub waiting: u64,
+    /// Events behind another of their key.
+    pub queued: u64,
+    /// Dead letters that keep their key parked.
+    pub blocking: u64,
+    /// The next attempt of all.
+    pub next_due_ms: Option<i64>,
+}

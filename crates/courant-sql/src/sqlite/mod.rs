@@ -1,0 +1,179 @@
+//! SQLite: one connection that writes, one that reads, write-ahead logging, every commit synced.
+
+mod admit;
+mod class;
+mod dead;
+mod outbox;
+mod owner;
+mod park;
+mod prune;
+mod redrive;
+mod resolve;
+mod row;
+mod schema;
+mod session;
+mod store;
+mod transaction;
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sqlx::SqliteConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+
+pub use self::transaction::SqliteTransaction;
+
+use self::class::failed;
+use self::session::{Session, Slot};
+use crate::error::{BeginError, ConnectError, StoreError};
+use crate::limits::BUSY_TIMEOUT_MS;
+use crate::parked::Lease;
+
+/// A SQLite database with the framework's tables. Clones share its connections.
+///
+/// It may be a file that other connections use as well. While a handler's transaction is open nobody
+/// else writes, so other programs should keep theirs short.
+#[derive(Clone)]
+pub struct Sqlite {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: SqliteConnectOptions,
+    writer: Slot,
+    /// A database in memory has one slot for both.
+    reader: Slot,
+    /// Numbers savepoints, so that no handler meets a name of its own by accident.
+    savepoints: AtomicU64,
+    /// Keeps a database in memory alive while its other connections are closed.
+    _anchor: Option<Slot>,
+}
+
+/// A connection for looking at tables. It cannot change anything.
+#[derive(Debug)]
+pub struct Reader(Session);
+
+impl Sqlite {
+    /// Connects to `sqlite:PATH`, creating the file, or to a new database in memory with
+    /// `sqlite::memory:`. The tables are not installed yet.
+    ///
+    /// # Errors
+    /// Says what is wrong with the address, or with the file.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        let wrong = || ConnectError::Url { url: url.to_owned() };
+        if !url.starts_with("sqlite:") || url.len() == "sqlite:".len() {
+            return Err(wrong());
+        }
+        let options = SqliteConnectOptions::from_str(url).map_err(|_| wrong())?;
+        let in_memory = url == "sqlite::memory:" || url.contains("mode=memory");
+        let options = options.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS));
+        if in_memory { Self::in_memory(options).await } else { Self::file(options).await }
+    }
+
+    /// Opens a file, creating it. The tables are not installed yet.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file.
+    pub async fn open(path: &Path) -> Result<Self, ConnectError> {
+        Self::open_with(path, Duration::from_millis(BUSY_TIMEOUT_MS)).await
+    }
+
+    /// [`Sqlite::open`], with another patience than 5 seconds for locks that others hold.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file.
+    pub async fn open_with(path: &Path, busy_timeout: Duration) -> Result<Self, ConnectError> {
+        Self::file(SqliteConnectOptions::new().filename(path).busy_timeout(busy_timeout)).await
+    }
+
+    async fn file(options: SqliteConnectOptions) -> Result<Self, ConnectError> {
+        let options = options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true);
+        Self::opened(options, Slot::default(), Slot::default(), None).await
+    }
+
+    async fn in_memory(options: SqliteConnectOptions) -> Result<Self, ConnectError> {
+        let options = options.foreign_keys(true);
+        let anchor = Slot::default();
+        Session::open(&anchor, &options).await?.give_back();
+        let slot = Slot::default();
+        Self::opened(options, Arc::clone(&slot), slot, Some(anchor)).await
+    }
+
+    async fn opened(
+        options: SqliteConnectOptions,
+        writer: Slot,
+        reader: Slot,
+        anchor: Option<Slot>,
+    ) -> Result<Self, ConnectError> {
+        // What is wrong with the file shows now, and not at the first event.
+        Session::open(&writer, &options).await?.give_back();
+        let inner = Inner { options, writer, reader, savepoints: AtomicU64::new(0), _anchor: anchor };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A connection for looking at tables, at what is committed. Others wait for it until it is
+    /// dropped. To write, begin a transaction.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn read(&self) -> Result<Reader, StoreError> {
+        self.reader().await.map(Reader)
+    }
+
+    async fn reader(&self) -> Result<Session, StoreError> {
+        Session::open(&self.inner.reader, &self.inner.options).await
+    }
+
+    /// A transaction that may write.
+    async fn writer(&self, doing: &'static str) -> Result<Session, StoreError> {
+        let mut session = Session::open(&self.inner.writer, &self.inner.options).await?;
+        session.begin().await.map_err(failed(doing))?;
+        Ok(session)
+    }
+
+    /// A transaction that may write on behalf of a partition's owner.
+    async fn owner(&self, lease: &Lease, doing: &'static str) -> Result<Session, BeginError> {
+        let mut session = self.writer(doing).await?;
+        match owner::held(&mut session, lease, doing).await {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                // The refusal is what matters; the connection is closed if this fails.
+                let _ = session.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn next_savepoint(&self) -> u64 {
+        self.inner.savepoints.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite").field("file", &self.inner.options.get_filename()).finish_non_exhaustive()
+    }
+}
+
+impl Deref for Reader {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.0
+    }
+}

@@ -1,0 +1,127 @@
+//! Who may handle a partition, and how far its consumer has come.
+//!
+//! A takeover is a transaction that writes: SQLite lets it begin only when the transaction of the owner
+//! so far has ended. Every transaction of an owner looks at the epoch after it has the write lock, so
+//! between the look and its end nobody takes the partition over.
+
+use sqlx::SqliteConnection;
+
+use super::Sqlite;
+use super::class::failed;
+use super::row::{Columns, on_partition, signed};
+use crate::consumer::{Assignment, Progress};
+use crate::error::{BeginError, LeaseError, StoreError};
+use crate::parked::Lease;
+
+const TAKE_OVER: &str = "take a partition over";
+const READ: &str = "read a consumer's progress";
+const SAVE: &str = "save a consumer's progress";
+
+pub(super) async fn take_over(
+    store: &Sqlite,
+    assignment: &Assignment,
+    owner: &str,
+    now_ms: i64,
+) -> Result<Lease, StoreError> {
+    let mut session = store.writer(TAKE_OVER).await?;
+    let sql = "INSERT INTO courant_owner (consumer, generation, topic, partition_id, epoch, owner, taken_ms) \
+               VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6) \
+               ON CONFLICT (consumer, generation, topic, partition_id) DO UPDATE \
+               SET epoch = courant_owner.epoch + 1, owner = excluded.owner, taken_ms = excluded.taken_ms \
+               RETURNING epoch";
+    let row = on_partition!(sql, assignment)
+        .bind(owner)
+        .bind(now_ms)
+        .fetch_one(&mut *session)
+        .await
+        .map_err(failed(TAKE_OVER))?;
+    let epoch = Columns::new(&row, TAKE_OVER).number(0)?;
+    session.commit().await.map_err(failed(TAKE_OVER))?;
+    Ok(Lease { assignment: assignment.clone(), epoch })
+}
+
+/// Refuses a lease that somebody else has ended.
+pub(super) async fn held(
+    connection: &mut SqliteConnection,
+    lease: &Lease,
+    doing: &'static str,
+) -> Result<(), BeginError> {
+    let sql = "SELECT epoch FROM courant_owner \
+               WHERE consumer = ?1 AND generation = ?2 AND topic = ?3 AND partition_id = ?4";
+    let row = on_partition!(sql, &lease.assignment)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed(doing))?;
+    let current = row.map_or(Ok(0), |row| Columns::new(&row, doing).number(0))?;
+    if current == lease.epoch {
+        return Ok(());
+    }
+    Err(BeginError::Fenced { assignment: Box::new(lease.assignment.clone()), held: lease.epoch, current })
+}
+
+pub(super) async fn progress(
+    store: &Sqlite,
+    assignment: &Assignment,
+) -> Result<Option<Progress>, StoreError> {
+    let mut session = store.reader().await?;
+    let sql = "SELECT event_offset, mark, gap_events FROM courant_progress \
+               WHERE consumer = ?1 AND generation = ?2 AND topic = ?3 AND partition_id = ?4";
+    let row = on_partition!(sql, assignment).fetch_optional(&mut *session).await.map_err(failed(READ))?;
+    session.give_back();
+    let Some(row) = row else { return Ok(None) };
+    let columns = Columns::new(&row, READ);
+    Ok(Some(Progress { offset: columns.number(0)?, mark: columns.text(1)?, gap_events: columns.number(2)? }))
+}
+
+pub(super) async fn save_progress(
+    store: &Sqlite,
+    lease: &Lease,
+    progress: &Progress,
+    now_ms: i64,
+) -> Result<(), LeaseError> {
+    let mut session = store.owner(lease, SAVE).await?;
+    let sql = "INSERT INTO courant_progress \
+               (consumer, generation, topic, partition_id, event_offset, mark, gap_events, saved_ms) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+               ON CONFLICT (consumer, generation, topic, partition_id) DO UPDATE \
+               SET event_offset = excluded.event_offset, mark = excluded.mark, \
+               gap_events = excluded.gap_events, saved_ms = excluded.saved_ms \
+               WHERE excluded.event_offset >= courant_progress.event_offset";
+    on_partition!(sql, &lease.assignment)
+        .bind(signed(progress.offset, SAVE)?)
+        .bind(progress.mark.as_str())
+        .bind(signed(progress.gap_events, SAVE)?)
+        .bind(now_ms)
+        .execute(&mut *session)
+        .await
+        .map_err(failed(SAVE))?;
+    session.commit().await.map_err(failed(SAVE))?;
+    Ok(())
+}
+
+pub(super) async fn reset_progress(
+    store: &Sqlite,
+    lease: &Lease,
+    progress: Option<&Progress>,
+    now_ms: i64,
+) -> Result<(), LeaseError> {
+    let mut session = store.owner(lease, SAVE).await?;
+    let sql = "DELETE FROM courant_progress \
+               WHERE consumer = ?1 AND generation = ?2 AND topic = ?3 AND partition_id = ?4";
+    on_partition!(sql, &lease.assignment).execute(&mut *session).await.map_err(failed(SAVE))?;
+    if let Some(progress) = progress {
+        let sql = "INSERT INTO courant_progress \
+                   (consumer, generation, topic, partition_id, event_offset, mark, gap_events, saved_ms) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        on_partition!(sql, &lease.assignment)
+            .bind(signed(progress.offset, SAVE)?)
+            .bind(progress.mark.as_str())
+            .bind(signed(progress.gap_events, SAVE)?)
+            .bind(now_ms)
+            .execute(&mut *session)
+            .await
+            .map_err(failed(SAVE))?;
+    }
+    session.commit().await.map_err(failed(SAVE))?;
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Sending dead letters back: asked for by anybody, carried out by the owner of each partition.
+//!
+//! The request names its dead letters one by one, and each has a state of its own. Whoever is killed in
+//! between leaves every event either requested, or before the others of its key, or with its result:
+//! nothing is forgotten, and the inbox lets nothing take effect twice.
+
+use bytes::Bytes;
+use serde_json::json;
+use sqlx::SqliteConnection;
+
+use super::Sqlite;
+use super::class::failed;
+use super::dead::{dead_filter, filtered};
+use super::resolve::{arrange, finish};
+use super::row::{Columns, json_numbers, on_partition};
+use crate::dead::{DeadFilter, DeadState};
+use crate::error::{LeaseError, RedriveError, StoreError};
+use crate::headers::hex;
+use crate::limits::{LISTED_MAX, REDRIVE_EVENTS_MAX};
+use crate::parked::Lease;
+use crate::redrive::{Redrive, RedriveClaim, RedriveEvent, RedriveEventState, RedriveState};
+
+const REQUEST: &str = "request a redrive";
+const READ: &str = "read a redrive";
+const CANCEL: &str = "cancel a redrive";
+const CLAIM: &str = "take requested redrives";
+
+pub(super) async fn request(
+    store: &Sqlite,
+    id: &str,
+    requested_by: &str,
+    filter: &DeadFilter,
+    now_ms: i64,
+) -> Result<Redrive, StoreError> {
+    let mut session = store.writer(REQUEST).await?;
+    let operation = "INSERT INTO courant_redrive (id, requested_by, requested_ms, filter, state) \
+                     VALUES (?1, ?2, ?3, ?4, 'running') ON CONFLICT (id) DO NOTHING";
+    let new = sqlx::query(operation)
+        .bind(id)
+        .bind(requested_by)
+        .bind(now_ms)
+        .bind(in_words(filter))
+        .execute(&mut *session)
+        .await
+        .map_err(failed(REQUEST))?;
+    if new.rows_affected() > 0 {
+        choose(&mut session, id, filter, now_ms).await?;
+        finish(&mut session, id, now_ms).await?;
+    }
+    let redrive = read(&mut session, id).await?;
+    session.commit().await.map_err(failed(REQUEST))?;
+    redrive.ok_or_else(|| StoreError::unreadable(REQUEST, "the redrive that was just written is missing"))
+}
+
+async fn choose(
+    connection: &mut SqliteConnection,
+    id: &str,
+    filter: &DeadFilter,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let events = concat!(
+        "INSERT INTO courant_redrive_event (redrive_id, dead_id, state, changed_ms) \
+         SELECT ?8, id, 'pending', ?9 FROM courant_dead WHERE ",
+        dead_filter!(),
+        " ORDER BY topic, partition_id, event_offset LIMIT ?10"
+    );
+    filtered!(events, filter, Some(DeadState::Dead))
+        .bind(id)
+        .bind(now_ms)
+        .bind(i64::from(REDRIVE_EVENTS_MAX))
+        .execute(&mut *connection)
+        .await
+        .map_err(failed(REQUEST))?;
+    let dead = "UPDATE courant_dead SET state = 'redriving' WHERE id IN ( \
+                SELECT dead_id FROM courant_redrive_event WHERE redrive_id = ?1)";
+    sqlx::query(dead).bind(id).execute(&mut *connection).await.map_err(failed(REQUEST))?;
+    Ok(())
+}
+
+/// A filter as JSON, for people.
+fn in_words(filter: &DeadFilter) -> String {
+    json!({
+        "consumer": filter.consumer.as_ref().map(|consumer| consumer.as_str()),
+        "topic": filter.topic.as_ref().map(|topic| topic.as_str()),
+        "key_hex": filter.key.as_ref().map(|key| hex(key)),
+        "kind": filter.kind,
+        "place": filter.place,
+        "ids": filter.ids,
+    })
+    .to_string()
+}
+
+async fn read(connection: &mut SqliteConnection, id: &str) -> Result<Option<Redrive>, StoreError> {
+    let sql = "SELECT r.id, r.requested_by, r.requested_ms, r.filter, r.state, r.finished_ms, \
+               COUNT(*) FILTER (WHERE e.state = 'pending'), \
+               COUNT(*) FILTER (WHERE e.state = 'delivering'), \
+               COUNT(*) FILTER (WHERE e.state = 'handled'), \
+               COUNT(*) FILTER (WHERE e.state = 'failed'), \
+               COUNT(*) FILTER (WHERE e.state = 'cancelled') \
+               FROM courant_redrive r LEFT JOIN courant_redrive_event e ON e.redrive_id = r.id \
+               WHERE r.id = ?1 GROUP BY r.id";
+    let row = sqlx::query(sql).bind(id).fetch_optional(&mut *connection).await.map_err(failed(READ))?;
+    let Some(row) = row else { return Ok(None) };
+    let columns = Columns::new(&row, READ);
+    Ok(Some(Redrive {
+        id: columns.text(0)?,
+        requested_by: columns.text(1)?,
+        requested_ms: columns.int(2)?,
+        filter: columns.text(3)?,
+        state: columns.known(4, RedriveState::parse)?,
+        finished_ms: columns.int_or_null(5)?,
+        pending: columns.number(6)?,
+        delivering: columns.number(7)?,
+        handled: columns.number(8)?,
+        failed: columns.number(9)?,
+        cancelled: columns.number(10)?,
+    }))
+}
+
+pub(super) async fn get(store: &Sqlite, id: &str) -> Result<Redrive, RedriveError> {
+    let mut session = store.reader().await?;
+    let redrive = read(&mut session, id).await?;
+    session.give_back();
+    redrive.ok_or_else(|| RedriveError::Unknown { id: id.to_owned() })
+}
+
+pub(super) async fn events(
+    store: &Sqlite,
+    id: &str,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<RedriveEvent>, StoreError> {
+    let sql = "SELECT e.dead_id, e.state, e.changed_ms, d.state \
+               FROM courant_redrive_event e JOIN courant_dead d ON d.id = e.dead_id \
+               WHERE e.redrive_id = ?1 AND e.dead_id > ?2 ORDER BY e.dead_id LIMIT ?3";
+    let mut session = store.reader().await?;
+    let rows = sqlx::query(sql)
+        .bind(id)
+        .bind(after)
+        .bind(i64::from(limit.min(LISTED_MAX)))
+        .fetch_all(&mut *session)
+        .await
+        .map_err(failed(READ))?;
+    session.give_back();
+    rows.iter()
+        .map(|row| {
+            let columns = Columns::new(row, READ);
+            Ok(RedriveEvent {
+                dead_id: columns.int(0)?,
+                state: columns.known(1, RedriveEventState::parse)?,
+                changed_ms: columns.int(2)?,
+                dead_state: columns.known(3, DeadState::parse)?,
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn cancel(store: &Sqlite, id: &str, now_ms: i64) -> Result<Redrive, RedriveError> {
+    let mut session = store.writer(CANCEL).await?;
+    let operation = "UPDATE courant_redrive SET state = 'cancelled', finished_ms = ?2 \
+                     WHERE id = ?1 AND state = 'running'";
+    let running =
+        sqlx::query(operation).bind(id).bind(now_ms).execute(&mut *session).await.map_err(failed(CANCEL))?;
+    // A redrive that has ended has nothing left to cancel.
+    if running.rows_affected() > 0 {
+        let dead = "UPDATE courant_dead SET state = 'dead' WHERE state = 'redriving' AND id IN ( \
+                    SELECT dead_id FROM courant_redrive_event WHERE redrive_id = ?1 AND state = 'pending')";
+        sqlx::query(dead).bind(id).execute(&mut *session).await.map_err(failed(CANCEL))?;
+        let events = "UPDATE courant_redrive_event SET state = 'cancelled', changed_ms = ?2 \
+                      WHERE redrive_id = ?1 AND state = 'pending'";
+        sqlx::query(events).bind(id).bind(now_ms).execute(&mut *session).await.map_err(failed(CANCEL))?;
+    }
+    let redrive = read(&mut session, id).await?;
+    session.commit().await.map_err(failed(CANCEL))?;
+    redrive.ok_or_else(|| RedriveError::Unknown { id: id.to_owned() })
+}
+
+pub(super) async fn claim(
+    store: &Sqlite,
+    lease: &Lease,
+    limit: u32,
+    now_ms: i64,
+) -> Result<Vec<RedriveClaim>, LeaseError> {
+    let mut session = store.owner(lease, CLAIM).await?;
+    let claims = requested(&mut session, lease, limit).await?;
+    let ids: Vec<i64> = claims.iter().map(|claim| claim.dead_id).collect();
+    put_first(&mut session, &json_numbers(&ids), now_ms).await?;
+    let mut keys: Vec<&Bytes> = claims.iter().filter_map(|claim| claim.key.as_ref()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for key in keys {
+        arrange(&mut session, &lease.assignment, key, now_ms).await?;
+    }
+    session.commit().await.map_err(failed(CLAIM))?;
+    Ok(claims)
+}
+
+async fn requested(
+    connection: &mut SqliteConnection,
+    lease: &Lease,
+    limit: u32,
+) -> Result<Vec<RedriveClaim>, StoreError> {
+    let sql = "SELECT e.redrive_id, d.id, d.event_offset, d.event_key FROM courant_dead d \
+               JOIN courant_redrive_event e ON e.dead_id = d.id AND e.state = 'pending' \
+               WHERE d.consumer = ?1 AND d.generation = ?2 AND d.topic = ?3 AND d.partition_id = ?4 \
+               AND d.state = 'redriving' ORDER BY d.event_offset LIMIT ?5";
+    let rows = on_partition!(sql, &lease.assignment)
+        .bind(i64::from(limit.min(LISTED_MAX)))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed(CLAIM))?;
+    rows.iter()
+        .map(|row| {
+            let columns = Columns::new(row, CLAIM);
+            Ok(RedriveClaim {
+                redrive: columns.text(0)?,
+                dead_id: columns.int(1)?,
+                offset: columns.number(2)?,
+                key: columns.bytes_or_null(3)?,
+            })
+        })
+        .collect()
+}
+
+/// Parks dead letters again, with their bytes and without attempts: by their offsets they come before
+/// what has waited behind them.
+async fn put_first(connection: &mut SqliteConnection, ids: &str, now_ms: i64) -> Result<(), StoreError> {
+    let parked = "INSERT INTO courant_parked (consumer, generation, topic, partition_id, event_offset, \
+                  event_id, event_key, event_value, headers, timestamp_ms, state, due_ms, attempts, redrive_id) \
+                  SELECT d.consumer, d.generation, d.topic, d.partition_id, d.event_offset, d.event_id, \
+                  d.event_key, d.event_value, d.headers, d.timestamp_ms, \
+                  CASE WHEN d.event_key IS NULL THEN 'waiting' ELSE 'queued' END, \
+                  CASE WHEN d.event_key IS NULL THEN ?2 END, 0, e.redrive_id \
+                  FROM courant_dead d JOIN courant_redrive_event e ON e.dead_id = d.id AND e.state = 'pending' \
+                  WHERE d.id IN (SELECT value FROM json_each(?1)) \
+                  ON CONFLICT (consumer, generation, topic, partition_id, event_offset) DO UPDATE \
+                  SET state = excluded.state, due_ms = excluded.due_ms, attempts = 0, first_failed_ms = NULL, \
+                  event_value = excluded.event_value, headers = excluded.headers, \
+                  error_kind = NULL, error_place = NULL, error_message = NULL, redrive_id = excluded.redrive_id";
+    sqlx::query(parked).bind(ids).bind(now_ms).execute(&mut *connection).await.map_err(failed(CLAIM))?;
+    let events = "UPDATE courant_redrive_event SET state = 'delivering', changed_ms = ?2 \
+                  WHERE state = 'pending' AND dead_id IN (SELECT value FROM json_each(?1))";
+    sqlx::query(events).bind(ids).bind(now_ms).execute(&mut *connection).await.map_err(failed(CLAIM))?;
+    let dead = "UPDATE courant_dead SET blocks_key = 0 WHERE id IN (SELECT value FROM json_each(?1))";
+    sqlx::query(dead).bind(ids).execute(&mut *connection).await.map_err(failed(CLAIM))?;
+    Ok(())
+}

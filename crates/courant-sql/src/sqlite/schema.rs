@@ -1,0 +1,82 @@
+//! On disk: the tables of `schema/sqlite.sql` and their version. A change of the tables is a new
+//! version; a program refuses every version that it does not know.
+
+use sqlx::SqliteConnection;
+
+use super::Sqlite;
+use super::class::failed;
+use super::row::Columns;
+use crate::error::{SchemaError, StoreError};
+use crate::limits::LANES;
+
+const TABLES: &str = include_str!("../../schema/sqlite.sql");
+const VERSION: i64 = 1;
+
+const INSTALL: &str = "install its tables";
+const CHECK: &str = "look at the version of its tables";
+
+pub(super) async fn install(store: &Sqlite, now_ms: i64) -> Result<(), SchemaError> {
+    let mut session = store.writer(INSTALL).await?;
+    let found = match installed(&mut session).await {
+        Ok(found) => found,
+        Err(error) => {
+            let _ = session.rollback().await;
+            return Err(error.into());
+        }
+    };
+    if let Some(found) = found {
+        // Nothing was changed, so there is nothing that could fail to be undone.
+        let _ = session.rollback().await;
+        return known(found);
+    }
+    sqlx::raw_sql(TABLES).execute(&mut *session).await.map_err(failed(INSTALL))?;
+    sqlx::query("INSERT INTO courant_schema (one, version, lanes, installed_ms) VALUES (1, ?1, ?2, ?3)")
+        .bind(VERSION)
+        .bind(i64::from(LANES))
+        .bind(now_ms)
+        .execute(&mut *session)
+        .await
+        .map_err(failed(INSTALL))?;
+    session.commit().await.map_err(failed(INSTALL))?;
+    Ok(())
+}
+
+pub(super) async fn check(store: &Sqlite) -> Result<(), SchemaError> {
+    let mut session = store.reader().await?;
+    let found = installed(&mut session).await?;
+    session.give_back();
+    found.map_or(Err(SchemaError::Missing), known)
+}
+
+struct Installed {
+    version: i64,
+    lanes: i64,
+}
+
+async fn installed(connection: &mut SqliteConnection) -> Result<Option<Installed>, StoreError> {
+    let table = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'courant_schema'")
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed(CHECK))?;
+    if table.is_none() {
+        return Ok(None);
+    }
+    let row = sqlx::query("SELECT version, lanes FROM courant_schema WHERE one = 1")
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed(CHECK))?;
+    // A table without its row is nothing that this program has made.
+    let Some(row) = row else { return Ok(Some(Installed { version: 0, lanes: 0 })) };
+    let columns = Columns::new(&row, CHECK);
+    Ok(Some(Installed { version: columns.int(0)?, lanes: columns.int(1)? }))
+}
+
+fn known(found: Installed) -> Result<(), SchemaError> {
+    if found.version != VERSION {
+        return Err(SchemaError::OtherVersion { found: found.version, known: VERSION });
+    }
+    if found.lanes != i64::from(LANES) {
+        return Err(SchemaError::OtherLanes { found: found.lanes, known: i64::from(LANES) });
+    }
+    Ok(())
+}

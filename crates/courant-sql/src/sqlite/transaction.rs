@@ -1,0 +1,180 @@
+//! A handler's transaction: from the savepoint after BEGIN to the one COMMIT that counts.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use bytes::Bytes;
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use super::class::{GENERIC, class_of, failed, primary_code};
+use super::session::Session;
+use super::{Sqlite, admit, outbox, resolve};
+use crate::consumer::{Admission, Delivery};
+use crate::error::{AdmitError, BeginError, Class, CommitError, PublishError, StoreError};
+use crate::limits::{EVENT_BYTES_MAX, PUBLISHED_BYTES_MAX, PUBLISHED_EVENTS_MAX};
+use crate::outbox::NewEvent;
+use crate::parked::Lease;
+use crate::store::{Committed, Transaction};
+
+const BEGIN: &str = "begin a transaction";
+const COMMIT: &str = "commit a transaction";
+const ROLL_BACK: &str = "roll a transaction back";
+
+/// A transaction of [`Sqlite`].
+pub struct SqliteTransaction {
+    session: Session,
+    savepoint: u64,
+    lease: Option<Lease>,
+    /// What is published if this is committed, in order.
+    published: Vec<NewEvent>,
+    published_bytes: usize,
+    /// Parked events that are settled if this is committed.
+    parked: Vec<ParkedDelivery>,
+}
+
+/// A parked event that was admitted.
+pub(super) struct ParkedDelivery {
+    pub(super) offset: u64,
+    pub(super) key: Option<Bytes>,
+}
+
+pub(super) async fn begin(store: &Sqlite, lease: Option<&Lease>) -> Result<SqliteTransaction, BeginError> {
+    let mut session = match lease {
+        Some(lease) => store.owner(lease, BEGIN).await?,
+        None => store.writer(BEGIN).await?,
+    };
+    let savepoint = store.next_savepoint();
+    // The name is made of a number and nothing else.
+    sqlx::query(AssertSqlSafe(format!("SAVEPOINT courant_{savepoint}")))
+        .persistent(false)
+        .execute(&mut *session)
+        .await
+        .map_err(failed(BEGIN))?;
+    Ok(SqliteTransaction {
+        session,
+        savepoint,
+        lease: lease.cloned(),
+        published: Vec::new(),
+        published_bytes: 0,
+        parked: Vec::new(),
+    })
+}
+
+impl SqliteTransaction {
+    /// Writes everything that commits with the handler's work.
+    async fn flush(&mut self, now_ms: i64) -> Result<Committed, StoreError> {
+        let mut committed = Committed::default();
+        if let Some(lease) = &self.lease {
+            for delivery in std::mem::take(&mut self.parked) {
+                let key = delivery.key.as_deref();
+                let drained =
+                    resolve::settled(&mut self.session, &lease.assignment, delivery.offset, key, now_ms)
+                        .await?;
+                if let (true, Some(key)) = (drained, delivery.key) {
+                    committed.drained.push(key);
+                }
+            }
+        }
+        let published = std::mem::take(&mut self.published);
+        committed.lanes = outbox::flush(&mut self.session, &published).await?;
+        Ok(committed)
+    }
+
+    /// Proves that the transaction is the one that was begun: only in that one the savepoint exists.
+    async fn release(&mut self) -> Result<(), CommitError> {
+        let released = sqlx::query(AssertSqlSafe(format!("RELEASE courant_{}", self.savepoint)))
+            .persistent(false)
+            .execute(&mut *self.session)
+            .await;
+        match released {
+            Ok(_) => Ok(()),
+            Err(error) if primary_code(&error) == Some(GENERIC) => Err(CommitError::Ended),
+            Err(error) => Err(CommitError::Store(failed(COMMIT)(error))),
+        }
+    }
+}
+
+impl Transaction for SqliteTransaction {
+    type Connection = SqliteConnection;
+
+    fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.session
+    }
+
+    async fn admit(
+        &mut self,
+        deliveries: &[Delivery<'_>],
+        now_ms: i64,
+    ) -> Result<Vec<Admission>, AdmitError> {
+        let lease = self.lease.as_ref().ok_or(AdmitError::NoLease)?;
+        admit::admit(&mut self.session, &lease.assignment, deliveries, &mut self.parked, now_ms).await
+    }
+
+    fn publish(&mut self, event: NewEvent) -> Result<(), PublishError> {
+        let bytes = event.bytes();
+        if bytes > EVENT_BYTES_MAX {
+            return Err(PublishError::TooLarge { id: event.id, bytes });
+        }
+        if self.published.len() == PUBLISHED_EVENTS_MAX {
+            return Err(PublishError::TooMany);
+        }
+        if self.published_bytes + bytes > PUBLISHED_BYTES_MAX {
+            return Err(PublishError::TooManyBytes);
+        }
+        self.published_bytes += bytes;
+        self.published.push(event);
+        Ok(())
+    }
+
+    async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {
+        let flushed = self.flush(now_ms).await;
+        // Also after a failed flush: if the transaction had ended, that is what has to be said.
+        self.release().await?;
+        let committed = flushed?;
+        if self.session.depth() != 1 {
+            return Err(CommitError::NestedOpen);
+        }
+        match self.session.commit().await {
+            Ok(()) => Ok(committed),
+            Err(error) => Err(not_committed(error)),
+        }
+    }
+
+    async fn rollback(self) -> Result<(), StoreError> {
+        self.session.rollback().await.map_err(failed(ROLL_BACK))
+    }
+}
+
+/// What a failed COMMIT means. SQLite says BUSY, FULL and CONSTRAINT before it has written the commit;
+/// after anything else only the next reader of the file knows.
+fn not_committed(error: sqlx::Error) -> CommitError {
+    let class = class_of(&error);
+    let error = failed(COMMIT)(error);
+    match class {
+        Class::Busy | Class::Full | Class::Constraint | Class::ReadOnly => CommitError::Store(error),
+        _ => CommitError::Unknown(error),
+    }
+}
+
+impl Deref for SqliteTransaction {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.session
+    }
+}
+
+impl DerefMut for SqliteTransaction {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.session
+    }
+}
+
+impl fmt::Debug for SqliteTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteTransaction")
+            .field("lease", &self.lease)
+            .field("published", &self.published.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,192 @@
+//! What can be told of a service without opening anything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use courant_core::consumer::ConsumerName;
+use courant_core::topic::TopicName;
+
+use super::problem::Problem;
+use crate::Exhausted;
+use crate::runtime::dead_letter_topic;
+use crate::subscription::Settings;
+
+/// Most events that one subscription handles at once.
+const CONCURRENCY_MAX: usize = 256;
+
+/// Longest that a handler may take.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// A subscription, as far as it can be looked at from outside.
+pub(super) struct Sketch<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) at_least_once: bool,
+    pub(super) handled: Vec<Handled>,
+}
+
+/// What a handler handles.
+#[derive(Clone, Copy)]
+pub(super) struct Handled {
+    pub(super) event_type: &'static str,
+    pub(super) topic: &'static str,
+    pub(super) owner: Option<&'static str>,
+}
+
+/// Everything that is wrong with the subscriptions.
+pub(super) fn subscriptions(sketches: &[Sketch<'_>], has_store: bool) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if sketches.is_empty() {
+        problems.push(Problem::new(
+            "it has no subscription",
+            "add one: .subscribe(Subscription::named(\"…\").on(handler))",
+        ));
+    }
+    duplicates(sketches, &mut problems);
+    for sketch in sketches {
+        names(sketch, &mut problems);
+        handlers(sketch, &mut problems);
+        store(sketch, has_store, &mut problems);
+        numbers(sketch, &mut problems);
+    }
+    problems
+}
+
+fn duplicates(sketches: &[Sketch<'_>], problems: &mut Vec<Problem>) {
+    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+    for sketch in sketches {
+        *named.entry(&sketch.settings.consumer).or_default() += 1;
+    }
+    for (name, count) in named.into_iter().filter(|(_, count)| *count > 1) {
+        problems.push(Problem::new(
+            format!("{count} subscriptions have the name {name:?}"),
+            "give each a name of its own: what a consumer has handled is remembered under it",
+        ));
+    }
+}
+
+fn names(sketch: &Sketch<'_>, problems: &mut Vec<Problem>) {
+    let consumer = &sketch.settings.consumer;
+    let name = match ConsumerName::new(consumer) {
+        Ok(name) => name,
+        Err(error) => {
+            problems.push(Problem::new(
+                format!("{consumer:?} cannot be the name of a subscription"),
+                format!("a consumer is named as topics are: {error}"),
+            ));
+            return;
+        }
+    };
+    for topic in topics(sketch) {
+        if let Err(error) = TopicName::new(topic) {
+            problems.push(Problem::new(
+                format!("subscription {consumer:?} reads {topic:?}, which cannot be a topic"),
+                error.to_string(),
+            ));
+        } else if dead_letter_topic(topic, &name).is_err() {
+            problems.push(Problem::new(
+                format!(
+                    "the topic of dead letters of {consumer:?}, {topic}.{consumer}.dlq, has too long a name"
+                ),
+                "shorten the name of the subscription, so that all of it has at most 249 characters",
+            ));
+        }
+    }
+}
+
+/// The topics that a subscription reads.
+pub(super) fn topics<'a>(sketch: &'a Sketch<'_>) -> Vec<&'a str> {
+    let of_events = sketch.handled.iter().map(|handled| handled.topic);
+    let mut topics: Vec<&str> = of_events.chain(sketch.settings.topics.iter().map(String::as_str)).collect();
+    topics.sort_unstable();
+    topics.dedup();
+    topics
+}
+
+fn handlers(sketch: &Sketch<'_>, problems: &mut Vec<Problem>) {
+    let consumer = &sketch.settings.consumer;
+    if sketch.handled.is_empty() {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} has no handler"),
+            "give it one: .on(handler)",
+        ));
+    }
+    if sketch.settings.mode_said_late {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} says .at_least_once() behind its handlers"),
+            "say it before the first .on(…): handlers are held against it",
+        ));
+    }
+    let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+    for handled in &sketch.handled {
+        *types.entry(handled.event_type).or_default() += 1;
+        if let Some(owner) = handled.owner.filter(|owner| owner != consumer) {
+            problems.push(Problem::new(
+                format!(
+                    "subscription {consumer:?} handles the command {}, whose owner is {owner:?}",
+                    handled.event_type
+                ),
+                "a command has one owner: send that one a command, or publish an event that all may hear",
+            ));
+        }
+    }
+    for (event_type, count) in types.into_iter().filter(|(_, count)| *count > 1) {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} has {count} handlers for {event_type}"),
+            "keep one, and make each other reaction a subscription of its own",
+        ));
+    }
+}
+
+fn store(sketch: &Sketch<'_>, has_store: bool, problems: &mut Vec<Problem>) {
+    let Sketch { settings, at_least_once, .. } = sketch;
+    let consumer = &settings.consumer;
+    if !has_store && !at_least_once {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} promises effects that happen once, and there is no store"),
+            "give the App a store: .store(Sqlite::connect(\"sqlite:service.db\").await?), or accept repetitions: \
+             .at_least_once()",
+        ));
+    }
+    if !has_store && settings.exhausted == Exhausted::ParkKey {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} parks what fails, and there is no store to park it in"),
+            "give the App a store, or say what else is to happen: .when_exhausted(Exhausted::DeadLetter), \
+             ::Skip or ::Block",
+        ));
+    }
+    if has_store && settings.exhausted == Exhausted::Block {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} blocks its partition, and there is a store"),
+            "with a store an event stops its key alone: .when_exhausted(Exhausted::ParkKey)",
+        ));
+    }
+}
+
+fn numbers(sketch: &Sketch<'_>, problems: &mut Vec<Problem>) {
+    let Sketch { settings, .. } = sketch;
+    let consumer = &settings.consumer;
+    if !(1..=CONCURRENCY_MAX).contains(&settings.concurrency) {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} handles {} events at once", settings.concurrency),
+            format!("say 1 to {CONCURRENCY_MAX}"),
+        ));
+    }
+    if settings.timeout.is_zero() || settings.timeout > TIMEOUT_MAX {
+        problems.push(Problem::new(
+            format!("a handler of {consumer:?} may take {:?}", settings.timeout),
+            format!("say more than nothing, and at most {TIMEOUT_MAX:?}"),
+        ));
+    }
+    if settings.generation == 0 {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} is of generation 0"),
+            "generations are counted from 1",
+        ));
+    }
+    if let Some(problem) = settings.retry.problem() {
+        problems.push(Problem::new(
+            format!("the retries of {consumer:?} cannot be kept: {problem}"),
+            "change .retry(…)",
+        ));
+    }
+}

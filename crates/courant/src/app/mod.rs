@@ -1,0 +1,178 @@
+//! A service before it runs: what it consists of, and whether that fits together.
+
+mod build;
+mod checks;
+mod problem;
+
+use std::fmt;
+use std::sync::Arc;
+
+use courant_core::clock::Clock;
+use courant_core::entropy::Entropy;
+use courant_engine::{Engine, EngineConfig, EngineUrl};
+
+pub use self::problem::{BuildError, Problem};
+use crate::Subscription;
+use crate::runtime::{Faults, Passing, Time};
+use crate::store::{Backing, NoStore};
+use crate::subscription::{Mode, Registered, Settings};
+
+/// Partitions of the topics that a service creates, unless it says otherwise.
+const PARTITIONS: u32 = 8;
+
+/// A service in the making.
+///
+/// The store and the state come before the subscriptions: handlers are held against them.
+pub struct App<S: Backing = NoStore, T = ()> {
+    parts: Parts,
+    store: S,
+    state: T,
+    subscriptions: Vec<Declared<S, T>>,
+}
+
+/// What does not depend on the store and the state.
+struct Parts {
+    name: String,
+    version: String,
+    engine: Option<EngineChoice>,
+    partitions: u32,
+    clock: Arc<dyn Clock>,
+    time: Arc<dyn Time>,
+    entropy: Arc<dyn Entropy>,
+    faults: Faults,
+    /// What was said in the wrong order.
+    disorder: Vec<&'static str>,
+}
+
+/// A subscription whose mode is a value.
+struct Declared<S: Backing, T> {
+    settings: Settings,
+    handlers: Vec<Registered<S, T>>,
+    at_least_once: bool,
+}
+
+/// Which engine a service runs on.
+#[derive(Clone, Debug)]
+pub enum EngineChoice {
+    /// The one that a URL names. The service opens it, and closes it when it ends.
+    Url(String),
+    /// One that is open. It stays open.
+    Opened(Arc<dyn Engine>),
+}
+
+impl From<&str> for EngineChoice {
+    fn from(url: &str) -> Self {
+        Self::Url(url.to_owned())
+    }
+}
+
+impl From<String> for EngineChoice {
+    fn from(url: String) -> Self {
+        Self::Url(url)
+    }
+}
+
+impl From<EngineUrl> for EngineChoice {
+    fn from(url: EngineUrl) -> Self {
+        Self::Url(url.to_string())
+    }
+}
+
+impl From<Arc<dyn Engine>> for EngineChoice {
+    fn from(engine: Arc<dyn Engine>) -> Self {
+        Self::Opened(engine)
+    }
+}
+
+impl App {
+    /// A service of this name: the source of its events.
+    pub fn new(name: impl Into<String>) -> Self {
+        let EngineConfig { clock, entropy } = EngineConfig::system();
+        let parts = Parts {
+            name: name.into(),
+            version: "unversioned".to_owned(),
+            engine: None,
+            partitions: PARTITIONS,
+            time: Arc::new(Passing(clock.clone())),
+            clock,
+            entropy,
+            faults: Faults::default(),
+            disorder: Vec::new(),
+        };
+        Self { parts, store: NoStore, state: (), subscriptions: Vec::new() }
+    }
+}
+
+impl<S: Backing, T> App<S, T> {
+    /// The engine: `memory:`, `embedded:PATH`, or one that is open.
+    #[must_use]
+    pub fn engine(mut self, engine: impl Into<EngineChoice>) -> Self {
+        self.parts.engine = Some(engine.into());
+        self
+    }
+
+    /// The version of the service, which dead letters remember.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.parts.version = version.into();
+        self
+    }
+
+    /// How many partitions topics get that the service creates, at first 8.
+    #[must_use]
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.parts.partitions = partitions;
+        self
+    }
+
+    /// Where the service keeps its state, and with it what it has handled. Comes before the
+    /// subscriptions.
+    #[must_use]
+    pub fn store<D: courant_sql::Store>(mut self, store: D) -> App<D, T> {
+        if !self.subscriptions.is_empty() {
+            self.parts.disorder.push(".store(…)");
+        }
+        App { parts: self.parts, store, state: self.state, subscriptions: Vec::new() }
+    }
+
+    /// What handlers can ask for as `State<T>`. Comes before the subscriptions.
+    #[must_use]
+    pub fn state<N: Send + Sync + 'static>(mut self, state: N) -> App<S, N> {
+        if !self.subscriptions.is_empty() {
+            self.parts.disorder.push(".state(…)");
+        }
+        App { parts: self.parts, store: self.store, state, subscriptions: Vec::new() }
+    }
+
+    /// Adds a consumer.
+    #[must_use]
+    pub fn subscribe<M: Mode>(mut self, subscription: Subscription<S, T, M>) -> Self {
+        self.subscriptions.push(Declared {
+            settings: subscription.settings,
+            handlers: subscription.handlers,
+            at_least_once: M::AT_LEAST_ONCE,
+        });
+        self
+    }
+
+    /// Runs in a world that a test has in its hands: its clock, its randomness, its faults.
+    #[cfg(feature = "testkit")]
+    #[must_use]
+    pub fn in_world(mut self, world: &crate::testkit::World) -> Self {
+        self.parts.clock = world.clock();
+        self.parts.time = world.time();
+        self.parts.entropy = world.entropy();
+        self.parts.faults = world.faults();
+        self
+    }
+}
+
+impl<S: Backing, T> fmt::Debug for App<S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("name", &self.parts.name)
+            .field("engine", &self.parts.engine)
+            .field("subscriptions", &self.subscriptions.iter().map(|one| &one.settings).collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}

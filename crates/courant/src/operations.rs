@@ -1,0 +1,198 @@
+//! What people and plain code do with a running service: decide about dead letters, publish with a
+//! transaction of their own.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use crate::Event;
+use crate::outbox::{Outbox, PublishError};
+use crate::runtime::Context;
+use crate::service::Watched;
+use courant_sql::{
+    CommitError, DeadFilter, DeadGroup, DeadLetter, DeadState, DeadSummary, Redrive, RedriveError,
+    RedriveEvent, Store, StoreError, Transaction as _,
+};
+
+/// The dead letters of a service.
+pub struct DeadLetters<'a, D: Store> {
+    store: &'a D,
+    context: &'a Arc<Context>,
+    watched: &'a [Watched],
+}
+
+impl<'a, D: Store> DeadLetters<'a, D> {
+    pub(crate) fn new(store: &'a D, context: &'a Arc<Context>, watched: &'a [Watched]) -> Self {
+        Self { store, context, watched }
+    }
+
+    /// Those that nobody has decided about, the first 1,000.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn list(&self) -> Result<Vec<DeadSummary>, StoreError> {
+        let filter = DeadFilter { state: Some(DeadState::Dead), ..DeadFilter::default() };
+        self.store.dead_letters(&filter, 0, courant_sql::limits::LISTED_MAX).await
+    }
+
+    /// Those that nobody has decided about, by consumer, error and place.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn groups(&self) -> Result<Vec<DeadGroup>, StoreError> {
+        self.store.dead_letter_groups(courant_sql::limits::LISTED_MAX).await
+    }
+
+    /// One of them, with its bytes.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn show(&self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
+        self.store.dead_letter(id).await
+    }
+
+    /// Sends dead letters back to the consumer where they failed, each before the newer events of its key.
+    /// `id` names the request: asking again under the same one changes nothing. `by` is for people.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn redrive(&self, id: &str, by: &str, which: &DeadFilter) -> Result<Redrive, StoreError> {
+        let redrive = self.store.request_redrive(id, by, which, self.now_ms()).await?;
+        self.wake();
+        Ok(redrive)
+    }
+
+    /// How far a redrive is.
+    ///
+    /// # Errors
+    /// [`RedriveError::Unknown`] for an id that nobody gave.
+    pub async fn progress(&self, id: &str) -> Result<Redrive, RedriveError> {
+        self.store.redrive(id).await
+    }
+
+    /// What a redrive has made of each event, the first 1,000.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn results(&self, id: &str) -> Result<Vec<RedriveEvent>, StoreError> {
+        self.store.redrive_events(id, 0, courant_sql::limits::LISTED_MAX).await
+    }
+
+    /// Cancels what a redrive has not begun yet.
+    ///
+    /// # Errors
+    /// [`RedriveError::Unknown`] for an id that nobody gave.
+    pub async fn cancel(&self, id: &str) -> Result<Redrive, RedriveError> {
+        self.store.cancel_redrive(id, self.now_ms()).await
+    }
+
+    /// Gives dead letters up. What waits behind them goes on.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn discard(&self, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+        let discarded = self.store.discard(ids, self.now_ms()).await?;
+        self.wake();
+        Ok(discarded)
+    }
+
+    /// Keeps dead letters out of the way. What waits behind them goes on.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn archive(&self, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+        let archived = self.store.archive(ids, self.now_ms()).await?;
+        self.wake();
+        Ok(archived)
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.context.time.now_ms()
+    }
+
+    fn wake(&self) {
+        for Watched { status, decided, .. } in self.watched {
+            status.update(|state| state.decisions += 1);
+            decided.notify_one();
+        }
+        self.context.activity.note();
+    }
+}
+
+impl<D: Store> fmt::Debug for DeadLetters<'_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetters").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// A transaction of plain code: what it changes and what it publishes takes effect together, or not at
+/// all. Queries run on `&mut *tx`. Dropped without [`PlainTx::commit`], it is rolled back.
+#[must_use = "without `commit` nothing of it happens"]
+pub struct PlainTx<D: Store> {
+    transaction: D::Transaction,
+    outbox: Outbox,
+    context: Arc<Context>,
+}
+
+impl<D: Store> PlainTx<D> {
+    pub(crate) fn new(transaction: D::Transaction, context: Arc<Context>) -> Self {
+        let outbox = Outbox::new(context.stamp.clone());
+        Self { transaction, outbox, context }
+    }
+
+    /// Publishes an event if the transaction is committed.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON, or is larger than the engine takes.
+    pub fn publish<E: Event>(&mut self, event: &E) -> Result<(), PublishError> {
+        self.outbox.publish(event)
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; nothing is committed, except perhaps after [`CommitError::Unknown`].
+    pub async fn commit(self) -> Result<(), PlainCommitError> {
+        let Self { mut transaction, outbox, context } = self;
+        for event in outbox.into_events() {
+            transaction.publish(event)?;
+        }
+        let committed = transaction.commit(context.time.now_ms()).await?;
+        if !committed.lanes.is_empty() {
+            context.outbox_has_more();
+        }
+        Ok(())
+    }
+}
+
+/// Why a transaction of plain code was not committed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlainCommitError {
+    /// One of its events cannot be published.
+    #[error(transparent)]
+    Publish(#[from] courant_sql::PublishError),
+    /// The store did not commit.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+impl<D: Store> Deref for PlainTx<D> {
+    type Target = D::Connection;
+
+    fn deref(&self) -> &D::Connection {
+        &self.transaction
+    }
+}
+
+impl<D: Store> DerefMut for PlainTx<D> {
+    fn deref_mut(&mut self) -> &mut D::Connection {
+        &mut self.transaction
+    }
+}
+
+impl<D: Store> fmt::Debug for PlainTx<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlainTx").field("transaction", &self.transaction).finish_non_exhaustive()
+    }
+}

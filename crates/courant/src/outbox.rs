@@ -1,0 +1,171 @@
+//! What a handler publishes, on its way: from an event to the record that the relay will send.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use courant_core::clock::Clock;
+use courant_core::entropy::Entropy;
+use courant_core::event_id::EventId;
+use courant_core::headers;
+use courant_core::topic::{InvalidTopicName, TopicName};
+use courant_sql::NewEvent;
+
+use crate::{Event, Meta};
+
+/// What is published together with a transaction, and not at all without it.
+pub struct Outbox {
+    stamp: Stamp,
+    events: Vec<NewEvent>,
+}
+
+/// Why an event cannot be published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// It has no bytes.
+    #[error("{event_type} cannot be written as JSON: {source}")]
+    Unencodable {
+        /// Its type.
+        event_type: &'static str,
+        /// What serde says.
+        source: serde_json::Error,
+    },
+    /// Its topic cannot exist.
+    #[error("{event_type} goes to a topic that cannot exist: {source}")]
+    Topic {
+        /// Its type.
+        event_type: &'static str,
+        /// What is wrong with the name.
+        source: InvalidTopicName,
+    },
+    /// It is larger than the engine takes.
+    #[error(
+        "{event_type} has {bytes} bytes, and the engine takes {max}: keep the large part elsewhere and \
+         publish where it is"
+    )]
+    TooLarge {
+        /// Its type.
+        event_type: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// What the engine takes.
+        max: usize,
+    },
+    /// The store does not take it.
+    #[error(transparent)]
+    Store(#[from] courant_sql::PublishError),
+    /// The engine did not take it.
+    #[error(transparent)]
+    Engine(#[from] courant_engine::PublishError),
+    /// The engine has no such topic, and does not make it.
+    #[error(transparent)]
+    NoTopic(#[from] courant_engine::CreateTopicError),
+    /// The engine gave no answer for it.
+    #[error("the engine gave no answer for {event_type}")]
+    NoAnswer {
+        /// Its type.
+        event_type: &'static str,
+    },
+}
+
+/// Bytes that a record may have besides what is counted here: what its format adds.
+const FORMAT_BYTES: usize = 4 * 1024;
+
+/// What every event of a service, or of one handled event, is published with.
+#[derive(Clone)]
+pub(crate) struct Stamp {
+    pub(crate) source: Arc<str>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) record_bytes_max: usize,
+    /// What caused it; `None` outside of handlers.
+    pub(crate) cause: Option<Meta>,
+}
+
+impl Stamp {
+    /// The same, for what is published while an event is handled.
+    pub(crate) fn caused_by(&self, meta: Meta) -> Self {
+        Self { cause: Some(meta), ..self.clone() }
+    }
+
+    /// The record of an event.
+    pub(crate) fn record<E: Event>(&self, event: &E, id: EventId) -> Result<NewEvent, PublishError> {
+        let value = serde_json::to_vec(event)
+            .map_err(|source| PublishError::Unencodable { event_type: E::TYPE, source })?;
+        let topic =
+            TopicName::new(E::TOPIC).map_err(|source| PublishError::Topic { event_type: E::TYPE, source })?;
+        let now_ms = self.clock.now_ms();
+        let key = event.key();
+        let subject = key.as_ref().and_then(|key| key.as_text()).map(str::to_owned);
+        let headers = self.headers(E::TYPE, &id, now_ms, subject);
+        let key = key.map(|key| key.as_bytes().clone());
+        let record =
+            NewEvent { id, topic, key, value: Some(Bytes::from(value)), headers, timestamp_ms: now_ms };
+        let bytes = record.bytes();
+        let max = self.record_bytes_max.saturating_sub(FORMAT_BYTES);
+        if bytes > max {
+            return Err(PublishError::TooLarge { event_type: E::TYPE, bytes, max });
+        }
+        Ok(record)
+    }
+
+    /// An id that no event has.
+    pub(crate) fn new_id(&self) -> EventId {
+        EventId::from(self.entropy.uuid())
+    }
+
+    fn headers(
+        &self,
+        event_type: &str,
+        id: &EventId,
+        now_ms: i64,
+        subject: Option<String>,
+    ) -> Vec<(String, Bytes)> {
+        let time = jiff::Timestamp::from_millisecond(now_ms).map(|time| time.to_string());
+        let cause = self.cause.as_ref();
+        let all = [
+            (headers::ID, Some(id.to_string())),
+            (headers::SOURCE, Some(self.source.to_string())),
+            (headers::SPECVERSION, Some(headers::SPECVERSION_VALUE.to_owned())),
+            (headers::TYPE, Some(event_type.to_owned())),
+            (headers::TIME, time.ok()),
+            (headers::SUBJECT, subject),
+            (headers::CONTENT_TYPE, Some("application/json".to_owned())),
+            (headers::CORRELATION_ID, Some(cause.map_or(id.as_str(), Meta::correlation_id).to_owned())),
+            (headers::CAUSATION_ID, cause.map(|cause| cause.id().to_string())),
+            (headers::TRACEPARENT, cause.and_then(Meta::traceparent).map(str::to_owned)),
+            (headers::TRACESTATE, cause.and_then(Meta::tracestate).map(str::to_owned)),
+        ];
+        let present =
+            all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Bytes::from(value?))));
+        present.collect()
+    }
+}
+
+impl Outbox {
+    pub(crate) fn new(stamp: Stamp) -> Self {
+        Self { stamp, events: Vec::new() }
+    }
+
+    /// Publishes an event if the transaction is committed.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON, or is larger than the engine takes.
+    pub fn publish<E: Event>(&mut self, event: &E) -> Result<(), PublishError> {
+        let record = self.stamp.record(event, self.stamp.new_id())?;
+        self.events.push(record);
+        Ok(())
+    }
+
+    /// What was published, in order.
+    pub(crate) fn into_events(self) -> Vec<NewEvent> {
+        self.events
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("events", &self.events.len()).finish_non_exhaustive()
+    }
+}

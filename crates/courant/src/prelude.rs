@@ -1,0 +1,8 @@
+//! Everything that a service usually names.
+
+pub use courant_sql::{Sqlite, sqlx};
+pub use serde::{Deserialize, Serialize};
+
+pub use crate::{
+    App, Command, Envelope, Event, Exhausted, HandlerError, Meta, Publisher, Retry, State, Subscription, Tx,
+};

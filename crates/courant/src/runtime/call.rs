@@ -1,0 +1,80 @@
+//! One call of a handler: with its arguments, and not longer than it may take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use courant_core::consumer::ConsumerName;
+use courant_sql::NewEvent;
+
+use super::context::Context;
+use super::ledger::Work;
+use super::policy::Failed;
+use super::time::after;
+use crate::Meta;
+use crate::envelope::text;
+use crate::handler::{CallFailure, Given};
+use crate::outbox::{Outbox, Stamp};
+use crate::store::Backing;
+use crate::subscription::Registered;
+
+/// What calls of one subscription have in common.
+pub(crate) struct Caller<S: Backing, T> {
+    pub(crate) context: Arc<Context>,
+    pub(crate) consumer: ConsumerName,
+    pub(crate) handlers: Vec<Registered<S, T>>,
+    pub(crate) state: Arc<T>,
+    pub(crate) timeout: Duration,
+}
+
+impl<S: Backing, T: Send + Sync + 'static> Caller<S, T> {
+    /// The handler of an event's type.
+    pub(crate) fn handler(&self, work: &Work) -> Result<&Registered<S, T>, Failed> {
+        let said = text(&work.event.headers, courant_core::headers::TYPE);
+        let found = said.and_then(|said| self.handlers.iter().find(|handler| handler.event_type == said));
+        found.ok_or_else(|| {
+            let message = format!("no handler for {}", said.unwrap_or("an event without a type"));
+            Failed::undecodable(self.consumer.as_str(), message)
+        })
+    }
+
+    /// Where events are published that `work` causes.
+    pub(crate) fn outbox(&self, work: &Work) -> Outbox {
+        Outbox::new(self.stamp(&self.meta(work)))
+    }
+
+    /// Calls the handler. Gives back what it returned to be published.
+    pub(crate) async fn call(
+        &self,
+        handler: &Registered<S, T>,
+        work: &Work,
+        lease: S::Lease,
+    ) -> Result<Vec<NewEvent>, Failed> {
+        let meta = self.meta(work);
+        let stamp = self.stamp(&meta);
+        let publisher = self.context.publisher().caused_by(meta.clone());
+        let given = Given { meta, state: self.state.clone(), lease, publisher };
+        let mut call = handler.invoke.invoke(work.event.value.clone(), given, stamp);
+        let deadline_ms = after(self.context.time.now_ms(), self.timeout);
+        let called = tokio::select! {
+            biased;
+            called = &mut call => called,
+            () = self.context.time.sleep_until(deadline_ms) => {
+                let message = format!("the handler took longer than {:?}", self.timeout);
+                return Err(Failed::timeout(handler.place, message));
+            }
+        };
+        called.map_err(|failure| match failure {
+            CallFailure::Undecodable(error) => Failed::undecodable(handler.place, error.to_string()),
+            CallFailure::Handler(error) => Failed::from_handler(&error, handler.place),
+        })
+    }
+
+    fn meta(&self, work: &Work) -> Meta {
+        let attempt = work.failures.saturating_add(1);
+        Meta::new(&work.event, &work.assigned.partition, self.consumer.clone(), attempt)
+    }
+
+    fn stamp(&self, meta: &Meta) -> Stamp {
+        self.context.stamp.caused_by(meta.clone())
+    }
+}

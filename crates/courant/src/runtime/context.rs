@@ -1,0 +1,88 @@
+//! What all parts of a running service share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use courant_core::entropy::Entropy;
+use courant_engine::Engine;
+use tokio::sync::{Notify, watch};
+
+use super::faults::Faults;
+use super::status::Status;
+use super::time::Time;
+use crate::Boxed;
+use crate::outbox::Stamp;
+use crate::publisher::{Publisher, Sender};
+
+/// What all parts of a running service share.
+pub(crate) struct Context {
+    pub(crate) service: Arc<str>,
+    /// The version of the service, for dead letters.
+    pub(crate) version: String,
+    /// Who this is among all that run the service, for people.
+    pub(crate) owner: String,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) time: Arc<dyn Time>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) faults: Faults,
+    pub(crate) stamp: Stamp,
+    pub(crate) sender: Sender,
+    pub(crate) activity: Activity,
+    /// Something was written into the outbox.
+    pub(crate) outbox_filled: Notify,
+    /// The relay has published all that it saw, and nothing has come since.
+    pub(crate) relay: Status,
+    /// How many events wait in the outbox; `None` without a store.
+    pub(crate) backlog: Option<Backlog>,
+}
+
+/// Counts what waits in the outbox. What does not answer counts as one.
+pub(crate) type Backlog = Box<dyn Fn() -> Boxed<'static, u64> + Send + Sync>;
+
+impl Context {
+    /// Publishes past transactions.
+    pub(crate) fn publisher(&self) -> Publisher {
+        Publisher::new(self.sender.clone(), self.stamp.clone())
+    }
+
+    /// A number to spread times with.
+    pub(crate) fn random(&self) -> u64 {
+        self.entropy.uuid().as_u64_pair().1
+    }
+
+    /// Something was written into the outbox.
+    pub(crate) fn outbox_has_more(&self) {
+        self.activity.note();
+        self.outbox_filled.notify_one();
+    }
+}
+
+/// Counts what happens in a service, so that somebody can wait until nothing does.
+pub(crate) struct Activity {
+    count: AtomicU64,
+    changed: watch::Sender<u64>,
+}
+
+impl Activity {
+    pub(crate) fn new() -> Self {
+        Self { count: AtomicU64::new(0), changed: watch::Sender::new(0) }
+    }
+
+    /// Something has happened, or has come to rest.
+    pub(crate) fn note(&self) {
+        let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+        self.changed.send_modify(|seen| *seen = (*seen).max(count));
+    }
+
+    /// How much has happened.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Waits until more than `count` has happened.
+    pub(crate) async fn beyond(&self, count: u64) {
+        let mut changed = self.changed.subscribe();
+        // The sender lives in `self`, so the wait ends only when its condition holds.
+        drop(changed.wait_for(|seen| *seen > count).await);
+    }
+}

@@ -1,0 +1,164 @@
+//! Settling events without a store: nothing is parked, so an event that fails is tried again where it
+//! is, and its key and the progress of its partition wait for it.
+//!
+//! Progress is what the engine keeps for the group.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use courant_core::position::TopicPartition;
+use courant_engine::{Partition, PublishError};
+use courant_sql::NewEvent;
+use tracing::warn;
+
+use super::call::Caller;
+use super::dead;
+use super::ledger::{Assigned, Kept, Ledger, Settled, Taken, Trouble, Work};
+use super::passing::Pause;
+use super::policy::{Failed, Fate, fate};
+use super::status::Status;
+use super::time::after;
+use crate::store::NoStore;
+use crate::{Boxed, Exhausted, Retry};
+
+/// A subscription that is settled in memory.
+pub(crate) struct DirectLedger<T> {
+    pub(crate) caller: Caller<NoStore, T>,
+    pub(crate) group: String,
+    pub(crate) retry: Retry,
+    pub(crate) exhausted: Exhausted,
+    pub(crate) status: Arc<Status>,
+}
+
+const DONE: Settled = Settled::Done { drained: false };
+
+impl<T: Send + Sync + 'static> DirectLedger<T> {
+    async fn attempt(&self, work: &Work) -> Result<(), Failed> {
+        let handler = self.caller.handler(work)?;
+        let returned = self.caller.call(handler, work, ()).await?;
+        self.send(returned, handler.place).await
+    }
+
+    /// Publishes, and comes back to what the engine does not take at the moment.
+    async fn send(&self, mut events: Vec<NewEvent>, place: &str) -> Result<(), Failed> {
+        let mut pause = Pause::new();
+        while !events.is_empty() {
+            let failed = |said: String| Failed::publishing(place, said);
+            let answers = self.caller.context.sender.send(events.clone()).await;
+            let answers = answers.map_err(|error| failed(error.to_string()))?;
+            self.caller.context.activity.note();
+            let mut again = Vec::new();
+            for (event, answer) in events.into_iter().zip(answers) {
+                match answer {
+                    Ok(_) => {}
+                    Err(error) if PublishError::is_passing(&error) => again.push(event),
+                    Err(error) => return Err(failed(error.to_string())),
+                }
+            }
+            events = again;
+            if !events.is_empty() {
+                pause.wait().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the event is done with; otherwise when it is tried again.
+    async fn judge(&self, work: &Work, failed: &Failed) -> Option<i64> {
+        let context = &self.caller.context;
+        let attempt = work.failures.saturating_add(1);
+        let fate = fate(failed, attempt, &self.retry, self.exhausted, context.random());
+        warn!(
+            consumer = self.group, event = %work.event.id, partition = %work.assigned.partition,
+            offset = work.event.offset, attempt, kind = failed.failure.kind, place = failed.failure.place,
+            error = failed.failure.message, ?fate, "an event was not handled"
+        );
+        match fate {
+            Fate::Again(delay) => Some(after(context.time.now_ms(), delay)),
+            Fate::Dead { .. } => {
+                let copy = dead::copy(context, &self.caller.consumer, work, &failed.failure);
+                let sent = self.send(copy.into_iter().collect(), &failed.failure.place).await;
+                // It is tried again rather than lost.
+                sent.err().map(|_| after(context.time.now_ms(), self.retry.longest().max(SECOND)))
+            }
+            Fate::Skipped => None,
+        }
+    }
+
+    fn partition(assigned: &Assigned) -> Partition {
+        Partition::new(assigned.partition.topic.as_str(), assigned.partition.partition)
+    }
+}
+
+const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
+    fn take_over(&self, partition: TopicPartition, serial: u64) -> Boxed<'_, Result<Taken, Trouble>> {
+        Box::pin(async move {
+            let assigned = Arc::new(Assigned { partition, serial, lease: None });
+            let partitions = vec![Self::partition(&assigned)];
+            let committed = self.caller.context.engine.committed(self.group.clone(), partitions).await;
+            let next = committed.map_err(|error| Trouble::Broken(error.to_string()))?;
+            let kept = next.first().copied().flatten().map_or(Kept::Nothing, Kept::Next);
+            Ok(Taken { assigned, kept, parked: Vec::new(), due_ms: Vec::new() })
+        })
+    }
+
+    fn settle(&self, mut work: Work) -> Boxed<'_, Result<Settled, Trouble>> {
+        Box::pin(async move {
+            loop {
+                let Err(failed) = self.attempt(&work).await else { return Ok(DONE) };
+                let Some(due_ms) = self.judge(&work, &failed).await else { return Ok(DONE) };
+                work.failures = work.failures.saturating_add(1);
+                let context = &self.caller.context;
+                self.status.update(|state| state.backing_off.push(due_ms));
+                context.activity.note();
+                context.time.sleep_until(due_ms).await;
+                self.status.update(|state| {
+                    if let Some(at) = state.backing_off.iter().position(|one| *one == due_ms) {
+                        state.backing_off.swap_remove(at);
+                    }
+                });
+                context.activity.note();
+            }
+        })
+    }
+
+    fn queue(&self, _: Work) -> Boxed<'_, Result<(), Trouble>> {
+        Box::pin(async { Err(Trouble::Broken("nothing is parked without a store".to_owned())) })
+    }
+
+    fn due<'a>(&'a self, _: &'a Arc<Assigned>, _: u32) -> Boxed<'a, Result<Vec<Work>, Trouble>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn next_due<'a>(&'a self, _: &'a Assigned) -> Boxed<'a, Result<Option<i64>, Trouble>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// The driver hands every progress to the engine itself.
+    fn save<'a>(
+        &'a self,
+        _: &'a Assigned,
+        _: Option<courant_sql::Progress>,
+        _: u64,
+    ) -> Boxed<'a, Result<(), Trouble>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn reset<'a>(
+        &'a self,
+        _: &'a Assigned,
+        _: Option<courant_sql::Progress>,
+    ) -> Boxed<'a, Result<(), Trouble>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn claim_redrives<'a>(&'a self, _: &'a Assigned) -> Boxed<'a, Result<Vec<Option<Bytes>>, Trouble>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn prune(&self) -> Boxed<'_, Result<(), Trouble>> {
+        Box::pin(async { Ok(()) })
+    }
+}

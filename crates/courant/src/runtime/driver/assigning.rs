@@ -1,0 +1,138 @@
+//! Taking partitions over: where each one begins, and what is parked of it.
+
+use std::collections::BTreeSet;
+
+use courant_core::event_id::EventId;
+use courant_core::position::TopicPartition;
+use courant_core::topic::TopicName;
+use courant_engine::{Ends, Engine, Partition, ReadBack};
+use tracing::{info, warn};
+
+use super::{Driver, Lane, Look, Orders, Part};
+use crate::StartFrom;
+use crate::runtime::begin::{Begin, To, begin};
+use crate::runtime::ledger::{Kept, Ledger, Taken, Trouble};
+use crate::runtime::looking::{look, mark, read, refused};
+use crate::runtime::progress::{LowWater, Progress};
+
+/// Where a partition begins.
+struct Opening {
+    next: u64,
+    last: Option<(u64, EventId)>,
+    gap: u64,
+}
+
+impl Driver {
+    pub(super) async fn assign(&mut self, partitions: Vec<Partition>) -> Result<(), Trouble> {
+        let mut positions = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            self.serial += 1;
+            let topic =
+                TopicName::new(&partition.topic).map_err(|error| Trouble::Broken(error.to_string()))?;
+            let named = TopicPartition { topic, partition: partition.number };
+            let taken = self.ledger.take_over(named, self.serial).await?;
+            let claimed = self.ledger.claim_redrives(&taken.assigned).await?;
+            let opener =
+                Opener { engine: &*self.context.engine, ledger: &*self.ledger, orders: &self.orders };
+            let opening = opener.open(&partition, &taken).await?;
+            info!(consumer = self.orders.consumer, %partition, next = opening.next, "took the partition over");
+            positions.push(partition.at(opening.next));
+            let serial = self.serial;
+            for key in taken.parked.into_iter().chain(claimed.into_iter().flatten()) {
+                self.lanes.park(Lane::Key(serial, key));
+            }
+            let low_water = LowWater { next: opening.next, last: opening.last };
+            let part = Part {
+                assigned: taken.assigned,
+                progress: Progress::new(low_water),
+                next: opening.next,
+                gap: opening.gap,
+                is_unsaved: false,
+                due_ms: taken.due_ms.into_iter().collect::<BTreeSet<_>>(),
+                look: Look::Now,
+            };
+            self.parts.insert(partition, part);
+        }
+        if let Err(error) = self.subscription.seek(positions) {
+            // They come again if they are still ours.
+            warn!(consumer = self.orders.consumer, %error, "partitions went before they were read");
+        }
+        Ok(())
+    }
+}
+
+/// Finds out where a partition begins.
+struct Opener<'a> {
+    engine: &'a dyn Engine,
+    ledger: &'a dyn Ledger,
+    orders: &'a Orders,
+}
+
+impl Opener<'_> {
+    async fn open(&self, partition: &Partition, taken: &Taken) -> Result<Opening, Trouble> {
+        let (there, ends) = look(self.engine, partition, &taken.kept).await?;
+        let begun = begin(&taken.kept, there.as_ref(), ends, self.orders.other_log);
+        let (kept_gap, last) = match &taken.kept {
+            Kept::Event(progress) => {
+                (progress.gap_events, EventId::new(&progress.mark).ok().map(|id| (progress.offset, id)))
+            }
+            Kept::Nothing | Kept::Next(_) => (0, None),
+        };
+        let to = match begun {
+            Begin::At { offset, gap } => {
+                if gap > 0 {
+                    warn!(consumer = self.orders.consumer, %partition, gap, "retention has taken unhandled events");
+                }
+                return Ok(Opening { next: offset, last, gap: kept_gap.saturating_add(gap) });
+            }
+            Begin::Refused(difference) => return Err(refused(&self.orders.consumer, partition, &difference)),
+            Begin::Reset(to) => to,
+            Begin::Fresh => match self.orders.start {
+                StartFrom::Oldest => return Ok(Opening { next: ends.start, last: None, gap: 0 }),
+                StartFrom::Newest => To::Offset(ends.end),
+                StartFrom::Time(time_ms) => To::Time(time_ms),
+            },
+        };
+        self.set(partition, taken, to, ends, kept_gap).await
+    }
+
+    /// Begins somewhere else than where progress would, and keeps that at once: a crash before the first
+    /// event must not choose anew.
+    async fn set(
+        &self,
+        partition: &Partition,
+        taken: &Taken,
+        to: To,
+        ends: Ends,
+        gap: u64,
+    ) -> Result<Opening, Trouble> {
+        let engine = self.engine;
+        let next = match to {
+            To::Start => ends.start,
+            To::Offset(offset) => offset,
+            To::Time(time_ms) => {
+                let found =
+                    engine.offsets_for_time(vec![(partition.clone(), time_ms)]).await.into_iter().next();
+                let found = found.transpose().map_err(|error| Trouble::Broken(error.to_string()))?;
+                found.flatten().map_or(ends.end, |found| found.offset)
+            }
+        };
+        let before = match next.checked_sub(1) {
+            Some(before) => read(engine, partition.at(before)).await?,
+            None => None,
+        };
+        let last = match before {
+            Some(ReadBack::Found(record)) => Some((record.position.offset, mark(&engine.log_id(), &record))),
+            _ => None,
+        };
+        let progress = last.as_ref().map(|(offset, mark)| courant_sql::Progress {
+            offset: *offset,
+            mark: mark.clone(),
+            gap_events: gap,
+        });
+        self.ledger.reset(&taken.assigned, progress).await?;
+        warn!(consumer = self.orders.consumer, %partition, next, "begins where its settings say");
+        let last = last.and_then(|(offset, mark)| Some((offset, EventId::new(&mark).ok()?)));
+        Ok(Opening { next, last, gap })
+    }
+}

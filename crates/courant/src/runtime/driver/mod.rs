@@ -1,0 +1,280 @@
+//! The loop of one subscription: it reads, gives each event its turn, and keeps how far it has come.
+//!
+//! What may happen is decided by [`Lanes`] and [`Progress`], which know no I/O; what it means is the
+//! business of the [`Ledger`]. One task has all three, so nothing here is locked.
+
+mod assigning;
+mod reading;
+mod turns;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use courant_core::event_id::EventId;
+use courant_engine::{FetchError, Next, Partition};
+use courant_sql::Source;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinError, JoinSet};
+use tracing::warn;
+
+use super::context::Context;
+use super::lanes::Lanes;
+use super::ledger::{Assigned, Ledger, Settled, Trouble, Work};
+use super::progress::Progress;
+use super::status::Status;
+use crate::{OtherLog, StartFrom};
+
+/// Events that wait for their turn in memory. More are not read before these are fewer.
+const WAITING_MAX: usize = 1_000;
+
+/// How long one look at the engine lasts when nothing comes.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Events that are settled before progress is kept, while more are under way.
+const SAVED_EVERY: u32 = 64;
+
+/// Events that are settled between two looks at what can be forgotten.
+const PRUNED_EVERY: u32 = 10_000;
+
+/// How long events that are under way may take when the service is to end.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// What a driver is told.
+pub(crate) struct Orders {
+    /// The consumer's name, which is also that of its group in the engine.
+    pub(crate) consumer: String,
+    pub(crate) event_types: HashSet<&'static str>,
+    pub(crate) concurrency: usize,
+    pub(crate) start: StartFrom,
+    pub(crate) other_log: OtherLog,
+}
+
+/// The loop of one subscription.
+pub(crate) struct Driver {
+    context: Arc<Context>,
+    ledger: Arc<dyn Ledger>,
+    orders: Orders,
+    subscription: Box<dyn courant_engine::Subscription>,
+    status: Arc<Status>,
+    /// Somebody has decided about dead letters.
+    decided: Arc<Notify>,
+    lanes: Lanes<Lane, Work>,
+    parts: BTreeMap<Partition, Part>,
+    workers: JoinSet<Ended>,
+    serial: u64,
+    /// Nothing new begins until dead letters that are to be handled again are taken.
+    is_holding: bool,
+    /// Events of types that nobody here wants.
+    passed: u64,
+    unsaved: u32,
+    unpruned: u32,
+}
+
+/// What must keep its order, in one assignment of one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Lane {
+    Key(u64, Bytes),
+    /// An event without a key: nothing orders it.
+    Alone(u64, u64),
+}
+
+impl Lane {
+    fn of(work: &Work) -> Self {
+        let serial = work.assigned.serial;
+        work.event.key.clone().map_or(Self::Alone(serial, work.event.offset), |key| Self::Key(serial, key))
+    }
+
+    fn serial(&self) -> u64 {
+        let (Self::Key(serial, _) | Self::Alone(serial, _)) = self;
+        *serial
+    }
+}
+
+/// A partition that the subscription has.
+struct Part {
+    assigned: Arc<Assigned>,
+    progress: Progress<EventId>,
+    /// Where it is read next.
+    next: u64,
+    /// Offsets that were passed because they had gone.
+    gap: u64,
+    is_unsaved: bool,
+    /// When to look for parked events that are due.
+    due_ms: BTreeSet<i64>,
+    look: Look,
+}
+
+/// Whether to look for parked events that are due, whatever the time is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    No,
+    /// There were more than could begin.
+    WhenSomethingEnds,
+    Now,
+}
+
+/// What a worker has done.
+struct Ended {
+    partition: Partition,
+    lane: Lane,
+    offset: u64,
+    id: EventId,
+    source: Source,
+    result: Result<Settled, Trouble>,
+}
+
+/// What the loop wakes up for.
+enum Wake {
+    Stop,
+    Ended(Result<Ended, JoinError>),
+    Decided,
+    Due,
+    Next(Result<Next, FetchError>),
+}
+
+impl Driver {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        ledger: Arc<dyn Ledger>,
+        orders: Orders,
+        subscription: Box<dyn courant_engine::Subscription>,
+        status: Arc<Status>,
+        decided: Arc<Notify>,
+    ) -> Self {
+        let lanes = Lanes::new(orders.concurrency);
+        Self {
+            context,
+            ledger,
+            orders,
+            subscription,
+            status,
+            decided,
+            lanes,
+            parts: BTreeMap::new(),
+            workers: JoinSet::new(),
+            serial: 0,
+            is_holding: false,
+            passed: 0,
+            unsaved: 0,
+            unpruned: 0,
+        }
+    }
+
+    /// Runs until `stop` says so, or until there is trouble that does not pass.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Trouble> {
+        self.ledger.prune().await?;
+        loop {
+            self.begin_turns().await?;
+            if self.unsaved >= SAVED_EVERY || self.workers.is_empty() {
+                self.save().await?;
+            }
+            self.report();
+            let wake = self.sleep(&mut stop).await;
+            self.status.update(|state| state.is_resting = false);
+            match wake {
+                Wake::Stop => return self.finish().await,
+                Wake::Ended(ended) => self.ended(ended).await?,
+                Wake::Decided => self.is_holding = true,
+                Wake::Due => {}
+                Wake::Next(Ok(Next::Assigned(partitions))) => self.assign(partitions).await?,
+                Wake::Next(Ok(Next::Revoked(partitions))) => self.revoke(&partitions).await?,
+                Wake::Next(Ok(Next::Records(fetched))) => {
+                    fetched.into_iter().for_each(|fetched| self.take(fetched));
+                }
+                Wake::Next(Ok(_)) => {}
+                Wake::Next(Err(error)) => self.pass_by(error).await?,
+            }
+        }
+    }
+
+    async fn sleep(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
+        let due_ms = self.parts.values().filter_map(|part| part.due_ms.first()).min().copied();
+        let has_room = self.lanes.waiting() < WAITING_MAX && !self.is_holding;
+        tokio::select! {
+            biased;
+            // An error says that nobody is left to stop it, so it stops.
+            _ = stop.changed() => Wake::Stop,
+            Some(ended) = self.workers.join_next() => Wake::Ended(ended),
+            () = self.decided.notified() => Wake::Decided,
+            () = self.context.time.sleep_until(due_ms.unwrap_or(i64::MAX)), if due_ms.is_some() => Wake::Due,
+            next = self.subscription.next(WAIT), if has_room => Wake::Next(next),
+        }
+    }
+
+    /// Says what it is doing, before it sleeps.
+    fn report(&self) {
+        let next = self.parts.values().map(|part| (part.assigned.partition.clone(), part.next)).collect();
+        let due_ms = self.parts.values().filter_map(|part| part.due_ms.first()).min().copied();
+        // Every turn that may begin has begun: what waits, waits for what is under way.
+        let is_resting = !self.is_holding;
+        self.status.update(|state| {
+            state.is_resting = is_resting;
+            state.under_way = self.lanes.under_way();
+            state.next = next;
+            state.due_ms = due_ms;
+            state.passed = self.passed;
+        });
+        self.context.activity.note();
+    }
+
+    /// Keeps how far each partition has come, in the ledger and, as a copy, in the engine.
+    async fn save(&mut self) -> Result<(), Trouble> {
+        self.unsaved = 0;
+        let mut positions = Vec::new();
+        let mut lost = Vec::new();
+        for (partition, part) in self.parts.iter_mut().filter(|(_, part)| part.is_unsaved) {
+            self.context.faults.reach(super::faults::FaultPoint::BeforeProgress).await;
+            let low_water = part.progress.low_water();
+            let progress = low_water.last.as_ref().map(|(offset, id)| courant_sql::Progress {
+                offset: *offset,
+                mark: id.to_string(),
+                gap_events: part.gap,
+            });
+            let next = low_water.next;
+            match self.ledger.save(&part.assigned, progress, next).await {
+                Ok(()) => positions.push(partition.at(next)),
+                Err(Trouble::Fenced) => lost.push(partition.clone()),
+                Err(trouble) => return Err(trouble),
+            }
+            part.is_unsaved = false;
+        }
+        lost.iter().for_each(|partition| self.lose(partition));
+        if positions.is_empty() {
+            return Ok(());
+        }
+        // A copy for tools that show lag; without a store it is the progress, and comes again if it is lost.
+        if let Err(error) = self.context.engine.commit(self.orders.consumer.clone(), positions).await {
+            warn!(consumer = self.orders.consumer, %error, "the engine does not keep how far the consumer is");
+        }
+        if self.unpruned >= PRUNED_EVERY {
+            self.unpruned = 0;
+            self.ledger.prune().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets what is under way come to its end, and keeps how far that is.
+    async fn finish(&mut self) -> Result<(), Trouble> {
+        let waited = tokio::time::timeout(STOP_MAX, self.settle_workers()).await;
+        if let Ok(result) = waited {
+            result?;
+        } else {
+            let events = self.workers.len();
+            warn!(
+                consumer = self.orders.consumer,
+                events, "gave up waiting; what is under way is rolled back"
+            );
+            self.workers.shutdown().await;
+        }
+        self.save().await
+    }
+
+    async fn settle_workers(&mut self) -> Result<(), Trouble> {
+        while let Some(ended) = self.workers.join_next().await {
+            self.ended(ended).await?;
+        }
+        Ok(())
+    }
+}

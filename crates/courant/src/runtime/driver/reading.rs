@@ -1,0 +1,83 @@
+//! What the engine gives: records, and why there are none.
+
+use courant_engine::{FetchError, Fetched, Partition};
+use courant_sql::Source;
+use tracing::{error, warn};
+
+use super::{Driver, Lane};
+use crate::runtime::incoming;
+use crate::runtime::ledger::{Trouble, Work};
+
+impl Driver {
+    /// Takes records in. Those of types that nobody wants here are settled at once.
+    pub(super) fn take(&mut self, fetched: Fetched) {
+        let Some(part) = self.parts.get_mut(&fetched.partition) else { return };
+        let log = self.context.engine.log_id();
+        let next_offset = fetched.next_offset;
+        let mut records = fetched.records.into_iter().peekable();
+        while let Some(record) = records.next() {
+            let offset = record.position.offset;
+            let next = records.peek().map_or(next_offset, |record| record.position.offset);
+            if !part.progress.begin(offset, next) {
+                continue;
+            }
+            let said = incoming::event_type(&record);
+            if !said.is_some_and(|said| self.orders.event_types.contains(said)) {
+                self.passed += 1;
+                part.is_unsaved |= part.progress.settle(offset, incoming::id(&log, &record));
+                continue;
+            }
+            let event = incoming::event(&log, record);
+            let work = Work { assigned: part.assigned.clone(), event, source: Source::Log, failures: 0 };
+            self.lanes.push(Lane::of(&work), work);
+        }
+        part.progress.pass_to(next_offset);
+        part.next = next_offset;
+    }
+
+    /// Passes by what cannot be read, if it can be passed.
+    pub(super) async fn pass_by(&mut self, trouble: FetchError) -> Result<(), Trouble> {
+        let consumer = self.orders.consumer.as_str();
+        match trouble {
+            FetchError::OutOfRange { partition, offset, start, .. } if offset < start => {
+                warn!(consumer, %partition, offset, start, "retention has taken events that were not handled");
+                self.pass_to(&partition, start);
+            }
+            FetchError::Damaged { partition, offset, next_offset: Some(next), reason } => {
+                error!(consumer, %partition, offset, next, reason, "damaged events are passed");
+                self.pass_to(&partition, next);
+            }
+            FetchError::Undecodable { partition, offset, next_offset, reason } => {
+                error!(consumer, %partition, offset, next_offset, reason, "what is no records is passed");
+                self.pass_to(&partition, next_offset);
+            }
+            FetchError::Failed { partition, reason } => {
+                warn!(consumer, %partition, reason, "the engine cannot read; trying again");
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                let next = self.parts.get(&partition).map(|part| part.next);
+                self.seek(&partition, next);
+            }
+            FetchError::UnknownPartition { partition } => {
+                warn!(consumer, %partition, "the partition does not exist any more");
+            }
+            other => return Err(Trouble::Broken(other.to_string())),
+        }
+        Ok(())
+    }
+
+    fn pass_to(&mut self, partition: &Partition, next: u64) {
+        let Some(part) = self.parts.get_mut(partition) else { return };
+        part.gap = part.gap.saturating_add(next.saturating_sub(part.next));
+        part.progress.pass_to(next);
+        part.next = part.next.max(next);
+        part.is_unsaved = true;
+        self.seek(partition, Some(next));
+    }
+
+    fn seek(&mut self, partition: &Partition, next: Option<u64>) {
+        let positions = next.map(|next| partition.at(next)).into_iter().collect();
+        if let Err(error) = self.subscription.seek(positions) {
+            warn!(consumer = self.orders.consumer, %error, "the partition went while it was sought");
+        }
+    }
+}

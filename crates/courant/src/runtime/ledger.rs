@@ -1,0 +1,131 @@
+//! What a subscription is to be settled in: the seam between the loop that drives it and its store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use courant_core::position::TopicPartition;
+use courant_sql::{Delivery, Event, Lease, Source};
+
+use crate::Boxed;
+
+/// A partition that the subscription has.
+#[derive(Debug)]
+pub(crate) struct Assigned {
+    pub(crate) partition: TopicPartition,
+    /// Tells this assignment from an earlier one of the same partition.
+    pub(crate) serial: u64,
+    /// The right to handle its events; without a store there is none.
+    pub(crate) lease: Option<Lease>,
+}
+
+/// How far a partition has come, as it was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Nothing is known of it.
+    Nothing,
+    /// Up to an event, of which something is known.
+    Event(courant_sql::Progress),
+    /// To an offset, of which nothing else is known.
+    Next(u64),
+}
+
+/// A partition that was taken over.
+pub(crate) struct Taken {
+    pub(crate) assigned: Arc<Assigned>,
+    pub(crate) kept: Kept,
+    /// Keys with parked events.
+    pub(crate) parked: Vec<Bytes>,
+    /// When parked events are due.
+    pub(crate) due_ms: Vec<i64>,
+}
+
+/// An event to be settled.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) assigned: Arc<Assigned>,
+    pub(crate) event: Event,
+    pub(crate) source: Source,
+    /// How often it has failed.
+    pub(crate) failures: u32,
+}
+
+impl Work {
+    pub(crate) fn delivery(&self) -> Delivery<'_> {
+        Delivery {
+            id: &self.event.id,
+            offset: self.event.offset,
+            key: self.event.key.as_deref(),
+            source: self.source,
+        }
+    }
+}
+
+/// What has become of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// It is done with: handled, skipped, or a dead letter that nothing waits for.
+    Done {
+        /// Its key had parked events, and has none any more.
+        drained: bool,
+    },
+    /// It is parked until then, and its key with it.
+    Waits {
+        /// When it is tried again.
+        due_ms: i64,
+    },
+    /// It is parked behind others of its key.
+    Queued,
+    /// It is a dead letter, and its key is parked until somebody decides.
+    Holds,
+}
+
+/// Why a subscription cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Somebody else has the partition.
+    Fenced,
+    /// The store or the engine does not do its part, and will not by itself.
+    Broken(String),
+}
+
+/// What a subscription is settled in. Operations come back to trouble that passes by itself until it has
+/// passed.
+pub(crate) trait Ledger: Send + Sync + 'static {
+    /// Takes a partition over. `serial` tells this assignment from others.
+    fn take_over(&self, partition: TopicPartition, serial: u64) -> Boxed<'_, Result<Taken, Trouble>>;
+
+    /// Handles an event, and keeps what has become of it.
+    fn settle(&self, work: Work) -> Boxed<'_, Result<Settled, Trouble>>;
+
+    /// Puts an event behind the parked ones of its key.
+    fn queue(&self, work: Work) -> Boxed<'_, Result<(), Trouble>>;
+
+    /// Parked events that are due now, of each key the first.
+    fn due<'a>(&'a self, assigned: &'a Arc<Assigned>, limit: u32) -> Boxed<'a, Result<Vec<Work>, Trouble>>;
+
+    /// When the next parked event is due.
+    fn next_due<'a>(&'a self, assigned: &'a Assigned) -> Boxed<'a, Result<Option<i64>, Trouble>>;
+
+    /// Keeps how far a partition has come: `progress`, and the offset to begin with.
+    fn save<'a>(
+        &'a self,
+        assigned: &'a Assigned,
+        progress: Option<courant_sql::Progress>,
+        next: u64,
+    ) -> Boxed<'a, Result<(), Trouble>>;
+
+    /// Sets progress where it has not come by itself.
+    fn reset<'a>(
+        &'a self,
+        assigned: &'a Assigned,
+        progress: Option<courant_sql::Progress>,
+    ) -> Boxed<'a, Result<(), Trouble>>;
+
+    /// Takes dead letters that somebody wants to be handled again. Gives back their keys; nothing of the
+    /// subscription may be under way.
+    fn claim_redrives<'a>(&'a self, assigned: &'a Assigned)
+    -> Boxed<'a, Result<Vec<Option<Bytes>>, Trouble>>;
+
+    /// Forgets what was handled so long ago that it cannot come again.
+    fn prune(&self) -> Boxed<'_, Result<(), Trouble>>;
+}

@@ -1,0 +1,363 @@
+//! A service that fits together, and one that runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::{Future, pending};
+use std::sync::Arc;
+
+use courant_core::position::TopicPartition;
+use courant_core::topic::TopicName;
+use courant_engine::{Partition, Subscribe, SubscribeError};
+use courant_sql::{BeginError, Store};
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinError, JoinSet};
+
+use crate::Publisher;
+use crate::operations::{DeadLetters, PlainTx};
+use crate::runtime::{Context, Driver, Ledger, Orders, Status, Trouble, run_relay};
+use crate::store::{Backing, NoStore};
+
+/// A service that was built: everything fits together, and nothing runs yet.
+pub struct Service<S: Backing = NoStore> {
+    context: Arc<Context>,
+    prepared: Vec<Prepared>,
+    store: S,
+    /// The service has opened its engine, and closes it.
+    owns_engine: bool,
+}
+
+/// A subscription, ready to run.
+pub(crate) struct Prepared {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) orders: Orders,
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) decided: Arc<Notify>,
+}
+
+/// A service that runs. Dropped, it stops where it is; [`Running::stop`] ends it in order.
+pub struct Running<S: Backing = NoStore> {
+    context: Arc<Context>,
+    store: S,
+    owns_engine: bool,
+    watched: Vec<Watched>,
+    stop: watch::Sender<bool>,
+    drivers: JoinSet<Result<(), RunError>>,
+    relay: JoinSet<RunError>,
+}
+
+/// What is known of a subscription that runs.
+pub(crate) struct Watched {
+    pub(crate) status: Arc<Status>,
+    pub(crate) partitions: Vec<Partition>,
+    /// Tells the subscription that somebody has decided about dead letters.
+    pub(crate) decided: Arc<Notify>,
+}
+
+/// Why a service has ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A consumer could not begin.
+    #[error("consumer {consumer} cannot subscribe: {source}")]
+    Subscribe {
+        /// Its name.
+        consumer: String,
+        /// What the engine says.
+        source: SubscribeError,
+    },
+    /// A consumer cannot go on.
+    #[error("consumer {consumer} cannot go on: {reason}")]
+    Consumer {
+        /// Its name.
+        consumer: String,
+        /// Why.
+        reason: String,
+    },
+    /// The outbox is not published any more.
+    #[error("the outbox is not published any more: {reason}")]
+    Relay {
+        /// Why.
+        reason: String,
+    },
+    /// A task of the service has ended in a way that none should.
+    #[error("a task of the service has ended: {0}")]
+    Task(#[from] JoinError),
+}
+
+impl<S: Backing> Service<S> {
+    pub(crate) fn new(context: Arc<Context>, prepared: Vec<Prepared>, store: S, owns_engine: bool) -> Self {
+        Self { context, prepared, store, owns_engine }
+    }
+
+    /// Publishes directly into the engine, for code that is no handler.
+    pub fn publisher(&self) -> Publisher {
+        self.context.publisher()
+    }
+}
+
+impl Service<NoStore> {
+    /// Starts, and comes back while it runs.
+    ///
+    /// # Errors
+    /// [`RunError::Subscribe`].
+    pub async fn start(self) -> Result<Running<NoStore>, RunError> {
+        self.started(JoinSet::new()).await
+    }
+
+    /// Runs until `shutdown` is done, then ends in order.
+    ///
+    /// # Errors
+    /// It cannot begin, or cannot go on.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        self.start().await?.until(shutdown).await
+    }
+
+    /// Runs until nothing is left to do, then ends in order.
+    ///
+    /// # Errors
+    /// It cannot begin, or cannot go on.
+    pub async fn run_until_settled(self) -> Result<(), RunError> {
+        let mut running = self.start().await?;
+        running.settle().await?;
+        running.stop().await
+    }
+}
+
+impl<D: Store> Service<D> {
+    /// Starts, and comes back while it runs.
+    ///
+    /// # Errors
+    /// [`RunError::Subscribe`].
+    pub async fn start(self) -> Result<Running<D>, RunError> {
+        let (store, context) = (self.store.clone(), self.context.clone());
+        let mut relay = JoinSet::new();
+        relay.spawn(async move { RunError::Relay { reason: said(run_relay(store, context).await) } });
+        self.started(relay).await
+    }
+
+    /// Runs until `shutdown` is done, then ends in order.
+    ///
+    /// # Errors
+    /// It cannot begin, or cannot go on.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        self.start().await?.until(shutdown).await
+    }
+
+    /// Runs until nothing is left to do, then ends in order.
+    ///
+    /// # Errors
+    /// It cannot begin, or cannot go on.
+    pub async fn run_until_settled(self) -> Result<(), RunError> {
+        let mut running = self.start().await?;
+        running.settle().await?;
+        running.stop().await
+    }
+
+    /// Begins a transaction of plain code, which can publish with what it changes.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn transaction(&self) -> Result<PlainTx<D>, BeginError> {
+        Ok(PlainTx::new(self.store.begin(None).await?, self.context.clone()))
+    }
+}
+
+impl<S: Backing> Service<S> {
+    async fn started(self, relay: JoinSet<RunError>) -> Result<Running<S>, RunError> {
+        let Self { context, prepared, store, owns_engine } = self;
+        let stop = watch::Sender::new(false);
+        let (mut drivers, mut watched) = (JoinSet::new(), Vec::new());
+        for Prepared { ledger, orders, partitions, status, decided } in prepared {
+            let consumer = orders.consumer.clone();
+            let subscribe = Subscribe::new(consumer.clone(), topics(&partitions));
+            let subscribed = context.engine.subscribe(subscribe).await;
+            let subscription =
+                subscribed.map_err(|source| RunError::Subscribe { consumer: consumer.clone(), source })?;
+            watched.push(Watched { status: status.clone(), partitions, decided: decided.clone() });
+            let driver = Driver::new(context.clone(), ledger, orders, subscription, status, decided);
+            let stopped = stop.subscribe();
+            drivers.spawn(async move {
+                let run = driver.run(stopped).await;
+                run.map_err(|trouble| RunError::Consumer { consumer, reason: said(trouble) })
+            });
+        }
+        Ok(Running { context, store, owns_engine, watched, stop, drivers, relay })
+    }
+}
+
+fn said(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Broken(said) => said,
+        Trouble::Fenced => "another instance of the service has taken over".to_owned(),
+    }
+}
+
+fn topics(partitions: &[Partition]) -> Vec<TopicName> {
+    let mut names: Vec<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().filter_map(|name| TopicName::new(name).ok()).collect()
+}
+
+impl<D: Store> Running<D> {
+    /// The dead letters, to be looked at and decided about.
+    pub fn dead_letters(&self) -> DeadLetters<'_, D> {
+        DeadLetters::new(&self.store, &self.context, &self.watched)
+    }
+
+    /// Begins a transaction of plain code, which can publish with what it changes.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn transaction(&self) -> Result<PlainTx<D>, BeginError> {
+        Ok(PlainTx::new(self.store.begin(None).await?, self.context.clone()))
+    }
+
+    /// The store.
+    pub fn store(&self) -> &D {
+        &self.store
+    }
+}
+
+impl<S: Backing> Running<S> {
+    /// Publishes directly into the engine, for code that is no handler.
+    pub fn publisher(&self) -> Publisher {
+        self.context.publisher()
+    }
+
+    /// The engine that it runs on.
+    pub fn engine(&self) -> &Arc<dyn courant_engine::Engine> {
+        &self.context.engine
+    }
+
+    /// How many events were passed because no handler is there for their type.
+    pub fn passed(&self) -> u64 {
+        self.watched.iter().map(|watched| watched.status.get().passed).sum()
+    }
+
+    /// Waits until nothing is left to do: every event is handled, parked or dead, the outbox is
+    /// published, and what is tried again later is not due yet.
+    ///
+    /// # Errors
+    /// The service cannot go on.
+    pub async fn settle(&mut self) -> Result<(), RunError> {
+        loop {
+            let count = self.context.activity.count();
+            if is_quiet(&self.context, &self.watched).await {
+                if self.context.activity.count() == count {
+                    return Ok(());
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                error = failure(&mut self.drivers, &mut self.relay) => return Err(error),
+                () = self.context.activity.beyond(count) => {}
+            }
+        }
+    }
+
+    /// Runs until `shutdown` is done, then ends in order.
+    ///
+    /// # Errors
+    /// The service cannot go on.
+    pub async fn until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let failed = tokio::select! {
+            biased;
+            error = failure(&mut self.drivers, &mut self.relay) => Some(error),
+            () = shutdown => None,
+        };
+        let stopped = self.stop().await;
+        failed.map_or(stopped, Err)
+    }
+
+    /// Ends in order: what is under way comes to its end, and progress is kept.
+    ///
+    /// # Errors
+    /// The service could not go on before it was to end.
+    pub async fn stop(mut self) -> Result<(), RunError> {
+        self.stop.send_replace(true);
+        let mut result = Ok(());
+        while let Some(ended) = self.drivers.join_next().await {
+            result = result.and(ended.unwrap_or_else(|error| Err(RunError::from(error))));
+        }
+        self.relay.shutdown().await;
+        if self.owns_engine {
+            self.context.engine.close().await;
+        }
+        result
+    }
+
+    /// Ends as a power cut would: nothing is finished, kept or closed. Comes back when all that the
+    /// service had is let go.
+    #[cfg(feature = "testkit")]
+    pub async fn kill(self) {
+        let Self { context, store, mut drivers, mut relay, watched, stop, owns_engine: _ } = self;
+        drivers.shutdown().await;
+        relay.shutdown().await;
+        drop((store, watched, stop, drivers, relay));
+        // Workers are told to end when their driver is dropped, and end when they are looked at next.
+        while Arc::strong_count(&context) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl<S: Backing> fmt::Debug for Service<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("name", &self.context.service).finish_non_exhaustive()
+    }
+}
+
+impl<S: Backing> fmt::Debug for Running<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("name", &self.context.service).finish_non_exhaustive()
+    }
+}
+
+/// Comes back when a part of the service has ended that should not have.
+async fn failure(drivers: &mut JoinSet<Result<(), RunError>>, relay: &mut JoinSet<RunError>) -> RunError {
+    tokio::select! {
+        Some(ended) = drivers.join_next() => match ended {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => RunError::Consumer {
+                consumer: "of the service".to_owned(),
+                reason: "it has ended without being told to".to_owned(),
+            },
+            Err(error) => RunError::from(error),
+        },
+        Some(ended) = relay.join_next() => ended.unwrap_or_else(RunError::from),
+        else => pending().await,
+    }
+}
+
+/// Whether nothing happens before something comes from outside, or the clock moves on.
+async fn is_quiet(context: &Context, watched: &[Watched]) -> bool {
+    if let Some(backlog) = &context.backlog
+        && (!context.relay.get().is_resting || backlog().await > 0)
+    {
+        return false;
+    }
+    let now_ms = context.time.now_ms();
+    for Watched { status, partitions, .. } in watched {
+        let state = status.get();
+        if !state.is_quiet(now_ms) {
+            return false;
+        }
+        let ends = context.engine.ends(partitions.clone()).await;
+        let ends = partitions.iter().zip(ends).all(|(partition, ends)| {
+            let next = next_of(&state.next, partition);
+            ends.is_ok_and(|ends| next == Some(ends.end))
+        });
+        if !ends {
+            return false;
+        }
+    }
+    true
+}
+
+fn next_of(next: &BTreeMap<TopicPartition, u64>, partition: &Partition) -> Option<u64> {
+    let topic = TopicName::new(&partition.topic).ok()?;
+    next.get(&TopicPartition { topic, partition: partition.number }).copied()
+}

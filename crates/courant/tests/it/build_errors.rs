@@ -1,0 +1,237 @@
+//! What is wrong with a service is said at once, all of it, and with what to change.
+
+use std::time::Duration;
+
+use courant::prelude::*;
+use courant::testkit::World;
+use courant::{BuildError, Service};
+use courant_core::topic::TopicName;
+
+use crate::common::{Counted, Script, count};
+
+#[derive(Command, Serialize, Deserialize)]
+#[command(type = "test.take", topic = "test.take", no_key, owner = "takers")]
+struct Take;
+
+async fn hear(_: Counted) {}
+
+async fn hear_too(_: Counted) {}
+
+async fn take(_: Take) {}
+
+async fn store() -> Sqlite {
+    Sqlite::connect("sqlite::memory:").await.expect("opens")
+}
+
+async fn app() -> App<Sqlite> {
+    App::new("test").engine("memory:").in_world(&World::new(1)).store(store().await)
+}
+
+#[track_caller]
+fn said<S: courant::Backing>(built: Result<Service<S>, BuildError>, expected: &[(&str, &str)]) {
+    let error = built.expect_err("is refused");
+    let said: Vec<_> = error.problems().iter().map(|problem| (problem.what(), problem.fix())).collect();
+    assert_eq!(said, expected);
+}
+
+#[tokio::test]
+async fn nothing_was_said() {
+    let built = App::new("test").build().await;
+    let error = built.expect_err("is refused");
+    assert_eq!(
+        error.to_string(),
+        "the service \"test\" cannot start:\n  \
+         1. it has no engine\n     \
+         name one: .engine(\"memory:\") or .engine(\"embedded:./data\")\n  \
+         2. it has no subscription\n     \
+         add one: .subscribe(Subscription::named(\"…\").on(handler))"
+    );
+}
+
+#[tokio::test]
+async fn names_and_urls() {
+    let built = App::new("my service")
+        .engine("sometimes:")
+        .store(store().await)
+        .subscribe(Subscription::named("to bill").on(hear))
+        .build()
+        .await;
+    let letters = "a topic name consists of ASCII letters, digits, '.', '_' and '-'; character 3 is ' '";
+    let service = format!("a service is named as topics are: {letters}");
+    let consumer = format!("a consumer is named as topics are: {letters}");
+    said(
+        built,
+        &[
+            ("\"my service\" cannot be the name of a service", service.as_str()),
+            ("\"to bill\" cannot be the name of a subscription", consumer.as_str()),
+            (
+                "its engine's URL is none",
+                "an engine's URL is memory:, embedded:PATH, or begins with courant://, kafka://, nats://, \
+                 amqp://, redis://, postgres:// or mariadb://; this one begins with \"sometimes\"",
+            ),
+        ],
+    );
+}
+
+#[tokio::test]
+async fn an_engine_that_is_not_built_in() {
+    let hearing = Subscription::named("hearing").on(hear);
+    let built = App::new("test").engine("kafka://127.0.0.1:9092").store(store().await).subscribe(hearing);
+    said(
+        built.build().await,
+        &[(
+            "its engine does not open",
+            "kafka://127.0.0.1:9092 needs the feature \"kafka\" of courant, which is not built into this binary",
+        )],
+    );
+}
+
+#[tokio::test]
+async fn two_subscriptions_of_one_name() {
+    let one = Subscription::named("hearing").on(hear);
+    let two = Subscription::named("hearing").on(hear_too);
+    said(
+        app().await.subscribe(one).subscribe(two).build().await,
+        &[(
+            "2 subscriptions have the name \"hearing\"",
+            "give each a name of its own: what a consumer has handled is remembered under it",
+        )],
+    );
+}
+
+#[tokio::test]
+async fn handlers_that_are_too_few_too_many_or_others() {
+    let none = Subscription::named("none");
+    let two = Subscription::named("two").on(hear).on(hear_too);
+    let of_others = Subscription::named("of-others").on(take);
+    let late = Subscription::named("late").on(hear).at_least_once();
+    said(
+        app().await.subscribe(none).subscribe(two).subscribe(of_others).subscribe(late).build().await,
+        &[
+            ("subscription \"none\" has no handler", "give it one: .on(handler)"),
+            (
+                "subscription \"two\" has 2 handlers for test.counted",
+                "keep one, and make each other reaction a subscription of its own",
+            ),
+            (
+                "subscription \"of-others\" handles the command test.take, whose owner is \"takers\"",
+                "a command has one owner: send that one a command, or publish an event that all may hear",
+            ),
+            (
+                "subscription \"late\" says .at_least_once() behind its handlers",
+                "say it before the first .on(…): handlers are held against it",
+            ),
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_is_missing() {
+    let once = Subscription::named("once").on(hear);
+    said(
+        App::new("test").engine("memory:").subscribe(once).build().await,
+        &[
+            (
+                "subscription \"once\" promises effects that happen once, and there is no store",
+                "give the App a store: .store(Sqlite::connect(\"sqlite:service.db\").await?), or accept \
+                 repetitions: .at_least_once()",
+            ),
+            (
+                "subscription \"once\" parks what fails, and there is no store to park it in",
+                "give the App a store, or say what else is to happen: \
+                 .when_exhausted(Exhausted::DeadLetter), ::Skip or ::Block",
+            ),
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_partition_that_is_blocked_although_keys_can_be_parked() {
+    let blocking = Subscription::named("blocking").when_exhausted(Exhausted::Block).on(hear);
+    said(
+        app().await.subscribe(blocking).build().await,
+        &[(
+            "subscription \"blocking\" blocks its partition, and there is a store",
+            "with a store an event stops its key alone: .when_exhausted(Exhausted::ParkKey)",
+        )],
+    );
+}
+
+#[tokio::test]
+async fn numbers_out_of_bounds() {
+    let wrong = Subscription::named("wrong")
+        .concurrency(0)
+        .timeout(Duration::ZERO)
+        .generation(0)
+        .retry(Retry::exponential(Duration::from_secs(2), Duration::from_secs(1)))
+        .on(hear);
+    said(
+        app().await.subscribe(wrong).build().await,
+        &[
+            ("subscription \"wrong\" handles 0 events at once", "say 1 to 256"),
+            ("a handler of \"wrong\" may take 0ns", "say more than nothing, and at most 86400s"),
+            ("subscription \"wrong\" is of generation 0", "generations are counted from 1"),
+            (
+                "the retries of \"wrong\" cannot be kept: the first delay, 2s, is longer than the longest, 1s",
+                "change .retry(…)",
+            ),
+        ],
+    );
+}
+
+#[tokio::test]
+async fn topics_that_cannot_be() {
+    let wrong = Subscription::named("wrong").topic("a/b").topic("t".repeat(240)).on(hear);
+    let long =
+        format!("the topic of dead letters of \"wrong\", {}.wrong.dlq, has too long a name", "t".repeat(240));
+    said(
+        app().await.subscribe(wrong).build().await,
+        &[
+            (
+                "subscription \"wrong\" reads \"a/b\", which cannot be a topic",
+                "a topic name consists of ASCII letters, digits, '.', '_' and '-'; character 2 is '/'",
+            ),
+            (
+                long.as_str(),
+                "shorten the name of the subscription, so that all of it has at most 249 characters",
+            ),
+        ],
+    );
+}
+
+#[tokio::test]
+async fn what_is_said_in_the_wrong_order() {
+    let early = Subscription::named("early").on(hear);
+    let late = Subscription::named("late").on(count);
+    let app = App::new("test").engine("memory:").subscribe(early).store(store().await);
+    said(
+        app.state(Script::default()).subscribe(late).build().await,
+        &[(".store(…) comes behind .subscribe(…)", "say .store(…) first: handlers are held against it")],
+    );
+}
+
+/// The inbox must remember for at least as long as an event can come again.
+#[tokio::test]
+async fn an_inbox_that_forgets_too_early() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    let topic = courant::engine::NewTopic::new(TopicName::new("test.counted").expect("legal"), 1)
+        .with("retention.ms", "86400000");
+    for created in engine.create_topics(vec![topic]).await {
+        created.expect("is created");
+    }
+    let hour = Duration::from_secs(3600);
+    let app = || App::new("test").engine(engine.clone()).in_world(&world);
+    let forgetful = Subscription::named("forgetful").remember_for(hour).on(hear);
+    said(
+        app().store(store().await).subscribe(forgetful).build().await,
+        &[(
+            "subscription \"forgetful\" remembers for 3600s what it has handled, and its topics keep events for \
+             86400s",
+            "remember at least as long, or leave .remember_for(…) away: an event that comes again later would be \
+             handled again",
+        )],
+    );
+    let day = Subscription::named("daily").remember_for(24 * hour).on(hear);
+    app().store(store().await).subscribe(day).build().await.expect("fits together");
+}

@@ -1,0 +1,116 @@
+//! A service without a store: nothing is parked, effects may repeat, and it still keeps its order.
+
+use std::sync::Arc;
+
+use courant::engine::{Engine, Partition, ReadBack};
+use courant::prelude::*;
+use courant::testkit::{World, published};
+use courant::{NoStore, Running};
+
+use crate::common::{Counted, Loose, Script, counted, seconds};
+
+async fn hear(
+    event: Counted,
+    State(script): State<Script>,
+    publisher: Publisher,
+) -> Result<Option<Loose>, HandlerError> {
+    let what = format!("{}:{}", event.key, event.n);
+    script.call(&event.key, &what).map_err(HandlerError::retry)?;
+    publisher.publish(&Loose { n: 100 + event.n }).await?;
+    Ok((event.n == 1).then_some(Loose { n: 1 }))
+}
+
+async fn start(
+    world: &World,
+    engine: &Arc<dyn Engine>,
+    script: &Script,
+    retry: Retry,
+    exhausted: Exhausted,
+) -> Running<NoStore> {
+    let hearing =
+        Subscription::named("hearing").at_least_once().retry(retry).when_exhausted(exhausted).on(hear);
+    let app = App::new("test").engine(engine.clone()).partitions(1).in_world(world).state(script.clone());
+    let service = app.subscribe(hearing).build().await.expect("fits together");
+    service.start().await.expect("starts")
+}
+
+/// A failing event is tried again where it is: its key waits, others go on, and progress waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_tried_again_where_it_is() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    let script = Script::default();
+    script.fail_times("a:1", 2);
+    let retry = Retry::every(seconds(10));
+    let mut service = start(&world, &engine, &script, retry, Exhausted::Skip).await;
+    for event in [counted("a", 1), counted("a", 2), counted("b", 1)] {
+        service.publisher().publish(&event).await.expect("publishes");
+    }
+    service.settle().await.expect("settles");
+    let mut called = script.called();
+    called.sort_unstable();
+    assert_eq!(called, ["a:1", "b:1"]);
+    for _ in 0..2 {
+        world.advance(seconds(10));
+        service.settle().await.expect("settles");
+    }
+    let of_a: Vec<_> = script.called().into_iter().filter(|what| what.starts_with('a')).collect();
+    assert_eq!(of_a, ["a:1", "a:1", "a:1", "a:2"]);
+    let mut loose: Vec<u32> =
+        published::<Loose>(&*engine).await.expect("reads").iter().map(|one| one.n).collect();
+    loose.sort_unstable();
+    assert_eq!(loose, [1, 1, 101, 101, 102]);
+    service.stop().await.expect("stops");
+
+    // What was handled does not come again: progress is what the engine keeps for the group.
+    let before = script.called().len();
+    let mut service = start(&world, &engine, &script, retry, Exhausted::Skip).await;
+    service.settle().await.expect("settles");
+    assert_eq!(script.called().len(), before);
+    service.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_published_and_its_key_goes_on() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    let script = Script::default();
+    script.fail_times("a:1", 1);
+    let mut service = start(&world, &engine, &script, Retry::never(), Exhausted::DeadLetter).await;
+    for event in [counted("a", 1), counted("a", 2)] {
+        service.publisher().publish(&event).await.expect("publishes");
+    }
+    service.settle().await.expect("settles");
+    assert_eq!(script.called(), ["a:1", "a:2"]);
+    let copy = Partition::new("test.counted.hearing.dlq", 0).at(0);
+    let read = engine.read(vec![copy]).await.pop().expect("an answer").expect("reads");
+    let ReadBack::Found(copy) = read else { panic!("there is a copy") };
+    let error = copy.header("courant-dead-error").and_then(|header| header.value.clone());
+    assert_eq!(error.as_deref(), Some(&b"a:1 is to fail"[..]));
+    service.stop().await.expect("stops");
+}
+
+/// An event that blocks is tried for ever, and the progress of its partition waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_blocks_holds_progress() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    let script = Script::default();
+    script.fail("a");
+    let retry = Retry::every(seconds(1)).attempts(2);
+    let mut service = start(&world, &engine, &script, retry, Exhausted::Block).await;
+    for event in [counted("a", 1), counted("b", 1)] {
+        service.publisher().publish(&event).await.expect("publishes");
+    }
+    service.settle().await.expect("settles");
+    for _ in 0..5 {
+        world.advance(seconds(1));
+        service.settle().await.expect("settles");
+    }
+    let tried = script.called().iter().filter(|what| *what == "a:1").count();
+    assert_eq!(tried, 6);
+    service.kill().await;
+    let partition = Partition::new("test.counted", 0);
+    let committed = engine.committed("hearing".to_owned(), vec![partition]).await.expect("answers");
+    assert_eq!(committed[0].unwrap_or(0), 0, "nothing is passed");
+}

@@ -1,0 +1,22 @@
+//! A handler wants to commit.
+
+use courant::prelude::*;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(type = "shop.order-placed", topic = "shop.orders", key = order_id)]
+struct OrderPlaced {
+    order_id: String,
+}
+
+async fn bill(_order: OrderPlaced, tx: Tx<Sqlite>) -> Result<(), HandlerError> {
+    tx.commit().await?;
+    Ok(())
+}
+
+fn store() -> Sqlite {
+    loop {}
+}
+
+fn main() {
+    let _ = App::new("billing").store(store()).subscribe(Subscription::named("billing").on(bill));
+}

@@ -1,0 +1,19 @@
+//! The event stands behind an extractor.
+
+use courant::prelude::*;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(type = "shop.order-placed", topic = "shop.orders", key = order_id)]
+struct OrderPlaced {
+    order_id: String,
+}
+
+async fn bill(_tx: Tx<Sqlite>, _order: OrderPlaced) {}
+
+fn store() -> Sqlite {
+    loop {}
+}
+
+fn main() {
+    let _ = App::new("billing").store(store()).subscribe(Subscription::named("billing").on(bill));
+}
