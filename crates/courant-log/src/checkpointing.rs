@@ -11,9 +11,11 @@ use crate::PartitionId;
 use crate::checkpoint::{self, Checkpoint, NO_BOOT, PartitionState, encode_producers};
 use crate::error::WriterError;
 use crate::inner::Inner;
+use crate::limits::BLOCK_BYTES;
 use crate::lock;
 use crate::metrics::add;
 use crate::partition::Tail;
+use crate::reserve;
 use crate::segment::{Segment, SegmentState, remove_partitions, remove_segments};
 use crate::storage::StorageError;
 use crate::writer::{Dirty, LastCheckpoint, Writer, sync_segments};
@@ -63,7 +65,11 @@ impl Inner {
             }
             self.capture(&mut writer)
         };
-        match self.handles.making_room(|| self.store(&capture)) {
+        let mut stored = self.handles.making_room(|| self.store(&capture));
+        if stored.as_ref().is_err_and(StorageError::is_full) && reserve::give_up(&*self.storage) {
+            stored = self.handles.making_room(|| self.store(&capture));
+        }
+        match stored {
             Ok(()) => Ok(()),
             Err(error) if error.is_full() => {
                 tracing::warn!(%error, "no room for a checkpoint; it is tried again later");
@@ -169,6 +175,9 @@ impl Inner {
             }
         }
         self.remove_deleted(checkpoint);
+        // A new sidecar takes a block.
+        let room = bytes.len() + capture.producers.len() + capture.dirty.len() * BLOCK_BYTES;
+        reserve::keep(&*self.storage, room as u64, self.config.reserve_bytes);
         Ok(())
     }
 

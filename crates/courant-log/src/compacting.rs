@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc;
 
+pub(crate) use self::product::DIR;
 use self::product::Product;
 use self::source::SourceError;
 pub(crate) use self::thread::{Compactor, remove_leftovers};

@@ -27,6 +27,7 @@ mod metrics;
 mod partition;
 mod queue;
 mod recovery;
+mod reserve;
 mod retention;
 mod scrub;
 mod segment;

@@ -152,6 +152,7 @@ fn content_text(content: Content) -> String {
         }
         Content::Deleted => "deleted; it goes with the next checkpoint".to_owned(),
         Content::LostAndFound => "set aside by a start, because no durable record named it".to_owned(),
+        Content::Reserve => "room for a checkpoint on a full disk".to_owned(),
         Content::Unfinished => "never finished; nothing reads it".to_owned(),
         Content::Unnamed => "no durable record names it".to_owned(),
         Content::Unreadable { why } => why,

@@ -181,6 +181,25 @@ fn a_deleted_topic_makes_room_and_writing_goes_on_by_itself() {
     filled.server.assert_well("a full disk");
 }
 
+/// Where others have taken the last block, a deleted topic still gives its room back: there is room held
+/// for the checkpoint that this takes.
+#[test]
+fn a_deleted_topic_makes_room_where_no_block_is_free() {
+    let Some(disk) = Disk::for_test("full_disk::a_deleted_topic_makes_room_where_no_block_is_free") else {
+        return;
+    };
+    let mut filled = Filled::start(&Launch::on(&disk.data()), OLD_EVENTS, 1);
+    disk.fill();
+    filled.assert_refuses_events();
+    assert_eq!(filled.delete_old(), 0);
+    eventually("there is room again", PATIENCE, || {
+        let (error, base) = filled.produce();
+        assert!(error == 0 || error == KAFKA_STORAGE_ERROR, "error {error}");
+        (error == 0).then(|| assert_eq!(base, 1))
+    });
+    filled.server.assert_well("a disk without a free block");
+}
+
 /// On a disk without a single free block: what needs none is done and durable.
 #[test]
 fn commits_deletions_and_configs_need_no_room() {

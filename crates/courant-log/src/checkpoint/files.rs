@@ -4,7 +4,7 @@ use std::io;
 
 use uuid::Uuid;
 
-use super::format::NotACheckpoint;
+use super::format::{NotACheckpoint, VERSION};
 use super::{Checkpoint, DIR};
 use crate::limits::CHECKPOINT_BYTES_MAX;
 use crate::storage::{OpenMode, Storage, StorageError};
@@ -14,7 +14,9 @@ use crate::storage::{OpenMode, Storage, StorageError};
 pub(crate) enum CheckpointError {
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error("{path} was written by a newer release (checkpoint format {version}); this one reads format 3")]
+    #[error(
+        "{path} was written by a newer release (checkpoint format {version}); this one reads format {VERSION}"
+    )]
     Newer { path: String, version: u32 },
     #[error("{path} belongs to another log ({found})")]
     Foreign { path: String, found: Uuid },

@@ -12,7 +12,7 @@ use crate::state_io::{bytes, configs, offsets, put_bytes, put_configs, put_offse
 use crate::{PartitionId, Topic};
 
 const MAGIC: &[u8; 8] = b"COURCKPT";
-const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 4;
 /// Ends behind the deleted partitions: there were no groups, and no partition lost its beginning.
 const VERSION_WITHOUT_GROUPS: u32 = 1;
 /// Ends behind the boot: no gap was ever accepted.

@@ -11,7 +11,7 @@ use crate::segment::{
 use crate::storage::{File, Storage, StorageError};
 
 /// Files on their way. No record ever names them: a start removes what it finds there.
-pub(super) const DIR: &str = "compaction";
+pub(crate) const DIR: &str = "compaction";
 /// Bytes that are written at a time.
 const WRITE_BYTES: usize = 1024 * 1024;
 

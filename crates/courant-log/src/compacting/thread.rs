@@ -102,3 +102,33 @@ pub(crate) fn remove_leftovers(storage: &dyn Storage) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn who_goes_too_fast_waits_and_can_be_stopped_meanwhile() {
+        let compactor = Arc::new(Compactor::new(1));
+        let waiting = compactor.clone();
+        // A million seconds, if nobody stops it.
+        let spent = std::thread::spawn(move || waiting.spend(1_000_000));
+        while lock(&compactor.state).paid_until.is_none() {
+            std::thread::yield_now();
+        }
+        compactor.stop();
+        assert!(matches!(spent.join().expect("no panic"), Err(SourceError::Stopping)));
+    }
+
+    #[test]
+    fn without_a_limit_nobody_waits() {
+        let compactor = Compactor::new(0);
+        for _ in 0..1_000 {
+            compactor.spend(usize::MAX).expect("goes on");
+        }
+        compactor.stop();
+        assert!(compactor.spend(0).is_err());
+    }
+}

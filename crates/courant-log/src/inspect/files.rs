@@ -10,19 +10,28 @@ use super::named::{Covered, Named, Standing};
 use super::{Input, NamedPartition, batches, groups, key_of};
 use crate::checkpoint::{self, Checkpoint, decode_producers};
 use crate::error::OpenError;
-use crate::journal;
 use crate::layout::{self, DOUBT_FILE, FORMAT_FILE, LOST_AND_FOUND};
 use crate::limits::CHECKPOINT_BYTES_MAX;
+use crate::reserve::RESERVE_FILE;
 use crate::segment::{self, FileKind, SegmentKey};
 use crate::storage::{Storage, StorageError};
+use crate::{compacting, journal};
 
 /// How a name ends while its file is not finished.
 const UNFINISHED: &str = ".new";
 /// Folders below each other that are looked into. A log has three; a link that leads back has no end.
 const DEPTH_MAX: usize = 8;
 /// Where files stand in the answer.
-const ORDER: [&str; 6] =
-    [FORMAT_FILE, DOUBT_FILE, journal::DIR, checkpoint::DIR, segment::DIR, LOST_AND_FOUND];
+const ORDER: [&str; 8] = [
+    FORMAT_FILE,
+    DOUBT_FILE,
+    RESERVE_FILE,
+    journal::DIR,
+    checkpoint::DIR,
+    segment::DIR,
+    compacting::DIR,
+    LOST_AND_FOUND,
+];
 
 /// The files of a data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +73,10 @@ pub enum StoredKind {
     Segment,
     /// The sidecar of a segment.
     Blocks,
+    /// A compacted segment on its way.
+    Compaction,
+    /// Room for a checkpoint on a full disk.
+    Reserve,
     /// Something that a start has set aside.
     LostAndFound,
     /// Nothing that a log makes.
@@ -82,6 +95,8 @@ impl StoredKind {
             Self::Producers => "producers",
             Self::Segment => "segment",
             Self::Blocks => "blocks",
+            Self::Compaction => "compaction",
+            Self::Reserve => "reserve",
             Self::LostAndFound => "lost-and-found",
             Self::Other => "other",
         }
@@ -97,6 +112,8 @@ impl StoredKind {
             Some((checkpoint::DIR, name)) if name.ends_with(".producers") => Self::Producers,
             Some((segment::DIR, name)) if name.ends_with(".segment") => Self::Segment,
             Some((segment::DIR, name)) if name.ends_with(".blocks") => Self::Blocks,
+            Some((compacting::DIR, _)) => Self::Compaction,
+            None if path == RESERVE_FILE => Self::Reserve,
             Some((LOST_AND_FOUND, _)) => Self::LostAndFound,
             _ => Self::Other,
         }
@@ -143,6 +160,8 @@ pub enum Content {
     Deleted,
     /// What a start found, and no durable record named.
     LostAndFound,
+    /// Zeros that hold room.
+    Reserve,
     /// A file that was never finished; nothing reads it.
     Unfinished,
     /// What no durable record names.
@@ -268,6 +287,8 @@ impl Look<'_> {
         let content = match kind {
             StoredKind::LostAndFound => Content::LostAndFound,
             StoredKind::Other => Content::Unnamed,
+            StoredKind::Reserve => Content::Reserve,
+            StoredKind::Compaction => Content::Unfinished,
             _ if is_unfinished => Content::Unfinished,
             StoredKind::Format => Content::Format { log_id: self.log_id },
             StoredKind::Doubt => Content::Doubt,
@@ -414,6 +435,8 @@ mod tests {
             ("segments/0000000000000007/00000000000000000000.segment", StoredKind::Segment),
             ("segments/0000000000000007/00000000000000000000.blocks", StoredKind::Blocks),
             ("lost-and-found/segments-0000000000000007-notes", StoredKind::LostAndFound),
+            ("RESERVE", StoredKind::Reserve),
+            ("compaction/segment", StoredKind::Compaction),
             ("segments/0000000000000007/notes", StoredKind::Other),
             ("notes", StoredKind::Other),
             ("elsewhere/FORMAT", StoredKind::Other),
@@ -422,6 +445,6 @@ mod tests {
             assert_eq!(StoredKind::of(path), kind, "{path}");
         }
         let places = kinds.map(|(path, _)| place(path));
-        assert_eq!(places, [0, 6, 1, 2, 2, 3, 3, 4, 4, 5, 4, 6, 6]);
+        assert_eq!(places, [0, 8, 1, 3, 3, 4, 4, 5, 5, 7, 2, 6, 5, 8, 8]);
     }
 }

@@ -307,6 +307,11 @@ fn thirty_backups_under_load_have_everything_that_was_acknowledged_before() {
         scope.spawn(|| come_and_go(&log, &course, partitions[0]));
         for round in 1..=30 {
             course.change(|progress| progress.allowed += 40);
+            // The load keeps up, however busy the machine is.
+            let keeps_up = |progress: &Progress| {
+                progress.acknowledged.iter().all(|acknowledged| acknowledged + 40 >= progress.allowed)
+            };
+            assert!(course.wait(keeps_up), "the load has ended");
             let before = course.lock().clone();
             let taken = backed_up(&source, &target);
             let after = course.lock().clone();

@@ -76,7 +76,7 @@ fn every_file_of_a_stopped_log_is_named_and_what_it_holds() {
     let (mut batches, mut next, mut used, mut groups, mut blocks) = (0, 0, 0, 0, 0);
     for file in &found.files {
         match &file.content {
-            Content::Format { .. } | Content::FreeJournal => {}
+            Content::Format { .. } | Content::FreeJournal | Content::Reserve => {}
             Content::Journal(journal) => {
                 groups += journal.groups;
                 assert_eq!(journal.unverified, None, "{file:?}");
