@@ -4,6 +4,7 @@
 //! server's CPU time per million events: it holds on a busy machine, where rates do not.
 
 mod client;
+mod framework;
 mod machine;
 mod options;
 mod percentile;
@@ -26,12 +27,17 @@ use rows::Bench;
 use table::Report;
 
 fn main() -> ExitCode {
-    let ended = match options::parse(env::args().skip(1)) {
-        Ok(Asked::Help) => out(options::USAGE),
-        Ok(Asked::Run(options)) => run(options),
-        Err(error) => {
-            say(format_args!("courant-bench: {error:#}\n\n{}", options::USAGE));
-            return ExitCode::from(2);
+    let mut args = env::args().skip(1).peekable();
+    let ended = if args.next_if(|arg| arg == "framework").is_some() {
+        framework(args)
+    } else {
+        match options::parse(args) {
+            Ok(Asked::Help) => out(options::USAGE),
+            Ok(Asked::Run(options)) => run(options),
+            Err(error) => {
+                say(format_args!("courant-bench: {error:#}\n\n{}", options::USAGE));
+                return ExitCode::from(2);
+            }
         }
     };
     match ended {
@@ -41,6 +47,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Takes the figures of the framework: they need no server.
+fn framework(args: impl Iterator<Item = String>) -> Result<()> {
+    let target = target()?;
+    let facts = machine::facts(&target.join("release").join("courant"))?;
+    out(&framework::run(args, &target, facts)?)
 }
 
 /// Takes the figures that were asked for. What was taken before an error is printed all the same.

@@ -12,8 +12,10 @@ use crate::tidy;
 
 /// The one feature set of every build here, so that nothing is built twice. Planted defects only
 /// act when a test plants one or the environment names it; the released server does not contain them.
-pub(crate) const FEATURES: [&str; 2] =
-    ["--features", "courant-cli/planted-defects,courant-sim/planted-defects"];
+pub(crate) const FEATURES: [&str; 2] = [
+    "--features",
+    "courant-cli/planted-defects,courant-sim/planted-defects,courant/planted-defects,courant-sql/postgres",
+];
 
 pub(crate) const FMT: Stage = Stage { name: "fmt", budget_s: 15 };
 pub(crate) const CLIPPY: Stage = Stage { name: "clippy", budget_s: 180 };

@@ -14,6 +14,7 @@ mod test;
 mod tests_output;
 
 mod bench;
+mod engines;
 mod suite;
 mod tidy;
 mod torture;
@@ -50,6 +51,7 @@ cargo xtask COMMAND
        --count N            so many times (1000 and 20000)
        --seed N             of the load and of the moments
        --lanes N            disks at the same time (8); of power-cuts only
+  engines up|down|status NAME  servers that tests use; NAME: postgres
   torture page              docs/reliability.md, from the runs so far
   bench [ARGS]              the benchmark crate, in release mode; ARGS go to it
 ";
@@ -79,6 +81,7 @@ fn run(args: Vec<String>) -> Result<bool> {
         "suite" => suite::run(&root, rest),
         "bench" => bench::run(&root, rest),
         "torture" => torture::run(&root, rest),
+        "engines" => engines::run(&root, rest),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
             Ok(true)

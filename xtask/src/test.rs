@@ -14,12 +14,12 @@ use crate::stage::{self, Skip, Stage, Tally};
 use crate::suite;
 use crate::tests_output::TestOutput;
 
-const PREPARE: Stage = Stage { name: "prepare", budget_s: 150 };
-const BUILD: Stage = Stage { name: "build", budget_s: 270 };
-const TESTS: Stage = Stage { name: "unit+integration", budget_s: 210 };
-const CLIENTS: Stage = Stage { name: "clients", budget_s: 480 };
-const KILL: Stage = Stage { name: "kill", budget_s: 40 };
-const POWER_CUT: Stage = Stage { name: "power-cut", budget_s: 140 };
+const PREPARE: Stage = Stage { name: "prepare", budget_s: 100 };
+const BUILD: Stage = Stage { name: "build", budget_s: 385 };
+const TESTS: Stage = Stage { name: "unit+integration", budget_s: 300 };
+const CLIENTS: Stage = Stage { name: "clients", budget_s: 425 };
+const KILL: Stage = Stage { name: "kill", budget_s: 20 };
+const POWER_CUT: Stage = Stage { name: "power-cut", budget_s: 60 };
 
 /// Every stage, in order. Together the budgets stay below the 25 minutes of a run from nothing.
 const STAGES: [Stage; 9] = [PREPARE, FMT, CLIPPY, TIDY, BUILD, TESTS, CLIENTS, KILL, POWER_CUT];
@@ -44,6 +44,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
         Some(only) => run_only(root, only, &mut report),
         None => run_all(root, &mut report),
     }
+    crate::engines::stop(root);
     if let Some(allowed) = allowed {
         for problem in not_allowed(report.skips(), &allowed) {
             let last = STAGES.iter().rev().find(|stage| report.tally(stage.name).is_some());

@@ -4,10 +4,16 @@
 //! the default. The settings of a server have a table of their own, in `settings`.
 
 mod backup;
+#[cfg(feature = "sql")]
+mod dlq;
 mod operate;
 mod torture;
 
 pub(crate) use backup::{Backup, Place, Restore};
+#[cfg(feature = "sql")]
+pub(crate) use dlq::{
+    Dlq, DlqClose, DlqEdit, DlqExport, DlqList, DlqRedrive, DlqShow, Standing, StoreUrl, Which,
+};
 pub(crate) use operate::{
     Config, ConfigCheck, ConfigShow, Doctor, Log, LogInspect, LogRepair, LogVerify, Serve,
 };
@@ -101,6 +107,10 @@ pub(crate) enum Command {
     /// List, show, reset and delete consumer groups
     #[command(subcommand)]
     Group(Group),
+    /// Look after events that a service could not handle: list, edit, send back, give up
+    #[cfg(feature = "sql")]
+    #[command(subcommand)]
+    Dlq(Dlq),
     /// Publish events to a topic
     #[command(visible_alias = "publish")]
     Pub(Publish),

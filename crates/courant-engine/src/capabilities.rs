@@ -58,6 +58,8 @@ pub enum Durability {
     Memory,
     /// A crash of the process.
     Written,
+    /// The loss of one machine: others have it too, in their memory at least.
+    Replicated,
     /// A power cut: it is on disk.
     Disk,
 }

@@ -14,8 +14,8 @@ use uuid::Uuid;
 use crate::local::LocalEngine;
 use crate::{
     Capabilities, CommitError, CreateTopicError, Ends, EngineUrl, NewRecord, NewTopic, OpenError, Partition,
-    Position, PublishError, ReadBack, ReadError, Subscribe, SubscribeError, Subscription, TimedOffset, Topic,
-    TopicsError,
+    Position, PublishError, ReadBack, ReadError, RemoteUrl, Scheme, Subscribe, SubscribeError, Subscription,
+    TimedOffset, Topic, TopicsError,
 };
 
 /// A future in a box: one for each call, however many records the call is about.
@@ -109,18 +109,50 @@ impl fmt::Debug for EngineConfig {
     }
 }
 
-/// Opens the engine that a URL names.
+/// Opens engines of servers: a crate of its own for each kind, so that nobody builds what they do not use.
+pub trait EngineFactory: fmt::Debug + Send + Sync {
+    /// Whether it opens URLs of this scheme.
+    fn opens(&self, scheme: Scheme) -> bool;
+
+    /// Opens the engine that a URL names, which has such a scheme.
+    fn open<'a>(
+        &'a self,
+        url: &'a RemoteUrl,
+        config: EngineConfig,
+    ) -> Boxed<'a, Result<Arc<dyn Engine>, OpenError>>;
+}
+
+/// Opens the engine that a URL names, if it is one of this process. For servers see [`open_with`].
 ///
 /// A directory that was not closed in order is recovered first, which may take a while.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub async fn open(url: &EngineUrl, config: EngineConfig) -> Result<Arc<dyn Engine>, OpenError> {
+    open_with(url, config, &[]).await
+}
+
+/// Opens the engine that a URL names; the URL of a server by the first factory that opens its scheme.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn open_with(
+    url: &EngineUrl,
+    config: EngineConfig,
+    factories: &[&dyn EngineFactory],
+) -> Result<Arc<dyn Engine>, OpenError> {
     match url {
         EngineUrl::Memory(options) => Ok(Arc::new(LocalEngine::memory(*options, config).await?)),
         EngineUrl::Embedded(dir) => Ok(Arc::new(LocalEngine::embedded(dir.clone(), config).await?)),
         EngineUrl::Remote(remote) => {
-            Err(OpenError::NotBuiltIn { url: remote.to_string(), feature: remote.scheme().feature() })
+            let Some(factory) = factories.iter().find(|factory| factory.opens(remote.scheme())) else {
+                let url = remote.to_string();
+                return Err(match remote.scheme().feature() {
+                    Some(feature) => OpenError::NotBuiltIn { url, feature },
+                    None => OpenError::NoEngine { url },
+                });
+            };
+            factory.open(remote, config).await
         }
     }
 }

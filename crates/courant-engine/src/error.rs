@@ -17,6 +17,12 @@ pub enum OpenError {
         /// The cargo feature that brings the engine.
         feature: &'static str,
     },
+    /// The URL is right, and nobody has written the engine yet.
+    #[error("there is no engine for {url} yet; there are memory:, embedded:PATH, courant:// and kafka://")]
+    NoEngine {
+        /// The URL, without its credentials.
+        url: String,
+    },
     /// Something has the directory open.
     #[error(
         "{} is in use, by a `courant serve`, another service, or this one twice: stop the other, \
@@ -41,6 +47,22 @@ pub enum OpenError {
         place: String,
         /// What the log says.
         source: courant_log::OpenError,
+    },
+    /// What the URL says beside the scheme cannot be used.
+    #[error("{url} cannot be used: {reason}")]
+    Url {
+        /// The URL, without its credentials.
+        url: String,
+        /// Which part of it, and what it can be.
+        reason: String,
+    },
+    /// Nobody answers there.
+    #[error("{url} does not answer: {reason}")]
+    Unreachable {
+        /// The URL, without its credentials.
+        url: String,
+        /// Which address, and what to look at.
+        reason: String,
     },
     /// The runtime was stopped meanwhile.
     #[error("the runtime ended while the engine was opened")]
@@ -161,6 +183,12 @@ pub enum PublishError {
         /// What happened.
         reason: String,
     },
+    /// The engine could not be asked, and nothing was sent.
+    #[error("it was not sent: {reason}")]
+    Unreachable {
+        /// Who does not answer.
+        reason: String,
+    },
     /// No answer came: it may be stored or not.
     #[error("no answer came, and the record may be stored or not: {reason}")]
     InDoubt {
@@ -176,7 +204,10 @@ impl PublishError {
     /// Whether the same record may be taken a little later.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::NotTried | Self::Busy | Self::Full { .. } | Self::InDoubt { .. })
+        matches!(
+            self,
+            Self::NotTried | Self::Busy | Self::Full { .. } | Self::Unreachable { .. } | Self::InDoubt { .. }
+        )
     }
 }
 
@@ -269,6 +300,12 @@ pub enum FetchError {
     Failed {
         /// The partition.
         partition: Partition,
+        /// What the engine said.
+        reason: String,
+    },
+    /// The group does not have the subscription as a member any more, and will not.
+    #[error("the subscription has ended: {reason}")]
+    Ended {
         /// What the engine said.
         reason: String,
     },

@@ -4,9 +4,9 @@
 //! directory beside it, or by a server. What engines differ in is in their [`Capabilities`]; what they
 //! must not differ in is the contract of [`Engine`].
 //!
-//! [`open`] gives `memory:` and `embedded:`, which are one log, `courant-log`, on two storages. Nothing
-//! here decides what an event means: records have a key, a value, headers and a timestamp, as Kafka's
-//! have.
+//! [`open`] gives `memory:` and `embedded:`, which are one log, `courant-log`, on two storages; engines of
+//! servers come from crates of their own, as [`EngineFactory`] to [`open_with`]. Nothing here decides
+//! what an event means: records have a key, a value, headers and a timestamp, as Kafka's have.
 //!
 //! All methods need a Tokio runtime with timers. None of them blocks a worker of it: what waits for a
 //! disk runs on the runtime's threads for blocking work. Only dropping an engine that was not closed does.
@@ -25,7 +25,7 @@ mod url;
 pub use capabilities::{
     Capabilities, Durability, GroupScope, Lifetime, OrderScope, PublishDedup, Replay, TimeLookup,
 };
-pub use engine::{Boxed, Engine, EngineConfig, ensure_topics, open};
+pub use engine::{Boxed, Engine, EngineConfig, EngineFactory, ensure_topics, open, open_with};
 pub use error::{
     CommitError, CreateTopicError, FetchError, OpenError, PublishError, ReadError, SeekError, SubscribeError,
     TopicsError,

@@ -65,13 +65,14 @@ pub enum Next {
 /// partitions back.
 pub trait Subscription: fmt::Debug + Send {
     /// What is next: a change of the assignment, records, or nothing when `wait` is over. A wait of zero
-    /// looks once.
+    /// looks once at what is here; what comes from a server may not have come yet.
     ///
     /// Dropping the future loses nothing: what it would have given comes again.
     ///
     /// # Errors
     /// See [`FetchError`]. An error of one partition says which; nothing more is read from that one until
-    /// it is sought again, and the others go on. After [`FetchError::Closed`] nothing comes any more.
+    /// it is sought again, and the others go on. After [`FetchError::Closed`] and [`FetchError::Ended`]
+    /// nothing comes any more.
     fn next(&mut self, wait: Duration) -> Boxed<'_, Result<Next, FetchError>>;
 
     /// Says from which offset on assigned partitions are read. Whether the offsets exist shows when they

@@ -100,14 +100,10 @@ const SHOWN_CHARS_MAX: usize = 16;
 impl Scheme {
     /// The cargo feature that brings this engine.
     #[must_use]
-    pub fn feature(self) -> &'static str {
+    pub fn feature(self) -> Option<&'static str> {
         match self {
-            Self::Courant | Self::Kafka => "kafka",
-            Self::Nats => "nats",
-            Self::Amqp => "amqp",
-            Self::Redis => "redis",
-            Self::Postgres => "postgres",
-            Self::MariaDb => "mariadb",
+            Self::Courant | Self::Kafka => Some("kafka"),
+            Self::Nats | Self::Amqp | Self::Redis | Self::Postgres | Self::MariaDb => None,
         }
     }
 
@@ -154,6 +150,17 @@ impl RemoteUrl {
     #[must_use]
     pub fn secret_rest(&self) -> &str {
         &self.rest
+    }
+}
+
+impl EngineUrl {
+    /// The URL with its credentials, as it can be parsed again: for whatever opens it, not for messages.
+    #[must_use]
+    pub fn secret_text(&self) -> String {
+        match self {
+            Self::Remote(remote) => format!("{}://{}", remote.scheme.name(), remote.rest),
+            other => other.to_string(),
+        }
     }
 }
 
@@ -278,6 +285,7 @@ mod tests {
             let url = parsed(text);
             assert_eq!(url.to_string(), "kafka://***@host:9092/t");
             assert!(!format!("{url:?}").contains("pass"), "{url:?}");
+            assert_eq!(url.secret_text(), text);
         }
         assert_eq!(parsed("kafka://ann:pa?ss@host").to_string(), "kafka://***");
     }

@@ -118,12 +118,31 @@ CREATE INDEX courant_dead_redriving
 
 CREATE INDEX courant_dead_closed ON courant_dead (closed_ms) WHERE closed_ms IS NOT NULL;
 
+-- What people have done with dead letters besides sending them back, and what an edited one was.
+CREATE TABLE courant_dead_note (
+    id          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    dead_id     INTEGER NOT NULL,
+    action      TEXT    NOT NULL CHECK (action IN ('edited', 'discarded', 'archived')),
+    done_by     TEXT    NOT NULL,
+    reason      TEXT    NOT NULL,
+    at_ms       INTEGER NOT NULL,
+    event_id    TEXT,
+    event_value BLOB,
+    headers     TEXT,
+    CHECK ((action = 'edited') = (event_id IS NOT NULL))
+) STRICT;
+
+CREATE INDEX courant_dead_note_dead ON courant_dead_note (dead_id, id);
+
 -- Dead letters on their way back: the operation, and the result of each event.
 CREATE TABLE courant_redrive (
     id           TEXT    NOT NULL PRIMARY KEY,
     requested_by TEXT    NOT NULL,
     requested_ms INTEGER NOT NULL,
     filter       TEXT    NOT NULL,
+    rate         INTEGER CHECK (rate > 0),
+    window_ms    INTEGER,
+    window_taken INTEGER NOT NULL DEFAULT 0,
     state        TEXT    NOT NULL CHECK (state IN ('running', 'done', 'cancelled')),
     finished_ms  INTEGER
 ) STRICT, WITHOUT ROWID;

@@ -5,9 +5,11 @@ use courant_core::consumer::ConsumerName;
 use courant_core::event_id::EventId;
 use courant_core::position::Position;
 use courant_core::topic::TopicName;
+use serde_json::json;
 
 use crate::consumer::Consumer;
 use crate::event::{Event, Failure};
+use crate::headers::hex;
 use crate::outbox::NewEvent;
 
 /// An event that becomes a dead letter.
@@ -139,6 +141,21 @@ pub struct DeadGroup {
     pub oldest_ms: i64,
     /// The newest one's.
     pub newest_ms: i64,
+}
+
+impl DeadFilter {
+    /// What is meant as JSON, for people.
+    pub(crate) fn in_words(&self) -> String {
+        json!({
+            "consumer": self.consumer.as_ref().map(|consumer| consumer.as_str()),
+            "topic": self.topic.as_ref().map(|topic| topic.as_str()),
+            "key_hex": self.key.as_ref().map(|key| hex(key)),
+            "kind": self.kind,
+            "place": self.place,
+            "ids": self.ids,
+        })
+        .to_string()
+    }
 }
 
 impl DeadReason {

@@ -6,6 +6,7 @@ use std::fmt;
 use courant_core::event_id::EventId;
 
 use crate::consumer::Assignment;
+use crate::dead::DeadState;
 use crate::limits::{ADMITTED_MAX, EVENT_BYTES_MAX, PUBLISHED_BYTES_MAX, PUBLISHED_EVENTS_MAX};
 
 /// What kind of trouble a database is in.
@@ -18,15 +19,15 @@ pub enum Class {
     ConnectionLost,
     /// The disk or the database's quota is full.
     Full,
-    /// Reading or writing the file failed.
+    /// Reading or writing its files failed.
     Io,
     /// The file or the database may not be written.
     ReadOnly,
-    /// The database cannot be opened: no such directory, or no right to it.
+    /// The database cannot be opened: no such directory or database, or no right to it.
     CannotOpen,
     /// A constraint of the tables is against it.
     Constraint,
-    /// The file is damaged, is no database, or has rows that this version cannot read.
+    /// Its files are damaged or no database, or it has rows that this version cannot read.
     Corrupt,
     /// Anything else: a statement that is wrong, a table that is missing.
     Other,
@@ -47,10 +48,8 @@ impl Class {
             Self::ConnectionLost => "the connection is lost: try again",
             Self::Full => "the disk is full: make room, then go on",
             Self::Io => "reading or writing failed: look at the disk",
-            Self::ReadOnly => "it may not be written: give the process the right to write the file",
-            Self::CannotOpen => {
-                "it cannot be opened: create its directory, or give the process the right to it"
-            }
+            Self::ReadOnly => "it may not be written: give the process the right to write it",
+            Self::CannotOpen => "it cannot be opened: create it, or give the process the right to it",
             Self::Constraint => "a constraint is against it",
             Self::Corrupt => "it is damaged, or was written by another version",
             Self::Other => "the database refused",
@@ -101,10 +100,12 @@ impl StoreError {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The address is not one of this database.
-    #[error("{url:?} is no address of a SQLite database: write sqlite:PATH, or sqlite::memory: for tests")]
+    #[error("{url:?} is no address of {expected}")]
     Url {
-        /// The address.
+        /// The address, without its password.
         url: String,
+        /// What it has to be the address of, and how that is written.
+        expected: &'static str,
     },
     /// The database did not open.
     #[error(transparent)]
@@ -175,6 +176,30 @@ pub enum BeginError {
 
 /// Something that only a partition's owner may do was not done.
 pub type LeaseError = BeginError;
+
+/// A transaction of the service's own could not be taken over.
+#[cfg(feature = "postgres")]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// It sees what was committed before it began, and not what was committed since.
+    #[error(
+        "the transaction is at isolation level {found}, and the outbox needs READ COMMITTED: begin it with \
+         BEGIN ISOLATION LEVEL READ COMMITTED"
+    )]
+    Isolation {
+        /// Its level, in the words of the database.
+        found: String,
+    },
+    /// There is no transaction, it has failed, or one inside it is open.
+    #[error(
+        "only an open transaction that has not failed can be taken over, and none that is inside another"
+    )]
+    NoTransaction,
+    /// The database did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Deliveries could not be admitted.
 #[derive(Debug, thiserror::Error)]
@@ -282,6 +307,39 @@ pub enum RedriveError {
     Unknown {
         /// The id.
         id: String,
+    },
+    /// The database did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A dead letter was not edited.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EditError {
+    /// There is none with this number.
+    #[error("there is no dead letter {id}: use a number of the list")]
+    Unknown {
+        /// The number.
+        id: i64,
+    },
+    /// Somebody has decided about it.
+    #[error("dead letter {id} is {stands}: only one that nobody has decided about can be edited", stands = .state.as_str())]
+    Decided {
+        /// The number.
+        id: i64,
+        /// Where it stands.
+        state: DeadState,
+    },
+    /// Somebody else has edited it.
+    #[error(
+        "dead letter {id} has the event {found} by now: somebody has edited it meanwhile, so look at it again"
+    )]
+    Changed {
+        /// The number.
+        id: i64,
+        /// The id of its event.
+        found: EventId,
     },
     /// The database did not do it.
     #[error(transparent)]

@@ -1,13 +1,13 @@
 //! The user's database, as the framework uses it: what a handler changes, what it was told and what
 //! it publishes commit together here, or not at all.
 //!
-//! [`Store`] is every operation, [`Sqlite`] the one database that has them. A service is written for
-//! one database; the trait keeps what the framework asks of any of them in one place, it does not
-//! hide which one it is.
+//! [`Store`] is every operation; [`Sqlite`] has them, and with the feature `postgres` also `Postgres`. A
+//! service is written for one database; the trait keeps what the framework asks of any of them in one
+//! place, it does not hide which one it is.
 //!
 //! One event on its way:
 //!
-//! 1. [`Store::begin`] under the [`Lease`] of its partition: the write lock, a savepoint, the epoch.
+//! 1. [`Store::begin`] under the [`Lease`] of its partition: the lock, a savepoint, the epoch.
 //! 2. [`Transaction::admit`]: its inbox row is written, or says that it was handled before.
 //! 3. The handler works on [`Transaction::connection`]; [`Transaction::publish`] keeps what it returns.
 //! 4. [`Transaction::commit`]: the outbox is flushed, the savepoint released, the transaction committed.
@@ -19,29 +19,46 @@
 //! The tables are described in `docs/formats/store.md` and `docs/formats/outbox.md`. Every instant
 //! comes in as milliseconds since 1970; the database's clock is never asked.
 
+#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+compile_error!("courant-sql needs a database: turn the feature `sqlite` or `postgres` on");
+
+mod admission;
+mod columns;
 mod consumer;
 mod dead;
 mod error;
 mod event;
 mod headers;
+mod note;
 mod outbox;
 mod parked;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod publishing;
 mod redrive;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
+mod version;
 
 pub mod limits;
 
 pub use consumer::{Admission, Assignment, Consumer, Delivery, Outcome, Progress, Source};
 pub use dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadReason, DeadState, DeadSummary};
+#[cfg(feature = "postgres")]
+pub use error::AttachError;
 pub use error::{
-    AdmitError, AdvanceError, BeginError, Class, CommitError, ConnectError, LeaseError, PublishError,
-    RedriveError, SchemaError, StoreError,
+    AdmitError, AdvanceError, BeginError, Class, CommitError, ConnectError, EditError, LeaseError,
+    PublishError, RedriveError, SchemaError, StoreError,
 };
 pub use event::{Event, Failure};
+pub use note::{DeadAction, DeadEdit, DeadNote, Decision, Original, Verdict};
 pub use outbox::{LaneBatch, LanePosition, NewEvent, Pending, RelayLease, lane_of};
 pub use parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
+#[cfg(feature = "postgres")]
+pub use postgres::{Postgres, PostgresReader, PostgresTransaction};
 pub use redrive::{Redrive, RedriveClaim, RedriveEvent, RedriveEventState, RedriveState};
+#[cfg(feature = "sqlite")]
 pub use sqlite::{Reader, Sqlite, SqliteTransaction};
 pub use store::{Committed, Store, Transaction};
 

@@ -29,7 +29,16 @@ pub const FAILURE_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// takes 32,766 parameters.
 pub(crate) const ROWS_PER_STATEMENT: usize = 500;
 
-/// How long a statement waits for another process to give the write lock back.
+/// How long SQLite waits for another process to give the write lock back, and a takeover in Postgres
+/// for the transactions of the owner so far.
 pub(crate) const BUSY_TIMEOUT_MS: u64 = 5_000;
+
+/// Connections to Postgres, unless somebody asks for another number.
+#[cfg(feature = "postgres")]
+pub(crate) const CONNECTIONS_DEFAULT: u32 = 16;
+
+/// Connections to Postgres that one store has at most.
+#[cfg(feature = "postgres")]
+pub(crate) const CONNECTIONS_MAX: u32 = 1000;
 
 const _: () = assert!(LANES == 256, "lane_of takes the lowest eight bits of a hash");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::ops::DerefMut;
 
 use bytes::Bytes;
@@ -9,10 +10,11 @@ use bytes::Bytes;
 use crate::consumer::{Admission, Assignment, Consumer, Delivery, Progress};
 use crate::dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadSummary};
 use crate::error::{
-    AdmitError, AdvanceError, BeginError, CommitError, LeaseError, PublishError, RedriveError, SchemaError,
-    StoreError,
+    AdmitError, AdvanceError, BeginError, CommitError, EditError, LeaseError, PublishError, RedriveError,
+    SchemaError, StoreError,
 };
 use crate::event::{Event, Failure};
+use crate::note::{DeadEdit, DeadNote, Decision};
 use crate::outbox::{LaneBatch, LanePosition, NewEvent, RelayLease};
 use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
 use crate::redrive::{Redrive, RedriveClaim, RedriveEvent};
@@ -306,6 +308,34 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     /// Says what the database said.
     fn archive(&self, ids: &[i64], now_ms: i64) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
 
+    /// [`Store::discard`] or [`Store::archive`], and a note of who has decided that and why.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    fn decide(
+        &self,
+        ids: &[i64],
+        decision: &Decision<'_>,
+        now_ms: i64,
+    ) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
+
+    /// Gives an undecided dead letter other bytes under another id, and keeps what it was in a note.
+    ///
+    /// # Errors
+    /// Says why it cannot be edited, or what the database said.
+    fn edit_dead_letter(
+        &self,
+        id: i64,
+        edit: &DeadEdit,
+        now_ms: i64,
+    ) -> impl Future<Output = Result<(), EditError>> + Send;
+
+    /// What people have done with a dead letter, the oldest first.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    fn dead_letter_notes(&self, id: i64) -> impl Future<Output = Result<Vec<DeadNote>, StoreError>> + Send;
+
     // --- redrive ---
 
     /// Asks for dead letters to be sent back, under an id of the caller. Under an id that exists
@@ -319,7 +349,32 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
         requested_by: &str,
         filter: &DeadFilter,
         now_ms: i64,
+    ) -> impl Future<Output = Result<Redrive, StoreError>> + Send {
+        self.request_redrive_at(id, requested_by, filter, None, now_ms)
+    }
+
+    /// [`Store::request_redrive`], of which each second at most `rate` events are taken.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    fn request_redrive_at(
+        &self,
+        id: &str,
+        requested_by: &str,
+        filter: &DeadFilter,
+        rate: Option<NonZeroU32>,
+        now_ms: i64,
     ) -> impl Future<Output = Result<Redrive, StoreError>> + Send;
+
+    /// Whether [`Store::claim_redrives`] would take something now. Only reads.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    fn redrives_waiting(
+        &self,
+        assignment: &Assignment,
+        now_ms: i64,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Cancels what has not been taken yet.
     ///

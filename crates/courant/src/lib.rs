@@ -50,12 +50,14 @@
 pub mod prelude;
 
 mod app;
+mod engines;
 mod envelope;
 mod error;
 mod event;
 mod handler;
 mod operations;
 mod outbox;
+pub mod planted;
 mod publisher;
 mod retry;
 mod runtime;

@@ -2,6 +2,7 @@
 //! transaction of their own.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use crate::outbox::{Outbox, PublishError};
 use crate::runtime::Context;
 use crate::service::Watched;
 use courant_sql::{
-    CommitError, DeadFilter, DeadGroup, DeadLetter, DeadState, DeadSummary, Redrive, RedriveError,
-    RedriveEvent, Store, StoreError, Transaction as _,
+    CommitError, DeadEdit, DeadFilter, DeadGroup, DeadLetter, DeadNote, DeadState, DeadSummary, Decision,
+    EditError, Redrive, RedriveError, RedriveEvent, Store, StoreError, Transaction as _,
 };
 
 /// The dead letters of a service.
@@ -57,7 +58,21 @@ impl<'a, D: Store> DeadLetters<'a, D> {
     /// # Errors
     /// Says what the database said.
     pub async fn redrive(&self, id: &str, by: &str, which: &DeadFilter) -> Result<Redrive, StoreError> {
-        let redrive = self.store.request_redrive(id, by, which, self.now_ms()).await?;
+        self.redrive_at(id, by, which, None).await
+    }
+
+    /// [`DeadLetters::redrive`], of which each second at most `rate` events are taken.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn redrive_at(
+        &self,
+        id: &str,
+        by: &str,
+        which: &DeadFilter,
+        rate: Option<NonZeroU32>,
+    ) -> Result<Redrive, StoreError> {
+        let redrive = self.store.request_redrive_at(id, by, which, rate, self.now_ms()).await?;
         self.wake();
         Ok(redrive)
     }
@@ -104,6 +119,32 @@ impl<'a, D: Store> DeadLetters<'a, D> {
         let archived = self.store.archive(ids, self.now_ms()).await?;
         self.wake();
         Ok(archived)
+    }
+
+    /// Discards or archives dead letters, and writes down who and why. What waits behind them goes on.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn decide(&self, ids: &[i64], decision: &Decision<'_>) -> Result<Vec<i64>, StoreError> {
+        let decided = self.store.decide(ids, decision, self.now_ms()).await?;
+        self.wake();
+        Ok(decided)
+    }
+
+    /// Gives a dead letter other bytes under another id; what it was is kept. It is not sent back by that.
+    ///
+    /// # Errors
+    /// Says why it cannot be edited, or what the database said.
+    pub async fn edit(&self, id: i64, edit: &DeadEdit) -> Result<(), EditError> {
+        self.store.edit_dead_letter(id, edit, self.now_ms()).await
+    }
+
+    /// What people have done with a dead letter, the first 1,000.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn notes(&self, id: i64) -> Result<Vec<DeadNote>, StoreError> {
+        self.store.dead_letter_notes(id).await
     }
 
     fn now_ms(&self) -> i64 {

@@ -1,5 +1,7 @@
 //! Everything that a service usually names.
 
+#[cfg(feature = "postgres")]
+pub use courant_sql::Postgres;
 pub use courant_sql::{Sqlite, sqlx};
 pub use serde::{Deserialize, Serialize};
 

@@ -86,7 +86,7 @@ impl World {
     pub async fn engine(&self, url: &str) -> Result<Arc<dyn Engine>, crate::BoxError> {
         let url: EngineUrl = url.parse::<EngineUrl>()?;
         let config = EngineConfig { clock: self.clock(), entropy: self.entropy() };
-        Ok(courant_engine::open(&url, config).await?)
+        Ok(crate::engines::open(&url, config).await?)
     }
 
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {

@@ -29,6 +29,7 @@ pub(crate) fn run(root: &Path, deadline: Instant) -> Tally {
     tally.merge(java::make(root, deadline));
     tally.merge(go::make(root, deadline));
     tally.merge(node::make(root, deadline));
+    tally.merge(crate::engines::start(root, deadline));
     tally
 }
 
@@ -41,7 +42,8 @@ pub(crate) fn environment(root: &Path) -> Vec<(&'static str, PathBuf)> {
         ("COURANT_TEST_GO", go::clients(root)),
         ("COURANT_TEST_NODE_CLIENTS", node::clients(root)),
     ];
-    places.into_iter().filter_map(|(name, place)| Some((name, place?))).collect()
+    let places = places.into_iter().filter_map(|(name, place)| Some((name, place?)));
+    places.chain(crate::engines::environment(root)).collect()
 }
 
 /// Where the thing called `name` is made.

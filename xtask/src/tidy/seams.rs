@@ -40,6 +40,8 @@ const BENCH: &str = "bench/";
 const SIM: &str = "sim/src/main.rs";
 /// Reads settings files, and what the system says of itself; the data directory is none of its business.
 const SETTINGS_FILE: &str = "crates/courant-cli/src/files.rs";
+/// Programs that show how services are written.
+const EXAMPLES: &str = "crates/courant/examples/";
 /// Reads the name of the planted defect, in builds for tests only.
 const PLANTED_DEFECT: &str = "crates/courant-log/src/storage/disk";
 
@@ -60,7 +62,7 @@ const SEAMS: [Seam; 16] = [
     Seam {
         scope: "",
         uses: Uses::Std("env"),
-        owners: &["crates/courant-cli/", PLANTED_DEFECT, XTASK, BENCH, SIM],
+        owners: &["crates/courant-cli/", EXAMPLES, PLANTED_DEFECT, XTASK, BENCH, SIM],
         instead: ENVIRONMENT,
     },
     Seam {

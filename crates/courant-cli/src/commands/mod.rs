@@ -2,6 +2,8 @@
 
 mod backup;
 mod config;
+#[cfg(feature = "sql")]
+mod dlq;
 mod doctor;
 mod group;
 mod log;
@@ -37,6 +39,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         | Command::Torture(_)
         | Command::Config(_)
         | Command::Completion(_) => cli.global,
+        #[cfg(feature = "sql")]
+        Command::Dlq(_) => cli.global,
         _ => with_server_of_file(cli.global)?,
     };
     match cli.command {
@@ -49,6 +53,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Config(command) => config::run(&global, command),
         Command::Topic(command) => block_on(topic::run(&global, command)),
         Command::Group(command) => block_on(group::run(&global, command)),
+        #[cfg(feature = "sql")]
+        Command::Dlq(command) => block_on(dlq::run(&global, command)),
         Command::Pub(args) => block_on(publish::run(&global, args)),
         Command::Tail(args) => match args.group.clone() {
             Some(group) => block_on_until(second_interruption(), tail_group::run(&global, &group, args)),

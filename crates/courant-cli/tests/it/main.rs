@@ -16,6 +16,8 @@ mod clocks;
 mod compaction;
 mod config;
 mod disk;
+#[cfg(feature = "sql")]
+mod dlq;
 mod doctor;
 mod few_files;
 mod follow;

@@ -13,7 +13,8 @@ use courant_log::storage::DiskStorage;
 use courant_log::{Batch, Codec, Log, LogConfig, NewTopic, PartitionId, SystemClock, SystemEntropy};
 use tempfile::TempDir;
 
-use crate::place::{embedded_in, opened, read, subscribe, topic_name};
+use crate::engines::{embedded_in, opened};
+use crate::place::{read, subscribe, topic_name};
 
 /// The log of a directory, opened as a server opens it.
 pub(crate) fn log_in(dir: &Path) -> Log {

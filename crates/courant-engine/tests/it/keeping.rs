@@ -1,13 +1,16 @@
 //! What outlives an engine, and who may open a directory.
 
+use std::time::Duration;
+
 use courant_engine::{
-    Capabilities, Durability, EngineConfig, EngineUrl, Lifetime, NewTopic, OpenError, Partition, ReadBack,
-    open,
+    Capabilities, Durability, EngineConfig, EngineUrl, FetchError, Lifetime, NewTopic, Next, OpenError,
+    Partition, ReadBack, open,
 };
 use tempfile::TempDir;
 
+use crate::engines::{self, embedded_in, opened};
 use crate::foreign::log_in;
-use crate::place::{embedded_in, opened, publish, read, record, subscribe, topic_name};
+use crate::place::{next, publish, read, record, subscribe, topic_name};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_keeps_records_offsets_topics_and_groups() {
@@ -100,6 +103,18 @@ async fn an_engine_that_is_dropped_frees_its_directory_though_subscriptions_are_
         drop(engine);
         drop(opened(&embedded_in(&dir)).await.expect("free, while the subscription is left"));
         drop(subscription);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_does_not_outlive_its_engine() {
+    for place in [engines::memory().await, engines::embedded().await] {
+        place.topic("orders", 1).await;
+        place.publish(vec![record("key", "value")]).await;
+        let mut subscription = place.subscribe("billing", "orders").await;
+        assert!(matches!(next(&mut *subscription).await, Next::Records(_)));
+        drop(place);
+        assert_eq!(subscription.next(Duration::from_secs(300)).await, Err(FetchError::Closed));
     }
 }
 

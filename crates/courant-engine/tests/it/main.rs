@@ -1,9 +1,11 @@
 //! The contract of engines, kept by every engine of this crate: the same cases, one after the other, on
 //! `memory:` and on `embedded:`.
 
+mod engines;
 mod foreign;
 mod groups;
 mod keeping;
+mod memory;
 mod order;
 mod place;
 mod reading;
@@ -19,7 +21,7 @@ macro_rules! on_every_engine {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    super::$case(&crate::place::Place::memory().await).await;
+                    super::$case(&crate::engines::memory().await).await;
                 }
             )+
         }
@@ -28,7 +30,7 @@ macro_rules! on_every_engine {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    super::$case(&crate::place::Place::embedded().await).await;
+                    super::$case(&crate::engines::embedded().await).await;
                 }
             )+
         }

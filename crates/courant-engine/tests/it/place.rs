@@ -1,5 +1,7 @@
-//! An engine for one case, which does not know which one it is.
+//! An engine for one case, which does not know which one it is. The cases and this file are shared with
+//! the crates of other engines.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +9,10 @@ use bytes::Bytes;
 use courant_core::clock::Clock;
 use courant_core::topic::TopicName;
 use courant_engine::{
-    Engine, EngineConfig, Header, NewRecord, NewTopic, Next, OpenError, Partition, Position, Record,
-    Subscribe, Subscription, Topic, ensure_topics, open,
+    Engine, EngineConfig, Header, NewRecord, NewTopic, Next, Partition, Position, Record, Subscribe,
+    Subscription, Topic, ensure_topics,
 };
 use courant_log::SystemClock;
-use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// What the engines' clock says: the time of records that bring none.
@@ -34,32 +35,40 @@ impl Clock for StillClock {
     }
 }
 
-/// Opens an engine whose date stands still.
-pub(crate) async fn opened(url: &str) -> Result<Arc<dyn Engine>, OpenError> {
-    let config = EngineConfig { clock: Arc::new(StillClock), ..EngineConfig::system() };
-    open(&url.parse().expect("a URL"), config).await
-}
-
-/// The URL of an engine in a directory.
-pub(crate) fn embedded_in(dir: &TempDir) -> String {
-    format!("embedded:{}", dir.path().display())
+/// What an engine is given whose date stands still.
+pub(crate) fn still() -> EngineConfig {
+    EngineConfig { clock: Arc::new(StillClock), ..EngineConfig::system() }
 }
 
 /// An engine, and what it stands on.
 pub(crate) struct Place {
     pub(crate) engine: Arc<dyn Engine>,
+    /// Whether the engine is in this process: then it has the test's clock, and takes whatever the format
+    /// can hold.
+    is_here: bool,
     /// Removed after the engine is dropped: fields go in their order.
-    _dir: Option<TempDir>,
+    _ground: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Place {
-    pub(crate) async fn memory() -> Self {
-        Self { engine: opened("memory:").await.expect("opens"), _dir: None }
+    pub(crate) fn new(
+        engine: Arc<dyn Engine>,
+        is_here: bool,
+        ground: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Self {
+        Self { engine, is_here, _ground: ground }
     }
 
-    pub(crate) async fn embedded() -> Self {
-        let dir = TempDir::new().expect("a directory");
-        Self { engine: opened(&embedded_in(&dir)).await.expect("opens"), _dir: Some(dir) }
+    /// Whether a client of the engine can send the record: librdkafka cannot send a time of 0, and no
+    /// names of headers that are not text.
+    pub(crate) fn can_send(&self, record: &NewRecord) -> bool {
+        let is_text = |header: &Header| std::str::from_utf8(&header.name).is_ok();
+        self.is_here || (record.timestamp_ms != Some(0) && record.headers.iter().all(is_text))
+    }
+
+    /// Whether a record can have arrived at that time.
+    pub(crate) fn is_arrival(&self, timestamp_ms: i64) -> bool {
+        if self.is_here { timestamp_ms == NOW_MS } else { timestamp_ms > NOW_MS }
     }
 
     pub(crate) async fn topic(&self, name: &str, partitions: u32) -> Topic {

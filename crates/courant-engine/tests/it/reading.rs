@@ -5,7 +5,7 @@ use std::time::Duration;
 use courant_engine::{Ends, FetchError, NewRecord, Next, Partition, ReadBack, ReadError, TimedOffset};
 
 use crate::on_every_engine;
-use crate::place::{Place, join, next, read, record, record_in};
+use crate::place::{PATIENCE, Place, join, next, read, record, record_in};
 
 on_every_engine!(
     a_record_is_read_back_where_it_is,
@@ -82,7 +82,7 @@ async fn an_offset_outside_the_ends_is_named_and_another_can_be_sought(place: &P
     assert!(matches!(next(&mut *subscription).await, Next::Assigned(all) if all.len() == 2));
     let partitions: Vec<_> = topic.all_partitions().collect();
     subscription.seek(vec![partitions[0].at(7), partitions[1].at(0)]).expect("assigned");
-    let error = subscription.next(Duration::ZERO).await.expect_err("behind the end");
+    let error = subscription.next(PATIENCE).await.expect_err("behind the end");
     let partition = partitions[0].clone();
     assert_eq!(error, FetchError::OutOfRange { partition, offset: 7, start: 0, end: 3 });
     let others = read(&mut *subscription, 3).await;

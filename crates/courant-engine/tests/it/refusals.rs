@@ -3,7 +3,7 @@
 use courant_engine::{NewRecord, NewTopic, Partition, Position, PublishError};
 
 use crate::on_every_engine;
-use crate::place::{Place, opened, publish, read, record, record_in, topic_name};
+use crate::place::{Place, read, record, record_in, topic_name};
 
 on_every_engine!(
     a_record_that_is_too_large_is_refused_alone_with_the_limit,
@@ -81,48 +81,4 @@ async fn records_that_nothing_can_take_say_why(place: &Place) {
     assert_eq!(results[3], Err(PublishError::NoKey { topic: "state".to_owned() }));
     assert_eq!(results[4], Ok(Position { partition: Partition::new("state", 0), offset: 0 }));
     assert!(place.engine.publish(Vec::new()).await.is_empty());
-}
-
-/// 96 MiB, most of them for the journal and one topic that keeps everything: when they are full, what is
-/// there stays readable and the refusal says what to change.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn memory_that_is_full_says_how_to_make_room() {
-    let engine = opened("memory:?bytes=100663296").await.expect("opens");
-    let topic = NewTopic::new(topic_name("orders"), 1).with("retention.bytes", "-1");
-    engine.create_topics(vec![topic]).await.remove(0).expect("created");
-    let mut taken = 0;
-    let error = loop {
-        match engine.publish(vec![record("key", vec![7u8; 500_000])]).await.remove(0) {
-            Ok(_) => taken += 1,
-            Err(error) => break error,
-        }
-        assert!(taken < 1000, "96 MiB hold no 500 MB");
-    };
-    assert!(taken > 50, "{taken}");
-    assert!(matches!(error, PublishError::Full { .. }), "{error}");
-    assert!(error.is_passing());
-    assert!(error.to_string().contains("retention.bytes"), "{error}");
-    let ends = engine.ends(vec![Partition::new("orders", 0)]).await.remove(0).expect("there");
-    assert_eq!((ends.start, ends.end), (0, taken));
-    engine.close().await;
-}
-
-/// Two and a half times as much as the memory holds goes through it: old records make room.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn memory_forgets_old_records_before_it_is_full() {
-    let engine = opened("memory:?bytes=100663296").await.expect("opens");
-    engine.create_topics(vec![NewTopic::new(topic_name("orders"), 1)]).await.remove(0).expect("created");
-    for _ in 0..500 {
-        publish(&*engine, vec![record("key", vec![7u8; 500_000])]).await;
-    }
-    let partition = Partition::new("orders", 0);
-    let ends = engine.ends(vec![partition.clone()]).await.remove(0).expect("there");
-    assert_eq!(ends.end, 500);
-    assert!(ends.start > 300, "{ends:?}");
-    let gone = engine.read(vec![partition.at(0)]).await.remove(0);
-    assert!(
-        matches!(gone, Ok(courant_engine::ReadBack::Before { start }) if start >= ends.start),
-        "{gone:?}"
-    );
-    engine.close().await;
 }

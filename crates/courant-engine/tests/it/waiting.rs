@@ -6,7 +6,7 @@ use courant_engine::{CommitError, FetchError, Next, Partition, PublishError, Rea
 use tokio::time::timeout;
 
 use crate::on_every_engine;
-use crate::place::{PATIENCE, Place, next, read, record, topic_name};
+use crate::place::{PATIENCE, Place, read, record, topic_name};
 
 on_every_engine!(
     a_wait_ends_when_something_is_published,
@@ -73,17 +73,5 @@ async fn a_next_that_is_dropped_loses_nothing(place: &Place) {
             continue;
         }
         assert_eq!(read(&mut *subscription, 1).await[0].position.offset, n);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscription_does_not_outlive_its_engine() {
-    for place in [Place::memory().await, Place::embedded().await] {
-        place.topic("orders", 1).await;
-        place.publish(vec![record("key", "value")]).await;
-        let mut subscription = place.subscribe("billing", "orders").await;
-        assert!(matches!(next(&mut *subscription).await, Next::Records(_)));
-        drop(place);
-        assert_eq!(subscription.next(FOR_EVER).await, Err(FetchError::Closed));
     }
 }

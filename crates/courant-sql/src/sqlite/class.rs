@@ -28,6 +28,9 @@ pub(super) fn primary_code(error: &sqlx::Error) -> Option<i32> {
 /// `SQLITE_ERROR`: what a statement meets that names no savepoint, or ends no transaction.
 pub(super) const GENERIC: i32 = 1;
 
+/// SQLITE_LOCKED: another connection of the same shared cache is in the way.
+pub(super) const LOCKED: i32 = 6;
+
 /// <https://www.sqlite.org/rescode.html>
 fn class_of_code(primary: i32) -> Class {
     match primary {

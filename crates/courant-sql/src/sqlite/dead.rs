@@ -6,13 +6,14 @@ use super::class::failed;
 use super::park::{is_settled, write_outcome};
 use super::resolve::{next_of_key, redriven, unpark};
 use super::row::{Columns, json_numbers, on_partition, signed};
-use super::{Sqlite, outbox};
+use super::{Sqlite, note, outbox};
 use crate::consumer::{Assignment, Outcome};
 use crate::dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadReason, DeadState, DeadSummary};
 use crate::error::{LeaseError, StoreError};
 use crate::event::{Failure, cut};
 use crate::headers;
 use crate::limits::{FAILURE_TEXT_BYTES_MAX, LISTED_MAX};
+use crate::note::Decision;
 use crate::parked::Lease;
 
 const BURY: &str = "make an event a dead letter";
@@ -240,6 +241,7 @@ pub(super) async fn close(
     store: &Sqlite,
     ids: &[i64],
     state: DeadState,
+    decision: Option<&Decision<'_>>,
     now_ms: i64,
 ) -> Result<Vec<i64>, StoreError> {
     let ids = &ids[..ids.len().min(LISTED_MAX as usize)];
@@ -259,6 +261,9 @@ pub(super) async fn close(
         keys.push((columns.assignment(0)?, columns.bytes_or_null(4)?));
     }
     mark_closed(&mut session, &json_numbers(&closed), state, now_ms).await?;
+    if let Some(decision) = decision {
+        note::decided(&mut session, &json_numbers(&closed), decision, now_ms).await?;
+    }
     for (assignment, key) in &keys {
         next_of_key(&mut session, assignment, key.as_deref(), now_ms).await?;
     }

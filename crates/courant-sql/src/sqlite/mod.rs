@@ -3,6 +3,7 @@
 mod admit;
 mod class;
 mod dead;
+mod note;
 mod outbox;
 mod owner;
 mod park;
@@ -65,7 +66,8 @@ impl Sqlite {
     /// # Errors
     /// Says what is wrong with the address, or with the file.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
-        let wrong = || ConnectError::Url { url: url.to_owned() };
+        let expected = "a SQLite database: write sqlite:PATH, or sqlite::memory: for tests";
+        let wrong = || ConnectError::Url { url: url.to_owned(), expected };
         if !url.starts_with("sqlite:") || url.len() == "sqlite:".len() {
             return Err(wrong());
         }

@@ -12,6 +12,7 @@ use crate::error::{AdvanceError, StoreError};
 use crate::headers;
 use crate::limits::{LANES, LISTED_MAX, ROWS_PER_STATEMENT};
 use crate::outbox::{LaneBatch, LanePosition, NewEvent, Pending, RelayLease};
+use crate::publishing::by_lane;
 
 const FLUSH: &str = "write the outbox";
 const READ: &str = "read the outbox";
@@ -153,15 +154,7 @@ pub(super) async fn pending(
         .await
         .map_err(failed(READ))?;
     session.give_back();
-    let mut batches: Vec<LaneBatch> = Vec::new();
-    for row in &rows {
-        let pending = waiting(Columns::new(row, READ))?;
-        match batches.last_mut() {
-            Some(batch) if batch.lane == pending.at.lane => batch.events.push(pending),
-            _ => batches.push(LaneBatch { lane: pending.at.lane, events: vec![pending] }),
-        }
-    }
-    Ok(batches)
+    by_lane(rows.iter().map(|row| waiting(Columns::new(row, READ))))
 }
 
 fn waiting(columns: Columns<'_>) -> Result<Pending, StoreError> {

@@ -34,17 +34,21 @@ pub(super) async fn inbox(
 pub(super) async fn dead_letters(store: &Sqlite, before_ms: i64, limit: u32) -> Result<u64, StoreError> {
     let events = "DELETE FROM courant_redrive_event WHERE dead_id IN ( \
                       SELECT id FROM courant_dead WHERE closed_ms < ?1 ORDER BY closed_ms, id LIMIT ?2)";
+    let notes = "DELETE FROM courant_dead_note WHERE dead_id IN ( \
+                     SELECT id FROM courant_dead WHERE closed_ms < ?1 ORDER BY closed_ms, id LIMIT ?2)";
     let dead = "DELETE FROM courant_dead WHERE id IN ( \
                     SELECT id FROM courant_dead WHERE closed_ms < ?1 ORDER BY closed_ms, id LIMIT ?2)";
     let redrives = "DELETE FROM courant_redrive WHERE finished_ms < ?1 AND NOT EXISTS ( \
                         SELECT 1 FROM courant_redrive_event e WHERE e.redrive_id = courant_redrive.id)";
     let mut session = store.writer(DEAD).await?;
-    sqlx::query(events)
-        .bind(before_ms)
-        .bind(i64::from(limit))
-        .execute(&mut *session)
-        .await
-        .map_err(failed(DEAD))?;
+    for sql in [events, notes] {
+        sqlx::query(sql)
+            .bind(before_ms)
+            .bind(i64::from(limit))
+            .execute(&mut *session)
+            .await
+            .map_err(failed(DEAD))?;
+    }
     let pruned = sqlx::query(dead)
         .bind(before_ms)
         .bind(i64::from(limit))

@@ -4,8 +4,10 @@
 //! between leaves every event either requested, or before the others of its key, or with its result:
 //! nothing is forgotten, and the inbox lets nothing take effect twice.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
-use serde_json::json;
 use sqlx::SqliteConnection;
 
 use super::Sqlite;
@@ -13,9 +15,9 @@ use super::class::failed;
 use super::dead::{dead_filter, filtered};
 use super::resolve::{arrange, finish};
 use super::row::{Columns, json_numbers, on_partition};
+use crate::consumer::Assignment;
 use crate::dead::{DeadFilter, DeadState};
 use crate::error::{LeaseError, RedriveError, StoreError};
-use crate::headers::hex;
 use crate::limits::{LISTED_MAX, REDRIVE_EVENTS_MAX};
 use crate::parked::Lease;
 use crate::redrive::{Redrive, RedriveClaim, RedriveEvent, RedriveEventState, RedriveState};
@@ -24,22 +26,32 @@ const REQUEST: &str = "request a redrive";
 const READ: &str = "read a redrive";
 const CANCEL: &str = "cancel a redrive";
 const CLAIM: &str = "take requested redrives";
+const LOOK: &str = "look for requested redrives";
+
+/// How many events the redrive `r` may still take in the second that holds `?5`; NULL without a rate.
+macro_rules! room {
+    () => {
+        "CASE WHEN r.window_ms <= ?5 AND ?5 < r.window_ms + 1000 THEN r.rate - r.window_taken ELSE r.rate END"
+    };
+}
 
 pub(super) async fn request(
     store: &Sqlite,
     id: &str,
     requested_by: &str,
     filter: &DeadFilter,
+    rate: Option<NonZeroU32>,
     now_ms: i64,
 ) -> Result<Redrive, StoreError> {
     let mut session = store.writer(REQUEST).await?;
-    let operation = "INSERT INTO courant_redrive (id, requested_by, requested_ms, filter, state) \
-                     VALUES (?1, ?2, ?3, ?4, 'running') ON CONFLICT (id) DO NOTHING";
+    let operation = "INSERT INTO courant_redrive (id, requested_by, requested_ms, filter, rate, state) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, 'running') ON CONFLICT (id) DO NOTHING";
     let new = sqlx::query(operation)
         .bind(id)
         .bind(requested_by)
         .bind(now_ms)
-        .bind(in_words(filter))
+        .bind(filter.in_words())
+        .bind(rate.map(|rate| i64::from(rate.get())))
         .execute(&mut *session)
         .await
         .map_err(failed(REQUEST))?;
@@ -75,19 +87,6 @@ async fn choose(
                 SELECT dead_id FROM courant_redrive_event WHERE redrive_id = ?1)";
     sqlx::query(dead).bind(id).execute(&mut *connection).await.map_err(failed(REQUEST))?;
     Ok(())
-}
-
-/// A filter as JSON, for people.
-fn in_words(filter: &DeadFilter) -> String {
-    json!({
-        "consumer": filter.consumer.as_ref().map(|consumer| consumer.as_str()),
-        "topic": filter.topic.as_ref().map(|topic| topic.as_str()),
-        "key_hex": filter.key.as_ref().map(|key| hex(key)),
-        "kind": filter.kind,
-        "place": filter.place,
-        "ids": filter.ids,
-    })
-    .to_string()
 }
 
 async fn read(connection: &mut SqliteConnection, id: &str) -> Result<Option<Redrive>, StoreError> {
@@ -182,7 +181,8 @@ pub(super) async fn claim(
     now_ms: i64,
 ) -> Result<Vec<RedriveClaim>, LeaseError> {
     let mut session = store.owner(lease, CLAIM).await?;
-    let claims = requested(&mut session, lease, limit).await?;
+    let claims = requested(&mut session, lease, limit, now_ms).await?;
+    count(&mut session, &claims, now_ms).await?;
     let ids: Vec<i64> = claims.iter().map(|claim| claim.dead_id).collect();
     put_first(&mut session, &json_numbers(&ids), now_ms).await?;
     let mut keys: Vec<&Bytes> = claims.iter().filter_map(|claim| claim.key.as_ref()).collect();
@@ -199,12 +199,22 @@ async fn requested(
     connection: &mut SqliteConnection,
     lease: &Lease,
     limit: u32,
+    now_ms: i64,
 ) -> Result<Vec<RedriveClaim>, StoreError> {
-    let sql = "SELECT e.redrive_id, d.id, d.event_offset, d.event_key FROM courant_dead d \
-               JOIN courant_redrive_event e ON e.dead_id = d.id AND e.state = 'pending' \
-               WHERE d.consumer = ?1 AND d.generation = ?2 AND d.topic = ?3 AND d.partition_id = ?4 \
-               AND d.state = 'redriving' ORDER BY d.event_offset LIMIT ?5";
+    let sql = concat!(
+        "WITH waiting AS ( \
+             SELECT e.redrive_id, d.id, d.event_offset, d.event_key, ",
+        room!(),
+        " AS room, ROW_NUMBER() OVER (PARTITION BY e.redrive_id ORDER BY d.event_offset) AS nth \
+             FROM courant_dead d JOIN courant_redrive_event e ON e.dead_id = d.id AND e.state = 'pending' \
+             JOIN courant_redrive r ON r.id = e.redrive_id \
+             WHERE d.consumer = ?1 AND d.generation = ?2 AND d.topic = ?3 AND d.partition_id = ?4 \
+             AND d.state = 'redriving') \
+         SELECT redrive_id, id, event_offset, event_key FROM waiting \
+         WHERE room IS NULL OR nth <= room ORDER BY event_offset LIMIT ?6"
+    );
     let rows = on_partition!(sql, &lease.assignment)
+        .bind(now_ms)
         .bind(i64::from(limit.min(LISTED_MAX)))
         .fetch_all(&mut *connection)
         .await
@@ -220,6 +230,54 @@ async fn requested(
             })
         })
         .collect()
+}
+
+/// Counts what is taken of redrives that have a rate.
+async fn count(
+    connection: &mut SqliteConnection,
+    claims: &[RedriveClaim],
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let mut taken: BTreeMap<&str, i64> = BTreeMap::new();
+    for claim in claims {
+        *taken.entry(&claim.redrive).or_default() += 1;
+    }
+    let sql = "UPDATE courant_redrive SET \
+               window_taken = ?2 + CASE WHEN window_ms <= ?3 AND ?3 < window_ms + 1000 \
+                   THEN window_taken ELSE 0 END, \
+               window_ms = CASE WHEN window_ms <= ?3 AND ?3 < window_ms + 1000 THEN window_ms ELSE ?3 END \
+               WHERE id = ?1 AND rate IS NOT NULL";
+    for (redrive, events) in taken {
+        sqlx::query(sql)
+            .bind(redrive)
+            .bind(events)
+            .bind(now_ms)
+            .execute(&mut *connection)
+            .await
+            .map_err(failed(CLAIM))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn waiting(
+    store: &Sqlite,
+    assignment: &Assignment,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let sql = concat!(
+        "SELECT EXISTS (SELECT 1 FROM courant_dead d \
+             JOIN courant_redrive_event e ON e.dead_id = d.id AND e.state = 'pending' \
+             JOIN courant_redrive r ON r.id = e.redrive_id \
+             WHERE d.consumer = ?1 AND d.generation = ?2 AND d.topic = ?3 AND d.partition_id = ?4 \
+             AND d.state = 'redriving' AND (r.rate IS NULL OR ",
+        room!(),
+        " > 0))"
+    );
+    let mut session = store.reader().await?;
+    let row =
+        on_partition!(sql, assignment).bind(now_ms).fetch_one(&mut *session).await.map_err(failed(LOOK))?;
+    session.give_back();
+    Ok(Columns::new(&row, LOOK).int(0)? != 0)
 }
 
 /// Parks dead letters again, with their bytes and without attempts: by their offsets they come before

@@ -1,5 +1,4 @@
-//! On disk: the tables of `schema/sqlite.sql` and their version. A change of the tables is a new
-//! version; a program refuses every version that it does not know.
+//! On disk: the tables of `schema/sqlite.sql`.
 
 use sqlx::SqliteConnection;
 
@@ -8,9 +7,9 @@ use super::class::failed;
 use super::row::Columns;
 use crate::error::{SchemaError, StoreError};
 use crate::limits::LANES;
+use crate::version::{Installed, VERSION};
 
 const TABLES: &str = include_str!("../../schema/sqlite.sql");
-const VERSION: i64 = 1;
 
 const INSTALL: &str = "install its tables";
 const CHECK: &str = "look at the version of its tables";
@@ -27,7 +26,7 @@ pub(super) async fn install(store: &Sqlite, now_ms: i64) -> Result<(), SchemaErr
     if let Some(found) = found {
         // Nothing was changed, so there is nothing that could fail to be undone.
         let _ = session.rollback().await;
-        return known(found);
+        return found.check();
     }
     sqlx::raw_sql(TABLES).execute(&mut *session).await.map_err(failed(INSTALL))?;
     sqlx::query("INSERT INTO courant_schema (one, version, lanes, installed_ms) VALUES (1, ?1, ?2, ?3)")
@@ -45,12 +44,7 @@ pub(super) async fn check(store: &Sqlite) -> Result<(), SchemaError> {
     let mut session = store.reader().await?;
     let found = installed(&mut session).await?;
     session.give_back();
-    found.map_or(Err(SchemaError::Missing), known)
-}
-
-struct Installed {
-    version: i64,
-    lanes: i64,
+    found.map_or(Err(SchemaError::Missing), Installed::check)
 }
 
 async fn installed(connection: &mut SqliteConnection) -> Result<Option<Installed>, StoreError> {
@@ -65,18 +59,7 @@ async fn installed(connection: &mut SqliteConnection) -> Result<Option<Installed
         .fetch_optional(&mut *connection)
         .await
         .map_err(failed(CHECK))?;
-    // A table without its row is nothing that this program has made.
-    let Some(row) = row else { return Ok(Some(Installed { version: 0, lanes: 0 })) };
+    let Some(row) = row else { return Ok(Some(Installed::UNKNOWN)) };
     let columns = Columns::new(&row, CHECK);
     Ok(Some(Installed { version: columns.int(0)?, lanes: columns.int(1)? }))
-}
-
-fn known(found: Installed) -> Result<(), SchemaError> {
-    if found.version != VERSION {
-        return Err(SchemaError::OtherVersion { found: found.version, known: VERSION });
-    }
-    if found.lanes != i64::from(LANES) {
-        return Err(SchemaError::OtherLanes { found: found.lanes, known: i64::from(LANES) });
-    }
-    Ok(())
 }

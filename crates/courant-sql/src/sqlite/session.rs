@@ -17,8 +17,11 @@ use sqlx::{ConnectOptions as _, SqlSafeStr as _, SqliteConnection};
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::class::{GENERIC, failed, primary_code};
+use super::class::{GENERIC, LOCKED, failed, primary_code};
 use crate::error::StoreError;
+
+/// How often a database in memory is opened again while it is locked.
+const LOCKED_MAX: u32 = 10_000;
 
 /// The place of a connection while nobody uses it.
 pub(super) type Slot = Arc<Mutex<Option<Connected>>>;
@@ -40,6 +43,18 @@ pub(super) struct Session {
 }
 
 impl Connected {
+    /// Connections to one database in memory share its cache, and one that is opened while another makes
+    /// tables is turned away at once: no time-out of SQLite's helps. It is over in a moment.
+    async fn open_unlocked(options: &SqliteConnectOptions) -> Result<Self, sqlx::Error> {
+        for _ in 0..LOCKED_MAX {
+            match Self::open(options).await {
+                Err(error) if primary_code(&error) == Some(LOCKED) => tokio::task::yield_now().await,
+                opened => return opened,
+            }
+        }
+        Self::open(options).await
+    }
+
     async fn open(options: &SqliteConnectOptions) -> Result<Self, sqlx::Error> {
         let mut connection = options.connect().await?;
         let gate = Arc::new(AtomicBool::new(false));
@@ -57,7 +72,7 @@ impl Session {
         let mut slot = Arc::clone(slot).lock_owned().await;
         let connected = match slot.take() {
             Some(connected) => connected,
-            None => Connected::open(options).await.map_err(failed("open the database"))?,
+            None => Connected::open_unlocked(options).await.map_err(failed("open the database"))?,
         };
         Ok(Self { connected, slot })
     }

@@ -1,13 +1,16 @@
 //! Every operation of the store, and which file does it.
 
+use std::num::NonZeroU32;
+
 use sqlx::SqliteConnection;
 
 use super::transaction::SqliteTransaction;
-use super::{Sqlite, dead, outbox, owner, park, prune, redrive, schema, transaction};
+use super::{Sqlite, dead, note, outbox, owner, park, prune, redrive, schema, transaction};
 use crate::consumer::{Assignment, Consumer, Delivery, Progress};
 use crate::dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadState, DeadSummary};
-use crate::error::{AdvanceError, BeginError, LeaseError, RedriveError, SchemaError, StoreError};
+use crate::error::{AdvanceError, BeginError, EditError, LeaseError, RedriveError, SchemaError, StoreError};
 use crate::event::{Event, Failure};
+use crate::note::{DeadEdit, DeadNote, Decision, Verdict};
 use crate::outbox::{LaneBatch, LanePosition, RelayLease};
 use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
 use crate::redrive::{Redrive, RedriveClaim, RedriveEvent};
@@ -142,21 +145,47 @@ impl Store for Sqlite {
     }
 
     async fn discard(&self, ids: &[i64], now_ms: i64) -> Result<Vec<i64>, StoreError> {
-        dead::close(self, ids, DeadState::Discarded, now_ms).await
+        dead::close(self, ids, DeadState::Discarded, None, now_ms).await
     }
 
     async fn archive(&self, ids: &[i64], now_ms: i64) -> Result<Vec<i64>, StoreError> {
-        dead::close(self, ids, DeadState::Archived, now_ms).await
+        dead::close(self, ids, DeadState::Archived, None, now_ms).await
     }
 
-    async fn request_redrive(
+    async fn decide(
+        &self,
+        ids: &[i64],
+        decision: &Decision<'_>,
+        now_ms: i64,
+    ) -> Result<Vec<i64>, StoreError> {
+        let state = match decision.verdict {
+            Verdict::Discard => DeadState::Discarded,
+            Verdict::Archive => DeadState::Archived,
+        };
+        dead::close(self, ids, state, Some(decision), now_ms).await
+    }
+
+    async fn edit_dead_letter(&self, id: i64, edit: &DeadEdit, now_ms: i64) -> Result<(), EditError> {
+        note::edit(self, id, edit, now_ms).await
+    }
+
+    async fn dead_letter_notes(&self, id: i64) -> Result<Vec<DeadNote>, StoreError> {
+        note::notes(self, id).await
+    }
+
+    async fn request_redrive_at(
         &self,
         id: &str,
         requested_by: &str,
         filter: &DeadFilter,
+        rate: Option<NonZeroU32>,
         now_ms: i64,
     ) -> Result<Redrive, StoreError> {
-        redrive::request(self, id, requested_by, filter, now_ms).await
+        redrive::request(self, id, requested_by, filter, rate, now_ms).await
+    }
+
+    async fn redrives_waiting(&self, assignment: &Assignment, now_ms: i64) -> Result<bool, StoreError> {
+        redrive::waiting(self, assignment, now_ms).await
     }
 
     async fn cancel_redrive(&self, id: &str, now_ms: i64) -> Result<Redrive, RedriveError> {

@@ -11,9 +11,9 @@ use super::session::Session;
 use super::{Sqlite, admit, outbox, resolve};
 use crate::consumer::{Admission, Delivery};
 use crate::error::{AdmitError, BeginError, Class, CommitError, PublishError, StoreError};
-use crate::limits::{EVENT_BYTES_MAX, PUBLISHED_BYTES_MAX, PUBLISHED_EVENTS_MAX};
 use crate::outbox::NewEvent;
 use crate::parked::Lease;
+use crate::publishing::Publishing;
 use crate::store::{Committed, Transaction};
 
 const BEGIN: &str = "begin a transaction";
@@ -25,9 +25,8 @@ pub struct SqliteTransaction {
     session: Session,
     savepoint: u64,
     lease: Option<Lease>,
-    /// What is published if this is committed, in order.
-    published: Vec<NewEvent>,
-    published_bytes: usize,
+    /// What is published if this is committed.
+    publishing: Publishing,
     /// Parked events that are settled if this is committed.
     parked: Vec<ParkedDelivery>,
 }
@@ -54,8 +53,7 @@ pub(super) async fn begin(store: &Sqlite, lease: Option<&Lease>) -> Result<Sqlit
         session,
         savepoint,
         lease: lease.cloned(),
-        published: Vec::new(),
-        published_bytes: 0,
+        publishing: Publishing::default(),
         parked: Vec::new(),
     })
 }
@@ -75,8 +73,7 @@ impl SqliteTransaction {
                 }
             }
         }
-        let published = std::mem::take(&mut self.published);
-        committed.lanes = outbox::flush(&mut self.session, &published).await?;
+        committed.lanes = outbox::flush(&mut self.session, &self.publishing.take()).await?;
         Ok(committed)
     }
 
@@ -111,19 +108,7 @@ impl Transaction for SqliteTransaction {
     }
 
     fn publish(&mut self, event: NewEvent) -> Result<(), PublishError> {
-        let bytes = event.bytes();
-        if bytes > EVENT_BYTES_MAX {
-            return Err(PublishError::TooLarge { id: event.id, bytes });
-        }
-        if self.published.len() == PUBLISHED_EVENTS_MAX {
-            return Err(PublishError::TooMany);
-        }
-        if self.published_bytes + bytes > PUBLISHED_BYTES_MAX {
-            return Err(PublishError::TooManyBytes);
-        }
-        self.published_bytes += bytes;
-        self.published.push(event);
-        Ok(())
+        self.publishing.add(event)
     }
 
     async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {
@@ -174,7 +159,7 @@ impl fmt::Debug for SqliteTransaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteTransaction")
             .field("lease", &self.lease)
-            .field("published", &self.published.len())
+            .field("published", &self.publishing.len())
             .finish_non_exhaustive()
     }
 }

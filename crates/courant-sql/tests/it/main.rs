@@ -1,13 +1,9 @@
-//! The store on real files: what commits together, what survives, what is refused.
+//! The store on real databases: what commits together, what survives, what is refused. The cases stand in
+//! `cases`, and are compiled once for each store, beside what that store needs for them.
+#![allow(clippy::duplicate_mod, reason = "a case has other types on each store")]
 
-mod busy;
-mod dead_letters;
-mod fencing;
-mod inbox;
-mod outbox;
-mod parking;
-mod pruning;
-mod redrive;
-mod schema;
-mod support;
-mod transactions;
+mod given;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;

@@ -196,7 +196,7 @@ async fn open_url(parts: &Parts, url: &str, problems: &mut Vec<Problem>) -> Opti
         }
     };
     let config = EngineConfig { clock: parts.clock.clone(), entropy: parts.entropy.clone() };
-    match courant_engine::open(&url, config).await {
+    match crate::engines::open(&url, config).await {
         Ok(engine) => Some(engine),
         Err(error) => {
             problems.push(Problem::new("its engine does not open", error.to_string()));

@@ -52,12 +52,25 @@ struct Declared<S: Backing, T> {
 }
 
 /// Which engine a service runs on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum EngineChoice {
     /// The one that a URL names. The service opens it, and closes it when it ends.
     Url(String),
     /// One that is open. It stays open.
     Opened(Arc<dyn Engine>),
+}
+
+impl fmt::Debug for EngineChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // A URL may have a password.
+            Self::Url(url) => match url.parse::<EngineUrl>() {
+                Ok(url) => write!(f, "Url({url})"),
+                Err(_) => f.write_str("Url(…)"),
+            },
+            Self::Opened(engine) => f.debug_tuple("Opened").field(engine).finish(),
+        }
+    }
 }
 
 impl From<&str> for EngineChoice {
@@ -74,7 +87,7 @@ impl From<String> for EngineChoice {
 
 impl From<EngineUrl> for EngineChoice {
     fn from(url: EngineUrl) -> Self {
-        Self::Url(url.to_string())
+        Self::Url(url.secret_text())
     }
 }
 

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::call::Caller;
 use super::dead;
-use super::ledger::{Assigned, Kept, Ledger, Settled, Taken, Trouble, Work};
+use super::ledger::{Assigned, Kept, Ledger, News, Settled, Taken, Trouble, Work};
 use super::passing::Pause;
 use super::policy::{Failed, Fate, fate};
 use super::status::Status;
@@ -152,6 +152,14 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
         _: Option<courant_sql::Progress>,
     ) -> Boxed<'a, Result<(), Trouble>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn news<'a>(&'a self, _: &'a Assigned) -> Boxed<'a, Result<News, Trouble>> {
+        Box::pin(async { Ok(News::default()) })
     }
 
     fn claim_redrives<'a>(&'a self, _: &'a Assigned) -> Boxed<'a, Result<Vec<Option<Bytes>>, Trouble>> {

@@ -79,6 +79,15 @@ pub(crate) enum Settled {
     Holds,
 }
 
+/// What others may have done with the events of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// Dead letters are to be handled again, and may be taken now.
+    pub(crate) redrives: bool,
+    /// When the next parked event is due.
+    pub(crate) due_ms: Option<i64>,
+}
+
 /// Why a subscription cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
@@ -120,6 +129,12 @@ pub(crate) trait Ledger: Send + Sync + 'static {
         assigned: &'a Assigned,
         progress: Option<courant_sql::Progress>,
     ) -> Boxed<'a, Result<(), Trouble>>;
+
+    /// Whether others can change what is parked and dead, so that somebody has to look.
+    fn is_shared(&self) -> bool;
+
+    /// What others may have done since the last look. Only reads.
+    fn news<'a>(&'a self, assigned: &'a Assigned) -> Boxed<'a, Result<News, Trouble>>;
 
     /// Takes dead letters that somebody wants to be handled again. Gives back their keys; nothing of the
     /// subscription may be under way.

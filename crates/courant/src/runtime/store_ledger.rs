@@ -9,18 +9,19 @@ use bytes::Bytes;
 use courant_core::position::TopicPartition;
 use courant_sql::{
     Admission, Assignment, Burial, CommitError, Committed, Consumer, DeadReason, Lease, NewEvent, Parked,
-    Source, Store, Transaction as _,
+    Source, Store, StoreError, Transaction as _,
 };
 use tracing::warn;
 
 use super::call::Caller;
 use super::dead;
 use super::faults::FaultPoint;
-use super::ledger::{Assigned, Kept, Ledger, Settled, Taken, Trouble, Work};
+use super::ledger::{Assigned, Kept, Ledger, News, Settled, Taken, Trouble, Work};
 use super::passing::{Bad, Pause};
 use super::policy::{Failed, Fate, fate};
 use super::time::after;
 use crate::outbox::PublishError;
+use crate::planted::{Defect, is_planted};
 use crate::subscription::Registered;
 use crate::tx::{Lent, Slot};
 use crate::{Boxed, Exhausted, HandlerError, Retry};
@@ -125,8 +126,11 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         let now_ms = self.now_ms();
         let lease = lease(&work.assigned)?;
         let mut transaction = self.store.begin(Some(lease)).await?;
-        let admissions = transaction.admit(&[work.delivery()], now_ms).await?;
         let is_parked = work.source == Source::Parked;
+        if !is_parked && is_planted(Defect::NoInbox) {
+            return Ok(Admitted::New(transaction));
+        }
+        let admissions = transaction.admit(&[work.delivery()], now_ms).await?;
         match admissions.first() {
             Some(Admission::New) => Ok(Admitted::New(transaction)),
             Some(Admission::Seen(_)) if is_parked => match transaction.commit(now_ms).await {
@@ -281,6 +285,11 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         Ok(Taken { assigned, kept, parked, due_ms })
     }
 
+    async fn look(&self, assignment: &Assignment) -> Result<News, StoreError> {
+        let redrives = self.store.redrives_waiting(assignment, self.now_ms()).await?;
+        Ok(News { redrives, due_ms: self.store.next_due(assignment).await? })
+    }
+
     fn now_ms(&self) -> i64 {
         self.caller.context.time.now_ms()
     }
@@ -411,6 +420,23 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
             loop {
                 match self.store.reset_progress(lease, progress.as_ref(), self.now_ms()).await {
                     Ok(()) => return Ok(()),
+                    Err(error) => pause.or_trouble(Bad::from(error)).await?,
+                }
+            }
+        })
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn news<'a>(&'a self, assigned: &'a Assigned) -> Boxed<'a, Result<News, Trouble>> {
+        Box::pin(async move {
+            let lease = lease(assigned).map_err(Trouble::from)?;
+            let mut pause = Pause::new();
+            loop {
+                match self.look(&lease.assignment).await {
+                    Ok(news) => return Ok(news),
                     Err(error) => pause.or_trouble(Bad::from(error)).await?,
                 }
             }

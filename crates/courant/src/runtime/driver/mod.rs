@@ -3,6 +3,7 @@
 //! What may happen is decided by [`Lanes`] and [`Progress`], which know no I/O; what it means is the
 //! business of the [`Ledger`]. One task has all three, so nothing here is locked.
 
+mod asking;
 mod assigning;
 mod reading;
 mod turns;
@@ -64,6 +65,8 @@ pub(crate) struct Driver {
     parts: BTreeMap<Partition, Part>,
     workers: JoinSet<Ended>,
     serial: u64,
+    /// When the loop looks next at what others have done in the store; `None` without one.
+    look_ms: Option<i64>,
     /// Nothing new begins until dead letters that are to be handled again are taken.
     is_holding: bool,
     /// Events of types that nobody here wants.
@@ -155,6 +158,7 @@ impl Driver {
             parts: BTreeMap::new(),
             workers: JoinSet::new(),
             serial: 0,
+            look_ms: None,
             is_holding: false,
             passed: 0,
             unsaved: 0,
@@ -165,7 +169,9 @@ impl Driver {
     /// Runs until `stop` says so, or until there is trouble that does not pass.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Trouble> {
         self.ledger.prune().await?;
+        self.begin_looking();
         loop {
+            self.look_around().await?;
             self.begin_turns().await?;
             if self.unsaved >= SAVED_EVERY || self.workers.is_empty() {
                 self.save().await?;
@@ -190,7 +196,8 @@ impl Driver {
     }
 
     async fn sleep(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
-        let due_ms = self.parts.values().filter_map(|part| part.due_ms.first()).min().copied();
+        // What is due has no turn while everything is held.
+        let due_ms = self.due_ms().filter(|_| !self.is_holding);
         let has_room = self.lanes.waiting() < WAITING_MAX && !self.is_holding;
         tokio::select! {
             biased;
@@ -203,10 +210,16 @@ impl Driver {
         }
     }
 
+    /// When something is due by itself: a parked event, or the next look.
+    fn due_ms(&self) -> Option<i64> {
+        let parked = self.parts.values().filter_map(|part| part.due_ms.first().copied());
+        parked.chain(self.look_ms).min()
+    }
+
     /// Says what it is doing, before it sleeps.
     fn report(&self) {
         let next = self.parts.values().map(|part| (part.assigned.partition.clone(), part.next)).collect();
-        let due_ms = self.parts.values().filter_map(|part| part.due_ms.first()).min().copied();
+        let due_ms = self.due_ms();
         // Every turn that may begin has begun: what waits, waits for what is under way.
         let is_resting = !self.is_holding;
         self.status.update(|state| {

@@ -1,0 +1,352 @@
+//! The commands about dead letters: which store, which letters, and what becomes of them.
+
+use crate::time::StartFrom;
+use clap::{Args, Subcommand, ValueEnum};
+use courant_core::consumer::ConsumerName;
+use courant_core::topic::TopicName;
+use std::fmt;
+use std::num::NonZeroU32;
+
+use super::parse_pair;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dlq {
+    /// List failures by what and where they are, or the letters of one of them
+    #[command(visible_alias = "ls")]
+    List(DlqList),
+    /// Show everything about one dead letter
+    Show(DlqShow),
+    /// Give a dead letter other bytes; the original is kept
+    Edit(DlqEdit),
+    /// Send dead letters back to the consumer where they failed, and say how far that is
+    Redrive(DlqRedrive),
+    /// Give dead letters up; what waits behind them goes on
+    Discard(DlqClose),
+    /// Keep dead letters out of the way; what waits behind them goes on
+    Archive(DlqClose),
+    /// Write dead letters to stdout, one JSON object per line
+    Export(DlqExport),
+}
+
+/// Where the dead letters are.
+#[derive(Debug, Args)]
+pub(crate) struct InStore {
+    /// Database of the service, as the service names it: sqlite:PATH
+    #[arg(long, env = "COURANT_STORE", value_parser = StoreUrl::parse, value_name = "URL")]
+    pub(crate) store: StoreUrl,
+}
+
+/// Which dead letters are meant. What is not given does not restrict.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Which dead letters")]
+pub(crate) struct Which {
+    /// Of this consumer
+    #[arg(long, value_parser = consumer, value_name = "NAME")]
+    pub(crate) consumer: Option<ConsumerName>,
+    /// Of this failure, as `courant dlq list` names it
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Of this topic
+    #[arg(long, value_parser = topic, value_name = "NAME")]
+    pub(crate) topic: Option<TopicName>,
+    /// With this key
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// That failed last at this time or later, such as @2026-01-31T08:00:00Z or @-2h
+    #[arg(long, value_parser = instant, value_name = "TIME")]
+    pub(crate) since: Option<StartFrom>,
+    /// That failed last before this time
+    #[arg(long, value_parser = instant, value_name = "TIME")]
+    pub(crate) until: Option<StartFrom>,
+}
+
+impl Which {
+    /// Nothing restricts.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.consumer.is_none()
+            && self.group.is_none()
+            && self.topic.is_none()
+            && self.key.is_none()
+            && self.since.is_none()
+            && self.until.is_none()
+    }
+}
+
+/// Where a dead letter stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Standing {
+    /// Nobody has decided
+    #[default]
+    Dead,
+    /// A redrive has it
+    Redriving,
+    /// It was sent back and handled
+    Redriven,
+    /// It was given up
+    Discarded,
+    /// It is kept, and out of the way
+    Archived,
+    /// Wherever it stands
+    Any,
+}
+
+/// List failures by their error and its place, or the letters of one of them
+///
+/// Letters with the same error from the same place are one failure. With anything that says which letters
+/// are meant, or with --letters: the letters themselves.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  courant dlq list --store sqlite:billing.db\n  \
+                  courant dlq list --store sqlite:billing.db --group 1f0a99c2\n  \
+                  courant dlq list --store sqlite:billing.db --consumer billing --since @-1h")]
+pub(crate) struct DlqList {
+    #[command(flatten)]
+    pub(crate) at: InStore,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The letters, and not the failures
+    #[arg(long)]
+    pub(crate) letters: bool,
+    /// Letters that stand there
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub(crate) state: Option<Standing>,
+    /// At most so many letters
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub(crate) limit: u64,
+}
+
+/// Show one dead letter: where it was, why it failed, its bytes, and what people have done with it
+///
+/// Bytes that are no text are base64.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  courant dlq show 7 --store sqlite:billing.db -o json")]
+pub(crate) struct DlqShow {
+    /// Number of the letter
+    pub(crate) letter: i64,
+    #[command(flatten)]
+    pub(crate) at: InStore,
+}
+
+/// Give a dead letter other bytes, under a new id of its event
+///
+/// VALUE is what it says from now on; stdin when it is missing. The original is kept beside it, with who has
+/// edited it and why, and is the cause of the new event. Nothing is sent back by that: redrive it then. To
+/// other systems that the handler calls, an event with a new id is a new one.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  courant dlq edit 7 --reason 'cents, not euros' --store sqlite:billing.db \
+                  '{\"order\":\"A-7\",\"cents\":250}'\n  \
+                  courant dlq edit 7 --reason 'a typo' --store sqlite:billing.db < order.json"
+)]
+pub(crate) struct DlqEdit {
+    /// Number of the letter
+    pub(crate) letter: i64,
+    /// What it says from now on; stdin when it is missing
+    #[arg(conflicts_with_all = ["keep_value"])]
+    pub(crate) value: Option<String>,
+    /// What it says stays as it is: only headers change
+    #[arg(long)]
+    pub(crate) keep_value: bool,
+    /// Header, in place of those of that name; may be repeated
+    #[arg(short = 'H', long = "header", value_parser = parse_pair, value_name = "KEY=VALUE")]
+    pub(crate) headers: Vec<(String, String)>,
+    /// Header that goes; may be repeated
+    #[arg(long = "delete-header", value_name = "KEY")]
+    pub(crate) deleted: Vec<String>,
+    /// Take a value that is not what its content-type says
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) because: Because,
+    #[command(flatten)]
+    pub(crate) at: InStore,
+}
+
+/// Who does it, and why.
+#[derive(Debug, Args)]
+pub(crate) struct Because {
+    /// Why; it is kept with the letter
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) by: By,
+}
+
+/// Who does it.
+#[derive(Debug, Args)]
+pub(crate) struct By {
+    /// Who does it; it is kept with the letter
+    #[arg(long, env = "USER", default_value = "somebody", value_name = "NAME")]
+    pub(crate) by: String,
+}
+
+/// Send dead letters back to the consumer where they failed, each before the newer events of its key
+///
+/// The request stands in the store under an id. A running service takes it within a second, any other when
+/// it starts; asked again under the same id, nothing is done twice. --dry-run says how many are meant, and
+/// what may repeat.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  courant dlq redrive 7 9 --store sqlite:billing.db\n  \
+                  courant dlq redrive --group 1f0a99c2 --rate 10 --id till-repaired --store sqlite:billing.db\n  \
+                  courant dlq redrive --status till-repaired --events --store sqlite:billing.db")]
+pub(crate) struct DlqRedrive {
+    /// Numbers of letters
+    #[arg(value_name = "LETTER")]
+    pub(crate) letters: Vec<i64>,
+    /// Every letter that nobody has decided about
+    #[arg(long, conflicts_with = "letters")]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Id of the request [default: a new one]
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<String>,
+    /// Send back at most so many in a second
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<NonZeroU32>,
+    /// Say how many are meant and what may repeat, and send nothing back
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Say how far a redrive is
+    #[arg(long, value_name = "ID", conflicts_with_all = ["letters", "all", "id", "rate", "dry_run", "cancel"])]
+    pub(crate) status: Option<String>,
+    /// With --status: what has become of each letter
+    #[arg(long, requires = "status")]
+    pub(crate) events: bool,
+    /// Cancel what a redrive has not begun
+    #[arg(long, value_name = "ID", conflicts_with_all = ["letters", "all", "id", "rate", "dry_run"])]
+    pub(crate) cancel: Option<String>,
+    #[command(flatten)]
+    pub(crate) by: By,
+    #[command(flatten)]
+    pub(crate) at: InStore,
+}
+
+/// Decide that dead letters are not sent back
+///
+/// Who has decided and why is kept with each letter. What waits behind them goes on.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  courant dlq discard 7 --reason 'paid by hand' --store sqlite:billing.db")]
+pub(crate) struct DlqClose {
+    /// Numbers of letters
+    #[arg(value_name = "LETTER")]
+    pub(crate) letters: Vec<i64>,
+    /// Every letter that nobody has decided about
+    #[arg(long, conflicts_with = "letters")]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Say which are meant, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) because: Because,
+    #[command(flatten)]
+    pub(crate) at: InStore,
+}
+
+/// Write dead letters to stdout with their bytes, one JSON object per line
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  courant dlq export --state any --store sqlite:billing.db > letters.jsonl"
+)]
+pub(crate) struct DlqExport {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Letters that stand there [default: dead]
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub(crate) state: Option<Standing>,
+    #[command(flatten)]
+    pub(crate) at: InStore,
+}
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StoreUrl {
+    /// A file.
+    Sqlite(String),
+}
+
+impl StoreUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("sqlite", ":memory:")) => {
+                Err("a database in memory is seen by its own process only; name the file of the service, \
+                     as sqlite:PATH"
+                    .to_owned())
+            }
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(text.to_owned())),
+            // The address may have a password in it, so it is not repeated.
+            Some(("postgres" | "postgresql", _)) => {
+                Err("this `courant` was built without Postgres; write sqlite:PATH".to_owned())
+            }
+            Some((scheme, rest)) if rest.starts_with("//") => {
+                Err(format!("dead letters are in no store of the kind `{scheme}`; write sqlite:PATH"))
+            }
+            _ => {
+                Err("that is no address of a store; write sqlite:PATH, for example sqlite:billing.db"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Sqlite(url) = self;
+        f.write_str(url)
+    }
+}
+
+fn consumer(text: &str) -> Result<ConsumerName, String> {
+    ConsumerName::new(text).map_err(|error| error.to_string())
+}
+
+fn topic(text: &str) -> Result<TopicName, String> {
+    TopicName::new(text).map_err(|error| error.to_string())
+}
+
+/// A time, and no other place.
+fn instant(text: &str) -> Result<StartFrom, String> {
+    match text.parse() {
+        Ok(time @ (StartFrom::At(_) | StartFrom::Ago(_))) => Ok(time),
+        Err(said) if text.starts_with('@') => Err(said),
+        _ => Err(format!("`{text}` is no time; write for example @2026-01-31T08:00:00Z or @-2h")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_a_file_of_sqlite() {
+        for url in ["sqlite:billing.db", "sqlite:///var/lib/billing.db", "sqlite:a:b"] {
+            assert_eq!(StoreUrl::parse(url).map(|url| url.to_string()), Ok(url.to_owned()));
+        }
+    }
+
+    #[test]
+    fn other_stores_are_refused_by_their_name_and_without_their_password() {
+        let refused = [
+            ("postgres://me:secret@host/db", "built without Postgres"),
+            ("postgresql://me:secret@host/db", "built without Postgres"),
+            ("mysql://me:secret@host/db", "`mysql`"),
+            ("billing.db", "sqlite:PATH"),
+            ("sqlite:", "sqlite:PATH"),
+            ("sqlite::memory:", "in memory"),
+        ];
+        for (url, word) in refused {
+            let said = StoreUrl::parse(url).expect_err(url);
+            assert!(said.contains(word) && !said.contains("secret"), "{url}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_no_other_place() {
+        assert_eq!(instant("@1769846400000"), Ok(StartFrom::At(1_769_846_400_000)));
+        assert!(instant("@-2h").is_ok());
+        for bad in ["start", "7", "-10", "@soon", ""] {
+            assert!(instant(bad).is_err(), "{bad}");
+        }
+    }
+}

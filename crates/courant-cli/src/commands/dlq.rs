@@ -1,0 +1,101 @@
+//! `courant dlq`: the dead letters of a service, in its store. It works beside a running service, which
+//! looks into its store from time to time, and without one.
+
+mod close;
+mod edit;
+mod letters;
+mod list;
+mod redrive;
+mod rows;
+
+use crate::cli::{Dlq, Global, StoreUrl};
+use crate::exit::{Exit, Failure};
+use courant_sql::sqlx::sqlite::SqliteConnectOptions;
+use courant_sql::{
+    Class, ConnectError, EditError, RedriveError, SchemaError, Sqlite, Store, StoreError, Verdict,
+};
+use std::str::FromStr as _;
+
+/// Runs one of the commands about dead letters.
+pub(super) async fn run(global: &Global, command: Dlq) -> Result<Exit, Failure> {
+    let StoreUrl::Sqlite(url) = store_of(&command);
+    let store = sqlite(global, url).await?;
+    on(global, command, &store).await
+}
+
+fn store_of(command: &Dlq) -> &StoreUrl {
+    let at = match command {
+        Dlq::List(args) => &args.at,
+        Dlq::Show(args) => &args.at,
+        Dlq::Edit(args) => &args.at,
+        Dlq::Redrive(args) => &args.at,
+        Dlq::Discard(args) | Dlq::Archive(args) => &args.at,
+        Dlq::Export(args) => &args.at,
+    };
+    &at.store
+}
+
+async fn on<S: Store>(global: &Global, command: Dlq, store: &S) -> Result<Exit, Failure> {
+    store.check().await.map_err(|error| unknown_tables(&error))?;
+    match command {
+        Dlq::List(args) => list::list(global, store, &args).await,
+        Dlq::Show(args) => list::show(global, store, &args).await,
+        Dlq::Edit(args) => edit::run(global, store, &args).await,
+        Dlq::Redrive(args) => redrive::run(global, store, &args).await,
+        Dlq::Discard(args) => close::run(global, store, &args, Verdict::Discard).await,
+        Dlq::Archive(args) => close::run(global, store, &args, Verdict::Archive).await,
+        Dlq::Export(args) => list::export(global, store, &args).await,
+    }
+}
+
+/// Opens a database that is there; a wrong name makes no new one.
+async fn sqlite(global: &Global, url: &str) -> Result<Sqlite, Failure> {
+    let options = SqliteConnectOptions::from_str(url)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{url}: {error}; write sqlite:PATH")))?;
+    let path = options.get_filename();
+    if !path.is_file() {
+        let sentence =
+            format!("{}: there is no such database; name the file that the service uses", path.display());
+        return Err(Failure::new(Exit::NotFound, sentence));
+    }
+    // A service that is at work has the write lock most of the time.
+    Sqlite::open_with(path, global.timeout).await.map_err(|error| match error {
+        ConnectError::Store(error) => unstored(&error),
+        other => Failure::new(Exit::Failed, other.to_string()),
+    })
+}
+
+fn unknown_tables(error: &SchemaError) -> Failure {
+    match error {
+        SchemaError::Missing => {
+            Failure::new(Exit::NotFound, "the database has no tables of Courant: no service has used it yet")
+        }
+        SchemaError::Store(error) => unstored(error),
+        other => Failure::new(Exit::Conflict, other.to_string()),
+    }
+}
+
+/// The store did not do what it was asked for.
+fn unstored(error: &StoreError) -> Failure {
+    let exit = match error.class() {
+        Class::Busy | Class::ConnectionLost => Exit::Unreachable,
+        Class::ReadOnly => Exit::NotAllowed,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+fn no_redrive(error: &RedriveError) -> Failure {
+    match error {
+        RedriveError::Store(error) => unstored(error),
+        other => Failure::new(Exit::NotFound, other.to_string()),
+    }
+}
+
+fn unedited(error: &EditError) -> Failure {
+    match error {
+        EditError::Store(error) => unstored(error),
+        EditError::Unknown { .. } => Failure::new(Exit::NotFound, error.to_string()),
+        other => Failure::new(Exit::Conflict, other.to_string()),
+    }
+}

@@ -1,0 +1,121 @@
+//! `courant dlq discard|archive`: letters that are not sent back.
+
+use super::letters::{self, Pages};
+use super::rows::state_name;
+use super::unstored;
+use crate::cli::{DlqClose, Global};
+use crate::exit::{Exit, Failure, note};
+use crate::output::{Format, Row, Stream};
+use crate::time::now_ms;
+use courant_sql::{DeadState, DeadSummary, Decision, Store, Verdict};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::io;
+
+/// A letter that was decided about.
+#[derive(Debug, Serialize)]
+struct Closed {
+    letter: i64,
+    position: String,
+    state: &'static str,
+    by: String,
+    reason: String,
+    dry_run: bool,
+}
+
+impl Row for Closed {
+    const TITLES: &'static [&'static str] = &["letter", "position", "state", "by", "reason"];
+    const WIDTHS: &'static [usize] = &[8, 24, 10, 16];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.letter.to_string(),
+            self.position.clone(),
+            self.state.to_owned(),
+            self.by.clone(),
+            self.reason.clone(),
+        ]
+    }
+}
+
+/// Decides about letters, page by page; a letter that somebody else has decided about stays as it is.
+pub(super) async fn run<S: Store>(
+    global: &Global,
+    store: &S,
+    args: &DlqClose,
+    verdict: Verdict,
+) -> Result<Exit, Failure> {
+    letters::said(&args.letters, args.all, &args.which)?;
+    let meant = letters::meant(store, &args.which, &args.letters, Some(DeadState::Dead)).await?;
+    let decision = Decision { verdict, by: &args.because.by.by, reason: &args.because.reason };
+    let mut stream = Stream::new(io::stdout(), Format::or_default(global.output));
+    let mut missing: BTreeSet<i64> = args.letters.iter().copied().collect();
+    let (mut pages, mut count) = (Pages::new(), 0_u64);
+    while let Some(page) = pages.next(store, &meant).await? {
+        let ids: Vec<i64> = page.iter().map(|letter| letter.id).collect();
+        let decided = if args.dry_run {
+            ids
+        } else {
+            store.decide(&ids, &decision, now_ms()).await.map_err(|error| unstored(&error))?
+        };
+        for letter in page.iter().filter(|letter| decided.contains(&letter.id)) {
+            missing.remove(&letter.id);
+            count += 1;
+            let row = closed(letter, &decision, args.dry_run);
+            stream.row(&row).map_err(|error| Failure::output(&error))?;
+        }
+    }
+    if count == 0 && missing.is_empty() {
+        return Err(Failure::new(
+            Exit::NotFound,
+            "no dead letter that somebody has to decide about is meant",
+        ));
+    }
+    if count > 0 || missing.is_empty() {
+        stream.finish().map_err(|error| Failure::output(&error))?;
+    }
+    if args.dry_run && !global.quiet {
+        note(format_args!("Nothing was changed (--dry-run)."));
+    }
+    undecided(store, &missing, count).await
+}
+
+fn closed(letter: &DeadSummary, decision: &Decision<'_>, dry_run: bool) -> Closed {
+    let state = match decision.verdict {
+        Verdict::Discard => DeadState::Discarded,
+        Verdict::Archive => DeadState::Archived,
+    };
+    Closed {
+        letter: letter.id,
+        position: letter.position.to_string(),
+        state: state_name(state),
+        by: decision.by.to_owned(),
+        reason: decision.reason.to_owned(),
+        dry_run,
+    }
+}
+
+/// What is said of letters that were named and not decided about.
+async fn undecided<S: Store>(store: &S, missing: &BTreeSet<i64>, count: u64) -> Result<Exit, Failure> {
+    if missing.is_empty() {
+        return Ok(Exit::Ok);
+    }
+    let mut exit = Exit::NotFound;
+    let mut sentences = Vec::with_capacity(missing.len());
+    for &id in missing {
+        let letter = store.dead_letter(id).await.map_err(|error| unstored(&error))?;
+        sentences.push(match letter {
+            None => format!("there is no dead letter {id}"),
+            Some(letter) if letter.summary.state == DeadState::Dead => {
+                exit = Exit::Conflict;
+                format!("dead letter {id} is not among those that the filter means")
+            }
+            Some(letter) => {
+                exit = Exit::Conflict;
+                format!("dead letter {id} is {}", state_name(letter.summary.state))
+            }
+        });
+    }
+    let exit = if count > 0 { Exit::Partly } else { exit };
+    Err(Failure::new(exit, sentences.join("; ")))
+}

@@ -1,0 +1,38 @@
+//! The contract of engines as scenarios: what [`courant_engine::Engine`] promises, tried out on any engine.
+//!
+//! An adapter's test opens its engine and holds it against all of them:
+//!
+//! ```no_run
+//! # use courant_conformance::{Subject, check};
+//! # use courant_engine::{EngineConfig, EngineUrl, open};
+//! # async fn shown() {
+//! let subject = Subject::new("memory:", || {
+//!     Box::pin(async {
+//!         let url: EngineUrl = "memory:".parse()?;
+//!         Ok(open(&url, EngineConfig::system()).await?)
+//!     })
+//! });
+//! check(&subject).await.assert_kept();
+//! # }
+//! ```
+//!
+//! A scenario asserts what is guaranteed, never how. It makes topics and groups of its own, so an engine
+//! that others use as well can be tried, too. What an engine says that it cannot do
+//! ([`courant_engine::Capabilities`]) is not asked of it, and the report says so.
+//!
+//! The scenarios themselves are judged by engines that lie, in the tests of this crate: each lie is seen by
+//! a scenario, and a scenario that sees no lie goes.
+
+mod failure;
+mod follower;
+mod report;
+mod scenarios;
+mod stage;
+mod subject;
+
+pub use failure::Failure;
+pub(crate) use failure::Outcome;
+pub use report::{Report, check, check_some};
+pub use scenarios::{Scenario, scenarios};
+pub(crate) use stage::Stage;
+pub use subject::{Opening, Subject};

@@ -1,0 +1,135 @@
+//! What librdkafka is told.
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+
+use crate::address::Address;
+use crate::limits::{
+    AHEAD_BYTES_MAX, AHEAD_RECORDS_MAX, BATCH_BYTES_MAX, BATCH_RECORDS_MAX, HEARTBEAT, QUEUE_KIB_MAX,
+    QUEUE_RECORDS_MAX, RECORD_BYTES_MAX, SESSION_MAX,
+};
+
+/// The group that the client for looking names. It never joins one: librdkafka wants a name before it
+/// reads anything.
+const LOOKING_GROUP: &str = "courant-looking";
+
+/// What all clients have in common.
+fn common(address: &Address) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", address.servers.as_str())
+        .set("client.id", "courant")
+        .set("socket.keepalive.enable", "true")
+        .set("allow.auto.create.topics", "false")
+        // A server that is started again is found soon.
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000");
+    if let Some((name, password)) = &address.login {
+        config
+            .set("security.protocol", "SASL_PLAINTEXT")
+            .set("sasl.mechanism", "PLAIN")
+            .set("sasl.username", name.as_str())
+            .set("sasl.password", password.as_str());
+    }
+    config
+}
+
+/// For a client that administers.
+pub(crate) fn admin(address: &Address) -> ClientConfig {
+    common(address)
+}
+
+/// For a consumer of whatever kind. It never chooses where to begin, and never commits by itself.
+fn consumer(address: &Address) -> ClientConfig {
+    let mut config = common(address);
+    config
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("fetch.error.backoff.ms", "100");
+    config
+}
+
+/// For a client that looks at topics, offsets and single records.
+pub(crate) fn looking(address: &Address) -> ClientConfig {
+    let mut config = consumer(address);
+    config.set("group.id", LOOKING_GROUP).set("enable.partition.eof", "true");
+    config
+}
+
+/// For a client that keeps or tells what a group has committed, without being in it.
+pub(crate) fn committing(address: &Address, group: &str) -> ClientConfig {
+    let mut config = consumer(address);
+    config.set("group.id", group);
+    config
+}
+
+/// For a member of a group.
+pub(crate) fn member(address: &Address, group: &str) -> ClientConfig {
+    let mut config = consumer(address);
+    config
+        .set("group.id", group)
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", SESSION_MAX.as_millis().to_string())
+        .set("heartbeat.interval.ms", HEARTBEAT.as_millis().to_string())
+        .set("queued.min.messages", AHEAD_RECORDS_MAX.to_string())
+        .set("queued.max.messages.kbytes", (AHEAD_BYTES_MAX / 1024).to_string())
+        // Whoever reads slowly is served again as soon as there is room.
+        .set("fetch.queue.backoff.ms", "10");
+    config
+}
+
+/// For a producer. `batch_records` is 1 where a topic takes less than a batch.
+///
+/// What is sent waits without an end for its answer, and a batch that is refused ends the producer: so
+/// nothing overtakes what is before it in its partition. `publish` has its own patience.
+pub(crate) fn producer(address: &Address, batch_records: usize) -> ClientConfig {
+    let mut config = common(address);
+    config
+        .set("enable.idempotence", "true")
+        .set("enable.gapless.guarantee", "true")
+        .set("acks", "all")
+        .set("message.timeout.ms", "0")
+        .set("compression.type", "none")
+        .set("linger.ms", "1")
+        .set("batch.num.messages", batch_records.min(BATCH_RECORDS_MAX).to_string())
+        .set("batch.size", BATCH_BYTES_MAX.to_string())
+        .set("message.max.bytes", (RECORD_BYTES_MAX + 1024 * 1024).to_string())
+        .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX.to_string())
+        .set("queue.buffering.max.kbytes", QUEUE_KIB_MAX.to_string());
+    config
+}
+
+/// A client whose events concern nobody.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        note(&error, reason);
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// What librdkafka writes goes where everything is written. Its warnings are mostly about connections
+/// that it makes again.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(facility, "{message}");
+        }
+        _ => tracing::debug!(facility, "{message}"),
+    }
+}
+
+/// An error that is nobody's answer.
+pub(crate) fn note(error: &KafkaError, reason: &str) {
+    tracing::debug!(%error, reason, "the connection to the brokers");
+}

@@ -1,0 +1,179 @@
+//! The inbox: whether an event may be handled, and the row that says it was.
+//!
+//! One statement looks at all deliveries and writes the rows of the new ones, in the order of their ids.
+//! Whoever writes a row that another transaction has written waits for its end, and is then told that the
+//! event is settled. No row of others is touched.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use courant_core::event_id::EventId;
+use sqlx::PgConnection;
+
+use super::class::failed;
+use super::row::{Columns, on_partition, signed, text};
+use super::transaction::ParkedDelivery;
+use crate::admission::{Known, decide};
+use crate::consumer::{Admission, Assignment, Delivery, Outcome, Source};
+use crate::error::{AdmitError, Class, StoreError};
+use crate::limits::ADMITTED_MAX;
+
+const ADMIT: &str = "look into the inbox";
+
+/// The conditions are those of [`decide`]: what it calls new is written.
+const LOOK: &str = "WITH d AS ( \
+        SELECT * FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::bytea[], $10::boolean[]) \
+            AS d (n, event_id, event_offset, event_key, from_log)), \
+    known AS MATERIALIZED ( \
+        SELECT d.*, i.outcome, p.state, d.event_key IS NOT NULL AND EXISTS ( \
+            SELECT 1 FROM courant_parked k WHERE k.consumer = $1 AND k.generation = $2 \
+            AND k.topic = $3 AND k.partition_id = $4 \
+            AND sha256(k.event_key) = sha256(d.event_key) AND k.event_key = d.event_key) AS key_parked \
+        FROM d \
+        LEFT JOIN courant_inbox i ON i.consumer = $1 AND i.generation = $2 AND i.event_id = d.event_id \
+        LEFT JOIN courant_parked p ON p.consumer = $1 AND p.generation = $2 AND p.topic = $3 \
+            AND p.partition_id = $4 AND p.event_offset = d.event_offset), \
+    fresh AS ( \
+        INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
+        SELECT $1, $2, event_id, 'handled', $5 FROM known WHERE outcome IS NULL \
+            AND CASE WHEN from_log THEN state IS NULL AND NOT key_parked ELSE state = 'waiting' END \
+        ORDER BY event_id \
+        ON CONFLICT (consumer, generation, event_id) DO NOTHING RETURNING event_id), \
+    again AS ( \
+        UPDATE courant_inbox i SET outcome = 'handled', settled_ms = $5 FROM known k \
+        WHERE i.consumer = $1 AND i.generation = $2 AND i.event_id = k.event_id AND i.outcome = 'dead' \
+            AND k.outcome = 'dead' AND NOT k.from_log AND k.state = 'waiting' \
+        RETURNING i.event_id) \
+    SELECT k.outcome, k.state, k.key_parked::int::bigint, \
+        (EXISTS (SELECT 1 FROM fresh f WHERE f.event_id = k.event_id) \
+            OR EXISTS (SELECT 1 FROM again a WHERE a.event_id = k.event_id))::int::bigint \
+    FROM known k ORDER BY k.n";
+
+pub(super) async fn admit(
+    connection: &mut PgConnection,
+    assignment: &Assignment,
+    deliveries: &[Delivery<'_>],
+    parked: &mut Vec<ParkedDelivery>,
+    now_ms: i64,
+) -> Result<Vec<Admission>, AdmitError> {
+    if deliveries.len() > ADMITTED_MAX {
+        return Err(AdmitError::TooMany { events: deliveries.len() });
+    }
+    if deliveries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let looked = look(connection, assignment, deliveries, now_ms).await?;
+    let overtaken = deliveries.iter().zip(&looked).filter(|(delivery, looked)| {
+        decide(delivery.source, &looked.known) == Admission::New && !looked.is_written
+    });
+    let overtaken: Vec<&EventId> = overtaken.map(|(delivery, _)| delivery.id).collect();
+    let settled = settled(connection, assignment, &overtaken).await?;
+    let mut admissions = Vec::with_capacity(deliveries.len());
+    let mut ids = HashSet::new();
+    for (delivery, looked) in deliveries.iter().zip(&looked) {
+        let admission = match decide(delivery.source, &looked.known) {
+            _ if ids.contains(delivery.id) => Admission::Seen(Outcome::Handled),
+            Admission::New if !looked.is_written => {
+                Admission::Seen(settled.get(delivery.id).copied().ok_or_else(undecided)?)
+            }
+            admission => admission,
+        };
+        if admission == Admission::New {
+            ids.insert(delivery.id);
+        }
+        let leaves =
+            matches!(admission, Admission::New | Admission::Seen(_)) && looked.known.parked.is_some();
+        if delivery.source == Source::Parked && leaves {
+            let key = delivery.key.map(Bytes::copy_from_slice);
+            parked.push(ParkedDelivery { offset: delivery.offset, key });
+        }
+        admissions.push(admission);
+    }
+    Ok(admissions)
+}
+
+/// An inbox row was in the way and is gone again: forgotten at this very moment. The next attempt will
+/// know.
+fn undecided() -> StoreError {
+    let why = sqlx::Error::Protocol("an inbox row was forgotten meanwhile".to_owned());
+    StoreError::new(ADMIT, Class::Busy, why)
+}
+
+/// What the tables say of one delivery.
+struct Looked {
+    known: Known,
+    /// Whether its inbox row was written.
+    is_written: bool,
+}
+
+async fn look(
+    connection: &mut PgConnection,
+    assignment: &Assignment,
+    deliveries: &[Delivery<'_>],
+    now_ms: i64,
+) -> Result<Vec<Looked>, StoreError> {
+    let numbers: Vec<i64> = (0_i64..).take(deliveries.len()).collect();
+    let ids: Vec<Cow<'_, str>> = deliveries.iter().map(|delivery| text(delivery.id.as_str())).collect();
+    let ids: Vec<&str> = ids.iter().map(|id| &**id).collect();
+    let offsets =
+        deliveries.iter().map(|delivery| signed(delivery.offset, ADMIT)).collect::<Result<Vec<i64>, _>>()?;
+    let keys: Vec<Option<&[u8]>> = deliveries.iter().map(|delivery| delivery.key).collect();
+    let from_log: Vec<bool> = deliveries.iter().map(|delivery| delivery.source == Source::Log).collect();
+    let rows = on_partition!(LOOK, assignment)
+        .bind(now_ms)
+        .bind(&numbers[..])
+        .bind(&ids[..])
+        .bind(&offsets[..])
+        .bind(&keys[..])
+        .bind(&from_log[..])
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed(ADMIT))?;
+    if rows.len() != deliveries.len() {
+        return Err(StoreError::unreadable(ADMIT, "the inbox has not answered for every delivery"));
+    }
+    rows.iter().map(|row| looked(Columns::new(row, ADMIT))).collect()
+}
+
+fn looked(columns: Columns<'_>) -> Result<Looked, StoreError> {
+    let outcome = match columns.text_or_null(0)? {
+        None => None,
+        Some(_) => Some(columns.known(0, Outcome::parse)?),
+    };
+    let parked = columns.text_or_null(1)?.map(|state| state == "waiting");
+    let known = Known { outcome, parked, key_parked: columns.int(2)? != 0 };
+    Ok(Looked { known, is_written: columns.int(3)? != 0 })
+}
+
+/// How events were settled that another transaction has settled while this one waited for it. A
+/// statement of its own sees it.
+async fn settled<'a>(
+    connection: &mut PgConnection,
+    assignment: &Assignment,
+    overtaken: &[&'a EventId],
+) -> Result<HashMap<&'a EventId, Outcome>, StoreError> {
+    if overtaken.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<Cow<'_, str>> = overtaken.iter().map(|id| text(id.as_str())).collect();
+    let ids: Vec<&str> = ids.iter().map(|id| &**id).collect();
+    let sql = "SELECT w.n, i.outcome FROM unnest($3::text[]) WITH ORDINALITY AS w (event_id, n) \
+               JOIN courant_inbox i ON i.consumer = $1 AND i.generation = $2 AND i.event_id = w.event_id";
+    let rows = sqlx::query(sql)
+        .bind(assignment.consumer.name.as_str())
+        .bind(i64::from(assignment.consumer.generation))
+        .bind(&ids[..])
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed(ADMIT))?;
+    let mut settled = HashMap::new();
+    for row in &rows {
+        let columns = Columns::new(row, ADMIT);
+        let number: usize = columns.number(0)?;
+        if let Some(id) = number.checked_sub(1).and_then(|at| overtaken.get(at)) {
+            settled.insert(*id, columns.known(1, Outcome::parse)?);
+        }
+    }
+    Ok(settled)
+}

@@ -1,0 +1,114 @@
+//! What Postgres' error codes mean for the caller.
+
+use crate::error::{Class, CommitError, StoreError};
+
+/// The database's answer to something, as an error of the store.
+pub(super) fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
+    move |error| StoreError::new(doing, class_of(&error), error)
+}
+
+pub(super) fn class_of(error: &sqlx::Error) -> Class {
+    match error {
+        sqlx::Error::Database(_) => sqlstate(error).map_or(Class::Other, |code| class_of_state(&code)),
+        // What is read and written is the connection: files are the server's.
+        sqlx::Error::Io(_)
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::PoolTimedOut => Class::ConnectionLost,
+        sqlx::Error::Tls(_) => Class::CannotOpen,
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Class::Corrupt,
+        _ => Class::Other,
+    }
+}
+
+/// The five characters that say what has happened.
+pub(super) fn sqlstate(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+fn class_of_state(code: &str) -> Class {
+    match code {
+        // Serialization failure, deadlock, lock timeout; a statement that was cancelled or ran out of
+        // time; out of memory
+        "40001" | "40P01" | "55P03" | "57014" | "53000" | "53200" => Class::Busy,
+        // Too many connections; a session that was idle in its transaction for too long
+        "53300" | "25P03" => Class::ConnectionLost,
+        "53100" => Class::Full,
+        // The database was dropped; there is none of this name
+        "57P04" | "3D000" => Class::CannotOpen,
+        // A read-only transaction or a standby; no privilege
+        "25006" | "42501" => Class::ReadOnly,
+        "XX001" | "XX002" => Class::Corrupt,
+        _ => match code.get(..2) {
+            Some("08") => Class::ConnectionLost,
+            Some("57") if code.starts_with("57P") => Class::ConnectionLost,
+            Some("23") => Class::Constraint,
+            Some("28") => Class::CannotOpen,
+            Some("58") => Class::Io,
+            _ => Class::Other,
+        },
+    }
+}
+
+/// Why the proof of a transaction failed, or a statement directly before it: there is no transaction,
+/// it is aborted, or it has no such savepoint.
+pub(super) fn not_proved(doing: &'static str, error: sqlx::Error) -> CommitError {
+    match sqlstate(&error).as_deref() {
+        Some("25P01" | "25P02" | "3B001") => CommitError::Ended,
+        _ => CommitError::Store(failed(doing)(error)),
+    }
+}
+
+/// What a failed COMMIT means. A constraint that was deferred, a conflict and a lack of room are said
+/// before the commit is written; after anything else only the tables know.
+pub(super) fn not_committed(doing: &'static str, error: sqlx::Error) -> CommitError {
+    let code = sqlstate(&error).unwrap_or_default();
+    let error = failed(doing)(error);
+    match code.get(..2) {
+        Some("23" | "40" | "53") => CommitError::Store(error),
+        _ => CommitError::Unknown(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_decide_and_texts_do_not() {
+        for (code, class) in [
+            ("40001", Class::Busy),
+            ("40P01", Class::Busy),
+            ("55P03", Class::Busy),
+            ("08006", Class::ConnectionLost),
+            ("08P01", Class::ConnectionLost),
+            ("57P01", Class::ConnectionLost),
+            ("57P03", Class::ConnectionLost),
+            ("53300", Class::ConnectionLost),
+            ("53100", Class::Full),
+            ("23505", Class::Constraint),
+            ("25006", Class::ReadOnly),
+            ("28P01", Class::CannotOpen),
+            ("3D000", Class::CannotOpen),
+            ("58030", Class::Io),
+            ("XX001", Class::Corrupt),
+            ("42P01", Class::Other),
+            ("57000", Class::Other),
+            ("", Class::Other),
+        ] {
+            assert_eq!(class_of_state(code), class, "{code}");
+        }
+        let text = sqlx::Error::Protocol("deadlock detected".to_owned());
+        assert_eq!(class_of(&text), Class::Other);
+        let gone = sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into());
+        assert_eq!(class_of(&gone), Class::ConnectionLost);
+    }
+
+    /// A connection that ends during COMMIT says nothing about the commit.
+    #[test]
+    fn a_lost_answer_is_not_an_attempt() {
+        let gone = sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into());
+        assert!(matches!(not_committed("commit", gone), CommitError::Unknown(_)));
+    }
+}

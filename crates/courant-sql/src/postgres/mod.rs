@@ -1,0 +1,178 @@
+//! Postgres: many connections that write side by side, at READ COMMITTED, every commit flushed.
+
+mod admit;
+mod class;
+mod dead;
+mod locks;
+mod note;
+mod outbox;
+mod owner;
+mod park;
+mod prune;
+mod redrive;
+mod resolve;
+mod row;
+mod schema;
+mod session;
+mod store;
+mod transaction;
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+
+pub use self::transaction::PostgresTransaction;
+
+use self::class::failed;
+use self::session::{Pool, Session};
+use crate::error::{AttachError, BeginError, ConnectError, StoreError};
+use crate::limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
+use crate::parked::Lease;
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+const BEGIN_TO_READ: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
+const EXPECTED: &str = "a Postgres database: write postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+
+/// A Postgres database with the framework's tables. Clones share its connections.
+///
+/// What a handler sets for its session, and not for its transaction, stays with the connection: use
+/// `SET LOCAL`. The connections must be those of the server, or of a proxy that keeps a session to one.
+#[derive(Clone)]
+pub struct Postgres {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Arc<Pool>,
+    /// Numbers savepoints, so that no handler meets a name of its own by accident.
+    savepoints: AtomicU64,
+}
+
+/// A connection for looking at tables. It cannot change anything.
+#[derive(Debug)]
+pub struct PostgresReader(Session);
+
+impl Postgres {
+    /// Connects to `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. The tables are not installed yet.
+    ///
+    /// # Errors
+    /// Says what is wrong with the address, or with the server.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::connect_with(url, CONNECTIONS_DEFAULT).await
+    }
+
+    /// [`Postgres::connect`], with another number of connections than 16. A handler that is under way
+    /// has one, and so has each operation of the framework; whoever finds none free waits for one.
+    ///
+    /// # Errors
+    /// Says what is wrong with the address, or with the server.
+    pub async fn connect_with(url: &str, connections: u32) -> Result<Self, ConnectError> {
+        let wrong = || ConnectError::Url { url: without_password(url), expected: EXPECTED };
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(wrong());
+        }
+        let options = PgConnectOptions::from_str(url).map_err(|_| wrong())?;
+        let pool = Arc::new(Pool::new(options, connections.clamp(1, CONNECTIONS_MAX)));
+        // What is wrong with the server shows now, and not at the first event.
+        Session::open(&pool).await?.give_back();
+        Ok(Self { inner: Arc::new(Inner { pool, savepoints: AtomicU64::new(0) }) })
+    }
+
+    /// Takes a transaction of the service's own over, to publish with what it has done. Only
+    /// [`Transaction::commit`](crate::Transaction::commit) makes it last then; dropped, it is rolled
+    /// back, and its connection returns to the pool that it came from.
+    ///
+    /// # Errors
+    /// [`AttachError::Isolation`] for one that is not at READ COMMITTED: the outbox's positions are
+    /// given at the end of a transaction, from what was committed by then.
+    pub async fn attach(
+        &self,
+        transaction: sqlx::Transaction<'static, sqlx::Postgres>,
+    ) -> Result<PostgresTransaction, AttachError> {
+        transaction::attach(self, transaction).await
+    }
+
+    /// A connection for looking at tables, at what is committed. It is closed when it is dropped. To
+    /// write, begin a transaction.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn read(&self) -> Result<PostgresReader, StoreError> {
+        let session = Session::begin(&self.inner.pool, BEGIN_TO_READ).await;
+        session.map(PostgresReader).map_err(failed("open a connection to read"))
+    }
+
+    /// A connection for one statement that reads.
+    async fn reader(&self) -> Result<Session, StoreError> {
+        Session::open(&self.inner.pool).await
+    }
+
+    /// A transaction that may write.
+    async fn writer(&self, doing: &'static str) -> Result<Session, StoreError> {
+        Session::begin(&self.inner.pool, BEGIN).await.map_err(failed(doing))
+    }
+
+    /// A transaction that may write on behalf of a partition's owner.
+    async fn owner(&self, lease: &Lease, doing: &'static str) -> Result<Session, BeginError> {
+        let mut session = self.writer(doing).await?;
+        match owner::hold(&mut session, lease, doing).await {
+            Ok(_) => Ok(session),
+            Err(error) => {
+                // The refusal is what matters; the connection is closed if this fails.
+                let _ = session.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn next_savepoint(&self) -> u64 {
+        self.inner.savepoints.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// An address as it may stand in a message.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    match rest.rsplit_once('@') {
+        Some((_, place)) => format!("{scheme}://…@{place}"),
+        None => url.to_owned(),
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres").field("pool", &self.inner.pool).finish_non_exhaustive()
+    }
+}
+
+impl Deref for PostgresReader {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for PostgresReader {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_stands_in_no_message() {
+        assert_eq!(without_password("postgres://u:secret@host:1/db"), "postgres://…@host:1/db");
+        assert_eq!(without_password("postgres://u:p@ss@host/db"), "postgres://…@host/db");
+        assert_eq!(without_password("postgres://host/db"), "postgres://host/db");
+        assert_eq!(without_password("sqlite:x"), "sqlite:x");
+    }
+}

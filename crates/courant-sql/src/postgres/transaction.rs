@@ -1,0 +1,279 @@
+//! A handler's transaction: from the savepoint after BEGIN to the one COMMIT that counts.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use bytes::Bytes;
+use sqlx::postgres::PgTransactionManager;
+use sqlx::{AssertSqlSafe, PgConnection};
+// The driver counts transactions inside each other through it, and sqlx itself does not give its name.
+use sqlx_core::transaction::TransactionManager as _;
+
+use super::class::{failed, not_committed, not_proved, sqlstate};
+use super::row::Columns;
+use super::session::Session;
+use super::{BEGIN as BEGIN_STATEMENT, Postgres, admit, locks, outbox, owner, resolve};
+use crate::consumer::{Admission, Delivery};
+use crate::error::{AdmitError, AttachError, BeginError, CommitError, PublishError, StoreError};
+use crate::outbox::NewEvent;
+use crate::parked::Lease;
+use crate::publishing::Publishing;
+use crate::store::{Committed, Transaction};
+
+const BEGIN: &str = "begin a transaction";
+const ATTACH: &str = "take a transaction over";
+const COMMIT: &str = "commit a transaction";
+const ROLL_BACK: &str = "roll a transaction back";
+
+/// A transaction of [`Postgres`].
+pub struct PostgresTransaction {
+    held: Held,
+    savepoint: u64,
+    /// The server's number of this transaction.
+    transaction: i64,
+    lease: Option<Lease>,
+    /// What is published if this is committed.
+    publishing: Publishing,
+    /// Parked events that are settled if this is committed.
+    parked: Vec<ParkedDelivery>,
+}
+
+/// A parked event that was admitted.
+pub(super) struct ParkedDelivery {
+    pub(super) offset: u64,
+    pub(super) key: Option<Bytes>,
+}
+
+/// Where the connection comes from.
+enum Held {
+    Own(Session),
+    Attached(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
+pub(super) async fn begin(
+    store: &Postgres,
+    lease: Option<&Lease>,
+) -> Result<PostgresTransaction, BeginError> {
+    let savepoint = store.next_savepoint();
+    let statements = format!("{BEGIN_STATEMENT}; SAVEPOINT courant_{savepoint}");
+    let mut session = Session::begin(&store.inner.pool, &statements).await.map_err(failed(BEGIN))?;
+    let transaction = match lease {
+        None => number(&mut session, BEGIN).await?,
+        Some(lease) => match owner::hold(&mut session, lease, BEGIN).await {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                // The refusal is what matters; the connection is closed if this fails.
+                let _ = session.rollback().await;
+                return Err(error);
+            }
+        },
+    };
+    Ok(PostgresTransaction::new(Held::Own(session), savepoint, transaction, lease.cloned()))
+}
+
+pub(super) async fn attach(
+    store: &Postgres,
+    mut attached: sqlx::Transaction<'static, sqlx::Postgres>,
+) -> Result<PostgresTransaction, AttachError> {
+    if PgTransactionManager::get_transaction_depth(&attached) != 1 {
+        return Err(AttachError::NoTransaction);
+    }
+    let row = sqlx::query("SELECT current_setting('transaction_isolation'), txid_current()")
+        .fetch_one(&mut *attached)
+        .await
+        .map_err(not_attached)?;
+    let columns = Columns::new(&row, ATTACH);
+    let (isolation, transaction) = (columns.text(0)?, columns.int(1)?);
+    // What Postgres calls READ UNCOMMITTED is the same.
+    if !matches!(isolation.as_str(), "read committed" | "read uncommitted") {
+        return Err(AttachError::Isolation { found: isolation });
+    }
+    let savepoint = store.next_savepoint();
+    // The name is made of a number and nothing else.
+    sqlx::query(AssertSqlSafe(format!("SAVEPOINT courant_{savepoint}")))
+        .persistent(false)
+        .execute(&mut *attached)
+        .await
+        .map_err(not_attached)?;
+    Ok(PostgresTransaction::new(Held::Attached(attached), savepoint, transaction, None))
+}
+
+/// A savepoint is refused where there is no transaction, and in an aborted one.
+fn not_attached(error: sqlx::Error) -> AttachError {
+    match sqlstate(&error).as_deref() {
+        Some("25P01" | "25P02") => AttachError::NoTransaction,
+        _ => AttachError::Store(failed(ATTACH)(error)),
+    }
+}
+
+/// The server's number of the transaction.
+async fn number(connection: &mut PgConnection, doing: &'static str) -> Result<i64, StoreError> {
+    let row =
+        sqlx::query("SELECT txid_current()").fetch_one(&mut *connection).await.map_err(failed(doing))?;
+    Columns::new(&row, doing).int(0)
+}
+
+impl PostgresTransaction {
+    fn new(held: Held, savepoint: u64, transaction: i64, lease: Option<Lease>) -> Self {
+        Self { held, savepoint, transaction, lease, publishing: Publishing::default(), parked: Vec::new() }
+    }
+
+    /// Writes everything that commits with the handler's work.
+    async fn flush(&mut self, now_ms: i64) -> Result<Committed, CommitError> {
+        let mut committed = Committed::default();
+        if !self.parked.is_empty() {
+            // What has become of the transaction is not known yet, and outside of it each of these
+            // statements would be committed by itself.
+            self.prove().await?;
+            committed.drained = self.settle(now_ms).await?;
+        }
+        let published = self.publishing.take();
+        if !published.is_empty() {
+            let transaction = self.transaction;
+            committed.lanes = outbox::flush_in(&mut self.held, transaction, &published).await?;
+        }
+        Ok(committed)
+    }
+
+    /// Takes the parked events that were handled out of the store. The keys that have none any more.
+    async fn settle(&mut self, now_ms: i64) -> Result<Vec<Bytes>, StoreError> {
+        let parked = std::mem::take(&mut self.parked);
+        let Some(lease) = &self.lease else { return Ok(Vec::new()) };
+        let assignment = &lease.assignment;
+        let keys = parked.iter().filter_map(|delivery| delivery.key.as_deref());
+        let numbers = keys.map(|key| locks::key(assignment, key)).collect();
+        locks::take(&mut self.held, numbers, COMMIT).await?;
+        let mut drained = Vec::new();
+        for delivery in parked {
+            let key = delivery.key.as_deref();
+            let is_drained =
+                resolve::settled(&mut self.held, assignment, delivery.offset, key, now_ms).await?;
+            if let (true, Some(key)) = (is_drained, delivery.key) {
+                drained.push(key);
+            }
+        }
+        Ok(drained)
+    }
+
+    /// Proves that the transaction is still the one that was begun, and sets the savepoint anew.
+    async fn prove(&mut self) -> Result<(), CommitError> {
+        let name = format!("courant_{}", self.savepoint);
+        // The name is made of a number and nothing else.
+        sqlx::raw_sql(AssertSqlSafe(format!("RELEASE SAVEPOINT {name}; SAVEPOINT {name}")))
+            .execute(&mut *self.held)
+            .await
+            .map_err(|error| not_proved(COMMIT, error))?;
+        Ok(())
+    }
+
+    /// The last statement before COMMIT: it succeeds only in the transaction that was begun, and only
+    /// when no error has aborted it. With it goes the word that the trigger of the inbox waits for.
+    async fn release(&mut self) -> Result<(), CommitError> {
+        let statements = format!(
+            "SET LOCAL courant.commit = '{}'; RELEASE SAVEPOINT courant_{}",
+            self.transaction, self.savepoint
+        );
+        // The text is made of numbers and nothing else.
+        sqlx::raw_sql(AssertSqlSafe(statements))
+            .execute(&mut *self.held)
+            .await
+            .map_err(|error| not_proved(COMMIT, error))?;
+        Ok(())
+    }
+}
+
+impl Transaction for PostgresTransaction {
+    type Connection = PgConnection;
+
+    fn connection(&mut self) -> &mut PgConnection {
+        &mut self.held
+    }
+
+    async fn admit(
+        &mut self,
+        deliveries: &[Delivery<'_>],
+        now_ms: i64,
+    ) -> Result<Vec<Admission>, AdmitError> {
+        let lease = self.lease.as_ref().ok_or(AdmitError::NoLease)?;
+        admit::admit(&mut self.held, &lease.assignment, deliveries, &mut self.parked, now_ms).await
+    }
+
+    fn publish(&mut self, event: NewEvent) -> Result<(), PublishError> {
+        self.publishing.add(event)
+    }
+
+    async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {
+        if PgTransactionManager::get_transaction_depth(&self.held) != 1 {
+            return Err(CommitError::NestedOpen);
+        }
+        let committed = self.flush(now_ms).await?;
+        self.release().await?;
+        match self.held.commit().await {
+            Ok(()) => Ok(committed),
+            Err(error) => Err(not_committed(COMMIT, error)),
+        }
+    }
+
+    async fn rollback(self) -> Result<(), StoreError> {
+        self.held.rollback().await.map_err(failed(ROLL_BACK))
+    }
+}
+
+impl Held {
+    async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Own(session) => session.commit().await,
+            Self::Attached(attached) => attached.commit().await,
+        }
+    }
+
+    async fn rollback(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Own(session) => session.rollback().await,
+            Self::Attached(attached) => attached.rollback().await,
+        }
+    }
+}
+
+impl Deref for Held {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match self {
+            Self::Own(session) => session,
+            Self::Attached(attached) => attached,
+        }
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Own(session) => session,
+            Self::Attached(attached) => attached,
+        }
+    }
+}
+
+impl Deref for PostgresTransaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.held
+    }
+}
+
+impl DerefMut for PostgresTransaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.held
+    }
+}
+
+impl fmt::Debug for PostgresTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresTransaction")
+            .field("lease", &self.lease)
+            .field("published", &self.publishing.len())
+            .finish_non_exhaustive()
+    }
+}

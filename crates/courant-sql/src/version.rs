@@ -1,0 +1,29 @@
+//! On disk: the version of the tables, which is the same for every database. A change of the tables is
+//! a new version; a program refuses every version that it does not know.
+
+use crate::error::SchemaError;
+use crate::limits::LANES;
+
+pub(crate) const VERSION: i64 = 1;
+
+/// What the tables say of themselves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Installed {
+    pub(crate) version: i64,
+    pub(crate) lanes: i64,
+}
+
+impl Installed {
+    /// A table without its row: nothing that this program has made.
+    pub(crate) const UNKNOWN: Self = Self { version: 0, lanes: 0 };
+
+    pub(crate) fn check(self) -> Result<(), SchemaError> {
+        if self.version != VERSION {
+            return Err(SchemaError::OtherVersion { found: self.version, known: VERSION });
+        }
+        if self.lanes != i64::from(LANES) {
+            return Err(SchemaError::OtherLanes { found: self.lanes, known: i64::from(LANES) });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! A program uses the tables of its own version, and no others.
+
+use courant_sql::{SchemaError, Store as _, Transaction as _};
+
+use super::steps::{Fixture, NOW, run};
+
+#[tokio::test]
+async fn tables_are_installed_once() {
+    let Some(fixture) = Fixture::bare().await else { return };
+    let store = &fixture.store;
+    let missing = store.check().await.expect_err("there are none");
+    assert!(matches!(missing, SchemaError::Missing), "{missing}");
+    assert!(missing.to_string().contains("install"), "{missing}");
+    for _ in 0..2 {
+        store.install(NOW).await.expect("the tables");
+        store.check().await.expect("they are there");
+    }
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_outbox_lane").await, 256);
+}
+
+/// Two processes start at once on an empty database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_may_install_at_once() {
+    let Some(fixture) = Fixture::bare().await else { return };
+    let mut tasks = Vec::new();
+    for store in [fixture.another().await, fixture.another().await] {
+        tasks.push(tokio::spawn(async move { store.install(NOW).await }));
+    }
+    for task in tasks {
+        task.await.expect("no panic").expect("installed, by one of them");
+    }
+}
+
+async fn with(statement: &'static str) -> Option<(Fixture, SchemaError)> {
+    let fixture = Fixture::new().await?;
+    let mut tx = fixture.store.begin(None).await.expect("a transaction");
+    run(&mut tx, statement).await;
+    tx.commit(NOW).await.expect("a commit");
+    let installed = fixture.store.install(NOW).await.expect_err("another version");
+    let checked = fixture.store.check().await.expect_err("another version");
+    assert_eq!(installed.to_string(), checked.to_string());
+    Some((fixture, checked))
+}
+
+#[tokio::test]
+async fn a_newer_version_is_refused() {
+    let Some((fixture, refused)) = with("UPDATE courant_schema SET version = 2").await else { return };
+    assert!(matches!(refused, SchemaError::OtherVersion { found: 2, known: 1 }), "{refused}");
+    let said = refused.to_string();
+    assert!(said.contains("version 2") && said.contains("version 1") && said.contains("newer"), "{said}");
+    assert_eq!(fixture.number("SELECT version FROM courant_schema").await, 2, "nothing was changed");
+}
+
+#[tokio::test]
+async fn an_older_version_is_refused() {
+    let Some((_, refused)) = with("UPDATE courant_schema SET version = 0").await else { return };
+    assert!(matches!(refused, SchemaError::OtherVersion { found: 0, known: 1 }), "{refused}");
+}
+
+#[tokio::test]
+async fn another_number_of_lanes_is_refused() {
+    let Some((_, refused)) = with("UPDATE courant_schema SET lanes = 64").await else { return };
+    assert!(matches!(refused, SchemaError::OtherLanes { found: 64, known: 256 }), "{refused}");
+}

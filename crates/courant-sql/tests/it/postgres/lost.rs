@@ -1,0 +1,75 @@
+//! Connections that end: because a handler is cancelled, or because the server ends them.
+
+use std::time::Duration;
+
+use courant_sql::{Class, CommitError, Source, Store as _, Transaction as _};
+
+use super::steps::{Db, Fixture, NOW, Tx, admit, assignment, effect, event};
+use super::transactions::works;
+
+/// Ends every other connection to the database, and waits until they are gone.
+const END_OTHERS: &str = "SELECT COUNT(*) FROM (SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
+     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend') ended";
+
+async fn end_others(store: &Db) {
+    let ended = super::steps::number(store, END_OTHERS).await;
+    assert!(ended > 0, "there were none");
+}
+
+async fn wait_for_ever(tx: &mut Tx) {
+    let waited = courant_sql::sqlx::query("SELECT pg_sleep(3600)").execute(&mut **tx).await;
+    panic!("an hour is over: {waited:?}");
+}
+
+/// A handler is cancelled in the middle of a statement that goes on in the server. Its connection is
+/// closed and used by nobody else; the server notices, and the partition can be taken over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_handler_leaves_nothing_behind() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let (mut tx, _) = admit(&fixture.store, &lease, &event(1, None), Source::Log).await;
+    effect(&mut tx, "e-1").await;
+    tokio::time::timeout(Duration::from_millis(100), wait_for_ever(&mut tx))
+        .await
+        .expect_err("the handler's time is over");
+    drop(tx);
+    works(&fixture.store).await;
+    let other = fixture.another().await;
+    let new = other.take_over(&assignment("billing"), "other", NOW).await.expect("within seconds");
+    assert_eq!(new.epoch, 2);
+    assert_eq!(fixture.effects("e-1").await, 0);
+}
+
+/// The server has ended the connections that nobody used: the next transaction gets a new one.
+#[tokio::test]
+async fn idle_connections_that_have_ended_are_replaced() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let other = fixture.another().await;
+    for _ in 0..2 {
+        end_others(&other).await;
+        works(&fixture.store).await;
+        end_others(&other).await;
+        assert_eq!(fixture.store.progress(&lease.assignment).await.expect("an answer"), None);
+    }
+}
+
+/// A transaction whose connection has ended before its COMMIT is not committed, and the same again will
+/// do.
+#[tokio::test]
+async fn a_transaction_that_has_lost_its_connection_is_retriable() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let other = fixture.another().await;
+    let mut tx = fixture.store.begin(None).await.expect("a transaction");
+    effect(&mut tx, "e-1").await;
+    end_others(&other).await;
+    match tx.commit(NOW).await.expect_err("it is gone") {
+        CommitError::Store(error) => {
+            assert_eq!(error.class(), Class::ConnectionLost, "{error}");
+            assert!(error.is_retriable());
+        }
+        error => panic!("{error}"),
+    }
+    assert_eq!(fixture.effects("e-1").await, 0);
+    works(&fixture.store).await;
+}

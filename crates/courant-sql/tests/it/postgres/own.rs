@@ -1,0 +1,212 @@
+//! What only Postgres does, or does in its own way.
+
+use bytes::Bytes;
+use courant_core::event_id::EventId;
+use courant_sql::sqlx;
+use courant_sql::{
+    Admission, Class, CommitError, ConnectError, DeadFilter, Failure, Outcome, Postgres, Progress,
+    RedriveState, Source, Store as _, Transaction as _,
+};
+
+use super::steps::{
+    Fixture, NOW, admission, admit, assignment, burial, effect, event, failure, handle, new_event, run,
+};
+use super::transactions::{AFTER, is_noticed, works};
+
+/// An error aborts the whole transaction, whether the handler looks at it or not. Postgres answers the
+/// COMMIT of such a transaction with success.
+#[tokio::test]
+async fn a_swallowed_error_is_noticed() {
+    is_noticed(&["SELECT 1 / 0"]).await;
+    is_noticed(&["SELECT * FROM no_such_table", AFTER]).await;
+}
+
+/// A COMMIT inside is refused, so what was done before it is undone, the inbox row with it. What was
+/// published is not lost, because the event is not handled.
+#[tokio::test]
+async fn a_commit_inside_undoes_everything() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let event = event(1, Some("k"));
+    let (mut tx, _) = admit(&fixture.store, &lease, &event, Source::Log).await;
+    effect(&mut tx, "e-1").await;
+    let refused = sqlx::query("COMMIT").execute(&mut *tx).await.expect_err("not the handler's to do");
+    let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+    assert_eq!(code.as_deref(), Some("55000"), "{refused}");
+    let ended = tx.commit(NOW).await.expect_err("it has ended");
+    assert!(matches!(ended, CommitError::Ended), "{ended}");
+    assert_eq!(fixture.effects("e-1").await, 0);
+    handle(&fixture.store, &lease, &event, Source::Log).await;
+    assert_eq!(fixture.effects("e-1").await, 1);
+}
+
+/// Statements that change tables belong to the transaction like any other: they end nothing.
+#[tokio::test]
+async fn changing_tables_ends_no_transaction() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let event = event(1, Some("k"));
+    let (mut tx, _) = admit(&fixture.store, &lease, &event, Source::Log).await;
+    run(&mut tx, "CREATE TABLE made (n BIGINT)").await;
+    tx.rollback().await.expect("a rollback");
+    let made = "SELECT COUNT(*) FROM pg_class WHERE relname = 'made'";
+    assert_eq!(fixture.number(made).await, 0);
+    let (mut tx, _) = admit(&fixture.store, &lease, &event, Source::Log).await;
+    run(&mut tx, "CREATE TABLE made (n BIGINT)").await;
+    tx.commit(NOW).await.expect("a commit");
+    assert_eq!(fixture.number(made).await, 1);
+    let seen = admission(&fixture.store, &lease, &event, Source::Log).await;
+    assert_eq!(seen, Admission::Seen(Outcome::Handled));
+}
+
+/// A constraint that is looked at with the COMMIT: certainly not committed, and said by its class.
+#[tokio::test]
+async fn a_deferred_constraint_is_a_refusal() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let mut tx = fixture.store.begin(None).await.expect("a transaction");
+    run(&mut tx, "CREATE TABLE one (n BIGINT UNIQUE DEFERRABLE INITIALLY DEFERRED)").await;
+    tx.commit(NOW).await.expect("a commit");
+    let event = event(1, Some("k"));
+    let (mut tx, _) = admit(&fixture.store, &lease, &event, Source::Log).await;
+    run(&mut tx, "INSERT INTO one VALUES (1), (1)").await;
+    tx.publish(new_event("p-1", "k")).expect("room");
+    match tx.commit(NOW).await.expect_err("two of them") {
+        CommitError::Store(error) => assert_eq!(error.class(), Class::Constraint, "{error}"),
+        error => panic!("{error}"),
+    }
+    assert_eq!(fixture.store.outbox_backlog().await.expect("a number"), 0, "its position was given back");
+    assert_eq!(admission(&fixture.store, &lease, &event, Source::Log).await, Admission::New);
+    works(&fixture.store).await;
+}
+
+/// Postgres keeps no zero byte in a text, and no key of any length in an index.
+#[tokio::test]
+async fn what_postgres_cannot_keep_as_it_is_comes_back_as_it_was() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    let key = Bytes::from(vec![7; 20_000]);
+    let mut odd = event(0, None);
+    odd.id = EventId::new("zero\0 and \u{2400}").expect("an id");
+    odd.key = Some(key.clone());
+    odd.headers.push(("zero\0".to_owned(), Bytes::from_static(b"\0")));
+    let failure = Failure { message: "it said \0".to_owned(), ..failure() };
+    store.park(&lease, &odd, &failure, NOW, NOW).await.expect("parked");
+    let parked = store.parked(&lease.assignment, Some(&key), 10).await.expect("a list");
+    assert_eq!((&parked[0].event, parked[0].failure.as_ref()), (&odd, Some(&failure)));
+    let mut behind = event(1, None);
+    behind.key = Some(key.clone());
+    assert_eq!(admission(store, &lease, &behind, Source::Log).await, Admission::Behind);
+    let buried = store.bury(&lease, burial(&odd, &failure, true), NOW).await.expect("buried");
+    let letter = store.dead_letter(buried.id.expect("a number")).await.expect("an answer").expect("it");
+    assert_eq!(letter.event, odd);
+    let seen = admission(store, &lease, &odd, Source::Log).await;
+    assert_eq!(seen, Admission::Seen(Outcome::Dead));
+    let progress = Progress { offset: 0, mark: odd.id.as_str().to_owned(), gap_events: 0 };
+    store.save_progress(&lease, &progress, NOW).await.expect("saved");
+    assert_eq!(store.progress(&lease.assignment).await.expect("a row"), Some(progress));
+}
+
+/// The last two events of a redrive are handled at the same moment: it has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redrive_ends_with_its_last_two_events() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    for round in 0..10 {
+        let events = [event(2 * round, Some("a")), event(2 * round + 1, Some("b"))];
+        for event in &events {
+            store.bury(&lease, burial(event, &failure(), false), NOW).await.expect("buried");
+        }
+        let id = format!("r-{round}");
+        store.request_redrive(&id, "alice", &DeadFilter::default(), NOW).await.expect("requested");
+        assert_eq!(store.claim_redrives(&lease, 10, NOW).await.expect("taken").len(), 2);
+        let (first, _) = admit(store, &lease, &events[0], Source::Parked).await;
+        let (second, _) = admit(store, &lease, &events[1], Source::Parked).await;
+        let (first, second) = tokio::join!(tokio::spawn(first.commit(NOW)), tokio::spawn(second.commit(NOW)));
+        first.expect("no panic").expect("a commit");
+        second.expect("no panic").expect("a commit");
+        let redrive = store.redrive(&id).await.expect("it is known");
+        assert_eq!((redrive.state, redrive.handled), (RedriveState::Done, 2), "{id}");
+    }
+}
+
+/// A dead letter is given up at the moment when another event of its key is put behind it: whichever is
+/// first, the event has its turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_queued_behind_a_closing_dead_letter_has_its_turn() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    for round in 0..20 {
+        let (dead, behind) = (event(2 * round, Some("k")), event(2 * round + 1, Some("k")));
+        let buried = store.bury(&lease, burial(&dead, &failure(), true), NOW).await.expect("buried");
+        let id = buried.id.expect("a number");
+        let discarding = tokio::spawn({
+            let store = store.clone();
+            async move { store.discard(&[id], NOW).await }
+        });
+        store.queue(&lease, std::slice::from_ref(&behind), NOW).await.expect("queued");
+        assert_eq!(discarding.await.expect("no panic").expect("discarded"), [id]);
+        let due = store.due(&lease.assignment, NOW, 10).await.expect("a list");
+        assert_eq!(due.len(), 1, "round {round}");
+        handle(store, &lease, &behind, Source::Parked).await;
+    }
+}
+
+/// While a takeover waits, nobody begins anything new in the partition.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_takeover_that_waits_turns_new_transactions_away() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    let (tx, _) = admit(store, &lease, &event(1, None), Source::Log).await;
+    let takeover = tokio::spawn({
+        let other = fixture.another().await;
+        async move { other.take_over(&assignment("billing"), "other", NOW).await }
+    });
+    let waiting = "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while fixture.number(waiting).await == 0 {
+        assert!(!takeover.is_finished(), "it has not waited");
+    }
+    match store.begin(Some(&lease)).await.expect_err("it is being taken over") {
+        courant_sql::BeginError::Store(error) => assert_eq!(error.class(), Class::Busy, "{error}"),
+        error => panic!("{error}"),
+    }
+    tx.commit(NOW).await.expect("it was there first");
+    assert_eq!(takeover.await.expect("no panic").expect("a lease").epoch, 2);
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_named() {
+    for url in ["sqlite:service.db", "service.db", "", "postgres://u:secret@host:no-port/x"] {
+        let refused = Postgres::connect(url).await.expect_err("no address");
+        assert!(matches!(refused, ConnectError::Url { .. }), "{url}: {refused}");
+        assert!(!refused.to_string().contains("secret"), "{refused}");
+    }
+    let Some(fixture) = Fixture::bare().await else { return };
+    let missing = format!("{}_missing", fixture.url());
+    let refused = Postgres::connect(&missing).await.expect_err("no such database");
+    assert!(
+        matches!(&refused, ConnectError::Store(error) if error.class() == Class::CannotOpen),
+        "{refused}"
+    );
+}
+
+/// Every commit is on the disk when it is answered, and a client that is gone is noticed.
+#[tokio::test]
+async fn commits_are_synced() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let mut tx = fixture.store.begin(None).await.expect("a transaction");
+    for (setting, value) in [
+        ("synchronous_commit", "on"),
+        ("transaction_isolation", "read committed"),
+        ("client_connection_check_interval", "1s"),
+    ] {
+        let found: String = sqlx::query_scalar("SELECT current_setting($1)")
+            .bind(setting)
+            .fetch_one(&mut *tx)
+            .await
+            .expect("a setting");
+        assert_eq!(found, value, "{setting}");
+    }
+    tx.rollback().await.expect("a rollback");
+}

@@ -1,0 +1,122 @@
+//! A database of its own on the Postgres server that the environment names.
+
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use courant_sql::sqlx::postgres::PgConnection;
+use courant_sql::sqlx::{self, AssertSqlSafe, Connection as _};
+use courant_sql::{Postgres, PostgresTransaction, Store as _, Transaction as _};
+
+use super::steps::{NOW, run};
+
+pub(crate) type Db = Postgres;
+pub(crate) type Tx = PostgresTransaction;
+
+/// Counts what a handler has done before it ended its transaction. What it does afterwards is committed
+/// statement by statement: nothing in the database could refuse it.
+pub(crate) const UNDONE: &str = "SELECT COUNT(*) FROM effects WHERE event_id <> 'after'";
+
+/// The address of a server where databases may be created.
+const SERVER: &str = "COURANT_TEST_POSTGRES";
+
+/// A database with the framework's tables and one table of the service.
+pub(crate) struct Fixture {
+    pub(crate) store: Postgres,
+    database: Database,
+}
+
+impl Fixture {
+    /// `None` where there is no server: the test is skipped, and has said so.
+    pub(crate) async fn new() -> Option<Self> {
+        let fixture = Self::bare().await?;
+        fixture.store.install(NOW).await.expect("the tables");
+        let mut tx = fixture.store.begin(None).await.expect("a transaction");
+        run(
+            &mut tx,
+            "CREATE TABLE effects (n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+             event_id TEXT NOT NULL, who TEXT NOT NULL)",
+        )
+        .await;
+        tx.commit(NOW).await.expect("the service's table");
+        Some(fixture)
+    }
+
+    /// A database without tables.
+    pub(crate) async fn bare() -> Option<Self> {
+        let database = Database::new().await?;
+        let store = open(&database).await;
+        Some(Self { store, database })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.database.url()
+    }
+
+    /// A second process on the same database.
+    pub(crate) async fn another(&self) -> Postgres {
+        open(&self.database).await
+    }
+
+    /// The same database after the process was killed and started again.
+    pub(crate) async fn reopened(self) -> Self {
+        let Self { store, database } = self;
+        drop(store);
+        let store = open(&database).await;
+        store.check().await.expect("its tables");
+        Self { store, database }
+    }
+}
+
+async fn open(database: &Database) -> Postgres {
+    Postgres::connect(&database.url()).await.expect("a database")
+}
+
+/// A database that goes when it is dropped.
+struct Database {
+    server: String,
+    name: String,
+}
+
+impl Database {
+    async fn new() -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let Ok(server) = std::env::var(SERVER) else {
+            let test = std::thread::current().name().unwrap_or("courant-sql").to_owned();
+            // Not `eprintln!`: the test harness would swallow it.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: no Postgres here");
+            return None;
+        };
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("courant_{}_{number}", std::process::id());
+        administer(&server, &format!("CREATE DATABASE {name}")).await.expect("a database");
+        Some(Self { server, name })
+    }
+
+    /// The server's address with this database in it.
+    fn url(&self) -> String {
+        let (place, _) = self.server.rsplit_once('/').expect("an address ends with a database");
+        format!("{place}/{}", self.name)
+    }
+}
+
+async fn administer(server: &str, statement: &str) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect(server).await?;
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await?;
+    connection.close().await
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let server = self.server.clone();
+        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        // The test's own runtime cannot be waited for from inside it.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            if let Ok(runtime) = runtime {
+                // A database that stays does no harm: the server is there for tests.
+                let _ = runtime.block_on(administer(&server, &statement));
+            }
+        });
+        let _ = dropping.join();
+    }
+}

@@ -1,0 +1,86 @@
+//! What only SQLite does, or does in its own way.
+
+use courant_sql::sqlx;
+use courant_sql::{Class, ConnectError, Source, Sqlite, Store as _, Transaction as _};
+
+use super::steps::{Fixture, NOW, admit, effect, event, number, run};
+use super::transactions::{AFTER, is_noticed, works};
+
+/// SQLite has rolled the whole transaction back because of one statement, and the handler has swallowed
+/// its error. What it does afterwards would be committed statement by statement.
+#[tokio::test]
+async fn a_swallowed_error_that_has_rolled_back_is_noticed() {
+    is_noticed(&[
+        "CREATE UNIQUE INDEX one_effect ON effects (event_id)",
+        "INSERT OR ROLLBACK INTO effects (event_id, who) VALUES ('before', 'handler')",
+        AFTER,
+    ])
+    .await;
+}
+
+/// An error that undoes its own statement only leaves the transaction as it was: SQLite's rule, and the
+/// handler's to decide about.
+#[tokio::test]
+async fn an_error_of_one_statement_leaves_the_rest() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let event = event(1, Some("k"));
+    let (mut tx, _) = admit(&fixture.store, &lease, &event, Source::Log).await;
+    effect(&mut tx, "e-1").await;
+    let wrong =
+        sqlx::query("INSERT INTO effects (event_id, who) VALUES (NULL, 'handler')").execute(&mut *tx).await;
+    assert!(wrong.is_err());
+    tx.commit(NOW).await.expect("it is still the same transaction");
+    assert_eq!(fixture.effects("e-1").await, 1);
+}
+
+/// A database in memory outlives the connections that are dropped in it.
+#[tokio::test]
+async fn a_database_in_memory_outlives_a_dropped_transaction() {
+    let store = Sqlite::connect("sqlite::memory:").await.expect("a database");
+    store.install(NOW).await.expect("the tables");
+    let mut tx = store.begin(None).await.expect("a transaction");
+    run(&mut tx, "CREATE TABLE effects (event_id TEXT NOT NULL, who TEXT NOT NULL) STRICT").await;
+    tx.commit(NOW).await.expect("a commit");
+    let mut tx = store.begin(None).await.expect("a transaction");
+    effect(&mut tx, "e-1").await;
+    drop(tx);
+    works(&store).await;
+    assert_eq!(number(&store, "SELECT COUNT(*) FROM effects").await, 1, "the one of works()");
+    let other = Sqlite::connect("sqlite::memory:").await.expect("another database");
+    other.install(NOW).await.expect("it is empty");
+    assert_eq!(number(&other, "SELECT COUNT(*) FROM courant_inbox").await, 0);
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_named() {
+    for url in ["postgres://localhost/x", "sqlite:", "service.db", ""] {
+        let refused = Sqlite::connect(url).await.expect_err("no address");
+        assert!(matches!(refused, ConnectError::Url { .. }), "{url}: {refused}");
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let no_directory = directory.path().join("missing").join("service.db");
+    let refused = Sqlite::open(&no_directory).await.expect_err("no directory");
+    assert!(
+        matches!(&refused, ConnectError::Store(error) if error.class() == Class::CannotOpen),
+        "{refused}"
+    );
+    let text = directory.path().join("text");
+    std::fs::write(&text, "this is not a database, however long it is: ".repeat(100)).expect("a file");
+    let refused = Sqlite::open(&text).await.expect_err("a text");
+    assert!(matches!(&refused, ConnectError::Store(error) if error.class() == Class::Corrupt), "{refused}");
+}
+
+/// Every commit is on the disk when it is answered.
+#[tokio::test]
+async fn commits_are_synced_and_readers_are_not_held_up() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let mut tx = fixture.store.begin(None).await.expect("a transaction");
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *tx).await.expect("a mode");
+    let synchronous: i64 =
+        sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *tx).await.expect("a level");
+    assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+    // A handler is under way, and the tables can be looked at.
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_inbox").await, 0);
+    tx.rollback().await.expect("a rollback");
+}

@@ -1,0 +1,72 @@
+//! SQLite in a directory of its own.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use courant_sql::{Sqlite, SqliteTransaction, Store as _, Transaction as _};
+use tempfile::TempDir;
+
+use super::steps::{NOW, run};
+
+pub(crate) type Db = Sqlite;
+pub(crate) type Tx = SqliteTransaction;
+
+/// Counts what a handler has done that has ended its transaction: also what it has done afterwards.
+pub(crate) const UNDONE: &str = "SELECT COUNT(*) FROM effects";
+
+/// SQLite does not queue those who wait for its lock: beside a busy one, another may wait for long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A database with the framework's tables and one table of the service.
+pub(crate) struct Fixture {
+    pub(crate) store: Sqlite,
+    directory: TempDir,
+}
+
+impl Fixture {
+    pub(crate) async fn new() -> Option<Self> {
+        let fixture = Self::bare().await?;
+        fixture.store.install(NOW).await.expect("the tables");
+        let mut tx = fixture.store.begin(None).await.expect("a transaction");
+        run(
+            &mut tx,
+            "CREATE TABLE effects (n INTEGER PRIMARY KEY, event_id TEXT NOT NULL, who TEXT NOT NULL) STRICT",
+        )
+        .await;
+        tx.commit(NOW).await.expect("the service's table");
+        Some(fixture)
+    }
+
+    /// A database without tables. SQLite is always there.
+    pub(crate) async fn bare() -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path()).await;
+        Some(Self { store, directory })
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        file_in(self.directory.path())
+    }
+
+    /// A second process on the same file, as far as SQLite can tell.
+    pub(crate) async fn another(&self) -> Sqlite {
+        open(self.directory.path()).await
+    }
+
+    /// The same database after the process was killed and started again.
+    pub(crate) async fn reopened(self) -> Self {
+        let Self { store, directory } = self;
+        drop(store);
+        let store = open(directory.path()).await;
+        store.check().await.expect("its tables");
+        Self { store, directory }
+    }
+}
+
+async fn open(directory: &Path) -> Sqlite {
+    Sqlite::open_with(&file_in(directory), PATIENCE).await.expect("a database")
+}
+
+fn file_in(directory: &Path) -> PathBuf {
+    directory.join("service.db")
+}

@@ -1,0 +1,201 @@
+//! An engine that goes away and comes back, as a broker does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use courant::engine::{
+    Boxed, Capabilities, CommitError, CreateTopicError, Ends, Engine, FetchError, NewRecord, NewTopic, Next,
+    Partition, Position, PublishError, ReadBack, ReadError, SeekError, Subscribe, SubscribeError,
+    Subscription, TimedOffset, Topic, TopicsError,
+};
+use courant_core::topic::TopicName;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// What it says while it is away.
+const AWAY: &str = "the broker is away";
+
+/// An engine behind a connection that can be cut. While it is, nothing is published and nothing comes;
+/// only the first batch after the cut is stored, and its answer is lost.
+#[derive(Debug)]
+pub(crate) struct AbsentEngine {
+    inner: Arc<dyn Engine>,
+    is_there: watch::Sender<bool>,
+    refused: AtomicU64,
+}
+
+impl AbsentEngine {
+    pub(crate) fn around(inner: Arc<dyn Engine>) -> Arc<Self> {
+        Arc::new(Self { inner, is_there: watch::Sender::new(true), refused: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn leave(&self) {
+        self.refused.store(0, Ordering::SeqCst);
+        self.is_there.send_replace(false);
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.is_there.send_replace(true);
+    }
+
+    /// Batches that it has not answered since it went away.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::SeqCst)
+    }
+
+    fn is_away(&self) -> bool {
+        !*self.is_there.borrow()
+    }
+}
+
+impl Engine for AbsentEngine {
+    fn kind(&self) -> &'static str {
+        "absent"
+    }
+
+    fn log_id(&self) -> Uuid {
+        self.inner.log_id()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn topics(&self, names: Vec<TopicName>) -> Boxed<'_, Result<Vec<Option<Topic>>, TopicsError>> {
+        if self.is_away() {
+            return Box::pin(async { Err(TopicsError::Failed { reason: AWAY.to_owned() }) });
+        }
+        self.inner.topics(names)
+    }
+
+    fn create_topics(&self, topics: Vec<NewTopic>) -> Boxed<'_, Vec<Result<Topic, CreateTopicError>>> {
+        if self.is_away() {
+            let failed = |topic: NewTopic| {
+                Err(CreateTopicError::Failed { topic: topic.name.into_string(), reason: AWAY.to_owned() })
+            };
+            return Box::pin(async move { topics.into_iter().map(failed).collect() });
+        }
+        self.inner.create_topics(topics)
+    }
+
+    fn publish(&self, records: Vec<NewRecord>) -> Boxed<'_, Vec<Result<Position, PublishError>>> {
+        Box::pin(async move {
+            if !self.is_away() {
+                return self.inner.publish(records).await;
+            }
+            let count = records.len();
+            if self.refused.fetch_add(1, Ordering::SeqCst) == 0 {
+                self.inner.publish(records).await;
+            }
+            (0..count).map(|_| Err(PublishError::InDoubt { reason: AWAY.to_owned() })).collect()
+        })
+    }
+
+    fn subscribe(&self, wanted: Subscribe) -> Boxed<'_, Result<Box<dyn Subscription>, SubscribeError>> {
+        Box::pin(async move {
+            if self.is_away() {
+                return Err(SubscribeError::Failed { reason: AWAY.to_owned() });
+            }
+            let inner = self.inner.subscribe(wanted).await?;
+            let subscription: Box<dyn Subscription> =
+                Box::new(AbsentSubscription { inner, is_there: self.is_there.subscribe() });
+            Ok(subscription)
+        })
+    }
+
+    fn read(&self, positions: Vec<Position>) -> Boxed<'_, Vec<Result<ReadBack, ReadError>>> {
+        if self.is_away() {
+            return Box::pin(async move {
+                positions.into_iter().map(|position| Err(unreadable(position.partition))).collect()
+            });
+        }
+        self.inner.read(positions)
+    }
+
+    fn ends(&self, partitions: Vec<Partition>) -> Boxed<'_, Vec<Result<Ends, ReadError>>> {
+        if self.is_away() {
+            return Box::pin(async move {
+                partitions.into_iter().map(|partition| Err(unreadable(partition))).collect()
+            });
+        }
+        self.inner.ends(partitions)
+    }
+
+    fn offsets_for_time(
+        &self,
+        wanted: Vec<(Partition, i64)>,
+    ) -> Boxed<'_, Vec<Result<Option<TimedOffset>, ReadError>>> {
+        self.inner.offsets_for_time(wanted)
+    }
+
+    fn commit(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>> {
+        if self.is_away() {
+            return Box::pin(async move { Err(CommitError::Failed { group, reason: AWAY.to_owned() }) });
+        }
+        self.inner.commit(group, positions)
+    }
+
+    fn committed(
+        &self,
+        group: String,
+        partitions: Vec<Partition>,
+    ) -> Boxed<'_, Result<Vec<Option<u64>>, CommitError>> {
+        self.inner.committed(group, partitions)
+    }
+
+    fn close(&self) -> Boxed<'_, ()> {
+        self.inner.close()
+    }
+}
+
+fn unreadable(partition: Partition) -> ReadError {
+    ReadError::Failed { partition, reason: AWAY.to_owned() }
+}
+
+#[derive(Debug)]
+struct AbsentSubscription {
+    inner: Box<dyn Subscription>,
+    is_there: watch::Receiver<bool>,
+}
+
+impl Subscription for AbsentSubscription {
+    /// Nothing comes while the engine is away, and what comes in the moment in which it goes is lost with
+    /// the wait, not with the record: it comes again.
+    fn next(&mut self, wait: Duration) -> Boxed<'_, Result<Next, FetchError>> {
+        Box::pin(async move {
+            let Self { inner, is_there } = self;
+            loop {
+                if !*is_there.borrow_and_update() {
+                    tokio::select! {
+                        biased;
+                        changed = is_there.changed() => changed.map_err(|_| FetchError::Closed)?,
+                        () = tokio::time::sleep(wait) => return Ok(Next::Nothing),
+                    }
+                    continue;
+                }
+                tokio::select! {
+                    biased;
+                    changed = is_there.changed() => changed.map_err(|_| FetchError::Closed)?,
+                    next = inner.next(wait) => return next,
+                }
+            }
+        })
+    }
+
+    fn seek(&mut self, positions: Vec<Position>) -> Result<(), SeekError> {
+        self.inner.seek(positions)
+    }
+
+    fn pause(&mut self, partitions: &[Partition]) {
+        self.inner.pause(partitions);
+    }
+
+    fn resume(&mut self, partitions: &[Partition]) {
+        self.inner.resume(partitions);
+    }
+
+    fn assigned(&self) -> Vec<Partition> {
+        self.inner.assigned()
+    }
+}
