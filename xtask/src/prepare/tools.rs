@@ -17,21 +17,21 @@ pub(crate) struct Tool {
     pub(crate) package: &'static str,
 }
 
-const BASE: [Tool; 6] = [
+const BASE: [Tool; 5] = [
     Tool { needs: "kcat", package: "kcat" },
     Tool { needs: "mkfs.ext4", package: "e2fsprogs" },
     Tool { needs: "losetup", package: "util-linux" },
-    Tool { needs: "faketime", package: "faketime" },
     Tool { needs: "make", package: "make" },
     Tool { needs: "python3", package: "python3" },
 ];
+const CLOCK: [Tool; 1] = [Tool { needs: "faketime", package: "faketime" }];
 const JAVA: [Tool; 2] =
     [Tool { needs: "javac", package: "openjdk-17-jdk-headless" }, Tool { needs: "mvn", package: "maven" }];
 const GO: [Tool; 1] = [Tool { needs: "go", package: "golang-go" }];
 const NODE: [Tool; 2] = [Tool { needs: "node", package: "nodejs" }, Tool { needs: "npm", package: "npm" }];
 
 /// What is installed together: a package that cannot be had takes only its own group with it.
-const GROUPS: [&[Tool]; 4] = [&BASE, &JAVA, &GO, &NODE];
+const GROUPS: [&[Tool]; 5] = [&BASE, &CLOCK, &JAVA, &GO, &NODE];
 
 /// Installs what the tests use and the machine lacks.
 pub(super) fn install(deadline: Instant) -> Tally {

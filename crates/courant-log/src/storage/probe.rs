@@ -101,8 +101,15 @@ pub fn holder(dir: &Path) -> Option<u32> {
     let about = fs::metadata(&path).ok()?;
     let named = read(&path, 20).ok().and_then(|text| text.trim().parse().ok());
     let device = (rustix::fs::major(about.dev()), rustix::fs::minor(about.dev()));
-    holder_in(&read(Path::new("/proc/locks"), LIST_BYTES_MAX).ok()?, about.ino(), device, named)
+    (0..LOOKS).find_map(|_| {
+        let locks = read(Path::new("/proc/locks"), LIST_BYTES_MAX).ok()?;
+        holder_in(&locks, about.ino(), device, named)
+    })
 }
+
+/// How often the list of locks is read. It comes in pieces: a lock of another process that goes in between
+/// moves what is behind it, and a line can be missed.
+const LOOKS: u32 = 20;
 
 /// The process that locks a file, from lines such as
 /// `1: FLOCK  ADVISORY  WRITE 2417 fe:01:131084 0 EOF`.

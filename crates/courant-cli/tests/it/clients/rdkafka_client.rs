@@ -121,15 +121,11 @@ pub(crate) fn read(bootstrap: &str, topic: &str, partitions: i32, start: Start) 
     if matches!(start, Start::At(_)) {
         wanted = consumer.offsets_for_times(wanted, PATIENCE).expect("offsets by time");
     }
+    // A busy partition has no end to run into, so reading ends where the end was when it began. All are
+    // asked for at once, and before anything is assigned: the library looks for the leader of each
+    // assigned partition again, and would wait for that a thousand times.
+    let ends = ends(&consumer, topic, partitions);
     consumer.assign(&wanted).expect("an assignment");
-
-    // A busy partition has no end to run into, so reading ends where the end was when it began.
-    let ends: Vec<i64> = (0..partitions)
-        .map(|partition| {
-            let marks = consumer.fetch_watermarks(topic, partition, PATIENCE);
-            marks.expect("watermarks").1
-        })
-        .collect();
     let mut read = Vec::new();
     let mut at_end: Vec<bool> = ends.iter().map(|end| *end == 0).collect();
     let deadline = Instant::now() + 2 * PATIENCE;
@@ -151,6 +147,21 @@ pub(crate) fn read(bootstrap: &str, topic: &str, partitions: i32, start: Start) 
     }
     read.sort_by_key(|stored| (stored.partition, stored.offset));
     read
+}
+
+/// The offset behind the last event of each partition.
+fn ends(consumer: &BaseConsumer, topic: &str, partitions: i32) -> Vec<i64> {
+    let mut wanted = TopicPartitionList::new();
+    for partition in 0..partitions {
+        wanted.add_partition_offset(topic, partition, Offset::End).expect("a place");
+    }
+    let found = consumer.offsets_for_times(wanted, PATIENCE).expect("the ends");
+    let end = |partition| {
+        let place = found.find_partition(topic, partition).expect("every partition has an end");
+        place.error().expect("the end is known");
+        place.offset().to_raw().expect("an offset")
+    };
+    (0..partitions).map(end).collect()
 }
 
 /// What the library reports and then overcomes: a server that is only just back, or that has no
