@@ -14,7 +14,7 @@ use crate::tidy;
 /// act when a test plants one or the environment names it; the released server does not contain them.
 pub(crate) const FEATURES: [&str; 2] = [
     "--features",
-    "courant-cli/planted-defects,courant-sim/planted-defects,courant/planted-defects,courant-sql/postgres",
+    "courant-cli/planted-defects,courant-sim/planted-defects,courant/planted-defects,courant/postgres",
 ];
 
 pub(crate) const FMT: Stage = Stage { name: "fmt", budget_s: 15 };
