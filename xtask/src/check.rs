@@ -14,7 +14,11 @@ use crate::tidy;
 /// act when a test plants one or the environment names it; the released server does not contain them.
 pub(crate) const FEATURES: [&str; 2] = [
     "--features",
-    "courant-cli/planted-defects,courant-sim/planted-defects,courant/planted-defects,courant/postgres",
+    concat!(
+        "courant-cli/planted-defects,courant-sim/planted-defects,courant/planted-defects,",
+        "courant/postgres,courant-cli/postgres,courant-conformance/postgres,",
+        "courant/mariadb,courant-cli/mariadb,courant-conformance/mariadb,courant-cli/kafka",
+    ),
 ];
 
 pub(crate) const FMT: Stage = Stage { name: "fmt", budget_s: 15 };

@@ -15,9 +15,9 @@ use crate::suite;
 use crate::tests_output::TestOutput;
 
 const PREPARE: Stage = Stage { name: "prepare", budget_s: 100 };
-const BUILD: Stage = Stage { name: "build", budget_s: 385 };
-const TESTS: Stage = Stage { name: "unit+integration", budget_s: 300 };
-const CLIENTS: Stage = Stage { name: "clients", budget_s: 425 };
+const BUILD: Stage = Stage { name: "build", budget_s: 460 };
+const TESTS: Stage = Stage { name: "unit+integration", budget_s: 425 };
+const CLIENTS: Stage = Stage { name: "clients", budget_s: 225 };
 const KILL: Stage = Stage { name: "kill", budget_s: 20 };
 const POWER_CUT: Stage = Stage { name: "power-cut", budget_s: 60 };
 
@@ -136,9 +136,9 @@ fn tests(root: &Path, deadline: Instant) -> Tally {
     stage::run_tests(&mut cargo, deadline, TestOutput::quiet())
 }
 
-/// One part of the acceptance tests. They are run one by one: they measure, kill and mount, and
-/// their progress is worth reading. `--workspace` keeps the features, and so the binaries, of the
-/// build stage.
+/// One part of the acceptance tests. Kills and power cuts are run one by one: they measure and mount.
+/// Clients wait for servers and for their own timers most of the time, so three of them run at once.
+/// `--workspace` keeps the features, and so the binaries, of the build stage.
 fn run_part(root: &Path, stage: Stage, module: &str, report: &mut Report) {
     if stage.name == POWER_CUT.name
         && let Some(reason) = no_power_cut_here()
@@ -149,7 +149,8 @@ fn run_part(root: &Path, stage: Stage, module: &str, report: &mut Report) {
     report.run(stage, |deadline| {
         let mut cargo = process::cargo(root);
         cargo.args(["test", "--workspace", "--no-fail-fast", "--test", "it"]).args(FEATURES);
-        cargo.args(["--", module, "--nocapture", "--test-threads=1"]);
+        let threads = if stage.name == CLIENTS.name { "--test-threads=3" } else { "--test-threads=1" };
+        cargo.args(["--", module, "--nocapture", threads]);
         cargo.envs(prepare::environment(root));
         if stage.name == CLIENTS.name {
             match suite::fresh_clients_file(root) {

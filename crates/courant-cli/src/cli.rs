@@ -6,17 +6,32 @@
 mod backup;
 #[cfg(feature = "sql")]
 mod dlq;
+#[cfg(feature = "sql")]
+mod dlq_foreign;
 mod operate;
+#[cfg(feature = "sql")]
+mod relay;
+#[cfg(feature = "sql")]
+mod services;
 mod torture;
 
 pub(crate) use backup::{Backup, Place, Restore};
 #[cfg(feature = "sql")]
 pub(crate) use dlq::{
-    Dlq, DlqClose, DlqEdit, DlqExport, DlqList, DlqRedrive, DlqShow, Standing, StoreUrl, Which,
+    At, Dlq, DlqClose, DlqEdit, DlqExport, DlqList, DlqRedrive, DlqShow, Standing, StoreUrl, Which,
+};
+#[cfg(feature = "sql")]
+pub(crate) use dlq_foreign::{
+    DlqCommand, DlqForeign, ForeignDiscard, ForeignExport, ForeignList, ForeignRedrive, ForeignShow,
+    LetterAt, WhichForeign,
 };
 pub(crate) use operate::{
     Config, ConfigCheck, ConfigShow, Doctor, Log, LogInspect, LogRepair, LogVerify, Serve,
 };
+#[cfg(feature = "sql")]
+pub(crate) use relay::{OutboxUrl, Relay};
+#[cfg(feature = "sql")]
+pub(crate) use services::Services;
 pub(crate) use torture::Torture;
 
 use crate::output::Format;
@@ -110,7 +125,13 @@ pub(crate) enum Command {
     /// Look after events that a service could not handle: list, edit, send back, give up
     #[cfg(feature = "sql")]
     #[command(subcommand)]
-    Dlq(Dlq),
+    Dlq(Box<DlqCommand>),
+    /// List services with what they say of themselves
+    #[cfg(feature = "sql")]
+    Services(Services),
+    /// Publish the outbox of a database: what services and other programs have committed there
+    #[cfg(feature = "sql")]
+    Relay(Relay),
     /// Publish events to a topic
     #[command(visible_alias = "publish")]
     Pub(Publish),

@@ -1,4 +1,5 @@
-//! The contract of engines as scenarios: what [`courant_engine::Engine`] promises, tried out on any engine.
+//! The contracts of engines and of stores as scenarios: what [`courant_engine::Engine`] and
+//! [`courant_sql::Store`] promise, tried out on any engine and on any database.
 //!
 //! An adapter's test opens its engine and holds it against all of them:
 //!
@@ -20,14 +21,17 @@
 //! that others use as well can be tried, too. What an engine says that it cannot do
 //! ([`courant_engine::Capabilities`]) is not asked of it, and the report says so.
 //!
-//! The scenarios themselves are judged by engines that lie, in the tests of this crate: each lie is seen by
-//! a scenario, and a scenario that sees no lie goes.
+//! A store is held against its own scenarios by [`check_store`] in the same way.
+//!
+//! The scenarios themselves are judged by engines and stores that lie, in the tests of this crate: each lie
+//! is seen by a scenario, and a scenario that sees no lie goes.
 
 mod failure;
 mod follower;
 mod report;
 mod scenarios;
 mod stage;
+mod store;
 mod subject;
 
 pub use failure::Failure;
@@ -35,4 +39,8 @@ pub(crate) use failure::Outcome;
 pub use report::{Report, check, check_some};
 pub use scenarios::{Scenario, scenarios};
 pub(crate) use stage::Stage;
+pub use store::{
+    EndingTransaction, OpeningStore, StoreScenario, StoreSubject, check_store, check_store_some,
+    store_scenarios,
+};
 pub use subject::{Opening, Subject};

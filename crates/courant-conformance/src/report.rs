@@ -19,7 +19,7 @@ pub struct Report {
     pub kept: Vec<&'static str>,
     /// Scenarios whose promise was not kept, and what was seen.
     pub broken: Vec<(&'static str, Failure)>,
-    /// Scenarios that ask for what the engine says that it cannot do.
+    /// Scenarios that ask for what the subject says that it cannot do.
     pub left_out: Vec<&'static str>,
 }
 
@@ -36,7 +36,12 @@ impl Report {
         assert!(!self.kept.is_empty(), "{}: nothing was asked of it", self.subject);
     }
 
-    fn count(&mut self, name: &'static str, outcome: Result<(), Failure>) {
+    /// Nothing was tried yet.
+    pub(crate) fn of(subject: &str) -> Self {
+        Self { subject: subject.to_owned(), kept: Vec::new(), broken: Vec::new(), left_out: Vec::new() }
+    }
+
+    pub(crate) fn count(&mut self, name: &'static str, outcome: Result<(), Failure>) {
         match outcome {
             Ok(()) => self.kept.push(name),
             Err(failure) => self.broken.push((name, failure)),
@@ -51,12 +56,7 @@ pub async fn check(subject: &Subject) -> Report {
 
 /// Holds an engine against the scenarios whose names are wanted.
 pub async fn check_some(subject: &Subject, wanted: impl Fn(&str) -> bool) -> Report {
-    let mut report = Report {
-        subject: subject.name().to_owned(),
-        kept: Vec::new(),
-        broken: Vec::new(),
-        left_out: Vec::new(),
-    };
+    let mut report = Report::of(subject.name());
     let mut engine: Option<Arc<dyn Engine>> = None;
     for scenario in scenarios().into_iter().filter(|scenario| wanted(scenario.name())) {
         let opened = match engine.take() {

@@ -1,5 +1,5 @@
 //! The names of the headers that an event travels with: CloudEvents in the binary mode of its Kafka
-//! binding, with two extension attributes, and W3C trace context.
+//! binding, with three extension attributes, and W3C trace context.
 
 /// The event's id.
 pub const ID: &str = "ce_id";
@@ -13,6 +13,10 @@ pub const SPECVERSION_VALUE: &str = "1.0";
 pub const TYPE: &str = "ce_type";
 /// When it happened, as RFC 3339 in UTC.
 pub const TIME: &str = "ce_time";
+/// What kind of message it is: [`KIND_COMMAND`], or nothing for a fact. An extension attribute.
+pub const KIND: &str = "ce_kind";
+/// What [`KIND`] says of a command: a request to the one consumer that owns it.
+pub const KIND_COMMAND: &str = "command";
 /// What it is about: the key, as text.
 pub const SUBJECT: &str = "ce_subject";
 /// What the value's bytes are.

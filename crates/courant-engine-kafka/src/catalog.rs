@@ -1,6 +1,6 @@
 //! Topics: what is known of them, and how they are made.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -152,7 +152,17 @@ impl Catalog {
 
     /// Creates topics, and looks at them until they are there.
     pub(crate) async fn create(&self, topics: Vec<NewTopic>) -> Vec<Result<Topic, CreateTopicError>> {
-        let checked: Vec<_> = topics.iter().map(|topic| self.check(topic)).collect();
+        // librdkafka answers a name that is asked for twice with nothing, and its wrapper reads that.
+        let mut asked = HashSet::with_capacity(topics.len());
+        let checked: Vec<_> = topics
+            .iter()
+            .map(|topic| match self.check(topic) {
+                Ok(()) if !asked.insert(topic.name.as_str()) => {
+                    Err(CreateTopicError::Exists { topic: topic.name.as_str().to_owned() })
+                }
+                checked => checked,
+            })
+            .collect();
         let sound = topics.iter().zip(&checked).filter(|(_, checked)| checked.is_ok());
         let wanted: Vec<Wanted<'_>> = sound.map(|(topic, _)| self.wanted(topic)).collect();
         let mut answers: HashMap<String, Result<(), CreateTopicError>> = HashMap::new();
@@ -226,12 +236,21 @@ impl Catalog {
         }
     }
 
+    /// Whether all partitions of a topic answer. Where nobody can be asked, whoever uses it will see.
+    async fn is_served(&self, topic: &Topic) -> bool {
+        let (looker, name, partitions) = (self.looker.clone(), topic.name.clone(), topic.partitions);
+        let served = spawn_blocking(move || looker.is_served(&name, partitions));
+        served.await.is_ok_and(|served| served.unwrap_or(true))
+    }
+
     /// A broker may say that a topic is made before it knows it.
     async fn until_there(&self, name: String) -> Result<Topic, CreateTopicError> {
         for _ in 0..CREATED_LOOKS {
             match self.look(vec![name.clone()]).await {
                 Ok(found) => {
-                    if let Some(described) = found.get(&name).cloned().flatten() {
+                    if let Some(described) = found.get(&name).cloned().flatten()
+                        && self.is_served(&described.topic).await
+                    {
                         return Ok(described.topic.clone());
                     }
                 }

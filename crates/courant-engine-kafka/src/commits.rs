@@ -8,8 +8,9 @@ use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::address::Address;
-use crate::limits::REQUEST_MAX;
+use crate::limits::{COMMIT_MAX, REQUEST_MAX};
 use crate::member::{Consumer, list, number};
+use crate::passing::until_passed;
 use crate::settings::{self, Quiet};
 
 /// Commits as the member of the group that this engine has, or as nobody where it has none. Waits for the
@@ -32,7 +33,7 @@ fn commit_by<C: ConsumerContext>(consumer: &BaseConsumer<C>, positions: &[Positi
         let offset = Offset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));
         offsets.add_partition_offset(&partition.topic, number(partition), offset)?;
     }
-    consumer.commit(&offsets, CommitMode::Sync)
+    until_passed(COMMIT_MAX / 2, || consumer.commit(&offsets, CommitMode::Sync))
 }
 
 /// What a group has committed. Waits for the network.
@@ -44,7 +45,12 @@ pub(crate) fn committed(
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
-    let answered = outsider(address, group)?.committed_offsets(list(partitions), REQUEST_MAX)?;
+    let outsider = outsider(address, group)?;
+    until_passed(REQUEST_MAX, || committed_now(&outsider, partitions))
+}
+
+fn committed_now(consumer: &BaseConsumer<Quiet>, partitions: &[Partition]) -> KafkaResult<Vec<Option<u64>>> {
+    let answered = consumer.committed_offsets(list(partitions), REQUEST_MAX)?;
     let mut committed = Vec::with_capacity(partitions.len());
     for partition in partitions {
         let answer = answered.find_partition(&partition.topic, number(partition));

@@ -28,7 +28,7 @@ use crate::looking::Looker;
 use crate::member::{self, Consumer, Member};
 use crate::producer::Producers;
 use crate::publish;
-use crate::settings;
+use crate::settings::{self, Silence};
 use crate::subscription::KafkaSubscription;
 use crate::texts;
 
@@ -41,6 +41,7 @@ pub(crate) struct Opened {
     pub(crate) looker: Arc<Looker>,
     pub(crate) catalog: Catalog,
     pub(crate) config: EngineConfig,
+    pub(crate) silence: Silence,
 }
 
 /// An engine on a server.
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     capabilities: Capabilities,
     looker: Arc<Looker>,
     config: EngineConfig,
+    silence: Silence,
     /// Whether the engine was closed; whoever waits is told.
     closed: watch::Sender<bool>,
     members: Mutex<Vec<Joined>>,
@@ -102,7 +104,7 @@ impl fmt::Debug for KafkaEngine {
 
 impl KafkaEngine {
     pub(crate) fn new(opened: Opened) -> Self {
-        let Opened { kind, address, log_id, capabilities, looker, catalog, config } = opened;
+        let Opened { kind, address, log_id, capabilities, looker, catalog, config, silence } = opened;
         let shared = Shared {
             producers: Producers::new(&address),
             address,
@@ -113,6 +115,7 @@ impl KafkaEngine {
             capabilities,
             looker,
             config,
+            silence,
             closed: watch::Sender::new(false),
             members: Mutex::default(),
             threads: watch::Sender::new(0),
@@ -282,7 +285,8 @@ impl Shared {
         let Subscribe { group, topics, bytes_max } = wanted;
         let inbox = Arc::new(Inbox::default());
         let (address, name, member) = (self.address.clone(), group.clone(), inbox.clone());
-        let joining = spawn_blocking(move || join(&address, &name, &topics, &member));
+        let silence = self.silence;
+        let joining = spawn_blocking(move || join(&address, &name, silence, &topics, &member));
         let joined = joining.await.map_err(|_| SubscribeError::Closed)?;
         let consumer = joined.map_err(|error| SubscribeError::Failed { reason: self.reason(&error) })?;
         {
@@ -343,10 +347,11 @@ impl Shared {
 fn join(
     address: &Address,
     group: &str,
+    silence: Silence,
     topics: &[TopicName],
     inbox: &Arc<Inbox>,
 ) -> KafkaResult<Arc<Consumer>> {
-    let config = settings::member(address, group);
+    let config = settings::member(address, group, silence);
     let mut consumer: Consumer = config.create_with_context(Member::new(inbox.clone()))?;
     let woken = inbox.clone();
     consumer.set_nonempty_callback(move || woken.raise());

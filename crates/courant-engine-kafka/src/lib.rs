@@ -26,6 +26,7 @@ pub mod limits;
 mod looking;
 mod member;
 mod open;
+mod passing;
 mod producer;
 mod publish;
 mod settings;
@@ -33,4 +34,5 @@ mod size;
 mod subscription;
 mod texts;
 
-pub use open::Kafka;
+pub use open::{Kafka, KafkaWith};
+pub use settings::Silence;

@@ -8,6 +8,12 @@ pub const OPEN_MAX: Duration = Duration::from_secs(15);
 /// Longest that one question about topics, offsets or single records takes.
 pub const REQUEST_MAX: Duration = Duration::from_secs(20);
 
+/// The pause between two questions whose answer was an error that passes.
+pub(crate) const PASSING_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long an answer that passes is waited for where others wait behind it.
+pub(crate) const PASSING_MAX: Duration = Duration::from_secs(5);
+
 /// Longest that a published record waits for its answer. Then everything that waits is given up, so that
 /// nothing overtakes it.
 pub const PUBLISH_MAX: Duration = Duration::from_secs(120);
@@ -51,6 +57,9 @@ pub(crate) const AHEAD_RECORDS_MAX: usize = 10_000;
 
 /// How long a member of a group may be silent before its partitions go to others.
 pub const SESSION_MAX: Duration = Duration::from_secs(15);
+
+/// How long a member's thread may be away. It is not: handlers do not run on it. librdkafka's own limit.
+pub const POLL_INTERVAL_MAX: Duration = Duration::from_secs(300);
 
 /// How often a member asks whether its group changes.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);

@@ -10,8 +10,9 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::limits::REQUEST_MAX;
+use crate::limits::{PASSING_MAX, REQUEST_MAX};
 use crate::member::{at, number, record};
+use crate::passing::{passes, until_passed};
 use crate::settings::Quiet;
 use crate::texts;
 
@@ -47,6 +48,10 @@ impl Looker {
 
     /// How many partitions a topic has; `None`: there is no such topic.
     pub(crate) fn partitions(&self, topic: &str) -> KafkaResult<Option<u32>> {
+        until_passed(REQUEST_MAX, || self.partitions_now(topic))
+    }
+
+    fn partitions_now(&self, topic: &str) -> KafkaResult<Option<u32>> {
         self.drain();
         let metadata = self.client.fetch_metadata(Some(topic), REQUEST_MAX)?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
@@ -56,6 +61,23 @@ impl Looker {
             None => Ok(u32::try_from(found.partitions().len()).ok().filter(|count| *count > 0)),
             Some(code) if is_unknown(code) => Ok(None),
             Some(code) => Err(KafkaError::MetadataFetch(code)),
+        }
+    }
+
+    /// Whether every partition of a topic has somebody who answers for it. One that was just made may be
+    /// known to the cluster before it is known to its leader.
+    pub(crate) fn is_served(&self, topic: &str, partitions: u32) -> KafkaResult<bool> {
+        let mut asked = TopicPartitionList::new();
+        for number in 0..partitions {
+            let number = i32::try_from(number).unwrap_or(i32::MAX);
+            // The first record of all times.
+            asked.add_partition_offset(topic, number, Offset::Offset(0))?;
+        }
+        let is_early = |code: RDKafkaErrorCode| passes(code) || is_unknown(code);
+        match self.client.offsets_for_times(asked, REQUEST_MAX) {
+            Ok(answered) => Ok(answered.elements().iter().all(|answer| answer.error().is_ok())),
+            Err(error) if texts::code(&error).is_some_and(is_early) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -116,23 +138,22 @@ impl Looker {
 
     /// The first record that is not earlier than a time.
     pub(crate) fn at_time(&self, partition: &Partition, at_ms: i64) -> KafkaResult<Option<TimedOffset>> {
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition_offset(
-            &partition.topic,
-            number(partition),
-            // Nothing is earlier than 1970.
-            Offset::Offset(at_ms.max(0)),
-        )?;
+        let Some(offset) = until_passed(REQUEST_MAX, || self.offset_at(partition, at_ms))? else {
+            return Ok(None);
+        };
+        let found = self.first_from(&partition.at(u64::try_from(offset).unwrap_or(0)))?;
+        Ok(found
+            .map(|record| TimedOffset { offset: record.position.offset, timestamp_ms: record.timestamp_ms }))
+    }
+
+    fn offset_at(&self, partition: &Partition, at_ms: i64) -> KafkaResult<Option<i64>> {
+        // Nothing is earlier than 1970.
+        let asked = at(partition, u64::try_from(at_ms).unwrap_or(0))?;
         let answered = self.client.offsets_for_times(asked, REQUEST_MAX)?;
         for answer in answered.elements() {
             answer.error()?;
             if let Offset::Offset(offset) = answer.offset() {
-                let position = partition.at(u64::try_from(offset).unwrap_or(0));
-                let found = self.first_from(&position)?;
-                return Ok(found.map(|record| TimedOffset {
-                    offset: record.position.offset,
-                    timestamp_ms: record.timestamp_ms,
-                }));
+                return Ok(Some(offset));
             }
         }
         Ok(None)
@@ -145,7 +166,10 @@ pub(crate) fn watermarks<C: ConsumerContext>(
     partition: &Partition,
     within: Duration,
 ) -> KafkaResult<Option<Ends>> {
-    match client.fetch_watermarks(&partition.topic, number(partition), within) {
+    let asked = until_passed(within.min(PASSING_MAX), || {
+        client.fetch_watermarks(&partition.topic, number(partition), within)
+    });
+    match asked {
         Ok((start, end)) => {
             // The client gives no negative ones.
             let offset = |offset: i64| u64::try_from(offset).unwrap_or(0);

@@ -25,6 +25,7 @@ use tracing::warn;
 use crate::inbox::{Change, Inbox, Order};
 use crate::limits::{IDLE, REQUEST_MAX};
 use crate::looking::watermarks;
+use crate::passing::passes;
 use crate::settings;
 use crate::texts;
 
@@ -393,7 +394,7 @@ fn fetch_error(
             next_offset: None,
             reason: texts::reason_of(code, servers),
         }),
-        code if texts::is_absence(code) => None,
+        code if texts::is_absence(code) || passes(code) => None,
         code => Some(FetchError::Failed { partition, reason: texts::reason_of(code, servers) }),
     }
 }

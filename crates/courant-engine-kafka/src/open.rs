@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use courant_engine::{
-    Boxed, Capabilities, Durability, Engine, EngineConfig, EngineFactory, GroupScope, Lifetime, OpenError,
-    OrderScope, PublishDedup, RemoteUrl, Replay, Scheme, TimeLookup,
+    Access, Boxed, Capabilities, Durability, Engine, EngineConfig, EngineFactory, GroupScope, Lifetime,
+    OpenError, OrderScope, PublishDedup, RemoteUrl, Replay, Scheme, TimeLookup,
 };
 use rdkafka::admin::{AdminClient, ResourceSpecifier};
 use rdkafka::consumer::Consumer as _;
@@ -17,7 +17,7 @@ use crate::catalog::{Catalog, options};
 use crate::engine::{KafkaEngine, Opened};
 use crate::limits::{OPEN_MAX, PARTITIONS_MAX, RECORD_BYTES_MAX};
 use crate::looking::Looker;
-use crate::settings::{self, Quiet};
+use crate::settings::{self, Quiet, Silence};
 use crate::texts;
 
 /// Opens `courant://HOST:PORT[,HOST:PORT…]` and `kafka://HOST:PORT[,HOST:PORT…]`, with `NAME:PASSWORD@`
@@ -35,7 +35,28 @@ impl EngineFactory for Kafka {
         url: &'a RemoteUrl,
         config: EngineConfig,
     ) -> Boxed<'a, Result<Arc<dyn Engine>, OpenError>> {
-        Box::pin(open(url, config))
+        Box::pin(open(url, config, Silence::default()))
+    }
+}
+
+/// Opens the same as [`Kafka`], with members of groups that are given up sooner or later.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KafkaWith {
+    /// How long a member may be silent.
+    pub silence: Silence,
+}
+
+impl EngineFactory for KafkaWith {
+    fn opens(&self, scheme: Scheme) -> bool {
+        Kafka.opens(scheme)
+    }
+
+    fn open<'a>(
+        &'a self,
+        url: &'a RemoteUrl,
+        config: EngineConfig,
+    ) -> Boxed<'a, Result<Arc<dyn Engine>, OpenError>> {
+        Box::pin(open(url, config, self.silence))
     }
 }
 
@@ -50,7 +71,7 @@ struct Seen {
     broker: Option<i32>,
 }
 
-async fn open(url: &RemoteUrl, config: EngineConfig) -> Result<Arc<dyn Engine>, OpenError> {
+async fn open(url: &RemoteUrl, config: EngineConfig, silence: Silence) -> Result<Arc<dyn Engine>, OpenError> {
     let shown = url.to_string();
     let address = address::parse(url).map_err(|reason| OpenError::Url { url: shown.clone(), reason })?;
     let looking = address.clone();
@@ -61,6 +82,7 @@ async fn open(url: &RemoteUrl, config: EngineConfig) -> Result<Arc<dyn Engine>, 
         Uuid::parse_str(&seen.cluster).unwrap_or_else(|_| Uuid::new_v5(&CLUSTERS, seen.cluster.as_bytes()));
     let is_courant = url.scheme() == Scheme::Courant;
     let durability = if is_courant { Durability::Disk } else { kafka_durability(&seen).await };
+    let access = if address.login.is_some() { Access::Login } else { Access::Anybody };
     let looker = Arc::new(seen.looker);
     let servers = address.servers.clone();
     let catalog = Catalog::new(seen.admin, looker.clone(), log_id, servers, is_courant);
@@ -68,10 +90,11 @@ async fn open(url: &RemoteUrl, config: EngineConfig) -> Result<Arc<dyn Engine>, 
         kind: url.scheme().name(),
         address,
         log_id,
-        capabilities: capabilities(durability, is_courant),
+        capabilities: capabilities(durability, access, is_courant),
         looker,
         catalog,
         config,
+        silence,
     })))
 }
 
@@ -110,7 +133,7 @@ async fn kafka_durability(seen: &Seen) -> Durability {
     if copies.is_some_and(|copies| copies > 1) { Durability::Replicated } else { Durability::Written }
 }
 
-fn capabilities(durability: Durability, is_courant: bool) -> Capabilities {
+fn capabilities(durability: Durability, access: Access, is_courant: bool) -> Capabilities {
     Capabilities {
         order: OrderScope::Partition,
         replay: Replay::AnyOffset,
@@ -119,6 +142,7 @@ fn capabilities(durability: Durability, is_courant: bool) -> Capabilities {
         publish_dedup: PublishDedup::Nothing,
         groups: GroupScope::Everywhere,
         time_lookup: TimeLookup::Timestamp,
+        access,
         record_bytes_max: RECORD_BYTES_MAX,
         partitions_max: if is_courant { PARTITIONS_MAX } else { i32::MAX.cast_unsigned() },
     }

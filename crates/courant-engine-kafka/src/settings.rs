@@ -1,5 +1,7 @@
 //! What librdkafka is told.
 
+use std::time::Duration;
+
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
@@ -7,13 +9,29 @@ use rdkafka::error::KafkaError;
 
 use crate::address::Address;
 use crate::limits::{
-    AHEAD_BYTES_MAX, AHEAD_RECORDS_MAX, BATCH_BYTES_MAX, BATCH_RECORDS_MAX, HEARTBEAT, QUEUE_KIB_MAX,
-    QUEUE_RECORDS_MAX, RECORD_BYTES_MAX, SESSION_MAX,
+    AHEAD_BYTES_MAX, AHEAD_RECORDS_MAX, BATCH_BYTES_MAX, BATCH_RECORDS_MAX, HEARTBEAT, POLL_INTERVAL_MAX,
+    QUEUE_KIB_MAX, QUEUE_RECORDS_MAX, RECORD_BYTES_MAX, SESSION_MAX,
 };
 
 /// The group that the client for looking names. It never joins one: librdkafka wants a name before it
 /// reads anything.
 const LOOKING_GROUP: &str = "courant-looking";
+
+/// How long a member of a group may be silent before its partitions go to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// Without a heartbeat: its process or its network is gone. Brokers have bounds of their own for it.
+    pub session: Duration,
+    /// Without a look at the group: the thread that follows it hangs. At least as long as `session`. How
+    /// long a handler takes does not count.
+    pub poll_interval: Duration,
+}
+
+impl Default for Silence {
+    fn default() -> Self {
+        Self { session: SESSION_MAX, poll_interval: POLL_INTERVAL_MAX }
+    }
+}
 
 /// What all clients have in common.
 fn common(address: &Address) -> ClientConfig {
@@ -67,13 +85,15 @@ pub(crate) fn committing(address: &Address, group: &str) -> ClientConfig {
 }
 
 /// For a member of a group.
-pub(crate) fn member(address: &Address, group: &str) -> ClientConfig {
+pub(crate) fn member(address: &Address, group: &str, silence: Silence) -> ClientConfig {
+    let Silence { session, poll_interval } = silence;
     let mut config = consumer(address);
     config
         .set("group.id", group)
         .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", SESSION_MAX.as_millis().to_string())
-        .set("heartbeat.interval.ms", HEARTBEAT.as_millis().to_string())
+        .set("session.timeout.ms", session.as_millis().to_string())
+        .set("max.poll.interval.ms", poll_interval.as_millis().to_string())
+        .set("heartbeat.interval.ms", HEARTBEAT.min(session / 3).as_millis().to_string())
         .set("queued.min.messages", AHEAD_RECORDS_MAX.to_string())
         .set("queued.max.messages.kbytes", (AHEAD_BYTES_MAX / 1024).to_string())
         // Whoever reads slowly is served again as soon as there is room.

@@ -22,6 +22,8 @@ pub struct Capabilities {
     pub groups: GroupScope,
     /// Whether offsets can be found by time.
     pub time_lookup: TimeLookup,
+    /// Who can write into its topics.
+    pub access: Access,
     /// Bytes of the largest record that a topic can be made to take.
     pub record_bytes_max: usize,
     /// Partitions that one topic can have.
@@ -94,6 +96,18 @@ pub enum GroupScope {
     Process,
     /// All processes that use the engine.
     Everywhere,
+}
+
+/// Who can write into the topics of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Access {
+    /// This process, and no other.
+    Process,
+    /// Those who have logged in, as far as they may.
+    Login,
+    /// Everybody who reaches it.
+    Anybody,
 }
 
 /// Whether offsets can be found by time.

@@ -23,7 +23,7 @@ mod topic;
 mod url;
 
 pub use capabilities::{
-    Capabilities, Durability, GroupScope, Lifetime, OrderScope, PublishDedup, Replay, TimeLookup,
+    Access, Capabilities, Durability, GroupScope, Lifetime, OrderScope, PublishDedup, Replay, TimeLookup,
 };
 pub use engine::{Boxed, Engine, EngineConfig, EngineFactory, ensure_topics, open, open_with};
 pub use error::{

@@ -26,9 +26,10 @@ use self::groups::Groups;
 use self::subscription::LocalSubscription;
 use crate::limits::{FETCH_BYTES_MAX, MEMORY_RETENTION_PARTS};
 use crate::{
-    Boxed, Capabilities, CommitError, CreateTopicError, Durability, Ends, Engine, EngineConfig, GroupScope,
-    Lifetime, NewRecord, NewTopic, OrderScope, Partition, Position, PublishDedup, PublishError, ReadBack,
-    ReadError, Replay, Subscribe, SubscribeError, Subscription, TimeLookup, TimedOffset, Topic, TopicsError,
+    Access, Boxed, Capabilities, CommitError, CreateTopicError, Durability, Ends, Engine, EngineConfig,
+    GroupScope, Lifetime, NewRecord, NewTopic, OrderScope, Partition, Position, PublishDedup, PublishError,
+    ReadBack, ReadError, Replay, Subscribe, SubscribeError, Subscription, TimeLookup, TimedOffset, Topic,
+    TopicsError,
 };
 
 /// Leader epoch of a committed offset about which nothing is known (Kafka's own mark for it).
@@ -215,6 +216,7 @@ impl Engine for LocalEngine {
             publish_dedup: PublishDedup::Nothing,
             groups: GroupScope::Process,
             time_lookup: TimeLookup::Timestamp,
+            access: Access::Process,
             record_bytes_max: MESSAGE_BYTES_MAX,
             partitions_max: PARTITIONS_PER_TOPIC_MAX,
         }

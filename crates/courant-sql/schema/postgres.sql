@@ -1,4 +1,4 @@
--- The framework's tables in Postgres, version 1. docs/formats/store.md and docs/formats/outbox.md say
+-- The framework's tables in Postgres, version 2. docs/formats/store.md and docs/formats/outbox.md say
 -- what each column means. Instants are milliseconds since 1970, given by the program.
 
 CREATE TABLE courant_schema (
@@ -19,6 +19,26 @@ CREATE TABLE courant_owner (
     taken_ms     BIGINT NOT NULL,
     PRIMARY KEY (consumer, generation, topic, partition_id)
 );
+
+-- Holds a partition for one of its owner's transactions until that ends. Each statement in here sees what
+-- was committed before it, so the epoch is read under the lock.
+CREATE OR REPLACE FUNCTION courant_hold(lock_number BIGINT, of_consumer TEXT, of_generation BIGINT,
+    of_topic TEXT, of_partition BIGINT, held BIGINT) RETURNS VOID LANGUAGE plpgsql AS $$
+DECLARE
+    found_epoch BIGINT;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock_shared(lock_number) THEN
+        RAISE EXCEPTION 'the partition is being taken over' USING ERRCODE = 'CO001';
+    END IF;
+    SELECT epoch INTO found_epoch FROM courant_owner
+        WHERE consumer = of_consumer AND generation = of_generation AND topic = of_topic
+        AND partition_id = of_partition;
+    IF found_epoch IS DISTINCT FROM held THEN
+        RAISE EXCEPTION 'another one has the partition'
+            USING ERRCODE = 'CO002', DETAIL = COALESCE(found_epoch, 0)::text;
+    END IF;
+END
+$$;
 
 -- How far a consumer has come. Written often, a row at a time: pages keep room for it.
 CREATE TABLE courant_progress (
@@ -199,12 +219,86 @@ CREATE TABLE courant_outbox (
     PRIMARY KEY (lane, position)
 );
 
--- Who may move the lanes on.
+-- Events that are to be published later. When one is due it goes into the outbox, and out of here.
+CREATE TABLE courant_timer (
+    event_id     TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    due_ms       BIGINT NOT NULL,
+    scope        TEXT,
+    name         TEXT,
+    topic        TEXT   NOT NULL,
+    event_key    BYTEA,
+    event_value  BYTEA,
+    headers      TEXT   NOT NULL,
+    bytes        BIGINT NOT NULL,
+    scheduled_ms BIGINT NOT NULL,
+    UNIQUE (scope, name),
+    CHECK ((scope IS NULL) = (name IS NULL))
+);
+
+CREATE INDEX courant_timer_due ON courant_timer (due_ms, event_id);
+
+-- What programs in other languages have submitted: plain INSERTs, in any transaction of theirs. The relay
+-- moves committed rows into the lanes. `id` tells rows apart, and is no place to read on from.
+CREATE TABLE courant_outbox_submit (
+    id           BIGINT NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    topic        TEXT   NOT NULL,
+    event_key    TEXT,
+    event_value  TEXT,
+    event_type   TEXT,
+    event_id     TEXT,
+    event_source TEXT,
+    headers      TEXT,
+    timestamp_ms BIGINT,
+    key_bytes    BYTEA,
+    value_bytes  BYTEA,
+    CHECK (event_key IS NULL OR key_bytes IS NULL),
+    CHECK (event_value IS NULL OR value_bytes IS NULL)
+);
+
+-- Submitted rows that can never be events, as they were.
+CREATE TABLE courant_outbox_refused (
+    id           BIGINT NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    submit_id    BIGINT NOT NULL,
+    topic        TEXT   NOT NULL,
+    event_key    TEXT,
+    event_value  TEXT,
+    event_type   TEXT,
+    event_id     TEXT,
+    event_source TEXT,
+    headers      TEXT,
+    timestamp_ms BIGINT,
+    key_bytes    BYTEA,
+    value_bytes  BYTEA,
+    reason       TEXT   NOT NULL,
+    refused_ms   BIGINT NOT NULL
+);
+
+-- Who may move the lanes on. A relay that is there moves `beat` on.
 CREATE TABLE courant_relay (
     shard    TEXT   NOT NULL PRIMARY KEY,
     epoch    BIGINT NOT NULL,
     owner    TEXT   NOT NULL,
-    taken_ms BIGINT NOT NULL
-);
+    taken_ms BIGINT NOT NULL,
+    beat     BIGINT NOT NULL DEFAULT 0,
+    resting  BIGINT NOT NULL DEFAULT 0 CHECK (resting IN (0, 1))
+) WITH (fillfactor = 10);
+
+-- Wakes a relay that rests. A relay at work is not told: commits that tell something go one after the other
+-- through the whole server.
+CREATE OR REPLACE FUNCTION courant_outbox_ring() RETURNS TRIGGER LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM courant_relay WHERE resting = 1) THEN
+        PERFORM pg_notify('courant_outbox', '');
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER courant_outbox_ring AFTER INSERT ON courant_outbox_submit
+    FOR EACH STATEMENT EXECUTE FUNCTION courant_outbox_ring();
+
+CREATE TRIGGER courant_outbox_ring AFTER INSERT ON courant_outbox
+    FOR EACH STATEMENT EXECUTE FUNCTION courant_outbox_ring();
 
 INSERT INTO courant_outbox_lane (lane, position, published) SELECT lane, 0, 0 FROM generate_series(0, 255) AS lane;

@@ -1,4 +1,4 @@
--- The framework's tables in SQLite, version 1. docs/formats/store.md and docs/formats/outbox.md say
+-- The framework's tables in SQLite, version 2. docs/formats/store.md and docs/formats/outbox.md say
 -- what each column means. Instants are milliseconds since 1970, given by the program.
 
 CREATE TABLE courant_schema (
@@ -182,12 +182,68 @@ CREATE TABLE courant_outbox (
     PRIMARY KEY (lane, position)
 ) STRICT;
 
--- Who may move the lanes on.
+-- Events that are to be published later. When one is due it goes into the outbox, and out of here.
+CREATE TABLE courant_timer (
+    event_id     TEXT    NOT NULL PRIMARY KEY,
+    due_ms       INTEGER NOT NULL,
+    scope        TEXT,
+    name         TEXT,
+    topic        TEXT    NOT NULL,
+    event_key    BLOB,
+    event_value  BLOB,
+    headers      TEXT    NOT NULL,
+    bytes        INTEGER NOT NULL,
+    scheduled_ms INTEGER NOT NULL,
+    UNIQUE (scope, name),
+    CHECK ((scope IS NULL) = (name IS NULL))
+) STRICT;
+
+CREATE INDEX courant_timer_due ON courant_timer (due_ms, event_id);
+
+-- What programs in other languages have submitted: plain INSERTs, in any transaction of theirs. The relay
+-- moves committed rows into the lanes. `id` tells rows apart, and is no place to read on from.
+CREATE TABLE courant_outbox_submit (
+    id           INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    topic        TEXT    NOT NULL,
+    event_key    TEXT,
+    event_value  TEXT,
+    event_type   TEXT,
+    event_id     TEXT,
+    event_source TEXT,
+    headers      TEXT,
+    timestamp_ms INTEGER,
+    key_bytes    BLOB,
+    value_bytes  BLOB,
+    CHECK (event_key IS NULL OR key_bytes IS NULL),
+    CHECK (event_value IS NULL OR value_bytes IS NULL)
+) STRICT;
+
+-- Submitted rows that can never be events, as they were.
+CREATE TABLE courant_outbox_refused (
+    id           INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    submit_id    INTEGER NOT NULL,
+    topic        TEXT    NOT NULL,
+    event_key    TEXT,
+    event_value  TEXT,
+    event_type   TEXT,
+    event_id     TEXT,
+    event_source TEXT,
+    headers      TEXT,
+    timestamp_ms INTEGER,
+    key_bytes    BLOB,
+    value_bytes  BLOB,
+    reason       TEXT    NOT NULL,
+    refused_ms   INTEGER NOT NULL
+) STRICT;
+
+-- Who may move the lanes on. A relay that is there moves `beat` on.
 CREATE TABLE courant_relay (
     shard    TEXT    NOT NULL PRIMARY KEY,
     epoch    INTEGER NOT NULL,
     owner    TEXT    NOT NULL,
-    taken_ms INTEGER NOT NULL
+    taken_ms INTEGER NOT NULL,
+    beat     INTEGER NOT NULL DEFAULT 0,
+    resting  INTEGER NOT NULL DEFAULT 0 CHECK (resting IN (0, 1))
 ) STRICT, WITHOUT ROWID;
 
 WITH RECURSIVE lanes (lane) AS (SELECT 0 UNION ALL SELECT lane + 1 FROM lanes WHERE lane < 255)

@@ -7,7 +7,9 @@ use courant_core::event_id::EventId;
 
 use crate::consumer::Assignment;
 use crate::dead::DeadState;
-use crate::limits::{ADMITTED_MAX, EVENT_BYTES_MAX, PUBLISHED_BYTES_MAX, PUBLISHED_EVENTS_MAX};
+use crate::limits::{
+    ADMITTED_MAX, EVENT_BYTES_MAX, PUBLISHED_BYTES_MAX, PUBLISHED_EVENTS_MAX, TIMER_NAME_BYTES_MAX,
+};
 
 /// What kind of trouble a database is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +109,14 @@ pub enum ConnectError {
         /// What it has to be the address of, and how that is written.
         expected: &'static str,
     },
+    /// What answers is another server, or an older one.
+    #[error("the server says that it is {found:?}, and the store needs {needed}")]
+    Server {
+        /// What it says of itself.
+        found: String,
+        /// What it has to be.
+        needed: &'static str,
+    },
     /// The database did not open.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -178,18 +188,17 @@ pub enum BeginError {
 pub type LeaseError = BeginError;
 
 /// A transaction of the service's own could not be taken over.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
     /// It sees what was committed before it began, and not what was committed since.
-    #[error(
-        "the transaction is at isolation level {found}, and the outbox needs READ COMMITTED: begin it with \
-         BEGIN ISOLATION LEVEL READ COMMITTED"
-    )]
+    #[error("the transaction is at isolation level {found}, and the outbox needs READ COMMITTED: {remedy}")]
     Isolation {
         /// Its level, in the words of the database.
         found: String,
+        /// How one is begun that is not.
+        remedy: &'static str,
     },
     /// There is no transaction, it has failed, or one inside it is open.
     #[error(
@@ -245,6 +254,39 @@ pub enum PublishError {
         /// The event.
         id: EventId,
         /// Its size.
+        bytes: usize,
+    },
+    /// One event is too large for the server as it is set.
+    #[error(
+        "the database server takes events of at most {max} bytes; {id} has {bytes}: let it take larger \
+         packets (max_allowed_packet), or store the large part elsewhere and publish where it is"
+    )]
+    TooLargeForServer {
+        /// The event.
+        id: EventId,
+        /// Its size.
+        bytes: usize,
+        /// What the server takes.
+        max: usize,
+    },
+}
+
+/// A text is no name for a timer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidTimerName {
+    /// There is nothing in it.
+    #[error("the {part} of a timer is empty: say what it is for, and for which thing")]
+    Empty {
+        /// `scope` or `name`.
+        part: &'static str,
+    },
+    /// It has more bytes than one may have.
+    #[error("the {part} of a timer has at most {max} bytes; this one has {bytes}", max = TIMER_NAME_BYTES_MAX)]
+    TooLong {
+        /// `scope` or `name`.
+        part: &'static str,
+        /// How many it has.
         bytes: usize,
     },
 }

@@ -4,7 +4,7 @@
 //! value is UTF-8, else `{"hex": "…"}`: tables stay readable, and nothing is lost.
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 pub(crate) fn encode(headers: &[(String, Bytes)]) -> String {
     let pairs = headers.iter().map(|(name, value)| match std::str::from_utf8(value) {
@@ -25,13 +25,29 @@ pub(crate) fn decode(text: &str) -> Result<Vec<(String, Bytes)>, String> {
         .collect()
 }
 
+/// [`decode`], or an object of names and values: what another program finds easier to write.
+pub(crate) fn decode_any(text: &str) -> Result<Vec<(String, Bytes)>, String> {
+    if !text.trim_start().starts_with('{') {
+        return decode(text);
+    }
+    let all: Map<String, Value> = serde_json::from_str(text).map_err(|error| format!("headers: {error}"))?;
+    let named = all.into_iter().map(|(name, said)| match value(&said) {
+        Some(value) => Ok((name, value)),
+        None => Err("headers: a value is neither a text nor {\"hex\": \"…\"}".to_owned()),
+    });
+    named.collect()
+}
+
 fn header(pair: &Value) -> Option<(String, Bytes)> {
-    let [name, value] = pair.as_array()?.as_slice() else { return None };
-    let value = match value {
-        Value::String(text) => Bytes::from(text.clone()),
-        other => unhex(other.get("hex")?.as_str()?)?,
-    };
-    Some((name.as_str()?.to_owned(), value))
+    let [name, said] = pair.as_array()?.as_slice() else { return None };
+    Some((name.as_str()?.to_owned(), value(said)?))
+}
+
+fn value(said: &Value) -> Option<Bytes> {
+    match said {
+        Value::String(text) => Some(Bytes::from(text.clone())),
+        other => unhex(other.get("hex")?.as_str()?),
+    }
 }
 
 /// Lower-case hexadecimal.
@@ -76,6 +92,17 @@ mod tests {
             ("raw".to_owned(), Bytes::from_static(&[255])),
         ];
         assert_eq!(encode(&headers), r#"[["ce_id","e-1"],["raw",{"hex":"ff"}]]"#);
+    }
+
+    #[test]
+    fn an_object_is_headers_too() {
+        let read = decode_any(r#" {"a": "1", "raw": {"hex": "00ff"}}"#).expect("headers");
+        let expected = [("a", Bytes::from_static(b"1")), ("raw", Bytes::from_static(&[0, 0xff]))];
+        assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value)));
+        assert_eq!(decode_any(r#"[["a","1"]]"#), decode(r#"[["a","1"]]"#));
+        for text in ["{", r#"{"a": 1}"#, r#"{"a": null}"#, r#"{"a": {"hex": "f"}}"#, "null"] {
+            assert!(decode_any(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The user's database, as the framework uses it: what a handler changes, what it was told and what
 //! it publishes commit together here, or not at all.
 //!
-//! [`Store`] is every operation; [`Sqlite`] has them, and with the feature `postgres` also `Postgres`. A
-//! service is written for one database; the trait keeps what the framework asks of any of them in one
+//! [`Store`] is every operation; [`Sqlite`] has them, and with the features of these names also `Postgres`
+//! and `Mariadb`. A service is written for one database; the trait keeps what the framework asks of any of them in one
 //! place, it does not hide which one it is.
 //!
 //! One event on its way:
@@ -19,8 +19,8 @@
 //! The tables are described in `docs/formats/store.md` and `docs/formats/outbox.md`. Every instant
 //! comes in as milliseconds since 1970; the database's clock is never asked.
 
-#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
-compile_error!("courant-sql needs a database: turn the feature `sqlite` or `postgres` on");
+#[cfg(not(any(feature = "mariadb", feature = "postgres", feature = "sqlite")))]
+compile_error!("courant-sql needs a database: turn the feature `sqlite`, `postgres` or `mariadb` on");
 
 mod admission;
 mod columns;
@@ -29,6 +29,8 @@ mod dead;
 mod error;
 mod event;
 mod headers;
+#[cfg(feature = "mariadb")]
+mod mariadb;
 mod note;
 mod outbox;
 mod parked;
@@ -39,21 +41,26 @@ mod redrive;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
+mod submitted;
+mod timer;
+mod transaction;
 mod version;
 
 pub mod limits;
 
 pub use consumer::{Admission, Assignment, Consumer, Delivery, Outcome, Progress, Source};
 pub use dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadReason, DeadState, DeadSummary};
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
 pub use error::AttachError;
 pub use error::{
-    AdmitError, AdvanceError, BeginError, Class, CommitError, ConnectError, EditError, LeaseError,
-    PublishError, RedriveError, SchemaError, StoreError,
+    AdmitError, AdvanceError, BeginError, Class, CommitError, ConnectError, EditError, InvalidTimerName,
+    LeaseError, PublishError, RedriveError, SchemaError, StoreError,
 };
 pub use event::{Event, Failure};
+#[cfg(feature = "mariadb")]
+pub use mariadb::{Mariadb, MariadbReader, MariadbTransaction};
 pub use note::{DeadAction, DeadEdit, DeadNote, Decision, Original, Verdict};
-pub use outbox::{LaneBatch, LanePosition, NewEvent, Pending, RelayLease, lane_of};
+pub use outbox::{LaneBatch, LanePosition, NewEvent, OutboxBell, Pending, RelayLease, RelayState, lane_of};
 pub use parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
 #[cfg(feature = "postgres")]
 pub use postgres::{Postgres, PostgresReader, PostgresTransaction};
@@ -61,6 +68,8 @@ pub use redrive::{Redrive, RedriveClaim, RedriveEvent, RedriveEventState, Redriv
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Reader, Sqlite, SqliteTransaction};
 pub use store::{Committed, Store, Transaction};
+pub use submitted::{RefusedEvent, Sequenced, Sequencing};
+pub use timer::{Fired, NewTimer, TimerName};
 
 /// The driver, in the version that [`Transaction::connection`] belongs to.
 pub use sqlx;

@@ -13,6 +13,9 @@ pub const PUBLISHED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of one event in the outbox, headers and key included.
 pub const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Bytes of a timer's name, and of its scope.
+pub const TIMER_NAME_BYTES_MAX: usize = 255;
+
 /// Deliveries that one transaction may admit.
 pub const ADMITTED_MAX: usize = 1000;
 
@@ -29,16 +32,16 @@ pub const FAILURE_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// takes 32,766 parameters.
 pub(crate) const ROWS_PER_STATEMENT: usize = 500;
 
-/// How long SQLite waits for another process to give the write lock back, and a takeover in Postgres
-/// for the transactions of the owner so far.
+/// How long SQLite waits for another process to give the write lock back, and a takeover in Postgres or
+/// MariaDB for the transactions of the owner so far.
 pub(crate) const BUSY_TIMEOUT_MS: u64 = 5_000;
 
-/// Connections to Postgres, unless somebody asks for another number.
-#[cfg(feature = "postgres")]
+/// Connections to a server, unless somebody asks for another number.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
 pub(crate) const CONNECTIONS_DEFAULT: u32 = 16;
 
-/// Connections to Postgres that one store has at most.
-#[cfg(feature = "postgres")]
+/// Connections to a server that one store has at most.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
 pub(crate) const CONNECTIONS_MAX: u32 = 1000;
 
 const _: () = assert!(LANES == 256, "lane_of takes the lowest eight bits of a hash");

@@ -3,10 +3,13 @@
 //!
 //! What is published waits here, in the database, until a relay has moved it to the engine.
 
+use std::fmt;
+
 use bytes::Bytes;
 use courant_core::event_id::EventId;
 use courant_core::topic::TopicName;
 
+use crate::error::StoreError;
 use crate::limits::LANES;
 
 /// An event to be published with the transaction.
@@ -92,6 +95,68 @@ pub struct RelayLease {
     pub shard: String,
     /// Counts the relays it has had.
     pub epoch: u64,
+}
+
+/// Who moves lanes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayState {
+    /// Counts the relays it has had.
+    pub epoch: u64,
+    /// Who it is, for people.
+    pub owner: String,
+    /// When it has taken over, in milliseconds since 1970.
+    pub taken_ms: i64,
+    /// Moves on while the relay is there. One that stands still for long is gone: no clock is asked.
+    pub beat: u64,
+}
+
+/// Rings when something may have come into the outbox, also from another process. A ring may be lost, so
+/// whoever waits looks now and then.
+#[derive(Default)]
+pub struct OutboxBell {
+    #[cfg(feature = "postgres")]
+    postgres: Option<crate::postgres::Listening>,
+}
+
+impl OutboxBell {
+    /// One that never rings: for a database that tells nobody.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self::default()
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn of_postgres(listening: crate::postgres::Listening) -> Self {
+        Self { postgres: Some(listening) }
+    }
+
+    /// It never rings.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        if self.postgres.is_some() {
+            return false;
+        }
+        true
+    }
+
+    /// Waits for the next ring. Dropped while it waits, it loses none.
+    ///
+    /// # Errors
+    /// Says what the database said. The bell is of no more use then.
+    pub async fn rung(&mut self) -> Result<(), StoreError> {
+        #[cfg(feature = "postgres")]
+        if let Some(listening) = &mut self.postgres {
+            return listening.rung().await;
+        }
+        std::future::pending().await
+    }
+}
+
+impl fmt::Debug for OutboxBell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutboxBell").field("is_silent", &self.is_silent()).finish()
+    }
 }
 
 #[cfg(test)]

@@ -5,71 +5,18 @@ use std::future::Future;
 use std::num::NonZeroU32;
 use std::ops::DerefMut;
 
-use bytes::Bytes;
-
-use crate::consumer::{Admission, Assignment, Consumer, Delivery, Progress};
+use crate::consumer::{Assignment, Consumer, Delivery, Progress};
 use crate::dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadSummary};
-use crate::error::{
-    AdmitError, AdvanceError, BeginError, CommitError, EditError, LeaseError, PublishError, RedriveError,
-    SchemaError, StoreError,
-};
+use crate::error::{AdvanceError, BeginError, EditError, LeaseError, RedriveError, SchemaError, StoreError};
 use crate::event::{Event, Failure};
 use crate::note::{DeadEdit, DeadNote, Decision};
-use crate::outbox::{LaneBatch, LanePosition, NewEvent, RelayLease};
+use crate::outbox::{LaneBatch, LanePosition, OutboxBell, RelayLease, RelayState};
 use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
 use crate::redrive::{Redrive, RedriveClaim, RedriveEvent};
+use crate::submitted::{RefusedEvent, Sequenced, Sequencing};
+use crate::timer::Fired;
 
-/// What [`Transaction::commit`] has done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Committed {
-    /// Lanes that have something for the relay, in order.
-    pub lanes: Vec<u16>,
-    /// Keys that had parked events and have none any more.
-    pub drained: Vec<Bytes>,
-}
-
-/// A transaction of the store. Only [`Transaction::commit`] makes it last; dropped, it is rolled back
-/// and its connection closed.
-///
-/// It dereferences to the connection, so that `&mut *transaction` runs any query.
-pub trait Transaction: fmt::Debug + Send + Sized + 'static {
-    /// What queries run on.
-    type Connection: Send;
-
-    /// What queries run on.
-    fn connection(&mut self) -> &mut Self::Connection;
-
-    /// Writes the inbox rows of `deliveries` and says which of them may be handled, one answer for
-    /// each, in their order. A delivery that comes twice is new once.
-    ///
-    /// # Errors
-    /// Says what the database said. The transaction is then to be rolled back.
-    fn admit(
-        &mut self,
-        deliveries: &[Delivery<'_>],
-        now_ms: i64,
-    ) -> impl Future<Output = Result<Vec<Admission>, AdmitError>> + Send;
-
-    /// Keeps an event that is published if the transaction is committed. No I/O.
-    ///
-    /// # Errors
-    /// Says which bound it would break.
-    fn publish(&mut self, event: NewEvent) -> Result<(), PublishError>;
-
-    /// Takes admitted parked events out of the store, writes what was published into the outbox, proves
-    /// that the transaction is still the one that was begun, and commits.
-    ///
-    /// # Errors
-    /// [`CommitError::Ended`] and [`CommitError::NestedOpen`] say that it was not committed,
-    /// [`CommitError::Unknown`] that the inbox has to be asked.
-    fn commit(self, now_ms: i64) -> impl Future<Output = Result<Committed, CommitError>> + Send;
-
-    /// Undoes everything.
-    ///
-    /// # Errors
-    /// Says what the database said. The connection is closed, so nothing is kept even then.
-    fn rollback(self) -> impl Future<Output = Result<(), StoreError>> + Send;
-}
+pub use crate::transaction::{Committed, Transaction};
 
 /// A database with the framework's tables.
 ///
@@ -451,11 +398,79 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
         published: &[LanePosition],
     ) -> impl Future<Output = Result<(), AdvanceError>> + Send;
 
-    /// How many events wait in the outbox. Does not depend on how many there are.
+    /// How many events wait in the outbox, and about how many submitted rows: of these at most 1,000 are
+    /// counted, so that it does not depend on how many there are.
     ///
     /// # Errors
     /// Says what the database said.
     fn outbox_backlog(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Moves committed rows of `courant_outbox_submit` into their lanes, in the order of their numbers,
+    /// and those that can never be events into `courant_outbox_refused`. One transaction.
+    ///
+    /// # Errors
+    /// [`AdvanceError::Fenced`] once another relay has it.
+    fn sequence(
+        &self,
+        lease: &RelayLease,
+        sequencing: &Sequencing<'_>,
+        now_ms: i64,
+    ) -> impl Future<Output = Result<Sequenced, AdvanceError>> + Send;
+
+    /// Submitted rows that were refused, by number, from the first one after `after`.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    fn refused_events(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<RefusedEvent>, StoreError>> + Send;
+
+    /// Who relays the outbox; `None` before the first one.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    fn relay(&self, shard: &str) -> impl Future<Output = Result<Option<RelayState>, StoreError>> + Send;
+
+    /// Shows other relays that this one is there, and writers whether it has to be woken.
+    ///
+    /// # Errors
+    /// [`AdvanceError::Fenced`] once another relay has it.
+    fn keep_relay(
+        &self,
+        lease: &RelayLease,
+        is_resting: bool,
+    ) -> impl Future<Output = Result<(), AdvanceError>> + Send;
+
+    /// What wakes a relay that rests. Correctness never depends on it.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    fn outbox_bell(&self) -> impl Future<Output = Result<OutboxBell, StoreError>> + Send;
+
+    // --- timers ---
+
+    /// Puts timers that are due at `now_ms` into the outbox and takes them out of their table, in one
+    /// transaction: by due time, those of the same instant by id, with `now_ms` as their timestamp. At
+    /// most `limit` of them, of about `bytes_max` together; at least one, if one is due. One that a
+    /// transaction is just cancelling or replacing may be left for the next call.
+    ///
+    /// # Errors
+    /// [`AdvanceError::Fenced`] once another relay has the lease.
+    fn fire_timers(
+        &self,
+        lease: &RelayLease,
+        limit: u32,
+        bytes_max: u64,
+        now_ms: i64,
+    ) -> impl Future<Output = Result<Fired, AdvanceError>> + Send;
+
+    /// When the next timer is due, or was.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    fn next_timer_ms(&self) -> impl Future<Output = Result<Option<i64>, StoreError>> + Send;
 
     // --- pruning ---
 

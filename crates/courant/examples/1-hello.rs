@@ -17,7 +17,12 @@ async fn greet(guest: GuestArrived) {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let greeter = Subscription::named("greeter").at_least_once().when_exhausted(Exhausted::Skip).on(greet);
 
-    let service = App::new("hello").engine("memory:").partitions(1).subscribe(greeter).build().await?;
+    let service = App::new("hello")
+        .engine(std::env::args().nth(1).unwrap_or_else(|| "memory:".to_owned()))
+        .partitions(1)
+        .subscribe(greeter)
+        .build()
+        .await?;
 
     for name in ["Ada", "Grace"] {
         service.publisher().publish(&GuestArrived { name: name.to_owned() }).await?;

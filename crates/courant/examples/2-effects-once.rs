@@ -38,7 +38,7 @@ async fn mail(billed: OrderBilled, mut tx: Tx<Sqlite>) -> Result<(), HandlerErro
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let service = App::new("shop")
-        .engine("embedded:./events")
+        .engine(std::env::args().nth(1).unwrap_or_else(|| "embedded:./events".to_owned()))
         .store(Sqlite::connect("sqlite:shop.db").await?)
         .partitions(1)
         .subscribe(Subscription::named("billing").on(bill))

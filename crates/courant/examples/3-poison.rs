@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let till = TillIsOpen::default();
 
     let mut service = App::new("shop")
-        .engine("memory:")
+        .engine(std::env::args().nth(1).unwrap_or_else(|| "memory:".to_owned()))
         .store(Sqlite::connect("sqlite::memory:").await?)
         .state(till.clone())
         .partitions(1)

@@ -10,6 +10,7 @@ use std::io::BufRead as _;
 use std::path::Path;
 use std::time::Duration;
 
+use courant::channel::OperationsKey;
 use courant::prelude::*;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -72,8 +73,13 @@ fn order(line: &str) -> Option<OrderPlaced> {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // An order that has to wait may wait for long.
     let billing = Subscription::named("billing").concurrency(1).timeout(Duration::from_secs(3600));
-    let service = App::new("billing")
-        .engine("embedded:./events")
+    // Its engine, and the key that requests to it are signed with: `dlq-service courant://HOST:PORT KEY`.
+    let mut arguments = std::env::args().skip(1);
+    let mut app = App::new("billing").engine(arguments.next().unwrap_or("embedded:./events".to_owned()));
+    if let Some(key) = arguments.next() {
+        app = app.operations(OperationsKey::new(&key)?.signature_is_enough());
+    }
+    let service = app
         .store(Sqlite::connect("sqlite:billing.db").await?)
         .version("2.1")
         .partitions(1)

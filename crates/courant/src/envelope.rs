@@ -99,6 +99,11 @@ impl Meta {
         self.text(headers::TYPE)
     }
 
+    /// Whether it is a command: a request to its owner, and not a fact.
+    pub fn is_command(&self) -> bool {
+        self.text(headers::KIND) == Some(headers::KIND_COMMAND)
+    }
+
     /// The service that it comes from.
     pub fn source(&self) -> Option<&str> {
         self.text(headers::SOURCE)

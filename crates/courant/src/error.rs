@@ -65,6 +65,22 @@ impl HandlerError {
         Self { verdict, cause: cause.into(), error_type: "message" }
     }
 
+    /// A failure of this kind, which no error's type is. It may go better next time.
+    pub(crate) fn of_kind(error_type: &'static str, cause: impl Into<BoxError>) -> Self {
+        Self { verdict: Verdict::Retry, cause: cause.into(), error_type }
+    }
+
+    /// What a layer says. What the handler said is taken out of it again, as it was.
+    pub(crate) fn of_layer(error: impl Into<BoxError>) -> Self {
+        match error.into().downcast::<Carried>() {
+            Ok(carried) => {
+                let Carried(error) = *carried;
+                error
+            }
+            Err(cause) => Self::of_kind("layer", cause),
+        }
+    }
+
     /// What is to happen to the event.
     pub fn verdict(&self) -> Verdict {
         self.verdict
@@ -93,6 +109,33 @@ const CHAIN_MAX: usize = 16;
 impl<E: Error + Send + Sync + 'static> From<E> for HandlerError {
     fn from(error: E) -> Self {
         Self { verdict: Verdict::Retry, cause: Box::new(error), error_type: std::any::type_name::<E>() }
+    }
+}
+
+/// What a handler said, on its way through layers that hand on any error.
+struct Carried(HandlerError);
+
+impl From<HandlerError> for BoxError {
+    fn from(error: HandlerError) -> Self {
+        Box::new(Carried(error))
+    }
+}
+
+impl Error for Carried {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.cause.source()
+    }
+}
+
+impl fmt::Display for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.cause, f)
+    }
+}
+
+impl fmt::Debug for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
     }
 }
 
@@ -149,5 +192,16 @@ mod tests {
             assert_eq!(error.error_type(), "message");
             assert_eq!(error.chain(), ["a"]);
         }
+    }
+
+    #[test]
+    fn what_a_handler_said_comes_through_layers_as_it_was() {
+        let boxed = BoxError::from(HandlerError::skip("not ours"));
+        assert_eq!(boxed.to_string(), "not ours");
+        let error = HandlerError::of_layer(boxed);
+        assert_eq!((error.verdict(), error.error_type()), (Verdict::Skip, "message"));
+        let of_layer = HandlerError::of_layer(std::io::Error::other("no room"));
+        assert_eq!((of_layer.verdict(), of_layer.error_type()), (Verdict::Retry, "layer"));
+        assert_eq!(of_layer.chain(), ["no room"]);
     }
 }

@@ -40,6 +40,38 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
 }
 
 /// A request to the one consumer that may do it, and may refuse.
+///
+/// It is derived, and names its owner: the consumer that handles it, and no other. Its header `ce_kind` says
+/// `command`. A service that handles it in a subscription of another name, or twice, is not built.
+///
+/// The answer is an event like any other. It has the correlation id of the command, and the command's id as
+/// its causation id, so that whoever asked knows it again:
+///
+/// ```
+/// use courant::prelude::*;
+///
+/// #[derive(Command, Serialize, Deserialize)]
+/// #[command(type = "shop.take-payment", topic = "shop.payments", key = order_id, owner = "payments")]
+/// struct TakePayment {
+///     order_id: String,
+/// }
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// #[event(type = "shop.payment-taken", topic = "shop.payments-taken", key = order_id)]
+/// struct PaymentTaken {
+///     order_id: String,
+/// }
+///
+/// // Of the subscription "payments".
+/// async fn take(command: TakePayment) -> PaymentTaken {
+///     PaymentTaken { order_id: command.order_id }
+/// }
+///
+/// // Of whoever asked: the causation id is the id of the command that this answers.
+/// async fn go_on(taken: PaymentTaken, meta: Meta) {
+///     println!("{} answers {:?}", taken.order_id, meta.causation_id());
+/// }
+/// ```
 pub trait Command: Event {}
 
 /// What an event is about, as it is written on the wire.

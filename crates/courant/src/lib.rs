@@ -50,15 +50,19 @@
 pub mod prelude;
 
 mod app;
+pub mod channel;
 mod engines;
 mod envelope;
 mod error;
 mod event;
 mod handler;
+pub mod layer;
+mod mapping;
 mod operations;
 mod outbox;
 pub mod planted;
 mod publisher;
+mod relay;
 mod retry;
 mod runtime;
 mod service;
@@ -66,6 +70,7 @@ mod store;
 mod subscription;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod timers;
 mod tx;
 
 pub use app::{App, BuildError, EngineChoice, Problem};
@@ -73,6 +78,7 @@ pub use courant_core::consumer::ConsumerName;
 pub use courant_core::event_id::EventId;
 pub use courant_core::position::{Position, TopicPartition};
 pub use courant_macros::{Command, Event};
+pub use courant_sql::{InvalidTimerName, TimerName};
 pub use envelope::{Envelope, Meta};
 pub use error::{BoxError, HandlerError, Verdict};
 pub use event::{Command, Event, Key};
@@ -80,19 +86,25 @@ pub use handler::{
     Arguments, Direct, Extract, FirstArgument, Free, Given, Handler, InTransaction, IntoOutbox, IntoOutcome,
     OneTransaction, Provides, State, StoreOf, Taken, WithoutTransaction,
 };
+pub use mapping::Mapping;
 pub use operations::{DeadLetters, PlainCommitError, PlainTx};
 pub use outbox::{Outbox, PublishError};
 pub use publisher::Publisher;
+pub use relay::{Relay, RelayError, Relayed};
 pub use retry::Retry;
 pub use service::{RunError, Running, Service};
 pub use store::{Backing, NoStore};
 pub use subscription::{AtLeastOnce, Exhausted, Mode, Once, OtherLog, StartFrom, Subscription};
+pub use timers::Due;
 #[doc(hidden)]
 pub use tx::Slot;
 pub use tx::Tx;
 
 /// A future in a box.
 pub(crate) use courant_engine::Boxed;
+
+/// Instants, in the version that [`Due`] is made from.
+pub use jiff;
 
 /// Engines, for those who need more of one than its URL.
 pub use courant_engine as engine;

@@ -6,13 +6,13 @@ use std::num::NonZeroU32;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use crate::Event;
 use crate::outbox::{Outbox, PublishError};
 use crate::runtime::Context;
 use crate::service::Watched;
+use crate::{Due, Event};
 use courant_sql::{
     CommitError, DeadEdit, DeadFilter, DeadGroup, DeadLetter, DeadNote, DeadState, DeadSummary, Decision,
-    EditError, Redrive, RedriveError, RedriveEvent, Store, StoreError, Transaction as _,
+    EditError, Redrive, RedriveError, RedriveEvent, Store, StoreError, TimerName, Transaction as _,
 };
 
 /// The dead letters of a service.
@@ -189,6 +189,37 @@ impl<D: Store> PlainTx<D> {
         self.outbox.publish(event)
     }
 
+    /// As [`Tx::schedule`](crate::Tx::schedule).
+    ///
+    /// # Errors
+    /// It cannot be written as JSON, is larger than the engine takes, or is due at no time of the calendar.
+    pub fn schedule<E: Event>(&mut self, event: &E, due: impl Into<Due>) -> Result<(), PublishError> {
+        let timer = self.outbox.timer(event, due.into(), None)?;
+        Ok(self.transaction.schedule(timer)?)
+    }
+
+    /// As [`Tx::schedule_named`](crate::Tx::schedule_named).
+    ///
+    /// # Errors
+    /// As [`PlainTx::schedule`].
+    pub fn schedule_named<E: Event>(
+        &mut self,
+        name: &TimerName,
+        event: &E,
+        due: impl Into<Due>,
+    ) -> Result<(), PublishError> {
+        let timer = self.outbox.timer(event, due.into(), Some(name.clone()))?;
+        Ok(self.transaction.schedule(timer)?)
+    }
+
+    /// As [`Tx::cancel_timer`](crate::Tx::cancel_timer).
+    ///
+    /// # Errors
+    /// The transaction has too much to do.
+    pub fn cancel_timer(&mut self, name: &TimerName) -> Result<(), PublishError> {
+        Ok(self.transaction.cancel_timer(name.clone())?)
+    }
+
     /// Commits.
     ///
     /// # Errors
@@ -199,9 +230,7 @@ impl<D: Store> PlainTx<D> {
             transaction.publish(event)?;
         }
         let committed = transaction.commit(context.time.now_ms()).await?;
-        if !committed.lanes.is_empty() {
-            context.outbox_has_more();
-        }
+        context.committed(&committed);
         Ok(())
     }
 }

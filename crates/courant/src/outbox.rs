@@ -9,9 +9,9 @@ use courant_core::entropy::Entropy;
 use courant_core::event_id::EventId;
 use courant_core::headers;
 use courant_core::topic::{InvalidTopicName, TopicName};
-use courant_sql::NewEvent;
+use courant_sql::{NewEvent, NewTimer, TimerName};
 
-use crate::{Event, Meta};
+use crate::{Due, Event, Meta};
 
 /// What is published together with a transaction, and not at all without it.
 pub struct Outbox {
@@ -52,6 +52,17 @@ pub enum PublishError {
         /// What the engine takes.
         max: usize,
     },
+    /// It is scheduled for a time that is none.
+    #[error(
+        "{event_type} is scheduled for {due_ms} milliseconds since 1970: give a time from then on, and before \
+         the year 10000"
+    )]
+    NoSuchTime {
+        /// Its type.
+        event_type: &'static str,
+        /// When it would be due.
+        due_ms: i64,
+    },
     /// The store does not take it.
     #[error(transparent)]
     Store(#[from] courant_sql::PublishError),
@@ -70,7 +81,7 @@ pub enum PublishError {
 }
 
 /// Bytes that a record may have besides what is counted here: what its format adds.
-const FORMAT_BYTES: usize = 4 * 1024;
+pub(crate) const FORMAT_BYTES: usize = 4 * 1024;
 
 /// What every event of a service, or of one handled event, is published with.
 #[derive(Clone)]
@@ -89,19 +100,27 @@ impl Stamp {
         Self { cause: Some(meta), ..self.clone() }
     }
 
-    /// The record of an event.
+    /// The record of an event that happens now.
     pub(crate) fn record<E: Event>(&self, event: &E, id: EventId) -> Result<NewEvent, PublishError> {
+        self.record_at(event, id, self.clock.now_ms())
+    }
+
+    /// The record of an event that happens at `at_ms`.
+    fn record_at<E: Event>(&self, event: &E, id: EventId, at_ms: i64) -> Result<NewEvent, PublishError> {
         let value = serde_json::to_vec(event)
             .map_err(|source| PublishError::Unencodable { event_type: E::TYPE, source })?;
         let topic =
             TopicName::new(E::TOPIC).map_err(|source| PublishError::Topic { event_type: E::TYPE, source })?;
-        let now_ms = self.clock.now_ms();
         let key = event.key();
         let subject = key.as_ref().and_then(|key| key.as_text()).map(str::to_owned);
-        let headers = self.headers(E::TYPE, &id, now_ms, subject);
+        let mut headers = self.headers(E::TYPE, &id, at_ms, subject);
+        if E::OWNER.is_some() {
+            let kind = Bytes::from_static(headers::KIND_COMMAND.as_bytes());
+            headers.push((headers::KIND.to_owned(), kind));
+        }
         let key = key.map(|key| key.as_bytes().clone());
         let record =
-            NewEvent { id, topic, key, value: Some(Bytes::from(value)), headers, timestamp_ms: now_ms };
+            NewEvent { id, topic, key, value: Some(Bytes::from(value)), headers, timestamp_ms: at_ms };
         let bytes = record.bytes();
         let max = self.record_bytes_max.saturating_sub(FORMAT_BYTES);
         if bytes > max {
@@ -119,10 +138,10 @@ impl Stamp {
         &self,
         event_type: &str,
         id: &EventId,
-        now_ms: i64,
+        at_ms: i64,
         subject: Option<String>,
     ) -> Vec<(String, Bytes)> {
-        let time = jiff::Timestamp::from_millisecond(now_ms).map(|time| time.to_string());
+        let time = jiff::Timestamp::from_millisecond(at_ms).map(|time| time.to_string());
         let cause = self.cause.as_ref();
         let all = [
             (headers::ID, Some(id.to_string())),
@@ -156,6 +175,21 @@ impl Outbox {
         let record = self.stamp.record(event, self.stamp.new_id())?;
         self.events.push(record);
         Ok(())
+    }
+
+    /// A timer that publishes an event. Its id is given now, so that it is the same however often the event
+    /// is sent; it is caused by what is handled now, and happens when it is due.
+    pub(crate) fn timer<E: Event>(
+        &self,
+        event: &E,
+        due: Due,
+        name: Option<TimerName>,
+    ) -> Result<NewTimer, PublishError> {
+        let due_ms = due.ms(self.stamp.clock.now_ms());
+        if !(0..=jiff::Timestamp::MAX.as_millisecond()).contains(&due_ms) {
+            return Err(PublishError::NoSuchTime { event_type: E::TYPE, due_ms });
+        }
+        Ok(NewTimer { event: self.stamp.record_at(event, self.stamp.new_id(), due_ms)?, name })
     }
 
     /// What was published, in order.

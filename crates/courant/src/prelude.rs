@@ -1,5 +1,7 @@
 //! Everything that a service usually names.
 
+#[cfg(feature = "mariadb")]
+pub use courant_sql::Mariadb;
 #[cfg(feature = "postgres")]
 pub use courant_sql::Postgres;
 pub use courant_sql::{Sqlite, sqlx};

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use courant_core::event_id::EventId;
 use courant_core::topic::TopicName;
-use courant_engine::{CreateTopicError, Engine, Header, NewRecord, NewTopic, Position};
+use courant_engine::{CreateTopicError, Engine, Header, NewRecord, Position};
 use courant_sql::NewEvent;
+use tracing::warn;
 
-use crate::outbox::{PublishError, Stamp};
+use crate::channel::new_topic;
+use crate::outbox::{Outbox, PublishError, Stamp};
 use crate::{Event, Meta};
 
 /// Sends events to the engine at once, whatever becomes of the handler that sends them.
@@ -30,6 +32,11 @@ impl Publisher {
     /// The same, for what is published while an event is handled.
     pub(crate) fn caused_by(&self, meta: Meta) -> Self {
         Self { sender: self.sender.clone(), stamp: self.stamp.caused_by(meta) }
+    }
+
+    /// What is published in a transaction, as this would publish it.
+    pub(crate) fn outbox(&self) -> Outbox {
+        Outbox::new(self.stamp.clone())
     }
 
     /// Publishes an event, and returns when the engine has it. Gives back its id.
@@ -87,8 +94,15 @@ impl Sender {
             return Ok(answers);
         }
         let names = missing.into_iter().filter_map(|name| TopicName::new(&name).ok());
-        let topics = names.map(|name| NewTopic::new(name, self.partitions)).collect();
-        courant_engine::ensure_topics(&*self.engine, topics).await?;
+        let topics = names.map(|name| new_topic(name, self.partitions)).collect();
+        if let Err(error) = courant_engine::ensure_topics(&*self.engine, topics).await {
+            if answers.iter().all(|answer| unknown_topic(answer).is_some()) {
+                return Err(error);
+            }
+            // What went into other topics is there, and must not come again for the sake of this one.
+            warn!(%error, "a topic cannot be created");
+            return Ok(answers);
+        }
         // What went into topics that are there is not sent again.
         let again: Vec<usize> =
             (0..answers.len()).filter(|index| unknown_topic(&answers[*index]).is_some()).collect();

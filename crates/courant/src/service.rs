@@ -13,8 +13,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::Publisher;
+use crate::channel::Channel;
 use crate::operations::{DeadLetters, PlainTx};
-use crate::runtime::{Context, Driver, Ledger, Orders, Status, Trouble, run_relay};
+use crate::runtime::{Context, Driver, Ledger, Orders, State, Status, Trouble, run_relay, run_timers};
 use crate::store::{Backing, NoStore};
 
 /// A service that was built: everything fits together, and nothing runs yet.
@@ -24,6 +25,8 @@ pub struct Service<S: Backing = NoStore> {
     store: S,
     /// The service has opened its engine, and closes it.
     owns_engine: bool,
+    /// What says how the service is; `None`: nobody does.
+    channel: Option<Arc<Channel>>,
 }
 
 /// A subscription, ready to run.
@@ -43,7 +46,9 @@ pub struct Running<S: Backing = NoStore> {
     watched: Vec<Watched>,
     stop: watch::Sender<bool>,
     drivers: JoinSet<Result<(), RunError>>,
+    /// What moves the outbox on: the relay, and the task of the timers. And what says how the service is.
     relay: JoinSet<RunError>,
+    channel: Option<Arc<Channel>>,
 }
 
 /// What is known of a subscription that runs.
@@ -80,6 +85,12 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// What is scheduled is not published any more.
+    #[error("what is scheduled is not published any more: {reason}")]
+    Timers {
+        /// Why.
+        reason: String,
+    },
     /// A task of the service has ended in a way that none should.
     #[error("a task of the service has ended: {0}")]
     Task(#[from] JoinError),
@@ -87,7 +98,11 @@ pub enum RunError {
 
 impl<S: Backing> Service<S> {
     pub(crate) fn new(context: Arc<Context>, prepared: Vec<Prepared>, store: S, owns_engine: bool) -> Self {
-        Self { context, prepared, store, owns_engine }
+        Self { context, prepared, store, owns_engine, channel: None }
+    }
+
+    pub(crate) fn with_channel(self, channel: Option<Arc<Channel>>) -> Self {
+        Self { channel, ..self }
     }
 
     /// Publishes directly into the engine, for code that is no handler.
@@ -130,9 +145,11 @@ impl<D: Store> Service<D> {
     /// # Errors
     /// [`RunError::Subscribe`].
     pub async fn start(self) -> Result<Running<D>, RunError> {
-        let (store, context) = (self.store.clone(), self.context.clone());
         let mut relay = JoinSet::new();
+        let (store, context) = (self.store.clone(), self.context.clone());
         relay.spawn(async move { RunError::Relay { reason: said(run_relay(store, context).await) } });
+        let (store, context) = (self.store.clone(), self.context.clone());
+        relay.spawn(async move { RunError::Timers { reason: said(run_timers(store, context).await) } });
         self.started(relay).await
     }
 
@@ -164,8 +181,8 @@ impl<D: Store> Service<D> {
 }
 
 impl<S: Backing> Service<S> {
-    async fn started(self, relay: JoinSet<RunError>) -> Result<Running<S>, RunError> {
-        let Self { context, prepared, store, owns_engine } = self;
+    async fn started(self, mut relay: JoinSet<RunError>) -> Result<Running<S>, RunError> {
+        let Self { context, prepared, store, owns_engine, channel } = self;
         let stop = watch::Sender::new(false);
         let (mut drivers, mut watched) = (JoinSet::new(), Vec::new());
         for Prepared { ledger, orders, partitions, status, decided } in prepared {
@@ -182,13 +199,16 @@ impl<S: Backing> Service<S> {
                 run.map_err(|trouble| RunError::Consumer { consumer, reason: said(trouble) })
             });
         }
-        Ok(Running { context, store, owns_engine, watched, stop, drivers, relay })
+        if let Some(channel) = channel.clone() {
+            relay.spawn(async move { channel.run().await });
+        }
+        Ok(Running { context, store, owns_engine, watched, stop, drivers, relay, channel })
     }
 }
 
 fn said(trouble: Trouble) -> String {
     match trouble {
-        Trouble::Broken(said) => said,
+        Trouble::Broken(said) | Trouble::Away(said) => said,
         Trouble::Fenced => "another instance of the service has taken over".to_owned(),
     }
 }
@@ -237,14 +257,16 @@ impl<S: Backing> Running<S> {
     }
 
     /// Waits until nothing is left to do: every event is handled, parked or dead, the outbox is
-    /// published, and what is tried again later is not due yet.
+    /// published, and what is scheduled or tried again later is not due yet. It sleeps for nothing but
+    /// these; a clock that stands is not moved.
     ///
     /// # Errors
     /// The service cannot go on.
     pub async fn settle(&mut self) -> Result<(), RunError> {
         loop {
             let count = self.context.activity.count();
-            if is_quiet(&self.context, &self.watched).await {
+            let is_said = self.channel.as_ref().is_none_or(|channel| channel.is_quiet());
+            if is_said && is_quiet(&self.context, &self.watched).await {
                 if self.context.activity.count() == count {
                     return Ok(());
                 }
@@ -282,6 +304,9 @@ impl<S: Backing> Running<S> {
         while let Some(ended) = self.drivers.join_next().await {
             result = result.and(ended.unwrap_or_else(|error| Err(RunError::from(error))));
         }
+        if let Some(channel) = &self.channel {
+            channel.leave().await;
+        }
         self.relay.shutdown().await;
         if self.owns_engine {
             self.context.engine.close().await;
@@ -293,10 +318,10 @@ impl<S: Backing> Running<S> {
     /// service had is let go.
     #[cfg(feature = "testkit")]
     pub async fn kill(self) {
-        let Self { context, store, mut drivers, mut relay, watched, stop, owns_engine: _ } = self;
+        let Self { context, store, mut drivers, mut relay, watched, stop, channel, owns_engine: _ } = self;
         drivers.shutdown().await;
         relay.shutdown().await;
-        drop((store, watched, stop, drivers, relay));
+        drop((store, watched, stop, drivers, relay, channel));
         // Workers are told to end when their driver is dropped, and end when they are looked at next.
         while Arc::strong_count(&context) > 1 {
             tokio::task::yield_now().await;
@@ -334,17 +359,19 @@ async fn failure(drivers: &mut JoinSet<Result<(), RunError>>, relay: &mut JoinSe
 
 /// Whether nothing happens before something comes from outside, or the clock moves on.
 async fn is_quiet(context: &Context, watched: &[Watched]) -> bool {
+    // What costs nothing first. Then in the way that events go: what has left one place when it is looked
+    // at has come to a later one, which is held against what was known at the beginning.
+    let now_ms = context.time.now_ms();
+    let states: Vec<State> = watched.iter().map(|watched| watched.status.get()).collect();
+    if !states.iter().all(|state| state.is_quiet(now_ms)) {
+        return false;
+    }
     if let Some(backlog) = &context.backlog
         && (!context.relay.get().is_resting || backlog().await > 0)
     {
         return false;
     }
-    let now_ms = context.time.now_ms();
-    for Watched { status, partitions, .. } in watched {
-        let state = status.get();
-        if !state.is_quiet(now_ms) {
-            return false;
-        }
+    for (Watched { partitions, .. }, state) in watched.iter().zip(&states) {
         let ends = context.engine.ends(partitions.clone()).await;
         let ends = partitions.iter().zip(ends).all(|(partition, ends)| {
             let next = next_of(&state.next, partition);

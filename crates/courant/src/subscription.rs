@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::handler::{Arguments, Erased, Handler, IntoOutcome, Invoke, OneTransaction};
+use crate::layer::HandlerLayer;
 use crate::store::{Backing, NoStore};
 use crate::{Event, Retry};
 
@@ -78,6 +79,8 @@ pub enum OtherLog {
 pub struct Subscription<S: Backing = NoStore, T = (), M = Once> {
     pub(crate) settings: Settings,
     pub(crate) handlers: Vec<Registered<S, T>>,
+    /// Around the handlers, the outermost first.
+    pub(crate) layers: Vec<Arc<dyn HandlerLayer>>,
     mode: PhantomData<fn() -> M>,
 }
 
@@ -87,6 +90,7 @@ pub(crate) struct Settings {
     pub(crate) consumer: String,
     pub(crate) topics: Vec<String>,
     pub(crate) concurrency: usize,
+    pub(crate) batch: usize,
     pub(crate) retry: Retry,
     pub(crate) exhausted: Exhausted,
     pub(crate) timeout: Duration,
@@ -116,6 +120,7 @@ impl<S: Backing, T> Subscription<S, T, Once> {
             consumer: consumer.into(),
             topics: Vec::new(),
             concurrency: 16,
+            batch: 1,
             retry: Retry::default(),
             exhausted: Exhausted::ParkKey,
             timeout: Duration::from_secs(60),
@@ -125,14 +130,14 @@ impl<S: Backing, T> Subscription<S, T, Once> {
             inbox_kept: None,
             mode_said_late: false,
         };
-        Self { settings, handlers: Vec::new(), mode: PhantomData }
+        Self { settings, handlers: Vec::new(), layers: Vec::new(), mode: PhantomData }
     }
 
     /// Handles events without a transaction, and so, now and then, twice. Comes before the handlers.
     #[must_use]
     pub fn at_least_once(self) -> Subscription<S, T, AtLeastOnce> {
         let settings = Settings { mode_said_late: !self.handlers.is_empty(), ..self.settings };
-        Subscription { settings, handlers: self.handlers, mode: PhantomData }
+        Subscription { settings, handlers: self.handlers, layers: self.layers, mode: PhantomData }
     }
 }
 
@@ -157,6 +162,14 @@ impl<S: Backing, T: Send + Sync + 'static, M: Mode> Subscription<S, T, M> {
         self
     }
 
+    /// Puts a layer around the handlers, all of them, in their transaction. The first one that is named is
+    /// the outermost; those of the [`App`](crate::App) are around them. See [`crate::layer`].
+    #[must_use]
+    pub fn layer(mut self, layer: impl HandlerLayer) -> Self {
+        self.layers.push(Arc::new(layer));
+        self
+    }
+
     /// Reads another topic, too: one where somebody else publishes events of these types.
     #[must_use]
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
@@ -164,10 +177,24 @@ impl<S: Backing, T: Send + Sync + 'static, M: Mode> Subscription<S, T, M> {
         self
     }
 
-    /// How many events are handled at once, of one key always one: 1 to 1024, at first 16.
+    /// How many events are handled at once, of one key always one: 1 to 256, at first 16. Of events that
+    /// are handled in batches it is the number of batches.
     #[must_use]
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.settings.concurrency = concurrency;
+        self
+    }
+
+    /// Handles up to so many events in one transaction, at first 1: those of one partition that are
+    /// ready at the same time, one after the other, the events of a key in their order. It never waits
+    /// for more to come. Of use where commits are what takes the time; SQLite has one writer.
+    ///
+    /// If anything fails, all of it is rolled back and each event is handled by itself, so a handler may
+    /// be called once more for an event that has not failed. Handlers of a batch see what those before
+    /// them have written, and hold their locks until the commit, so they should be short.
+    #[must_use]
+    pub fn batchable(mut self, events: usize) -> Self {
+        self.settings.batch = events;
         self
     }
 

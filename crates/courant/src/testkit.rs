@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Nothing here sleeps: the clock stands still until the test moves it, and
-//! [`Running::settle`](crate::Running::settle) comes back when nothing is left to do.
+//! [`Running::settle`](crate::Running::settle) comes back when nothing is left to do. For one handler by
+//! itself there is [`Given`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ use courant_engine::{Engine, EngineConfig, EngineUrl, Next, Subscribe};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+mod given;
+
+pub use self::given::{Given, Then};
 pub use crate::runtime::FaultPoint;
 use crate::runtime::{Faults, Time, event_of};
 use crate::{Boxed, Envelope, Event, Meta};

@@ -11,10 +11,10 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use courant_sql::Store;
+use courant_sql::{Store, TimerName, Transaction as _};
 
-use crate::Event;
 use crate::outbox::{Outbox, PublishError};
+use crate::{Due, Event};
 
 /// The transaction that the event is handled in. Queries run on `&mut *tx`.
 ///
@@ -39,6 +39,45 @@ impl<D: Store> Tx<D> {
     /// It cannot be written as JSON, or is larger than the engine takes.
     pub fn publish<E: Event>(&mut self, event: &E) -> Result<(), PublishError> {
         self.lent_mut().outbox.publish(event)
+    }
+
+    /// Publishes an event later, if the transaction is committed: after a [`Duration`](std::time::Duration),
+    /// or at a [`jiff::Timestamp`]. It is then an event like every other one, caused by the one that is
+    /// handled now, and its time is the time at which it was due. While no service is there that relays
+    /// the outbox it waits.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON, is larger than the engine takes, or is due at no time of the calendar.
+    pub fn schedule<E: Event>(&mut self, event: &E, due: impl Into<Due>) -> Result<(), PublishError> {
+        let lent = self.lent_mut();
+        let timer = lent.outbox.timer(event, due.into(), None)?;
+        Ok(lent.transaction.schedule(timer)?)
+    }
+
+    /// As [`Tx::schedule`], under a name by which it can be cancelled. What was scheduled under the same
+    /// name before, and has not come yet, does not come any more.
+    ///
+    /// # Errors
+    /// As [`Tx::schedule`].
+    pub fn schedule_named<E: Event>(
+        &mut self,
+        name: &TimerName,
+        event: &E,
+        due: impl Into<Due>,
+    ) -> Result<(), PublishError> {
+        let lent = self.lent_mut();
+        let timer = lent.outbox.timer(event, due.into(), Some(name.clone()))?;
+        Ok(lent.transaction.schedule(timer)?)
+    }
+
+    /// What was scheduled under this name does not come any more, if the transaction is committed. An
+    /// event that was due before may be under way already: whoever handles it should look whether it
+    /// still matters.
+    ///
+    /// # Errors
+    /// The transaction has too much to do.
+    pub fn cancel_timer(&mut self, name: &TimerName) -> Result<(), PublishError> {
+        Ok(self.lent_mut().transaction.cancel_timer(name.clone())?)
     }
 
     fn lent(&self) -> &Lent<D> {

@@ -4,6 +4,8 @@
 //! A run of the tests starts what it needs and ends what it has started. What somebody has started by
 //! hand is used, and left running.
 
+mod kafka;
+mod mariadb;
 mod postgres;
 
 use std::fs;
@@ -34,13 +36,29 @@ struct Engine {
     address: fn(&Path) -> Option<String>,
 }
 
-const ENGINES: [Engine; 1] = [Engine {
-    name: postgres::NAME,
-    variable: "COURANT_TEST_POSTGRES",
-    up: postgres::up,
-    down: postgres::down,
-    address: postgres::address,
-}];
+const ENGINES: [Engine; 3] = [
+    Engine {
+        name: postgres::NAME,
+        variable: "COURANT_TEST_POSTGRES",
+        up: postgres::up,
+        down: postgres::down,
+        address: postgres::address,
+    },
+    Engine {
+        name: mariadb::NAME,
+        variable: "COURANT_TEST_MARIADB",
+        up: mariadb::up,
+        down: mariadb::down,
+        address: mariadb::address,
+    },
+    Engine {
+        name: kafka::NAME,
+        variable: "COURANT_TEST_KAFKA",
+        up: kafka::up,
+        down: kafka::down,
+        address: kafka::address,
+    },
+];
 
 /// Starts, ends or names one of them.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {

@@ -1,5 +1,5 @@
 //! The Java programs of the test clients: compiled once per version of Kafka's own client library,
-//! beside its jars.
+//! beside its jars; and one with Spring Kafka.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,28 +16,33 @@ use crate::tidy;
 use super::made::{self, empty, once};
 use super::retry::retry;
 
-const SOURCE: &str = "clients/java";
 const JARS: &str = "java-jars";
 const CLASSES: &str = "java-classes";
 /// The plugin that lays a dependency tree out as files, with the version it is known to work in.
 const COPY_DEPENDENCIES: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 
-/// One version of the client library.
+/// One version of a library.
 #[derive(Debug)]
 pub(super) struct Library {
     /// The folder's name under `target/tools`.
     name: &'static str,
     /// Names the library.
     pom: &'static str,
+    /// The programs with it.
+    source: &'static str,
 }
 
-pub(super) const KAFKA_3_9: Library = Library { name: "java-39", pom: "clients/java/pom-39.xml" };
-pub(super) const KAFKA_4: Library = Library { name: "java-4", pom: "clients/java/pom-4.xml" };
+pub(super) const KAFKA_3_9: Library =
+    Library { name: "java-39", pom: "clients/java/pom-39.xml", source: "clients/java" };
+pub(super) const KAFKA_4: Library =
+    Library { name: "java-4", pom: "clients/java/pom-4.xml", source: "clients/java" };
+pub(super) const SPRING_KAFKA: Library =
+    Library { name: "java-spring", pom: "clients/spring/pom.xml", source: "clients/spring" };
 
 /// Fetches the jars and compiles the programs, for each version.
 pub(super) fn make(root: &Path, deadline: Instant) -> Tally {
     let mut tally = Tally::default();
-    for library in [&KAFKA_3_9, &KAFKA_4] {
+    for library in [&KAFKA_3_9, &KAFKA_4, &SPRING_KAFKA] {
         tally.merge(made::tally(&format!("prepare::{}", library.name), compiled(root, library, deadline)));
     }
     tally
@@ -53,10 +58,10 @@ fn compiled(root: &Path, library: &Library, deadline: Instant) -> Result<()> {
     let folder = super::folder(root, library.name);
     copy_jars(&root.join(library.pom), &folder, deadline)?;
     let javac = process::answer("javac", &["-version"]).context("no javac here")?;
-    let source = root.join(SOURCE);
+    let source = root.join(library.source);
     let mut sources = files::below(&source)?;
     sources.retain(|file| file.extension().is_some_and(|extension| extension == "java"));
-    ensure!(!sources.is_empty(), "{SOURCE} holds no Java");
+    ensure!(!sources.is_empty(), "{} holds no Java", library.source);
     let text = files::text(&source, &sources)?;
     once(&folder, CLASSES, &format!("{javac} {:016x}", tidy::hash(&text)), || {
         let mut command = Command::new("javac");

@@ -39,6 +39,7 @@ pub(crate) fn environment(root: &Path) -> Vec<(&'static str, PathBuf)> {
         ("COURANT_TEST_PYTHON", python::program(root)),
         ("COURANT_TEST_JAVA_39", java::clients(root, &java::KAFKA_3_9)),
         ("COURANT_TEST_JAVA_4", java::clients(root, &java::KAFKA_4)),
+        ("COURANT_TEST_JAVA_SPRING", java::clients(root, &java::SPRING_KAFKA)),
         ("COURANT_TEST_GO", go::clients(root)),
         ("COURANT_TEST_NODE_CLIENTS", node::clients(root)),
     ];

@@ -4,8 +4,10 @@ use crate::time::StartFrom;
 use clap::{Args, Subcommand, ValueEnum};
 use courant_core::consumer::ConsumerName;
 use courant_core::topic::TopicName;
+use courant_kafka::client::Address;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
 use super::parse_pair;
 
@@ -28,12 +30,31 @@ pub(crate) enum Dlq {
     Export(DlqExport),
 }
 
-/// Where the dead letters are.
+/// Where the dead letters are: in a database, or with a service that runs.
 #[derive(Debug, Args)]
-pub(crate) struct InStore {
-    /// Database of the service, as the service names it: sqlite:PATH
-    #[arg(long, env = "COURANT_STORE", value_parser = StoreUrl::parse, value_name = "URL")]
-    pub(crate) store: StoreUrl,
+#[command(next_help_heading = "Where they are")]
+pub(crate) struct At {
+    /// Database of the service, as the service names it: sqlite:PATH, or postgres://… and mariadb://… where
+    /// this `courant` was built with them
+    #[arg(
+        long,
+        env = "COURANT_STORE",
+        hide_env_values = true,
+        required_unless_present = "engine",
+        value_parser = StoreUrl::parse,
+        value_name = "URL"
+    )]
+    pub(crate) store: Option<StoreUrl>,
+    /// Engine that the service runs on, such as courant://host:port: the service is asked, whatever --store
+    /// says
+    #[arg(long, value_delimiter = ',', requires = "service", value_name = "URL")]
+    pub(crate) engine: Vec<Address>,
+    /// With --engine: the service that is asked
+    #[arg(long, requires = "engine", value_parser = consumer, value_name = "NAME")]
+    pub(crate) service: Option<ConsumerName>,
+    /// With --engine: file with the key of the service, which requests are signed with
+    #[arg(long, requires = "engine", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 /// Which dead letters are meant. What is not given does not restrict.
@@ -61,6 +82,11 @@ pub(crate) struct Which {
 }
 
 impl Which {
+    /// Something restricts besides the consumer.
+    pub(crate) fn is_not_a_consumer(&self) -> bool {
+        !Self { consumer: None, ..self.clone() }.is_everything()
+    }
+
     /// Nothing restricts.
     pub(crate) fn is_everything(&self) -> bool {
         self.consumer.is_none()
@@ -100,7 +126,7 @@ pub(crate) enum Standing {
                   courant dlq list --store sqlite:billing.db --consumer billing --since @-1h")]
 pub(crate) struct DlqList {
     #[command(flatten)]
-    pub(crate) at: InStore,
+    pub(crate) at: At,
     #[command(flatten)]
     pub(crate) which: Which,
     /// The letters, and not the failures
@@ -123,7 +149,7 @@ pub(crate) struct DlqShow {
     /// Number of the letter
     pub(crate) letter: i64,
     #[command(flatten)]
-    pub(crate) at: InStore,
+    pub(crate) at: At,
 }
 
 /// Give a dead letter other bytes, under a new id of its event
@@ -158,7 +184,7 @@ pub(crate) struct DlqEdit {
     #[command(flatten)]
     pub(crate) because: Because,
     #[command(flatten)]
-    pub(crate) at: InStore,
+    pub(crate) at: At,
 }
 
 /// Who does it, and why.
@@ -218,7 +244,7 @@ pub(crate) struct DlqRedrive {
     #[command(flatten)]
     pub(crate) by: By,
     #[command(flatten)]
-    pub(crate) at: InStore,
+    pub(crate) at: At,
 }
 
 /// Decide that dead letters are not sent back
@@ -241,7 +267,7 @@ pub(crate) struct DlqClose {
     #[command(flatten)]
     pub(crate) because: Because,
     #[command(flatten)]
-    pub(crate) at: InStore,
+    pub(crate) at: At,
 }
 
 /// Write dead letters to stdout with their bytes, one JSON object per line
@@ -256,14 +282,34 @@ pub(crate) struct DlqExport {
     #[arg(long, value_enum, value_name = "STATE")]
     pub(crate) state: Option<Standing>,
     #[command(flatten)]
-    pub(crate) at: InStore,
+    pub(crate) at: At,
 }
 
-/// Where a store is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl Dlq {
+    /// Where the dead letters are.
+    pub(crate) fn at(&self) -> &At {
+        match self {
+            Self::List(args) => &args.at,
+            Self::Show(args) => &args.at,
+            Self::Edit(args) => &args.at,
+            Self::Redrive(args) => &args.at,
+            Self::Discard(args) | Self::Archive(args) => &args.at,
+            Self::Export(args) => &args.at,
+        }
+    }
+}
+
+/// Where a store is. Some have a password in them, so none is shown.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum StoreUrl {
     /// A file.
     Sqlite(String),
+    /// A database of a server.
+    #[cfg(feature = "postgres")]
+    Postgres(String),
+    /// A database of a server.
+    #[cfg(feature = "mariadb")]
+    Mariadb(String),
 }
 
 impl StoreUrl {
@@ -275,10 +321,16 @@ impl StoreUrl {
                     .to_owned())
             }
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(text.to_owned())),
-            // The address may have a password in it, so it is not repeated.
-            Some(("postgres" | "postgresql", _)) => {
-                Err("this `courant` was built without Postgres; write sqlite:PATH".to_owned())
-            }
+            // What is wrong with the rest of such an address is said when it is used.
+            #[cfg(feature = "postgres")]
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
+            #[cfg(not(feature = "postgres"))]
+            Some(("postgres" | "postgresql", _)) => Err(super::relay::not_built_in("Postgres", "postgres")),
+            #[cfg(feature = "mariadb")]
+            Some(("mariadb" | "mysql", _)) => Ok(Self::Mariadb(text.to_owned())),
+            #[cfg(not(feature = "mariadb"))]
+            Some(("mariadb" | "mysql", _)) => Err(super::relay::not_built_in("MariaDB", "mariadb")),
+            // What follows a scheme may have a password in it, so it is not repeated.
             Some((scheme, rest)) if rest.starts_with("//") => {
                 Err(format!("dead letters are in no store of the kind `{scheme}`; write sqlite:PATH"))
             }
@@ -290,10 +342,15 @@ impl StoreUrl {
     }
 }
 
-impl fmt::Display for StoreUrl {
+impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Sqlite(url) = self;
-        f.write_str(url)
+        f.write_str(match self {
+            Self::Sqlite(url) => url.as_str(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "the Postgres database",
+            #[cfg(feature = "mariadb")]
+            Self::Mariadb(_) => "the MariaDB database",
+        })
     }
 }
 
@@ -319,18 +376,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_is_a_file_of_sqlite() {
+    fn a_store_is_a_file_or_a_database_of_a_server() {
         for url in ["sqlite:billing.db", "sqlite:///var/lib/billing.db", "sqlite:a:b"] {
-            assert_eq!(StoreUrl::parse(url).map(|url| url.to_string()), Ok(url.to_owned()));
+            assert_eq!(StoreUrl::parse(url), Ok(StoreUrl::Sqlite(url.to_owned())));
+        }
+    }
+
+    /// Whether it is built in or not, with slashes or without: its password is not said, and what is to be
+    /// built is.
+    #[test]
+    fn no_message_has_the_password_of_a_server() {
+        let urls = [
+            ("postgresql://me:secret@ret@host:5432/db", "Postgres", "--features postgres"),
+            ("postgres:me:secret@host/db", "Postgres", "--features postgres"),
+            ("mariadb://me@host/db?password=secret", "MariaDB", "--features mariadb"),
+            ("mysql:me:secret@host/db", "MariaDB", "--features mariadb"),
+        ];
+        for (url, name, remedy) in urls {
+            let said = match StoreUrl::parse(url) {
+                Ok(url) => format!("{url:?}"),
+                Err(said) => {
+                    assert!(said.contains(remedy), "{said}");
+                    said
+                }
+            };
+            assert!(said.contains(name) && !said.contains("ret"), "{url}: {said}");
         }
     }
 
     #[test]
     fn other_stores_are_refused_by_their_name_and_without_their_password() {
         let refused = [
-            ("postgres://me:secret@host/db", "built without Postgres"),
-            ("postgresql://me:secret@host/db", "built without Postgres"),
-            ("mysql://me:secret@host/db", "`mysql`"),
+            ("redis://me:secret@host/db", "`redis`"),
             ("billing.db", "sqlite:PATH"),
             ("sqlite:", "sqlite:PATH"),
             ("sqlite::memory:", "in memory"),

@@ -1,8 +1,10 @@
-//! `courant dlq`: the dead letters of a service, in its store. It works beside a running service, which
-//! looks into its store from time to time, and without one.
+//! `courant dlq`: the dead letters of a service. In its store, beside a running service, which looks there
+//! from time to time, or without one; or through a service that runs, which is asked by a signed request.
 
+mod asked;
 mod close;
 mod edit;
+pub(super) mod foreign;
 mod letters;
 mod list;
 mod redrive;
@@ -18,21 +20,37 @@ use std::str::FromStr as _;
 
 /// Runs one of the commands about dead letters.
 pub(super) async fn run(global: &Global, command: Dlq) -> Result<Exit, Failure> {
-    let StoreUrl::Sqlite(url) = store_of(&command);
-    let store = sqlite(global, url).await?;
-    on(global, command, &store).await
+    let at = command.at();
+    if !at.engine.is_empty() {
+        return asked::run(global, &command).await;
+    }
+    match at.store.clone() {
+        Some(StoreUrl::Sqlite(url)) => {
+            let store = sqlite(global, &url).await?;
+            on(global, command, &store).await
+        }
+        #[cfg(feature = "postgres")]
+        Some(StoreUrl::Postgres(url)) => {
+            let store = super::in_time(global, courant_sql::Postgres::connect(&url), unconnected).await?;
+            on(global, command, &store).await
+        }
+        #[cfg(feature = "mariadb")]
+        Some(StoreUrl::Mariadb(url)) => {
+            let store = super::in_time(global, courant_sql::Mariadb::connect(&url), unconnected).await?;
+            on(global, command, &store).await
+        }
+        None => {
+            Err(Failure::new(Exit::Usage, "say where the dead letters are: --store URL, or --engine URL"))
+        }
+    }
 }
 
-fn store_of(command: &Dlq) -> &StoreUrl {
-    let at = match command {
-        Dlq::List(args) => &args.at,
-        Dlq::Show(args) => &args.at,
-        Dlq::Edit(args) => &args.at,
-        Dlq::Redrive(args) => &args.at,
-        Dlq::Discard(args) | Dlq::Archive(args) => &args.at,
-        Dlq::Export(args) => &args.at,
-    };
-    &at.store
+fn unconnected(error: &ConnectError) -> Failure {
+    match error {
+        ConnectError::Store(error) => unstored(error),
+        ConnectError::Url { .. } => Failure::new(Exit::Usage, error.to_string()),
+        other => Failure::new(Exit::Failed, other.to_string()),
+    }
 }
 
 async fn on<S: Store>(global: &Global, command: Dlq, store: &S) -> Result<Exit, Failure> {
@@ -59,10 +77,7 @@ async fn sqlite(global: &Global, url: &str) -> Result<Sqlite, Failure> {
         return Err(Failure::new(Exit::NotFound, sentence));
     }
     // A service that is at work has the write lock most of the time.
-    Sqlite::open_with(path, global.timeout).await.map_err(|error| match error {
-        ConnectError::Store(error) => unstored(&error),
-        other => Failure::new(Exit::Failed, other.to_string()),
-    })
+    Sqlite::open_with(path, global.timeout).await.map_err(|error| unconnected(&error))
 }
 
 fn unknown_tables(error: &SchemaError) -> Failure {

@@ -1,6 +1,8 @@
 //! One file per noun. Each command returns how it ended, or one sentence why it failed.
 
 mod backup;
+#[cfg(feature = "sql")]
+mod channel;
 mod config;
 #[cfg(feature = "sql")]
 mod dlq;
@@ -10,13 +12,19 @@ mod log;
 mod log_inspect;
 mod log_repair;
 mod publish;
+#[cfg(feature = "sql")]
+mod relay;
 mod serve;
+#[cfg(feature = "sql")]
+mod services;
 mod tail;
 mod tail_group;
 mod topic;
 mod topic_alter;
 mod torture;
 
+#[cfg(feature = "sql")]
+use crate::cli::DlqCommand;
 use crate::cli::{Cli, Command, Global};
 use crate::exit::{Exit, Failure, note};
 use crate::explain;
@@ -40,7 +48,9 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         | Command::Config(_)
         | Command::Completion(_) => cli.global,
         #[cfg(feature = "sql")]
-        Command::Dlq(_) => cli.global,
+        Command::Relay(_) => cli.global,
+        #[cfg(feature = "sql")]
+        Command::Dlq(ref command) if matches!(**command, DlqCommand::Own(_)) => cli.global,
         _ => with_server_of_file(cli.global)?,
     };
     match cli.command {
@@ -54,7 +64,14 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Topic(command) => block_on(topic::run(&global, command)),
         Command::Group(command) => block_on(group::run(&global, command)),
         #[cfg(feature = "sql")]
-        Command::Dlq(command) => block_on(dlq::run(&global, command)),
+        Command::Dlq(command) => match *command {
+            DlqCommand::Own(command) => block_on(dlq::run(&global, command)),
+            DlqCommand::Foreign(command) => block_on(dlq::foreign::run(&global, command)),
+        },
+        #[cfg(feature = "sql")]
+        Command::Services(args) => block_on(services::run(&global, &args)),
+        #[cfg(feature = "sql")]
+        Command::Relay(args) => relay::run(&global, &args),
         Command::Pub(args) => block_on(publish::run(&global, args)),
         Command::Tail(args) => match args.group.clone() {
             Some(group) => block_on_until(second_interruption(), tail_group::run(&global, &group, args)),
@@ -162,6 +179,25 @@ async fn connect(global: &Global) -> Result<Client, Failure> {
         timeout: global.timeout,
     };
     Client::connect(config).await.map_err(|error| explain::call(&error))
+}
+
+/// Connects to the server of a database, not longer than anything may take.
+#[cfg(any(feature = "postgres", feature = "mariadb"))]
+async fn in_time<S, E>(
+    global: &Global,
+    connecting: impl Future<Output = Result<S, E>>,
+    unconnected: impl FnOnce(&E) -> Failure,
+) -> Result<S, Failure> {
+    match tokio::time::timeout(global.timeout, connecting).await {
+        Ok(connected) => connected.map_err(|error| unconnected(&error)),
+        Err(_) => {
+            let sentence = format!(
+                "the database does not answer within {:?}; allow more with --timeout",
+                global.timeout
+            );
+            Err(Failure::new(Exit::Unreachable, sentence))
+        }
+    }
 }
 
 /// Whether progress may be shown: only to a person.

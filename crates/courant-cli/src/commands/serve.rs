@@ -66,14 +66,14 @@ fn greet(global: &Global, data: &std::path::Path, advertise: Option<&str>, serve
     }
 }
 
-/// The signals that end a server.
-struct Signals {
+/// The signals that end a server or a relay.
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind)
                 .map_err(|error| Failure::new(Exit::Failed, format!("signals cannot be handled: {error}")))
@@ -82,7 +82,7 @@ impl Signals {
     }
 
     /// Ends with the next signal.
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -91,7 +91,7 @@ impl Signals {
 }
 
 /// Log lines go to stderr; stdout is for data.
-fn log_to_stderr(global: &Global, filter: Option<&str>) -> Result<(), Failure> {
+pub(super) fn log_to_stderr(global: &Global, filter: Option<&str>) -> Result<(), Failure> {
     let by_verbosity = match (global.quiet, global.verbose) {
         (true, _) => "warn",
         (false, 0) => "info",

@@ -9,6 +9,8 @@ mod backup;
 mod backup_s3;
 mod bad_input;
 mod bad_storage;
+#[cfg(feature = "sql")]
+mod channel;
 mod cli;
 mod cli_groups;
 mod clients;
@@ -18,6 +20,10 @@ mod config;
 mod disk;
 #[cfg(feature = "sql")]
 mod dlq;
+#[cfg(feature = "sql")]
+mod dlq_foreign;
+#[cfg(feature = "sql")]
+mod dlq_spring;
 mod doctor;
 mod few_files;
 mod follow;
@@ -34,6 +40,10 @@ mod memory_limit;
 mod power_cut;
 mod raw;
 mod recompression;
+#[cfg(all(feature = "sql", feature = "kafka"))]
+mod relay;
+#[cfg(all(feature = "sql", feature = "kafka"))]
+mod relay_support;
 mod scrub;
 mod server;
 mod settings;

@@ -1,9 +1,17 @@
-//! The engines of this workspace against the contract, and the contract's scenarios against engines that
-//! lie.
+//! The engines and stores of this workspace against their contracts, and the scenarios of these against
+//! engines and stores that lie.
 
 mod engines;
 mod liar;
 mod lies;
 mod lying_publish;
+mod lying_store;
 mod lying_subscription;
+#[cfg(feature = "mariadb")]
+mod mariadb;
 mod mutants;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod store_lies;
+mod store_mutants;
+mod stores;

@@ -1,5 +1,5 @@
 //! The contract of engines on a `courant serve`, by the same cases that the engines of a process keep;
-//! then what only a server can go through: others in the group, and its own death.
+//! then what only a server can go through: others in the group, and its own death; and Apache Kafka itself.
 
 #[path = "../../../courant-engine/tests/it/groups.rs"]
 mod groups;
@@ -18,6 +18,10 @@ mod topics;
 #[path = "../../../courant-engine/tests/it/waiting.rs"]
 mod waiting;
 
+mod conformance;
+mod kafka;
+mod long_handler;
+mod on_kafka;
 mod opening;
 mod restarts;
 mod server;

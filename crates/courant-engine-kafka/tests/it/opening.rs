@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use courant_engine::{
-    Durability, EngineConfig, EngineUrl, FetchError, GroupScope, Lifetime, NewRecord, NewTopic, OpenError,
-    PublishError, open,
+    CreateTopicError, Durability, EngineConfig, EngineUrl, FetchError, GroupScope, Lifetime, NewRecord,
+    NewTopic, OpenError, PublishError, open,
 };
 use tempfile::TempDir;
 
@@ -92,4 +92,20 @@ async fn a_subscription_does_not_outlive_its_engine() {
     let mut subscription = crate::place::subscribe(&*engine, "billing", "orders").await;
     drop(engine);
     assert_eq!(subscription.next(Duration::from_secs(300)).await, Err(FetchError::Closed));
+}
+
+/// A topic that is asked for twice at once is made once, and looked up twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_wanted_twice_is_made_once() {
+    let data = TempDir::new().expect("a directory");
+    let test = "a_topic_that_is_wanted_twice_is_made_once";
+    let Some(server) = Server::start(data.path(), test) else { return };
+    let engine = opened(&server.url()).await.expect("opens");
+    let wanted = || NewTopic::new(topic_name("twice"), 2);
+    let made = engine.create_topics(vec![wanted(), wanted()]).await;
+    assert!(matches!(&made[0], Ok(topic) if topic.partitions == 2), "{made:?}");
+    assert!(matches!(&made[1], Err(CreateTopicError::Exists { .. })), "{made:?}");
+    let found = engine.topics(vec![topic_name("twice"), topic_name("twice")]).await.expect("looks");
+    assert!(found.iter().all(Option::is_some), "{found:?}");
+    engine.close().await;
 }

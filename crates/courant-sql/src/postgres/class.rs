@@ -2,6 +2,12 @@
 
 use crate::error::{Class, CommitError, StoreError};
 
+/// Raised by `courant_hold`: somebody takes the partition over.
+const TAKEN_OVER: &str = "CO001";
+
+/// Raised by `courant_hold`: the lease is over. The detail is the epoch of the one who has it now.
+pub(super) const FENCED: &str = "CO002";
+
 /// The database's answer to something, as an error of the store.
 pub(super) fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
     move |error| StoreError::new(doing, class_of(&error), error)
@@ -30,8 +36,8 @@ pub(super) fn sqlstate(error: &sqlx::Error) -> Option<String> {
 fn class_of_state(code: &str) -> Class {
     match code {
         // Serialization failure, deadlock, lock timeout; a statement that was cancelled or ran out of
-        // time; out of memory
-        "40001" | "40P01" | "55P03" | "57014" | "53000" | "53200" => Class::Busy,
+        // time; out of memory; a partition that is being taken over
+        "40001" | "40P01" | "55P03" | "57014" | "53000" | "53200" | TAKEN_OVER => Class::Busy,
         // Too many connections; a session that was idle in its transaction for too long
         "53300" | "25P03" => Class::ConnectionLost,
         "53100" => Class::Full,
@@ -81,6 +87,7 @@ mod tests {
             ("40001", Class::Busy),
             ("40P01", Class::Busy),
             ("55P03", Class::Busy),
+            ("CO001", Class::Busy),
             ("08006", Class::ConnectionLost),
             ("08P01", Class::ConnectionLost),
             ("57P01", Class::ConnectionLost),

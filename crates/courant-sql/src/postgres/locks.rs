@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use super::class::failed;
 use crate::consumer::Assignment;
 use crate::error::StoreError;
+use crate::timer::TimerName;
 
 /// Held by whoever creates the tables.
 pub(super) fn installation() -> i64 {
@@ -26,6 +27,11 @@ pub(super) fn partition(assignment: &Assignment) -> i64 {
 /// Held by whoever changes which events of a key are parked, or whose turn it is.
 pub(super) fn key(assignment: &Assignment, key: &[u8]) -> i64 {
     of(b"key", assignment, key)
+}
+
+/// Held by whoever schedules or cancels the timer of a name.
+pub(super) fn timer(name: &TimerName) -> i64 {
+    number(&[b"timer", name.scope().as_bytes(), name.name().as_bytes()])
 }
 
 fn of(kind: &[u8], assignment: &Assignment, key: &[u8]) -> i64 {
@@ -94,12 +100,14 @@ mod tests {
         assert_eq!(decisions(), DECISIONS);
         assert_eq!(partition(&assignment("billing", "orders")), PARTITION);
         assert_eq!(key(&assignment("billing", "orders"), b"o-1"), KEY);
+        assert_eq!(timer(&TimerName::new("payment-due", "o-1").expect("a name")), TIMER);
     }
 
     const INSTALLATION: i64 = -6_575_405_178_623_308_183;
     const DECISIONS: i64 = 1_925_005_072_648_734_417;
     const PARTITION: i64 = 2_516_789_428_274_669_881;
     const KEY: i64 = -988_846_845_516_302_820;
+    const TIMER: i64 = 5_570_124_631_165_759_865;
 
     #[test]
     fn names_do_not_run_into_each_other() {

@@ -1,6 +1,7 @@
 //! Postgres: many connections that write side by side, at READ COMMITTED, every commit flushed.
 
 mod admit;
+mod bell;
 mod class;
 mod dead;
 mod locks;
@@ -15,6 +16,8 @@ mod row;
 mod schema;
 mod session;
 mod store;
+mod submitted;
+mod timers;
 mod transaction;
 
 use std::fmt;
@@ -28,6 +31,8 @@ use sqlx::postgres::PgConnectOptions;
 
 pub use self::transaction::PostgresTransaction;
 
+pub(crate) use self::bell::Listening;
+
 use self::class::failed;
 use self::session::{Pool, Session};
 use crate::error::{AttachError, BeginError, ConnectError, StoreError};
@@ -36,6 +41,9 @@ use crate::parked::Lease;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 const BEGIN_TO_READ: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
+/// The server ends it for a relay that stands still: its locks would keep everybody waiting.
+const BEGIN_TO_RELAY: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+     SET LOCAL idle_in_transaction_session_timeout = 5000";
 const EXPECTED: &str = "a Postgres database: write postgres://USER:PASSWORD@HOST:PORT/DATABASE";
 
 /// A Postgres database with the framework's tables. Clones share its connections.
@@ -117,17 +125,16 @@ impl Postgres {
         Session::begin(&self.inner.pool, BEGIN).await.map_err(failed(doing))
     }
 
+    /// A transaction that may write, of a relay.
+    async fn relaying(&self, doing: &'static str) -> Result<Session, StoreError> {
+        Session::begin(&self.inner.pool, BEGIN_TO_RELAY).await.map_err(failed(doing))
+    }
+
     /// A transaction that may write on behalf of a partition's owner.
     async fn owner(&self, lease: &Lease, doing: &'static str) -> Result<Session, BeginError> {
-        let mut session = self.writer(doing).await?;
-        match owner::hold(&mut session, lease, doing).await {
-            Ok(_) => Ok(session),
-            Err(error) => {
-                // The refusal is what matters; the connection is closed if this fails.
-                let _ = session.rollback().await;
-                Err(error)
-            }
-        }
+        let begin = format!("{BEGIN}; {}", owner::hold(lease));
+        let session = Session::begin(&self.inner.pool, &begin).await;
+        session.map_err(|error| owner::not_held(lease, doing, error))
     }
 
     fn next_savepoint(&self) -> u64 {
@@ -137,7 +144,9 @@ impl Postgres {
 
 /// An address as it may stand in a message.
 fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.rsplit_once('@').map_or_else(|| url.to_owned(), |(_, place)| format!("…@{place}"));
+    };
     match rest.rsplit_once('@') {
         Some((_, place)) => format!("{scheme}://…@{place}"),
         None => url.to_owned(),
@@ -174,5 +183,6 @@ mod tests {
         assert_eq!(without_password("postgres://u:p@ss@host/db"), "postgres://…@host/db");
         assert_eq!(without_password("postgres://host/db"), "postgres://host/db");
         assert_eq!(without_password("sqlite:x"), "sqlite:x");
+        assert_eq!(without_password("postgres:u:secret@host/db"), "…@host/db");
     }
 }

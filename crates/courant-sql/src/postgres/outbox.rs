@@ -26,7 +26,7 @@ const ADVANCE: &str = "move the outbox on";
 /// that this gives. In any other transaction than the one that was begun it does nothing.
 const WRITE: &str = "WITH wanted AS ( \
         SELECT lane, COUNT(*) AS events FROM unnest($1::bigint[]) AS e (lane) \
-        WHERE txid_current() = $10 GROUP BY lane), \
+        WHERE current_setting('courant.transaction', true) = $10 GROUP BY lane), \
     held AS MATERIALIZED ( \
         SELECT l.lane FROM courant_outbox_lane l JOIN wanted w ON w.lane = l.lane \
         ORDER BY l.lane FOR UPDATE OF l), \
@@ -46,7 +46,7 @@ const WRITE: &str = "WITH wanted AS ( \
 /// Gives positions to what a transaction publishes, and writes it. The lanes, in order.
 pub(super) async fn flush_in(
     connection: &mut PgConnection,
-    transaction: i64,
+    transaction: &str,
     events: &[NewEvent],
 ) -> Result<Vec<u16>, CommitError> {
     let rows = Rows::new(events)?;
@@ -66,11 +66,14 @@ pub(super) async fn flush(
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let row =
-        sqlx::query("SELECT txid_current()").fetch_one(&mut *connection).await.map_err(failed(FLUSH))?;
-    let transaction = Columns::new(&row, FLUSH).int(0)?;
+    let own = "store";
+    sqlx::query("SELECT set_config('courant.transaction', $1, true)")
+        .bind(own)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed(FLUSH))?;
     let rows = Rows::new(events)?;
-    let written = rows.write(connection, transaction).await.map_err(failed(FLUSH))?;
+    let written = rows.write(connection, own).await.map_err(failed(FLUSH))?;
     if written == events.len() as u64 { Ok(rows.lanes()) } else { Err(lanes_missing()) }
 }
 
@@ -111,7 +114,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Writes all of them, or none. How many were written.
-    async fn write(&self, connection: &mut PgConnection, transaction: i64) -> Result<u64, sqlx::Error> {
+    async fn write(&self, connection: &mut PgConnection, transaction: &str) -> Result<u64, sqlx::Error> {
         let ids: Vec<&str> = self.ids.iter().map(|id| &**id).collect();
         let topics: Vec<&str> = self.events.iter().map(|event| event.topic.as_str()).collect();
         let keys: Vec<Option<&[u8]>> = self.events.iter().map(|event| event.key.as_deref()).collect();
@@ -147,10 +150,11 @@ pub(super) async fn take_over_relay(
     owner: &str,
     now_ms: i64,
 ) -> Result<RelayLease, StoreError> {
-    let mut session = store.writer(ADVANCE).await?;
+    let mut session = store.relaying(ADVANCE).await?;
     let sql = "INSERT INTO courant_relay (shard, epoch, owner, taken_ms) VALUES ($1, 1, $2, $3) \
                ON CONFLICT (shard) DO UPDATE \
-               SET epoch = courant_relay.epoch + 1, owner = excluded.owner, taken_ms = excluded.taken_ms \
+               SET epoch = courant_relay.epoch + 1, owner = excluded.owner, taken_ms = excluded.taken_ms, \
+                   beat = 0, resting = 0 \
                RETURNING epoch";
     let row = sqlx::query(sql)
         .bind(&*text(shard))
@@ -236,9 +240,12 @@ pub(super) async fn advance(
     Ok(())
 }
 
-/// Keeps other relays from taking over until the transaction ends.
-async fn held(connection: &mut PgConnection, lease: &RelayLease) -> Result<(), AdvanceError> {
-    let row = sqlx::query("SELECT epoch FROM courant_relay WHERE shard = $1 FOR SHARE")
+/// Keeps other relays from taking over until the transaction ends. The server ends it for a relay that
+/// stands still: its locks would keep everybody waiting.
+pub(super) async fn held(connection: &mut PgConnection, lease: &RelayLease) -> Result<(), AdvanceError> {
+    let sql = "SELECT epoch, set_config('idle_in_transaction_session_timeout', '5000', true) \
+               FROM courant_relay WHERE shard = $1 FOR SHARE";
+    let row = sqlx::query(sql)
         .bind(&*text(&lease.shard))
         .fetch_optional(&mut *connection)
         .await
@@ -271,10 +278,10 @@ async fn lock_lanes(connection: &mut PgConnection, lanes: &[i64], until: &[i64])
 
 pub(super) async fn backlog(store: &Postgres) -> Result<u64, StoreError> {
     let mut session = store.reader().await?;
-    let row = sqlx::query("SELECT COALESCE(SUM(position - published), 0)::bigint FROM courant_outbox_lane")
-        .fetch_one(&mut *session)
-        .await
-        .map_err(failed(READ))?;
+    // What is submitted has no count: of more than a thousand rows it is enough to know that.
+    let sql = "SELECT (SELECT COALESCE(SUM(position - published), 0)::bigint FROM courant_outbox_lane) \
+               + (SELECT COUNT(*) FROM (SELECT 1 FROM courant_outbox_submit LIMIT 1000) submitted)";
+    let row = sqlx::query(sql).fetch_one(&mut *session).await.map_err(failed(READ))?;
     session.give_back();
     Columns::new(&row, READ).number(0)
 }

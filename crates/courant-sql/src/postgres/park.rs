@@ -191,7 +191,7 @@ pub(super) async fn skip(
     let drained = settled(&mut session, &lease.assignment, delivery.offset, delivery.key, now_ms).await?;
     session.commit().await.map_err(failed(SKIP))?;
     let key = delivery.key.filter(|_| drained).map(bytes::Bytes::copy_from_slice);
-    Ok(Committed { lanes: Vec::new(), drained: key.into_iter().collect() })
+    Ok(Committed { drained: key.into_iter().collect(), ..Committed::default() })
 }
 
 /// Writes how an event was settled. What was handled stays handled.

@@ -49,6 +49,11 @@ impl Pool {
         Self { options, permits: Arc::new(Semaphore::new(permits)), idle: Mutex::default() }
     }
 
+    /// How its connections are made.
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
     fn idle(&self) -> MutexGuard<'_, Vec<PgConnection>> {
         // Whoever panicked has at most lost a connection.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)

@@ -5,16 +5,20 @@ use std::num::NonZeroU32;
 use sqlx::PgConnection;
 
 use super::transaction::PostgresTransaction;
-use super::{Postgres, dead, note, outbox, owner, park, prune, redrive, schema, transaction};
+use super::{
+    Postgres, bell, dead, note, outbox, owner, park, prune, redrive, schema, submitted, timers, transaction,
+};
 use crate::consumer::{Assignment, Consumer, Delivery, Progress};
 use crate::dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadState, DeadSummary};
 use crate::error::{AdvanceError, BeginError, EditError, LeaseError, RedriveError, SchemaError, StoreError};
 use crate::event::{Event, Failure};
 use crate::note::{DeadEdit, DeadNote, Decision, Verdict};
-use crate::outbox::{LaneBatch, LanePosition, RelayLease};
+use crate::outbox::{LaneBatch, LanePosition, OutboxBell, RelayLease, RelayState};
 use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
 use crate::redrive::{Redrive, RedriveClaim, RedriveEvent};
 use crate::store::{Committed, Store};
+use crate::submitted::{RefusedEvent, Sequenced, Sequencing};
+use crate::timer::Fired;
 
 impl Store for Postgres {
     const NAME: &'static str = "Postgres";
@@ -233,6 +237,45 @@ impl Store for Postgres {
 
     async fn outbox_backlog(&self) -> Result<u64, StoreError> {
         outbox::backlog(self).await
+    }
+
+    async fn sequence(
+        &self,
+        lease: &RelayLease,
+        sequencing: &Sequencing<'_>,
+        now_ms: i64,
+    ) -> Result<Sequenced, AdvanceError> {
+        submitted::sequence(self, lease, sequencing, now_ms).await
+    }
+
+    async fn refused_events(&self, after: i64, limit: u32) -> Result<Vec<RefusedEvent>, StoreError> {
+        submitted::refused(self, after, limit).await
+    }
+
+    async fn relay(&self, shard: &str) -> Result<Option<RelayState>, StoreError> {
+        submitted::relay(self, shard).await
+    }
+
+    async fn keep_relay(&self, lease: &RelayLease, is_resting: bool) -> Result<(), AdvanceError> {
+        submitted::keep_relay(self, lease, is_resting).await
+    }
+
+    async fn outbox_bell(&self) -> Result<OutboxBell, StoreError> {
+        bell::listen(self).await
+    }
+
+    async fn fire_timers(
+        &self,
+        lease: &RelayLease,
+        limit: u32,
+        bytes_max: u64,
+        now_ms: i64,
+    ) -> Result<Fired, AdvanceError> {
+        timers::fire(self, lease, limit, bytes_max, now_ms).await
+    }
+
+    async fn next_timer_ms(&self) -> Result<Option<i64>, StoreError> {
+        timers::next_ms(self).await
     }
 
     async fn prune_inbox(&self, consumer: &Consumer, before_ms: i64, limit: u32) -> Result<u64, StoreError> {

@@ -12,13 +12,14 @@ use sqlx_core::transaction::TransactionManager as _;
 use super::class::{failed, not_committed, not_proved, sqlstate};
 use super::row::Columns;
 use super::session::Session;
-use super::{BEGIN as BEGIN_STATEMENT, Postgres, admit, locks, outbox, owner, resolve};
+use super::{BEGIN as BEGIN_STATEMENT, Postgres, admit, locks, outbox, owner, resolve, timers};
 use crate::consumer::{Admission, Delivery};
 use crate::error::{AdmitError, AttachError, BeginError, CommitError, PublishError, StoreError};
 use crate::outbox::NewEvent;
 use crate::parked::Lease;
 use crate::publishing::Publishing;
 use crate::store::{Committed, Transaction};
+use crate::timer::{NewTimer, TimerName};
 
 const BEGIN: &str = "begin a transaction";
 const ATTACH: &str = "take a transaction over";
@@ -28,9 +29,8 @@ const ROLL_BACK: &str = "roll a transaction back";
 /// A transaction of [`Postgres`].
 pub struct PostgresTransaction {
     held: Held,
+    /// Names its savepoint, and itself in `courant.transaction`.
     savepoint: u64,
-    /// The server's number of this transaction.
-    transaction: i64,
     lease: Option<Lease>,
     /// What is published if this is committed.
     publishing: Publishing,
@@ -55,20 +55,17 @@ pub(super) async fn begin(
     lease: Option<&Lease>,
 ) -> Result<PostgresTransaction, BeginError> {
     let savepoint = store.next_savepoint();
-    let statements = format!("{BEGIN_STATEMENT}; SAVEPOINT courant_{savepoint}");
-    let mut session = Session::begin(&store.inner.pool, &statements).await.map_err(failed(BEGIN))?;
-    let transaction = match lease {
-        None => number(&mut session, BEGIN).await?,
-        Some(lease) => match owner::hold(&mut session, lease, BEGIN).await {
-            Ok(transaction) => transaction,
-            Err(error) => {
-                // The refusal is what matters; the connection is closed if this fails.
-                let _ = session.rollback().await;
-                return Err(error);
-            }
-        },
+    let own = format!("{BEGIN_STATEMENT}; SET LOCAL courant.transaction = '{savepoint}'");
+    // The partition is held before the savepoint: going back to that does not let it go.
+    let statements = match lease {
+        None => format!("{own}; SAVEPOINT courant_{savepoint}"),
+        Some(lease) => format!("{own}; {}; SAVEPOINT courant_{savepoint}", owner::hold(lease)),
     };
-    Ok(PostgresTransaction::new(Held::Own(session), savepoint, transaction, lease.cloned()))
+    let session = Session::begin(&store.inner.pool, &statements).await.map_err(|error| match lease {
+        Some(lease) => owner::not_held(lease, BEGIN, error),
+        None => failed(BEGIN)(error).into(),
+    })?;
+    Ok(PostgresTransaction::new(Held::Own(session), savepoint, lease.cloned()))
 }
 
 pub(super) async fn attach(
@@ -78,24 +75,23 @@ pub(super) async fn attach(
     if PgTransactionManager::get_transaction_depth(&attached) != 1 {
         return Err(AttachError::NoTransaction);
     }
-    let row = sqlx::query("SELECT current_setting('transaction_isolation'), txid_current()")
-        .fetch_one(&mut *attached)
-        .await
-        .map_err(not_attached)?;
-    let columns = Columns::new(&row, ATTACH);
-    let (isolation, transaction) = (columns.text(0)?, columns.int(1)?);
+    let savepoint = store.next_savepoint();
+    let sql = "SELECT current_setting('transaction_isolation'), set_config('courant.transaction', $1, true)";
+    let row =
+        sqlx::query(sql).bind(savepoint.to_string()).fetch_one(&mut *attached).await.map_err(not_attached)?;
+    let isolation = Columns::new(&row, ATTACH).text(0)?;
     // What Postgres calls READ UNCOMMITTED is the same.
     if !matches!(isolation.as_str(), "read committed" | "read uncommitted") {
-        return Err(AttachError::Isolation { found: isolation });
+        let remedy = "begin it with BEGIN ISOLATION LEVEL READ COMMITTED";
+        return Err(AttachError::Isolation { found: isolation, remedy });
     }
-    let savepoint = store.next_savepoint();
     // The name is made of a number and nothing else.
     sqlx::query(AssertSqlSafe(format!("SAVEPOINT courant_{savepoint}")))
         .persistent(false)
         .execute(&mut *attached)
         .await
         .map_err(not_attached)?;
-    Ok(PostgresTransaction::new(Held::Attached(attached), savepoint, transaction, None))
+    Ok(PostgresTransaction::new(Held::Attached(attached), savepoint, None))
 }
 
 /// A savepoint is refused where there is no transaction, and in an aborted one.
@@ -106,31 +102,27 @@ fn not_attached(error: sqlx::Error) -> AttachError {
     }
 }
 
-/// The server's number of the transaction.
-async fn number(connection: &mut PgConnection, doing: &'static str) -> Result<i64, StoreError> {
-    let row =
-        sqlx::query("SELECT txid_current()").fetch_one(&mut *connection).await.map_err(failed(doing))?;
-    Columns::new(&row, doing).int(0)
-}
-
 impl PostgresTransaction {
-    fn new(held: Held, savepoint: u64, transaction: i64, lease: Option<Lease>) -> Self {
-        Self { held, savepoint, transaction, lease, publishing: Publishing::default(), parked: Vec::new() }
+    fn new(held: Held, savepoint: u64, lease: Option<Lease>) -> Self {
+        Self { held, savepoint, lease, publishing: Publishing::default(), parked: Vec::new() }
     }
 
     /// Writes everything that commits with the handler's work.
     async fn flush(&mut self, now_ms: i64) -> Result<Committed, CommitError> {
         let mut committed = Committed::default();
-        if !self.parked.is_empty() {
+        let timers = self.publishing.take_timers();
+        if !self.parked.is_empty() || !timers.is_empty() {
             // What has become of the transaction is not known yet, and outside of it each of these
             // statements would be committed by itself.
             self.prove().await?;
             committed.drained = self.settle(now_ms).await?;
+            timers::flush(&mut self.held, &timers, now_ms).await?;
+            committed.next_timer_ms = timers.next_ms();
         }
         let published = self.publishing.take();
         if !published.is_empty() {
-            let transaction = self.transaction;
-            committed.lanes = outbox::flush_in(&mut self.held, transaction, &published).await?;
+            let own = self.savepoint.to_string();
+            committed.lanes = outbox::flush_in(&mut self.held, &own, &published).await?;
         }
         Ok(committed)
     }
@@ -155,25 +147,14 @@ impl PostgresTransaction {
         Ok(drained)
     }
 
-    /// Proves that the transaction is still the one that was begun, and sets the savepoint anew.
-    async fn prove(&mut self) -> Result<(), CommitError> {
-        let name = format!("courant_{}", self.savepoint);
-        // The name is made of a number and nothing else.
-        sqlx::raw_sql(AssertSqlSafe(format!("RELEASE SAVEPOINT {name}; SAVEPOINT {name}")))
-            .execute(&mut *self.held)
-            .await
-            .map_err(|error| not_proved(COMMIT, error))?;
-        Ok(())
-    }
-
     /// The last statement before COMMIT: it succeeds only in the transaction that was begun, and only
     /// when no error has aborted it. With it goes the word that the trigger of the inbox waits for.
     async fn release(&mut self) -> Result<(), CommitError> {
         let statements = format!(
-            "SET LOCAL courant.commit = '{}'; RELEASE SAVEPOINT courant_{}",
-            self.transaction, self.savepoint
+            "SELECT set_config('courant.commit', txid_current()::text, true); RELEASE SAVEPOINT courant_{}",
+            self.savepoint
         );
-        // The text is made of numbers and nothing else.
+        // The text is made of a number and nothing else.
         sqlx::raw_sql(AssertSqlSafe(statements))
             .execute(&mut *self.held)
             .await
@@ -200,6 +181,25 @@ impl Transaction for PostgresTransaction {
 
     fn publish(&mut self, event: NewEvent) -> Result<(), PublishError> {
         self.publishing.add(event)
+    }
+
+    fn schedule(&mut self, timer: NewTimer) -> Result<(), PublishError> {
+        self.publishing.schedule(timer)
+    }
+
+    fn cancel_timer(&mut self, name: TimerName) -> Result<(), PublishError> {
+        self.publishing.cancel(name)
+    }
+
+    /// The setting ends with the transaction, and an aborted one does not answer. A savepoint would prove
+    /// the same, and cost the server a transaction inside this one for each proof.
+    async fn prove(&mut self) -> Result<(), CommitError> {
+        let row = sqlx::query("SELECT current_setting('courant.transaction', true)")
+            .fetch_one(&mut *self.held)
+            .await
+            .map_err(|error| not_proved(COMMIT, error))?;
+        let found = Columns::new(&row, COMMIT).text_or_null(0)?;
+        if found == Some(self.savepoint.to_string()) { Ok(()) } else { Err(CommitError::Ended) }
     }
 
     async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {

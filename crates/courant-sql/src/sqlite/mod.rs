@@ -14,6 +14,8 @@ mod row;
 mod schema;
 mod session;
 mod store;
+mod submitted;
+mod timers;
 mod transaction;
 
 use std::fmt;

@@ -8,13 +8,14 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::class::{GENERIC, class_of, failed, primary_code};
 use super::session::Session;
-use super::{Sqlite, admit, outbox, resolve};
+use super::{Sqlite, admit, outbox, resolve, timers};
 use crate::consumer::{Admission, Delivery};
 use crate::error::{AdmitError, BeginError, Class, CommitError, PublishError, StoreError};
 use crate::outbox::NewEvent;
 use crate::parked::Lease;
 use crate::publishing::Publishing;
 use crate::store::{Committed, Transaction};
+use crate::timer::{NewTimer, TimerName};
 
 const BEGIN: &str = "begin a transaction";
 const COMMIT: &str = "commit a transaction";
@@ -73,6 +74,9 @@ impl SqliteTransaction {
                 }
             }
         }
+        let timers = self.publishing.take_timers();
+        committed.next_timer_ms = timers.next_ms();
+        timers::flush(&mut self.session, &timers, now_ms).await?;
         committed.lanes = outbox::flush(&mut self.session, &self.publishing.take()).await?;
         Ok(committed)
     }
@@ -109,6 +113,21 @@ impl Transaction for SqliteTransaction {
 
     fn publish(&mut self, event: NewEvent) -> Result<(), PublishError> {
         self.publishing.add(event)
+    }
+
+    fn schedule(&mut self, timer: NewTimer) -> Result<(), PublishError> {
+        self.publishing.schedule(timer)
+    }
+
+    fn cancel_timer(&mut self, name: TimerName) -> Result<(), PublishError> {
+        self.publishing.cancel(name)
+    }
+
+    /// The connection refuses every commit that [`Transaction::commit`] has not asked for, that of a
+    /// single statement among them. So nothing lasts that comes behind the end of the transaction, and
+    /// its savepoint, which is looked for in the end, is gone with it.
+    async fn prove(&mut self) -> Result<(), CommitError> {
+        Ok(())
     }
 
     async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {

@@ -3,6 +3,8 @@
 #![allow(clippy::duplicate_mod, reason = "a case has other types on each store")]
 
 mod given;
+#[cfg(feature = "mariadb")]
+mod mariadb;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]

@@ -1,30 +1,30 @@
 //! From an App to a service: everything is opened, looked at and held against each other.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use courant_core::consumer::ConsumerName;
 use courant_core::position::TopicPartition;
 use courant_core::topic::TopicName;
-use courant_engine::{Engine, EngineConfig, EngineUrl, NewTopic, OrderScope, Partition, Replay, Topic};
+use courant_engine::{Engine, EngineConfig, EngineUrl, Partition, Topic};
 use courant_sql::{Assignment, Consumer, Store};
 use tokio::sync::Notify;
 
-use super::checks::{Handled, Sketch, subscriptions, topics};
+use super::checks::{Handled, Sketch, capabilities, commands, mappings, subscriptions, topics};
+use super::memory::{dead_letter_topics, remembered_ms, remembers_enough};
 use super::{App, BuildError, Declared, EngineChoice, Parts, Problem};
 use crate::Boxed;
+use crate::channel::{self, Described};
+use crate::layer::layered;
+use crate::mapping::Mappings;
 use crate::outbox::Stamp;
 use crate::publisher::Sender;
 use crate::runtime::{
-    Activity, Backlog, Begin, Caller, Context, DirectLedger, Kept, Ledger, Orders, Rules, Status,
-    StoreLedger, Trouble, begin, look, refused,
+    Activity, Backlog, Begin, Caller, Context, DirectLedger, Kept, Ledger, Orders, Rules, Seldom, Status,
+    StoreLedger, Time, Timers, Trouble, begin, look, refused,
 };
 use crate::service::{Prepared, Service};
 use crate::store::{Backing, NoStore};
-
-/// How much longer than its topics a consumer remembers what it has handled.
-const REMEMBERED_MORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// An engine that is open, and the topics of the service in it.
 struct Opened {
@@ -39,8 +39,17 @@ impl<D: Store, T: Send + Sync + 'static> App<D, T> {
     ///
     /// # Errors
     /// Everything that is wrong, in one list, each with what to change.
-    pub async fn build(self) -> Result<Service<D>, BuildError> {
-        let Self { parts, store, state, subscriptions } = self;
+    pub async fn build(mut self) -> Result<Service<D>, BuildError> {
+        self.spread_layers();
+        let described = self.described();
+        let desk = self.parts.operations.clone().map(|key| {
+            channel::Desk::new(key, &self.parts.name, self.store.clone(), self.parts.clock.clone())
+        });
+        let whole = match &desk {
+            Some(desk) => self.subscribe(desk.subscription()),
+            None => self,
+        };
+        let Self { parts, store, state, subscriptions } = whole;
         let mut problems = check(&parts, &subscriptions);
         let opened = open(&parts, &subscriptions, &mut problems).await;
         if let Err(error) = store.install(parts.clock.now_ms()).await {
@@ -50,19 +59,16 @@ impl<D: Store, T: Send + Sync + 'static> App<D, T> {
         let Some(opened) = opened.filter(|_| problems.is_empty()) else {
             return Err(BuildError::new(parts.name, problems));
         };
+        let mappings = Mappings::new(parts.mappings.clone());
         for declared in &subscriptions {
-            compare(&store, declared, &opened, &mut problems).await;
+            compare(&store, declared, &opened, &mappings, &mut problems).await;
         }
         if !problems.is_empty() {
             close(&opened).await;
             return Err(BuildError::new(parts.name, problems));
         }
-        let counted = store.clone();
-        let backlog: Backlog = Box::new(move || -> Boxed<'static, u64> {
-            let store = counted.clone();
-            Box::pin(async move { store.outbox_backlog().await.unwrap_or(1) })
-        });
-        let is_own = opened.is_own;
+        let backlog = backlog(store.clone(), parts.time.clone());
+        let (is_own, announces) = (opened.is_own, parts.announces);
         let context = context(parts, &opened, Some(backlog));
         let state = Arc::new(state);
         let prepared = subscriptions.into_iter().filter_map(|declared| {
@@ -70,15 +76,18 @@ impl<D: Store, T: Send + Sync + 'static> App<D, T> {
                 retry: declared.settings.retry,
                 exhausted: declared.settings.exhausted,
                 at_least_once: declared.at_least_once,
-                remembered_ms: remembered(&declared, &opened),
+                remembered_ms: remembered_ms(&sketch(&declared), &opened.topics),
             };
             prepare(declared, &context, &state, &opened, |caller, settings, _| {
                 let consumer = Consumer { name: caller.consumer.clone(), generation: settings.generation };
-                Arc::new(StoreLedger { store: store.clone(), consumer, caller, rules })
+                let passed_by = Seldom::new(1);
+                Arc::new(StoreLedger { store: store.clone(), consumer, caller, rules, passed_by })
             })
         });
-        let prepared = prepared.collect();
-        Ok(Service::new(context, prepared, store, is_own))
+        let prepared: Vec<Prepared> = prepared.collect();
+        let channel = channel::prepare(&context, &store, described, &prepared, desk.as_ref());
+        let channel = announces.then_some(channel);
+        Ok(Service::new(context, prepared, store, is_own).with_channel(channel))
     }
 }
 
@@ -87,14 +96,16 @@ impl<T: Send + Sync + 'static> App<NoStore, T> {
     ///
     /// # Errors
     /// Everything that is wrong, in one list, each with what to change.
-    pub async fn build(self) -> Result<Service<NoStore>, BuildError> {
+    pub async fn build(mut self) -> Result<Service<NoStore>, BuildError> {
+        self.spread_layers();
+        let described = self.described();
         let Self { parts, store, state, subscriptions } = self;
         let mut problems = check(&parts, &subscriptions);
         let opened = open(&parts, &subscriptions, &mut problems).await;
         let Some(opened) = opened.filter(|_| problems.is_empty()) else {
             return Err(BuildError::new(parts.name, problems));
         };
-        let is_own = opened.is_own;
+        let (is_own, announces) = (opened.is_own, parts.announces);
         let context = context(parts, &opened, None);
         let state = Arc::new(state);
         let prepared = subscriptions.into_iter().filter_map(|declared| {
@@ -108,9 +119,41 @@ impl<T: Send + Sync + 'static> App<NoStore, T> {
                 })
             })
         });
-        let prepared = prepared.collect();
-        Ok(Service::new(context, prepared, store, is_own))
+        let prepared: Vec<Prepared> = prepared.collect();
+        let channel = announces.then(|| channel::without_store(&context, described, &prepared));
+        Ok(Service::new(context, prepared, store, is_own).with_channel(channel))
     }
+}
+
+impl<S: Backing, T> App<S, T> {
+    /// Puts the layers of the service around those of its subscriptions.
+    fn spread_layers(&mut self) {
+        for declared in &mut self.subscriptions {
+            declared.layers = self.parts.layers.iter().chain(&declared.layers).cloned().collect();
+        }
+    }
+
+    /// What its subscriptions are, for those who look at the service.
+    fn described(&self) -> Vec<Described> {
+        let described =
+            |one: &Declared<S, T>| channel::described(&one.settings, &one.handlers, one.at_least_once);
+        self.subscriptions.iter().filter_map(described).collect()
+    }
+}
+
+fn backlog<D: Store>(store: D, time: Arc<dyn Time>) -> Backlog {
+    Box::new(move || -> Boxed<'static, u64> {
+        let (store, time) = (store.clone(), time.clone());
+        Box::pin(async move {
+            // Timers first: one that is moved into the outbox meanwhile is counted there.
+            match store.next_timer_ms().await {
+                Ok(next_ms) if next_ms.is_none_or(|next_ms| next_ms > time.now_ms()) => {
+                    store.outbox_backlog().await.unwrap_or(1)
+                }
+                _ => 1,
+            }
+        })
+    })
 }
 
 fn sketch<S: Backing, T>(declared: &Declared<S, T>) -> Sketch<'_> {
@@ -146,6 +189,8 @@ fn check<S: Backing, T>(parts: &Parts, declared: &[Declared<S, T>]) -> Vec<Probl
     let sketches: Vec<Sketch<'_>> = declared.iter().map(sketch).collect();
     if parts.disorder.is_empty() {
         problems.extend(subscriptions(&sketches, S::IS_STORE));
+        problems.extend(commands(&sketches));
+        problems.extend(mappings(&parts.mappings, &sketches));
     }
     problems
 }
@@ -160,31 +205,35 @@ async fn open<S: Backing, T>(
         EngineChoice::Url(url) => (open_url(parts, url, problems).await?, true),
     };
     let mut opened = Opened { engine, is_own, topics: BTreeMap::new() };
-    capabilities(&*opened.engine, problems);
+    let sketches: Vec<Sketch<'_>> = declared.iter().map(sketch).collect();
+    problems.extend(capabilities(&*opened.engine, parts.partitions, &sketches));
+    problems.extend(channel::may_operate(&*opened.engine, parts.operations.as_ref(), S::IS_STORE));
     // Topics are created for a service that is right, and for no other.
     if problems.is_empty() {
-        let names: Vec<TopicName> = declared
-            .iter()
-            .flat_map(|declared| {
-                topics(&sketch(declared)).into_iter().map(TopicName::new).collect::<Vec<_>>()
-            })
-            .filter_map(Result::ok)
-            .collect();
-        let wanted = names.into_iter().map(|name| NewTopic::new(name, parts.partitions)).collect();
+        // Subscriptions may share a topic.
+        let names: BTreeSet<&str> = sketches.iter().flat_map(topics).collect();
+        let names = names.into_iter().filter_map(|topic| TopicName::new(topic).ok());
+        let wanted = names.map(|name| channel::new_topic(name, parts.partitions)).collect();
         match courant_engine::ensure_topics(&*opened.engine, wanted).await {
-            Ok(found) => {
-                opened.topics = found.into_iter().map(|topic| (topic.name.to_string(), topic)).collect();
-            }
+            Ok(found) => opened.topics = found.into_iter().map(named).collect(),
             Err(error) => problems.push(Problem::new("its topics cannot be had", error.to_string())),
         }
     }
-    for declared in declared {
-        remembers_enough(declared, &opened, problems);
+    if problems.is_empty() && S::IS_STORE {
+        match opened.engine.topics(dead_letter_topics(&sketches)).await {
+            Ok(found) => opened.topics.extend(found.into_iter().flatten().map(named)),
+            Err(error) => problems.push(Problem::new("its topics cannot be had", error.to_string())),
+        }
     }
+    problems.extend(sketches.iter().filter_map(|sketch| remembers_enough(sketch, &opened.topics)));
     if !problems.is_empty() {
         close(&opened).await;
     }
     Some(opened)
+}
+
+fn named(topic: Topic) -> (String, Topic) {
+    (topic.name.to_string(), topic)
 }
 
 async fn open_url(parts: &Parts, url: &str, problems: &mut Vec<Problem>) -> Option<Arc<dyn Engine>> {
@@ -211,61 +260,6 @@ async fn close(opened: &Opened) {
     }
 }
 
-/// What every subscription needs of an engine.
-fn capabilities(engine: &dyn Engine, problems: &mut Vec<Problem>) {
-    let can = engine.capabilities();
-    if can.order == OrderScope::Nothing {
-        problems.push(Problem::new(
-            format!(
-                "the engine {} keeps no order, and handlers are called in the order of keys",
-                engine.kind()
-            ),
-            "use an engine that keeps the order of a key",
-        ));
-    }
-    if can.replay == Replay::Nothing {
-        problems.push(Problem::new(
-            format!(
-                "the engine {} gives each event once, and progress is kept by the service",
-                engine.kind()
-            ),
-            "use an engine that can be read from any offset",
-        ));
-    }
-}
-
-/// How long the longest of a subscription's topics keeps its events; `None`: for ever.
-fn retention<S: Backing, T>(declared: &Declared<S, T>, opened: &Opened) -> Option<Duration> {
-    let mut longest = Duration::ZERO;
-    for topic in topics(&sketch(declared)) {
-        longest = longest.max(opened.topics.get(topic)?.retention?);
-    }
-    Some(longest)
-}
-
-fn remembers_enough<S: Backing, T>(declared: &Declared<S, T>, opened: &Opened, problems: &mut Vec<Problem>) {
-    let Some(kept) = declared.settings.inbox_kept.filter(|_| !opened.topics.is_empty()) else { return };
-    let retention = retention(declared, opened);
-    if retention.is_some_and(|retention| kept >= retention) {
-        return;
-    }
-    let keep = retention.map_or("for ever".to_owned(), |retention| format!("for {retention:?}"));
-    problems.push(Problem::new(
-        format!(
-            "subscription {:?} remembers for {kept:?} what it has handled, and its topics keep events {keep}",
-            declared.settings.consumer
-        ),
-        "remember at least as long, or leave .remember_for(…) away: an event that comes again later would be \
-         handled again",
-    ));
-}
-
-fn remembered<S: Backing, T>(declared: &Declared<S, T>, opened: &Opened) -> Option<i64> {
-    let of_topics = || retention(declared, opened).map(|retention| retention + REMEMBERED_MORE);
-    let kept = declared.settings.inbox_kept.or_else(of_topics)?;
-    i64::try_from(kept.as_millis()).ok()
-}
-
 /// The partitions of a subscription's topics.
 fn partitions<S: Backing, T>(declared: &Declared<S, T>, opened: &Opened) -> Vec<Partition> {
     let names = topics(&sketch(declared)).into_iter().map(str::to_owned).collect::<Vec<_>>();
@@ -277,6 +271,7 @@ async fn compare<D: Store, T>(
     store: &D,
     declared: &Declared<D, T>,
     opened: &Opened,
+    mappings: &Mappings,
     problems: &mut Vec<Problem>,
 ) {
     let settings = &declared.settings;
@@ -294,7 +289,7 @@ async fn compare<D: Store, T>(
                 return;
             }
         };
-        let looked = look(&*opened.engine, &partition, &kept).await;
+        let looked = look(&*opened.engine, mappings, &partition, &kept).await;
         let trouble = match looked {
             Ok((there, ends)) => match begin(&kept, there.as_ref(), ends, settings.other_log) {
                 Begin::Refused(difference) => refused(&settings.consumer, &partition, &difference),
@@ -303,7 +298,7 @@ async fn compare<D: Store, T>(
             Err(trouble) => trouble,
         };
         let said = match trouble {
-            Trouble::Broken(said) => said,
+            Trouble::Broken(said) | Trouble::Away(said) => said,
             Trouble::Fenced => "somebody else has the partition".to_owned(),
         };
         problems.push(Problem::new("the log is not the one that progress was made in", said));
@@ -330,9 +325,11 @@ fn context(parts: Parts, opened: &Opened, backlog: Option<Backlog>) -> Arc<Conte
         faults: parts.faults,
         stamp,
         sender: Sender { engine: opened.engine.clone(), partitions: parts.partitions },
+        mappings: Mappings::new(parts.mappings),
         activity: Activity::new(),
         outbox_filled: Notify::new(),
         relay: Status::default(),
+        timers: Timers::new(),
         backlog,
     })
 }
@@ -349,7 +346,8 @@ fn prepare<S: Backing, T: Send + Sync + 'static, L: Ledger>(
     let partitions = partitions(&declared, opened);
     let event_types: HashSet<&'static str> =
         declared.handlers.iter().map(|handler| handler.event_type).collect();
-    let Declared { settings, handlers, .. } = declared;
+    let Declared { settings, handlers, layers, .. } = declared;
+    let handlers = layered(handlers, &layers, &context.time);
     let caller = Caller {
         context: context.clone(),
         consumer,
@@ -363,6 +361,7 @@ fn prepare<S: Backing, T: Send + Sync + 'static, L: Ledger>(
         consumer: settings.consumer,
         event_types,
         concurrency: settings.concurrency,
+        batch: settings.batch,
         start: settings.start,
         other_log: settings.other_log,
     };

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use courant_core::consumer::ConsumerName;
 use courant_core::topic::TopicName;
+use courant_engine::{Engine, OrderScope, Replay, TimeLookup};
 
 use super::problem::Problem;
-use crate::Exhausted;
 use crate::runtime::dead_letter_topic;
 use crate::subscription::Settings;
+use crate::{Exhausted, Mapping, OtherLog, StartFrom};
 
 /// Most events that one subscription handles at once.
 const CONCURRENCY_MAX: usize = 256;
+
+/// Most events that are handled in one transaction.
+const BATCH_MAX: usize = 500;
 
 /// Longest that a handler may take.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -47,6 +51,98 @@ pub(super) fn subscriptions(sketches: &[Sketch<'_>], has_store: bool) -> Vec<Pro
         handlers(sketch, &mut problems);
         store(sketch, has_store, &mut problems);
         numbers(sketch, &mut problems);
+    }
+    problems
+}
+
+/// What is wrong with who may do what is asked: a command has one owner.
+pub(super) fn commands(sketches: &[Sketch<'_>]) -> Vec<Problem> {
+    let mut owned: BTreeMap<&str, Vec<(&str, bool)>> = BTreeMap::new();
+    for sketch in sketches {
+        for handled in &sketch.handled {
+            let handles = (sketch.settings.consumer.as_str(), handled.owner.is_some());
+            owned.entry(handled.event_type).or_default().push(handles);
+        }
+    }
+    let is_wrong = |handlers: &[(&str, bool)]| {
+        let others = handlers.iter().any(|(consumer, _)| *consumer != handlers[0].0);
+        others && handlers.iter().any(|(_, is_command)| *is_command)
+    };
+    let problem = |(event_type, handlers): (&str, Vec<(&str, bool)>)| {
+        let names: Vec<String> = handlers.iter().map(|(consumer, _)| format!("{consumer:?}")).collect();
+        Problem::new(
+            format!("the command {event_type} is handled by {}", names.join(" and ")),
+            "a command has one owner, and one type: keep one of them, or publish an event that all may hear",
+        )
+    };
+    owned.into_iter().filter(|(_, handlers)| is_wrong(handlers)).map(problem).collect()
+}
+
+/// What is wrong with how events of others are to be read.
+pub(super) fn mappings(mappings: &[(String, Mapping)], sketches: &[Sketch<'_>]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+    for (topic, mapping) in mappings {
+        *named.entry(topic).or_default() += 1;
+        for place in mapping.illegal_places() {
+            problems.push(Problem::new(
+                format!("the envelope mapping of {topic:?} looks at {place:?}"),
+                "a place is a JSON Pointer: it begins with '/', as \"/payload/orderId\" does, has ~1 for '/' in \
+                 a name and ~0 for '~', or is empty and the whole",
+            ));
+        }
+    }
+    let is_read = |topic: &str| sketches.iter().any(|sketch| topics(sketch).contains(&topic));
+    for (topic, count) in named {
+        if count > 1 {
+            problems.push(Problem::new(
+                format!("{topic:?} has {count} envelope mappings"),
+                "keep one: it reads all events of the topic",
+            ));
+        }
+        if !is_read(topic) {
+            problems.push(Problem::new(
+                format!("{topic:?} has an envelope mapping, and no subscription reads it"),
+                "correct its name, or read it: Subscription::named(\"…\").topic(\"…\")",
+            ));
+        }
+    }
+    problems
+}
+
+/// What the subscriptions need of an engine and do not get.
+pub(super) fn capabilities(engine: &dyn Engine, partitions: u32, sketches: &[Sketch<'_>]) -> Vec<Problem> {
+    let (can, kind) = (engine.capabilities(), engine.kind());
+    let mut problems = Vec::new();
+    if can.order == OrderScope::Nothing {
+        problems.push(Problem::new(
+            format!("the engine {kind} keeps no order, and handlers are called in the order of keys"),
+            "use an engine that keeps the order of a key",
+        ));
+    }
+    if can.replay == Replay::Nothing {
+        problems.push(Problem::new(
+            format!("the engine {kind} gives each event once, and progress is kept by the service"),
+            "use an engine that can be read from any offset",
+        ));
+    }
+    if !(1..=can.partitions_max).contains(&partitions) {
+        problems.push(Problem::new(
+            format!("its topics are to have {partitions} partitions"),
+            format!("say .partitions(1) to .partitions({}), which is what {kind} can do", can.partitions_max),
+        ));
+    }
+    for Sketch { settings, .. } in sketches.iter().filter(|_| can.time_lookup == TimeLookup::Nothing) {
+        let by_time = matches!(settings.start, StartFrom::Time(_));
+        if by_time || matches!(settings.other_log, OtherLog::FromTime(_)) {
+            problems.push(Problem::new(
+                format!(
+                    "subscription {:?} begins at a time, and the engine {kind} finds no offsets by time",
+                    settings.consumer
+                ),
+                "begin with the oldest or the newest event, or use an engine that knows when events came",
+            ));
+        }
     }
     problems
 }
@@ -154,6 +250,12 @@ fn store(sketch: &Sketch<'_>, has_store: bool, problems: &mut Vec<Problem>) {
              ::Skip or ::Block",
         ));
     }
+    if settings.batch > 1 && *at_least_once {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} is .batchable(…), and its handlers run without a transaction"),
+            "leave .batchable(…) away: there is no transaction that events could share",
+        ));
+    }
     if has_store && settings.exhausted == Exhausted::Block {
         problems.push(Problem::new(
             format!("subscription {consumer:?} blocks its partition, and there is a store"),
@@ -169,6 +271,12 @@ fn numbers(sketch: &Sketch<'_>, problems: &mut Vec<Problem>) {
         problems.push(Problem::new(
             format!("subscription {consumer:?} handles {} events at once", settings.concurrency),
             format!("say 1 to {CONCURRENCY_MAX}"),
+        ));
+    }
+    if !(1..=BATCH_MAX).contains(&settings.batch) {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} handles {} events in one transaction", settings.batch),
+            format!("say 1 to {BATCH_MAX}"),
         ));
     }
     if settings.timeout.is_zero() || settings.timeout > TIMEOUT_MAX {

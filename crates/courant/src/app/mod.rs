@@ -2,6 +2,7 @@
 
 mod build;
 mod checks;
+mod memory;
 mod problem;
 
 use std::fmt;
@@ -12,10 +13,12 @@ use courant_core::entropy::Entropy;
 use courant_engine::{Engine, EngineConfig, EngineUrl};
 
 pub use self::problem::{BuildError, Problem};
-use crate::Subscription;
+use crate::channel::OperationsKey;
+use crate::layer::HandlerLayer;
 use crate::runtime::{Faults, Passing, Time};
 use crate::store::{Backing, NoStore};
 use crate::subscription::{Mode, Registered, Settings};
+use crate::{Mapping, Subscription};
 
 /// Partitions of the topics that a service creates, unless it says otherwise.
 const PARTITIONS: u32 = 8;
@@ -40,6 +43,14 @@ struct Parts {
     time: Arc<dyn Time>,
     entropy: Arc<dyn Entropy>,
     faults: Faults,
+    /// It says how it is.
+    announces: bool,
+    /// What requests to it are signed with; `None`: it takes none.
+    operations: Option<OperationsKey>,
+    /// Around the handlers of all subscriptions, the outermost first.
+    layers: Vec<Arc<dyn HandlerLayer>>,
+    /// How events of others are read, by topic.
+    mappings: Vec<(String, Mapping)>,
     /// What was said in the wrong order.
     disorder: Vec<&'static str>,
 }
@@ -48,6 +59,7 @@ struct Parts {
 struct Declared<S: Backing, T> {
     settings: Settings,
     handlers: Vec<Registered<S, T>>,
+    layers: Vec<Arc<dyn HandlerLayer>>,
     at_least_once: bool,
 }
 
@@ -110,6 +122,10 @@ impl App {
             clock,
             entropy,
             faults: Faults::default(),
+            announces: true,
+            operations: None,
+            layers: Vec::new(),
+            mappings: Vec::new(),
             disorder: Vec::new(),
         };
         Self { parts, store: NoStore, state: (), subscriptions: Vec::new() }
@@ -117,7 +133,8 @@ impl App {
 }
 
 impl<S: Backing, T> App<S, T> {
-    /// The engine: `memory:`, `embedded:PATH`, or one that is open.
+    /// The engine: `memory:`, `embedded:PATH`, with the feature `kafka` also `courant://HOST:PORT` and
+    /// `kafka://HOST:PORT`, or one that is open.
     #[must_use]
     pub fn engine(mut self, engine: impl Into<EngineChoice>) -> Self {
         self.parts.engine = Some(engine.into());
@@ -128,6 +145,29 @@ impl<S: Backing, T> App<S, T> {
     #[must_use]
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.parts.version = version.into();
+        self
+    }
+
+    /// Takes requests about its dead letters from the topic `_courant.ops` that are signed with this key,
+    /// as `courant dlq --engine` sends them. Without it the service takes none.
+    #[must_use]
+    pub fn operations(mut self, key: OperationsKey) -> Self {
+        self.parts.operations = Some(key);
+        self
+    }
+
+    /// Says in the topic `_courant.services` how it is: it does so at first, and in a world of the test
+    /// kit not before this is said.
+    #[must_use]
+    pub fn announced(mut self) -> Self {
+        self.parts.announces = true;
+        self
+    }
+
+    /// Says nothing of itself in the topic `_courant.services`.
+    #[must_use]
+    pub fn unannounced(mut self) -> Self {
+        self.parts.announces = false;
         self
     }
 
@@ -157,12 +197,29 @@ impl<S: Backing, T> App<S, T> {
         App { parts: self.parts, store: self.store, state, subscriptions: Vec::new() }
     }
 
+    /// Puts a layer around the handlers of all subscriptions, in their transactions. The first one that is
+    /// named is the outermost; those of a [`Subscription`] are behind them. See [`crate::layer`].
+    #[must_use]
+    pub fn layer(mut self, layer: impl HandlerLayer) -> Self {
+        self.parts.layers.push(Arc::new(layer));
+        self
+    }
+
+    /// Says how the events of a topic are read that are not CloudEvents. Those in CloudEvents' structured
+    /// mode (`application/cloudevents+json`) are read anyway.
+    #[must_use]
+    pub fn map_envelope(mut self, topic: impl Into<String>, mapping: Mapping) -> Self {
+        self.parts.mappings.push((topic.into(), mapping));
+        self
+    }
+
     /// Adds a consumer.
     #[must_use]
     pub fn subscribe<M: Mode>(mut self, subscription: Subscription<S, T, M>) -> Self {
         self.subscriptions.push(Declared {
             settings: subscription.settings,
             handlers: subscription.handlers,
+            layers: subscription.layers,
             at_least_once: M::AT_LEAST_ONCE,
         });
         self
@@ -176,6 +233,8 @@ impl<S: Backing, T> App<S, T> {
         self.parts.time = world.time();
         self.parts.entropy = world.entropy();
         self.parts.faults = world.faults();
+        // What a test counts are the events of its service.
+        self.parts.announces = false;
         self
     }
 }

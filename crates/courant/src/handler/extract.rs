@@ -7,6 +7,7 @@ use std::sync::Arc;
 use courant_sql::Store;
 
 use super::arguments::{Free, Taken};
+use crate::layer::Extensions;
 use crate::publisher::Publisher;
 use crate::store::Backing;
 use crate::subscription::{AtLeastOnce, Once};
@@ -18,7 +19,7 @@ use crate::{HandlerError, Meta};
 #[diagnostic::on_unimplemented(
     message = "a handler cannot be given `{Self}`",
     label = "neither the event in the first place nor an extractor behind it",
-    note = "the event is the first argument; behind it a handler can ask for `Meta`, `State<T>`, `Tx<D>` and, on a subscription that is `.at_least_once()`, for `Publisher`"
+    note = "the event is the first argument; behind it a handler can ask for `Meta`, `State<T>`, `Tx<D>`, `Extension<X>` and, on a subscription that is `.at_least_once()`, for `Publisher`"
 )]
 pub trait Extract<S: Backing, T, M>: Sized + Send + 'static {
     /// [`Free`], except for what takes the transaction.
@@ -37,6 +38,8 @@ pub struct Given<S: Backing, T> {
     pub(crate) state: Arc<T>,
     pub(crate) lease: S::Lease,
     pub(crate) publisher: Publisher,
+    /// What layers have added.
+    pub(crate) extensions: Extensions,
 }
 
 impl<S: Backing, T> Given<S, T> {

@@ -21,6 +21,8 @@ pub(crate) enum CallFailure {
     Undecodable(serde_json::Error),
     /// The handler says so, or has panicked.
     Handler(HandlerError),
+    /// A layer has stopped the handler in the middle of its work.
+    Stopped(HandlerError),
 }
 
 /// A handler whose types are known to itself alone.
@@ -70,7 +72,7 @@ where
             let arguments = A::gather(envelope, &given).map_err(CallFailure::Handler)?;
             let future = catch_unwind(AssertUnwindSafe(|| handler.call(arguments)))
                 .map_err(|panic| CallFailure::Handler(panicked(panic.as_ref())))?;
-            let output = Caught { future: Box::pin(future) }.await.map_err(CallFailure::Handler)?;
+            let output = Caught::new(future).await.map_err(CallFailure::Handler)?;
             let mut outbox = Outbox::new(stamp);
             output.into_outcome(&mut outbox).map_err(CallFailure::Handler)?;
             Ok(outbox.into_events())
@@ -79,8 +81,14 @@ where
 }
 
 /// A future whose panic is an error of the handler.
-struct Caught<F> {
+pub(crate) struct Caught<F> {
     future: Pin<Box<F>>,
+}
+
+impl<F> Caught<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future: Box::pin(future) }
+    }
 }
 
 impl<F: Future> Future for Caught<F> {

@@ -13,7 +13,7 @@ use std::future::Future;
 
 pub use self::arguments::{Arguments, FirstArgument, Free, OneTransaction, Taken, WithoutTransaction};
 pub use self::extract::{Direct, Extract, Given, InTransaction, Provides, State, StoreOf};
-pub(crate) use self::invoke::{CallFailure, Erased, Invoke};
+pub(crate) use self::invoke::{CallFailure, Caught, Erased, Invoke};
 pub use self::outcome::{IntoOutbox, IntoOutcome};
 
 /// A function that can be a handler: 1 to 7 arguments, and asynchronous.

@@ -13,6 +13,7 @@ use super::time::after;
 use crate::Meta;
 use crate::envelope::text;
 use crate::handler::{CallFailure, Given};
+use crate::layer::Extensions;
 use crate::outbox::{Outbox, Stamp};
 use crate::store::Backing;
 use crate::subscription::Registered;
@@ -32,7 +33,11 @@ impl<S: Backing, T: Send + Sync + 'static> Caller<S, T> {
         let said = text(&work.event.headers, courant_core::headers::TYPE);
         let found = said.and_then(|said| self.handlers.iter().find(|handler| handler.event_type == said));
         found.ok_or_else(|| {
-            let message = format!("no handler for {}", said.unwrap_or("an event without a type"));
+            let topic = work.assigned.partition.topic.as_str();
+            let message = match self.context.mappings.refusal(topic, &work.event) {
+                Some(unreadable) => unreadable.to_string(),
+                None => format!("no handler for {}", said.unwrap_or("an event without a type")),
+            };
             Failed::undecodable(self.consumer.as_str(), message)
         })
     }
@@ -52,7 +57,8 @@ impl<S: Backing, T: Send + Sync + 'static> Caller<S, T> {
         let meta = self.meta(work);
         let stamp = self.stamp(&meta);
         let publisher = self.context.publisher().caused_by(meta.clone());
-        let given = Given { meta, state: self.state.clone(), lease, publisher };
+        let given =
+            Given { meta, state: self.state.clone(), lease, publisher, extensions: Extensions::default() };
         let mut call = handler.invoke.invoke(work.event.value.clone(), given, stamp);
         let deadline_ms = after(self.context.time.now_ms(), self.timeout);
         let called = tokio::select! {
@@ -66,6 +72,7 @@ impl<S: Backing, T: Send + Sync + 'static> Caller<S, T> {
         called.map_err(|failure| match failure {
             CallFailure::Undecodable(error) => Failed::undecodable(handler.place, error.to_string()),
             CallFailure::Handler(error) => Failed::from_handler(&error, handler.place),
+            CallFailure::Stopped(error) => Failed::stopped(&error, handler.place),
         })
     }
 

@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use courant_core::entropy::Entropy;
 use courant_engine::Engine;
+use courant_sql::Committed;
 use tokio::sync::{Notify, watch};
 
 use super::faults::Faults;
 use super::status::Status;
 use super::time::Time;
+use super::timers::Timers;
 use crate::Boxed;
+use crate::mapping::Mappings;
 use crate::outbox::Stamp;
 use crate::publisher::{Publisher, Sender};
 
@@ -27,16 +30,20 @@ pub(crate) struct Context {
     pub(crate) faults: Faults,
     pub(crate) stamp: Stamp,
     pub(crate) sender: Sender,
+    /// How events of others are read.
+    pub(crate) mappings: Mappings,
     pub(crate) activity: Activity,
     /// Something was written into the outbox.
     pub(crate) outbox_filled: Notify,
     /// The relay has published all that it saw, and nothing has come since.
     pub(crate) relay: Status,
+    /// What the task that moves timers is told.
+    pub(crate) timers: Timers,
     /// How many events wait in the outbox; `None` without a store.
     pub(crate) backlog: Option<Backlog>,
 }
 
-/// Counts what waits in the outbox. What does not answer counts as one.
+/// Counts what waits in the outbox, or is a timer that is due. What does not answer counts as one.
 pub(crate) type Backlog = Box<dyn Fn() -> Boxed<'static, u64> + Send + Sync>;
 
 impl Context {
@@ -50,6 +57,17 @@ impl Context {
         self.entropy.uuid().as_u64_pair().1
     }
 
+    /// Tells who waits for it what a commit has left in the store.
+    pub(crate) fn committed(&self, committed: &Committed) {
+        if !committed.lanes.is_empty() {
+            self.outbox_has_more();
+        }
+        if let Some(due_ms) = committed.next_timer_ms {
+            self.activity.note();
+            self.timers.scheduled(due_ms);
+        }
+    }
+
     /// Something was written into the outbox.
     pub(crate) fn outbox_has_more(&self) {
         self.activity.note();
@@ -61,11 +79,22 @@ impl Context {
 pub(crate) struct Activity {
     count: AtomicU64,
     changed: watch::Sender<u64>,
+    failures: AtomicU64,
 }
 
 impl Activity {
     pub(crate) fn new() -> Self {
-        Self { count: AtomicU64::new(0), changed: watch::Sender::new(0) }
+        Self { count: AtomicU64::new(0), changed: watch::Sender::new(0), failures: AtomicU64::new(0) }
+    }
+
+    /// An event was not handled.
+    pub(crate) fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many events were not handled.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// Something has happened, or has come to rest.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use courant_core::position::TopicPartition;
-use courant_engine::{Partition, PublishError};
+use courant_engine::{CommitError, Partition, PublishError};
 use courant_sql::NewEvent;
 use tracing::warn;
 
@@ -68,6 +68,7 @@ impl<T: Send + Sync + 'static> DirectLedger<T> {
         let context = &self.caller.context;
         let attempt = work.failures.saturating_add(1);
         let fate = fate(failed, attempt, &self.retry, self.exhausted, context.random());
+        context.activity.failed();
         warn!(
             consumer = self.group, event = %work.event.id, partition = %work.assigned.partition,
             offset = work.event.offset, attempt, kind = failed.failure.kind, place = failed.failure.place,
@@ -98,7 +99,10 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
             let assigned = Arc::new(Assigned { partition, serial, lease: None });
             let partitions = vec![Self::partition(&assigned)];
             let committed = self.caller.context.engine.committed(self.group.clone(), partitions).await;
-            let next = committed.map_err(|error| Trouble::Broken(error.to_string()))?;
+            let next = committed.map_err(|error| match error {
+                CommitError::Failed { .. } => Trouble::Away(error.to_string()),
+                _ => Trouble::Broken(error.to_string()),
+            })?;
             let kept = next.first().copied().flatten().map_or(Kept::Nothing, Kept::Next);
             Ok(Taken { assigned, kept, parked: Vec::new(), due_ms: Vec::new() })
         })
@@ -124,7 +128,18 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
         })
     }
 
-    fn queue(&self, _: Work) -> Boxed<'_, Result<(), Trouble>> {
+    /// There is no transaction to share.
+    fn settle_batch(&self, works: Vec<Work>) -> Boxed<'_, Result<Vec<Settled>, Trouble>> {
+        Box::pin(async move {
+            let mut settled = Vec::with_capacity(works.len());
+            for work in works {
+                settled.push(self.settle(work).await?);
+            }
+            Ok(settled)
+        })
+    }
+
+    fn queue(&self, _: Vec<Work>) -> Boxed<'_, Result<(), Trouble>> {
         Box::pin(async { Err(Trouble::Broken("nothing is parked without a store".to_owned())) })
     }
 

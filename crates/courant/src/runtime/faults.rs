@@ -23,6 +23,8 @@ pub enum FaultPoint {
     BeforeProgress,
     /// The relay has published, and what it published is still in the outbox.
     AfterPublish,
+    /// Timers that were due are in the outbox, and the relay does not know yet.
+    AfterTimers,
 }
 
 /// Which place ends the service, if any.
@@ -41,6 +43,11 @@ impl Faults {
     #[cfg(feature = "testkit")]
     pub(crate) fn armable() -> Self {
         Self(Some(Arc::new(Plan { armed: Mutex::default(), fired: watch::Sender::new(0) })))
+    }
+
+    /// Whether this is a service in the process of its test.
+    pub(crate) fn is_armable(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Ends the service when `point` is reached, after it was passed `passes` times.

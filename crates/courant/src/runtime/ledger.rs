@@ -93,6 +93,8 @@ pub(crate) struct News {
 pub(crate) enum Trouble {
     /// Somebody else has the partition.
     Fenced,
+    /// The engine does not answer now. It passes by itself.
+    Away(String),
     /// The store or the engine does not do its part, and will not by itself.
     Broken(String),
 }
@@ -106,8 +108,12 @@ pub(crate) trait Ledger: Send + Sync + 'static {
     /// Handles an event, and keeps what has become of it.
     fn settle(&self, work: Work) -> Boxed<'_, Result<Settled, Trouble>>;
 
-    /// Puts an event behind the parked ones of its key.
-    fn queue(&self, work: Work) -> Boxed<'_, Result<(), Trouble>>;
+    /// Handles events of one assignment in one transaction, those of a key in their order, and keeps what
+    /// has become of each. If anything fails, each of them is handled by itself.
+    fn settle_batch(&self, works: Vec<Work>) -> Boxed<'_, Result<Vec<Settled>, Trouble>>;
+
+    /// Puts events of one key behind the parked ones of it.
+    fn queue(&self, works: Vec<Work>) -> Boxed<'_, Result<(), Trouble>>;
 
     /// Parked events that are due now, of each key the first.
     fn due<'a>(&'a self, assigned: &'a Arc<Assigned>, limit: u32) -> Boxed<'a, Result<Vec<Work>, Trouble>>;

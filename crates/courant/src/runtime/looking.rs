@@ -1,11 +1,12 @@
 //! Reading back what progress was made in.
 
-use courant_engine::{Ends, Engine, Partition, Position, ReadBack, Record};
+use courant_engine::{Ends, Engine, Partition, Position, ReadBack, ReadError, Record};
 use uuid::Uuid;
 
 use super::begin::{Difference, There};
 use super::incoming;
 use super::ledger::{Kept, Trouble};
+use crate::mapping::Mappings;
 
 /// What tells an event from another one at the same offset.
 pub(crate) fn mark(log: &Uuid, record: &Record) -> String {
@@ -16,7 +17,7 @@ pub(crate) fn mark(log: &Uuid, record: &Record) -> String {
 pub(crate) async fn ends(engine: &dyn Engine, partition: &Partition) -> Result<Ends, Trouble> {
     match engine.ends(vec![partition.clone()]).await.into_iter().next() {
         Some(Ok(ends)) => Ok(ends),
-        Some(Err(error)) => Err(Trouble::Broken(error.to_string())),
+        Some(Err(error)) => Err(unread(&error)),
         None => Err(no_answer(partition)),
     }
 }
@@ -24,12 +25,13 @@ pub(crate) async fn ends(engine: &dyn Engine, partition: &Partition) -> Result<E
 /// What is at a position.
 pub(crate) async fn read(engine: &dyn Engine, position: Position) -> Result<Option<ReadBack>, Trouble> {
     let found = engine.read(vec![position]).await.into_iter().next();
-    found.transpose().map_err(|error| Trouble::Broken(error.to_string()))
+    found.transpose().map_err(|error| unread(&error))
 }
 
 /// What is where progress stopped, and where the partition ends.
 pub(crate) async fn look(
     engine: &dyn Engine,
+    mappings: &Mappings,
     partition: &Partition,
     kept: &Kept,
 ) -> Result<(Option<There>, Ends), Trouble> {
@@ -37,8 +39,19 @@ pub(crate) async fn look(
     let Kept::Event(progress) = kept else { return Ok((None, ends)) };
     let log = engine.log_id();
     let found = read(engine, partition.at(progress.offset)).await?;
-    let there = found.map(|found| There::of(&found, |record| mark(&log, record)));
+    let there = found.map(|found| There::of(&found, |record| mark_of(&log, mappings, record, progress)));
     Ok((there, ends))
+}
+
+/// The mark of a record: its own, or the one that it has as it is read by a mapping, whichever was kept. So
+/// a topic may get a mapping later.
+fn mark_of(log: &Uuid, mappings: &Mappings, record: &Record, kept: &courant_sql::Progress) -> String {
+    let own = mark(log, record);
+    if own == kept.mark || !mappings.is_foreign(record) {
+        return own;
+    }
+    let event = incoming::event(log, record.clone());
+    mappings.read(&record.position.partition.topic, event, |_| true).event.id.to_string()
 }
 
 /// The sentence for a service that does not start because its log is another one.
@@ -47,6 +60,14 @@ pub(crate) fn refused(consumer: &str, partition: &Partition, difference: &Differ
         "{consumer} was not at work in this log: {difference}, in {partition}; if the log was replaced on \
          purpose, say `.when_log_differs(…)` with OtherLog::Adopt, FromStart or FromTime"
     ))
+}
+
+/// An engine that could not read may be able to soon: a server that is away comes back.
+pub(crate) fn unread(error: &ReadError) -> Trouble {
+    match error {
+        ReadError::Failed { .. } => Trouble::Away(error.to_string()),
+        _ => Trouble::Broken(error.to_string()),
+    }
 }
 
 fn no_answer(partition: &Partition) -> Trouble {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use courant_sql::{AdmitError, BeginError, Class, CommitError, StoreError};
+use courant_sql::{AdmitError, AdvanceError, BeginError, Class, CommitError, StoreError};
 use tracing::warn;
 
 use super::ledger::Trouble;
@@ -12,7 +12,7 @@ use super::ledger::Trouble;
 pub(crate) enum Bad {
     /// It passes by itself, or when somebody makes room.
     Passing(String),
-    /// Somebody else has the partition.
+    /// Somebody else has the partition, or the outbox.
     Fenced,
     /// It does not pass.
     Broken(String),
@@ -39,6 +39,16 @@ impl From<AdmitError> for Bad {
     fn from(error: AdmitError) -> Self {
         match error {
             AdmitError::Store(error) => Self::from(error),
+            other => Self::Broken(other.to_string()),
+        }
+    }
+}
+
+impl From<AdvanceError> for Bad {
+    fn from(error: AdvanceError) -> Self {
+        match error {
+            AdvanceError::Fenced { .. } => Self::Fenced,
+            AdvanceError::Store(error) => Self::from(error),
             other => Self::Broken(other.to_string()),
         }
     }

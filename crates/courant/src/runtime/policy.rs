@@ -43,6 +43,11 @@ impl Failed {
         Self { failure, verdict: error.verdict(), is_undecodable: false, was_cancelled: false }
     }
 
+    /// What a layer says that has stopped a handler at `place`.
+    pub(crate) fn stopped(error: &HandlerError, place: &str) -> Self {
+        Self { was_cancelled: true, ..Self::from_handler(error, place) }
+    }
+
     /// A failure that no handler has named.
     fn of_kind(kind: &str, place: &str, message: String) -> Self {
         let failure = Failure { kind: kind.to_owned(), place: place.to_owned(), message };

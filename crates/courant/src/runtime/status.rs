@@ -14,12 +14,14 @@ pub(crate) struct Status(Mutex<State>);
 pub(crate) struct State {
     /// It waits for something to come, or for a time to pass.
     pub(crate) is_resting: bool,
-    /// Events that are being handled.
+    /// Events that are being handled, or batches of them.
     pub(crate) under_way: usize,
     /// Of these: when events are tried again that wait for it where they are.
     pub(crate) backing_off: Vec<i64>,
     /// Where each partition is read next.
     pub(crate) next: BTreeMap<TopicPartition, u64>,
+    /// Up to where each partition is done with.
+    pub(crate) low_water: BTreeMap<TopicPartition, u64>,
     /// The next time at which something is due by itself.
     pub(crate) due_ms: Option<i64>,
     /// Events of types that nobody here wants, so far.
@@ -45,6 +47,20 @@ impl Status {
 }
 
 impl State {
+    /// Keeps up to where each partition is done with: for those that are read, and no other.
+    pub(crate) fn keep_low_water<'a>(&mut self, parts: impl Iterator<Item = (&'a TopicPartition, u64)>) {
+        for (partition, next) in parts {
+            match self.low_water.get_mut(partition) {
+                Some(there) => *there = next,
+                None => drop(self.low_water.insert(partition.clone(), next)),
+            }
+        }
+        if self.low_water.len() > self.next.len() {
+            let Self { low_water, next, .. } = self;
+            low_water.retain(|partition, _| next.contains_key(partition));
+        }
+    }
+
     /// Nothing happens before something comes or the clock moves on.
     pub(crate) fn is_quiet(&self, now_ms: i64) -> bool {
         self.is_resting

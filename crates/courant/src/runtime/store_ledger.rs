@@ -3,23 +3,26 @@
 //! An event that fails is rolled back first, and parked or made a dead letter in a transaction after
 //! that. A crash between the two brings the event again, as if it had not been tried.
 
+mod batch;
+mod failing;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use courant_core::position::TopicPartition;
 use courant_sql::{
-    Admission, Assignment, Burial, CommitError, Committed, Consumer, DeadReason, Lease, NewEvent, Parked,
-    Source, Store, StoreError, Transaction as _,
+    Admission, Assignment, CommitError, Committed, Consumer, Event, Lease, NewEvent, Source, Store,
+    StoreError, Transaction as _,
 };
 use tracing::warn;
 
 use super::call::Caller;
-use super::dead;
 use super::faults::FaultPoint;
 use super::ledger::{Assigned, Kept, Ledger, News, Settled, Taken, Trouble, Work};
 use super::passing::{Bad, Pause};
-use super::policy::{Failed, Fate, fate};
-use super::time::after;
+use super::policy::Failed;
+use super::seldom::Seldom;
 use crate::outbox::PublishError;
 use crate::planted::{Defect, is_planted};
 use crate::subscription::Registered;
@@ -32,6 +35,8 @@ pub(crate) struct StoreLedger<D: Store, T> {
     pub(crate) consumer: Consumer,
     pub(crate) caller: Caller<D, T>,
     pub(crate) rules: Rules,
+    /// Events of the framework's own topics that were passed by because they say nothing.
+    pub(crate) passed_by: Seldom,
 }
 
 /// What happens to events of a subscription that fail, and how long it remembers those that did not.
@@ -47,6 +52,9 @@ pub(crate) struct Rules {
 
 /// Rows that are forgotten at once.
 const PRUNED_MAX: u32 = 1_000;
+
+/// How long a rollback may take.
+const UNDONE_MAX: Duration = Duration::from_secs(5);
 
 /// What an attempt has come to.
 enum Attempted {
@@ -81,9 +89,8 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         let called = self.caller.call(handler, work, slot.clone()).await;
         match (called, slot.close()) {
             (Ok(returned), Some(lent)) => {
-                let mut events = lent.outbox.into_events();
-                events.extend(returned);
-                self.commit(handler, work, lent.transaction, events).await
+                let (transaction, published) = keep_published(lent, returned);
+                self.commit(handler, work, transaction, published).await
             }
             (Ok(_), None) => {
                 let error = HandlerError::from(TransactionEscaped);
@@ -108,7 +115,9 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         loop {
             let committed = match self.admit(work).await {
                 Ok(Admitted::New(transaction)) => {
-                    self.commit(handler, work, transaction, returned.clone()).await
+                    let lent: Lent<D> = Lent { transaction, outbox: self.caller.outbox(work) };
+                    let (transaction, published) = keep_published(lent, returned.clone());
+                    self.commit(handler, work, transaction, published).await
                 }
                 Ok(Admitted::Settled(settled)) => return Ok(Attempted::Settled(settled)),
                 Err(bad) => Err(bad),
@@ -159,16 +168,14 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         &self,
         handler: &Registered<D, T>,
         work: &Work,
-        mut transaction: D::Transaction,
-        events: Vec<NewEvent>,
+        transaction: D::Transaction,
+        published: Result<(), PublishError>,
     ) -> Result<Attempted, Bad> {
         let context = &self.caller.context;
         let failed = |error: HandlerError| Attempted::Failed(Failed::from_handler(&error, handler.place));
-        for event in events {
-            if let Err(error) = transaction.publish(event) {
-                self.undo(transaction).await;
-                return Ok(failed(HandlerError::from(PublishError::from(error))));
-            }
+        if let Err(error) = published {
+            self.undo(transaction).await;
+            return Ok(failed(HandlerError::from(error)));
         }
         context.faults.reach(FaultPoint::AfterHandler).await;
         match transaction.commit(self.now_ms()).await {
@@ -188,75 +195,21 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         }
     }
 
-    /// Keeps what becomes of an event that has failed.
-    async fn keep(&self, work: &Work, failed: &Failed) -> Result<Settled, Bad> {
-        let context = &self.caller.context;
-        let now_ms = self.now_ms();
-        let lease = lease(&work.assigned)?;
-        let attempt = work.failures.saturating_add(1);
-        let random = context.random();
-        let settled = match fate(failed, attempt, &self.rules.retry, self.rules.exhausted, random) {
-            Fate::Again(delay) => {
-                let due_ms = after(now_ms, delay);
-                match self.store.park(lease, &work.event, &failed.failure, due_ms, now_ms).await? {
-                    Parked::Waiting { .. } => Settled::Waits { due_ms },
-                    Parked::Settled => Settled::Done { drained: false },
-                }
-            }
-            Fate::Dead { reason, keeps_key } => self.bury(work, failed, reason, keeps_key).await?,
-            Fate::Skipped => {
-                let committed = self.store.skip(lease, &work.delivery(), now_ms).await?;
-                self.done(work, &committed)
-            }
-        };
-        warn!(
-            consumer = %self.consumer, event = %work.event.id, partition = %work.assigned.partition,
-            offset = work.event.offset, attempt, kind = failed.failure.kind, place = failed.failure.place,
-            error = failed.failure.message, ?settled, "an event was not handled"
-        );
-        context.faults.reach(FaultPoint::AfterPark).await;
-        Ok(settled)
-    }
-
-    async fn bury(
-        &self,
-        work: &Work,
-        failed: &Failed,
-        reason: DeadReason,
-        keeps_key: bool,
-    ) -> Result<Settled, Bad> {
-        let context = &self.caller.context;
-        let copy = dead::copy(context, &self.consumer.name, work, &failed.failure);
-        let burial = Burial {
-            event: &work.event,
-            failure: &failed.failure,
-            reason,
-            keep_key_parked: keeps_key,
-            code_version: &context.version,
-            copies: copy.into_iter().collect(),
-        };
-        let buried = self.store.bury(lease(&work.assigned)?, burial, self.now_ms()).await?;
-        if !buried.lanes.is_empty() {
-            context.outbox_has_more();
-        }
-        if buried.id.is_some() && keeps_key && work.event.key.is_some() {
-            return Ok(Settled::Holds);
-        }
-        Ok(Settled::Done { drained: buried.drained })
-    }
-
     fn done(&self, work: &Work, committed: &Committed) -> Settled {
-        if !committed.lanes.is_empty() {
-            self.caller.context.outbox_has_more();
-        }
+        self.caller.context.committed(committed);
         let is_drained = |key: &Bytes| committed.drained.contains(key);
         Settled::Done { drained: work.event.key.as_ref().is_some_and(is_drained) }
     }
 
-    /// Rolls back. Where that fails, the connection is closed, which rolls back as well.
+    /// Rolls back. Where that fails, or waits for a statement that the handler has given up, the connection
+    /// is closed, which rolls back as well.
     async fn undo(&self, transaction: D::Transaction) {
-        if let Err(error) = transaction.rollback().await {
-            warn!(consumer = %self.consumer, %error, "a rollback failed; its connection is closed");
+        match tokio::time::timeout(UNDONE_MAX, transaction.rollback()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(consumer = %self.consumer, %error, "a rollback failed; its connection is closed");
+            }
+            Err(_) => warn!(consumer = %self.consumer, "a rollback takes too long; its connection is closed"),
         }
     }
 
@@ -293,6 +246,17 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
     fn now_ms(&self) -> i64 {
         self.caller.context.time.now_ms()
     }
+}
+
+/// What a handler has published and returned, for its transaction to keep.
+fn keep_published<D: Store>(
+    lent: Lent<D>,
+    returned: Vec<NewEvent>,
+) -> (D::Transaction, Result<(), PublishError>) {
+    let Lent { mut transaction, outbox } = lent;
+    let mut events = outbox.into_events().into_iter().chain(returned);
+    let published = events.try_for_each(|event| transaction.publish(event));
+    (transaction, published.map_err(PublishError::from))
 }
 
 /// The transaction went on in something that outlived the handler.
@@ -343,12 +307,18 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
         })
     }
 
-    fn queue(&self, work: Work) -> Boxed<'_, Result<(), Trouble>> {
+    fn settle_batch(&self, works: Vec<Work>) -> Boxed<'_, Result<Vec<Settled>, Trouble>> {
+        Box::pin(self.settle_together(works))
+    }
+
+    fn queue(&self, works: Vec<Work>) -> Boxed<'_, Result<(), Trouble>> {
         Box::pin(async move {
+            let Some(assigned) = works.first().map(|work| work.assigned.clone()) else { return Ok(()) };
+            let events: Vec<Event> = works.into_iter().map(|work| work.event).collect();
+            let lease = lease(&assigned).map_err(Trouble::from)?;
             let mut pause = Pause::new();
-            let lease = lease(&work.assigned).map_err(Trouble::from)?;
             loop {
-                match self.store.queue(lease, std::slice::from_ref(&work.event), self.now_ms()).await {
+                match self.store.queue(lease, &events, self.now_ms()).await {
                     Ok(()) => return Ok(()),
                     Err(error) => pause.or_trouble(Bad::from(error)).await?,
                 }
@@ -363,9 +333,10 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
             loop {
                 match self.store.due(&lease.assignment, self.now_ms(), limit).await {
                     Ok(parked) => {
+                        let topic = assigned.partition.topic.as_str();
                         let work = parked.into_iter().map(|parked| Work {
                             assigned: assigned.clone(),
-                            event: parked.event,
+                            event: self.caller.context.mappings.read_parked(topic, parked.event),
                             source: Source::Parked,
                             failures: parked.attempts,
                         });

@@ -1,8 +1,9 @@
-//! The bank: a service in a process of its own that is killed again and again, while what it is asked
-//! comes twice and out of order. In the end every transfer was made once, or refused once.
+//! The bank: a service in a process of its own that is killed again and again, and so is what it talks to,
+//! while what it is asked comes twice and out of order. What every database has in common of that: the one
+//! who asks, repeats and kills.
 //!
-//! `COURANT_BANK_KILLS` sets the number of kills and, with 100 transfers for each, the length of the
-//! run; `COURANT_BANK_SEED` what is asked, repeated and killed when.
+//! `COURANT_BANK_KILLS` sets the number of kills of each run and, with 100 transfers for each, its length;
+//! `COURANT_BANK_SEED` what is asked, repeated and killed when.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, OpenOptions};
@@ -12,14 +13,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use courant::prelude::Sqlite;
-use courant::store_api::Store as _;
+use crate::given::from_environment;
 
-use crate::bank_books::violations;
-
-/// Kills of a run in the CI.
-const KILLS: u64 = 50;
-const TRANSFERS_PER_KILL: u64 = 100;
+pub(crate) const TRANSFERS_PER_KILL: u64 = 100;
 /// Transfers that are under way at once.
 const WINDOW: usize = 128;
 /// One transfer of so many is asked for once more although it was taken.
@@ -58,19 +54,17 @@ impl Random {
     }
 }
 
-fn from_environment(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
-
-fn skip(test: &str, reason: &str) {
+/// Says why a test is not run.
+pub(crate) fn skip(reason: &str) {
+    let test = std::thread::current().name().unwrap_or("bank").to_owned();
     // Not `eprintln!`: the test harness would swallow it.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: bank::{test}: {reason}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}");
 }
 
 /// Where cargo puts the examples that it builds with this test.
-fn built() -> Option<PathBuf> {
+fn built(name: &str) -> Option<PathBuf> {
     let test = std::env::current_exe().expect("this test has a path");
-    let example = test.parent()?.parent()?.join("examples").join("bank-service");
+    let example = test.parent()?.parent()?.join("examples").join(name);
     example.is_file().then_some(example)
 }
 
@@ -100,12 +94,16 @@ struct Bank {
     child: Child,
     stdin: ChildStdin,
     said: Receiver<String>,
+    /// It has told that it runs.
+    is_ready: bool,
 }
 
 impl Bank {
-    fn start(program: &Path, dir: &Path) -> Self {
+    fn start(site: &BankSite) -> Self {
+        let dir = &site.dir;
         let errors = OpenOptions::new().create(true).append(true).open(dir.join("stderr")).expect("opens");
-        let mut child = Command::new(program)
+        let mut child = Command::new(&site.program)
+            .args([&site.engine, &site.store])
             .current_dir(dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -120,7 +118,7 @@ impl Bank {
             // Nobody may listen any more; the bank must not wait for that.
             lines.map_while(Result::ok).for_each(|line| drop(tell.send(line)));
         });
-        Self { child, stdin, said }
+        Self { child, stdin, said, is_ready: false }
     }
 
     /// Asks for something. It may have been killed meanwhile, and then it does not matter.
@@ -205,21 +203,62 @@ impl Client {
     }
 }
 
-/// What a run is to be.
-struct Plan {
-    transfers: u64,
-    kills: u64,
-    seed: u64,
-    without_inbox: bool,
+/// Where a bank is to live.
+pub(crate) struct BankSite {
+    program: PathBuf,
+    dir: PathBuf,
+    engine: String,
+    store: String,
 }
 
-/// Runs the bank to its end. Gives back what is wrong in its books.
-fn run(program: &Path, plan: &Plan) -> Vec<String> {
-    let directory = tempfile::tempdir().expect("a directory");
-    let dir = directory.path();
-    let mut random = Random(plan.seed);
+impl BankSite {
+    /// The bank of a database, with its files in `dir`. `None`: it was not built, and the test is skipped.
+    pub(crate) fn new(program: &str, dir: &Path, engine: String, store: String) -> Option<Self> {
+        let Some(program) = built(program) else {
+            skip("its service was not built");
+            return None;
+        };
+        Some(Self { program, dir: dir.to_owned(), engine, store })
+    }
+}
+
+/// What a run is to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) transfers: u64,
+    pub(crate) kills: u64,
+    /// Of so many kills one is the service's, at least; the others are those of what it talks to.
+    pub(crate) service_every: u64,
+    pub(crate) without_inbox: bool,
+}
+
+impl Plan {
+    /// A run with so many kills, or with as many as the environment says.
+    pub(crate) fn with_kills(kills: u64, service_every: u64) -> Self {
+        let kills = from_environment("COURANT_BANK_KILLS", kills);
+        Self { transfers: kills * TRANSFERS_PER_KILL, kills, service_every, without_inbox: false }
+    }
+}
+
+/// Kills something that the service talks to, and starts it again.
+pub(crate) type Killer<'a> = &'a mut dyn FnMut();
+
+pub(crate) fn seed() -> u64 {
+    from_environment("COURANT_BANK_SEED", 20_261_129)
+}
+
+/// A run under way.
+struct Run<'a> {
+    site: &'a BankSite,
+    plan: Plan,
+    client: Client,
+}
+
+/// Runs the bank to its end. Gives back what it was asked for.
+pub(crate) fn run(site: &BankSite, plan: Plan, others: &mut [Killer<'_>]) -> Vec<Transfer> {
+    let mut random = Random(seed());
     let wanted = transfers(plan.transfers, &mut random);
-    let mut client = Client {
+    let client = Client {
         waiting: wanted.iter().copied().collect(),
         unanswered: BTreeMap::new(),
         given: BTreeSet::new(),
@@ -227,91 +266,86 @@ fn run(program: &Path, plan: &Plan) -> Vec<String> {
         repeated: 0,
         random,
     };
-    let start = || {
-        let mut bank = Bank::start(program, dir);
-        if plan.without_inbox {
-            bank.ask("without-inbox");
-        }
-        bank
-    };
-    let mut bank = start();
+    let mut run = Run { site, plan, client };
+    let mut bank = run.start();
     for kill in 1..=plan.kills {
         // Somewhere around its share of the run.
         let share = plan.transfers / (plan.kills + 1);
-        let at = share * kill - share / 2 + client.random.below(share.max(1));
-        while (client.ended.len() as u64) < at {
-            client.ask(&mut bank);
-            let line = bank.next(dir);
-            client.hear(&line);
-        }
-        client.after_kill(&bank.kill());
-        bank = start();
-        // Some are killed before they have begun, or while they begin.
-        if client.random.one_in(8) {
-            client.after_kill(&bank.kill());
-            bank = start();
-        }
-        if client.random.one_in(8) {
-            let line = bank.next(dir);
-            client.hear(&line);
-            client.after_kill(&bank.kill());
-            bank = start();
+        let at = share * kill - share / 2 + run.client.random.below(share.max(1));
+        run.until(&mut bank, at);
+        bank = run.kill(bank, kill, others);
+    }
+    run.until(&mut bank, plan.transfers);
+    while !run.client.waiting.is_empty() {
+        run.client.ask(&mut bank);
+        if !run.client.waiting.is_empty() {
+            run.hear(&mut bank);
         }
     }
-    while (client.ended.len() as u64) < plan.transfers || !client.waiting.is_empty() {
-        client.ask(&mut bank);
-        if client.ended.len() as u64 == plan.transfers && client.waiting.is_empty() {
-            break;
+    bank.finish(&site.dir);
+    assert!(run.client.repeated > 0, "nothing was asked for twice");
+    wanted
+}
+
+impl Run<'_> {
+    fn start(&self) -> Bank {
+        let mut bank = Bank::start(self.site);
+        if self.plan.without_inbox {
+            bank.ask("without-inbox");
         }
-        let line = bank.next(dir);
-        client.hear(&line);
+        bank
     }
-    bank.finish(dir);
-    assert!(client.repeated > 0, "nothing was asked for twice");
-    books(&dir.join("bank.db"), &wanted)
-}
 
-fn books(file: &Path, wanted: &[Transfer]) -> Vec<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let store = Sqlite::open(file).await.expect("opens");
-        let backlog = store.outbox_backlog().await.expect("counts");
-        let mut reader = store.read().await.expect("reads");
-        let mut found = violations(&mut reader, wanted).await;
-        if backlog > 0 {
-            found.push(format!("{backlog} events are left in the outbox"));
+    fn hear(&mut self, bank: &mut Bank) {
+        let line = bank.next(&self.site.dir);
+        bank.is_ready |= line == "ready";
+        self.client.hear(&line);
+    }
+
+    /// Asks and hears until so many transfers have ended.
+    fn until(&mut self, bank: &mut Bank, ended: u64) {
+        while (self.client.ended.len() as u64) < ended {
+            self.client.ask(bank);
+            self.hear(bank);
         }
-        found
-    })
-}
-
-/// Killed at random moments, asked twice and out of order: no cent is lost, no transfer is made twice or
-/// forgotten, and nothing is left to do.
-#[test]
-fn a_bank_that_is_killed_again_and_again_keeps_its_books() {
-    let Some(program) = built() else {
-        skip("a_bank_that_is_killed_again_and_again_keeps_its_books", "its service was not built");
-        return;
-    };
-    let kills = from_environment("COURANT_BANK_KILLS", KILLS);
-    let seed = from_environment("COURANT_BANK_SEED", 20_261_129);
-    let plan = Plan { transfers: kills * TRANSFERS_PER_KILL, kills, seed, without_inbox: false };
-    let found = run(&program, &plan);
-    assert!(found.is_empty(), "seed {seed}: {}", found.join("\n"));
-}
-
-/// The twin: without the inbox, what is asked for twice is done twice, and the books say so.
-#[test]
-fn without_the_inbox_transfers_are_made_twice() {
-    const NAME: &str = "without_the_inbox_transfers_are_made_twice";
-    if !cfg!(feature = "planted-defects") {
-        skip(NAME, "the framework was built without its planted defects");
-        return;
     }
-    let Some(program) = built() else {
-        skip(NAME, "its service was not built");
-        return;
-    };
-    let found = run(&program, &Plan { transfers: 300, kills: 3, seed: 7, without_inbox: true });
-    assert!(found.iter().any(|wrong| wrong.contains("2 times")), "{}", found.join("\n"));
+
+    /// Kills the service, something that it talks to, or both.
+    fn kill(&mut self, mut bank: Bank, kill: u64, others: &mut [Killer<'_>]) -> Bank {
+        let count = others.len() as u64;
+        if count == 0 || kill.is_multiple_of(self.plan.service_every) {
+            self.client.after_kill(&bank.kill());
+            // Sometimes what it talks to goes with it.
+            if count > 0 && self.client.random.one_in(4) {
+                self.kill_other(others);
+            }
+            return self.again();
+        }
+        // A service that finds nobody when it starts does not start; that is not what is tried here.
+        while !bank.is_ready {
+            self.hear(&mut bank);
+        }
+        self.kill_other(others);
+        bank
+    }
+
+    fn kill_other(&mut self, others: &mut [Killer<'_>]) {
+        let which = self.client.random.below(others.len() as u64);
+        others[usize::try_from(which).expect("few")]();
+    }
+
+    /// Starts the service again. Some are killed before they have begun, or while they begin.
+    fn again(&mut self) -> Bank {
+        let mut bank = self.start();
+        if self.client.random.one_in(8) {
+            self.client.after_kill(&bank.kill());
+            bank = self.start();
+        }
+        if self.client.random.one_in(8) {
+            self.hear(&mut bank);
+            self.client.after_kill(&bank.kill());
+            bank = self.start();
+        }
+        bank
+    }
 }

@@ -2,9 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use courant::prelude::*;
-use courant::store_api::Reader;
-
 use crate::bank::Transfer;
 
 /// As the service has them.
@@ -13,62 +10,69 @@ const FIRST_CENTS: i64 = 500;
 const LARGE_CENTS: i64 = 95;
 const STATEMENT_EVERY: i64 = 20;
 
-type Rows = Vec<(i64, i64, i64, i64)>;
+type Account = (i64, i64, i64);
+type Movement = (i64, i64, i64, i64);
 
-async fn rows(reader: &mut Reader, sql: &'static str) -> Rows {
-    sqlx::query_as(sql).fetch_all(&mut **reader).await.expect("selects")
+/// What is found in the database.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    /// Account, cents, movements.
+    pub(crate) accounts: Vec<Account>,
+    /// Transfer, account, cents, offset; in the order in which they were made.
+    pub(crate) movements: Vec<Movement>,
+    /// What, about whom, which one; in this order.
+    pub(crate) notes: Vec<(String, i64, i64)>,
+    pub(crate) parked: i64,
+    pub(crate) dead: i64,
+    /// Events that are left in the outbox.
+    pub(crate) outbox: u64,
 }
 
-/// Everything that is wrong.
-pub(crate) async fn violations(reader: &mut Reader, wanted: &[Transfer]) -> Vec<String> {
-    let mut found = Vec::new();
-    let movements =
-        rows(reader, "select transfer, account, cents, log_offset from movements order by n").await;
-    let accounts = rows(reader, "select account, cents, movements, 0 from accounts order by account").await;
-    conserved(&accounts, &movements, &mut found);
-    in_order(&movements, &mut found);
-    let refused = notes(reader, "refused").await;
-    let made = once(wanted, &movements, &refused, &mut found);
-    same("refusals that were counted", &notes(reader, "refused-counted").await, &refused, &mut found);
-    let large = made.iter().filter(|transfer| transfer.cents >= LARGE_CENTS);
-    let large: Vec<_> = large.map(|transfer| (transfer.number, 0)).collect();
-    for what in ["large-counted", "large-thanked"] {
-        same(what, &notes(reader, what).await, &large, &mut found);
-    }
-    let due = accounts.iter().flat_map(|(account, _, movements, _)| {
-        (1..=movements / STATEMENT_EVERY).map(move |number| (*account, number * STATEMENT_EVERY))
-    });
-    let due: Vec<_> = due.collect();
-    for what in ["statement-written", "statement-posted"] {
-        same(what, &notes(reader, what).await, &due, &mut found);
-    }
-    for (table, sql) in [
-        ("parked events", "select count(*), 0, 0, 0 from courant_parked"),
-        ("dead letters", "select count(*), 0, 0, 0 from courant_dead"),
-    ] {
-        let count = rows(reader, sql).await[0].0;
-        if count > 0 {
-            found.push(format!("{count} {table} are left"));
+impl Books {
+    /// Everything that is wrong.
+    pub(crate) fn violations(&self, wanted: &[Transfer]) -> Vec<String> {
+        let mut found = Vec::new();
+        conserved(&self.accounts, &self.movements, &mut found);
+        in_order(&self.movements, &mut found);
+        let refused = self.notes("refused");
+        let made = once(wanted, &self.movements, &refused, &mut found);
+        same("refusals that were counted", &self.notes("refused-counted"), &refused, &mut found);
+        let large = made.iter().filter(|transfer| transfer.cents >= LARGE_CENTS);
+        let large: Vec<_> = large.map(|transfer| (transfer.number, 0)).collect();
+        for what in ["large-counted", "large-thanked"] {
+            same(what, &self.notes(what), &large, &mut found);
         }
+        let due = self.accounts.iter().flat_map(|(account, _, movements)| {
+            (1..=movements / STATEMENT_EVERY).map(move |number| (*account, number * STATEMENT_EVERY))
+        });
+        let due: Vec<_> = due.collect();
+        for what in ["statement-written", "statement-posted"] {
+            same(what, &self.notes(what), &due, &mut found);
+        }
+        let (parked, dead) = (self.parked.unsigned_abs(), self.dead.unsigned_abs());
+        for (left, count) in
+            [("parked events", parked), ("dead letters", dead), ("events in the outbox", self.outbox)]
+        {
+            if count > 0 {
+                found.push(format!("{count} {left} are left"));
+            }
+        }
+        found
     }
-    found
-}
 
-async fn notes(reader: &mut Reader, what: &str) -> Vec<(i64, i64)> {
-    sqlx::query_as("select about, number from notes where what = ? order by about, number")
-        .bind(what)
-        .fetch_all(&mut **reader)
-        .await
-        .expect("selects")
+    fn notes(&self, what: &str) -> Vec<(i64, i64)> {
+        let of_it = self.notes.iter().filter(|(there, _, _)| there == what);
+        of_it.map(|(_, about, number)| (*about, *number)).collect()
+    }
 }
 
 /// No cent has come or gone, and each account has what its movements say.
-fn conserved(accounts: &Rows, movements: &Rows, found: &mut Vec<String>) {
-    let total: i64 = accounts.iter().map(|(_, cents, _, _)| cents).sum();
+fn conserved(accounts: &[Account], movements: &[Movement], found: &mut Vec<String>) {
+    let total: i64 = accounts.iter().map(|(_, cents, _)| cents).sum();
     if total != ACCOUNTS * FIRST_CENTS {
         found.push(format!("the accounts have {total} cents, not {}", ACCOUNTS * FIRST_CENTS));
     }
-    for (account, cents, count, _) in accounts {
+    for (account, cents, count) in accounts {
         let own: Vec<i64> =
             movements.iter().filter(|movement| movement.1 == *account).map(|movement| movement.2).collect();
         let expected = FIRST_CENTS + own.iter().sum::<i64>();
@@ -86,7 +90,7 @@ fn conserved(accounts: &Rows, movements: &Rows, found: &mut Vec<String>) {
 }
 
 /// What was debited from an account, and what was credited to it, is in the order of the log.
-fn in_order(movements: &Rows, found: &mut Vec<String>) {
+fn in_order(movements: &[Movement], found: &mut Vec<String>) {
     let mut last: BTreeMap<(i64, bool), i64> = BTreeMap::new();
     for (transfer, account, cents, offset) in movements {
         let before = last.insert((*account, *cents < 0), *offset);
@@ -101,7 +105,7 @@ fn in_order(movements: &Rows, found: &mut Vec<String>) {
 /// Each transfer was debited and credited once, or refused once. Gives back those that were made.
 fn once(
     wanted: &[Transfer],
-    movements: &Rows,
+    movements: &[Movement],
     refused: &[(i64, i64)],
     found: &mut Vec<String>,
 ) -> Vec<Transfer> {

@@ -227,12 +227,15 @@ async fn an_inbox_that_forgets_too_early() {
     said(
         app().store(store().await).subscribe(forgetful).build().await,
         &[(
-            "subscription \"forgetful\" remembers for 3600s what it has handled, and its topics keep events for \
-             86400s",
+            "subscription \"forgetful\" remembers for 3600s what it has handled, and an event can come again for \
+             173100s: its topics keep events for 86400s, their dead letters for 86400s, and a retry waits for up to \
+             300s",
             "remember at least as long, or leave .remember_for(…) away: an event that comes again later would be \
              handled again",
         )],
     );
-    let day = Subscription::named("daily").remember_for(24 * hour).on(hear);
-    app().store(store().await).subscribe(day).build().await.expect("fits together");
+    // From the topic, from the topic of dead letters' copies, and from the store.
+    let enough = 48 * hour + Duration::from_secs(300);
+    let mindful = Subscription::named("mindful").remember_for(enough).on(hear);
+    app().store(store().await).subscribe(mindful).build().await.expect("fits together");
 }

@@ -1,9 +1,11 @@
-//! The examples print what the guide says, on files of their own.
+//! The examples print what the guide says, on every engine, on files of their own.
 
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::server::Server;
 
 /// Where cargo puts the examples that it builds with this test.
 fn built(name: &str) -> Option<PathBuf> {
@@ -12,7 +14,8 @@ fn built(name: &str) -> Option<PathBuf> {
     example.is_file().then_some(example)
 }
 
-fn printed(name: &str, directory: &Path) -> Option<String> {
+/// What an example prints on an engine. `None`: it was not built, and the test is skipped.
+fn printed(name: &str, directory: &Path, engine: &str) -> Option<String> {
     let Some(example) = built(name) else {
         // Not `eprintln!`: the test harness would swallow it.
         let _ = writeln!(
@@ -21,16 +24,31 @@ fn printed(name: &str, directory: &Path) -> Option<String> {
         );
         return None;
     };
-    let output = Command::new(example).current_dir(directory).output().expect("runs");
+    let output = Command::new(example).arg(engine).current_dir(directory).output().expect("runs");
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{name}: {errors}");
+    assert!(output.status.success(), "{name} on {engine}: {errors}");
     Some(String::from_utf8(output.stdout).expect("text"))
 }
 
+/// Runs an example on an engine in memory, one in files, and one behind a server, each of them empty and
+/// in a directory of its own.
+fn on_every_engine(check: impl Fn(&Path, &str)) {
+    for engine in ["memory:", "embedded:./events"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        check(directory.path(), engine);
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("server");
+    fs::create_dir(&data).expect("made");
+    if let Some(server) = Server::start(&data) {
+        check(directory.path(), &server.url());
+    }
+}
+
 /// Fails unless the page shows the program as it is.
-fn assert_shown(page: &str, example: &str) {
+fn assert_shown(page: &str, program: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let source = format!("crates/courant/examples/{example}");
+    let source = format!("crates/courant/{program}");
     let text = fs::read_to_string(root.join("docs/guide/framework").join(page)).expect("the page");
     let program = fs::read_to_string(root.join(&source)).expect("the program");
     // What only the project's own lints want is not shown.
@@ -44,38 +62,65 @@ fn assert_shown(page: &str, example: &str) {
 }
 
 #[test]
-fn the_guide_shows_the_examples() {
-    assert_shown("effects-once.md", "2-effects-once.rs");
-    assert_shown("poison-messages.md", "3-poison.rs");
+fn the_guide_shows_programs_that_run() {
+    assert_shown("effects-once.md", "examples/2-effects-once.rs");
+    assert_shown("poison-messages.md", "examples/3-poison.rs");
+    assert_shown("testing.md", "tests/it/reminding.rs");
 }
 
 #[test]
 fn hello() {
-    let directory = tempfile::tempdir().expect("a directory");
-    if let Some(printed) = printed("hello", directory.path()) {
+    on_every_engine(|directory, engine| {
+        let Some(printed) = printed("hello", directory, engine) else { return };
         let mut lines: Vec<&str> = printed.lines().collect();
         lines.sort_unstable();
-        assert_eq!(lines, ["Welcome, Ada!", "Welcome, Grace!"]);
-    }
+        assert_eq!(lines, ["Welcome, Ada!", "Welcome, Grace!"], "{engine}");
+    });
 }
 
+/// Run twice: what was billed the first time is not billed again. With events in memory only, the second
+/// run refuses to begin: its log is another one.
 #[test]
 fn effects_once() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let Some(first) = printed("effects-once", directory.path()) else { return };
-    assert_eq!(first, "espresso: 250 cents\n");
-    let again = printed("effects-once", directory.path());
-    assert_eq!(again.as_deref(), Some(""), "it was billed the first time");
+    on_every_engine(|directory, engine| {
+        let Some(first) = printed("effects-once", directory, engine) else { return };
+        assert_eq!(first, "espresso: 250 cents\n", "{engine}");
+        if engine != "memory:" {
+            let again = printed("effects-once", directory, engine);
+            assert_eq!(again.as_deref(), Some(""), "{engine}: it was billed the first time");
+        }
+    });
 }
 
 #[test]
 fn poison() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let Some(printed) = printed("poison", directory.path()) else { return };
-    let expected = "billed filter to Grace\n\
-                    billed tea to Grace\n\
-                    parked shop.orders/0@0: the till for Ada is closed\n\
-                    billed espresso to Ada\n\
-                    billed cake to Ada\n";
-    assert_eq!(printed, expected);
+    on_every_engine(|directory, engine| {
+        let Some(printed) = printed("poison", directory, engine) else { return };
+        let expected = "billed filter to Grace\n\
+                        billed tea to Grace\n\
+                        parked shop.orders/0@0: the till for Ada is closed\n\
+                        billed espresso to Ada\n\
+                        billed cake to Ada\n";
+        assert_eq!(printed, expected, "{engine}");
+    });
+}
+
+/// The order that was given up is in no table and in no log.
+#[test]
+fn outbox() {
+    on_every_engine(|directory, engine| {
+        let Some(printed) = printed("outbox", directory, engine) else { return };
+        let expected = "espresso is ordered\n\
+                        cake is sold out\n\
+                        packing espresso, 1 of them\n";
+        assert_eq!(printed, expected, "{engine}");
+    });
+}
+
+#[test]
+fn swap_engine() {
+    on_every_engine(|directory, engine| {
+        let Some(printed) = printed("swap-engine", directory, engine) else { return };
+        assert_eq!(printed, "Ada owes 250\nAda owes 400\nAda owes 100\n", "{engine}");
+    });
 }

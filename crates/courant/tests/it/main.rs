@@ -1,19 +1,32 @@
-//! The framework as a service uses it: on `memory:` and `embedded:`, with SQLite.
+//! The framework as a service uses it: on `memory:`, `embedded:` and a server, with every database.
+//!
+//! What concerns the database stands in `cases`, and is compiled once for each of them, beside what that
+//! database needs for it: a service is written for one.
+#![allow(clippy::duplicate_mod, reason = "a case has another database each time")]
 
 mod absent_engine;
-mod asked_from_outside;
 mod bank;
 mod bank_books;
-mod broker_down;
 mod build_errors;
-mod common;
-mod dead_letters;
-mod effects;
+mod channel;
+mod commands;
 mod examples;
+mod given;
+mod layers;
+mod mapping;
+#[cfg(feature = "mariadb")]
+mod mariadb;
+mod one_handler;
 mod one_key_failing;
-mod ordering;
-mod progress;
+mod parked;
+mod poor_engine;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod reminding;
+mod server;
 mod settling;
-mod stopping;
+mod sqlite;
 mod tracing_ids;
 mod without_store;
+
+use sqlite::common;

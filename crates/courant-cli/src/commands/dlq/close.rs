@@ -7,6 +7,7 @@ use crate::cli::{DlqClose, Global};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Row, Stream};
 use crate::time::now_ms;
+use courant::channel::DecidedLetter;
 use courant_sql::{DeadState, DeadSummary, Decision, Store, Verdict};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -80,15 +81,54 @@ pub(super) async fn run<S: Store>(
     undecided(store, &missing, count).await
 }
 
-fn closed(letter: &DeadSummary, decision: &Decision<'_>, dry_run: bool) -> Closed {
-    let state = match decision.verdict {
+/// Writes letters that a service has decided about, and says why others were not.
+pub(super) fn shown(
+    global: &Global,
+    args: &DlqClose,
+    verdict: Verdict,
+    letters: Vec<DecidedLetter>,
+    others: &[String],
+    only_unknown: bool,
+) -> Result<Exit, Failure> {
+    let mut stream = Stream::new(io::stdout(), Format::or_default(global.output));
+    let count = letters.len();
+    for DecidedLetter { letter, position } in letters {
+        let row = Closed {
+            letter,
+            position,
+            state: state_name(state_of(verdict)),
+            by: args.because.by.by.clone(),
+            reason: args.because.reason.clone(),
+            dry_run: args.dry_run,
+        };
+        stream.row(&row).map_err(|error| Failure::output(&error))?;
+    }
+    if count > 0 {
+        stream.finish().map_err(|error| Failure::output(&error))?;
+    }
+    if args.dry_run && !global.quiet {
+        note(format_args!("Nothing was changed (--dry-run)."));
+    }
+    match (others.is_empty(), count) {
+        (true, _) => Ok(Exit::Ok),
+        (false, 0) if only_unknown => Err(Failure::new(Exit::NotFound, others.join("; "))),
+        (false, 0) => Err(Failure::new(Exit::Conflict, others.join("; "))),
+        (false, _) => Err(Failure::new(Exit::Partly, others.join("; "))),
+    }
+}
+
+fn state_of(verdict: Verdict) -> DeadState {
+    match verdict {
         Verdict::Discard => DeadState::Discarded,
         Verdict::Archive => DeadState::Archived,
-    };
+    }
+}
+
+fn closed(letter: &DeadSummary, decision: &Decision<'_>, dry_run: bool) -> Closed {
     Closed {
         letter: letter.id,
         position: letter.position.to_string(),
-        state: state_name(state),
+        state: state_name(state_of(decision.verdict)),
         by: decision.by.to_owned(),
         reason: decision.reason.to_owned(),
         dry_run,

@@ -8,12 +8,11 @@ use crate::time::now_ms;
 use bytes::Bytes;
 use courant_core::entropy::Entropy as _;
 use courant_core::event_id::EventId;
-use courant_core::headers::{CAUSATION_ID, CONTENT_TYPE, CORRELATION_ID, ID};
+use courant_core::headers::{CAUSATION_ID, ID};
 use courant_log::SystemEntropy;
 use courant_sql::limits::EVENT_BYTES_MAX;
 use courant_sql::{DeadEdit, Event, Store};
 use serde::Serialize;
-use serde::de::IgnoredAny;
 use std::io::{self, IsTerminal, Read as _};
 
 /// The outcome of an edit.
@@ -46,11 +45,7 @@ impl Row for Edited {
 pub(super) async fn run<S: Store>(global: &Global, store: &S, args: &DlqEdit) -> Result<Exit, Failure> {
     check_names(args)?;
     let original = letters::one(store, args.letter).await?.event;
-    let value = match &args.value {
-        _ if args.keep_value => original.value.clone(),
-        Some(value) => Some(Bytes::copy_from_slice(value.as_bytes())),
-        None => Some(whole_input(global.quiet)?),
-    };
+    let value = new_value(global, args)?.map_or_else(|| original.value.clone(), Some);
     let event_id = EventId::from(SystemEntropy.uuid());
     let headers = headers(&original, &event_id, args);
     if !args.force {
@@ -65,12 +60,31 @@ pub(super) async fn run<S: Store>(global: &Global, store: &S, args: &DlqEdit) ->
         reason: args.because.reason.clone(),
     };
     store.edit_dead_letter(args.letter, &edit, now_ms()).await.map_err(|error| unedited(&error))?;
+    shown(global, args, edit.event_id.to_string(), edit.replaces.to_string())
+}
+
+/// What the letter says from now on; `None`: what it said.
+pub(super) fn new_value(global: &Global, args: &DlqEdit) -> Result<Option<Bytes>, Failure> {
+    match &args.value {
+        _ if args.keep_value => Ok(None),
+        Some(value) => Ok(Some(Bytes::copy_from_slice(value.as_bytes()))),
+        None => whole_input(global.quiet).map(Some),
+    }
+}
+
+/// Says what has become of the letter.
+pub(super) fn shown(
+    global: &Global,
+    args: &DlqEdit,
+    event_id: String,
+    original_event_id: String,
+) -> Result<Exit, Failure> {
     let row = Edited {
         letter: args.letter,
-        event_id: edit.event_id.to_string(),
-        original_event_id: edit.replaces.to_string(),
-        by: edit.by,
-        reason: edit.reason,
+        event_id,
+        original_event_id,
+        by: args.because.by.by.clone(),
+        reason: args.because.reason.clone(),
     };
     one(&mut io::stdout().lock(), Format::or_default(global.output), &row)
         .map_err(|error| Failure::output(&error))?;
@@ -81,7 +95,7 @@ pub(super) async fn run<S: Store>(global: &Global, store: &S, args: &DlqEdit) ->
 }
 
 /// Which event it is and what has caused it is not for anybody to say.
-fn check_names(args: &DlqEdit) -> Result<(), Failure> {
+pub(super) fn check_names(args: &DlqEdit) -> Result<(), Failure> {
     let mut names = args.headers.iter().map(|(name, _)| name).chain(&args.deleted);
     match names.find(|name| [ID, CAUSATION_ID].contains(&name.as_str())) {
         None => Ok(()),
@@ -94,36 +108,14 @@ fn check_names(args: &DlqEdit) -> Result<(), Failure> {
 
 /// The headers of the new event: those of the original, but for what was asked for, its id and its cause.
 fn headers(original: &Event, event_id: &EventId, args: &DlqEdit) -> Vec<(String, Bytes)> {
-    let goes = |name: &str| {
-        [ID, CAUSATION_ID].contains(&name)
-            || args.deleted.iter().any(|deleted| deleted == name)
-            || args.headers.iter().any(|(new, _)| new == name)
-    };
-    let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    let mut headers: Vec<(String, Bytes)> =
-        original.headers.iter().filter(|(name, _)| !goes(name)).cloned().collect();
-    headers.extend(args.headers.iter().map(|(name, value)| (name.clone(), text(value))));
-    headers.push((ID.to_owned(), text(event_id.as_str())));
-    headers.push((CAUSATION_ID.to_owned(), text(original.id.as_str())));
-    // An event without one has begun its conversation: the new one stays in that.
-    if !headers.iter().any(|(name, _)| name == CORRELATION_ID) {
-        headers.push((CORRELATION_ID.to_owned(), text(original.id.as_str())));
-    }
-    headers
+    courant::channel::edited_headers(original, event_id, &args.headers, &args.deleted)
 }
 
 /// Fails when a value is not the JSON that its headers say it is: it would be a dead letter again.
 fn check_value(value: Option<&Bytes>, headers: &[(String, Bytes)]) -> Result<(), Failure> {
-    let content_type = headers.iter().rev().find(|(name, _)| name == CONTENT_TYPE).map(|(_, value)| value);
-    let is_json = content_type.is_some_and(|value| String::from_utf8_lossy(value).contains("json"));
-    let Some(value) = value.filter(|_| is_json) else { return Ok(()) };
-    match serde_json::from_slice::<IgnoredAny>(value) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let sentence =
-                format!("the value is no JSON, as its content-type says: {error}; --force takes it");
-            Err(Failure::new(Exit::Usage, sentence))
-        }
+    match courant::channel::unlike_its_type(value, headers) {
+        None => Ok(()),
+        Some(sentence) => Err(Failure::new(Exit::Usage, sentence)),
     }
 }
 
@@ -145,14 +137,18 @@ fn whole_input(quiet: bool) -> Result<Bytes, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command, Dlq};
+    use crate::cli::{Cli, Command, Dlq, DlqCommand};
     use clap::Parser as _;
+    use courant_core::headers::CONTENT_TYPE;
 
     fn args(more: &[&str]) -> DlqEdit {
         let line = ["courant", "dlq", "edit", "7", "--reason", "r", "--store", "sqlite:a.db"];
         let cli = Cli::try_parse_from(line.iter().chain(more)).expect("a command line");
         match cli.command {
-            Command::Dlq(Dlq::Edit(args)) => args,
+            Command::Dlq(command) => match *command {
+                DlqCommand::Own(Dlq::Edit(args)) => args,
+                other => panic!("{other:?}"),
+            },
             other => panic!("{other:?}"),
         }
     }

@@ -57,7 +57,7 @@ pub(super) async fn meant<S: Store>(
 }
 
 /// The instant of a time on the command line.
-fn at_ms(time: StartFrom) -> Option<i64> {
+pub(super) fn at_ms(time: StartFrom) -> Option<i64> {
     match time {
         StartFrom::At(at_ms) => Some(at_ms),
         StartFrom::Ago(ago) => Some(ago_ms(ago)),
@@ -88,14 +88,9 @@ pub(super) fn group_name(group: &DeadGroup) -> String {
     name_of(group.consumer.as_str(), &group.kind, &group.place)
 }
 
-/// The short name of a failure: FNV-1a with 64 bits over consumer, error and place, folded to 32. It is the
-/// same as long as these are.
+/// The short name of a failure. It is the same as long as consumer, error and place are.
 pub(super) fn name_of(consumer: &str, kind: &str, place: &str) -> String {
-    let bytes = [consumer, kind, place].into_iter().flat_map(|part| part.bytes().chain([0]));
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{:08x}", (hash ^ (hash >> 32)) & 0xffff_ffff)
+    courant::channel::failure_name(consumer, kind, place)
 }
 
 impl Meant {

@@ -7,6 +7,7 @@ use crate::cli::{DlqRedrive, Global};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Row, Stream, list, one};
 use crate::time::now_ms;
+use courant::channel::PlannedRedrive;
 use courant_core::entropy::Entropy as _;
 use courant_log::SystemEntropy;
 use courant_sql::limits::{LISTED_MAX, REDRIVE_EVENTS_MAX};
@@ -75,9 +76,12 @@ fn nothing_is_meant() -> Failure {
 }
 
 fn shown(global: &Global, redrive: &Redrive) -> Result<Exit, Failure> {
+    row_shown(global, &RedriveRow::from(redrive))
+}
+
+pub(super) fn row_shown(global: &Global, row: &RedriveRow) -> Result<Exit, Failure> {
     let format = Format::or_default(global.output);
-    one(&mut io::stdout().lock(), format, &RedriveRow::from(redrive))
-        .map_err(|error| Failure::output(&error))?;
+    one(&mut io::stdout().lock(), format, row).map_err(|error| Failure::output(&error))?;
     Ok(Exit::Ok)
 }
 
@@ -157,7 +161,20 @@ async fn plan<S: Store>(global: &Global, store: &S, args: &DlqRedrive) -> Result
         return Err(nothing_is_meant());
     }
     let rows: Vec<Planned> = planned.into_iter().map(|(names, row)| named(names, row)).collect();
-    list(&mut io::stdout().lock(), Format::or_default(global.output), &rows)
+    plan_shown(global, &rows)
+}
+
+/// Says what a service would send back.
+pub(super) fn asked_plan(global: &Global, redrives: Vec<PlannedRedrive>) -> Result<Exit, Failure> {
+    let row = |planned: PlannedRedrive| {
+        let PlannedRedrive { consumer, topic, error, place, letters, attempts } = planned;
+        named([consumer, topic, error, place], Planned { letters, attempts, ..Planned::default() })
+    };
+    plan_shown(global, &redrives.into_iter().map(row).collect::<Vec<_>>())
+}
+
+fn plan_shown(global: &Global, rows: &[Planned]) -> Result<Exit, Failure> {
+    list(&mut io::stdout().lock(), Format::or_default(global.output), rows)
         .map_err(|error| Failure::output(&error))?;
     if !global.quiet {
         let letters: u64 = rows.iter().map(|row| row.letters).sum();

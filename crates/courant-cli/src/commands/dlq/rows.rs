@@ -6,6 +6,7 @@ use crate::output::Row;
 use crate::text::Text;
 use crate::time::rfc3339;
 use bytes::Bytes;
+use courant::channel::{FailureState, RedriveProgress, RedriveResult};
 use courant_sql::{
     DeadAction, DeadGroup, DeadLetter, DeadNote, DeadReason, DeadState, DeadSummary, Event, Redrive,
     RedriveEvent, RedriveEventState, RedriveState,
@@ -24,6 +25,21 @@ pub(super) struct GroupRow {
     /// The last failure of the letter that has waited longest, RFC 3339.
     first: Option<String>,
     last: Option<String>,
+}
+
+impl GroupRow {
+    /// What a service says of a failure.
+    pub(super) fn told(consumer: &str, failure: &FailureState) -> Self {
+        Self {
+            group: failure.group.clone(),
+            consumer: consumer.to_owned(),
+            error: failure.error.clone(),
+            place: failure.place.clone(),
+            letters: failure.letters,
+            first: rfc3339(failure.oldest_ms),
+            last: rfc3339(failure.newest_ms),
+        }
+    }
 }
 
 impl From<&DeadGroup> for GroupRow {
@@ -340,6 +356,38 @@ impl From<&Redrive> for RedriveRow {
     }
 }
 
+impl From<&RedriveProgress> for RedriveRow {
+    fn from(progress: &RedriveProgress) -> Self {
+        let RedriveProgress { pending, delivering, handled, failed, cancelled, .. } = *progress;
+        Self {
+            id: progress.id.clone(),
+            state: match progress.state.as_str() {
+                "running" => "running",
+                "done" => "done",
+                "cancelled" => "cancelled",
+                _ => "unknown",
+            },
+            letters: pending + delivering + handled + failed + cancelled,
+            pending,
+            delivering,
+            handled,
+            failed,
+            cancelled,
+            requested_by: progress.requested_by.clone(),
+            requested: rfc3339(progress.requested_ms),
+            finished: progress.finished_ms.and_then(rfc3339),
+            filter: progress.filter.clone(),
+        }
+    }
+}
+
+impl RedriveRow {
+    /// How many letters it has.
+    pub(super) fn letters(&self) -> u64 {
+        self.letters
+    }
+}
+
 /// How many letters a redrive has.
 pub(super) fn total(redrive: &Redrive) -> u64 {
     redrive.pending + redrive.delivering + redrive.handled + redrive.failed + redrive.cancelled
@@ -372,6 +420,20 @@ pub(super) struct ResultRow {
     since: Option<String>,
     /// Where the letter stands today.
     state: &'static str,
+}
+
+impl From<&RedriveResult> for ResultRow {
+    fn from(result: &RedriveResult) -> Self {
+        let known = |word: &str, words: &[&'static str]| {
+            words.iter().find(|known| **known == word).copied().unwrap_or("unknown")
+        };
+        Self {
+            letter: result.letter,
+            result: known(&result.result, &["pending", "delivering", "handled", "failed", "cancelled"]),
+            since: rfc3339(result.since_ms),
+            state: known(&result.state, &["dead", "redriving", "redriven", "discarded", "archived"]),
+        }
+    }
 }
 
 impl From<&RedriveEvent> for ResultRow {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use courant_sql::sqlx;
 use courant_sql::{AdvanceError, LaneBatch, LanePosition, NewEvent, Store as _, Transaction as _};
 
-use super::steps::{Db, Fixture, NOW, Tx, new_event, run};
+use super::steps::{Db, Fixture, NOW, Tx, new_event};
+use super::support::{make_counters, next_number};
 
 async fn publish(store: &Db, events: &[NewEvent]) -> Vec<u16> {
     let mut tx = store.begin(None).await.expect("a transaction");
@@ -23,14 +23,7 @@ fn positions(batches: &[LaneBatch]) -> Vec<(u16, u64)> {
 /// Counts up the number of a key in the service's own table, and publishes it: the numbers of a key in
 /// the outbox then are the order of the commits.
 async fn count_up(tx: &mut Tx, key: &str, id: String) {
-    let number = sqlx::query_scalar::<_, i64>(
-        "INSERT INTO counters (name, number) VALUES ($1, 1) \
-         ON CONFLICT (name) DO UPDATE SET number = counters.number + 1 RETURNING number",
-    )
-    .bind(key)
-    .fetch_one(&mut **tx)
-    .await
-    .expect("a number");
+    let number = next_number(tx, key).await;
     let event = NewEvent { value: Some(Bytes::from(number.to_string())), ..new_event(&id, key) };
     tx.publish(event).expect("room");
 }
@@ -43,9 +36,7 @@ async fn lanes_have_no_gaps_and_keep_the_order_of_commits() {
     const TASKS: usize = 8;
     const TRANSACTIONS: usize = 30;
     let Some(fixture) = Fixture::new().await else { return };
-    let mut tx = fixture.store.begin(None).await.expect("a transaction");
-    run(&mut tx, "CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, number BIGINT NOT NULL)").await;
-    tx.commit(NOW).await.expect("a commit");
+    make_counters(&fixture.store).await;
     let stores = [fixture.store.clone(), fixture.another().await];
     let mut tasks = Vec::new();
     for task in 0..TASKS {

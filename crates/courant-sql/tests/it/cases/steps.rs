@@ -4,6 +4,7 @@ use courant_sql::sqlx::{self, AssertSqlSafe};
 use courant_sql::{Admission, Committed, Event, Lease, Source, Store as _, Transaction as _};
 
 pub(crate) use super::support::{Db, Fixture, Tx};
+use super::support::{EFFECT, EFFECTS};
 pub(crate) use crate::given::{NOW, assignment, burial, consumer, event, failure, new_event, of, offsets};
 
 impl Fixture {
@@ -14,11 +15,7 @@ impl Fixture {
     /// How often the effect of an event was made.
     pub(crate) async fn effects(&self, id: &str) -> i64 {
         let mut reader = self.store.read().await.expect("a connection");
-        sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM effects WHERE event_id = $1")
-            .bind(id)
-            .fetch_one(&mut *reader)
-            .await
-            .expect("a number")
+        sqlx::query_scalar::<_, i64>(EFFECTS).bind(id).fetch_one(&mut *reader).await.expect("a number")
     }
 
     pub(crate) async fn lease(&self) -> Lease {
@@ -38,11 +35,7 @@ pub(crate) async fn run(tx: &mut Tx, sql: &str) {
 
 /// What a handler does: one row for each time it has run.
 pub(crate) async fn effect(tx: &mut Tx, id: &str) {
-    sqlx::query("INSERT INTO effects (event_id, who) VALUES ($1, 'handler')")
-        .bind(id)
-        .execute(&mut **tx)
-        .await
-        .expect("an effect");
+    sqlx::query(EFFECT).bind(id).execute(&mut **tx).await.expect("an effect");
 }
 
 /// Begins a transaction and admits one event.

@@ -5,7 +5,7 @@ use courant_sql::sqlx::{self, Connection as _};
 use courant_sql::{Admission, BeginError, CommitError, PublishError, Source, Store as _, Transaction as _};
 
 use super::steps::{Db, Fixture, NOW, Tx, admission, admit, effect, event, new_event};
-use super::support::UNDONE;
+use super::support::{EFFECT, UNDONE};
 
 /// Runs a handler that ends its transaction in some way, and then goes on as if nothing had happened.
 /// Nothing of it may last: no effect, no event of it, no inbox row.
@@ -55,11 +55,7 @@ async fn nested_transactions_are_savepoints() {
     let mut tx = fixture.store.begin(None).await.expect("a transaction");
     for (id, keep) in [("kept", true), ("undone", false)] {
         let mut nested = tx.begin().await.expect("a savepoint");
-        sqlx::query("INSERT INTO effects (event_id, who) VALUES ($1, 'handler')")
-            .bind(id)
-            .execute(&mut *nested)
-            .await
-            .expect("an effect");
+        sqlx::query(EFFECT).bind(id).execute(&mut *nested).await.expect("an effect");
         if keep { nested.commit().await.expect("kept") } else { nested.rollback().await.expect("undone") }
     }
     tx.commit(NOW).await.expect("a commit");

@@ -44,7 +44,7 @@ async fn a_stronger_isolation_is_refused() {
         ("BEGIN ISOLATION LEVEL SERIALIZABLE", "serializable"),
     ] {
         let refused = fixture.store.attach(begun(&pool, begin).await).await.expect_err("too strong");
-        assert!(matches!(&refused, AttachError::Isolation { found } if found == level), "{refused}");
+        assert!(matches!(&refused, AttachError::Isolation { found, .. } if found == level), "{refused}");
         assert!(refused.to_string().contains("READ COMMITTED"), "{refused}");
     }
     pool.close().await;

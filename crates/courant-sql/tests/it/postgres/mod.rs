@@ -1,9 +1,12 @@
 //! Every case on Postgres.
 
+mod answers;
 mod attached;
 mod lost;
 mod own;
+mod restored;
 mod soak;
+mod submitted_side_by_side;
 mod support;
 
 #[path = "../cases/dead_letters.rs"]
@@ -26,5 +29,9 @@ mod redrive;
 mod schema;
 #[path = "../cases/steps.rs"]
 mod steps;
+#[path = "../cases/submitted.rs"]
+mod submitted;
+#[path = "../cases/timers.rs"]
+mod timers;
 #[path = "../cases/transactions.rs"]
 mod transactions;

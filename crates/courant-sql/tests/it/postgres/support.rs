@@ -16,6 +16,11 @@ pub(crate) type Tx = PostgresTransaction;
 /// statement by statement: nothing in the database could refuse it.
 pub(crate) const UNDONE: &str = "SELECT COUNT(*) FROM effects WHERE event_id <> 'after'";
 
+/// What a handler does: one row for each time it has run.
+pub(crate) const EFFECT: &str = "INSERT INTO effects (event_id, who) VALUES ($1, 'handler')";
+/// How often it was done for an event.
+pub(crate) const EFFECTS: &str = "SELECT COUNT(*) FROM effects WHERE event_id = $1";
+
 /// The address of a server where databases may be created.
 const SERVER: &str = "COURANT_TEST_POSTGRES";
 
@@ -65,6 +70,20 @@ impl Fixture {
         store.check().await.expect("its tables");
         Self { store, database }
     }
+}
+
+/// A table of the service's own with a number for each name.
+pub(crate) async fn make_counters(store: &Db) {
+    let mut tx = store.begin(None).await.expect("a transaction");
+    run(&mut tx, "CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, number BIGINT NOT NULL)").await;
+    tx.commit(NOW).await.expect("a commit");
+}
+
+/// Counts up the number of a name. Whoever comes next waits for the end of the transaction.
+pub(crate) async fn next_number(tx: &mut Tx, name: &str) -> i64 {
+    let sql = "INSERT INTO counters (name, number) VALUES ($1, 1) \
+               ON CONFLICT (name) DO UPDATE SET number = counters.number + 1 RETURNING number";
+    sqlx::query_scalar(sql).bind(name).fetch_one(&mut **tx).await.expect("a number")
 }
 
 async fn open(database: &Database) -> Postgres {

@@ -24,5 +24,9 @@ mod redrive;
 mod schema;
 #[path = "../cases/steps.rs"]
 mod steps;
+#[path = "../cases/submitted.rs"]
+mod submitted;
+#[path = "../cases/timers.rs"]
+mod timers;
 #[path = "../cases/transactions.rs"]
 mod transactions;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use courant_sql::sqlx;
 use courant_sql::{Sqlite, SqliteTransaction, Store as _, Transaction as _};
 use tempfile::TempDir;
 
@@ -13,6 +14,11 @@ pub(crate) type Tx = SqliteTransaction;
 
 /// Counts what a handler has done that has ended its transaction: also what it has done afterwards.
 pub(crate) const UNDONE: &str = "SELECT COUNT(*) FROM effects";
+
+/// What a handler does: one row for each time it has run.
+pub(crate) const EFFECT: &str = "INSERT INTO effects (event_id, who) VALUES ($1, 'handler')";
+/// How often it was done for an event.
+pub(crate) const EFFECTS: &str = "SELECT COUNT(*) FROM effects WHERE event_id = $1";
 
 /// SQLite does not queue those who wait for its lock: beside a busy one, another may wait for long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,6 +67,20 @@ impl Fixture {
         store.check().await.expect("its tables");
         Self { store, directory }
     }
+}
+
+/// A table of the service's own with a number for each name.
+pub(crate) async fn make_counters(store: &Db) {
+    let mut tx = store.begin(None).await.expect("a transaction");
+    run(&mut tx, "CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, number BIGINT NOT NULL)").await;
+    tx.commit(NOW).await.expect("a commit");
+}
+
+/// Counts up the number of a name. Whoever comes next waits for the end of the transaction.
+pub(crate) async fn next_number(tx: &mut Tx, name: &str) -> i64 {
+    let sql = "INSERT INTO counters (name, number) VALUES ($1, 1) \
+               ON CONFLICT (name) DO UPDATE SET number = counters.number + 1 RETURNING number";
+    sqlx::query_scalar(sql).bind(name).fetch_one(&mut **tx).await.expect("a number")
 }
 
 async fn open(directory: &Path) -> Sqlite {

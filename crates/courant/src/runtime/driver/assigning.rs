@@ -1,18 +1,21 @@
 //! Taking partitions over: where each one begins, and what is parked of it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use courant_core::event_id::EventId;
 use courant_core::position::TopicPartition;
 use courant_core::topic::TopicName;
-use courant_engine::{Ends, Engine, Partition, ReadBack};
+use courant_engine::{Ends, Engine, Partition, ReadBack, ReadError};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Driver, Lane, Look, Orders, Part};
 use crate::StartFrom;
+use crate::mapping::Mappings;
 use crate::runtime::begin::{Begin, To, begin};
 use crate::runtime::ledger::{Kept, Ledger, Taken, Trouble};
-use crate::runtime::looking::{look, mark, read, refused};
+use crate::runtime::looking::{look, mark, read, refused, unread};
 use crate::runtime::progress::{LowWater, Progress};
 
 /// Where a partition begins.
@@ -22,55 +25,111 @@ struct Opening {
     gap: u64,
 }
 
+/// How long a partition waits that an engine said nothing of, in the time of the machine.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a partition waits that another instance has taken over, while the group says that it is ours:
+/// long enough to hear otherwise.
+pub(super) const TAKEN_AGAIN: Duration = Duration::from_secs(10);
+
 impl Driver {
+    /// Tries partitions again that are waiting for it. Who cannot hear the engine has perhaps lost them long
+    /// since, and would take them away from their owner.
+    pub(super) async fn assign_again(&mut self) -> Result<(), Trouble> {
+        let now = Instant::now();
+        let due: Vec<Partition> = self
+            .unopened
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(partition, _)| partition.clone())
+            .collect();
+        let answers = self.context.engine.ends(due.clone()).await;
+        let mut heard = Vec::with_capacity(due.len());
+        for (partition, answer) in due.into_iter().zip(answers) {
+            if matches!(answer, Err(ReadError::Failed { .. })) {
+                self.unopened.insert(partition, Instant::now() + AGAIN);
+            } else {
+                heard.push(partition);
+            }
+        }
+        self.assign(heard).await
+    }
+
+    /// Takes partitions over. Those of which the engine says nothing now are tried again later.
     pub(super) async fn assign(&mut self, partitions: Vec<Partition>) -> Result<(), Trouble> {
+        self.unopened.retain(|waiting, _| !partitions.contains(waiting));
         let mut positions = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            self.serial += 1;
-            let topic =
-                TopicName::new(&partition.topic).map_err(|error| Trouble::Broken(error.to_string()))?;
-            let named = TopicPartition { topic, partition: partition.number };
-            let taken = self.ledger.take_over(named, self.serial).await?;
-            let claimed = self.ledger.claim_redrives(&taken.assigned).await?;
-            let opener =
-                Opener { engine: &*self.context.engine, ledger: &*self.ledger, orders: &self.orders };
-            let opening = opener.open(&partition, &taken).await?;
-            info!(consumer = self.orders.consumer, %partition, next = opening.next, "took the partition over");
-            positions.push(partition.at(opening.next));
-            let serial = self.serial;
-            for key in taken.parked.into_iter().chain(claimed.into_iter().flatten()) {
-                self.lanes.park(Lane::Key(serial, key));
+            match self.open(&partition).await {
+                Ok(next) => positions.push(partition.at(next)),
+                Err(Trouble::Away(said)) => {
+                    let consumer = self.orders.consumer.as_str();
+                    warn!(consumer, %partition, said, "cannot take the partition over; trying again");
+                    self.unopened.insert(partition, Instant::now() + AGAIN);
+                }
+                Err(Trouble::Fenced) => {
+                    let consumer = self.orders.consumer.as_str();
+                    warn!(consumer, %partition, "another instance of the service has the partition");
+                    self.unopened.insert(partition, Instant::now() + TAKEN_AGAIN);
+                }
+                Err(trouble) => return Err(trouble),
             }
-            let low_water = LowWater { next: opening.next, last: opening.last };
-            let part = Part {
-                assigned: taken.assigned,
-                progress: Progress::new(low_water),
-                next: opening.next,
-                gap: opening.gap,
-                is_unsaved: false,
-                due_ms: taken.due_ms.into_iter().collect::<BTreeSet<_>>(),
-                look: Look::Now,
-            };
-            self.parts.insert(partition, part);
         }
+        let opened: Vec<Partition> = positions.iter().map(|position| position.partition.clone()).collect();
         if let Err(error) = self.subscription.seek(positions) {
             // They come again if they are still ours.
             warn!(consumer = self.orders.consumer, %error, "partitions went before they were read");
         }
+        // What was lost before was stopped.
+        self.subscription.resume(&opened);
         Ok(())
+    }
+
+    /// Takes one partition over. Gives back where it is read first.
+    async fn open(&mut self, partition: &Partition) -> Result<u64, Trouble> {
+        self.serial += 1;
+        let topic = TopicName::new(&partition.topic).map_err(|error| Trouble::Broken(error.to_string()))?;
+        let named = TopicPartition { topic, partition: partition.number };
+        let taken = self.ledger.take_over(named, self.serial).await?;
+        let claimed = self.ledger.claim_redrives(&taken.assigned).await?;
+        let opener = Opener {
+            engine: &*self.context.engine,
+            mappings: &self.context.mappings,
+            ledger: &*self.ledger,
+            orders: &self.orders,
+        };
+        let opening = opener.open(partition, &taken).await?;
+        info!(consumer = self.orders.consumer, %partition, next = opening.next, "took the partition over");
+        let serial = self.serial;
+        for key in taken.parked.into_iter().chain(claimed.into_iter().flatten()) {
+            self.lanes.park(Lane::Key(serial, key));
+        }
+        let low_water = LowWater { next: opening.next, last: opening.last };
+        let part = Part {
+            assigned: taken.assigned,
+            progress: Progress::new(low_water),
+            next: opening.next,
+            gap: opening.gap,
+            is_unsaved: false,
+            due_ms: taken.due_ms.into_iter().collect::<BTreeSet<_>>(),
+            look: Look::Now,
+        };
+        self.parts.insert(partition.clone(), part);
+        Ok(opening.next)
     }
 }
 
 /// Finds out where a partition begins.
 struct Opener<'a> {
     engine: &'a dyn Engine,
+    mappings: &'a Mappings,
     ledger: &'a dyn Ledger,
     orders: &'a Orders,
 }
 
 impl Opener<'_> {
     async fn open(&self, partition: &Partition, taken: &Taken) -> Result<Opening, Trouble> {
-        let (there, ends) = look(self.engine, partition, &taken.kept).await?;
+        let (there, ends) = look(self.engine, self.mappings, partition, &taken.kept).await?;
         let begun = begin(&taken.kept, there.as_ref(), ends, self.orders.other_log);
         let (kept_gap, last) = match &taken.kept {
             Kept::Event(progress) => {
@@ -113,7 +172,7 @@ impl Opener<'_> {
             To::Time(time_ms) => {
                 let found =
                     engine.offsets_for_time(vec![(partition.clone(), time_ms)]).await.into_iter().next();
-                let found = found.transpose().map_err(|error| Trouble::Broken(error.to_string()))?;
+                let found = found.transpose().map_err(|error| unread(&error))?;
                 found.flatten().map_or(ends.end, |found| found.offset)
             }
         };

@@ -18,6 +18,7 @@ use courant_engine::{FetchError, Next, Partition};
 use courant_sql::Source;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::context::Context;
@@ -25,6 +26,7 @@ use super::lanes::Lanes;
 use super::ledger::{Assigned, Ledger, Settled, Trouble, Work};
 use super::progress::Progress;
 use super::status::Status;
+use super::time::after;
 use crate::{OtherLog, StartFrom};
 
 /// Events that wait for their turn in memory. More are not read before these are fewer.
@@ -33,11 +35,15 @@ const WAITING_MAX: usize = 1_000;
 /// How long one look at the engine lasts when nothing comes.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Events that are settled before progress is kept, while more are under way.
-const SAVED_EVERY: u32 = 64;
+/// Events that are settled before progress is kept, while more are under way. So many come once more after
+/// a crash, and are seen to be settled.
+const SAVED_EVERY: usize = 1_000;
+
+/// How long progress waits to be kept while more is under way. At rest it does not wait.
+const SAVED_AFTER: Duration = Duration::from_millis(50);
 
 /// Events that are settled between two looks at what can be forgotten.
-const PRUNED_EVERY: u32 = 10_000;
+const PRUNED_EVERY: usize = 10_000;
 
 /// How long events that are under way may take when the service is to end.
 const STOP_MAX: Duration = Duration::from_secs(30);
@@ -48,6 +54,8 @@ pub(crate) struct Orders {
     pub(crate) consumer: String,
     pub(crate) event_types: HashSet<&'static str>,
     pub(crate) concurrency: usize,
+    /// Most events that are handled in one transaction.
+    pub(crate) batch: usize,
     pub(crate) start: StartFrom,
     pub(crate) other_log: OtherLog,
 }
@@ -63,6 +71,9 @@ pub(crate) struct Driver {
     decided: Arc<Notify>,
     lanes: Lanes<Lane, Work>,
     parts: BTreeMap<Partition, Part>,
+    /// Partitions that the subscription has, and that could not be taken over yet or were taken away. When
+    /// each is tried again, in the time of the machine.
+    unopened: BTreeMap<Partition, Instant>,
     workers: JoinSet<Ended>,
     serial: u64,
     /// When the loop looks next at what others have done in the store; `None` without one.
@@ -71,8 +82,10 @@ pub(crate) struct Driver {
     is_holding: bool,
     /// Events of types that nobody here wants.
     passed: u64,
-    unsaved: u32,
-    unpruned: u32,
+    unsaved: usize,
+    /// When progress is to be kept that is not yet.
+    save_ms: Option<i64>,
+    unpruned: usize,
 }
 
 /// What must keep its order, in one assignment of one partition.
@@ -121,11 +134,17 @@ enum Look {
 /// What a worker has done.
 struct Ended {
     partition: Partition,
+    jobs: Vec<Job>,
+    /// What has become of each.
+    result: Result<Vec<Settled>, Trouble>,
+}
+
+/// An event that a worker has.
+struct Job {
     lane: Lane,
     offset: u64,
     id: EventId,
     source: Source,
-    result: Result<Settled, Trouble>,
 }
 
 /// What the loop wakes up for.
@@ -134,6 +153,7 @@ enum Wake {
     Ended(Result<Ended, JoinError>),
     Decided,
     Due,
+    Again,
     Next(Result<Next, FetchError>),
 }
 
@@ -146,7 +166,7 @@ impl Driver {
         status: Arc<Status>,
         decided: Arc<Notify>,
     ) -> Self {
-        let lanes = Lanes::new(orders.concurrency);
+        let lanes = Lanes::new(orders.concurrency, orders.batch);
         Self {
             context,
             ledger,
@@ -156,12 +176,14 @@ impl Driver {
             decided,
             lanes,
             parts: BTreeMap::new(),
+            unopened: BTreeMap::new(),
             workers: JoinSet::new(),
             serial: 0,
             look_ms: None,
             is_holding: false,
             passed: 0,
             unsaved: 0,
+            save_ms: None,
             unpruned: 0,
         }
     }
@@ -173,9 +195,7 @@ impl Driver {
         loop {
             self.look_around().await?;
             self.begin_turns().await?;
-            if self.unsaved >= SAVED_EVERY || self.workers.is_empty() {
-                self.save().await?;
-            }
+            self.save_in_time().await?;
             self.report();
             let wake = self.sleep(&mut stop).await;
             self.status.update(|state| state.is_resting = false);
@@ -184,6 +204,7 @@ impl Driver {
                 Wake::Ended(ended) => self.ended(ended).await?,
                 Wake::Decided => self.is_holding = true,
                 Wake::Due => {}
+                Wake::Again => self.assign_again().await?,
                 Wake::Next(Ok(Next::Assigned(partitions))) => self.assign(partitions).await?,
                 Wake::Next(Ok(Next::Revoked(partitions))) => self.revoke(&partitions).await?,
                 Wake::Next(Ok(Next::Records(fetched))) => {
@@ -198,6 +219,8 @@ impl Driver {
     async fn sleep(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
         // What is due has no turn while everything is held.
         let due_ms = self.due_ms().filter(|_| !self.is_holding);
+        let due_ms = due_ms.into_iter().chain(self.save_ms).min();
+        let again_at = self.unopened.values().min().copied();
         let has_room = self.lanes.waiting() < WAITING_MAX && !self.is_holding;
         tokio::select! {
             biased;
@@ -206,6 +229,7 @@ impl Driver {
             Some(ended) = self.workers.join_next() => Wake::Ended(ended),
             () = self.decided.notified() => Wake::Decided,
             () = self.context.time.sleep_until(due_ms.unwrap_or(i64::MAX)), if due_ms.is_some() => Wake::Due,
+            () = again(again_at), if again_at.is_some() => Wake::Again,
             next = self.subscription.next(WAIT), if has_room => Wake::Next(next),
         }
     }
@@ -226,15 +250,35 @@ impl Driver {
             state.is_resting = is_resting;
             state.under_way = self.lanes.under_way();
             state.next = next;
+            let parts = self.parts.values();
+            state
+                .keep_low_water(parts.map(|part| (&part.assigned.partition, part.progress.low_water().next)));
             state.due_ms = due_ms;
             state.passed = self.passed;
         });
         self.context.activity.note();
     }
 
+    /// Keeps progress if it is time to: at once when nothing is under way, and otherwise now and then,
+    /// because each time is a transaction of its own.
+    async fn save_in_time(&mut self) -> Result<(), Trouble> {
+        let now_ms = self.context.time.now_ms();
+        let is_due = self.save_ms.is_some_and(|save_ms| save_ms <= now_ms);
+        if is_due || self.unsaved >= SAVED_EVERY || self.workers.is_empty() {
+            return self.save().await;
+        }
+        if self.parts.values().any(|part| part.is_unsaved) {
+            let next_ms = after(now_ms, SAVED_AFTER);
+            // A clock that is set back puts nothing off.
+            self.save_ms = Some(self.save_ms.map_or(next_ms, |save_ms| save_ms.min(next_ms)));
+        }
+        Ok(())
+    }
+
     /// Keeps how far each partition has come, in the ledger and, as a copy, in the engine.
     async fn save(&mut self) -> Result<(), Trouble> {
         self.unsaved = 0;
+        self.save_ms = None;
         let mut positions = Vec::new();
         let mut lost = Vec::new();
         for (partition, part) in self.parts.iter_mut().filter(|(_, part)| part.is_unsaved) {
@@ -289,5 +333,13 @@ impl Driver {
             self.ended(ended).await?;
         }
         Ok(())
+    }
+}
+
+/// Waits until then; without a time for ever.
+async fn again(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

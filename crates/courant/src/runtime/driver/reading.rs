@@ -21,6 +21,20 @@ impl Driver {
             if !part.progress.begin(offset, next) {
                 continue;
             }
+            if self.context.mappings.is_foreign(&record) {
+                let event = incoming::event(&log, record);
+                let wants = |said: &str| self.orders.event_types.contains(said);
+                let read = self.context.mappings.read(&fetched.partition.topic, event, wants);
+                if !read.is_wanted {
+                    self.passed += 1;
+                    part.is_unsaved |= part.progress.settle(offset, read.event.id);
+                    continue;
+                }
+                let assigned = part.assigned.clone();
+                let work = Work { assigned, event: read.event, source: Source::Log, failures: 0 };
+                self.lanes.push(Lane::of(&work), work);
+                continue;
+            }
             let said = incoming::event_type(&record);
             if !said.is_some_and(|said| self.orders.event_types.contains(said)) {
                 self.passed += 1;

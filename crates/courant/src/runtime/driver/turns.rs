@@ -5,11 +5,13 @@ use std::time::Duration;
 use courant_engine::Partition;
 use courant_sql::Source;
 use tokio::task::JoinError;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Driver, Ended, Lane, Look};
+use super::assigning::TAKEN_AGAIN;
+use super::{Driver, Ended, Job, Lane, Look};
 use crate::runtime::lanes::Turn;
-use crate::runtime::ledger::{Settled, Trouble, Work};
+use crate::runtime::ledger::{Ledger, Settled, Trouble, Work};
 
 /// What a worker is to do.
 enum Doing {
@@ -30,10 +32,14 @@ impl Driver {
             self.is_holding = false;
         }
         self.begin_due().await?;
-        while let Some(turn) = self.lanes.next() {
+        // A batch is one transaction, and that belongs to one assignment.
+        while let Some(turn) = self.lanes.next(|one, other| one.serial() == other.serial()) {
             match turn {
-                Turn::Handle(lane, work) => self.spawn(lane, work, Doing::Settle),
-                Turn::QueueBehind(lane, work) => self.spawn(lane, work, Doing::Queue),
+                Turn::Handle(taken) => self.spawn(taken, Doing::Settle),
+                Turn::QueueBehind(lane, works) => {
+                    let taken = works.into_iter().map(|work| (lane.clone(), work)).collect();
+                    self.spawn(taken, Doing::Queue);
+                }
             }
         }
         Ok(())
@@ -65,8 +71,8 @@ impl Driver {
                 }
             }
         }
-        for (lane, work) in begun {
-            self.spawn(lane, work, Doing::Settle);
+        for taken in begun {
+            self.spawn(vec![taken], Doing::Settle);
         }
         Ok(())
     }
@@ -92,18 +98,25 @@ impl Driver {
         Ok(())
     }
 
-    fn spawn(&mut self, lane: Lane, work: Work, doing: Doing) {
-        let topic_partition = &work.assigned.partition;
+    fn spawn(&mut self, taken: Vec<(Lane, Work)>, doing: Doing) {
+        let Some((_, first)) = taken.first() else { return };
+        let topic_partition = &first.assigned.partition;
         let partition = Partition::new(topic_partition.topic.as_str(), topic_partition.partition);
-        let (offset, id, source) = (work.event.offset, work.event.id.clone(), work.source);
+        let (jobs, works): (Vec<Job>, Vec<Work>) = taken
+            .into_iter()
+            .map(|(lane, work)| {
+                let (offset, id, source) = (work.event.offset, work.event.id.clone(), work.source);
+                (Job { lane, offset, id, source }, work)
+            })
+            .unzip();
         let ledger = self.ledger.clone();
         self.context.activity.note();
         self.workers.spawn(async move {
             let result = match doing {
-                Doing::Settle => ledger.settle(work).await,
-                Doing::Queue => ledger.queue(work).await.map(|()| Settled::Queued),
+                Doing::Settle => settle(&*ledger, works).await,
+                Doing::Queue => ledger.queue(works).await.map(|()| vec![Settled::Queued; jobs.len()]),
             };
-            Ended { partition, lane, offset, id, source, result }
+            Ended { partition, jobs, result }
         });
     }
 
@@ -111,41 +124,66 @@ impl Driver {
     pub(super) async fn ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Trouble> {
         let ended =
             ended.map_err(|error| Trouble::Broken(format!("a task of the service has ended: {error}")))?;
-        let settled = match ended.result {
+        let Ended { partition, jobs, result } = ended;
+        let settled = match result {
             Ok(settled) => settled,
             Err(Trouble::Fenced) => {
-                self.lanes.end(&ended.lane);
-                self.lose(&ended.partition);
+                self.lanes.end(jobs.iter().map(|job| &job.lane));
+                let part = self.parts.get(&partition);
+                // What an earlier assignment has left over says nothing of the one that is there now.
+                if part.is_some_and(|part| jobs.iter().any(|job| job.lane.serial() == part.assigned.serial)) {
+                    self.lose(&partition);
+                }
                 return Ok(());
             }
             Err(trouble) => return Err(trouble),
         };
-        self.unsaved += 1;
-        self.unpruned += 1;
-        let is_alone = matches!(ended.lane, Lane::Alone(..));
-        match settled {
-            Settled::Done { drained } if drained || is_alone => self.lanes.unpark(&ended.lane),
-            Settled::Done { .. } => {}
-            // What has no key is parked singly: nothing can come behind it.
-            _ if is_alone => self.lanes.unpark(&ended.lane),
-            Settled::Waits { .. } | Settled::Queued | Settled::Holds => self.lanes.park(ended.lane.clone()),
+        self.unsaved += jobs.len();
+        self.unpruned += jobs.len();
+        for (job, settled) in jobs.iter().zip(&settled) {
+            self.park_or_not(&job.lane, *settled);
         }
-        self.lanes.end(&ended.lane);
+        self.lanes.end(jobs.iter().map(|job| &job.lane));
         for part in self.parts.values_mut().filter(|part| part.look == Look::WhenSomethingEnds) {
             part.look = Look::Now;
         }
-        let Some(part) = self.parts.get_mut(&ended.partition) else { return Ok(()) };
-        if part.assigned.serial != ended.lane.serial() {
-            return Ok(());
+        self.note(&partition, jobs.into_iter().zip(settled)).await
+    }
+
+    /// Whether later events of a lane may be handled, after what has become of one.
+    fn park_or_not(&mut self, lane: &Lane, settled: Settled) {
+        let is_alone = matches!(lane, Lane::Alone(..));
+        match settled {
+            Settled::Done { drained } if drained || is_alone => self.lanes.unpark(lane),
+            Settled::Done { .. } => {}
+            // What has no key is parked singly: nothing can come behind it.
+            _ if is_alone => self.lanes.unpark(lane),
+            Settled::Waits { .. } | Settled::Queued | Settled::Holds => self.lanes.park(lane.clone()),
         }
-        if let Settled::Waits { due_ms } = settled {
-            part.due_ms.insert(due_ms);
+    }
+
+    /// Notes what has become of events, if their partition is still that of the subscription.
+    async fn note(
+        &mut self,
+        partition: &Partition,
+        settled: impl Iterator<Item = (Job, Settled)>,
+    ) -> Result<(), Trouble> {
+        let Some(part) = self.parts.get_mut(partition) else { return Ok(()) };
+        let mut is_next_unknown = false;
+        for (job, settled) in settled {
+            if part.assigned.serial != job.lane.serial() {
+                return Ok(());
+            }
+            if let Settled::Waits { due_ms } = settled {
+                part.due_ms.insert(due_ms);
+            }
+            if job.source == Source::Log {
+                part.is_unsaved |= part.progress.settle(job.offset, job.id);
+            }
+            // What is behind a parked event that is done with is due, and nobody else says when.
+            is_next_unknown |= job.source == Source::Parked || settled == Settled::Queued;
         }
-        if ended.source == Source::Log {
-            part.is_unsaved |= part.progress.settle(ended.offset, ended.id);
-        }
-        // What is behind a parked event that is done with is due, and nobody else says when.
-        if ended.source == Source::Parked || settled == Settled::Queued {
+        if is_next_unknown {
             part.due_ms.extend(self.ledger.next_due(&part.assigned).await?);
         }
         Ok(())
@@ -157,6 +195,8 @@ impl Driver {
         let serial = part.assigned.serial;
         self.lanes.forget(|lane| lane.serial() == serial);
         self.subscription.pause(std::slice::from_ref(partition));
+        // If the group still means this instance, the other one was late, and nobody else comes back to it.
+        self.unopened.insert(partition.clone(), Instant::now() + TAKEN_AGAIN);
         warn!(consumer = self.orders.consumer, %partition, "another instance of the service has the partition");
     }
 
@@ -176,6 +216,7 @@ impl Driver {
             }
         }
         self.save().await?;
+        self.unopened.retain(|waiting, _| !partitions.contains(waiting));
         for partition in partitions {
             self.parts.remove(partition);
             info!(consumer = self.orders.consumer, %partition, "gave the partition up");
@@ -186,3 +227,15 @@ impl Driver {
 
 /// How long a partition that is wanted elsewhere is kept for what is under way. The next owner fences it.
 const REVOKE_MAX: Duration = Duration::from_secs(20);
+
+/// Settles one event, or several in one transaction.
+async fn settle(ledger: &dyn Ledger, mut works: Vec<Work>) -> Result<Vec<Settled>, Trouble> {
+    match works.pop() {
+        Some(work) if works.is_empty() => Ok(vec![ledger.settle(work).await?]),
+        Some(work) => {
+            works.push(work);
+            ledger.settle_batch(works).await
+        }
+        None => Ok(Vec::new()),
+    }
+}

@@ -1,0 +1,159 @@
+//! `courant relay`: the outbox of a database, into an engine, until a signal ends it or nothing is left.
+
+use crate::cli::{Global, OutboxUrl, Relay as Arguments};
+use crate::exit::{Exit, Failure, note};
+use crate::output::{Format, Row, one};
+use crate::time::now_ms;
+use courant::engine::OpenError;
+use courant::{Relay, RelayError, Relayed};
+use courant_sql::{Class, ConnectError, SchemaError, Sqlite, Store, StoreError};
+use serde::Serialize;
+use std::io;
+use std::path::Path;
+use std::str::FromStr as _;
+
+use super::serve::{Signals, log_to_stderr};
+
+/// Relays until SIGTERM or SIGINT, or until the outbox is empty.
+pub(super) fn run(global: &Global, args: &Arguments) -> Result<Exit, Failure> {
+    log_to_stderr(global, None)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, format!("no runtime: {error}")))?;
+    let ended = runtime.block_on(opened(global, args));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn opened(global: &Global, args: &Arguments) -> Result<Exit, Failure> {
+    match &args.outbox {
+        OutboxUrl::Sqlite(url) => relay(global, args, sqlite(global, args, url).await?).await,
+        #[cfg(feature = "postgres")]
+        OutboxUrl::Postgres(url) => {
+            let store = super::in_time(global, courant_sql::Postgres::connect(url), unconnected).await?;
+            relay(global, args, store).await
+        }
+        #[cfg(feature = "mariadb")]
+        OutboxUrl::MariaDb(url) => {
+            let store = super::in_time(global, courant_sql::Mariadb::connect(url), unconnected).await?;
+            relay(global, args, store).await
+        }
+    }
+}
+
+/// Opens a database that is there; a wrong name makes no new one, unless tables are to be made.
+async fn sqlite(global: &Global, args: &Arguments, url: &str) -> Result<Sqlite, Failure> {
+    let options = courant_sql::sqlx::sqlite::SqliteConnectOptions::from_str(url)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{url}: {error}; write sqlite:PATH")))?;
+    let path: &Path = options.get_filename();
+    if !args.install && !path.is_file() {
+        let sentence =
+            format!("{}: there is no such database; --install creates it with its tables", path.display());
+        return Err(Failure::new(Exit::NotFound, sentence));
+    }
+    // Other programs write it as well, and one of them has the lock at any time.
+    Sqlite::open_with(path, global.timeout).await.map_err(|error| unconnected(&error))
+}
+
+async fn relay<D: Store>(global: &Global, args: &Arguments, store: D) -> Result<Exit, Failure> {
+    if args.install {
+        store.install(now_ms()).await.map_err(|error| unknown_tables(&error))?;
+    }
+    let mut signals = Signals::listen()?;
+    let relay = Relay::open(store, &args.to).await.map_err(|error| failure(&error))?;
+    let relay = relay.named(format!("courant relay {}", std::process::id())).partitions(args.partitions);
+    if args.once {
+        return tokio::select! {
+            done = relay.run_once(global.timeout) => report(global, done.map_err(|error| failure(&error))?),
+            () = signals.next() => Ok(Exit::Interrupted),
+        };
+    }
+    if global.quiet {
+        note(format_args!("ready"));
+    } else {
+        note(format_args!("The outbox of {} is published from now on.\nready", args.outbox.shown()));
+    }
+    let shutdown = async {
+        signals.next().await;
+        if !global.quiet {
+            note(format_args!("Stopping when what was begun is done."));
+        }
+    };
+    relay.run_until(shutdown).await.map_err(|error| failure(&error))?;
+    Ok(Exit::Ok)
+}
+
+fn report(global: &Global, done: Relayed) -> Result<Exit, Failure> {
+    let row = Report { published: done.published, refused: done.refused };
+    let format = Format::or_default(global.output);
+    one(&mut io::stdout().lock(), format, &row).map_err(|error| Failure::output(&error))?;
+    Ok(if done.refused == 0 { Exit::Ok } else { Exit::Partly })
+}
+
+/// What `--once` has done.
+#[derive(Debug, Serialize)]
+struct Report {
+    published: u64,
+    refused: u64,
+}
+
+impl Row for Report {
+    const TITLES: &'static [&'static str] = &["PUBLISHED", "REFUSED"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.published.to_string(), self.refused.to_string()]
+    }
+}
+
+fn failure(error: &RelayError) -> Failure {
+    match error {
+        RelayError::Engine(OpenError::NotBuiltIn { feature, .. }) => {
+            let sentence =
+                format!("{error}; build it with `cargo build -p courant-cli --features {feature}`");
+            Failure::new(Exit::Usage, sentence)
+        }
+        RelayError::Url(_)
+        | RelayError::Fleeting { .. }
+        | RelayError::Engine(OpenError::NoEngine { .. } | OpenError::Url { .. }) => {
+            Failure::new(Exit::Usage, error.to_string())
+        }
+        RelayError::Engine(OpenError::Unreachable { .. }) | RelayError::Stuck { .. } => {
+            Failure::new(Exit::Unreachable, error.to_string())
+        }
+        RelayError::Engine(OpenError::InUse { .. }) | RelayError::Replaced => {
+            Failure::new(Exit::Conflict, error.to_string())
+        }
+        RelayError::Schema(error) => unknown_tables(error),
+        other => Failure::new(Exit::Failed, other.to_string()),
+    }
+}
+
+fn unknown_tables(error: &SchemaError) -> Failure {
+    match error {
+        SchemaError::Missing => Failure::new(
+            Exit::NotFound,
+            "the database has no tables of Courant yet; `courant relay --install` creates them",
+        ),
+        SchemaError::Store(error) => unstored(error),
+        other => Failure::new(Exit::Conflict, other.to_string()),
+    }
+}
+
+fn unconnected(error: &ConnectError) -> Failure {
+    match error {
+        ConnectError::Store(error) => unstored(error),
+        other => Failure::new(Exit::Usage, other.to_string()),
+    }
+}
+
+fn unstored(error: &StoreError) -> Failure {
+    let exit = match error.class() {
+        Class::Busy | Class::ConnectionLost => Exit::Unreachable,
+        Class::CannotOpen => Exit::NotFound,
+        Class::ReadOnly => Exit::NotAllowed,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error.to_string())
+}

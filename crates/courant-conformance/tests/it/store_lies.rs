@@ -1,0 +1,107 @@
+//! What a store gets wrong, and the scenarios that must see it.
+
+/// What a store gets wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreLie {
+    Truth,
+    // The inbox.
+    HasNoInbox,
+    ForgetsTheInboxOnRestart,
+    OneInboxForAll,
+    AdmitsEachByItself,
+    KeepsWhatWasRolledBack,
+    PrunesEverything,
+    // Owners and progress.
+    TwoOwnersAtOnce,
+    ParksForAnybody,
+    SavesProgressForAnybody,
+    MovesProgressBack,
+    ForgetsProgressOnRestart,
+    SetsProgressOnlyForward,
+    // Parked events.
+    DueIsTheSecondOfAKey,
+    StaleParkedSet,
+    ParksWholePartitions,
+    KeysAreThoseOfTheFirstLook,
+    AttemptsAreAlwaysOne,
+    DueTooEarly,
+    NothingIsNextDue,
+    DrainsNothing,
+    // Dead letters and redrives.
+    LosesTheLastHeader,
+    LettersHoldNothing,
+    DiscardsInWordsOnly,
+    DecidesAgain,
+    ForgetsOriginals,
+    TakesEachRequestAnew,
+    LosesResults,
+    IgnoresRates,
+    // The outbox.
+    LosesTheLastHeaderOfThePublished,
+    GivesAPositionTwice,
+    SwapsWithinALane,
+    ForgetsWhatWasRead,
+    TwoRelays,
+    TakesAnyPosition,
+    BacklogIsNothing,
+    // Timers.
+    FiresEarly,
+    FiresNothing,
+    IgnoresCancellations,
+    // Commits.
+    AcksARolledBackCommit,
+    SkipsTheSavepointCheck,
+}
+
+/// Each lie with all the scenarios that are there because of it.
+pub(crate) const STORE_LIES: &[(StoreLie, &[&str])] = &[
+    (StoreLie::HasNoInbox, &["inbox::what_was_handled_is_seen"]),
+    (StoreLie::ForgetsTheInboxOnRestart, &["inbox::what_was_handled_is_seen_after_a_restart"]),
+    (StoreLie::OneInboxForAll, &["inbox::each_consumer_has_its_own"]),
+    (StoreLie::AdmitsEachByItself, &["inbox::an_event_that_comes_twice_in_one_call_is_new_once"]),
+    (
+        StoreLie::KeepsWhatWasRolledBack,
+        &["inbox::what_was_rolled_back_is_new", "transactions::what_was_rolled_back_is_not_published"],
+    ),
+    (StoreLie::PrunesEverything, &["pruning::only_what_is_old_is_forgotten"]),
+    (StoreLie::TwoOwnersAtOnce, &["owning::an_old_owner_begins_nothing"]),
+    (StoreLie::ParksForAnybody, &["owning::an_old_owner_parks_nothing"]),
+    (StoreLie::SavesProgressForAnybody, &["owning::an_old_owner_moves_no_progress"]),
+    (StoreLie::MovesProgressBack, &["owning::progress_never_moves_back"]),
+    (StoreLie::ForgetsProgressOnRestart, &["owning::progress_is_found_again"]),
+    (StoreLie::SetsProgressOnlyForward, &["owning::progress_can_be_set_anywhere"]),
+    (
+        StoreLie::DueIsTheSecondOfAKey,
+        &["parking::a_key_comes_back_in_order", "redrive::what_comes_back_comes_before_newer_events"],
+    ),
+    (StoreLie::StaleParkedSet, &["parking::what_comes_after_a_parked_event_waits"]),
+    (StoreLie::ParksWholePartitions, &["parking::other_keys_flow"]),
+    (StoreLie::KeysAreThoseOfTheFirstLook, &["parking::parked_keys_are_those_of_now"]),
+    (StoreLie::AttemptsAreAlwaysOne, &["parking::attempts_are_counted"]),
+    (StoreLie::DueTooEarly, &["parking::nothing_is_due_early"]),
+    (StoreLie::NothingIsNextDue, &["parking::the_next_due_time_is_told"]),
+    (StoreLie::DrainsNothing, &["parking::the_last_event_drains_its_key"]),
+    (StoreLie::LosesTheLastHeader, &["dead::a_letter_is_the_event_as_it_came"]),
+    (StoreLie::LettersHoldNothing, &["dead::a_letter_holds_its_key_until_it_is_given_up"]),
+    (StoreLie::DiscardsInWordsOnly, &["dead::a_letter_holds_its_key_until_it_is_given_up"]),
+    (StoreLie::DecidesAgain, &["dead::a_letter_is_decided_once"]),
+    (StoreLie::ForgetsOriginals, &["dead::an_edit_keeps_the_original"]),
+    (StoreLie::TakesEachRequestAnew, &["redrive::a_request_is_made_once"]),
+    (StoreLie::LosesResults, &["redrive::each_event_has_its_result"]),
+    (StoreLie::IgnoresRates, &["redrive::a_rate_is_kept"]),
+    (StoreLie::LosesTheLastHeaderOfThePublished, &["outbox::events_come_back_as_they_were_published"]),
+    (StoreLie::GivesAPositionTwice, &["outbox::positions_have_no_gaps_and_come_once"]),
+    (
+        StoreLie::SwapsWithinALane,
+        &["outbox::positions_have_no_gaps_and_come_once", "outbox::events_come_back_as_they_were_published"],
+    ),
+    (StoreLie::ForgetsWhatWasRead, &["outbox::what_was_read_stays_until_it_is_moved_on"]),
+    (StoreLie::TwoRelays, &["outbox::an_old_relay_moves_nothing"]),
+    (StoreLie::TakesAnyPosition, &["outbox::nobody_moves_further_than_there_are_events"]),
+    (StoreLie::BacklogIsNothing, &["outbox::the_backlog_is_counted"]),
+    (StoreLie::FiresEarly, &["timers::a_timer_comes_at_its_time_and_not_before"]),
+    (StoreLie::FiresNothing, &["timers::a_timer_comes_at_its_time_and_not_before"]),
+    (StoreLie::IgnoresCancellations, &["timers::a_cancelled_timer_does_not_come"]),
+    (StoreLie::AcksARolledBackCommit, &["transactions::what_was_committed_is_there"]),
+    (StoreLie::SkipsTheSavepointCheck, &["transactions::a_transaction_that_has_ended_is_not_committed"]),
+];

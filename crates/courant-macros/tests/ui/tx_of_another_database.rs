@@ -1,0 +1,19 @@
+//! A handler asks for a transaction of another database than the service has.
+
+use courant::prelude::*;
+
+#[derive(Event, Serialize, Deserialize)]
+#[event(type = "shop.order-placed", topic = "shop.orders", key = order_id)]
+struct OrderPlaced {
+    order_id: String,
+}
+
+async fn bill(_order: OrderPlaced, _tx: Tx<Postgres>) {}
+
+fn store() -> Sqlite {
+    loop {}
+}
+
+fn main() {
+    let _ = App::new("billing").store(store()).subscribe(Subscription::named("billing").on(bill));
+}

@@ -1,0 +1,217 @@
+//! The inbox: whether an event may be handled, and the row that says it was.
+//!
+//! One statement looks at all deliveries, a second one writes the rows of the new ones, in the order of
+//! their ids. Whoever writes a row that another transaction has written waits for its end; a third statement
+//! then reads what that one has left. With `ON DUPLICATE KEY UPDATE` it asks for the row alone from the
+//! beginning: a plain INSERT would get it shared first, and two of them would wait for each other. If the
+//! one that they wait for is undone, InnoDB may still refuse all but one of them, to try again; but one
+//! event is with one owner.
+//!
+//! The rows are open until the transaction has proved, in the end, that it is still the one that was begun.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use bytes::Bytes;
+use courant_core::event_id::EventId;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, MySqlConnection};
+
+use super::class::failed;
+use super::lists::{self, texts};
+use super::locks;
+use super::row::{Columns, signed};
+use super::transaction::ParkedDelivery;
+use crate::admission::{Known, decide};
+use crate::consumer::{Admission, Assignment, Consumer, Delivery, Outcome, Source};
+use crate::error::{AdmitError, StoreError};
+use crate::limits::ADMITTED_MAX;
+
+const ADMIT: &str = "look into the inbox";
+
+/// Deliveries by their numbers; `$[2]` is the hash of a key.
+const LOOK: &str = "WITH d AS ( \
+        SELECT j.n, j.event_id, j.event_offset, UNHEX(j.hash) AS key_hash FROM JSON_TABLE(?, '$[*]' COLUMNS ( \
+            n FOR ORDINALITY, \
+            event_id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$[0]', \
+            event_offset BIGINT PATH '$[1]', \
+            hash VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin PATH '$[2]')) j) \
+    SELECT i.outcome, p.state, d.key_hash IS NOT NULL AND EXISTS ( \
+        SELECT 1 FROM courant_parked k FORCE INDEX (courant_parked_key) WHERE k.consumer = ? AND k.generation = ? \
+        AND k.topic = ? AND k.partition_id = ? AND k.key_hash = d.key_hash) \
+    FROM d \
+    LEFT JOIN courant_inbox i ON i.consumer = ? AND i.generation = ? AND i.event_id = d.event_id \
+    LEFT JOIN courant_parked p ON p.consumer = ? AND p.generation = ? AND p.topic = ? \
+        AND p.partition_id = ? AND p.event_offset = d.event_offset \
+    ORDER BY d.n";
+
+/// What [`admit`] leaves to the end of the transaction.
+#[derive(Debug, Default)]
+pub(super) struct Admitted {
+    /// Events that are handled if the transaction is committed.
+    pub(super) ids: BTreeSet<EventId>,
+    /// Parked events that are settled then.
+    pub(super) parked: Vec<ParkedDelivery>,
+}
+
+pub(super) async fn admit(
+    connection: &mut MySqlConnection,
+    assignment: &Assignment,
+    deliveries: &[Delivery<'_>],
+    admitted: &mut Admitted,
+    now_ms: i64,
+) -> Result<Vec<Admission>, AdmitError> {
+    if deliveries.len() > ADMITTED_MAX {
+        return Err(AdmitError::TooMany { events: deliveries.len() });
+    }
+    if deliveries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut all = look(connection, assignment, deliveries).await?;
+    let fresh = deliveries
+        .iter()
+        .zip(&all)
+        .filter(|(delivery, known)| decide(delivery.source, known) == Admission::New);
+    let fresh: BTreeSet<&str> = fresh.map(|(delivery, _)| delivery.id.as_str()).collect();
+    let meanwhile = open(connection, &assignment.consumer, &fresh, now_ms).await?;
+    for (delivery, known) in deliveries.iter().zip(&mut all) {
+        if let Some(outcome) = meanwhile.get(delivery.id.as_str()) {
+            known.outcome = *outcome;
+        }
+    }
+    let mut admissions = Vec::with_capacity(deliveries.len());
+    let mut ids = HashSet::new();
+    for (delivery, known) in deliveries.iter().zip(&all) {
+        let admission = match decide(delivery.source, known) {
+            _ if ids.contains(delivery.id) => Admission::Seen(Outcome::Handled),
+            admission => admission,
+        };
+        if admission == Admission::New {
+            ids.insert(delivery.id);
+            admitted.ids.insert(delivery.id.clone());
+        }
+        let leaves = matches!(admission, Admission::New | Admission::Seen(_)) && known.parked.is_some();
+        if delivery.source == Source::Parked && leaves {
+            let key = delivery.key.map(Bytes::copy_from_slice);
+            admitted.parked.push(ParkedDelivery { offset: delivery.offset, key });
+        }
+        admissions.push(admission);
+    }
+    Ok(admissions)
+}
+
+/// What the tables say of each delivery.
+async fn look(
+    connection: &mut MySqlConnection,
+    assignment: &Assignment,
+    deliveries: &[Delivery<'_>],
+) -> Result<Vec<Known>, StoreError> {
+    let mut list = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        let offset = signed(delivery.offset, ADMIT)?;
+        list.push(json!([delivery.id.as_str(), offset, delivery.key.map(locks::hash)]));
+    }
+    let consumer = assignment.consumer.name.as_str();
+    let generation = i64::from(assignment.consumer.generation);
+    let topic = assignment.partition.topic.as_str();
+    let partition = i64::from(assignment.partition.partition);
+    let rows = sqlx::query(LOOK)
+        .bind(Value::Array(list).to_string())
+        .bind(consumer)
+        .bind(generation)
+        .bind(topic)
+        .bind(partition)
+        .bind(consumer)
+        .bind(generation)
+        .bind(consumer)
+        .bind(generation)
+        .bind(topic)
+        .bind(partition)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed(ADMIT))?;
+    if rows.len() != deliveries.len() {
+        return Err(StoreError::unreadable(ADMIT, "the inbox has not answered for every delivery"));
+    }
+    let known = rows.iter().map(|row| {
+        let columns = Columns::new(row, ADMIT);
+        let parked = columns.text_or_null(1)?.map(|state| state == "waiting");
+        Ok(Known { outcome: columns.outcome(0)?, parked, key_parked: columns.int(2)? != 0 })
+    });
+    known.collect()
+}
+
+/// Writes inbox rows, or takes those that are there. How events stand that others have written rows of.
+async fn open(
+    connection: &mut MySqlConnection,
+    consumer: &Consumer,
+    ids: &BTreeSet<&str>,
+    now_ms: i64,
+) -> Result<HashMap<String, Option<Outcome>>, StoreError> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // A row that is there changes by a millisecond, and so is counted twice.
+    let sql = format!(
+        "INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) VALUES {} \
+         ON DUPLICATE KEY UPDATE settled_ms = settled_ms + 1",
+        vec!["(?, ?, ?, 'open', ?)"; ids.len()].join(", ")
+    );
+    // The text is made of a number of parameters; every value is bound.
+    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(lists::is_kept(ids.len()));
+    for id in ids {
+        query =
+            query.bind(consumer.name.as_str()).bind(i64::from(consumer.generation)).bind(*id).bind(now_ms);
+    }
+    let written = query.execute(&mut *connection).await.map_err(failed(ADMIT))?;
+    if written.rows_affected() == ids.len() as u64 {
+        return Ok(HashMap::new());
+    }
+    let sql = concat!(
+        "SELECT i.event_id, i.outcome FROM ",
+        texts!(),
+        " JOIN courant_inbox i ON i.consumer = ? AND i.generation = ? AND i.event_id = w.id"
+    );
+    let rows = sqlx::query(sql)
+        .bind(lists::json(ids.iter().copied()))
+        .bind(consumer.name.as_str())
+        .bind(i64::from(consumer.generation))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed(ADMIT))?;
+    let meanwhile = rows.iter().map(|row| {
+        let columns = Columns::new(row, ADMIT);
+        Ok((columns.text(0)?, columns.outcome(1)?))
+    });
+    meanwhile.collect()
+}
+
+/// The events of a transaction that is still the one that was begun are handled.
+pub(super) async fn close(
+    connection: &mut MySqlConnection,
+    consumer: &Consumer,
+    ids: &BTreeSet<EventId>,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let sql = concat!(
+        "UPDATE ",
+        texts!(),
+        " STRAIGHT_JOIN courant_inbox i FORCE INDEX (PRIMARY) \
+         ON i.consumer = ? AND i.generation = ? AND i.event_id = w.id \
+         SET i.outcome = 'handled', i.settled_ms = ?"
+    );
+    let closed = sqlx::query(sql)
+        .bind(lists::json(ids.iter().map(EventId::as_str)))
+        .bind(consumer.name.as_str())
+        .bind(i64::from(consumer.generation))
+        .bind(now_ms)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed(ADMIT))?;
+    if closed.rows_affected() == ids.len() as u64 {
+        return Ok(());
+    }
+    Err(StoreError::unreadable(ADMIT, "inbox rows of the transaction are missing"))
+}

@@ -1,0 +1,128 @@
+//! What MariaDB's error numbers mean for the caller.
+
+use sqlx::mysql::MySqlDatabaseError;
+
+use crate::error::{Class, CommitError, StoreError};
+
+/// A savepoint of this name does not exist.
+const NO_SAVEPOINT: u16 = 1305;
+
+/// The database's answer to something, as an error of the store.
+pub(super) fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
+    move |error| StoreError::new(doing, class_of(&error), error)
+}
+
+pub(super) fn class_of(error: &sqlx::Error) -> Class {
+    match error {
+        sqlx::Error::Database(_) => {
+            database(error).map_or(Class::Other, |error| class_of_number(error.number(), error.code()))
+        }
+        // What is read and written is the connection: files are the server's.
+        sqlx::Error::Io(_)
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::PoolTimedOut => Class::ConnectionLost,
+        sqlx::Error::Tls(_) => Class::CannotOpen,
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Class::Corrupt,
+        _ => Class::Other,
+    }
+}
+
+fn database(error: &sqlx::Error) -> Option<&MySqlDatabaseError> {
+    error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()
+}
+
+/// The server's number of an error.
+pub(super) fn number(error: &sqlx::Error) -> Option<u16> {
+    database(error).map(MySqlDatabaseError::number)
+}
+
+/// <https://mariadb.com/docs/server/reference/error-codes/mariadb-error-code-reference>
+fn class_of_number(number: u16, state: Option<&str>) -> Class {
+    match number {
+        // Lock wait timeout, deadlock; a statement that ran out of time or was interrupted, a row that
+        // changed under a snapshot; out of memory, too many transactions, tables changed meanwhile
+        1205 | 1213 | 1969 | 3024 | 1317 | 1020 | 1037 | 1038 | 1041 | 1615 | 1637 => Class::Busy,
+        // Too many connections; the server shuts down, has ended the connection or could not be read; the
+        // numbers that clients give to a server that is gone
+        1040 | 1203 | 1226 | 1053 | 1079 | 1152 | 1158..=1161 | 1184 | 1927 | 2006 | 2013 | 2055 => {
+            Class::ConnectionLost
+        }
+        1021 | 1114 => Class::Full,
+        // Files cannot be opened, read, written, synced
+        1016..=1019 | 1024 | 1026 | 1030 => Class::Io,
+        // The server or the transaction may only read; no privilege for the table
+        1036 | 1290 | 1792 | 1142 | 1143 | 1227 => Class::ReadOnly,
+        // No access to the database; no such database; the host may not connect
+        1044 | 1045 | 1049 | 1129 | 1130 | 1698 => Class::CannotOpen,
+        1034 | 1035 | 1194 | 1195 | 1712 | 1877 => Class::Corrupt,
+        _ => match state.and_then(|state| state.get(..2)) {
+            Some("08") => Class::ConnectionLost,
+            Some("23") => Class::Constraint,
+            Some("28") => Class::CannotOpen,
+            Some("40") => Class::Busy,
+            _ => Class::Other,
+        },
+    }
+}
+
+/// Why the proof of a transaction failed: its savepoint is not there, or something else.
+pub(super) fn not_proved(doing: &'static str, error: sqlx::Error) -> CommitError {
+    match number(&error) {
+        Some(NO_SAVEPOINT) => CommitError::Ended,
+        _ => CommitError::Store(failed(doing)(error)),
+    }
+}
+
+/// What a failed COMMIT means. A conflict, which a cluster finds with the commit, is said when everything
+/// is undone; after anything else only the tables know.
+pub(super) fn not_committed(doing: &'static str, error: sqlx::Error) -> CommitError {
+    let is_undone = number(&error) == Some(1213);
+    let error = failed(doing)(error);
+    if is_undone { CommitError::Store(error) } else { CommitError::Unknown(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_decide_and_texts_do_not() {
+        for (number, state, class) in [
+            (1205, "HY000", Class::Busy),
+            (1213, "40001", Class::Busy),
+            (1969, "70100", Class::Busy),
+            (2006, "HY000", Class::ConnectionLost),
+            (2013, "HY000", Class::ConnectionLost),
+            (1040, "08004", Class::ConnectionLost),
+            (1927, "70100", Class::ConnectionLost),
+            (9999, "08S01", Class::ConnectionLost),
+            (1062, "23000", Class::Constraint),
+            (1048, "23000", Class::Constraint),
+            (4025, "23000", Class::Constraint),
+            (1114, "HY000", Class::Full),
+            (1030, "HY000", Class::Io),
+            (1792, "25006", Class::ReadOnly),
+            (1290, "HY000", Class::ReadOnly),
+            (1045, "28000", Class::CannotOpen),
+            (1049, "42000", Class::CannotOpen),
+            (1194, "HY000", Class::Corrupt),
+            (1146, "42S02", Class::Other),
+            (1064, "42000", Class::Other),
+        ] {
+            assert_eq!(class_of_number(number, Some(state)), class, "{number}");
+        }
+        assert_eq!(class_of_number(9999, None), Class::Other);
+        let text = sqlx::Error::Protocol("Deadlock found when trying to get lock".to_owned());
+        assert_eq!(class_of(&text), Class::Other);
+        let gone = sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into());
+        assert_eq!(class_of(&gone), Class::ConnectionLost);
+    }
+
+    /// A connection that ends during COMMIT says nothing about the commit.
+    #[test]
+    fn a_lost_answer_is_not_an_attempt() {
+        let gone = sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into());
+        assert!(matches!(not_committed("commit", gone), CommitError::Unknown(_)));
+    }
+}

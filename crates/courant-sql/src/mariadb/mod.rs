@@ -1,0 +1,223 @@
+//! MariaDB: many connections that write side by side, at READ COMMITTED, on InnoDB.
+//!
+//! Three things are other than in other databases, and each has its answer:
+//!
+//! - A statement that changes tables commits, and nothing can refuse a COMMIT. So an inbox row is `open`
+//!   until the end of its transaction has proved that it is still the one that was begun: what commits
+//!   earlier has not handled the event.
+//! - A statement locks the rows that it looks at, and which ones these are its plan decides. So whatever
+//!   changes rows finds them by their primary keys, in a given order of tables.
+//! - A lock of a transaction is a row. So keys and names that have no row yet have slots: [`locks`].
+
+mod admit;
+mod class;
+mod dead;
+mod lists;
+mod locks;
+mod note;
+mod outbox;
+mod owner;
+mod park;
+mod prune;
+mod redrive;
+mod relay;
+mod resolve;
+mod row;
+mod schema;
+mod session;
+mod store;
+mod submitted;
+mod timers;
+mod transaction;
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sqlx::MySqlConnection;
+use sqlx::mysql::MySqlConnectOptions;
+
+pub use self::transaction::MariadbTransaction;
+
+use self::class::failed;
+use self::session::{Pool, Session};
+use crate::error::{AttachError, BeginError, ConnectError, StoreError};
+use crate::limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
+use crate::parked::Lease;
+
+/// How a transaction begins. The level holds for this one transaction, whatever the session was told
+/// meanwhile, and so do the other settings.
+macro_rules! begin {
+    ($idle_seconds:literal, $access:literal) => {
+        concat!(
+            "SET SESSION autocommit = 1, SESSION idle_transaction_timeout = ",
+            $idle_seconds,
+            "; SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION ",
+            $access
+        )
+    };
+}
+
+const BEGIN: &str = begin!("DEFAULT", "READ WRITE");
+const BEGIN_TO_READ: &str = begin!("DEFAULT", "READ ONLY");
+/// The server ends it for a relay that stands still: its locks would keep everybody waiting.
+const BEGIN_TO_RELAY: &str = begin!("5", "READ WRITE");
+const EXPECTED: &str = "a MariaDB database: write mariadb://USER:PASSWORD@HOST:PORT/DATABASE";
+
+/// A MariaDB database with the framework's tables. Clones share its connections.
+///
+/// A statement that changes tables commits what was done before it, as does a COMMIT: in a handler neither
+/// may happen. The event then counts as not handled, but what was done stays. What a handler sets for its
+/// session stays with the connection. The connections must be those of the server, or of a proxy that
+/// keeps a session to one.
+#[derive(Clone)]
+pub struct Mariadb {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Arc<Pool>,
+    /// Numbers savepoints, so that no handler meets a name of its own by accident.
+    savepoints: AtomicU64,
+    /// Bytes of an event that the server takes in one packet.
+    event_bytes_max: usize,
+}
+
+/// A connection for looking at tables. It cannot change anything.
+#[derive(Debug)]
+pub struct MariadbReader(Session);
+
+impl Mariadb {
+    /// Connects to `mariadb://USER:PASSWORD@HOST:PORT/DATABASE`; `mysql://` is taken, too. The tables are not
+    /// installed yet.
+    ///
+    /// # Errors
+    /// Says what is wrong with the address, or with the server.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::connect_with(url, CONNECTIONS_DEFAULT).await
+    }
+
+    /// [`Mariadb::connect`], with another number of connections than 16. A handler that is under way has
+    /// one, and so has each operation of the framework; whoever finds none free waits for one.
+    ///
+    /// # Errors
+    /// Says what is wrong with the address, or with the server.
+    pub async fn connect_with(url: &str, connections: u32) -> Result<Self, ConnectError> {
+        let wrong = || ConnectError::Url { url: without_password(url), expected: EXPECTED };
+        if !url.starts_with("mysql://") && !url.starts_with("mariadb://") {
+            return Err(wrong());
+        }
+        let options = MySqlConnectOptions::from_str(url).map_err(|_| wrong())?;
+        if options.get_database().is_none() {
+            return Err(wrong());
+        }
+        let pool = Arc::new(Pool::new(options, connections.clamp(1, CONNECTIONS_MAX)));
+        // What is wrong with the server shows now, and not at the first event.
+        let mut session = Session::open(&pool).await?;
+        let event_bytes_max = session::look_at_server(&mut session).await?;
+        session.give_back();
+        Ok(Self { inner: Arc::new(Inner { pool, savepoints: AtomicU64::new(0), event_bytes_max }) })
+    }
+
+    /// Takes a transaction of the service's own over, to publish with what it has done. Only
+    /// [`Transaction::commit`](crate::Transaction::commit) makes it last then; dropped, it is rolled
+    /// back, and its connection returns to the pool that it came from.
+    ///
+    /// # Errors
+    /// [`AttachError::Isolation`] when its session is not at READ COMMITTED: the outbox's positions are
+    /// given at the end of a transaction, from what was committed by then. MariaDB does not say what
+    /// was asked for a single transaction.
+    pub async fn attach(
+        &self,
+        transaction: sqlx::Transaction<'static, sqlx::MySql>,
+    ) -> Result<MariadbTransaction, AttachError> {
+        transaction::attach(self, transaction).await
+    }
+
+    /// A connection for looking at tables, at what is committed. It is closed when it is dropped. To
+    /// write, begin a transaction.
+    ///
+    /// # Errors
+    /// Says what the database said.
+    pub async fn read(&self) -> Result<MariadbReader, StoreError> {
+        let session = Session::begin_to_read(&self.inner.pool, BEGIN_TO_READ).await;
+        session.map(MariadbReader).map_err(failed("open a connection to read"))
+    }
+
+    /// A connection for statements that read.
+    async fn reader(&self) -> Result<Session, StoreError> {
+        Session::open(&self.inner.pool).await
+    }
+
+    /// A transaction that may write.
+    async fn writer(&self, doing: &'static str) -> Result<Session, StoreError> {
+        Session::begin(&self.inner.pool, BEGIN).await.map_err(failed(doing))
+    }
+
+    /// A transaction that may write, of a relay.
+    async fn relaying(&self, doing: &'static str) -> Result<Session, StoreError> {
+        Session::begin(&self.inner.pool, BEGIN_TO_RELAY).await.map_err(failed(doing))
+    }
+
+    /// A transaction that may write on behalf of a partition's owner.
+    async fn owner(&self, lease: &Lease, doing: &'static str) -> Result<Session, BeginError> {
+        let mut session = self.writer(doing).await?;
+        match owner::hold(&mut session, lease, doing).await {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                // The refusal is what matters; the connection is closed if this fails.
+                let _ = session.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn next_savepoint(&self) -> u64 {
+        self.inner.savepoints.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// An address as it may stand in a message.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.rsplit_once('@').map_or_else(|| url.to_owned(), |(_, place)| format!("…@{place}"));
+    };
+    match rest.rsplit_once('@') {
+        Some((_, place)) => format!("{scheme}://…@{place}"),
+        None => url.to_owned(),
+    }
+}
+
+impl fmt::Debug for Mariadb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mariadb").field("pool", &self.inner.pool).finish_non_exhaustive()
+    }
+}
+
+impl Deref for MariadbReader {
+    type Target = MySqlConnection;
+
+    fn deref(&self) -> &MySqlConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for MariadbReader {
+    fn deref_mut(&mut self) -> &mut MySqlConnection {
+        &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_stands_in_no_message() {
+        assert_eq!(without_password("mysql://u:secret@host:1/db"), "mysql://…@host:1/db");
+        assert_eq!(without_password("mysql://u:p@ss@host/db"), "mysql://…@host/db");
+        assert_eq!(without_password("mysql://host/db"), "mysql://host/db");
+    }
+}

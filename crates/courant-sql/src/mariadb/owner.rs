@@ -1,0 +1,145 @@
+//! Who may handle a partition, and how far its consumer has come.
+//!
+//! Every transaction of an owner holds the partition's epoch in shared mode, and looks at it. A takeover
+//! takes it alone: it waits for the transactions that are under way, and those that come while it waits
+//! are turned away. So nobody reads parked keys before the last change of the owner so far is there.
+
+use sqlx::{AssertSqlSafe, MySqlConnection};
+
+use super::Mariadb;
+use super::class::failed;
+use super::row::{Columns, on_partition, signed};
+use crate::consumer::{Assignment, Progress};
+use crate::error::{BeginError, LeaseError, StoreError};
+use crate::limits::BUSY_TIMEOUT_MS;
+use crate::parked::Lease;
+
+const TAKE_OVER: &str = "take a partition over";
+const READ: &str = "read a consumer's progress";
+const SAVE: &str = "save a consumer's progress";
+
+const EPOCH: &str = "SELECT epoch FROM courant_owner \
+                     WHERE consumer = ? AND generation = ? AND topic = ? AND partition_id = ?";
+
+pub(super) async fn take_over(
+    store: &Mariadb,
+    assignment: &Assignment,
+    owner: &str,
+    now_ms: i64,
+) -> Result<Lease, StoreError> {
+    let mut session = store.writer(TAKE_OVER).await?;
+    // An owner that hangs in the middle of a handler is waited for as long as a busy database.
+    let held = format!("{EPOCH} FOR UPDATE WAIT {}", BUSY_TIMEOUT_MS / 1000);
+    // The text is a constant and a number.
+    on_partition!(AssertSqlSafe(held), assignment)
+        .fetch_optional(&mut *session)
+        .await
+        .map_err(failed(TAKE_OVER))?;
+    let sql = "INSERT INTO courant_owner (consumer, generation, topic, partition_id, epoch, owner, taken_ms) \
+               VALUES (?, ?, ?, ?, 1, ?, ?) \
+               ON DUPLICATE KEY UPDATE epoch = epoch + 1, owner = VALUES(owner), taken_ms = VALUES(taken_ms)";
+    on_partition!(sql, assignment)
+        .bind(owner)
+        .bind(now_ms)
+        .execute(&mut *session)
+        .await
+        .map_err(failed(TAKE_OVER))?;
+    let row = on_partition!(EPOCH, assignment).fetch_one(&mut *session).await.map_err(failed(TAKE_OVER))?;
+    let epoch = Columns::new(&row, TAKE_OVER).number(0)?;
+    session.commit().await.map_err(failed(TAKE_OVER))?;
+    Ok(Lease { assignment: assignment.clone(), epoch })
+}
+
+/// Holds the partition until the transaction ends, and refuses a lease that somebody else has ended.
+/// While a takeover waits, it does not.
+pub(super) async fn hold(
+    connection: &mut MySqlConnection,
+    lease: &Lease,
+    doing: &'static str,
+) -> Result<(), BeginError> {
+    let sql = "SELECT epoch FROM courant_owner \
+               WHERE consumer = ? AND generation = ? AND topic = ? AND partition_id = ? \
+               LOCK IN SHARE MODE NOWAIT";
+    let row = on_partition!(sql, &lease.assignment)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed(doing))?;
+    let current = row.map_or(Ok(0), |row| Columns::new(&row, doing).number(0))?;
+    if current == lease.epoch {
+        return Ok(());
+    }
+    Err(BeginError::Fenced { assignment: Box::new(lease.assignment.clone()), held: lease.epoch, current })
+}
+
+pub(super) async fn progress(
+    store: &Mariadb,
+    assignment: &Assignment,
+) -> Result<Option<Progress>, StoreError> {
+    let mut session = store.reader().await?;
+    let sql = "SELECT event_offset, mark, gap_events FROM courant_progress \
+               WHERE consumer = ? AND generation = ? AND topic = ? AND partition_id = ?";
+    let row = on_partition!(sql, assignment).fetch_optional(&mut *session).await.map_err(failed(READ))?;
+    session.give_back();
+    let Some(row) = row else { return Ok(None) };
+    let columns = Columns::new(&row, READ);
+    Ok(Some(Progress { offset: columns.number(0)?, mark: columns.text(1)?, gap_events: columns.number(2)? }))
+}
+
+pub(super) async fn save_progress(
+    store: &Mariadb,
+    lease: &Lease,
+    progress: &Progress,
+    now_ms: i64,
+) -> Result<(), LeaseError> {
+    let mut session = store.owner(lease, SAVE).await?;
+    // They are set one after the other: the offset, which all others look at, comes last.
+    let sql = "INSERT INTO courant_progress \
+               (consumer, generation, topic, partition_id, event_offset, mark, gap_events, saved_ms) \
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
+               ON DUPLICATE KEY UPDATE \
+               mark = IF(VALUES(event_offset) >= event_offset, VALUES(mark), mark), \
+               gap_events = IF(VALUES(event_offset) >= event_offset, VALUES(gap_events), gap_events), \
+               saved_ms = IF(VALUES(event_offset) >= event_offset, VALUES(saved_ms), saved_ms), \
+               event_offset = GREATEST(event_offset, VALUES(event_offset))";
+    write(&mut session, sql, lease, progress, now_ms).await?;
+    session.commit().await.map_err(failed(SAVE))?;
+    Ok(())
+}
+
+pub(super) async fn reset_progress(
+    store: &Mariadb,
+    lease: &Lease,
+    progress: Option<&Progress>,
+    now_ms: i64,
+) -> Result<(), LeaseError> {
+    let mut session = store.owner(lease, SAVE).await?;
+    let sql = "DELETE FROM courant_progress \
+               WHERE consumer = ? AND generation = ? AND topic = ? AND partition_id = ?";
+    on_partition!(sql, &lease.assignment).execute(&mut *session).await.map_err(failed(SAVE))?;
+    if let Some(progress) = progress {
+        let sql = "INSERT INTO courant_progress \
+                   (consumer, generation, topic, partition_id, event_offset, mark, gap_events, saved_ms) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        write(&mut session, sql, lease, progress, now_ms).await?;
+    }
+    session.commit().await.map_err(failed(SAVE))?;
+    Ok(())
+}
+
+async fn write(
+    connection: &mut MySqlConnection,
+    sql: &'static str,
+    lease: &Lease,
+    progress: &Progress,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    on_partition!(sql, &lease.assignment)
+        .bind(signed(progress.offset, SAVE)?)
+        .bind(progress.mark.as_str())
+        .bind(signed(progress.gap_events, SAVE)?)
+        .bind(now_ms)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed(SAVE))?;
+    Ok(())
+}

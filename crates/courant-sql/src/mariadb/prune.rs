@@ -1,0 +1,113 @@
+//! Forgetting what nobody will ask for again, in bounded pieces.
+//!
+//! What may go is read first, without locks, and then deleted by primary keys: a deletion that looks for
+//! its rows would wait for those of handlers that are under way.
+
+use std::collections::BTreeSet;
+
+use sqlx::MySqlConnection;
+
+use super::class::failed;
+use super::lists::{self, numbers, texts};
+use super::row::Columns;
+use super::{Mariadb, locks};
+use crate::consumer::Consumer;
+use crate::error::StoreError;
+
+const INBOX: &str = "prune the inbox";
+const DEAD: &str = "prune dead letters";
+
+/// Undecided dead letters keep their inbox rows: their events may still come from the log.
+pub(super) async fn inbox(
+    store: &Mariadb,
+    consumer: &Consumer,
+    before_ms: i64,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let mut session = store.writer(INBOX).await?;
+    let old = "SELECT event_id FROM courant_inbox WHERE consumer = ? AND generation = ? \
+               AND outcome <> 'dead' AND settled_ms < ? ORDER BY settled_ms LIMIT ?";
+    let rows = sqlx::query(old)
+        .bind(consumer.name.as_str())
+        .bind(i64::from(consumer.generation))
+        .bind(before_ms)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *session)
+        .await
+        .map_err(failed(INBOX))?;
+    let ids = rows.iter().map(|row| Columns::new(row, INBOX).text(0)).collect::<Result<BTreeSet<_>, _>>()?;
+    let gone = concat!(
+        "DELETE i FROM ",
+        texts!(),
+        " STRAIGHT_JOIN courant_inbox i FORCE INDEX (PRIMARY) \
+         ON i.consumer = ? AND i.generation = ? AND i.event_id = w.id \
+         WHERE i.outcome <> 'dead' AND i.settled_ms < ?"
+    );
+    let pruned = sqlx::query(gone)
+        .bind(lists::json(ids))
+        .bind(consumer.name.as_str())
+        .bind(i64::from(consumer.generation))
+        .bind(before_ms)
+        .execute(&mut *session)
+        .await
+        .map_err(failed(INBOX))?;
+    session.commit().await.map_err(failed(INBOX))?;
+    Ok(pruned.rows_affected())
+}
+
+pub(super) async fn dead_letters(store: &Mariadb, before_ms: i64, limit: u32) -> Result<u64, StoreError> {
+    let mut session = store.writer(DEAD).await?;
+    // Whoever decides about dead letters holds it: what is closed now stays so.
+    locks::take(&mut session, BTreeSet::from([locks::DECISIONS]), DEAD).await?;
+    let old = "SELECT id FROM courant_dead WHERE closed_ms < ? ORDER BY closed_ms, id LIMIT ?";
+    let rows = sqlx::query(old)
+        .bind(before_ms)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *session)
+        .await
+        .map_err(failed(DEAD))?;
+    let ids = rows.iter().map(|row| Columns::new(row, DEAD).int(0)).collect::<Result<BTreeSet<_>, _>>()?;
+    let pruned = forget(&mut session, &lists::json(ids)).await?;
+    redrives(&mut session, before_ms).await?;
+    session.commit().await.map_err(failed(DEAD))?;
+    Ok(pruned)
+}
+
+/// Dead letters, and what stands under their numbers elsewhere.
+async fn forget(connection: &mut MySqlConnection, list: &str) -> Result<u64, StoreError> {
+    let events = concat!(
+        "DELETE e FROM ",
+        numbers!(),
+        " STRAIGHT_JOIN courant_redrive_event e FORCE INDEX (courant_redrive_event_dead) ON e.dead_id = w.id"
+    );
+    let notes = concat!(
+        "DELETE n FROM ",
+        numbers!(),
+        " STRAIGHT_JOIN courant_dead_note n FORCE INDEX (courant_dead_note_dead) ON n.dead_id = w.id"
+    );
+    let dead = concat!(
+        "DELETE d FROM ",
+        numbers!(),
+        " STRAIGHT_JOIN courant_dead d FORCE INDEX (courant_dead_id) ON d.id = w.id"
+    );
+    for sql in [events, notes] {
+        sqlx::query(sql).bind(list).execute(&mut *connection).await.map_err(failed(DEAD))?;
+    }
+    let pruned = sqlx::query(dead).bind(list).execute(&mut *connection).await.map_err(failed(DEAD))?;
+    Ok(pruned.rows_affected())
+}
+
+/// Redrives that have no event any more.
+async fn redrives(connection: &mut MySqlConnection, before_ms: i64) -> Result<(), StoreError> {
+    let empty = "SELECT r.id FROM courant_redrive r WHERE r.finished_ms < ? AND NOT EXISTS ( \
+                     SELECT 1 FROM courant_redrive_event e WHERE e.redrive_id = r.id)";
+    let rows = sqlx::query(empty).bind(before_ms).fetch_all(&mut *connection).await.map_err(failed(DEAD))?;
+    let ids = rows.iter().map(|row| Columns::new(row, DEAD).text(0)).collect::<Result<BTreeSet<_>, _>>()?;
+    let gone = concat!(
+        "DELETE r FROM ",
+        texts!(),
+        " STRAIGHT_JOIN courant_redrive r FORCE INDEX (PRIMARY) ON r.id = w.id"
+    );
+    sqlx::query(gone).bind(lists::json(ids)).execute(&mut *connection).await.map_err(failed(DEAD))?;
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! A transaction of a store, and what it has done.
+
+use std::fmt;
+use std::future::Future;
+
+use bytes::Bytes;
+
+use crate::consumer::{Admission, Delivery};
+use crate::error::{AdmitError, CommitError, PublishError, StoreError};
+use crate::outbox::NewEvent;
+use crate::timer::{NewTimer, TimerName};
+
+/// What [`Transaction::commit`] has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Lanes that have something for the relay, in order.
+    pub lanes: Vec<u16>,
+    /// Keys that had parked events and have none any more.
+    pub drained: Vec<Bytes>,
+    /// When the first of the timers that it has scheduled is due.
+    pub next_timer_ms: Option<i64>,
+}
+
+/// A transaction of the store. Only [`Transaction::commit`] makes it last; dropped, it is rolled back
+/// and its connection closed.
+///
+/// It dereferences to the connection, so that `&mut *transaction` runs any query.
+pub trait Transaction: fmt::Debug + Send + Sized + 'static {
+    /// What queries run on.
+    type Connection: Send;
+
+    /// What queries run on.
+    fn connection(&mut self) -> &mut Self::Connection;
+
+    /// Writes the inbox rows of `deliveries` and says which of them may be handled, one answer for
+    /// each, in their order. A delivery that comes twice is new once.
+    ///
+    /// # Errors
+    /// Says what the database said. The transaction is then to be rolled back.
+    fn admit(
+        &mut self,
+        deliveries: &[Delivery<'_>],
+        now_ms: i64,
+    ) -> impl Future<Output = Result<Vec<Admission>, AdmitError>> + Send;
+
+    /// Keeps an event that is published if the transaction is committed. No I/O.
+    ///
+    /// # Errors
+    /// Says which bound it would break.
+    fn publish(&mut self, event: NewEvent) -> Result<(), PublishError>;
+
+    /// Keeps a timer that exists if the transaction is committed. It takes the place of the one that has
+    /// its name, whoever has scheduled that one. No I/O.
+    ///
+    /// # Errors
+    /// Says which bound it would break.
+    fn schedule(&mut self, timer: NewTimer) -> Result<(), PublishError>;
+
+    /// If the transaction is committed, the timer of this name does not come any more: one that this
+    /// transaction has scheduled before, or one of the table. One that was due may be in the outbox
+    /// already, and none of this name is no error. No I/O.
+    ///
+    /// # Errors
+    /// Says which bound it would break.
+    fn cancel_timer(&mut self, name: TimerName) -> Result<(), PublishError>;
+
+    /// Proves that the transaction is still the one that was begun. For several handlers that share one:
+    /// what the next one does behind the end of it could be committed statement by statement. A
+    /// database that commits nothing unless it is asked by the store has nothing to prove.
+    ///
+    /// # Errors
+    /// [`CommitError::Ended`]. The transaction is then to be rolled back.
+    fn prove(&mut self) -> impl Future<Output = Result<(), CommitError>> + Send;
+
+    /// Takes admitted parked events out of the store, writes timers and the outbox, proves
+    /// that the transaction is still the one that was begun, and commits.
+    ///
+    /// # Errors
+    /// [`CommitError::Ended`] and [`CommitError::NestedOpen`] say that it was not committed,
+    /// [`CommitError::Unknown`] that the inbox has to be asked.
+    fn commit(self, now_ms: i64) -> impl Future<Output = Result<Committed, CommitError>> + Send;
+
+    /// Undoes everything.
+    ///
+    /// # Errors
+    /// Says what the database said. The connection is closed, so nothing is kept even then.
+    fn rollback(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}

@@ -1,0 +1,129 @@
+//! Connections that end: because a handler is cancelled, or because the server or the network ends them.
+
+use std::time::Duration;
+
+use courant_sql::sqlx::{self, AssertSqlSafe};
+use courant_sql::{
+    Admission, Class, CommitError, Mariadb, Outcome, Parked, Source, Store as _, Transaction as _,
+};
+
+use super::proxy::{Cut, Proxy};
+use super::steps::{Db, Fixture, NOW, admission, admit, assignment, effect, event, failure, new_event};
+use super::support::{make_counters, next_number};
+use super::transactions::works;
+
+const OTHERS: &str = "SELECT id FROM information_schema.PROCESSLIST \
+                      WHERE DB = DATABASE() AND ID <> CONNECTION_ID()";
+
+/// Ends every other connection to the database, and waits until they are gone.
+async fn end_others(store: &Db) {
+    let mut reader = store.read().await.expect("a connection");
+    let sql = format!("SELECT CAST(id AS SIGNED) FROM ({OTHERS}) others");
+    let others: Vec<i64> =
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *reader).await.expect("a list");
+    assert!(!others.is_empty(), "there were none");
+    for id in others {
+        // One that has ended meanwhile is unknown.
+        let _ = sqlx::raw_sql(AssertSqlSafe(format!("KILL CONNECTION {id}"))).execute(&mut *reader).await;
+    }
+    let sql = format!("SELECT COUNT(*) FROM ({OTHERS}) others");
+    loop {
+        let left: i64 =
+            sqlx::query_scalar(AssertSqlSafe(sql.clone())).fetch_one(&mut *reader).await.expect("a number");
+        if left == 0 {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A handler is cancelled while it waits for a row that somebody else holds. The server would not notice
+/// that its client is gone as long as it waits, so it is told: the locks that the handler had are free at
+/// once, its connection is closed and used by nobody else, and the partition can be taken over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_handler_leaves_nothing_behind() {
+    let Some(fixture) = Fixture::new().await else { return };
+    make_counters(&fixture.store).await;
+    let other = fixture.another().await;
+    let mut holder = other.begin(None).await.expect("a transaction");
+    next_number(&mut holder, "key-1").await;
+    let lease = fixture.lease().await;
+    let (mut tx, _) = admit(&fixture.store, &lease, &event(1, None), Source::Log).await;
+    effect(&mut tx, "e-1").await;
+    tokio::time::timeout(Duration::from_millis(100), next_number(&mut tx, "key-1"))
+        .await
+        .expect_err("the handler's time is over");
+    drop(tx);
+    works(&fixture.store).await;
+    let new = other.take_over(&assignment("billing"), "other", NOW).await.expect("within seconds");
+    assert_eq!(new.epoch, 2);
+    holder.rollback().await.expect("a rollback");
+    assert_eq!(fixture.effects("e-1").await, 0);
+}
+
+/// The server has ended the connections that nobody used: the next transaction gets a new one.
+#[tokio::test]
+async fn idle_connections_that_have_ended_are_replaced() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let other = fixture.another().await;
+    for _ in 0..2 {
+        end_others(&other).await;
+        works(&fixture.store).await;
+        end_others(&other).await;
+        assert_eq!(fixture.store.progress(&lease.assignment).await.expect("an answer"), None);
+    }
+}
+
+/// A transaction whose connection has ended before its COMMIT is not committed, and the same again will
+/// do.
+#[tokio::test]
+async fn a_transaction_that_has_lost_its_connection_is_retriable() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let other = fixture.another().await;
+    let mut tx = fixture.store.begin(None).await.expect("a transaction");
+    effect(&mut tx, "e-1").await;
+    end_others(&other).await;
+    match tx.commit(NOW).await.expect_err("it is gone") {
+        CommitError::Store(error) => {
+            assert_eq!(error.class(), Class::ConnectionLost, "{error}");
+            assert!(error.is_retriable());
+        }
+        error => panic!("{error}"),
+    }
+    assert_eq!(fixture.effects("e-1").await, 0);
+    works(&fixture.store).await;
+}
+
+/// The connection is cut at COMMIT, before the server has seen it or before its answer. The store says that
+/// it does not know; the inbox does, and parking the event is no attempt if it was handled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_lost_at_commit_is_decided_by_the_inbox() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let proxy = Proxy::before(&fixture.url()).await;
+    let store = Mariadb::connect(proxy.url()).await.expect("a database");
+    let lease = fixture.lease().await;
+    for (offset, cut) in [(1, Cut::Answer), (2, Cut::Question)] {
+        let event = event(offset, Some("k"));
+        let (mut tx, _) = admit(&store, &lease, &event, Source::Log).await;
+        effect(&mut tx, event.id.as_str()).await;
+        tx.publish(new_event(&format!("p-{offset}"), "k")).expect("room");
+        proxy.cut_next(cut);
+        match tx.commit(NOW).await.expect_err("no answer") {
+            CommitError::Unknown(error) => assert_eq!(error.class(), Class::ConnectionLost, "{error}"),
+            error => panic!("{cut:?}: {error}"),
+        }
+        // Whoever asks waits for the end of the transaction, if the server is still busy with it.
+        let asked = admission(&fixture.store, &lease, &event, Source::Log).await;
+        let parked = fixture.store.park(&lease, &event, &failure(), NOW, NOW).await.expect("an answer");
+        let effects = fixture.effects(event.id.as_str()).await;
+        let waiting = fixture.store.outbox_backlog().await.expect("a number");
+        if cut == Cut::Answer {
+            assert_eq!(asked, Admission::Seen(Outcome::Handled));
+            assert_eq!((parked, effects, waiting), (Parked::Settled, 1, 1));
+        } else {
+            assert_eq!(asked, Admission::New);
+            assert_eq!((parked, effects, waiting), (Parked::Waiting { attempts: 1 }, 0, 1));
+        }
+    }
+}

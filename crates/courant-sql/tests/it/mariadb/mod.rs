@@ -1,0 +1,35 @@
+//! Every case on MariaDB.
+
+mod attached;
+mod lost;
+mod own;
+mod proxy;
+mod soak;
+mod support;
+
+#[path = "../cases/dead_letters.rs"]
+mod dead_letters;
+#[path = "../cases/dead_notes.rs"]
+mod dead_notes;
+#[path = "../cases/fencing.rs"]
+mod fencing;
+#[path = "../cases/inbox.rs"]
+mod inbox;
+#[path = "../cases/outbox.rs"]
+mod outbox;
+#[path = "../cases/parking.rs"]
+mod parking;
+#[path = "../cases/pruning.rs"]
+mod pruning;
+#[path = "../cases/redrive.rs"]
+mod redrive;
+#[path = "../cases/schema.rs"]
+mod schema;
+#[path = "../cases/steps.rs"]
+mod steps;
+#[path = "../cases/submitted.rs"]
+mod submitted;
+#[path = "../cases/timers.rs"]
+mod timers;
+#[path = "../cases/transactions.rs"]
+mod transactions;

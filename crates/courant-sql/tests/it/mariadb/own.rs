@@ -1,0 +1,333 @@
+//! What only MariaDB does, or does in its own way.
+
+use bytes::Bytes;
+use courant_core::event_id::EventId;
+use courant_sql::sqlx;
+use courant_sql::sqlx::mysql::MySqlDatabaseError;
+use courant_sql::{
+    Admission, BeginError, Class, CommitError, ConnectError, Failure, Mariadb, NewEvent, Outcome,
+    PublishError, Source, Store as _, Transaction as _,
+};
+
+use super::steps::{
+    Db, Fixture, NOW, Tx, admission, admit, assignment, effect, event, failure, handle, new_event, number,
+    run,
+};
+use super::support::make;
+use super::transactions::{AFTER, is_noticed, works};
+
+/// A statement that changes tables commits. The event is not handled then, nothing of it is published, and
+/// its next delivery handles it: an inbox row that was committed open says nothing. Only what was done
+/// before the statement stays.
+#[tokio::test]
+async fn a_changed_table_ends_the_transaction() {
+    is_noticed(&["CREATE TABLE made (n BIGINT)", AFTER]).await;
+    is_noticed(&["TRUNCATE TABLE effects", AFTER]).await;
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let event = event(1, Some("k"));
+    let (mut tx, _) = admit(&fixture.store, &lease, &event, Source::Log).await;
+    effect(&mut tx, "before").await;
+    run(&mut tx, "CREATE TABLE made (n BIGINT)").await;
+    tx.publish(new_event("p-1", "k")).expect("room");
+    let ended = tx.commit(NOW).await.expect_err("it has ended");
+    assert!(matches!(ended, CommitError::Ended), "{ended}");
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_inbox WHERE outcome = 'open'").await, 1);
+    assert_eq!(fixture.effects("before").await, 1, "nothing can take it back");
+    handle(&fixture.store, &lease, &event, Source::Log).await;
+    assert_eq!(fixture.effects("e-1").await, 1);
+    let seen = admission(&fixture.store, &lease, &event, Source::Log).await;
+    assert_eq!(seen, Admission::Seen(Outcome::Handled));
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_inbox WHERE outcome = 'open'").await, 0);
+}
+
+/// An event whose row was left open can be parked, skipped and buried like any other.
+#[tokio::test]
+async fn an_open_row_is_no_outcome() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    let event = event(1, Some("k"));
+    let (mut tx, _) = admit(store, &lease, &event, Source::Log).await;
+    run(&mut tx, "COMMIT").await;
+    drop(tx);
+    let parked = store.park(&lease, &event, &failure(), NOW, NOW).await.expect("parked");
+    assert_eq!(parked, courant_sql::Parked::Waiting { attempts: 1 });
+    handle(store, &lease, &event, Source::Parked).await;
+    let seen = admission(store, &lease, &event, Source::Log).await;
+    assert_eq!(seen, Admission::Seen(Outcome::Handled));
+}
+
+/// Locks two rows in an order, whatever comes of it.
+async fn lock_both(tx: &mut Tx, order: [&'static str; 2], meet: &tokio::sync::Barrier) -> Option<u16> {
+    let sql = "UPDATE counters SET number = number + 1 WHERE name = ?";
+    sqlx::query(sql).bind(order[0]).execute(&mut **tx).await.expect("a row");
+    meet.wait().await;
+    let refused = sqlx::query(sql).bind(order[1]).execute(&mut **tx).await.err()?;
+    let refused = refused.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
+    Some(refused.number())
+}
+
+/// Two handlers wait for each other. The server undoes one of them as a whole, and its handler does not look
+/// at the error: what it does afterwards is committed statement by statement, and it is not handled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swallowed_deadlock_is_noticed() {
+    let Some(fixture) = Fixture::new().await else { return };
+    super::support::make_counters(&fixture.store).await;
+    let lease = fixture.lease().await;
+    let meet = std::sync::Arc::new(tokio::sync::Barrier::new(2));
+    let mut tasks = Vec::new();
+    for (offset, order) in [(1, ["key-1", "key-2"]), (2, ["key-2", "key-1"])] {
+        let (store, lease) = (fixture.store.clone(), lease.clone());
+        let meet = std::sync::Arc::clone(&meet);
+        tasks.push(tokio::spawn(async move {
+            let event = event(offset, None);
+            let (mut tx, _) = admit(&store, &lease, &event, Source::Log).await;
+            let refused = lock_both(&mut tx, order, &meet).await;
+            tx.publish(new_event(event.id.as_str(), "k")).expect("room");
+            (event, refused, tx.commit(NOW).await)
+        }));
+    }
+    let mut undone = 0;
+    for task in tasks {
+        let (event, refused, committed) = task.await.expect("no panic");
+        let again = admission(&fixture.store, &lease, &event, Source::Log).await;
+        match (refused, committed) {
+            (None, Ok(_)) => assert_eq!(again, Admission::Seen(Outcome::Handled)),
+            (Some(1213), Err(CommitError::Ended)) => {
+                undone += 1;
+                assert_eq!(again, Admission::New);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(undone, 1);
+    assert_eq!(fixture.store.outbox_backlog().await.expect("a number"), 1);
+}
+
+/// An error of one statement undoes that statement only: MariaDB's rule, and the handler's to decide about.
+#[tokio::test]
+async fn an_error_of_one_statement_leaves_the_rest() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let event = event(1, Some("k"));
+    let (mut tx, _) = admit(&fixture.store, &lease, &event, Source::Log).await;
+    effect(&mut tx, "e-1").await;
+    for wrong in
+        ["INSERT INTO effects (event_id, who) VALUES (NULL, 'handler')", "SELECT * FROM no_such_table"]
+    {
+        assert!(sqlx::query(wrong).execute(&mut *tx).await.is_err(), "{wrong}");
+    }
+    tx.commit(NOW).await.expect("it is still the same transaction");
+    assert_eq!(fixture.effects("e-1").await, 1);
+}
+
+/// One publishes in the lanes of `a` and `b`, the other in those of `b` and `a`, and they handle events and
+/// park others meanwhile: nobody ever waits in a circle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_order_of_keys_makes_a_deadlock() {
+    const ROUNDS: u64 = 600;
+    let Some(fixture) = Fixture::new().await else { return };
+    let (a, b) = (new_event("a", "a"), new_event("b", "b"));
+    assert_ne!(a.lane(), b.lane());
+    let mut tasks = Vec::new();
+    for (task, keys) in (0_u64..).zip([["a", "b"], ["b", "a"], ["a", "b"], ["b", "a"]]) {
+        let store = fixture.another().await;
+        let lease =
+            store.take_over(&assignment(&format!("consumer-{task}")), "test", NOW).await.expect("a lease");
+        tasks.push(tokio::spawn(async move {
+            for round in 0..ROUNDS {
+                let event = event(round, Some("k"));
+                let (mut tx, _) = admit(&store, &lease, &event, Source::Log).await;
+                for key in keys {
+                    tx.publish(new_event(&format!("{task}-{round}-{key}"), key)).expect("room");
+                }
+                tx.commit(NOW).await.expect("no deadlock");
+                if round % 50 == 0 {
+                    let other = super::steps::event(ROUNDS + round, Some("other"));
+                    store.park(&lease, &other, &failure(), NOW, NOW).await.expect("no deadlock");
+                    handle(&store, &lease, &other, Source::Parked).await;
+                }
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    let committed = 4 * ROUNDS * 2;
+    assert_eq!(fixture.store.outbox_backlog().await.expect("a number"), committed);
+}
+
+/// Keys of any length and texts of any characters come back as they were, and are told apart to the last
+/// byte: MariaDB would pad texts, fold letters and cut what it sorts by.
+#[tokio::test]
+async fn what_mariadb_would_take_for_the_same_stays_apart() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    let long = |end: &'static [u8]| Bytes::from([&[7; 20_000][..], end].concat());
+    let mut events = Vec::new();
+    for (offset, (id, key)) in (0..).zip([
+        ("id", long(b"2")),
+        ("ID", long(b"1")),
+        ("id ", Bytes::from_static(b"k")),
+        ("id\0\u{1f980}", Bytes::from_static(b"k ")),
+        ("\"\\", Bytes::from_static(&[0, 0xff])),
+    ]) {
+        let mut odd = event(offset, None);
+        odd.id = EventId::new(id).expect("an id");
+        odd.key = Some(key);
+        odd.headers.push(("zero\0\u{1f980}".to_owned(), Bytes::from_static(b"\0")));
+        events.push(odd);
+    }
+    let failure = Failure { message: "it said \0\u{1f980}".to_owned(), ..failure() };
+    for event in &events {
+        store.park(&lease, event, &failure, NOW, NOW).await.expect("parked");
+        let parked = store.parked(&lease.assignment, event.key.as_deref(), 10).await.expect("a list");
+        assert_eq!(parked.len(), 1);
+        assert_eq!((&parked[0].event, parked[0].failure.as_ref()), (event, Some(&failure)));
+    }
+    let mut expected: Vec<_> = events.iter().filter_map(|event| event.key.clone()).collect();
+    expected.sort();
+    let mut keys: Vec<Bytes> = Vec::new();
+    loop {
+        let after = keys.last().cloned();
+        let next = store.parked_keys(&lease.assignment, after.as_deref(), 1).await.expect("a list");
+        let Some(next) = next.first() else { break };
+        keys.push(next.key.clone());
+    }
+    assert_eq!(keys, expected, "one after the other, in the order of their bytes");
+    for event in &events {
+        handle(store, &lease, event, Source::Parked).await;
+    }
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_inbox").await, 5);
+}
+
+/// What the server does not take in one packet is refused when it is published, and says what to change.
+#[tokio::test]
+async fn an_event_that_the_server_does_not_take_is_refused_early() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let packet = fixture.number("SELECT CAST(@@max_allowed_packet AS SIGNED)").await;
+    let packet = usize::try_from(packet).expect("a size");
+    let mut tx = fixture.store.begin(None).await.expect("a transaction");
+    let sized = |bytes: usize| NewEvent {
+        key: None,
+        headers: Vec::new(),
+        value: Some(Bytes::from(vec![0xff; bytes])),
+        ..new_event("large", "k")
+    };
+    let most = (packet - 64 * 1024).min(16 * 1024 * 1024);
+    let refused = tx.publish(sized(most + 1)).expect_err("too large");
+    match refused {
+        PublishError::TooLargeForServer { max, .. } => assert_eq!(max, most),
+        PublishError::TooLarge { .. } => assert_eq!(most, 16 * 1024 * 1024),
+        other => panic!("{other}"),
+    }
+    let event = sized(most);
+    tx.publish(event.clone()).expect("room");
+    tx.commit(NOW).await.expect("it takes that");
+    let waiting = fixture.store.pending(0, 10, u64::MAX).await.expect("what waits");
+    assert!(waiting[0].events[0].event == event, "and gives it back");
+}
+
+/// While a takeover waits, nobody begins anything new in the partition.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_takeover_that_waits_turns_new_transactions_away() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    let (tx, _) = admit(store, &lease, &event(1, None), Source::Log).await;
+    let other = fixture.another().await;
+    let takeover = tokio::spawn({
+        let other = other.clone();
+        async move { other.take_over(&assignment("billing"), "other", NOW).await }
+    });
+    let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                   WHERE DB = DATABASE() AND INFO LIKE '%FOR UPDATE WAIT%' AND ID <> CONNECTION_ID()";
+    while number(&other, waiting).await == 0 {
+        assert!(!takeover.is_finished(), "it has not waited");
+    }
+    // It may be on its way to the lock still; then this one is admitted, and ends.
+    let refused = loop {
+        match store.begin(Some(&lease)).await {
+            Ok(tx) => tx.rollback().await.expect("a rollback"),
+            Err(refused) => break refused,
+        }
+        assert!(!takeover.is_finished(), "it has not waited");
+    };
+    match refused {
+        BeginError::Store(error) => assert_eq!(error.class(), Class::Busy, "{error}"),
+        error => panic!("{error}"),
+    }
+    tx.commit(NOW).await.expect("it was there first");
+    assert_eq!(takeover.await.expect("no panic").expect("a lease").epoch, 2);
+}
+
+/// An installation was interrupted: some tables are there, and the row that says that it is complete is not.
+#[tokio::test]
+async fn an_interrupted_installation_goes_on() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let store = &fixture.store;
+    let some =
+        ["DELETE FROM courant_schema", "COMMIT", "DROP TABLE courant_inbox", "DROP TABLE courant_slot"];
+    make(store, &some).await;
+    let missing = store.check().await.expect_err("not complete");
+    assert!(matches!(missing, courant_sql::SchemaError::Missing), "{missing}");
+    store.install(NOW).await.expect("the rest");
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_slot").await, 1025);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_outbox_lane").await, 256);
+    let lease = fixture.lease().await;
+    handle(store, &lease, &event(1, Some("k")), Source::Log).await;
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_named() {
+    for url in ["sqlite:service.db", "service.db", "", "mysql://u:secret@host:no-port/x", "mysql://host"] {
+        let refused = Mariadb::connect(url).await.expect_err("no address");
+        assert!(matches!(refused, ConnectError::Url { .. }), "{url}: {refused}");
+        assert!(!refused.to_string().contains("secret"), "{refused}");
+    }
+    let Some(fixture) = Fixture::bare().await else { return };
+    let missing = format!("{}_missing", fixture.url());
+    let refused = Mariadb::connect(&missing).await.expect_err("no such database");
+    assert!(
+        matches!(&refused, ConnectError::Store(error) if error.class() == Class::CannotOpen),
+        "{refused}"
+    );
+}
+
+/// Whatever a handler has told its session, the next transaction is at READ COMMITTED and commits at its end;
+/// a value that does not fit is an error.
+#[tokio::test]
+async fn a_transaction_begins_as_it_must() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let store = Mariadb::connect_with(&fixture.url(), 1).await.expect("one connection");
+    let mut tx = store.begin(None).await.expect("a transaction");
+    run(&mut tx, "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE").await;
+    run(&mut tx, "SET SESSION autocommit = 0").await;
+    tx.commit(NOW).await.expect("a commit");
+    works(&store).await;
+    let mut tx = store.begin(None).await.expect("a transaction");
+    let before = seen_by(&mut tx).await;
+    works(&fixture.store).await;
+    assert_eq!(seen_by(&mut tx).await, before + 1, "what is committed meanwhile is seen");
+    let long = format!("INSERT INTO effects (event_id, who) VALUES ('{}', 'x')", "x".repeat(256));
+    assert!(sqlx::query(sqlx::AssertSqlSafe(long)).execute(&mut *tx).await.is_err());
+    tx.rollback().await.expect("a rollback");
+}
+
+async fn seen_by(tx: &mut Tx) -> i64 {
+    let sql = "SELECT COUNT(*) FROM effects";
+    sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut **tx).await.expect("a number")
+}
+
+/// As many deliveries as a transaction takes.
+#[tokio::test]
+async fn the_largest_number_of_deliveries_is_admitted_in_one_statement() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease): (&Db, _) = (&fixture.store, fixture.lease().await);
+    let events: Vec<_> = (0..1000).map(|offset| event(offset, Some("k"))).collect();
+    let deliveries: Vec<_> = events.iter().map(|event| super::steps::of(event, Source::Log)).collect();
+    let mut tx = store.begin(Some(&lease)).await.expect("a transaction");
+    let admissions = tx.admit(&deliveries, NOW).await.expect("answers");
+    assert_eq!(admissions, vec![Admission::New; 1000]);
+    tx.commit(NOW).await.expect("a commit");
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_inbox WHERE outcome = 'handled'").await, 1000);
+}

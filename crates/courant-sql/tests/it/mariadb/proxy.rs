@@ -1,0 +1,86 @@
+//! Stands between a store and its server, and cuts the connection at a COMMIT: before the server has seen
+//! it, or before its answer comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// The packet of a COMMIT: its length, its number, the command for a text, the text.
+const COMMIT: &[u8] = b"\x07\x00\x00\x00\x03COMMIT";
+
+/// When the next COMMIT is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Cut {
+    /// It is not.
+    Never = 0,
+    /// Before the server has seen it.
+    Question = 1,
+    /// When the server has done it.
+    Answer = 2,
+}
+
+pub(crate) struct Proxy {
+    url: String,
+    cut: Arc<AtomicU8>,
+}
+
+impl Proxy {
+    /// In front of the database at `url`.
+    pub(crate) async fn before(url: &str) -> Self {
+        let (credentials, place) = url.rsplit_once('@').expect("an address names a user");
+        let (server, database) = place.split_once('/').expect("an address ends with a database");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("a port").port();
+        let cut = Arc::new(AtomicU8::new(Cut::Never as u8));
+        let (server, shared) = (server.to_owned(), Arc::clone(&cut));
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(pass(client, server.clone(), Arc::clone(&shared)));
+            }
+        });
+        Self { url: format!("{credentials}@127.0.0.1:{port}/{database}"), cut }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn cut_next(&self, cut: Cut) {
+        self.cut.store(cut as u8, Ordering::SeqCst);
+    }
+}
+
+/// One connection, until one side ends it or it is cut.
+async fn pass(mut client: TcpStream, server: String, cut: Arc<AtomicU8>) {
+    let mut server = TcpStream::connect(server).await.expect("the server");
+    let (mut asked, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let Ok(read @ 1..) = read else { return };
+                let is_commit = asked[..read] == *COMMIT;
+                let cut = if is_commit { cut.swap(Cut::Never as u8, Ordering::SeqCst) } else { 0 };
+                if cut == Cut::Question as u8 {
+                    return;
+                }
+                if server.write_all(&asked[..read]).await.is_err() {
+                    return;
+                }
+                if cut == Cut::Answer as u8 {
+                    // The answer says that it is done; nobody gets to know.
+                    let _ = server.read(&mut answered).await;
+                    return;
+                }
+            }
+            read = server.read(&mut answered) => {
+                let Ok(read @ 1..) = read else { return };
+                if client.write_all(&answered[..read]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

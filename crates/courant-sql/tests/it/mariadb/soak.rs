@@ -1,0 +1,193 @@
+//! The outbox under load: 12 writers in two processes, delays before COMMIT, one transaction in ten
+//! rolled back, an unrelated one open all the time, and a relay that follows. Nothing is lost, each key has
+//! the order of its commits, and nobody is refused: a deadlock would fail the statement that is in it.
+//!
+//! The same with a design that looks right: a table with a serial id, read behind the last id that was
+//! seen. It must fail, else the test sees nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use courant_sql::sqlx::{self, Row as _};
+use courant_sql::{NewEvent, RelayLease, Store as _, Transaction as _};
+
+use super::steps::{Db, Fixture, NOW, Tx, new_event, run};
+use super::support::{make, make_counters, next_number};
+
+/// How many events are committed at least; a run before a release takes 100,000.
+const EVENTS: &str = "COURANT_SOAK_EVENTS";
+const EVENTS_DEFAULT: i64 = 6_000;
+const WRITERS: u64 = 12;
+const KEYS: u64 = 60;
+
+/// Where events are written, and how a relay reads them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Design {
+    /// Lanes whose positions are given under a lock that is held until the commit.
+    Lanes,
+    /// Ids of a sequence, in the order of the inserts.
+    SerialId,
+}
+
+/// What the relay has seen of what was committed.
+#[derive(Debug, Default, PartialEq)]
+struct Outcome {
+    committed: i64,
+    seen: i64,
+    /// Events that were not the next one of their key.
+    inversions: i64,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lanes_lose_nothing_and_keep_the_order() {
+    let Some(outcome) = soak(Design::Lanes).await else { return };
+    assert_eq!((outcome.seen, outcome.inversions), (outcome.committed, 0), "{outcome:?}");
+}
+
+/// A transaction that got its id earlier and commits later is passed over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_serial_id_does_not() {
+    let Some(outcome) = soak(Design::SerialId).await else { return };
+    assert!(outcome.seen < outcome.committed && outcome.inversions > 0, "{outcome:?}");
+}
+
+async fn soak(design: Design) -> Option<Outcome> {
+    let fixture = Fixture::new().await?;
+    let events = std::env::var(EVENTS).map_or(EVENTS_DEFAULT, |events| events.parse().expect("a number"));
+    make_counters(&fixture.store).await;
+    let serial = "CREATE TABLE serial_outbox (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+                  name VARCHAR(255) NOT NULL, number BIGINT NOT NULL)";
+    make(&fixture.store, &[serial]).await;
+
+    let mut unrelated = fixture.store.begin(None).await.expect("a transaction");
+    run(&mut unrelated, "INSERT INTO effects (event_id, who) VALUES ('unrelated', 'nobody')").await;
+    let committed = Arc::new(AtomicI64::new(0));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let relaying = tokio::spawn(relay(fixture.another().await, design, Arc::clone(&is_over)));
+    let stores = [fixture.store.clone(), fixture.another().await];
+    let writers = (0..WRITERS).zip(stores.iter().cycle()).map(|(writer, store)| {
+        tokio::spawn(write(store.clone(), design, writer, events, Arc::clone(&committed)))
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.expect("no panic");
+    }
+    is_over.store(true, Ordering::SeqCst);
+    let (seen, inversions) = relaying.await.expect("no panic");
+    unrelated.rollback().await.expect("a rollback");
+    let committed = committed.load(Ordering::SeqCst);
+    assert!(committed >= events);
+    Some(Outcome { committed, seen, inversions })
+}
+
+/// Commits events until there are enough of all writers.
+async fn write(store: Db, design: Design, writer: u64, events: i64, committed: Arc<AtomicI64>) {
+    let mut random = Random(writer);
+    let mut number = 0_u64;
+    while committed.load(Ordering::SeqCst) < events {
+        let mut tx = store.begin(None).await.expect("a transaction");
+        // In their order, so that no two writers wait for each other's rows.
+        let mut keys: Vec<u64> = (0..=random.below(3)).map(|_| random.below(KEYS)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in &keys {
+            number += 1;
+            publish(&mut tx, design, &format!("key-{key}"), &format!("{writer}-{number}")).await;
+        }
+        // The time that a handler still works: other transactions begin and end in it.
+        tokio::time::sleep(Duration::from_micros(random.below(4_000))).await;
+        if random.below(10) == 0 {
+            tx.rollback().await.expect("a rollback");
+        } else {
+            tx.commit(NOW).await.expect("a commit");
+            committed.fetch_add(i64::try_from(keys.len()).expect("few"), Ordering::SeqCst);
+        }
+    }
+}
+
+/// Counts up the number of a key, which keeps the key's transactions one behind the other, and
+/// publishes it.
+async fn publish(tx: &mut Tx, design: Design, key: &str, id: &str) {
+    let number = next_number(tx, key).await;
+    match design {
+        Design::Lanes => {
+            let event = NewEvent { value: Some(Bytes::from(number.to_string())), ..new_event(id, key) };
+            tx.publish(event).expect("room");
+        }
+        Design::SerialId => {
+            sqlx::query("INSERT INTO serial_outbox (name, number) VALUES (?, ?)")
+                .bind(key)
+                .bind(number)
+                .execute(&mut **tx)
+                .await
+                .expect("a row");
+        }
+    }
+}
+
+/// Follows until the writers have ended and nothing is left. What was seen, and what of it was out of
+/// order.
+async fn relay(store: Db, design: Design, is_over: Arc<AtomicBool>) -> (i64, i64) {
+    let lease = store.take_over_relay("all", "soak", NOW).await.expect("a lease");
+    let (mut seen, mut inversions, mut last_id) = (0, 0, 0);
+    let mut numbers: BTreeMap<String, i64> = BTreeMap::new();
+    loop {
+        let was_over = is_over.load(Ordering::SeqCst);
+        let batch = match design {
+            Design::Lanes => take_lanes(&store, &lease).await,
+            Design::SerialId => take_serial(&store, &mut last_id).await,
+        };
+        for (key, number) in &batch {
+            seen += 1;
+            let last = numbers.entry(key.clone()).or_default();
+            inversions += i64::from(*number != *last + 1);
+            *last = *number;
+        }
+        if was_over && batch.is_empty() {
+            return (seen, inversions);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn take_lanes(store: &Db, lease: &RelayLease) -> Vec<(String, i64)> {
+    let batches = store.pending(0, 50, u64::MAX).await.expect("what waits");
+    let mut taken = Vec::new();
+    for pending in batches.iter().flat_map(|batch| &batch.events) {
+        let text = |bytes: &Option<Bytes>| {
+            let bytes = bytes.as_deref().expect("it has one");
+            std::str::from_utf8(bytes).expect("text").to_owned()
+        };
+        let number = text(&pending.event.value).parse().expect("a number");
+        taken.push((text(&pending.event.key), number));
+    }
+    let done: Vec<_> = batches.iter().filter_map(|batch| batch.events.last()).map(|last| last.at).collect();
+    if !done.is_empty() {
+        store.advance(lease, &done).await.expect("moved on");
+    }
+    taken
+}
+
+async fn take_serial(store: &Db, last_id: &mut i64) -> Vec<(String, i64)> {
+    let mut tx = store.begin(None).await.expect("a transaction");
+    let sql = "SELECT id, name, number FROM serial_outbox WHERE id > ? ORDER BY id LIMIT 500";
+    let rows = sqlx::query(sql).bind(*last_id).fetch_all(&mut *tx).await.expect("rows");
+    tx.rollback().await.expect("a rollback");
+    let row = |row: &sqlx::mysql::MySqlRow| (row.get::<String, usize>(1), row.get::<i64, usize>(2));
+    if let Some(last) = rows.last() {
+        *last_id = last.get::<i64, usize>(0);
+    }
+    rows.iter().map(row).collect()
+}
+
+/// Numbers that are the same in every run: those of a linear congruence.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}

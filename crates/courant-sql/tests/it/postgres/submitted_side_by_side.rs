@@ -1,0 +1,136 @@
+//! The second door under transactions that go on side by side: rows are taken in when they are committed,
+//! whatever their numbers are, and a relay that rests is woken.
+
+use std::future::Future;
+use std::time::Duration;
+
+use courant_sql::{Store as _, Transaction as _, sqlx};
+
+use super::steps::{Fixture, NOW, number, run};
+use super::submitted::{relay, row, sequence, submit, values, waiting};
+
+/// The first transaction has the smaller number and commits last. A reader that remembers how far it has
+/// come loses its row; this one does not, and an open transaction keeps nobody waiting.
+#[tokio::test]
+async fn a_row_that_is_committed_late_is_taken_in_late() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, relay(&fixture.store).await);
+    let mut slow = store.begin(None).await.expect("a transaction");
+    run(&mut slow, &row("k", "slow")).await;
+    submit(store, &[&row("k", "quick")]).await;
+    let naive = number(store, "SELECT MAX(id) FROM courant_outbox_submit").await;
+    assert_eq!(sequence(store, &lease, 10).await.events, 1);
+    assert_eq!(values(store).await, ["quick"]);
+    slow.commit(NOW).await.expect("a commit");
+    let behind = format!("SELECT COUNT(*) FROM courant_outbox_submit WHERE id > {naive}");
+    let mut reader = store.read().await.expect("a connection");
+    let seen: i64 =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(behind)).fetch_one(&mut *reader).await.expect("a number");
+    drop(reader);
+    assert_eq!(seen, 0, "what a cursor would see of it");
+    assert_eq!(sequence(store, &lease, 10).await.events, 1);
+    assert_eq!(values(store).await, ["quick", "slow"]);
+}
+
+/// Two transactions of one key, of which the second one writes its event after the first one is committed:
+/// that order, although the second one began first.
+#[tokio::test]
+async fn what_is_written_after_a_commit_comes_after_it() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, relay(&fixture.store).await);
+    submit(
+        store,
+        &["CREATE TABLE accounts (id BIGINT PRIMARY KEY, n BIGINT)", "INSERT INTO accounts VALUES (1, 0)"],
+    )
+    .await;
+    for round in 0..20 {
+        let mut early = store.begin(None).await.expect("a transaction");
+        run(&mut early, "INSERT INTO effects (event_id, who) VALUES ('x', 'early')").await;
+        let mut first = store.begin(None).await.expect("a transaction");
+        run(&mut first, "UPDATE accounts SET n = n + 1 WHERE id = 1").await;
+        run(&mut first, &row("k", &format!("{round} first"))).await;
+        first.commit(NOW).await.expect("a commit");
+        run(&mut early, "UPDATE accounts SET n = n + 1 WHERE id = 1").await;
+        run(&mut early, &row("k", &format!("{round} second"))).await;
+        early.commit(NOW).await.expect("a commit");
+        if round % 3 == 0 {
+            sequence(store, &lease, 1).await;
+        }
+    }
+    while !sequence(store, &lease, 7).await.is_empty() {}
+    let expected: Vec<String> =
+        (0..20).flat_map(|round| [format!("{round} first"), format!("{round} second")]).collect();
+    assert_eq!(values(store).await, expected);
+}
+
+/// A writer in the middle of its transaction is not waited for, and neither is one in another database.
+#[tokio::test]
+async fn an_open_transaction_delays_nobody() {
+    let (Some(fixture), Some(other)) = (Fixture::new().await, Fixture::new().await) else { return };
+    let (store, lease) = (&fixture.store, relay(&fixture.store).await);
+    let mut open = store.begin(None).await.expect("a transaction");
+    run(&mut open, "INSERT INTO effects (event_id, who) VALUES ('x', 'open')").await;
+    let mut elsewhere = other.store.begin(None).await.expect("a transaction");
+    run(&mut elsewhere, "INSERT INTO effects (event_id, who) VALUES ('x', 'open')").await;
+    submit(store, &[&row("k", "1")]).await;
+    assert_eq!(sequence(store, &lease, 10).await.events, 1);
+    assert_eq!(waiting(store).await.len(), 1);
+    open.rollback().await.expect("a rollback");
+    elsewhere.rollback().await.expect("a rollback");
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), what).await.expect("within ten seconds")
+}
+
+/// Both doors wake a relay that rests, with the commit. One that is at work is not told.
+#[tokio::test]
+async fn a_commit_wakes_a_relay_that_rests() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, relay(&fixture.store).await);
+    let mut bell = store.outbox_bell().await.expect("a bell");
+    assert!(!bell.is_silent());
+    submit(store, &[&row("k", "nobody rests")]).await;
+    store.keep_relay(&lease, true).await.expect("it is there");
+    let mut tx = store.begin(None).await.expect("a transaction");
+    run(&mut tx, &row("k", "1")).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), bell.rung()).await;
+    assert!(early.is_err(), "neither the one before it rested, nor before the commit");
+    tx.commit(NOW).await.expect("a commit");
+    soon(bell.rung()).await.expect("woken");
+    let mut tx = store.begin(None).await.expect("a transaction");
+    tx.publish(super::steps::new_event("p", "k")).expect("room");
+    tx.commit(NOW).await.expect("a commit");
+    soon(bell.rung()).await.expect("woken by the first door as well");
+}
+
+/// What a step reads does not grow with what was published before: it goes by indexes.
+#[tokio::test]
+async fn a_step_reads_what_waits_and_not_what_was() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let store = &fixture.store;
+    // What 100,000 published events leave behind, and 1,000 that wait.
+    submit(
+        store,
+        &[
+            "INSERT INTO courant_outbox (lane, position, event_id, topic, headers, timestamp_ms, bytes) \
+             SELECT n % 256, n / 256 + 1, 'e-' || n, 'orders', '[]', 0, 10 FROM generate_series(0, 101375) AS n",
+            "UPDATE courant_outbox_lane SET position = 396",
+            "DELETE FROM courant_outbox WHERE position <= 392",
+            "UPDATE courant_outbox_lane SET published = 392",
+        ],
+    )
+    .await;
+    let analyzed = "ANALYZE courant_outbox";
+    submit(store, &[analyzed]).await;
+    let sql = "EXPLAIN (FORMAT TEXT) SELECT o.* FROM courant_outbox_lane l CROSS JOIN LATERAL ( \
+               SELECT * FROM courant_outbox w WHERE w.lane = l.lane AND w.position > l.published \
+               ORDER BY w.position LIMIT 100) o WHERE l.position > l.published";
+    let mut reader = store.read().await.expect("a connection");
+    let plan: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *reader).await.expect("a plan");
+    let plan = plan.join("\n");
+    assert!(!plan.contains("Seq Scan on courant_outbox w"), "{plan}");
+    assert!(plan.contains("courant_outbox_pkey"), "{plan}");
+    drop(reader);
+    assert_eq!(waiting(store).await.len(), 4 * 256);
+}

@@ -1,0 +1,1 @@
+update accounts set cents = cents + ?, movements = movements + 1 where account = ?

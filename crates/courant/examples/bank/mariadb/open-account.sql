@@ -1,0 +1,1 @@
+insert ignore into accounts (account, cents, movements) values (?, ?, 0)

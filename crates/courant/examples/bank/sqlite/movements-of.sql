@@ -1,0 +1,1 @@
+select movements from accounts where account = ?

@@ -1,0 +1,1 @@
+insert into movements (transfer, account, cents, log_offset) values (?, ?, ?, ?)

@@ -1,0 +1,188 @@
+//! Several events in one transaction: one begin, one look into the inbox, one write of the outbox and one
+//! commit for all of them.
+//!
+//! ```text
+//!   begin ─▶ admit all ─▶ handler, proof ─▶ handler, proof ─▶ … ─▶ outbox, commit
+//!                              └── anything fails: roll back, and each event by itself
+//! ```
+//!
+//! No failure counts here, and nothing is parked: what went wrong is found again where the rules for it
+//! are, event by event. The proof keeps a handler away from a transaction that an earlier one has ended.
+
+use courant_sql::{Admission, Delivery, Store, Transaction as _};
+use tracing::debug;
+
+use super::{StoreLedger, TransactionEscaped, keep_published, lease};
+use crate::planted::{Defect, is_planted};
+use crate::runtime::faults::FaultPoint;
+use crate::runtime::ledger::{Ledger as _, Settled, Trouble, Work};
+use crate::subscription::Registered;
+use crate::tx::{Lent, Slot};
+
+/// A batch was not handled as one, and has left nothing.
+struct Apart {
+    /// The event that it failed at, if it was one.
+    at: Option<usize>,
+    why: String,
+}
+
+impl Apart {
+    fn at(event: usize, why: impl ToString) -> Self {
+        Self { at: Some(event), why: why.to_string() }
+    }
+
+    fn whole(why: impl ToString) -> Self {
+        Self { at: None, why: why.to_string() }
+    }
+}
+
+impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
+    /// Settles events of one assignment together if that goes well, and otherwise one by one.
+    pub(super) async fn settle_together(&self, works: Vec<Work>) -> Result<Vec<Settled>, Trouble> {
+        let Apart { at, why } = match self.attempt_together(&works).await {
+            Ok(settled) => return Ok(settled),
+            Err(apart) => apart,
+        };
+        debug!(consumer = %self.consumer, events = works.len(), ?at, why, "a batch is handled one by one");
+        let mut settled = vec![None; works.len()];
+        for index in one_by_one(&works, at) {
+            if let (Some(work), Some(place)) = (works.get(index), settled.get_mut(index)) {
+                *place = Some(self.settle(work.clone()).await?);
+            }
+        }
+        Ok(settled.into_iter().flatten().collect())
+    }
+
+    async fn attempt_together(&self, works: &[Work]) -> Result<Vec<Settled>, Apart> {
+        let faults = &self.caller.context.faults;
+        let handlers = works.iter().enumerate().map(|(at, work)| {
+            let found = self.caller.handler(work);
+            found.map_err(|failed| Apart::at(at, failed.failure.message))
+        });
+        let handlers = handlers.collect::<Result<Vec<_>, Apart>>()?;
+        let (mut transaction, admissions) = self.admit_together(works).await?;
+        faults.reach(FaultPoint::AfterBegin).await;
+        for (at, ((work, handler), admission)) in works.iter().zip(handlers).zip(admissions).enumerate() {
+            match admission {
+                Admission::New => {}
+                Admission::Seen(_) => continue,
+                Admission::Behind | Admission::Gone => {
+                    self.undo(transaction).await;
+                    return Err(Apart::at(at, "it waits in the store"));
+                }
+            }
+            let handled = self.handle_in(transaction, handler, work).await;
+            transaction = handled.map_err(|why| Apart::at(at, why))?;
+        }
+        // Without an answer, too, one by one: the inbox has it.
+        let committed = transaction.commit(self.now_ms()).await.map_err(Apart::whole)?;
+        faults.reach(FaultPoint::AfterCommit).await;
+        self.caller.context.committed(&committed);
+        Ok(vec![Settled::Done { drained: false }; works.len()])
+    }
+
+    async fn admit_together(&self, works: &[Work]) -> Result<(D::Transaction, Vec<Admission>), Apart> {
+        let first = works.first().ok_or_else(|| Apart::whole("a batch of nothing"))?;
+        let lease = lease(&first.assigned).map_err(|_| Apart::whole("a partition without a lease"))?;
+        let mut transaction = self.store.begin(Some(lease)).await.map_err(Apart::whole)?;
+        if is_planted(Defect::NoInbox) {
+            return Ok((transaction, vec![Admission::New; works.len()]));
+        }
+        let deliveries: Vec<Delivery<'_>> = works.iter().map(Work::delivery).collect();
+        let why = match transaction.admit(&deliveries, self.now_ms()).await {
+            Ok(admissions) if admissions.len() == works.len() => return Ok((transaction, admissions)),
+            Ok(_) => "the store did not answer for every event".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.undo(transaction).await;
+        Err(Apart::whole(why))
+    }
+
+    /// Calls one handler, and gives the transaction back if the next one may have it. Otherwise it is
+    /// rolled back, and the reason is told.
+    async fn handle_in(
+        &self,
+        transaction: D::Transaction,
+        handler: &Registered<D, T>,
+        work: &Work,
+    ) -> Result<D::Transaction, String> {
+        let slot = Slot::new(Lent { transaction, outbox: self.caller.outbox(work) });
+        let called = self.caller.call(handler, work, slot.clone()).await;
+        let (lent, returned) = match (called, slot.close()) {
+            (Ok(returned), Some(lent)) => (lent, returned),
+            (Ok(_), None) => return Err(TransactionEscaped.to_string()),
+            (Err(failed), Some(lent)) if !failed.was_cancelled => {
+                self.undo(lent.transaction).await;
+                return Err(failed.failure.message);
+            }
+            // Dropped: what may be in the middle of a query is closed, and not used again.
+            (Err(failed), _) => return Err(failed.failure.message),
+        };
+        let (mut transaction, published) = keep_published(lent, returned);
+        let whole = match published {
+            Ok(()) => transaction.prove().await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = whole {
+            self.undo(transaction).await;
+            return Err(why);
+        }
+        self.caller.context.faults.reach(FaultPoint::AfterHandler).await;
+        Ok(transaction)
+    }
+}
+
+/// In which order the events of a batch are handled one by one: those of the key that has failed come
+/// last, in their order, so that the others do not wait once more for one that takes all its time.
+fn one_by_one(works: &[Work], at: Option<usize>) -> Vec<usize> {
+    let key = at.and_then(|at| works.get(at)).and_then(|work| work.event.key.as_ref());
+    let is_failing = |index: &usize| {
+        let own = works.get(*index).and_then(|work| work.event.key.as_ref());
+        at == Some(*index) || (key.is_some() && own == key)
+    };
+    let (last, mut order): (Vec<usize>, Vec<usize>) = (0..works.len()).partition(is_failing);
+    order.extend(last);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use courant_core::event_id::EventId;
+    use courant_core::position::TopicPartition;
+    use courant_core::topic::TopicName;
+    use courant_sql::{Event, Source};
+
+    use super::*;
+    use crate::runtime::ledger::Assigned;
+
+    fn works(keys: &[Option<&'static str>]) -> Vec<Work> {
+        let topic = TopicName::new("t").expect("legal");
+        let assigned =
+            Arc::new(Assigned { partition: TopicPartition { topic, partition: 0 }, serial: 1, lease: None });
+        let works = keys.iter().zip(0_u64..).map(|(key, offset)| Work {
+            assigned: assigned.clone(),
+            event: Event {
+                offset,
+                id: EventId::new(&format!("e-{offset}")).expect("legal"),
+                key: key.map(Bytes::from),
+                value: None,
+                headers: Vec::new(),
+                timestamp_ms: 0,
+            },
+            source: Source::Log,
+            failures: 0,
+        });
+        works.collect()
+    }
+
+    #[test]
+    fn the_key_that_has_failed_comes_last_and_in_its_order() {
+        let works = works(&[Some("a"), Some("b"), Some("a"), None, None, Some("b")]);
+        assert_eq!(one_by_one(&works, Some(2)), [1, 3, 4, 5, 0, 2]);
+        assert_eq!(one_by_one(&works, Some(3)), [0, 1, 2, 4, 5, 3], "what has no key is alone");
+        assert_eq!(one_by_one(&works, None), [0, 1, 2, 3, 4, 5]);
+    }
+}

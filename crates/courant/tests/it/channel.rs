@@ -1,0 +1,287 @@
+//! What a service says of itself, and the requests that it takes, while its clock stands.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use courant::channel::{
+    ANSWERS, Action, Answer, Change, OperationsKey, Outcome, Refusal, Request, SERVICES, ServiceState,
+    Signed, Which,
+};
+use courant::engine::{Engine, ReadBack, Record};
+use courant::prelude::*;
+use courant::testkit::{FaultPoint, World};
+use courant::{EventId, Exhausted, Running};
+use courant_core::topic::TopicName;
+use tokio::sync::watch;
+
+use crate::given::{Counted, counted, seconds};
+use crate::server::Server;
+
+const PATIENCE: std::time::Duration = seconds(60);
+
+/// A door that handlers stand before.
+#[derive(Clone)]
+struct Gate {
+    open: Arc<watch::Sender<bool>>,
+    reached: Arc<watch::Sender<u32>>,
+}
+
+impl Gate {
+    fn closed() -> Self {
+        Self { open: Arc::new(watch::Sender::new(false)), reached: Arc::new(watch::Sender::new(0)) }
+    }
+}
+
+/// Waits with the second event for the gate. The transaction is not held meanwhile.
+async fn stand(event: Counted, State(gate): State<Gate>) -> Result<(), HandlerError> {
+    gate.reached.send_replace(event.n);
+    if event.n == 2 {
+        gate.open.subscribe().wait_for(|open| *open).await?;
+    }
+    Ok(())
+}
+
+async fn fail(event: Counted) -> Result<(), HandlerError> {
+    Err(HandlerError::retry(format!("the secret of {}", event.key)))
+}
+
+/// Everything in a topic of one partition.
+async fn records(engine: &dyn Engine, topic: &str) -> Vec<Record> {
+    let topic = TopicName::new(topic).expect("legal");
+    let found = engine.topics(vec![topic]).await.expect("says").remove(0);
+    let Some(found) = found else { return Vec::new() };
+    let partition = found.all_partitions().next().expect("has one");
+    let ends = engine.ends(vec![partition.clone()]).await.remove(0).expect("says");
+    let all = (ends.start..ends.end).map(|offset| partition.at(offset)).collect();
+    let read = engine.read(all).await.into_iter();
+    read.filter_map(|read| match read.expect("reads") {
+        ReadBack::Found(record) => Some(record),
+        _ => None,
+    })
+    .collect()
+}
+
+/// What was said of the service, the newest last.
+async fn states(engine: &dyn Engine) -> Vec<ServiceState> {
+    let values = records(engine, SERVICES).await.into_iter().filter_map(|record| record.value);
+    values.map(|value| ServiceState::read(&value).expect("a state")).collect()
+}
+
+/// Waits until the newest state is as it should be. Nobody else can be waited for while a handler stands.
+async fn until(engine: &dyn Engine, is_so: impl Fn(&ServiceState) -> bool) -> ServiceState {
+    let waiting = async {
+        loop {
+            match states(engine).await.pop() {
+                Some(state) if is_so(&state) => return state,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("the service says so")
+}
+
+/// G1: a consumer that has stood for 30 seconds is 30 seconds behind, and so many events.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_stands_for_30_seconds_is_30_seconds_behind() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    let gate = Gate::closed();
+    let billing = Subscription::named("billing").at_least_once().timeout(seconds(3600)).concurrency(1);
+    let mut service = App::new("shop")
+        .engine(engine.clone())
+        .in_world(&world)
+        .announced()
+        .version("2.1")
+        .partitions(1)
+        .store(Sqlite::connect("sqlite::memory:").await.expect("opens"))
+        .state(gate.clone())
+        .subscribe(billing.on(stand))
+        .build()
+        .await
+        .expect("fits together")
+        .start()
+        .await
+        .expect("starts");
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    let first = states(&*engine).await.pop().expect("it has said that it is there");
+    assert_eq!((first.service.as_str(), first.code_version.as_str()), ("shop", "2.1"));
+    assert_eq!((first.engine.as_str(), first.store.as_deref()), ("memory", Some("SQLite")));
+    assert!(!first.operations);
+
+    world.advance(seconds(5));
+    for n in [2, 3] {
+        service.publisher().publish(&counted("a", n)).await.expect("is taken");
+    }
+    gate.reached.subscribe().wait_for(|n| *n == 2).await.expect("the handler stands");
+    world.advance(seconds(30));
+    let behind = until(&*engine, |state| state.lag() == (2, 30)).await;
+    let partition = &behind.subscriptions[0].partitions[0];
+    assert_eq!((partition.next, partition.end), (1, Some(3)));
+
+    gate.open.send_replace(true);
+    service.settle().await.expect("settles");
+    world.advance(seconds(10));
+    service.settle().await.expect("settles");
+    let done = states(&*engine).await.pop().expect("says");
+    assert_eq!(done.lag(), (0, 0));
+    assert_eq!(done.seen_ms, world.now_ms());
+    service.stop().await.expect("stops");
+    let last = records(&*engine, SERVICES).await.pop().expect("says");
+    assert_eq!(last.key.as_deref(), Some(done.instance.as_bytes()));
+    assert_eq!(last.value, None, "the instance has ended in order");
+}
+
+/// However much happens, it is said once in two seconds at most; what has happened is said then, and none of
+/// it is what events or errors say.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_changes_are_said_once() {
+    let world = World::new(2);
+    let engine = world.engine("memory:").await.expect("opens");
+    let billing = Subscription::named("billing").retry(Retry::never()).when_exhausted(Exhausted::DeadLetter);
+    let mut service = App::new("shop")
+        .engine(engine.clone())
+        .in_world(&world)
+        .announced()
+        .store(Sqlite::connect("sqlite::memory:").await.expect("opens"))
+        .subscribe(billing.on(fail))
+        .build()
+        .await
+        .expect("fits together")
+        .start()
+        .await
+        .expect("starts");
+    for n in 0..50 {
+        service.publisher().publish(&counted(&format!("canary-{n}"), n)).await.expect("is taken");
+    }
+    service.settle().await.expect("settles");
+    assert_eq!(states(&*engine).await.len(), 1, "it has said that it is there");
+    world.advance(seconds(2));
+    service.settle().await.expect("settles");
+    let said = states(&*engine).await;
+    assert_eq!(said.len(), 2);
+    let dead = said[1].subscriptions[0].dead.as_ref().expect("there is a store");
+    assert_eq!((dead.letters, dead.failures.len()), (50, 1));
+    for record in records(&*engine, SERVICES).await {
+        let text = String::from_utf8(record.value.expect("a state").to_vec()).expect("text");
+        assert!(!text.contains("canary") && !text.contains("secret"), "{text}");
+    }
+    world.advance(seconds(9));
+    service.settle().await.expect("settles");
+    assert_eq!(states(&*engine).await.len(), 2, "nothing has changed");
+    service.stop().await.expect("stops");
+}
+
+fn key() -> OperationsKey {
+    OperationsKey::new("a key of the tests: 32 bytes or more").expect("long enough")
+}
+
+fn discard(id: &str, letter: i64, expires_ms: i64) -> Signed {
+    let which = Which { letters: vec![letter], ..Which::default() };
+    let request = Request {
+        version: 1,
+        id: id.to_owned(),
+        service: "shop".to_owned(),
+        actor: "grace".to_owned(),
+        expires_ms,
+        action: Action::Discard(Change { which, reason: "paid by hand".to_owned(), dry_run: false }),
+    };
+    Signed::new(&request, &key())
+}
+
+async fn asked(world: &World, engine: &Arc<dyn Engine>, database: &Path) -> Running<Sqlite> {
+    let billing = Subscription::named("billing").retry(Retry::never());
+    let service = App::new("shop")
+        .engine(engine.clone())
+        .in_world(world)
+        .operations(key())
+        .partitions(1)
+        .store(Sqlite::open(database).await.expect("opens"))
+        .subscribe(billing.on(fail))
+        .build()
+        .await
+        .expect("fits together");
+    service.start().await.expect("starts")
+}
+
+async fn ask(service: &Running<Sqlite>, id: &str, signed: &Signed) {
+    let id = EventId::new(id).expect("legal");
+    service.publisher().publish_as(&id, signed).await.expect("is taken");
+}
+
+async fn answers(engine: &dyn Engine) -> Vec<Answer> {
+    let values = records(engine, ANSWERS).await.into_iter().filter_map(|record| record.value);
+    values.map(|value| serde_json::from_slice(&value).expect("an answer")).collect()
+}
+
+/// Killed between what a request asks for and the note of it: the request is taken again, has no second
+/// effect, and is answered once, as if nothing had been.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_followed_once_whatever_is_killed() {
+    let world = World::new(3);
+    let directory = tempfile::tempdir().expect("a directory");
+    let database = directory.path().join("shop.db");
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &engine, &database).await;
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    let letter = service.dead_letters().list().await.expect("lists")[0].id;
+    world.crash_at(FaultPoint::AfterHandler, 0);
+    ask(&service, "r-1", &discard("r-1", letter, world.now_ms() + 60_000)).await;
+    world.crashed(1).await;
+    service.kill().await;
+    assert!(answers(&*engine).await.is_empty());
+
+    let mut service = asked(&world, &engine, &database).await;
+    service.settle().await.expect("settles");
+    let notes = service.dead_letters().notes(letter).await.expect("lists");
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert_eq!((notes[0].by.as_str(), notes[0].reason.as_str()), ("grace", "paid by hand"));
+    let said = answers(&*engine).await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    let Outcome::Decided { letters, others, .. } = &said[0].outcome else { panic!("{said:?}") };
+    assert_eq!((letters[0].letter, letters.len(), others.len()), (letter, 1, 0));
+    service.stop().await.expect("stops");
+}
+
+/// A request that has waited for too long is refused, and so is one that nobody may have signed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_refused_when_its_time_is_over() {
+    let world = World::new(4);
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &engine, &directory.path().join("shop.db")).await;
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    let letter = service.dead_letters().list().await.expect("lists")[0].id;
+    let late = discard("r-1", letter, world.now_ms() + 60_000);
+    world.advance(seconds(60));
+    ask(&service, "r-1", &late).await;
+    service.settle().await.expect("settles");
+    let said = answers(&*engine).await;
+    let refused = Outcome::Refused { why: Refusal::Expired, reason: Refusal::Expired.to_string() };
+    assert_eq!(said.into_iter().map(|answer| answer.outcome).collect::<Vec<_>>(), [refused]);
+    assert_eq!(service.dead_letters().list().await.expect("lists").len(), 1);
+    service.stop().await.expect("stops");
+}
+
+/// Requests need a store, and an engine that does not let everybody write, unless somebody says that the
+/// signature is enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_off_where_they_cannot_be_taken_safely() {
+    let loose = || Subscription::named("billing").at_least_once().when_exhausted(Exhausted::Skip).on(fail);
+    let refused = App::new("shop").engine("memory:").operations(key()).subscribe(loose()).build().await;
+    let said = refused.expect_err("has no store").to_string();
+    assert!(said.contains("takes requests") && said.contains("no store"), "{said}");
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let Some(server) = Server::start(directory.path()) else { return };
+    let on_server = async |key: OperationsKey| {
+        let store = Sqlite::connect("sqlite::memory:").await.expect("opens");
+        let app = App::new("shop").engine(server.url()).operations(key).store(store);
+        app.subscribe(Subscription::named("billing").on(fail)).build().await.map(drop)
+    };
+    let said = on_server(key()).await.expect_err("everybody can write").to_string();
+    assert!(said.contains("lets everybody write") && said.contains("signature_is_enough"), "{said}");
+    on_server(key().signature_is_enough()).await.expect("somebody has said so");
+}

@@ -1,0 +1,32 @@
+//! Whole services on Postgres.
+
+mod pool;
+mod private;
+pub(crate) mod support;
+
+#[path = "../cases/asked_from_outside.rs"]
+mod asked_from_outside;
+#[path = "../cases/bank.rs"]
+mod bank;
+#[path = "../cases/batching.rs"]
+mod batching;
+#[path = "../cases/broker_down.rs"]
+mod broker_down;
+#[path = "../cases/common.rs"]
+mod common;
+#[path = "../cases/dead_letters.rs"]
+mod dead_letters;
+#[path = "../cases/effects.rs"]
+mod effects;
+#[path = "../cases/ordering.rs"]
+mod ordering;
+#[path = "../cases/progress.rs"]
+mod progress;
+#[path = "../cases/publishing.rs"]
+mod publishing;
+#[path = "../cases/rolling.rs"]
+mod rolling;
+#[path = "../cases/stopping.rs"]
+mod stopping;
+#[path = "../cases/timers.rs"]
+mod timers;

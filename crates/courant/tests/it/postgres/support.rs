@@ -1,0 +1,117 @@
+//! A database of its own on the Postgres server that the environment names.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use courant::prelude::*;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+
+use super::private::PrivatePostgres;
+
+pub(crate) type Db = Postgres;
+
+pub(crate) const INSERT_EFFECT: &str = "insert into effects (what) values ($1)";
+pub(crate) const CREATE_EFFECTS: &str =
+    "create table effects (what text not null, n bigint generated always as identity primary key)";
+/// Counts the effects of a key up, and keeps the row of that key until the end of the transaction.
+pub(crate) const COUNT_UP: &str = "update counters set number = number + 1 where name = $1";
+pub(crate) const NUMBER_OF: &str = "select number from counters where name = $1";
+/// Events that two nodes get at once.
+pub(crate) const SHARED_EVENTS: u64 = 1_000;
+/// An error aborts the transaction, whether the handler passes it on or not.
+pub(crate) const SWALLOWED_ERROR_ENDS: bool = true;
+
+/// The program of the bank.
+pub(crate) const BANK: &str = "bank-service-postgres";
+/// Kills of the bank's service and of its database in the CI.
+pub(crate) const KILLS: u64 = 16;
+/// Kills of the server of its events, and of its database.
+pub(crate) const KILLS_ON_A_SERVER: u64 = 6;
+const TABLES: &str = include_str!("../../../examples/bank/postgres/tables.sql");
+
+/// The address of a server where databases may be created.
+const SERVER: &str = "COURANT_TEST_POSTGRES";
+
+/// A database that goes when it is dropped.
+pub(crate) struct Home {
+    server: String,
+    name: String,
+}
+
+impl Home {
+    /// `None` where there is no server: the test is skipped, and has said so.
+    pub(crate) async fn new(_: &Path) -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let Ok(server) = std::env::var(SERVER) else {
+            let test = std::thread::current().name().unwrap_or("courant").to_owned();
+            // Not `eprintln!`: the test harness would swallow it.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: no Postgres here");
+            return None;
+        };
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("courant_service_{}_{number}", std::process::id());
+        administer(&server, &format!("CREATE DATABASE {name}")).await.expect("a database");
+        Some(Self { server, name })
+    }
+
+    /// The server's address with this database in it.
+    pub(crate) fn url(&self) -> String {
+        let (place, _) = self.server.rsplit_once('/').expect("an address ends with a database");
+        format!("{place}/{}", self.name)
+    }
+
+    pub(crate) async fn store(&self) -> Db {
+        Postgres::connect(&self.url()).await.expect("opens")
+    }
+
+    pub(crate) async fn run(&self, statement: &'static str) {
+        administer(&self.url(), statement).await.expect("creates");
+    }
+}
+
+/// The database of a bank, on a server that may be killed.
+pub(crate) struct BankHome(PrivatePostgres);
+
+impl BankHome {
+    pub(crate) const CAN_DIE: bool = true;
+
+    /// `None` where Postgres is not installed: the test is skipped, and has said so.
+    pub(crate) fn new(_: &Path) -> Option<Self> {
+        let server = PrivatePostgres::start()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(administer(&server.url(), TABLES)).expect("the tables of the bank");
+        Some(Self(server))
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.0.url()
+    }
+
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.0.kill_and_restart();
+    }
+}
+
+async fn administer(server: &str, statement: &str) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect(server).await?;
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await?;
+    connection.close().await
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let server = self.server.clone();
+        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        // The test's own runtime cannot be waited for from inside it.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            if let Ok(runtime) = runtime {
+                // A database that stays does no harm: the server is there for tests.
+                let _ = runtime.block_on(administer(&server, &statement));
+            }
+        });
+        let _ = dropping.join();
+    }
+}
