@@ -129,7 +129,8 @@ fn tests(root: &Path, deadline: Instant) -> Tally {
     let mut cargo = process::cargo(root);
     cargo.args(["test", "--workspace", "--no-fail-fast"]).args(FEATURES);
     cargo.envs(prepare::environment(root));
-    cargo.args(["--", "--show-output"]);
+    // Many of them wait for servers.
+    cargo.args(["--", "--show-output", "--test-threads=4"]);
     for (_, module) in PARTS {
         cargo.args(["--skip", module]);
     }

@@ -136,13 +136,9 @@ fn command(program: &Path, user: Option<&str>) -> Command {
 
 fn make_data(folder: &Path, programs: &Programs, user: Option<&str>, deadline: Instant) -> Result<()> {
     let data = folder.join("data");
-    let mut make = Command::new("install");
-    make.args(["-d", "-m", "0700"]);
-    if let Some(user) = user {
-        make.args(["-o", user]);
-    }
-    ensure!(make.arg(&data).status().context("install")?.success(), "{} cannot be made", data.display());
+    make_folder(&data, user)?;
     let mut maker = command(&programs.maker, user);
+    maker.env("TMPDIR", temporary(folder, user)?);
     maker.arg(names_data(&data)).args([
         "--auth-root-authentication-method=normal",
         "--skip-test-db",
@@ -158,6 +154,23 @@ fn make_data(folder: &Path, programs: &Programs, user: Option<&str>, deadline: I
     Ok(())
 }
 
+fn make_folder(folder: &Path, user: Option<&str>) -> Result<()> {
+    let mut make = Command::new("install");
+    make.args(["-d", "-m", "0700"]);
+    if let Some(user) = user {
+        make.args(["-o", user]);
+    }
+    ensure!(make.arg(folder).status().context("install")?.success(), "{} cannot be made", folder.display());
+    Ok(())
+}
+
+/// Where it keeps temporary tables: a server that starts clears that place, whoever uses it as well.
+fn temporary(folder: &Path, user: Option<&str>) -> Result<PathBuf> {
+    let temporary = folder.join("tmp");
+    make_folder(&temporary, user)?;
+    Ok(temporary)
+}
+
 fn names_data(data: &Path) -> String {
     format!("--datadir={}", data.display())
 }
@@ -169,6 +182,7 @@ fn start(folder: &Path, programs: &Programs, user: Option<&str>, deadline: Insta
     let mut output = File::create(&log).with_context(|| log.display().to_string())?;
     writeln!(output, "port {port}").context("the log")?;
     let mut server = command(&programs.server, user);
+    server.env("TMPDIR", temporary(folder, user)?);
     server.arg(names_data(&data)).arg(format!("--pid-file={}", data.join("pid").display()));
     server.arg(format!("--port={port}")).args([
         "--bind-address=127.0.0.1",

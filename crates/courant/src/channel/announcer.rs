@@ -12,6 +12,7 @@ use courant_core::topic::TopicName;
 use courant_engine::{Partition, ReadBack};
 use courant_sql::{Consumer, DeadGroup, NewEvent, ParkedCounts};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -35,6 +36,9 @@ const HEARTBEAT_MS: i64 = 10_000;
 /// Shortest time between two of them, whatever has changed. A store that takes long to tell is asked less
 /// often: it is busy so for 5 % of the time at most.
 const CHANGES_MS: i64 = 2_000;
+
+/// How long one state waits for the one before it to reach the engine, before it asks again.
+const HELD: Duration = Duration::from_millis(250);
 const BUSY_PARTS: i64 = 20;
 
 /// How long a state is not sent because the one before it has not left yet.
@@ -115,8 +119,13 @@ impl Channel {
     pub(crate) async fn run<R>(&self) -> R {
         loop {
             self.status.update(|state| state.is_resting = false);
-            self.turn().await;
+            // Before the look: the clock may move on meanwhile.
             let due_ms = after(self.context.time.now_ms(), LOOK_EVERY);
+            if self.turn().await == Turn::Held {
+                // The engine takes its time, which no clock of a test knows.
+                tokio::time::sleep(HELD).await;
+                continue;
+            }
             self.status.update(|state| {
                 state.is_resting = true;
                 state.due_ms = Some(due_ms);
@@ -154,29 +163,30 @@ impl Channel {
     }
 
     /// Says how the service is, if it is time to.
-    async fn turn(&self) {
+    async fn turn(&self) -> Turn {
         let mut said = self.said.lock().await;
         let now_ms = self.context.time.now_ms();
         let (marks, failures) = (self.marks(), self.context.activity.failures());
         if said.has_left || !said.is_due(now_ms, &marks, failures) {
-            return;
+            return Turn::Over;
         }
-        let Some(probe) = self.event(said.number, now_ms, None) else { return };
+        let Some(probe) = self.event(said.number, now_ms, None) else { return Turn::Over };
         // What waits for the engine is not made more by what is old when it arrives.
         let is_behind = said.at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < BEHIND_MS);
         if is_behind && !self.facts.has_left(&probe).await {
-            return;
+            return Turn::Held;
         }
-        let began_ms = self.context.time.elapsed_ms();
+        // What it costs is the machine's time, whatever a test's clock says.
+        let began = Instant::now();
         let state = self.state(now_ms).await;
-        let took_ms = self.context.time.elapsed_ms().saturating_sub(began_ms);
-        let pause_ms = i64::try_from(took_ms).unwrap_or(i64::MAX).saturating_mul(BUSY_PARTS);
+        let pause_ms =
+            i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX).saturating_mul(BUSY_PARTS);
         said.not_before_ms = now_ms.saturating_add(pause_ms.max(CHANGES_MS));
         let value = match serde_json::to_vec(&state) {
             Ok(value) => Bytes::from(value),
             Err(error) => {
                 warn!(%error, "how the service is cannot be written");
-                return;
+                return Turn::Over;
             }
         };
         match self.facts.send(NewEvent { value: Some(value), ..probe }).await {
@@ -187,6 +197,7 @@ impl Channel {
             }
             Err(reason) => debug!(reason, "nobody is told how the service is; it is tried again"),
         }
+        Turn::Over
     }
 
     fn marks(&self) -> Vec<Mark> {
@@ -291,6 +302,15 @@ impl Channel {
         let topic = TopicName::new(SERVICES).ok()?;
         Some(NewEvent { id, topic, key: Some(Bytes::from(key)), value, headers, timestamp_ms: now_ms })
     }
+}
+
+/// What has become of one look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// There is nothing more to say now.
+    Over,
+    /// What was said before has not reached the engine yet.
+    Held,
 }
 
 impl Said {

@@ -77,7 +77,10 @@ async fn until(engine: &dyn Engine, is_so: impl Fn(&ServiceState) -> bool) -> Se
             }
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.expect("the service says so")
+    match tokio::time::timeout(PATIENCE, waiting).await {
+        Ok(state) => state,
+        Err(_) => panic!("the service says something else: {:?}", states(engine).await.pop()),
+    }
 }
 
 /// G1: a consumer that has stood for 30 seconds is 30 seconds behind, and so many events.

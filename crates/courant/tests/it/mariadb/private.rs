@@ -60,6 +60,10 @@ impl PrivateMariadb {
             // It is the user who says that it may.
             command.arg("--user=root");
         }
+        // A server that starts clears its folder for temporary tables, whoever uses it as well.
+        let temporary = self.folder.path().join("tmp");
+        fs::create_dir_all(&temporary).expect("a folder");
+        command.env("TMPDIR", temporary);
         command.stdin(Stdio::null());
     }
 

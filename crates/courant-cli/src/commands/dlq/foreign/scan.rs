@@ -22,6 +22,8 @@ pub(super) struct Bounds {
 
 impl Bounds {
     pub(super) async fn of(client: &mut Client, topic: &TopicInfo) -> Result<Self, Failure> {
+        // A client finds only the servers that it was told of itself.
+        let topic = &client.topic(&topic.name, false).await.map_err(|error| explain::admin(&error))?;
         let partitions: Vec<i32> = topic.partitions.iter().map(|partition| partition.index).collect();
         let ends = client.list_offsets(topic, &partitions, OffsetAt::End).await;
         let ends = tail::offsets(ends.map_err(|error| explain::admin(&error))?);
