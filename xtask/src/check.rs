@@ -21,10 +21,10 @@ pub(crate) const FEATURES: [&str; 2] = [
     ),
 ];
 
-pub(crate) const FMT: Stage = Stage { name: "fmt", budget_s: 15 };
-pub(crate) const CLIPPY: Stage = Stage { name: "clippy", budget_s: 180 };
-pub(crate) const TIDY: Stage = Stage { name: "tidy", budget_s: 15 };
-const UNIT: Stage = Stage { name: "unit", budget_s: 60 };
+pub(crate) const FMT: Stage = Stage { name: "fmt", budget_s: 10 };
+pub(crate) const CLIPPY: Stage = Stage { name: "clippy", budget_s: 240 };
+pub(crate) const TIDY: Stage = Stage { name: "tidy", budget_s: 10 };
+const UNIT: Stage = Stage { name: "unit", budget_s: 40 };
 
 /// Runs the stages; all of them, whatever the earlier ones found.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {

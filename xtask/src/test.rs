@@ -14,12 +14,12 @@ use crate::stage::{self, Skip, Stage, Tally};
 use crate::suite;
 use crate::tests_output::TestOutput;
 
-const PREPARE: Stage = Stage { name: "prepare", budget_s: 100 };
-const BUILD: Stage = Stage { name: "build", budget_s: 460 };
-const TESTS: Stage = Stage { name: "unit+integration", budget_s: 425 };
-const CLIENTS: Stage = Stage { name: "clients", budget_s: 225 };
-const KILL: Stage = Stage { name: "kill", budget_s: 20 };
-const POWER_CUT: Stage = Stage { name: "power-cut", budget_s: 60 };
+const PREPARE: Stage = Stage { name: "prepare", budget_s: 60 };
+const BUILD: Stage = Stage { name: "build", budget_s: 480 };
+const TESTS: Stage = Stage { name: "unit+integration", budget_s: 490 };
+const CLIENTS: Stage = Stage { name: "clients", budget_s: 175 };
+const KILL: Stage = Stage { name: "kill", budget_s: 10 };
+const POWER_CUT: Stage = Stage { name: "power-cut", budget_s: 25 };
 
 /// Every stage, in order. Together the budgets stay below the 25 minutes of a run from nothing.
 const STAGES: [Stage; 9] = [PREPARE, FMT, CLIPPY, TIDY, BUILD, TESTS, CLIENTS, KILL, POWER_CUT];
