@@ -29,6 +29,9 @@ pub trait Transaction: fmt::Debug + Send + Sized + 'static {
     /// What queries run on.
     type Connection: Send;
 
+    /// Why several handlers cannot share a transaction of this database; `None`: they can.
+    const NOT_SHARED: Option<&'static str> = None;
+
     /// What queries run on.
     fn connection(&mut self) -> &mut Self::Connection;
 

@@ -1,6 +1,6 @@
 //! Whether a service has a store, as a type.
 
-use courant_sql::Store;
+use courant_sql::{Store, Transaction};
 
 use crate::tx::Slot;
 
@@ -16,16 +16,21 @@ pub trait Backing: Send + Sync + 'static {
 
     /// There is a store.
     const IS_STORE: bool;
+
+    /// Why events cannot be handled together in one of its transactions; `None`: they can.
+    const NOT_SHARED: Option<&'static str>;
 }
 
 impl<D: Store> Backing for D {
     type Lease = Slot<D>;
 
     const IS_STORE: bool = true;
+    const NOT_SHARED: Option<&'static str> = <D::Transaction as Transaction>::NOT_SHARED;
 }
 
 impl Backing for NoStore {
     type Lease = ();
 
     const IS_STORE: bool = false;
+    const NOT_SHARED: Option<&'static str> = None;
 }

@@ -192,6 +192,8 @@ impl<S: Backing, T: Send + Sync + 'static, M: Mode> Subscription<S, T, M> {
     /// If anything fails, all of it is rolled back and each event is handled by itself, so a handler may
     /// be called once more for an event that has not failed. Handlers of a batch see what those before
     /// them have written, and hold their locks until the commit, so they should be short.
+    ///
+    /// On MariaDB it is refused: a handler there can commit what those before it have written.
     #[must_use]
     pub fn batchable(mut self, events: usize) -> Self {
         self.settings.batch = events;

@@ -179,6 +179,12 @@ impl MariadbTransaction {
 impl Transaction for MariadbTransaction {
     type Connection = MySqlConnection;
 
+    /// Nothing in MariaDB refuses a COMMIT, and a statement that changes tables is one.
+    const NOT_SHARED: Option<&'static str> = Some(
+        "on MariaDB a handler that ends the transaction, as every statement that changes tables does, keeps \
+         what the handlers before it have done, and these are called again",
+    );
+
     fn connection(&mut self) -> &mut MySqlConnection {
         &mut self.held
     }

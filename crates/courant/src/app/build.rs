@@ -188,7 +188,7 @@ fn check<S: Backing, T>(parts: &Parts, declared: &[Declared<S, T>]) -> Vec<Probl
     }
     let sketches: Vec<Sketch<'_>> = declared.iter().map(sketch).collect();
     if parts.disorder.is_empty() {
-        problems.extend(subscriptions(&sketches, S::IS_STORE));
+        problems.extend(subscriptions(&sketches, S::IS_STORE, S::NOT_SHARED));
         problems.extend(commands(&sketches));
         problems.extend(mappings(&parts.mappings, &sketches));
     }

@@ -36,8 +36,12 @@ pub(super) struct Handled {
     pub(super) owner: Option<&'static str>,
 }
 
-/// Everything that is wrong with the subscriptions.
-pub(super) fn subscriptions(sketches: &[Sketch<'_>], has_store: bool) -> Vec<Problem> {
+/// Everything that is wrong with the subscriptions. `not_shared` is why events cannot share a transaction.
+pub(super) fn subscriptions(
+    sketches: &[Sketch<'_>],
+    has_store: bool,
+    not_shared: Option<&str>,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
     if sketches.is_empty() {
         problems.push(Problem::new(
@@ -50,6 +54,7 @@ pub(super) fn subscriptions(sketches: &[Sketch<'_>], has_store: bool) -> Vec<Pro
         names(sketch, &mut problems);
         handlers(sketch, &mut problems);
         store(sketch, has_store, &mut problems);
+        batches(sketch, not_shared, &mut problems);
         numbers(sketch, &mut problems);
     }
     problems
@@ -250,16 +255,29 @@ fn store(sketch: &Sketch<'_>, has_store: bool, problems: &mut Vec<Problem>) {
              ::Skip or ::Block",
         ));
     }
-    if settings.batch > 1 && *at_least_once {
-        problems.push(Problem::new(
-            format!("subscription {consumer:?} is .batchable(…), and its handlers run without a transaction"),
-            "leave .batchable(…) away: there is no transaction that events could share",
-        ));
-    }
     if has_store && settings.exhausted == Exhausted::Block {
         problems.push(Problem::new(
             format!("subscription {consumer:?} blocks its partition, and there is a store"),
             "with a store an event stops its key alone: .when_exhausted(Exhausted::ParkKey)",
+        ));
+    }
+}
+
+fn batches(sketch: &Sketch<'_>, not_shared: Option<&str>, problems: &mut Vec<Problem>) {
+    let Sketch { settings, at_least_once, .. } = sketch;
+    let consumer = &settings.consumer;
+    if settings.batch <= 1 {
+        return;
+    }
+    if *at_least_once {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} is .batchable(…), and its handlers run without a transaction"),
+            "leave .batchable(…) away: there is no transaction that events could share",
+        ));
+    } else if let Some(reason) = not_shared {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} is .batchable(…), and {reason}"),
+            "leave .batchable(…) away: each event has a transaction of its own then",
         ));
     }
 }

@@ -1,5 +1,6 @@
 //! Whole services on MariaDB.
 
+mod batching;
 mod private;
 pub(crate) mod support;
 
@@ -7,8 +8,6 @@ pub(crate) mod support;
 mod asked_from_outside;
 #[path = "../cases/bank.rs"]
 mod bank;
-#[path = "../cases/batching.rs"]
-mod batching;
 #[path = "../cases/broker_down.rs"]
 mod broker_down;
 #[path = "../cases/common.rs"]
