@@ -62,14 +62,14 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         let handlers = handlers.collect::<Result<Vec<_>, Apart>>()?;
         let (mut transaction, admissions) = self.admit_together(works).await?;
         faults.reach(FaultPoint::AfterBegin).await;
+        // Before any handler is called: a handler that is called for nothing is called once more.
+        if let Some(at) = waiting(&admissions) {
+            self.undo(transaction).await;
+            return Err(Apart::at(at, "it waits in the store"));
+        }
         for (at, ((work, handler), admission)) in works.iter().zip(handlers).zip(admissions).enumerate() {
-            match admission {
-                Admission::New => {}
-                Admission::Seen(_) => continue,
-                Admission::Behind | Admission::Gone => {
-                    self.undo(transaction).await;
-                    return Err(Apart::at(at, "it waits in the store"));
-                }
+            if admission != Admission::New {
+                continue;
             }
             let handled = self.handle_in(transaction, handler, work).await;
             transaction = handled.map_err(|why| Apart::at(at, why))?;
@@ -132,6 +132,11 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
     }
 }
 
+/// The first event that has no place in a batch: its turn is decided by what is parked.
+fn waiting(admissions: &[Admission]) -> Option<usize> {
+    admissions.iter().position(|admission| matches!(admission, Admission::Behind | Admission::Gone))
+}
+
 /// In which order the events of a batch are handled one by one: those of the key that has failed come
 /// last, in their order, so that the others do not wait once more for one that takes all its time.
 fn one_by_one(works: &[Work], at: Option<usize>) -> Vec<usize> {
@@ -153,7 +158,7 @@ mod tests {
     use courant_core::event_id::EventId;
     use courant_core::position::TopicPartition;
     use courant_core::topic::TopicName;
-    use courant_sql::{Event, Source};
+    use courant_sql::{Event, Outcome, Source};
 
     use super::*;
     use crate::runtime::ledger::Assigned;
@@ -176,6 +181,15 @@ mod tests {
             failures: 0,
         });
         works.collect()
+    }
+
+    /// One that waits is found wherever it stands, before a handler is called for those in front of it.
+    #[test]
+    fn one_that_waits_is_found_behind_others() {
+        let seen = Admission::Seen(Outcome::Handled);
+        assert_eq!(waiting(&[Admission::New, seen, Admission::New]), None);
+        assert_eq!(waiting(&[Admission::New, seen, Admission::Behind, Admission::Gone]), Some(2));
+        assert_eq!(waiting(&[Admission::New, Admission::Gone]), Some(1));
     }
 
     #[test]
