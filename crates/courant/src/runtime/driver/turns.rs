@@ -129,6 +129,7 @@ impl Driver {
             Ok(settled) => settled,
             Err(Trouble::Fenced) => {
                 self.lanes.end(jobs.iter().map(|job| &job.lane));
+                self.look_again();
                 let part = self.parts.get(&partition);
                 // What an earlier assignment has left over says nothing of the one that is there now.
                 if part.is_some_and(|part| jobs.iter().any(|job| job.lane.serial() == part.assigned.serial)) {
@@ -144,10 +145,15 @@ impl Driver {
             self.park_or_not(&job.lane, *settled);
         }
         self.lanes.end(jobs.iter().map(|job| &job.lane));
+        self.look_again();
+        self.note(&partition, jobs.into_iter().zip(settled)).await
+    }
+
+    /// There is room again for parked events that found none, whatever has become of the turn that is over.
+    fn look_again(&mut self) {
         for part in self.parts.values_mut().filter(|part| part.look == Look::WhenSomethingEnds) {
             part.look = Look::Now;
         }
-        self.note(&partition, jobs.into_iter().zip(settled)).await
     }
 
     /// Whether later events of a lane may be handled, after what has become of one.
