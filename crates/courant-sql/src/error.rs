@@ -19,6 +19,8 @@ pub enum Class {
     Busy,
     /// The connection is gone. The same again, on a new one, will do.
     ConnectionLost,
+    /// The server only reads: it is a standby, or becomes one. Another one is about to take its place.
+    Standby,
     /// The disk or the database's quota is full.
     Full,
     /// Reading or writing its files failed.
@@ -39,7 +41,7 @@ impl Class {
     /// Whether the same again may succeed without anybody's help.
     #[must_use]
     pub fn is_retriable(self) -> bool {
-        matches!(self, Self::Busy | Self::ConnectionLost)
+        matches!(self, Self::Busy | Self::ConnectionLost | Self::Standby)
     }
 
     fn advice(self) -> &'static str {
@@ -48,6 +50,10 @@ impl Class {
                 "another connection holds the lock: try again, and keep transactions of other programs short"
             }
             Self::ConnectionLost => "the connection is lost: try again",
+            Self::Standby => {
+                "the server is a standby, which only reads: try again when the address leads to the one that \
+                 writes"
+            }
             Self::Full => "the disk is full: make room, then go on",
             Self::Io => "reading or writing failed: look at the disk",
             Self::ReadOnly => "it may not be written: give the process the right to write it",
@@ -397,6 +403,7 @@ mod tests {
         let retriable: Vec<Class> = [
             Class::Busy,
             Class::ConnectionLost,
+            Class::Standby,
             Class::Full,
             Class::Io,
             Class::ReadOnly,
@@ -408,7 +415,7 @@ mod tests {
         .into_iter()
         .filter(|class| class.is_retriable())
         .collect();
-        assert_eq!(retriable, [Class::Busy, Class::ConnectionLost]);
+        assert_eq!(retriable, [Class::Busy, Class::ConnectionLost, Class::Standby]);
     }
 
     #[test]

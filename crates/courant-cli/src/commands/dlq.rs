@@ -93,7 +93,7 @@ fn unknown_tables(error: &SchemaError) -> Failure {
 /// The store did not do what it was asked for.
 fn unstored(error: &StoreError) -> Failure {
     let exit = match error.class() {
-        Class::Busy | Class::ConnectionLost => Exit::Unreachable,
+        Class::Busy | Class::ConnectionLost | Class::Standby => Exit::Unreachable,
         Class::ReadOnly => Exit::NotAllowed,
         _ => Exit::Failed,
     };

@@ -150,7 +150,7 @@ fn unconnected(error: &ConnectError) -> Failure {
 
 fn unstored(error: &StoreError) -> Failure {
     let exit = match error.class() {
-        Class::Busy | Class::ConnectionLost => Exit::Unreachable,
+        Class::Busy | Class::ConnectionLost | Class::Standby => Exit::Unreachable,
         Class::CannotOpen => Exit::NotFound,
         Class::ReadOnly => Exit::NotAllowed,
         _ => Exit::Failed,

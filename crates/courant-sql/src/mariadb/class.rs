@@ -51,8 +51,10 @@ fn class_of_number(number: u16, state: Option<&str>) -> Class {
         1021 | 1114 => Class::Full,
         // Files cannot be opened, read, written, synced
         1016..=1019 | 1024 | 1026 | 1030 => Class::Io,
-        // The server or the transaction may only read; no privilege for the table
-        1036 | 1290 | 1792 | 1142 | 1143 | 1227 => Class::ReadOnly,
+        // The server may only read, as a replica does
+        1290 | 1836 => Class::Standby,
+        // The table or the transaction may only be read; no privilege for the table
+        1036 | 1792 | 1142 | 1143 | 1227 => Class::ReadOnly,
         // No access to the database; no such database; the host may not connect
         1044 | 1045 | 1049 | 1129 | 1130 | 1698 => Class::CannotOpen,
         1034 | 1035 | 1194 | 1195 | 1712 | 1877 => Class::Corrupt,
@@ -103,7 +105,8 @@ mod tests {
             (1114, "HY000", Class::Full),
             (1030, "HY000", Class::Io),
             (1792, "25006", Class::ReadOnly),
-            (1290, "HY000", Class::ReadOnly),
+            (1290, "HY000", Class::Standby),
+            (1836, "HY000", Class::Standby),
             (1045, "28000", Class::CannotOpen),
             (1049, "42000", Class::CannotOpen),
             (1194, "HY000", Class::Corrupt),

@@ -156,8 +156,10 @@ impl Session {
             let statement = AssertSqlSafe(begin.to_owned()).into_sql_str();
             match MySqlTransactionManager::begin(&mut connected.connection, Some(statement)).await {
                 Ok(()) => return Ok(Self::new(connected, permit, pool)),
-                // Nothing was done on it yet.
-                Err(error) if !is_new && class_of(&error) == Class::ConnectionLost => {}
+                // Nothing was done on it yet. One that was opened before a failover still leads to the server
+                // that was the primary then.
+                Err(error)
+                    if !is_new && matches!(class_of(&error), Class::ConnectionLost | Class::Standby) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -27,6 +27,20 @@ pub(super) fn class_of(error: &sqlx::Error) -> Class {
     }
 }
 
+/// Why a transaction was not begun. A server in recovery says of one that is to write that this is a feature
+/// which it does not have, and BEGIN asks for no other.
+pub(super) fn not_begun(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
+    move |error| StoreError::new(doing, class_of_begin(&error), error)
+}
+
+pub(super) fn class_of_begin(error: &sqlx::Error) -> Class {
+    sqlstate(error).map_or_else(|| class_of(error), |code| class_of_begin_state(&code))
+}
+
+fn class_of_begin_state(code: &str) -> Class {
+    if code == "0A000" { Class::Standby } else { class_of_state(code) }
+}
+
 /// The five characters that say what has happened.
 pub(super) fn sqlstate(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
@@ -43,8 +57,10 @@ fn class_of_state(code: &str) -> Class {
         "53100" => Class::Full,
         // The database was dropped; there is none of this name
         "57P04" | "3D000" => Class::CannotOpen,
-        // A read-only transaction or a standby; no privilege
-        "25006" | "42501" => Class::ReadOnly,
+        // A transaction that only reads: those of the store are begun to write, so the server is a standby
+        "25006" => Class::Standby,
+        // No privilege
+        "42501" => Class::ReadOnly,
         "XX001" | "XX002" => Class::Corrupt,
         _ => match code.get(..2) {
             Some("08") => Class::ConnectionLost,
@@ -95,7 +111,9 @@ mod tests {
             ("53300", Class::ConnectionLost),
             ("53100", Class::Full),
             ("23505", Class::Constraint),
-            ("25006", Class::ReadOnly),
+            ("25006", Class::Standby),
+            ("42501", Class::ReadOnly),
+            ("0A000", Class::Other),
             ("28P01", Class::CannotOpen),
             ("3D000", Class::CannotOpen),
             ("58030", Class::Io),
@@ -110,6 +128,15 @@ mod tests {
         assert_eq!(class_of(&text), Class::Other);
         let gone = sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into());
         assert_eq!(class_of(&gone), Class::ConnectionLost);
+    }
+
+    /// What a standby says to BEGIN … READ WRITE is told from what it says to any other statement.
+    #[test]
+    fn a_standby_is_told_at_begin() {
+        assert_eq!(class_of_begin_state("0A000"), Class::Standby);
+        assert_eq!(class_of_begin_state("25006"), Class::Standby);
+        assert_eq!(class_of_begin_state("CO001"), Class::Busy);
+        assert_eq!(class_of_begin_state("42501"), Class::ReadOnly);
     }
 
     /// A connection that ends during COMMIT says nothing about the commit.

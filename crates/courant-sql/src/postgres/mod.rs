@@ -33,7 +33,7 @@ pub use self::transaction::PostgresTransaction;
 
 pub(crate) use self::bell::Listening;
 
-use self::class::failed;
+use self::class::{failed, not_begun};
 use self::session::{Pool, Session};
 use crate::error::{AttachError, BeginError, ConnectError, StoreError};
 use crate::limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
@@ -122,12 +122,12 @@ impl Postgres {
 
     /// A transaction that may write.
     async fn writer(&self, doing: &'static str) -> Result<Session, StoreError> {
-        Session::begin(&self.inner.pool, BEGIN).await.map_err(failed(doing))
+        Session::begin(&self.inner.pool, BEGIN).await.map_err(not_begun(doing))
     }
 
     /// A transaction that may write, of a relay.
     async fn relaying(&self, doing: &'static str) -> Result<Session, StoreError> {
-        Session::begin(&self.inner.pool, BEGIN_TO_RELAY).await.map_err(failed(doing))
+        Session::begin(&self.inner.pool, BEGIN_TO_RELAY).await.map_err(not_begun(doing))
     }
 
     /// A transaction that may write on behalf of a partition's owner.

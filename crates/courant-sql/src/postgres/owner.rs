@@ -8,7 +8,7 @@
 use sqlx::PgConnection;
 use sqlx::postgres::PgDatabaseError;
 
-use super::class::{FENCED, failed};
+use super::class::{FENCED, failed, not_begun};
 use super::row::{Columns, on_partition, signed, text};
 use super::{Postgres, locks};
 use crate::consumer::{Assignment, Progress};
@@ -79,7 +79,7 @@ pub(super) fn not_held(lease: &Lease, doing: &'static str, error: sqlx::Error) -
             held: lease.epoch,
             current: said.detail().and_then(|detail| detail.parse().ok()).unwrap_or_default(),
         },
-        _ => failed(doing)(error).into(),
+        _ => not_begun(doing)(error).into(),
     }
 }
 

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Sq
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::class::{class_of, failed};
+use super::class::{class_of_begin, failed};
 use crate::error::{Class, StoreError};
 
 /// What the server is told about a new connection, where it knows the setting: to notice within
@@ -106,8 +106,11 @@ impl Session {
             let statement = AssertSqlSafe(begin.to_owned()).into_sql_str();
             match PgTransactionManager::begin(&mut connection, Some(statement)).await {
                 Ok(()) => return Ok(Self { connection, permit, pool: Arc::clone(pool) }),
-                // Nothing was done on it yet.
-                Err(error) if !is_new && class_of(&error) == Class::ConnectionLost => {}
+                // Nothing was done on it yet. One that was opened before a failover still leads to the server
+                // that was the primary then.
+                Err(error)
+                    if !is_new
+                        && matches!(class_of_begin(&error), Class::ConnectionLost | Class::Standby) => {}
                 Err(error) => return Err(error),
             }
         }

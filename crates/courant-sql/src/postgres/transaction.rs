@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 // The driver counts transactions inside each other through it, and sqlx itself does not give its name.
 use sqlx_core::transaction::TransactionManager as _;
 
-use super::class::{failed, not_committed, not_proved, sqlstate};
+use super::class::{failed, not_begun, not_committed, not_proved, sqlstate};
 use super::row::Columns;
 use super::session::Session;
 use super::{BEGIN as BEGIN_STATEMENT, Postgres, admit, locks, outbox, owner, resolve, timers};
@@ -63,7 +63,7 @@ pub(super) async fn begin(
     };
     let session = Session::begin(&store.inner.pool, &statements).await.map_err(|error| match lease {
         Some(lease) => owner::not_held(lease, BEGIN, error),
-        None => failed(BEGIN)(error).into(),
+        None => not_begun(BEGIN)(error).into(),
     })?;
     Ok(PostgresTransaction::new(Held::Own(session), savepoint, lease.cloned()))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use courant_sql::{AdmitError, AdvanceError, BeginError, Class, CommitError, StoreError};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::ledger::Trouble;
@@ -12,6 +13,8 @@ use super::ledger::Trouble;
 pub(crate) enum Bad {
     /// It passes by itself, or when somebody makes room.
     Passing(String),
+    /// The server is a standby. It passes when another one has taken its place, or the address is wrong.
+    Standby(String),
     /// Somebody else has the partition, or the outbox.
     Fenced,
     /// It does not pass.
@@ -20,8 +23,13 @@ pub(crate) enum Bad {
 
 impl From<StoreError> for Bad {
     fn from(error: StoreError) -> Self {
-        let passes = error.is_retriable() || matches!(error.class(), Class::Full | Class::Io);
-        if passes { Self::Passing(error.to_string()) } else { Self::Broken(error.to_string()) }
+        let said = error.to_string();
+        match error.class() {
+            Class::Standby => Self::Standby(said),
+            Class::Full | Class::Io => Self::Passing(said),
+            _ if error.is_retriable() => Self::Passing(said),
+            _ => Self::Broken(said),
+        }
     }
 }
 
@@ -67,7 +75,7 @@ impl From<Bad> for Trouble {
     fn from(bad: Bad) -> Self {
         match bad {
             Bad::Fenced => Self::Fenced,
-            Bad::Passing(said) | Bad::Broken(said) => Self::Broken(said),
+            Bad::Passing(said) | Bad::Standby(said) | Bad::Broken(said) => Self::Broken(said),
         }
     }
 }
@@ -75,14 +83,28 @@ impl From<Bad> for Trouble {
 /// Longer and longer waits, in the time of the machine: a disk does not go by a test's clock.
 pub(crate) struct Pause {
     next: Duration,
+    standby: Option<Standby>,
 }
+
+/// A server that only reads, as it was met again and again.
+#[derive(Clone, Copy)]
+struct Standby {
+    since: Instant,
+    last: Instant,
+}
+
+/// How long a failover may take. After that the address leads to a server that stays a standby.
+const FAILOVER_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Whoever has not met a standby for so long meets another failover: longer than one try and its pause.
+const NO_STANDBY: Duration = Duration::from_secs(2 * 60);
 
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(5);
 
 impl Pause {
     pub(crate) fn new() -> Self {
-        Self { next: FIRST }
+        Self { next: FIRST, standby: None }
     }
 
     /// Waits, if waiting is of use.
@@ -93,8 +115,22 @@ impl Pause {
                 self.wait().await;
                 Ok(())
             }
-            Bad::Fenced | Bad::Broken(_) => Err(bad),
+            Bad::Standby(said) if self.is_failing_over() => {
+                warn!(wait = ?self.next, said, "the store only reads; trying again");
+                self.wait().await;
+                Ok(())
+            }
+            Bad::Standby(_) | Bad::Fenced | Bad::Broken(_) => Err(bad),
         }
+    }
+
+    /// A standby was met. Whether it may be one because a failover is under way.
+    fn is_failing_over(&mut self) -> bool {
+        let now = Instant::now();
+        let met = self.standby.filter(|standby| now.duration_since(standby.last) < NO_STANDBY);
+        let since = met.map_or(now, |standby| standby.since);
+        self.standby = Some(Standby { since, last: now });
+        now.duration_since(since) < FAILOVER_MAX
     }
 
     /// As [`Pause::after`], for the one who drives.
@@ -106,5 +142,33 @@ impl Pause {
     pub(crate) async fn wait(&mut self) {
         tokio::time::sleep(self.next).await;
         self.next = self.next.saturating_mul(2).min(LONGEST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn met(pause: &mut Pause) -> Result<(), Bad> {
+        pause.after(Bad::Standby("it only reads".to_owned())).await
+    }
+
+    /// A failover passes; an address that leads to a standby does not. The next failover, hours later, is
+    /// measured anew.
+    #[tokio::test(start_paused = true)]
+    async fn a_standby_is_waited_for_for_a_while() {
+        let mut pause = Pause::new();
+        let begun = Instant::now();
+        for _ in 0..3 {
+            met(&mut pause).await.expect("a failover");
+        }
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+        let again = Instant::now();
+        while met(&mut pause).await.is_ok() {
+            assert!(again.elapsed() <= FAILOVER_MAX + LONGEST, "for ever");
+        }
+        assert!(again.elapsed() >= FAILOVER_MAX && begun.elapsed() > again.elapsed());
+        let refused = met(&mut pause).await.expect_err("it stays one");
+        assert!(matches!(Trouble::from(refused), Trouble::Broken(said) if said == "it only reads"));
     }
 }

@@ -188,7 +188,8 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
                 Ok(Attempted::InDoubt)
             }
             Err(CommitError::Store(error)) => match Bad::from(error) {
-                Bad::Broken(said) => Ok(failed(HandlerError::retry(said))),
+                // A handler may have made its transaction one that only reads.
+                Bad::Broken(said) | Bad::Standby(said) => Ok(failed(HandlerError::retry(said))),
                 bad => Err(bad),
             },
             Err(error) => Ok(failed(HandlerError::from(error))),
