@@ -105,8 +105,8 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
 
     // --- parked events ---
 
-    /// Parks an event that has failed, until `due_ms`, and its key with it. Also for one that was
-    /// parked before and has failed again.
+    /// Parks an event that has failed, until `due_ms`, and its key with it. Also for one that was parked
+    /// before and has failed again, after `failures`: a failure that is kept already is not counted twice.
     ///
     /// # Errors
     /// [`BeginError::Fenced`] once somebody else has the partition.
@@ -115,6 +115,7 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
         lease: &Lease,
         event: &Event,
         failure: &Failure,
+        failures: u32,
         due_ms: i64,
         now_ms: i64,
     ) -> impl Future<Output = Result<Parked, LeaseError>> + Send;

@@ -24,7 +24,7 @@ pub(super) async fn an_old_owner_parks_nothing<S: Store>(stage: &mut StoreStage<
     let old = stage.lease("billing").await?;
     let new = stage.lease("billing").await?;
     let event = event(1, Some("k"))?;
-    let parked = stage.store.park(&old, &event, &failure(), NOW, NOW).await;
+    let parked = stage.store.park(&old, &event, &failure(), 0, NOW, NOW).await;
     ensure!(is_fenced(&parked), "the old owner has parked an event");
     let queued = stage.store.queue(&old, std::slice::from_ref(&event), NOW).await;
     ensure!(is_fenced(&queued), "the old owner has queued an event");

@@ -10,7 +10,7 @@ use crate::{Failure, Outcome};
 /// Parks the first event of a key and queues `behind` others.
 async fn park<S: Store>(stage: &StoreStage<S>, behind: u64) -> Result<Lease, Failure> {
     let lease = stage.lease("billing").await?;
-    stage.store.park(&lease, &event(0, Some("k"))?, &failure(), NOW + 100, NOW).await?;
+    stage.store.park(&lease, &event(0, Some("k"))?, &failure(), 0, NOW + 100, NOW).await?;
     for offset in 1..=behind {
         stage.store.queue(&lease, &[event(offset, Some("k"))?], NOW).await?;
     }
@@ -63,9 +63,11 @@ pub(super) async fn parked_keys_are_those_of_now<S: Store>(stage: &mut StoreStag
 pub(super) async fn attempts_are_counted<S: Store>(stage: &mut StoreStage<S>) -> Outcome {
     let (lease, event) = (stage.lease("billing").await?, event(0, Some("k"))?);
     for attempts in 1..=3 {
-        let parked = stage.store.park(&lease, &event, &failure(), NOW, NOW).await?;
+        let parked = stage.store.park(&lease, &event, &failure(), attempts - 1, NOW, NOW).await?;
         ensure_eq!(parked, Parked::Waiting { attempts }, "failure {attempts}");
     }
+    let again = stage.store.park(&lease, &event, &failure(), 2, NOW, NOW).await?;
+    ensure_eq!(again, Parked::Waiting { attempts: 3 }, "the third failure, said twice");
     Ok(())
 }
 

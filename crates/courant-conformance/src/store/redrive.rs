@@ -43,7 +43,7 @@ pub(super) async fn what_comes_back_comes_before_newer_events<S: Store>(
     stage: &mut StoreStage<S>,
 ) -> Outcome {
     let lease = bury(stage, 2).await?;
-    stage.store.park(&lease, &event(2, Some("k"))?, &failure(), NOW, NOW).await?;
+    stage.store.park(&lease, &event(2, Some("k"))?, &failure(), 0, NOW, NOW).await?;
     request(stage, "alice").await?;
     let claims = stage.store.claim_redrives(&lease, 10, NOW).await?;
     ensure_eq!(claims.len(), 2, "letters that were taken");

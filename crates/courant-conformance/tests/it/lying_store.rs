@@ -176,11 +176,12 @@ impl<S: Store> Store for LyingStore<S> {
         lease: &Lease,
         event: &Event,
         failure: &Failure,
+        failures: u32,
         due_ms: i64,
         now_ms: i64,
     ) -> Result<Parked, LeaseError> {
         let lease = self.newest(lease, StoreLie::ParksForAnybody);
-        let parked = self.inner.park(&lease, event, failure, due_ms, now_ms).await?;
+        let parked = self.inner.park(&lease, event, failure, failures, due_ms, now_ms).await?;
         self.memory().has_parked = true;
         match parked {
             Parked::Waiting { .. } if self.tells(StoreLie::AttemptsAreAlwaysOne) => {

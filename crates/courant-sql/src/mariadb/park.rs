@@ -34,6 +34,7 @@ pub(super) async fn park(
     lease: &Lease,
     event: &Event,
     failure: &Failure,
+    failures: u32,
     due_ms: i64,
     now_ms: i64,
 ) -> Result<Parked, LeaseError> {
@@ -45,15 +46,20 @@ pub(super) async fn park(
     }
     // An event with a key gets its time by `arrange`: it may not be the first of its key.
     let (state, due) = if event.key.is_some() { ("queued", None) } else { ("waiting", Some(due_ms)) };
+    // A failure that is kept already is that of the call before, whose commit had succeeded without an answer.
+    // They are set one after the other: the number of attempts, which all others look at, comes last.
     let sql = "INSERT INTO courant_parked (consumer, generation, topic, partition_id, event_offset, event_id, \
                event_key, event_value, headers, timestamp_ms, state, due_ms, attempts, first_failed_ms, \
                error_kind, error_place, error_message) \
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?) \
-               ON DUPLICATE KEY UPDATE state = VALUES(state), due_ms = VALUES(due_ms), \
-               attempts = attempts + 1, \
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+               ON DUPLICATE KEY UPDATE \
+               state = IF(attempts < VALUES(attempts), VALUES(state), state), \
+               due_ms = IF(attempts < VALUES(attempts), VALUES(due_ms), due_ms), \
                first_failed_ms = COALESCE(first_failed_ms, VALUES(first_failed_ms)), \
-               error_kind = VALUES(error_kind), error_place = VALUES(error_place), \
-               error_message = VALUES(error_message)";
+               error_kind = IF(attempts < VALUES(attempts), VALUES(error_kind), error_kind), \
+               error_place = IF(attempts < VALUES(attempts), VALUES(error_place), error_place), \
+               error_message = IF(attempts < VALUES(attempts), VALUES(error_message), error_message), \
+               attempts = GREATEST(attempts, VALUES(attempts))";
     on_partition!(sql, &lease.assignment)
         .bind(signed(event.offset, PARK)?)
         .bind(event.id.as_str())
@@ -63,6 +69,7 @@ pub(super) async fn park(
         .bind(event.timestamp_ms)
         .bind(state)
         .bind(due)
+        .bind(i64::from(failures) + 1)
         .bind(now_ms)
         .bind(cut(&failure.kind, FAILURE_TEXT_BYTES_MAX))
         .bind(cut(&failure.place, FAILURE_TEXT_BYTES_MAX))

@@ -69,10 +69,11 @@ impl Store for Mariadb {
         lease: &Lease,
         event: &Event,
         failure: &Failure,
+        failures: u32,
         due_ms: i64,
         now_ms: i64,
     ) -> Result<Parked, LeaseError> {
-        park::park(self, lease, event, failure, due_ms, now_ms).await
+        park::park(self, lease, event, failure, failures, due_ms, now_ms).await
     }
 
     async fn queue(&self, lease: &Lease, events: &[Event], now_ms: i64) -> Result<(), LeaseError> {

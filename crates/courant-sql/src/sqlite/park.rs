@@ -32,6 +32,7 @@ pub(super) async fn park(
     lease: &Lease,
     event: &Event,
     failure: &Failure,
+    failures: u32,
     due_ms: i64,
     now_ms: i64,
 ) -> Result<Parked, LeaseError> {
@@ -45,12 +46,13 @@ pub(super) async fn park(
     let sql = "INSERT INTO courant_parked (consumer, generation, topic, partition_id, event_offset, event_id, \
                event_key, event_value, headers, timestamp_ms, state, due_ms, attempts, first_failed_ms, \
                error_kind, error_place, error_message) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, ?14, ?15, ?16) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?17, ?13, ?14, ?15, ?16) \
                ON CONFLICT (consumer, generation, topic, partition_id, event_offset) DO UPDATE \
-               SET state = excluded.state, due_ms = excluded.due_ms, attempts = courant_parked.attempts + 1, \
+               SET state = excluded.state, due_ms = excluded.due_ms, attempts = excluded.attempts, \
                first_failed_ms = COALESCE(courant_parked.first_failed_ms, excluded.first_failed_ms), \
                error_kind = excluded.error_kind, error_place = excluded.error_place, \
                error_message = excluded.error_message \
+               WHERE courant_parked.attempts < excluded.attempts \
                RETURNING attempts";
     let row = on_partition!(sql, &lease.assignment)
         .bind(signed(event.offset, PARK)?)
@@ -65,15 +67,35 @@ pub(super) async fn park(
         .bind(cut(&failure.kind, FAILURE_TEXT_BYTES_MAX))
         .bind(cut(&failure.place, FAILURE_TEXT_BYTES_MAX))
         .bind(cut(&failure.message, FAILURE_TEXT_BYTES_MAX))
-        .fetch_one(&mut *session)
+        .bind(i64::from(failures) + 1)
+        .fetch_optional(&mut *session)
         .await
         .map_err(failed(PARK))?;
-    let attempts = Columns::new(&row, PARK).number(0)?;
+    let attempts = match row {
+        Some(row) => Columns::new(&row, PARK).number(0)?,
+        // This failure is in it: the commit of the call before had succeeded without an answer.
+        None => attempts(&mut session, &lease.assignment, event.offset).await?,
+    };
     if let Some(key) = &event.key {
         arrange(&mut session, &lease.assignment, key, due_ms).await?;
     }
     session.commit().await.map_err(failed(PARK))?;
     Ok(Parked::Waiting { attempts })
+}
+
+async fn attempts(
+    connection: &mut SqliteConnection,
+    assignment: &Assignment,
+    offset: u64,
+) -> Result<u32, StoreError> {
+    let sql = "SELECT attempts FROM courant_parked WHERE consumer = ?1 AND generation = ?2 AND topic = ?3 \
+               AND partition_id = ?4 AND event_offset = ?5";
+    let row = on_partition!(sql, assignment)
+        .bind(signed(offset, PARK)?)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed(PARK))?;
+    Columns::new(&row, PARK).number(0)
 }
 
 /// Whether the inbox has an event already. A dead letter that was sent back is in it as dead, and not

@@ -14,8 +14,8 @@ async fn a_dead_letter_that_blocks_its_key() {
     let Some(fixture) = Fixture::new().await else { return };
     let (store, lease) = (&fixture.store, fixture.lease().await);
     let first = event(0, Some("k"));
-    for attempt in 1..=2 {
-        store.park(&lease, &first, &failure(), NOW, NOW + attempt).await.expect("parked");
+    for (failures, attempt) in [(0, 1), (1, 2)] {
+        store.park(&lease, &first, &failure(), failures, NOW, NOW + attempt).await.expect("parked");
     }
     store.queue(&lease, &[event(1, Some("k"))], NOW).await.expect("queued");
     let buried = store.bury(&lease, burial(&first, &failure(), true), NOW + 3).await.expect("buried");
@@ -50,7 +50,7 @@ async fn a_dead_letter_that_blocks_its_key() {
 async fn a_dead_letter_that_does_not_block() {
     let Some(fixture) = Fixture::new().await else { return };
     let (store, lease) = (&fixture.store, fixture.lease().await);
-    store.park(&lease, &event(0, Some("k")), &failure(), NOW, NOW).await.expect("parked");
+    store.park(&lease, &event(0, Some("k")), &failure(), 0, NOW, NOW).await.expect("parked");
     store.queue(&lease, &[event(1, Some("k"))], NOW).await.expect("queued");
     let first = event(0, Some("k"));
     let buried = store.bury(&lease, burial(&first, &failure(), false), NOW).await.expect("buried");
@@ -58,7 +58,7 @@ async fn a_dead_letter_that_does_not_block() {
     handle(store, &lease, &event(1, Some("k")), Source::Parked).await;
     handle(store, &lease, &event(2, Some("k")), Source::Log).await;
     let last = event(3, Some("k"));
-    store.park(&lease, &last, &failure(), NOW, NOW).await.expect("parked");
+    store.park(&lease, &last, &failure(), 0, NOW, NOW).await.expect("parked");
     let buried = store.bury(&lease, burial(&last, &failure(), false), NOW).await.expect("buried");
     assert!(buried.drained, "nothing of the key is parked any more");
 }

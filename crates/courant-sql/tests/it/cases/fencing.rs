@@ -21,7 +21,7 @@ async fn an_old_epoch_can_do_nothing() {
     let event = event(1, Some("k"));
     let progress = Progress { offset: 1, mark: "e-1".to_owned(), gap_events: 0 };
     is_fenced(store.begin(Some(&old)).await);
-    is_fenced(store.park(&old, &event, &failure(), NOW, NOW).await);
+    is_fenced(store.park(&old, &event, &failure(), 0, NOW, NOW).await);
     is_fenced(store.queue(&old, std::slice::from_ref(&event), NOW).await);
     is_fenced(store.skip(&old, &of(&event, Source::Log), NOW).await);
     is_fenced(store.bury(&old, burial(&event, &failure(), true), NOW).await);
@@ -31,7 +31,7 @@ async fn an_old_epoch_can_do_nothing() {
     let tables = "SELECT (SELECT COUNT(*) FROM courant_parked) + (SELECT COUNT(*) FROM courant_dead) \
                   + (SELECT COUNT(*) FROM courant_inbox) + (SELECT COUNT(*) FROM courant_progress)";
     assert_eq!(fixture.number(tables).await, 0);
-    other.park(&new, &event, &failure(), NOW, NOW).await.expect("the new owner may");
+    other.park(&new, &event, &failure(), 0, NOW, NOW).await.expect("the new owner may");
 }
 
 /// A takeover waits for the transaction that is under way: its effect is there before the new owner

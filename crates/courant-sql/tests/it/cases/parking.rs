@@ -12,7 +12,7 @@ async fn a_key_keeps_its_order() {
     let Some(fixture) = Fixture::new().await else { return };
     let (store, lease) = (&fixture.store, fixture.lease().await);
     let events: Vec<_> = (0..5).map(|offset| event(offset, Some("k"))).collect();
-    let parked = store.park(&lease, &events[0], &failure(), NOW + 100, NOW).await.expect("parked");
+    let parked = store.park(&lease, &events[0], &failure(), 0, NOW + 100, NOW).await.expect("parked");
     assert_eq!(parked, Parked::Waiting { attempts: 1 });
     for event in &events[1..] {
         assert_eq!(admission(store, &lease, event, Source::Log).await, Admission::Behind);
@@ -45,11 +45,11 @@ async fn a_key_keeps_its_order() {
 async fn other_keys_flow() {
     let Some(fixture) = Fixture::new().await else { return };
     let (store, lease) = (&fixture.store, fixture.lease().await);
-    store.park(&lease, &event(0, Some("k")), &failure(), NOW + 1, NOW).await.expect("parked");
-    store.park(&lease, &event(1, None), &failure(), NOW + 2, NOW).await.expect("parked");
-    store.park(&lease, &event(2, None), &failure(), NOW + 3, NOW).await.expect("parked");
+    store.park(&lease, &event(0, Some("k")), &failure(), 0, NOW + 1, NOW).await.expect("parked");
+    store.park(&lease, &event(1, None), &failure(), 0, NOW + 2, NOW).await.expect("parked");
+    store.park(&lease, &event(2, None), &failure(), 0, NOW + 3, NOW).await.expect("parked");
     // An empty key is a key.
-    store.park(&lease, &event(3, Some("")), &failure(), NOW + 4, NOW).await.expect("parked");
+    store.park(&lease, &event(3, Some("")), &failure(), 0, NOW + 4, NOW).await.expect("parked");
     assert_eq!(admission(store, &lease, &event(9, Some("")), Source::Log).await, Admission::Behind);
     handle(store, &lease, &event(4, Some("other")), Source::Log).await;
     handle(store, &lease, &event(5, None), Source::Log).await;
@@ -73,8 +73,8 @@ async fn attempts_are_counted() {
     let first = event(0, Some("k"));
     for attempt in 1..=3 {
         let now = NOW + i64::from(attempt);
-        let parked = store.park(&lease, &first, &failure(), now + 100, now).await.expect("parked");
-        assert_eq!(parked, Parked::Waiting { attempts: attempt });
+        let parked = store.park(&lease, &first, &failure(), attempt - 1, now + 100, now).await;
+        assert_eq!(parked.expect("parked"), Parked::Waiting { attempts: attempt });
     }
     let parked = store.parked(&lease.assignment, Some(b"k"), 10).await.expect("a list");
     assert_eq!(parked.len(), 1);
@@ -84,6 +84,26 @@ async fn attempts_are_counted() {
     assert_eq!(parked[0].redrive, None);
 }
 
+/// A commit had succeeded without an answer, so the same failure is parked once more: it is no second
+/// attempt, and changes neither when the event is due nor who has its turn.
+#[tokio::test]
+async fn a_failure_that_is_parked_again_counts_once() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    for key in [Some("k"), None] {
+        let event = event(u64::from(key.is_none()), key);
+        for (failures, again) in [(0, 0), (0, 7), (1, 20), (1, 27)] {
+            let now = NOW + again;
+            let parked = store.park(&lease, &event, &failure(), failures, now + 100, now).await;
+            assert_eq!(parked.expect("parked"), Parked::Waiting { attempts: failures + 1 }, "{key:?}");
+        }
+        let parked = store.parked(&lease.assignment, key.map(str::as_bytes), 10).await.expect("a list");
+        assert_eq!(parked.len(), 1);
+        let found = &parked[0];
+        assert_eq!((found.attempts, found.first_failed_ms, found.due_ms), (2, Some(NOW), Some(NOW + 120)));
+    }
+}
+
 /// A process dies after it has parked events, and before it has saved how far it was. The log delivers
 /// them again: they are recognised, nothing is parked twice, nothing is handled early.
 #[tokio::test]
@@ -91,9 +111,9 @@ async fn parked_events_that_are_delivered_again_stay_as_they_are() {
     let Some(fixture) = Fixture::new().await else { return };
     let lease = fixture.lease().await;
     handle(&fixture.store, &lease, &event(0, Some("k")), Source::Log).await;
-    fixture.store.park(&lease, &event(1, Some("k")), &failure(), NOW + 100, NOW).await.expect("parked");
+    fixture.store.park(&lease, &event(1, Some("k")), &failure(), 0, NOW + 100, NOW).await.expect("parked");
     fixture.store.queue(&lease, &[event(2, Some("k"))], NOW).await.expect("queued");
-    fixture.store.park(&lease, &event(3, None), &failure(), NOW + 100, NOW).await.expect("parked");
+    fixture.store.park(&lease, &event(3, None), &failure(), 0, NOW + 100, NOW).await.expect("parked");
     let fixture = fixture.reopened().await;
     let (store, lease) = (&fixture.store, fixture.lease().await);
     // What the new owner knows of the parked keys: everything behind them is queued unseen, also the
@@ -114,7 +134,7 @@ async fn parked_events_that_are_delivered_again_stay_as_they_are() {
 async fn an_event_that_is_queued_behind_nothing_is_due_at_once() {
     let Some(fixture) = Fixture::new().await else { return };
     let (store, lease) = (&fixture.store, fixture.lease().await);
-    store.park(&lease, &event(0, Some("k")), &failure(), NOW, NOW).await.expect("parked");
+    store.park(&lease, &event(0, Some("k")), &failure(), 0, NOW, NOW).await.expect("parked");
     handle(store, &lease, &event(0, Some("k")), Source::Parked).await;
     store.queue(&lease, &[event(1, Some("k")), event(2, Some("k"))], NOW + 5).await.expect("queued");
     let due = store.due(&lease.assignment, NOW + 5, 10).await.expect("a list");
@@ -127,7 +147,7 @@ async fn an_event_that_was_handled_is_not_parked() {
     let Some(fixture) = Fixture::new().await else { return };
     let (store, lease) = (&fixture.store, fixture.lease().await);
     handle(store, &lease, &event(0, Some("k")), Source::Log).await;
-    let parked = store.park(&lease, &event(0, Some("k")), &failure(), NOW, NOW).await.expect("an answer");
+    let parked = store.park(&lease, &event(0, Some("k")), &failure(), 0, NOW, NOW).await.expect("an answer");
     assert_eq!(parked, Parked::Settled);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_parked").await, 0);
 }
@@ -137,7 +157,7 @@ async fn an_event_that_was_handled_is_not_parked() {
 async fn a_skipped_event_makes_room() {
     let Some(fixture) = Fixture::new().await else { return };
     let (store, lease) = (&fixture.store, fixture.lease().await);
-    store.park(&lease, &event(0, Some("k")), &failure(), NOW, NOW).await.expect("parked");
+    store.park(&lease, &event(0, Some("k")), &failure(), 0, NOW, NOW).await.expect("parked");
     store.queue(&lease, &[event(1, Some("k"))], NOW).await.expect("queued");
     let first = event(0, Some("k"));
     let skipped = store.skip(&lease, &of(&first, Source::Parked), NOW + 7).await.expect("skipped");
@@ -156,7 +176,7 @@ async fn a_long_queue_keeps_its_order() {
     let Some(fixture) = Fixture::new().await else { return };
     let (store, lease) = (&fixture.store, fixture.lease().await);
     let events: Vec<_> = (0..1201).map(|offset| event(offset, Some("k"))).collect();
-    store.park(&lease, &events[0], &failure(), NOW, NOW).await.expect("parked");
+    store.park(&lease, &events[0], &failure(), 0, NOW, NOW).await.expect("parked");
     store.queue(&lease, &events[1..], NOW).await.expect("queued");
     assert_eq!(number(store, "SELECT COUNT(*) FROM courant_parked WHERE state = 'queued'").await, 1200);
     let parked = store.parked(&lease.assignment, Some(b"k"), u32::MAX).await.expect("a list");

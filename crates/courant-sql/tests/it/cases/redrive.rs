@@ -94,7 +94,7 @@ async fn redriven_events_are_put_before_one_that_waits() {
     let Some(fixture) = Fixture::new().await else { return };
     let (store, lease) = (&fixture.store, fixture.lease().await);
     bury(store, &lease, &[0, 1], false).await;
-    store.park(&lease, &event(2, Some("k")), &failure(), NOW + 50, NOW).await.expect("parked");
+    store.park(&lease, &event(2, Some("k")), &failure(), 0, NOW + 50, NOW).await.expect("parked");
     store.request_redrive("r-1", "alice", &DeadFilter::default(), NOW).await.expect("requested");
     store.claim_redrives(&lease, 10, NOW).await.expect("taken");
     let waiting = event(2, Some("k"));
@@ -118,7 +118,7 @@ async fn what_fails_again_can_be_sent_back_again() {
     let first = event(0, Some("k"));
     store.request_redrive("r-1", "alice", &DeadFilter::default(), NOW).await.expect("requested");
     store.claim_redrives(&lease, 10, NOW).await.expect("taken");
-    store.park(&lease, &first, &failure(), NOW, NOW).await.expect("its first failure");
+    store.park(&lease, &first, &failure(), 0, NOW, NOW).await.expect("its first failure");
     let again = store.bury(&lease, burial(&first, &failure(), false), NOW).await.expect("buried");
     assert_eq!((again.id, again.drained), (Some(id), true), "the same dead letter");
     let failed = store.redrive("r-1").await.expect("it is known");

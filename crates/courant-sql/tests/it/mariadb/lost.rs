@@ -115,7 +115,7 @@ async fn a_connection_that_is_lost_at_commit_is_decided_by_the_inbox() {
         }
         // Whoever asks waits for the end of the transaction, if the server is still busy with it.
         let asked = admission(&fixture.store, &lease, &event, Source::Log).await;
-        let parked = fixture.store.park(&lease, &event, &failure(), NOW, NOW).await.expect("an answer");
+        let parked = fixture.store.park(&lease, &event, &failure(), 0, NOW, NOW).await.expect("an answer");
         let effects = fixture.effects(event.id.as_str()).await;
         let waiting = fixture.store.outbox_backlog().await.expect("a number");
         if cut == Cut::Answer {

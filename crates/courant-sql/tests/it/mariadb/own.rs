@@ -50,7 +50,7 @@ async fn an_open_row_is_no_outcome() {
     let (mut tx, _) = admit(store, &lease, &event, Source::Log).await;
     run(&mut tx, "COMMIT").await;
     drop(tx);
-    let parked = store.park(&lease, &event, &failure(), NOW, NOW).await.expect("parked");
+    let parked = store.park(&lease, &event, &failure(), 0, NOW, NOW).await.expect("parked");
     assert_eq!(parked, courant_sql::Parked::Waiting { attempts: 1 });
     handle(store, &lease, &event, Source::Parked).await;
     let seen = admission(store, &lease, &event, Source::Log).await;
@@ -144,7 +144,7 @@ async fn no_order_of_keys_makes_a_deadlock() {
                 tx.commit(NOW).await.expect("no deadlock");
                 if round % 50 == 0 {
                     let other = super::steps::event(ROUNDS + round, Some("other"));
-                    store.park(&lease, &other, &failure(), NOW, NOW).await.expect("no deadlock");
+                    store.park(&lease, &other, &failure(), 0, NOW, NOW).await.expect("no deadlock");
                     handle(&store, &lease, &other, Source::Parked).await;
                 }
             }
@@ -180,7 +180,7 @@ async fn what_mariadb_would_take_for_the_same_stays_apart() {
     }
     let failure = Failure { message: "it said \0\u{1f980}".to_owned(), ..failure() };
     for event in &events {
-        store.park(&lease, event, &failure, NOW, NOW).await.expect("parked");
+        store.park(&lease, event, &failure, 0, NOW, NOW).await.expect("parked");
         let parked = store.parked(&lease.assignment, event.key.as_deref(), 10).await.expect("a list");
         assert_eq!(parked.len(), 1);
         assert_eq!((&parked[0].event, parked[0].failure.as_ref()), (event, Some(&failure)));

@@ -91,7 +91,7 @@ async fn what_postgres_cannot_keep_as_it_is_comes_back_as_it_was() {
     odd.key = Some(key.clone());
     odd.headers.push(("zero\0".to_owned(), Bytes::from_static(b"\0")));
     let failure = Failure { message: "it said \0".to_owned(), ..failure() };
-    store.park(&lease, &odd, &failure, NOW, NOW).await.expect("parked");
+    store.park(&lease, &odd, &failure, 0, NOW, NOW).await.expect("parked");
     let parked = store.parked(&lease.assignment, Some(&key), 10).await.expect("a list");
     assert_eq!((&parked[0].event, parked[0].failure.as_ref()), (&odd, Some(&failure)));
     let mut behind = event(1, None);

@@ -26,7 +26,8 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         let settled = match fate(failed, attempt, &self.rules.retry, self.rules.exhausted, random) {
             Fate::Again(delay) => {
                 let due_ms = after(now_ms, delay);
-                match self.store.park(lease, &work.event, &failed.failure, due_ms, now_ms).await? {
+                let (event, failures) = (&work.event, work.failures);
+                match self.store.park(lease, event, &failed.failure, failures, due_ms, now_ms).await? {
                     Parked::Waiting { .. } => Settled::Waits { due_ms },
                     Parked::Settled => Settled::Done { drained: false },
                 }
