@@ -34,6 +34,7 @@ mod mariadb;
 mod note;
 mod outbox;
 mod parked;
+mod places;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod publishing;

@@ -15,12 +15,12 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, MySqlConnection,
 // The driver counts transactions inside each other through it, and sqlx itself does not give its name.
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::class::{class_of, failed};
 use super::row::Columns;
 use crate::error::{Class, ConnectError, StoreError};
 use crate::limits::{BUSY_TIMEOUT_MS, EVENT_BYTES_MAX};
+use crate::places::{For, Place, Places};
 
 /// What the server is told about a new connection: a value that does not fit is an error and is not cut,
 /// a COMMIT begins nothing new, and a single statement sees what is committed. Answers with its number.
@@ -39,7 +39,7 @@ const PACKET_BYTES_BESIDES: usize = 64 * 1024;
 /// Connections to one database.
 pub(super) struct Pool {
     options: MySqlConnectOptions,
-    permits: Arc<Semaphore>,
+    places: Places,
     /// Those that nobody uses, the last used one at the end.
     idle: Mutex<Vec<Connected>>,
 }
@@ -52,24 +52,24 @@ struct Connected {
 
 /// A connection in use. Dropped, it is closed.
 pub(super) struct Session {
-    // Dropped before the place, so that there are never more of them than permits.
+    // Dropped before the hold, so that there are never more of them than places.
     connection: MySqlConnection,
-    place: Place,
+    hold: Hold,
 }
 
 /// What a connection in use has of the pool.
-struct Place {
+struct Hold {
     pool: Arc<Pool>,
     id: i64,
-    permit: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     /// It was begun to write, and has not ended.
     has_locks: bool,
 }
 
 impl Pool {
     pub(super) fn new(options: MySqlConnectOptions, connections: u32) -> Self {
-        let permits = usize::try_from(connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { options, permits: Arc::new(Semaphore::new(permits)), idle: Mutex::default() }
+        let places = Places::new(usize::try_from(connections).unwrap_or(usize::MAX));
+        Self { options, places, idle: Mutex::default() }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connected>> {
@@ -81,8 +81,8 @@ impl Pool {
         self.idle().pop()
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, sqlx::Error> {
-        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)
+    async fn place(&self, wanted: For) -> Result<Place, sqlx::Error> {
+        self.places.get(wanted).await.ok_or(sqlx::Error::PoolClosed)
     }
 
     async fn connect(&self) -> Result<Connected, sqlx::Error> {
@@ -111,15 +111,15 @@ impl Pool {
 }
 
 impl Session {
-    fn new(connected: Connected, permit: OwnedSemaphorePermit, pool: &Arc<Pool>) -> Self {
+    fn new(connected: Connected, place: Place, pool: &Arc<Pool>) -> Self {
         let Connected { connection, id } = connected;
-        let place = Place { pool: Arc::clone(pool), id, permit: Some(permit), has_locks: false };
-        Self { connection, place }
+        let hold = Hold { pool: Arc::clone(pool), id, place: Some(place), has_locks: false };
+        Self { connection, hold }
     }
 
     /// To be told to the server when it is dropped.
     fn with_locks(mut self) -> Self {
-        self.place.has_locks = true;
+        self.hold.has_locks = true;
         self
     }
 
@@ -129,25 +129,34 @@ impl Session {
     }
 
     async fn opened(pool: &Arc<Pool>) -> Result<Self, sqlx::Error> {
-        let permit = pool.permit().await?;
+        let place = pool.place(For::Anybody).await?;
         while let Some(mut connected) = pool.take() {
             // The server may have been started anew since it was used.
             if connected.connection.ping().await.is_ok() {
-                return Ok(Self::new(connected, permit, pool));
+                return Ok(Self::new(connected, place, pool));
             }
         }
-        Ok(Self::new(pool.connect().await?, permit, pool))
+        Ok(Self::new(pool.connect().await?, place, pool))
     }
 
     /// Waits for a connection and begins a transaction on it that writes. `begin` is made by this crate,
     /// and may go on with a savepoint.
     pub(super) async fn begin(pool: &Arc<Pool>, begin: &str) -> Result<Self, sqlx::Error> {
-        Ok(Self::begin_to_read(pool, begin).await?.with_locks())
+        Self::begin_for(For::Anybody, pool, begin).await
+    }
+
+    /// [`Session::begin`], for somebody.
+    pub(super) async fn begin_for(wanted: For, pool: &Arc<Pool>, begin: &str) -> Result<Self, sqlx::Error> {
+        Ok(Self::begun(wanted, pool, begin).await?.with_locks())
     }
 
     /// [`Session::begin`], for a transaction that has no locks.
     pub(super) async fn begin_to_read(pool: &Arc<Pool>, begin: &str) -> Result<Self, sqlx::Error> {
-        let permit = pool.permit().await?;
+        Self::begun(For::Anybody, pool, begin).await
+    }
+
+    async fn begun(wanted: For, pool: &Arc<Pool>, begin: &str) -> Result<Self, sqlx::Error> {
+        let place = pool.place(wanted).await?;
         loop {
             let (mut connected, is_new) = match pool.take() {
                 Some(connected) => (connected, false),
@@ -155,7 +164,7 @@ impl Session {
             };
             let statement = AssertSqlSafe(begin.to_owned()).into_sql_str();
             match MySqlTransactionManager::begin(&mut connected.connection, Some(statement)).await {
-                Ok(()) => return Ok(Self::new(connected, permit, pool)),
+                Ok(()) => return Ok(Self::new(connected, place, pool)),
                 // Nothing was done on it yet. One that was opened before a failover still leads to the server
                 // that was the primary then.
                 Err(error)
@@ -189,23 +198,23 @@ impl Session {
 
     /// Gives the connection back when nothing is open on it.
     pub(super) fn give_back(self) {
-        let Self { connection, mut place } = self;
-        place.has_locks = false;
-        place.pool.idle().push(Connected { connection, id: place.id });
+        let Self { connection, mut hold } = self;
+        hold.has_locks = false;
+        hold.pool.idle().push(Connected { connection, id: hold.id });
     }
 }
 
-impl Drop for Place {
+impl Drop for Hold {
     fn drop(&mut self) {
         if !self.has_locks {
             return;
         }
         // Outside of a runtime there is nobody who could tell the server.
         let Ok(runtime) = Handle::try_current() else { return };
-        let (pool, permit, id) = (Arc::clone(&self.pool), self.permit.take(), self.id);
+        let (pool, place, id) = (Arc::clone(&self.pool), self.place.take(), self.id);
         runtime.spawn(async move {
             pool.end(id).await;
-            drop(permit);
+            drop(place);
         });
     }
 }
@@ -260,7 +269,7 @@ impl fmt::Debug for Pool {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("pool", &self.place.pool).finish_non_exhaustive()
+        f.debug_struct("Session").field("pool", &self.hold.pool).finish_non_exhaustive()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::error::{AdmitError, AttachError, BeginError, CommitError, PublishErro
 use crate::limits::EVENT_BYTES_MAX;
 use crate::outbox::NewEvent;
 use crate::parked::Lease;
+use crate::places::For;
 use crate::publishing::{Publishing, Timers};
 use crate::store::{Committed, Transaction};
 use crate::timer::{NewTimer, TimerName};
@@ -60,7 +61,9 @@ enum Held {
 pub(super) async fn begin(store: &Mariadb, lease: Option<&Lease>) -> Result<MariadbTransaction, BeginError> {
     let savepoint = store.next_savepoint();
     let statements = format!("{BEGIN_STATEMENTS}; SAVEPOINT courant_{savepoint}");
-    let mut session = Session::begin(&store.inner.pool, &statements).await.map_err(failed(BEGIN))?;
+    let wanted = if lease.is_some() { For::Handler } else { For::Anybody };
+    let session = Session::begin_for(wanted, &store.inner.pool, &statements).await;
+    let mut session = session.map_err(failed(BEGIN))?;
     if let Some(lease) = lease
         && let Err(error) = owner::hold(&mut session, lease, BEGIN).await
     {

@@ -76,6 +76,7 @@ impl Postgres {
 
     /// [`Postgres::connect`], with another number of connections than 16. A handler that is under way
     /// has one, and so has each operation of the framework; whoever finds none free waits for one.
+    /// Handlers never have the last two, if there are three or more.
     ///
     /// # Errors
     /// Says what is wrong with the address, or with the server.

@@ -12,10 +12,10 @@ use sqlx::postgres::{PgConnectOptions, PgTransactionManager};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, SqlSafeStr as _};
 // The driver counts transactions inside each other through it, and sqlx itself does not give its name.
 use sqlx_core::transaction::TransactionManager as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::class::{class_of_begin, failed};
 use crate::error::{Class, StoreError};
+use crate::places::{For, Place, Places};
 
 /// What the server is told about a new connection, where it knows the setting: to notice within
 /// seconds that its client is gone, also in the middle of a statement, because the client's locks
@@ -30,23 +30,23 @@ const SETTINGS: &str = "SELECT set_config(wanted.name, wanted.value, false) \
 /// Connections to one database.
 pub(super) struct Pool {
     options: PgConnectOptions,
-    permits: Arc<Semaphore>,
+    places: Places,
     /// Those that nobody uses, the last used one at the end.
     idle: Mutex<Vec<PgConnection>>,
 }
 
 /// A connection in use. Dropped, it is closed.
 pub(super) struct Session {
-    // Dropped before the permit, so that there are never more of them than permits.
+    // Dropped before the place, so that there are never more of them than places.
     connection: PgConnection,
-    permit: OwnedSemaphorePermit,
+    place: Place,
     pool: Arc<Pool>,
 }
 
 impl Pool {
     pub(super) fn new(options: PgConnectOptions, connections: u32) -> Self {
-        let permits = usize::try_from(connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { options, permits: Arc::new(Semaphore::new(permits)), idle: Mutex::default() }
+        let places = Places::new(usize::try_from(connections).unwrap_or(usize::MAX));
+        Self { options, places, idle: Mutex::default() }
     }
 
     /// How its connections are made.
@@ -63,8 +63,8 @@ impl Pool {
         self.idle().pop()
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, sqlx::Error> {
-        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)
+    async fn place(&self, wanted: For) -> Result<Place, sqlx::Error> {
+        self.places.get(wanted).await.ok_or(sqlx::Error::PoolClosed)
     }
 
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
@@ -84,20 +84,25 @@ impl Session {
     }
 
     async fn opened(pool: &Arc<Pool>) -> Result<Self, sqlx::Error> {
-        let permit = pool.permit().await?;
+        let place = pool.place(For::Anybody).await?;
         while let Some(mut connection) = pool.take() {
             // The server may have been started anew since it was used.
             if connection.ping().await.is_ok() {
-                return Ok(Self { connection, permit, pool: Arc::clone(pool) });
+                return Ok(Self { connection, place, pool: Arc::clone(pool) });
             }
         }
-        Ok(Self { connection: pool.connect().await?, permit, pool: Arc::clone(pool) })
+        Ok(Self { connection: pool.connect().await?, place, pool: Arc::clone(pool) })
     }
 
     /// Waits for a connection and begins a transaction on it. `begin` is made by this crate, and may go
     /// on with a savepoint.
     pub(super) async fn begin(pool: &Arc<Pool>, begin: &str) -> Result<Self, sqlx::Error> {
-        let permit = pool.permit().await?;
+        Self::begin_for(For::Anybody, pool, begin).await
+    }
+
+    /// [`Session::begin`], for somebody.
+    pub(super) async fn begin_for(wanted: For, pool: &Arc<Pool>, begin: &str) -> Result<Self, sqlx::Error> {
+        let place = pool.place(wanted).await?;
         loop {
             let (mut connection, is_new) = match pool.take() {
                 Some(connection) => (connection, false),
@@ -105,7 +110,7 @@ impl Session {
             };
             let statement = AssertSqlSafe(begin.to_owned()).into_sql_str();
             match PgTransactionManager::begin(&mut connection, Some(statement)).await {
-                Ok(()) => return Ok(Self { connection, permit, pool: Arc::clone(pool) }),
+                Ok(()) => return Ok(Self { connection, place, pool: Arc::clone(pool) }),
                 // Nothing was done on it yet. One that was opened before a failover still leads to the server
                 // that was the primary then.
                 Err(error)
@@ -140,9 +145,9 @@ impl Session {
 
     /// Gives the connection back when nothing is open on it.
     pub(super) fn give_back(self) {
-        let Self { connection, permit, pool } = self;
+        let Self { connection, place, pool } = self;
         pool.idle().push(connection);
-        drop(permit);
+        drop(place);
     }
 }
 

@@ -17,6 +17,7 @@ use crate::consumer::{Admission, Delivery};
 use crate::error::{AdmitError, AttachError, BeginError, CommitError, PublishError, StoreError};
 use crate::outbox::NewEvent;
 use crate::parked::Lease;
+use crate::places::For;
 use crate::publishing::Publishing;
 use crate::store::{Committed, Transaction};
 use crate::timer::{NewTimer, TimerName};
@@ -61,7 +62,9 @@ pub(super) async fn begin(
         None => format!("{own}; SAVEPOINT courant_{savepoint}"),
         Some(lease) => format!("{own}; {}; SAVEPOINT courant_{savepoint}", owner::hold(lease)),
     };
-    let session = Session::begin(&store.inner.pool, &statements).await.map_err(|error| match lease {
+    let wanted = if lease.is_some() { For::Handler } else { For::Anybody };
+    let session = Session::begin_for(wanted, &store.inner.pool, &statements).await;
+    let session = session.map_err(|error| match lease {
         Some(lease) => owner::not_held(lease, BEGIN, error),
         None => not_begun(BEGIN)(error).into(),
     })?;

@@ -36,6 +36,7 @@ use self::session::{Session, Slot};
 use crate::error::{BeginError, ConnectError, StoreError};
 use crate::limits::BUSY_TIMEOUT_MS;
 use crate::parked::Lease;
+use crate::places::{For, Places};
 
 /// A SQLite database with the framework's tables. Clones share its connections.
 ///
@@ -49,6 +50,8 @@ pub struct Sqlite {
 struct Inner {
     options: SqliteConnectOptions,
     writer: Slot,
+    /// There is one place to write in, and handlers wait for it one at a time.
+    places: Places,
     /// A database in memory has one slot for both.
     reader: Slot,
     /// Numbers savepoints, so that no handler meets a name of its own by accident.
@@ -120,7 +123,8 @@ impl Sqlite {
     ) -> Result<Self, ConnectError> {
         // What is wrong with the file shows now, and not at the first event.
         Session::open(&writer, &options).await?.give_back();
-        let inner = Inner { options, writer, reader, savepoints: AtomicU64::new(0), _anchor: anchor };
+        let (places, savepoints) = (Places::new(1), AtomicU64::new(0));
+        let inner = Inner { options, writer, places, reader, savepoints, _anchor: anchor };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -139,14 +143,30 @@ impl Sqlite {
 
     /// A transaction that may write.
     async fn writer(&self, doing: &'static str) -> Result<Session, StoreError> {
-        let mut session = Session::open(&self.inner.writer, &self.inner.options).await?;
+        self.writer_for(For::Anybody, doing).await
+    }
+
+    async fn writer_for(&self, wanted: For, doing: &'static str) -> Result<Session, StoreError> {
+        let Inner { options, writer, places, .. } = &*self.inner;
+        let place = places.get(wanted).await.ok_or(sqlx::Error::PoolClosed).map_err(failed(doing))?;
+        let mut session = Session::open_to_write(place, writer, options).await?;
         session.begin().await.map_err(failed(doing))?;
         Ok(session)
     }
 
     /// A transaction that may write on behalf of a partition's owner.
     async fn owner(&self, lease: &Lease, doing: &'static str) -> Result<Session, BeginError> {
-        let mut session = self.writer(doing).await?;
+        self.owner_for(For::Anybody, lease, doing).await
+    }
+
+    /// [`Sqlite::owner`], for somebody.
+    async fn owner_for(
+        &self,
+        wanted: For,
+        lease: &Lease,
+        doing: &'static str,
+    ) -> Result<Session, BeginError> {
+        let mut session = self.writer_for(wanted, doing).await?;
         match owner::held(&mut session, lease, doing).await {
             Ok(()) => Ok(session),
             Err(error) => {

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::class::{GENERIC, LOCKED, failed, primary_code};
 use crate::error::StoreError;
+use crate::places::Place;
 
 /// How often a database in memory is opened again while it is locked.
 const LOCKED_MAX: u32 = 10_000;
@@ -40,6 +41,8 @@ pub(super) struct Session {
     // Dropped before the slot is free, so that two connections of one slot are never wanted at once.
     connected: Connected,
     slot: OwnedMutexGuard<Option<Connected>>,
+    /// Its place among those who write.
+    place: Option<Place>,
 }
 
 impl Connected {
@@ -74,7 +77,16 @@ impl Session {
             Some(connected) => connected,
             None => Connected::open_unlocked(options).await.map_err(failed("open the database"))?,
         };
-        Ok(Self { connected, slot })
+        Ok(Self { connected, slot, place: None })
+    }
+
+    /// [`Session::open`], for somebody who has a place to write in.
+    pub(super) async fn open_to_write(
+        place: Place,
+        slot: &Slot,
+        options: &SqliteConnectOptions,
+    ) -> Result<Self, StoreError> {
+        Ok(Self { place: Some(place), ..Self::open(slot, options).await? })
     }
 
     /// Begins a transaction that may write: nobody else can until it ends.
@@ -115,8 +127,10 @@ impl Session {
 
     /// Gives the connection back after reading.
     pub(super) fn give_back(self) {
-        let Self { connected, mut slot } = self;
+        let Self { connected, mut slot, place } = self;
         *slot = Some(connected);
+        drop(slot);
+        drop(place);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::consumer::{Admission, Delivery};
 use crate::error::{AdmitError, BeginError, Class, CommitError, PublishError, StoreError};
 use crate::outbox::NewEvent;
 use crate::parked::Lease;
+use crate::places::For;
 use crate::publishing::Publishing;
 use crate::store::{Committed, Transaction};
 use crate::timer::{NewTimer, TimerName};
@@ -40,7 +41,7 @@ pub(super) struct ParkedDelivery {
 
 pub(super) async fn begin(store: &Sqlite, lease: Option<&Lease>) -> Result<SqliteTransaction, BeginError> {
     let mut session = match lease {
-        Some(lease) => store.owner(lease, BEGIN).await?,
+        Some(lease) => store.owner_for(For::Handler, lease, BEGIN).await?,
         None => store.writer(BEGIN).await?,
     };
     let savepoint = store.next_savepoint();

@@ -1,8 +1,12 @@
 //! A handler cannot end its transaction, by purpose or by accident, without that being noticed: a COMMIT
 //! only counts when the savepoint that was set after BEGIN is still there.
 
+use std::sync::Mutex;
+
 use courant_sql::sqlx::{self, Connection as _};
-use courant_sql::{Admission, BeginError, CommitError, PublishError, Source, Store as _, Transaction as _};
+use courant_sql::{
+    Admission, BeginError, CommitError, Lease, PublishError, Source, Store as _, Transaction as _,
+};
 
 use super::steps::{Db, Fixture, NOW, Tx, admission, admit, effect, event, new_event};
 use super::support::{EFFECT, UNDONE};
@@ -89,6 +93,37 @@ pub(super) async fn works(store: &Db) {
     let mut tx = store.begin(None).await.expect("a transaction");
     effect(&mut tx, "works").await;
     tx.commit(NOW).await.expect("a commit");
+}
+
+async fn handled(store: &Db, lease: &Lease, order: &Mutex<Vec<&'static str>>) {
+    let tx = store.begin(Some(lease)).await.expect("a transaction");
+    order.lock().expect("nobody panics with it").push("handler");
+    tx.rollback().await.expect("a rollback");
+}
+
+/// One handler has the only connection and three wait for it. The relay, which has come after them, waits for
+/// the first one and not for all four: it would lose its lease in the meantime.
+#[tokio::test]
+async fn a_relay_does_not_wait_for_a_queue_of_handlers() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (fixture.narrow().await, fixture.lease().await);
+    let relay = store.take_over_relay("all", "test", NOW).await.expect("a lease");
+    let under_way = store.begin(Some(&lease)).await.expect("a transaction");
+    let order = Mutex::new(Vec::new());
+    // They are asked in this order, and so come in it.
+    tokio::join!(
+        biased;
+        handled(&store, &lease, &order),
+        handled(&store, &lease, &order),
+        handled(&store, &lease, &order),
+        async {
+            store.keep_relay(&relay, true).await.expect("it is the relay");
+            order.lock().expect("nobody panics with it").push("relay");
+        },
+        async { under_way.rollback().await.expect("a rollback") },
+    );
+    let order = order.into_inner().expect("nobody has panicked with it");
+    assert_eq!(order, ["relay", "handler", "handler", "handler"]);
 }
 
 /// What looks at tables cannot change them.

@@ -53,6 +53,11 @@ impl Fixture {
         self.database.url()
     }
 
+    /// A store with one connection.
+    pub(crate) async fn narrow(&self) -> Mariadb {
+        Mariadb::connect_with(&self.url(), 1).await.expect("a database")
+    }
+
     /// A second process on the same database.
     pub(crate) async fn another(&self) -> Mariadb {
         open(&self.database).await

@@ -54,6 +54,11 @@ impl Fixture {
         file_in(self.directory.path())
     }
 
+    /// A store with one connection that writes, as every one of SQLite.
+    pub(crate) async fn narrow(&self) -> Sqlite {
+        self.another().await
+    }
+
     /// A second process on the same file, as far as SQLite can tell.
     pub(crate) async fn another(&self) -> Sqlite {
         open(self.directory.path()).await
