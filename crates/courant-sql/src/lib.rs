@@ -23,6 +23,8 @@
 compile_error!("courant-sql needs a database: turn the feature `sqlite`, `postgres` or `mariadb` on");
 
 mod admission;
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+mod answers;
 mod columns;
 mod consumer;
 mod dead;

@@ -1,5 +1,8 @@
 //! Every bound of the store, in one place.
 
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+use std::time::Duration;
+
 /// Lanes of the outbox: how many sequences of events are given positions independently. Fixed when
 /// the tables are installed.
 pub const LANES: u16 = 256;
@@ -35,6 +38,16 @@ pub(crate) const ROWS_PER_STATEMENT: usize = 500;
 /// How long SQLite waits for another process to give the write lock back, and a takeover in Postgres or
 /// MariaDB for the transactions of the owner so far.
 pub(crate) const BUSY_TIMEOUT_MS: u64 = 5_000;
+
+/// How long a server may take for a statement, and for each operation of the store, which takes a moment when
+/// the server is well. The statements of handlers have the time of their handler.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// How long a connection may take that nobody has used for a while. It is asked for nothing that could be
+/// slow, and if it leads nowhere a new one may lead somewhere.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+pub(crate) const REUSED_MAX: Duration = Duration::from_secs(10);
 
 /// Connections to a server, unless somebody asks for another number.
 #[cfg(any(feature = "mariadb", feature = "postgres"))]

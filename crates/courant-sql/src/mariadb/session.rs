@@ -18,8 +18,9 @@ use tokio::runtime::Handle;
 
 use super::class::{class_of, failed};
 use super::row::Columns;
+use crate::answers::{is_silence, within};
 use crate::error::{Class, ConnectError, StoreError};
-use crate::limits::{BUSY_TIMEOUT_MS, EVENT_BYTES_MAX};
+use crate::limits::{ANSWER_MAX, BUSY_TIMEOUT_MS, EVENT_BYTES_MAX, REUSED_MAX};
 use crate::places::{For, Place, Places};
 
 /// What the server is told about a new connection: a value that does not fit is an error and is not cut,
@@ -81,6 +82,14 @@ impl Pool {
         self.idle().pop()
     }
 
+    /// One that nobody used is of no use. If nothing came from the server, the others lead to the same
+    /// nowhere, and would be waited for one after the other.
+    fn doubt(&self, error: &sqlx::Error) {
+        if is_silence(error) {
+            self.idle().clear();
+        }
+    }
+
     async fn place(&self, wanted: For) -> Result<Place, sqlx::Error> {
         self.places.get(wanted).await.ok_or(sqlx::Error::PoolClosed)
     }
@@ -132,11 +141,12 @@ impl Session {
         let place = pool.place(For::Anybody).await?;
         while let Some(mut connected) = pool.take() {
             // The server may have been started anew since it was used.
-            if connected.connection.ping().await.is_ok() {
-                return Ok(Self::new(connected, place, pool));
+            match within(REUSED_MAX, connected.connection.ping()).await {
+                Ok(()) => return Ok(Self::new(connected, place, pool)),
+                Err(error) => pool.doubt(&error),
             }
         }
-        Ok(Self::new(pool.connect().await?, place, pool))
+        Ok(Self::new(within(ANSWER_MAX, pool.connect()).await?, place, pool))
     }
 
     /// Waits for a connection and begins a transaction on it that writes. `begin` is made by this crate,
@@ -160,15 +170,20 @@ impl Session {
         loop {
             let (mut connected, is_new) = match pool.take() {
                 Some(connected) => (connected, false),
-                None => (pool.connect().await?, true),
+                None => (within(ANSWER_MAX, pool.connect()).await?, true),
             };
             let statement = AssertSqlSafe(begin.to_owned()).into_sql_str();
-            match MySqlTransactionManager::begin(&mut connected.connection, Some(statement)).await {
+            let max = if is_new { ANSWER_MAX } else { REUSED_MAX };
+            let begun = MySqlTransactionManager::begin(&mut connected.connection, Some(statement));
+            match within(max, begun).await {
                 Ok(()) => return Ok(Self::new(connected, place, pool)),
                 // Nothing was done on it yet. One that was opened before a failover still leads to the server
                 // that was the primary then.
                 Err(error)
-                    if !is_new && matches!(class_of(&error), Class::ConnectionLost | Class::Standby) => {}
+                    if !is_new && matches!(class_of(&error), Class::ConnectionLost | Class::Standby) =>
+                {
+                    pool.doubt(&error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -181,7 +196,7 @@ impl Session {
 
     /// Commits and gives the connection back.
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
-        MySqlTransactionManager::commit(&mut self.connection).await?;
+        within(ANSWER_MAX, MySqlTransactionManager::commit(&mut self.connection)).await?;
         self.give_back();
         Ok(())
     }
@@ -191,7 +206,7 @@ impl Session {
         if self.depth() != 1 {
             return Ok(());
         }
-        MySqlTransactionManager::rollback(&mut self.connection).await?;
+        within(ANSWER_MAX, MySqlTransactionManager::rollback(&mut self.connection)).await?;
         self.give_back();
         Ok(())
     }

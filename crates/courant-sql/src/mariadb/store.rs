@@ -1,4 +1,5 @@
-//! Every operation of the store, and which file does it.
+//! Every operation of the store, and which file does it. Each has a bound, except for what waits for other
+//! things than the server: [`Store::begin`] for a connection, [`Store::install`] for another installation.
 
 use std::num::NonZeroU32;
 
@@ -8,6 +9,7 @@ use super::transaction::MariadbTransaction;
 use super::{
     Mariadb, dead, note, owner, park, prune, redrive, relay, schema, submitted, timers, transaction,
 };
+use crate::answers::bounded;
 use crate::consumer::{Assignment, Consumer, Delivery, Progress};
 use crate::dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadState, DeadSummary};
 use crate::error::{AdvanceError, BeginError, EditError, LeaseError, RedriveError, SchemaError, StoreError};
@@ -31,7 +33,7 @@ impl Store for Mariadb {
     }
 
     async fn check(&self) -> Result<(), SchemaError> {
-        schema::check(self).await
+        bounded(schema::check(self)).await
     }
 
     async fn begin(&self, lease: Option<&Lease>) -> Result<MariadbTransaction, BeginError> {
@@ -44,15 +46,15 @@ impl Store for Mariadb {
         owner: &str,
         now_ms: i64,
     ) -> Result<Lease, StoreError> {
-        owner::take_over(self, assignment, owner, now_ms).await
+        bounded(owner::take_over(self, assignment, owner, now_ms)).await
     }
 
     async fn progress(&self, assignment: &Assignment) -> Result<Option<Progress>, StoreError> {
-        owner::progress(self, assignment).await
+        bounded(owner::progress(self, assignment)).await
     }
 
     async fn save_progress(&self, lease: &Lease, progress: &Progress, now_ms: i64) -> Result<(), LeaseError> {
-        owner::save_progress(self, lease, progress, now_ms).await
+        bounded(owner::save_progress(self, lease, progress, now_ms)).await
     }
 
     async fn reset_progress(
@@ -61,7 +63,7 @@ impl Store for Mariadb {
         progress: Option<&Progress>,
         now_ms: i64,
     ) -> Result<(), LeaseError> {
-        owner::reset_progress(self, lease, progress, now_ms).await
+        bounded(owner::reset_progress(self, lease, progress, now_ms)).await
     }
 
     async fn park(
@@ -73,11 +75,11 @@ impl Store for Mariadb {
         due_ms: i64,
         now_ms: i64,
     ) -> Result<Parked, LeaseError> {
-        park::park(self, lease, event, failure, failures, due_ms, now_ms).await
+        bounded(park::park(self, lease, event, failure, failures, due_ms, now_ms)).await
     }
 
     async fn queue(&self, lease: &Lease, events: &[Event], now_ms: i64) -> Result<(), LeaseError> {
-        park::queue(self, lease, events, now_ms).await
+        bounded(park::queue(self, lease, events, now_ms)).await
     }
 
     async fn skip(
@@ -86,7 +88,7 @@ impl Store for Mariadb {
         delivery: &Delivery<'_>,
         now_ms: i64,
     ) -> Result<Committed, LeaseError> {
-        park::skip(self, lease, delivery, now_ms).await
+        bounded(park::skip(self, lease, delivery, now_ms)).await
     }
 
     async fn due(
@@ -95,11 +97,11 @@ impl Store for Mariadb {
         now_ms: i64,
         limit: u32,
     ) -> Result<Vec<ParkedEvent>, StoreError> {
-        park::due(self, assignment, now_ms, limit).await
+        bounded(park::due(self, assignment, now_ms, limit)).await
     }
 
     async fn next_due(&self, assignment: &Assignment) -> Result<Option<i64>, StoreError> {
-        park::next_due(self, assignment).await
+        bounded(park::next_due(self, assignment)).await
     }
 
     async fn parked(
@@ -108,7 +110,7 @@ impl Store for Mariadb {
         key: Option<&[u8]>,
         limit: u32,
     ) -> Result<Vec<ParkedEvent>, StoreError> {
-        park::parked(self, assignment, key, limit).await
+        bounded(park::parked(self, assignment, key, limit)).await
     }
 
     async fn parked_keys(
@@ -117,15 +119,15 @@ impl Store for Mariadb {
         after: Option<&[u8]>,
         limit: u32,
     ) -> Result<Vec<ParkedKey>, StoreError> {
-        park::parked_keys(self, assignment, after, limit).await
+        bounded(park::parked_keys(self, assignment, after, limit)).await
     }
 
     async fn parked_counts(&self, consumer: &Consumer) -> Result<ParkedCounts, StoreError> {
-        park::parked_counts(self, consumer).await
+        bounded(park::parked_counts(self, consumer)).await
     }
 
     async fn bury(&self, lease: &Lease, burial: Burial<'_>, now_ms: i64) -> Result<Buried, LeaseError> {
-        dead::bury(self, lease, burial, now_ms).await
+        bounded(dead::bury(self, lease, burial, now_ms)).await
     }
 
     async fn dead_letters(
@@ -134,27 +136,27 @@ impl Store for Mariadb {
         after: i64,
         limit: u32,
     ) -> Result<Vec<DeadSummary>, StoreError> {
-        dead::list(self, filter, after, limit).await
+        bounded(dead::list(self, filter, after, limit)).await
     }
 
     async fn count_dead_letters(&self, filter: &DeadFilter) -> Result<u64, StoreError> {
-        dead::count(self, filter).await
+        bounded(dead::count(self, filter)).await
     }
 
     async fn dead_letter_groups(&self, limit: u32) -> Result<Vec<DeadGroup>, StoreError> {
-        dead::groups(self, limit).await
+        bounded(dead::groups(self, limit)).await
     }
 
     async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
-        dead::get(self, id).await
+        bounded(dead::get(self, id)).await
     }
 
     async fn discard(&self, ids: &[i64], now_ms: i64) -> Result<Vec<i64>, StoreError> {
-        dead::close(self, ids, DeadState::Discarded, None, now_ms).await
+        bounded(dead::close(self, ids, DeadState::Discarded, None, now_ms)).await
     }
 
     async fn archive(&self, ids: &[i64], now_ms: i64) -> Result<Vec<i64>, StoreError> {
-        dead::close(self, ids, DeadState::Archived, None, now_ms).await
+        bounded(dead::close(self, ids, DeadState::Archived, None, now_ms)).await
     }
 
     async fn decide(
@@ -167,15 +169,15 @@ impl Store for Mariadb {
             Verdict::Discard => DeadState::Discarded,
             Verdict::Archive => DeadState::Archived,
         };
-        dead::close(self, ids, state, Some(decision), now_ms).await
+        bounded(dead::close(self, ids, state, Some(decision), now_ms)).await
     }
 
     async fn edit_dead_letter(&self, id: i64, edit: &DeadEdit, now_ms: i64) -> Result<(), EditError> {
-        note::edit(self, id, edit, now_ms).await
+        bounded(note::edit(self, id, edit, now_ms)).await
     }
 
     async fn dead_letter_notes(&self, id: i64) -> Result<Vec<DeadNote>, StoreError> {
-        note::notes(self, id).await
+        bounded(note::notes(self, id)).await
     }
 
     async fn request_redrive_at(
@@ -186,19 +188,19 @@ impl Store for Mariadb {
         rate: Option<NonZeroU32>,
         now_ms: i64,
     ) -> Result<Redrive, StoreError> {
-        redrive::request(self, id, requested_by, filter, rate, now_ms).await
+        bounded(redrive::request(self, id, requested_by, filter, rate, now_ms)).await
     }
 
     async fn redrives_waiting(&self, assignment: &Assignment, now_ms: i64) -> Result<bool, StoreError> {
-        redrive::waiting(self, assignment, now_ms).await
+        bounded(redrive::waiting(self, assignment, now_ms)).await
     }
 
     async fn cancel_redrive(&self, id: &str, now_ms: i64) -> Result<Redrive, RedriveError> {
-        redrive::cancel(self, id, now_ms).await
+        bounded(redrive::cancel(self, id, now_ms)).await
     }
 
     async fn redrive(&self, id: &str) -> Result<Redrive, RedriveError> {
-        redrive::get(self, id).await
+        bounded(redrive::get(self, id)).await
     }
 
     async fn redrive_events(
@@ -207,7 +209,7 @@ impl Store for Mariadb {
         after: i64,
         limit: u32,
     ) -> Result<Vec<RedriveEvent>, StoreError> {
-        redrive::events(self, id, after, limit).await
+        bounded(redrive::events(self, id, after, limit)).await
     }
 
     async fn claim_redrives(
@@ -216,11 +218,11 @@ impl Store for Mariadb {
         limit: u32,
         now_ms: i64,
     ) -> Result<Vec<RedriveClaim>, LeaseError> {
-        redrive::claim(self, lease, limit, now_ms).await
+        bounded(redrive::claim(self, lease, limit, now_ms)).await
     }
 
     async fn take_over_relay(&self, shard: &str, owner: &str, now_ms: i64) -> Result<RelayLease, StoreError> {
-        relay::take_over(self, shard, owner, now_ms).await
+        bounded(relay::take_over(self, shard, owner, now_ms)).await
     }
 
     async fn pending(
@@ -229,15 +231,15 @@ impl Store for Mariadb {
         events_per_lane: u32,
         bytes_max: u64,
     ) -> Result<Vec<LaneBatch>, StoreError> {
-        relay::pending(self, first_lane, events_per_lane, bytes_max).await
+        bounded(relay::pending(self, first_lane, events_per_lane, bytes_max)).await
     }
 
     async fn advance(&self, lease: &RelayLease, published: &[LanePosition]) -> Result<(), AdvanceError> {
-        relay::advance(self, lease, published).await
+        bounded(relay::advance(self, lease, published)).await
     }
 
     async fn outbox_backlog(&self) -> Result<u64, StoreError> {
-        relay::backlog(self).await
+        bounded(relay::backlog(self)).await
     }
 
     async fn sequence(
@@ -246,19 +248,19 @@ impl Store for Mariadb {
         sequencing: &Sequencing<'_>,
         now_ms: i64,
     ) -> Result<Sequenced, AdvanceError> {
-        submitted::sequence(self, lease, sequencing, now_ms).await
+        bounded(submitted::sequence(self, lease, sequencing, now_ms)).await
     }
 
     async fn refused_events(&self, after: i64, limit: u32) -> Result<Vec<RefusedEvent>, StoreError> {
-        submitted::refused(self, after, limit).await
+        bounded(submitted::refused(self, after, limit)).await
     }
 
     async fn relay(&self, shard: &str) -> Result<Option<RelayState>, StoreError> {
-        relay::state(self, shard).await
+        bounded(relay::state(self, shard)).await
     }
 
     async fn keep_relay(&self, lease: &RelayLease, is_resting: bool) -> Result<(), AdvanceError> {
-        relay::keep(self, lease, is_resting).await
+        bounded(relay::keep(self, lease, is_resting)).await
     }
 
     async fn outbox_bell(&self) -> Result<OutboxBell, StoreError> {
@@ -273,18 +275,18 @@ impl Store for Mariadb {
         bytes_max: u64,
         now_ms: i64,
     ) -> Result<Fired, AdvanceError> {
-        timers::fire(self, lease, limit, bytes_max, now_ms).await
+        bounded(timers::fire(self, lease, limit, bytes_max, now_ms)).await
     }
 
     async fn next_timer_ms(&self) -> Result<Option<i64>, StoreError> {
-        timers::next_ms(self).await
+        bounded(timers::next_ms(self)).await
     }
 
     async fn prune_inbox(&self, consumer: &Consumer, before_ms: i64, limit: u32) -> Result<u64, StoreError> {
-        prune::inbox(self, consumer, before_ms, limit).await
+        bounded(prune::inbox(self, consumer, before_ms, limit)).await
     }
 
     async fn prune_dead_letters(&self, before_ms: i64, limit: u32) -> Result<u64, StoreError> {
-        prune::dead_letters(self, before_ms, limit).await
+        bounded(prune::dead_letters(self, before_ms, limit)).await
     }
 }

@@ -15,6 +15,7 @@ use super::class::{failed, not_committed, not_proved};
 use super::row::Columns;
 use super::session::Session;
 use super::{BEGIN as BEGIN_STATEMENTS, Mariadb, admit, locks, outbox, owner, resolve, timers};
+use crate::answers::bounded;
 use crate::consumer::{Admission, Delivery};
 use crate::error::{AdmitError, AttachError, BeginError, CommitError, PublishError, StoreError};
 use crate::limits::EVENT_BYTES_MAX;
@@ -65,7 +66,7 @@ pub(super) async fn begin(store: &Mariadb, lease: Option<&Lease>) -> Result<Mari
     let session = Session::begin_for(wanted, &store.inner.pool, &statements).await;
     let mut session = session.map_err(failed(BEGIN))?;
     if let Some(lease) = lease
-        && let Err(error) = owner::hold(&mut session, lease, BEGIN).await
+        && let Err(error) = bounded(owner::hold(&mut session, lease, BEGIN)).await
     {
         // The refusal is what matters; the connection is closed if this fails.
         let _ = session.rollback().await;
@@ -168,6 +169,16 @@ impl MariadbTransaction {
         Ok(drained)
     }
 
+    async fn proved(&mut self) -> Result<(), CommitError> {
+        let name = format!("courant_{}", self.savepoint);
+        // The name is made of a number and nothing else.
+        sqlx::raw_sql(AssertSqlSafe(format!("RELEASE SAVEPOINT {name}; SAVEPOINT {name}")))
+            .execute(&mut *self.held)
+            .await
+            .map_err(|error| not_proved(COMMIT, error))?;
+        Ok(())
+    }
+
     /// The last statement before COMMIT: it succeeds only in the transaction that was begun.
     async fn release(&mut self) -> Result<(), CommitError> {
         // The name is made of a number and nothing else.
@@ -198,7 +209,7 @@ impl Transaction for MariadbTransaction {
         now_ms: i64,
     ) -> Result<Vec<Admission>, AdmitError> {
         let lease = self.lease.as_ref().ok_or(AdmitError::NoLease)?;
-        admit::admit(&mut self.held, &lease.assignment, deliveries, &mut self.admitted, now_ms).await
+        bounded(admit::admit(&mut self.held, &lease.assignment, deliveries, &mut self.admitted, now_ms)).await
     }
 
     fn publish(&mut self, event: NewEvent) -> Result<(), PublishError> {
@@ -218,21 +229,15 @@ impl Transaction for MariadbTransaction {
     /// A savepoint goes with its transaction, whatever has ended that one. It is set anew for the next
     /// proof.
     async fn prove(&mut self) -> Result<(), CommitError> {
-        let name = format!("courant_{}", self.savepoint);
-        // The name is made of a number and nothing else.
-        sqlx::raw_sql(AssertSqlSafe(format!("RELEASE SAVEPOINT {name}; SAVEPOINT {name}")))
-            .execute(&mut *self.held)
-            .await
-            .map_err(|error| not_proved(COMMIT, error))?;
-        Ok(())
+        bounded(self.proved()).await
     }
 
     async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {
         if MySqlTransactionManager::get_transaction_depth(&self.held) != 1 {
             return Err(CommitError::NestedOpen);
         }
-        let committed = self.flush(now_ms).await?;
-        self.release().await?;
+        let committed = bounded(self.flush(now_ms)).await?;
+        bounded(self.release()).await?;
         match self.held.commit().await {
             Ok(()) => Ok(committed),
             Err(error) => Err(not_committed(COMMIT, error)),

@@ -14,7 +14,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Sq
 use sqlx_core::transaction::TransactionManager as _;
 
 use super::class::{class_of_begin, failed};
+use crate::answers::{is_silence, within};
 use crate::error::{Class, StoreError};
+use crate::limits::{ANSWER_MAX, REUSED_MAX};
 use crate::places::{For, Place, Places};
 
 /// What the server is told about a new connection, where it knows the setting: to notice within
@@ -63,6 +65,14 @@ impl Pool {
         self.idle().pop()
     }
 
+    /// One that nobody used is of no use. If nothing came from the server, the others lead to the same
+    /// nowhere, and would be waited for one after the other.
+    fn doubt(&self, error: &sqlx::Error) {
+        if is_silence(error) {
+            self.idle().clear();
+        }
+    }
+
     async fn place(&self, wanted: For) -> Result<Place, sqlx::Error> {
         self.places.get(wanted).await.ok_or(sqlx::Error::PoolClosed)
     }
@@ -87,11 +97,13 @@ impl Session {
         let place = pool.place(For::Anybody).await?;
         while let Some(mut connection) = pool.take() {
             // The server may have been started anew since it was used.
-            if connection.ping().await.is_ok() {
-                return Ok(Self { connection, place, pool: Arc::clone(pool) });
+            match within(REUSED_MAX, connection.ping()).await {
+                Ok(()) => return Ok(Self { connection, place, pool: Arc::clone(pool) }),
+                Err(error) => pool.doubt(&error),
             }
         }
-        Ok(Self { connection: pool.connect().await?, place, pool: Arc::clone(pool) })
+        let connection = within(ANSWER_MAX, pool.connect()).await?;
+        Ok(Self { connection, place, pool: Arc::clone(pool) })
     }
 
     /// Waits for a connection and begins a transaction on it. `begin` is made by this crate, and may go
@@ -106,16 +118,20 @@ impl Session {
         loop {
             let (mut connection, is_new) = match pool.take() {
                 Some(connection) => (connection, false),
-                None => (pool.connect().await?, true),
+                None => (within(ANSWER_MAX, pool.connect()).await?, true),
             };
             let statement = AssertSqlSafe(begin.to_owned()).into_sql_str();
-            match PgTransactionManager::begin(&mut connection, Some(statement)).await {
+            let max = if is_new { ANSWER_MAX } else { REUSED_MAX };
+            match within(max, PgTransactionManager::begin(&mut connection, Some(statement))).await {
                 Ok(()) => return Ok(Self { connection, place, pool: Arc::clone(pool) }),
                 // Nothing was done on it yet. One that was opened before a failover still leads to the server
                 // that was the primary then.
                 Err(error)
                     if !is_new
-                        && matches!(class_of_begin(&error), Class::ConnectionLost | Class::Standby) => {}
+                        && matches!(class_of_begin(&error), Class::ConnectionLost | Class::Standby) =>
+                {
+                    pool.doubt(&error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -128,7 +144,7 @@ impl Session {
 
     /// Commits and gives the connection back.
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
-        PgTransactionManager::commit(&mut self.connection).await?;
+        within(ANSWER_MAX, PgTransactionManager::commit(&mut self.connection)).await?;
         self.give_back();
         Ok(())
     }
@@ -138,7 +154,7 @@ impl Session {
         if self.depth() != 1 {
             return Ok(());
         }
-        PgTransactionManager::rollback(&mut self.connection).await?;
+        within(ANSWER_MAX, PgTransactionManager::rollback(&mut self.connection)).await?;
         self.give_back();
         Ok(())
     }

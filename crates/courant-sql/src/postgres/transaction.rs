@@ -13,6 +13,7 @@ use super::class::{failed, not_begun, not_committed, not_proved, sqlstate};
 use super::row::Columns;
 use super::session::Session;
 use super::{BEGIN as BEGIN_STATEMENT, Postgres, admit, locks, outbox, owner, resolve, timers};
+use crate::answers::bounded;
 use crate::consumer::{Admission, Delivery};
 use crate::error::{AdmitError, AttachError, BeginError, CommitError, PublishError, StoreError};
 use crate::outbox::NewEvent;
@@ -150,6 +151,15 @@ impl PostgresTransaction {
         Ok(drained)
     }
 
+    async fn proved(&mut self) -> Result<(), CommitError> {
+        let row = sqlx::query("SELECT current_setting('courant.transaction', true)")
+            .fetch_one(&mut *self.held)
+            .await
+            .map_err(|error| not_proved(COMMIT, error))?;
+        let found = Columns::new(&row, COMMIT).text_or_null(0)?;
+        if found == Some(self.savepoint.to_string()) { Ok(()) } else { Err(CommitError::Ended) }
+    }
+
     /// The last statement before COMMIT: it succeeds only in the transaction that was begun, and only
     /// when no error has aborted it. With it goes the word that the trigger of the inbox waits for.
     async fn release(&mut self) -> Result<(), CommitError> {
@@ -179,7 +189,7 @@ impl Transaction for PostgresTransaction {
         now_ms: i64,
     ) -> Result<Vec<Admission>, AdmitError> {
         let lease = self.lease.as_ref().ok_or(AdmitError::NoLease)?;
-        admit::admit(&mut self.held, &lease.assignment, deliveries, &mut self.parked, now_ms).await
+        bounded(admit::admit(&mut self.held, &lease.assignment, deliveries, &mut self.parked, now_ms)).await
     }
 
     fn publish(&mut self, event: NewEvent) -> Result<(), PublishError> {
@@ -197,20 +207,15 @@ impl Transaction for PostgresTransaction {
     /// The setting ends with the transaction, and an aborted one does not answer. A savepoint would prove
     /// the same, and cost the server a transaction inside this one for each proof.
     async fn prove(&mut self) -> Result<(), CommitError> {
-        let row = sqlx::query("SELECT current_setting('courant.transaction', true)")
-            .fetch_one(&mut *self.held)
-            .await
-            .map_err(|error| not_proved(COMMIT, error))?;
-        let found = Columns::new(&row, COMMIT).text_or_null(0)?;
-        if found == Some(self.savepoint.to_string()) { Ok(()) } else { Err(CommitError::Ended) }
+        bounded(self.proved()).await
     }
 
     async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {
         if PgTransactionManager::get_transaction_depth(&self.held) != 1 {
             return Err(CommitError::NestedOpen);
         }
-        let committed = self.flush(now_ms).await?;
-        self.release().await?;
+        let committed = bounded(self.flush(now_ms)).await?;
+        bounded(self.release()).await?;
         match self.held.commit().await {
             Ok(()) => Ok(committed),
             Err(error) => Err(not_committed(COMMIT, error)),

@@ -127,3 +127,27 @@ async fn a_connection_that_is_lost_at_commit_is_decided_by_the_inbox() {
         }
     }
 }
+
+/// The server's host vanishes at COMMIT: nothing comes any more, and nothing ends the connection. After a
+/// minute the store says that it does not know, as for any commit without an answer; the inbox decides.
+#[tokio::test]
+async fn a_commit_that_nobody_answers_is_not_waited_for_for_ever() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let proxy = Proxy::before(&fixture.url()).await;
+    let store = Mariadb::connect(proxy.url()).await.expect("a database");
+    let lease = fixture.lease().await;
+    let event = event(1, Some("k"));
+    let (mut tx, _) = admit(&store, &lease, &event, Source::Log).await;
+    effect(&mut tx, "e-1").await;
+    proxy.cut_next(Cut::Silence);
+    let unknown = tx.commit(NOW).await.expect_err("no answer");
+    tokio::time::resume();
+    match unknown {
+        CommitError::Unknown(error) => assert_eq!(error.class(), Class::ConnectionLost, "{error}"),
+        error => panic!("{error}"),
+    }
+    // The server is told to end the connection, and the store has another one.
+    works(&store).await;
+    assert_eq!(admission(&fixture.store, &lease, &event, Source::Log).await, Admission::New);
+    assert_eq!(fixture.effects("e-1").await, 0);
+}
