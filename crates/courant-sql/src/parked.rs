@@ -1,5 +1,7 @@
 //! Events that wait in the store: after a failure, or behind one.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::consumer::Assignment;
@@ -13,6 +15,10 @@ pub struct Lease {
     pub assignment: Assignment,
     /// Counts the owners the partition has had.
     pub epoch: u64,
+    /// How long a transaction that is begun with it may stand still before the server ends it, where the
+    /// server can: its locks keep whoever takes the partition over waiting. `None`, as it is given: as long
+    /// as the server lets it.
+    pub idle_max: Option<Duration>,
 }
 
 /// What became of an event that was to be parked.

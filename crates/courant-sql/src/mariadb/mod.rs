@@ -35,6 +35,7 @@ use std::ops::{Deref, DerefMut};
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlConnectOptions;
@@ -49,21 +50,25 @@ use crate::parked::Lease;
 
 /// How a transaction begins. The level holds for this one transaction, whatever the session was told
 /// meanwhile, and so do the other settings.
-macro_rules! begin {
-    ($idle_seconds:literal, $access:literal) => {
-        concat!(
-            "SET SESSION autocommit = 1, SESSION idle_transaction_timeout = ",
-            $idle_seconds,
-            "; SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION ",
-            $access
-        )
-    };
+fn begin(idle_max: Option<Duration>, access: &str) -> String {
+    // In whole seconds; 0 would be for ever.
+    let seconds = idle_max.map(|max| max.as_secs().clamp(1, IDLE_SECONDS_MAX));
+    let idle = seconds.map_or_else(|| "DEFAULT".to_owned(), |seconds| seconds.to_string());
+    format!(
+        "SET SESSION autocommit = 1, SESSION idle_transaction_timeout = {idle}; \
+         SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION {access}"
+    )
 }
 
-const BEGIN: &str = begin!("DEFAULT", "READ WRITE");
-const BEGIN_TO_READ: &str = begin!("DEFAULT", "READ ONLY");
-/// The server ends it for a relay that stands still: its locks would keep everybody waiting.
-const BEGIN_TO_RELAY: &str = begin!("5", "READ WRITE");
+const TO_WRITE: &str = "READ WRITE";
+const TO_READ: &str = "READ ONLY";
+
+/// The server ends the transaction of a relay that stands still: its locks would keep everybody waiting.
+const RELAY_IDLE_MAX: Duration = Duration::from_secs(5);
+
+/// The most that the server takes.
+const IDLE_SECONDS_MAX: u64 = 31_536_000;
+
 const EXPECTED: &str = "a MariaDB database: write mariadb://USER:PASSWORD@HOST:PORT/DATABASE";
 
 /// A MariaDB database with the framework's tables. Clones share its connections.
@@ -143,7 +148,7 @@ impl Mariadb {
     /// # Errors
     /// Says what the database said.
     pub async fn read(&self) -> Result<MariadbReader, StoreError> {
-        let session = Session::begin_to_read(&self.inner.pool, BEGIN_TO_READ).await;
+        let session = Session::begin_to_read(&self.inner.pool, &begin(None, TO_READ)).await;
         session.map(MariadbReader).map_err(failed("open a connection to read"))
     }
 
@@ -154,17 +159,19 @@ impl Mariadb {
 
     /// A transaction that may write.
     async fn writer(&self, doing: &'static str) -> Result<Session, StoreError> {
-        Session::begin(&self.inner.pool, BEGIN).await.map_err(failed(doing))
+        Session::begin(&self.inner.pool, &begin(None, TO_WRITE)).await.map_err(failed(doing))
     }
 
     /// A transaction that may write, of a relay.
     async fn relaying(&self, doing: &'static str) -> Result<Session, StoreError> {
-        Session::begin(&self.inner.pool, BEGIN_TO_RELAY).await.map_err(failed(doing))
+        let begin = begin(Some(RELAY_IDLE_MAX), TO_WRITE);
+        Session::begin(&self.inner.pool, &begin).await.map_err(failed(doing))
     }
 
     /// A transaction that may write on behalf of a partition's owner.
     async fn owner(&self, lease: &Lease, doing: &'static str) -> Result<Session, BeginError> {
-        let mut session = self.writer(doing).await?;
+        let begin = begin(lease.idle_max, TO_WRITE);
+        let mut session = Session::begin(&self.inner.pool, &begin).await.map_err(failed(doing))?;
         match owner::hold(&mut session, lease, doing).await {
             Ok(()) => Ok(session),
             Err(error) => {

@@ -14,7 +14,7 @@ use super::admit::Admitted;
 use super::class::{failed, not_committed, not_proved};
 use super::row::Columns;
 use super::session::Session;
-use super::{BEGIN as BEGIN_STATEMENTS, Mariadb, admit, locks, outbox, owner, resolve, timers};
+use super::{Mariadb, TO_WRITE, admit, locks, outbox, owner, resolve, timers};
 use crate::answers::bounded;
 use crate::consumer::{Admission, Delivery};
 use crate::error::{AdmitError, AttachError, BeginError, CommitError, PublishError, StoreError};
@@ -61,7 +61,8 @@ enum Held {
 
 pub(super) async fn begin(store: &Mariadb, lease: Option<&Lease>) -> Result<MariadbTransaction, BeginError> {
     let savepoint = store.next_savepoint();
-    let statements = format!("{BEGIN_STATEMENTS}; SAVEPOINT courant_{savepoint}");
+    let begin = super::begin(lease.and_then(|lease| lease.idle_max), TO_WRITE);
+    let statements = format!("{begin}; SAVEPOINT courant_{savepoint}");
     let wanted = if lease.is_some() { For::Handler } else { For::Anybody };
     let session = Session::begin_for(wanted, &store.inner.pool, &statements).await;
     let mut session = session.map_err(failed(BEGIN))?;

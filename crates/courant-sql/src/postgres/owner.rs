@@ -5,6 +5,8 @@
 //! while it waits are turned away. So nobody reads parked keys before the last change of the owner so
 //! far is there.
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
 use sqlx::postgres::PgDatabaseError;
 
@@ -47,7 +49,7 @@ pub(super) async fn take_over(
         .map_err(failed(TAKE_OVER))?;
     let epoch = Columns::new(&row, TAKE_OVER).number(0)?;
     session.commit().await.map_err(failed(TAKE_OVER))?;
-    Ok(Lease { assignment: assignment.clone(), epoch })
+    Ok(Lease { assignment: assignment.clone(), epoch, idle_max: None })
 }
 
 /// What holds the partition until the transaction ends, and refuses a lease that somebody else has ended.
@@ -56,7 +58,8 @@ pub(super) async fn take_over(
 pub(super) fn hold(lease: &Lease) -> String {
     let assignment = &lease.assignment;
     format!(
-        "SELECT courant_hold({}, {}, {}, {}, {}, {})",
+        "{}SELECT courant_hold({}, {}, {}, {}, {}, {})",
+        lease.idle_max.map(ending).unwrap_or_default(),
         locks::partition(assignment),
         quoted(assignment.consumer.name.as_str()),
         assignment.consumer.generation,
@@ -64,6 +67,13 @@ pub(super) fn hold(lease: &Lease) -> String {
         assignment.partition.partition,
         lease.epoch,
     )
+}
+
+/// Has the server end the transaction of an owner that stands still for longer: a process that is stopped
+/// keeps its connections, and so its locks. In whole milliseconds; 0 would be for ever.
+fn ending(idle_max: Duration) -> String {
+    let ms = i32::try_from(idle_max.as_millis()).unwrap_or(i32::MAX).max(1);
+    format!("SET LOCAL idle_in_transaction_session_timeout = {ms}; ")
 }
 
 fn quoted(name: &str) -> String {

@@ -93,16 +93,17 @@ pub(crate) struct News {
 pub(crate) enum Trouble {
     /// Somebody else has the partition.
     Fenced,
-    /// The engine does not answer now. It passes by itself.
+    /// The engine or the store does not do it now. It passes by itself.
     Away(String),
     /// The store or the engine does not do its part, and will not by itself.
     Broken(String),
 }
 
 /// What a subscription is settled in. Operations come back to trouble that passes by itself until it has
-/// passed.
+/// passed, except for taking a partition over.
 pub(crate) trait Ledger: Send + Sync + 'static {
-    /// Takes a partition over. `serial` tells this assignment from others.
+    /// Takes a partition over, or says at once that it cannot be had now. `serial` tells this assignment from
+    /// others.
     fn take_over(&self, partition: TopicPartition, serial: u64) -> Boxed<'_, Result<Taken, Trouble>>;
 
     /// Handles an event, and keeps what has become of it.

@@ -56,6 +56,9 @@ const PRUNED_MAX: u32 = 1_000;
 /// How long a rollback may take.
 const UNDONE_MAX: Duration = Duration::from_secs(5);
 
+/// How much longer than its handler may take a transaction may stand still.
+const IDLE_BEYOND: Duration = Duration::from_secs(10);
+
 /// What an attempt has come to.
 enum Attempted {
     Settled(Settled),
@@ -216,7 +219,8 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
 
     async fn taken(&self, partition: &TopicPartition, serial: u64) -> Result<Taken, Bad> {
         let assignment = Assignment { consumer: self.consumer.clone(), partition: partition.clone() };
-        let lease = self.store.take_over(&assignment, &self.caller.context.owner, self.now_ms()).await?;
+        let mut lease = self.store.take_over(&assignment, &self.caller.context.owner, self.now_ms()).await?;
+        lease.idle_max = Some(self.caller.timeout.saturating_add(IDLE_BEYOND));
         let kept = match self.store.progress(&assignment).await? {
             Some(progress) => Kept::Event(progress),
             None => Kept::Nothing,
@@ -278,13 +282,11 @@ fn lease(assigned: &Assigned) -> Result<&Lease, Bad> {
 impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
     fn take_over(&self, partition: TopicPartition, serial: u64) -> Boxed<'_, Result<Taken, Trouble>> {
         Box::pin(async move {
-            let mut pause = Pause::new();
-            loop {
-                match self.taken(&partition, serial).await {
-                    Ok(taken) => return Ok(taken),
-                    Err(bad) => pause.or_trouble(bad).await?,
-                }
-            }
+            self.taken(&partition, serial).await.map_err(|bad| match bad {
+                // An owner that hangs may keep it for long, and the loop has other partitions.
+                Bad::Passing(said) | Bad::Standby(said) => Trouble::Away(said),
+                bad => Trouble::from(bad),
+            })
         })
     }
 

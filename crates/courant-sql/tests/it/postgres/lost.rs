@@ -40,6 +40,25 @@ async fn a_cancelled_handler_leaves_nothing_behind() {
     assert_eq!(fixture.effects("e-1").await, 0);
 }
 
+/// A process is stopped in the middle of a handler, and keeps its connections: the server ends its transaction
+/// when it has stood still for longer than handlers may take, and the partition can be taken over.
+#[tokio::test]
+async fn an_owner_that_stands_still_loses_its_transaction() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let mut lease = fixture.lease().await;
+    lease.idle_max = Some(Duration::from_secs(1));
+    let (mut tx, _) = admit(&fixture.store, &lease, &event(1, Some("k")), Source::Log).await;
+    effect(&mut tx, "e-1").await;
+    let other = fixture.another().await;
+    let new = other.take_over(&assignment("billing"), "other", NOW).await.expect("within seconds");
+    assert_eq!(new.epoch, 2);
+    match tx.commit(NOW).await.expect_err("it was ended") {
+        CommitError::Store(error) => assert_eq!(error.class(), Class::ConnectionLost, "{error}"),
+        error => panic!("{error}"),
+    }
+    assert_eq!(fixture.effects("e-1").await, 0);
+}
+
 /// The server has ended the connections that nobody used: the next transaction gets a new one.
 #[tokio::test]
 async fn idle_connections_that_have_ended_are_replaced() {

@@ -1,16 +1,17 @@
 //! Taking partitions over: where each one begins, and what is parked of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use courant_core::event_id::EventId;
 use courant_core::position::TopicPartition;
 use courant_core::topic::TopicName;
 use courant_engine::{Ends, Engine, Partition, ReadBack, ReadError};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Driver, Lane, Look, Orders, Part};
+use super::{Driver, Lane, Look, Orders, Part, task_ended};
 use crate::StartFrom;
 use crate::mapping::Mappings;
 use crate::runtime::begin::{Begin, To, begin};
@@ -25,7 +26,7 @@ struct Opening {
     gap: u64,
 }
 
-/// How long a partition waits that an engine said nothing of, in the time of the machine.
+/// How long a partition waits at least that could not be had, in the time of the machine.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a partition waits that another instance has taken over, while the group says that it is ours:
@@ -55,17 +56,23 @@ impl Driver {
         self.assign(heard).await
     }
 
-    /// Takes partitions over. Those of which the engine says nothing now are tried again later.
+    /// Takes partitions over. Those that cannot be had now are tried again later.
     pub(super) async fn assign(&mut self, partitions: Vec<Partition>) -> Result<(), Trouble> {
         self.unopened.retain(|waiting, _| !partitions.contains(waiting));
+        let begun = Instant::now();
         let mut positions = Vec::with_capacity(partitions.len());
-        for partition in partitions {
-            match self.open(&partition).await {
+        for (partition, taken) in self.take_over(partitions).await? {
+            let opened = match taken {
+                Ok(taken) => self.open(&partition, taken).await,
+                Err(trouble) => Err(trouble),
+            };
+            match opened {
                 Ok(next) => positions.push(partition.at(next)),
                 Err(Trouble::Away(said)) => {
                     let consumer = self.orders.consumer.as_str();
                     warn!(consumer, %partition, said, "cannot take the partition over; trying again");
-                    self.unopened.insert(partition, Instant::now() + AGAIN);
+                    // The loop stands while it waits for an owner that hangs; as long again it does not.
+                    self.unopened.insert(partition, Instant::now() + begun.elapsed().max(AGAIN));
                 }
                 Err(Trouble::Fenced) => {
                     let consumer = self.orders.consumer.as_str();
@@ -85,12 +92,33 @@ impl Driver {
         Ok(())
     }
 
-    /// Takes one partition over. Gives back where it is read first.
-    async fn open(&mut self, partition: &Partition) -> Result<u64, Trouble> {
-        self.serial += 1;
-        let topic = TopicName::new(&partition.topic).map_err(|error| Trouble::Broken(error.to_string()))?;
-        let named = TopicPartition { topic, partition: partition.number };
-        let taken = self.ledger.take_over(named, self.serial).await?;
+    /// Takes partitions over, all of them at once: one whose owner hangs lets the others wait no longer.
+    async fn take_over(
+        &mut self,
+        partitions: Vec<Partition>,
+    ) -> Result<BTreeMap<Partition, Result<Taken, Trouble>>, Trouble> {
+        let mut taking = JoinSet::new();
+        for partition in partitions {
+            self.serial += 1;
+            let topic =
+                TopicName::new(&partition.topic).map_err(|error| Trouble::Broken(error.to_string()))?;
+            let named = TopicPartition { topic, partition: partition.number };
+            let (ledger, serial) = (self.ledger.clone(), self.serial);
+            taking.spawn(async move {
+                let taken = ledger.take_over(named, serial).await;
+                (partition, taken)
+            });
+        }
+        let mut all = BTreeMap::new();
+        while let Some(taken) = taking.join_next().await {
+            let (partition, taken) = taken.map_err(|error| task_ended(&error))?;
+            all.insert(partition, taken);
+        }
+        Ok(all)
+    }
+
+    /// Begins with a partition that was taken over. Gives back where it is read first.
+    async fn open(&mut self, partition: &Partition, taken: Taken) -> Result<u64, Trouble> {
         let claimed = self.ledger.claim_redrives(&taken.assigned).await?;
         let opener = Opener {
             engine: &*self.context.engine,
@@ -100,7 +128,7 @@ impl Driver {
         };
         let opening = opener.open(partition, &taken).await?;
         info!(consumer = self.orders.consumer, %partition, next = opening.next, "took the partition over");
-        let serial = self.serial;
+        let serial = taken.assigned.serial;
         for key in taken.parked.into_iter().chain(claimed.into_iter().flatten()) {
             self.lanes.park(Lane::Key(serial, key));
         }

@@ -336,6 +336,11 @@ impl Driver {
     }
 }
 
+/// A task of the service has ended in a way that none should.
+fn task_ended(error: &JoinError) -> Trouble {
+    Trouble::Broken(format!("a task of the service has ended: {error}"))
+}
+
 /// Waits until then; without a time for ever.
 async fn again(at: Option<Instant>) {
     match at {

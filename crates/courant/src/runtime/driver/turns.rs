@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::assigning::TAKEN_AGAIN;
-use super::{Driver, Ended, Job, Lane, Look};
+use super::{Driver, Ended, Job, Lane, Look, task_ended};
 use crate::runtime::lanes::Turn;
 use crate::runtime::ledger::{Ledger, Settled, Trouble, Work};
 
@@ -122,8 +122,7 @@ impl Driver {
 
     /// A turn is over.
     pub(super) async fn ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Trouble> {
-        let ended =
-            ended.map_err(|error| Trouble::Broken(format!("a task of the service has ended: {error}")))?;
+        let ended = ended.map_err(|error| task_ended(&error))?;
         let Ended { partition, jobs, result } = ended;
         let settled = match result {
             Ok(settled) => settled,

@@ -18,6 +18,8 @@ mod common;
 mod dead_letters;
 #[path = "../cases/effects.rs"]
 mod effects;
+#[path = "../cases/frozen.rs"]
+mod frozen;
 #[path = "../cases/ordering.rs"]
 mod ordering;
 #[path = "../cases/progress.rs"]
