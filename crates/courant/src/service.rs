@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, pending};
 use std::sync::Arc;
+use std::time::Duration;
 
 use courant_core::position::TopicPartition;
 use courant_core::topic::TopicName;
@@ -11,12 +12,17 @@ use courant_engine::{Partition, Subscribe, SubscribeError};
 use courant_sql::{BeginError, Store};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tracing::warn;
 
 use crate::Publisher;
 use crate::channel::Channel;
 use crate::operations::{DeadLetters, PlainTx};
 use crate::runtime::{Context, Driver, Ledger, Orders, State, Status, Trouble, run_relay, run_timers};
 use crate::store::{Backing, NoStore};
+
+/// How long subscriptions may take to end. Each step of theirs has a bound of its own, and these come to less.
+const STOP_MAX: Duration = Duration::from_secs(60);
 
 /// A service that was built: everything fits together, and nothing runs yet.
 pub struct Service<S: Backing = NoStore> {
@@ -294,15 +300,32 @@ impl<S: Backing> Running<S> {
         failed.map_or(stopped, Err)
     }
 
-    /// Ends in order: what is under way comes to its end, and progress is kept.
+    /// Ends in order: what is under way comes to its end, and progress is kept. A store or an engine that is
+    /// away is not waited for longer than a minute; what could not be kept comes again at the next start.
     ///
     /// # Errors
     /// The service could not go on before it was to end.
     pub async fn stop(mut self) -> Result<(), RunError> {
         self.stop.send_replace(true);
         let mut result = Ok(());
-        while let Some(ended) = self.drivers.join_next().await {
-            result = result.and(ended.unwrap_or_else(|error| Err(RunError::from(error))));
+        let until = Instant::now() + STOP_MAX;
+        loop {
+            match tokio::time::timeout_at(until, self.drivers.join_next()).await {
+                Ok(Some(ended)) => {
+                    result = result.and(ended.unwrap_or_else(|error| Err(RunError::from(error))));
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    let subscriptions = self.drivers.len();
+                    warn!(
+                        subscriptions,
+                        "subscriptions do not end, and are given up: what they have done since they last kept \
+                         how far they are comes again"
+                    );
+                    self.drivers.shutdown().await;
+                    break;
+                }
+            }
         }
         if let Some(channel) = &self.channel {
             channel.leave().await;

@@ -48,6 +48,13 @@ const PRUNED_EVERY: usize = 10_000;
 /// How long events that are under way may take when the service is to end.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
+/// How long the loop may stay with what it is at when the service is to end: a store or an engine that is
+/// away is waited for without end otherwise.
+const TURN_MAX: Duration = Duration::from_secs(10);
+
+/// How long keeping progress may take when the service is to end.
+const SAVE_MAX: Duration = Duration::from_secs(10);
+
 /// What a driver is told.
 pub(crate) struct Orders {
     /// The consumer's name, which is also that of its group in the engine.
@@ -190,30 +197,47 @@ impl Driver {
 
     /// Runs until `stop` says so, or until there is trouble that does not pass.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Trouble> {
-        self.ledger.prune().await?;
+        let mut stopping = stop.clone();
+        let mut goes_on = tokio::select! {
+            biased;
+            pruned = self.ledger.prune() => pruned.map(|()| true)?,
+            () = overdue(&mut stopping) => false,
+        };
         self.begin_looking();
-        loop {
-            self.look_around().await?;
-            self.begin_turns().await?;
-            self.save_in_time().await?;
-            self.report();
-            let wake = self.sleep(&mut stop).await;
-            self.status.update(|state| state.is_resting = false);
-            match wake {
-                Wake::Stop => return self.finish().await,
-                Wake::Ended(ended) => self.ended(ended).await?,
-                Wake::Decided => self.is_holding = true,
-                Wake::Due => {}
-                Wake::Again => self.assign_again().await?,
-                Wake::Next(Ok(Next::Assigned(partitions))) => self.assign(partitions).await?,
-                Wake::Next(Ok(Next::Revoked(partitions))) => self.revoke(&partitions).await?,
-                Wake::Next(Ok(Next::Records(fetched))) => {
-                    fetched.into_iter().for_each(|fetched| self.take(fetched));
-                }
-                Wake::Next(Ok(_)) => {}
-                Wake::Next(Err(error)) => self.pass_by(error).await?,
-            }
+        while goes_on {
+            // What the loop is at is dropped when it takes too long: what it has not kept comes again.
+            goes_on = tokio::select! {
+                biased;
+                goes_on = self.turn(&mut stop) => goes_on?,
+                () = overdue(&mut stopping) => false,
+            };
         }
+        self.finish().await
+    }
+
+    /// One turn of the loop. Whether another one follows.
+    async fn turn(&mut self, stop: &mut watch::Receiver<bool>) -> Result<bool, Trouble> {
+        self.look_around().await?;
+        self.begin_turns().await?;
+        self.save_in_time().await?;
+        self.report();
+        let wake = self.sleep(stop).await;
+        self.status.update(|state| state.is_resting = false);
+        match wake {
+            Wake::Stop => return Ok(false),
+            Wake::Ended(ended) => self.ended(ended).await?,
+            Wake::Decided => self.is_holding = true,
+            Wake::Due => {}
+            Wake::Again => self.assign_again().await?,
+            Wake::Next(Ok(Next::Assigned(partitions))) => self.assign(partitions).await?,
+            Wake::Next(Ok(Next::Revoked(partitions))) => self.revoke(&partitions).await?,
+            Wake::Next(Ok(Next::Records(fetched))) => {
+                fetched.into_iter().for_each(|fetched| self.take(fetched));
+            }
+            Wake::Next(Ok(_)) => {}
+            Wake::Next(Err(error)) => self.pass_by(error).await?,
+        }
+        Ok(true)
     }
 
     async fn sleep(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
@@ -224,8 +248,7 @@ impl Driver {
         let has_room = self.lanes.waiting() < WAITING_MAX && !self.is_holding;
         tokio::select! {
             biased;
-            // An error says that nobody is left to stop it, so it stops.
-            _ = stop.changed() => Wake::Stop,
+            () = told(stop) => Wake::Stop,
             Some(ended) = self.workers.join_next() => Wake::Ended(ended),
             () = self.decided.notified() => Wake::Decided,
             () = self.context.time.sleep_until(due_ms.unwrap_or(i64::MAX)), if due_ms.is_some() => Wake::Due,
@@ -325,7 +348,24 @@ impl Driver {
             );
             self.workers.shutdown().await;
         }
-        self.save().await
+        match tokio::time::timeout(SAVE_MAX, self.save()).await {
+            Ok(saved) => saved,
+            Err(_) => {
+                self.note_unsaved();
+                Ok(())
+            }
+        }
+    }
+
+    /// Says what comes again because nobody has kept that it was done.
+    fn note_unsaved(&self) {
+        let unsaved = self.parts.iter().filter(|(_, part)| part.is_unsaved);
+        let unsaved: Vec<String> = unsaved.map(|(partition, _)| partition.to_string()).collect();
+        warn!(
+            consumer = self.orders.consumer,
+            ?unsaved,
+            "the store is away: how far these partitions are is not kept, and their last events come again"
+        );
     }
 
     async fn settle_workers(&mut self) -> Result<(), Trouble> {
@@ -334,6 +374,17 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// Waits until it is said. When nobody is left who could say it, it counts as said.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+/// Waits until it was said some time ago.
+async fn overdue(stop: &mut watch::Receiver<bool>) {
+    told(stop).await;
+    tokio::time::sleep(TURN_MAX).await;
 }
 
 /// A task of the service has ended in a way that none should.

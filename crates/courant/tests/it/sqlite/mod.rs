@@ -1,5 +1,6 @@
 //! Whole services on SQLite.
 
+mod away;
 pub(crate) mod support;
 
 #[path = "../cases/asked_from_outside.rs"]
