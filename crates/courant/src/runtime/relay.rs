@@ -5,6 +5,10 @@
 //! again under the same id. Of all relays of a store the one that has taken over last has the lease; the
 //! others stand by, and take over when it is gone.
 
+mod refusals;
+mod shares;
+mod waking;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::pin::pin;
@@ -19,6 +23,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use self::refusals::Refusals;
+use self::shares::Shares;
+use self::waking::{rung, stopped, woken};
 use super::context::Context;
 use super::faults::FaultPoint;
 use super::ledger::Trouble;
@@ -120,6 +127,8 @@ pub(crate) struct Relay<D> {
     first_lane: u16,
     /// Lanes whose next event was not taken.
     stopped: BTreeSet<u16>,
+    shares: Shares,
+    refusals: Refusals,
     /// When the next timer is due, where the relay moves them.
     next_timer_ms: Option<i64>,
     done: Done,
@@ -148,6 +157,8 @@ impl<D: Store> Relay<D> {
             busy: 0,
             first_lane: 0,
             stopped: BTreeSet::new(),
+            shares: Shares::default(),
+            refusals: Refusals::new(),
             next_timer_ms: None,
             done: Done::default(),
         }
@@ -357,16 +368,18 @@ impl<D: Store> Relay<D> {
 
     /// Publishes; gives back how far each lane has come, up to the first event that was not taken, how many
     /// events that are, and the lanes that were stopped. Such a lane goes on with one event: what is behind
-    /// it may be in the engine already, and would come again with every try.
+    /// it may be in the engine already, and would come again with every try, or must not overtake it.
     async fn publish(&self, lanes: &[LaneBatch]) -> (Vec<LanePosition>, u64, BTreeSet<u16>) {
-        let most = |lane: &LaneBatch| if self.stopped.contains(&lane.lane) { 1 } else { usize::MAX };
+        self.shares.learn(&*self.parts.sender.engine, lanes).await;
+        let is_stopped = |lane: &LaneBatch| self.stopped.contains(&lane.lane);
+        let most = |lane: &LaneBatch| if is_stopped(lane) { 1 } else { self.shares.of(lane) };
         let pending: Vec<&Pending> =
             lanes.iter().flat_map(|lane| lane.events.iter().take(most(lane))).collect();
         let events: Vec<NewEvent> = pending.iter().map(|pending| pending.event.clone()).collect();
         let answers = match self.parts.sender.send(events).await {
             Ok(answers) => answers,
             Err(error) => {
-                warn!(%error, "the outbox waits: a topic cannot be created");
+                self.refusals.note_topic(&error, self.parts.clock.elapsed_ms());
                 return (Vec::new(), 0, pending.iter().map(|pending| pending.at.lane).collect());
             }
         };
@@ -383,8 +396,11 @@ impl<D: Store> Relay<D> {
                 // Behind one that was not taken: it goes again, under the same id.
                 Ok(_) => {}
                 Err(refused) => {
+                    if !refused.is_passing() {
+                        self.shares.forget(&pending.event.topic);
+                    }
                     if stopped.insert(lane) {
-                        note_refusal(pending, &refused);
+                        self.refusals.note(pending, &refused, self.parts.clock.elapsed_ms());
                     }
                 }
             }
@@ -459,38 +475,5 @@ impl<D: Store> Relay<D> {
                 context.activity.note();
             }
         }
-    }
-}
-
-async fn woken(service: Option<&Context>) {
-    match service {
-        Some(context) => context.outbox_filled.notified().await,
-        None => pending().await,
-    }
-}
-
-/// Waits for the bell; whether it is of no more use.
-async fn rung(bell: Option<&mut OutboxBell>) -> bool {
-    match bell {
-        Some(bell) => bell.rung().await.is_err(),
-        None => pending().await,
-    }
-}
-
-/// Waits until somebody says so.
-async fn stopped(stop: Option<&mut watch::Receiver<bool>>) {
-    let Some(stop) = stop else { return pending().await };
-    // Whoever could say so is gone: nobody will.
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        pending::<()>().await;
-    }
-}
-
-fn note_refusal(pending: &Pending, refused: &courant_engine::PublishError) {
-    let (event, topic, lane) = (&pending.event.id, &pending.event.topic, pending.at.lane);
-    if refused.is_passing() {
-        warn!(%event, %topic, lane, %refused, "the outbox waits: the engine takes nothing now");
-    } else {
-        error!(%event, %topic, lane, %refused, "the engine refuses an event; what is behind it in its lane waits");
     }
 }

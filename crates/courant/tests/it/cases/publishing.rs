@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use courant::engine::NewTopic;
 use courant::prelude::*;
+use courant::store_api::Store as _;
 use courant::testkit::published;
 use courant::{Running, Service};
+use courant_core::topic::TopicName;
 
-use super::common::{Counted, Db, Script, Site, count, counted, effects, numbered};
+use super::common::{Counted, Db, Script, Site, count, counted, effects, numbered, seconds};
 use super::support::{COUNT_UP, INSERT_EFFECT, NUMBER_OF};
 
 const WRITERS: u32 = 8;
@@ -45,6 +48,45 @@ async fn a_row_and_its_event_happen_together_or_not_at_all() {
     assert_eq!(effects(service.store()).await, ["placed:2", "a:2"]);
     let events = published::<Counted>(&**service.engine()).await.expect("reads");
     assert_eq!(events.len(), 1);
+    service.stop().await.expect("stops");
+}
+
+/// An event of a topic that takes few bytes.
+#[derive(Event, Serialize, Deserialize, Debug)]
+#[event(type = "test.narrow", topic = "test.narrow", key = key)]
+struct Narrow {
+    key: String,
+    n: u32,
+    padding: String,
+}
+
+/// One transaction publishes three events of a key, and the second one is larger than its topic takes. The
+/// engine would store the third one, and the second one behind it as soon as somebody lets the topic take more.
+/// So nothing of the key is sent behind what is refused; other keys go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_key_overtakes_what_its_topic_refuses() {
+    let Some(site) = Site::on_memory().await else { return };
+    let service = desk(&site).await.start().await.expect("starts");
+    let narrow = NewTopic::new(TopicName::new("test.narrow").expect("legal"), 1);
+    let narrow = narrow.with("max.message.bytes", "2000");
+    service.engine().create_topics(vec![narrow]).await.remove(0).expect("creates");
+    let mut tx = service.transaction().await.expect("begins");
+    for (key, n, bytes) in [("a", 1, 10), ("a", 2, 5_000), ("a", 3, 10), ("b", 1, 10)] {
+        let event = Narrow { key: key.to_owned(), n, padding: "x".repeat(bytes) };
+        tx.publish(&event).expect("is taken");
+    }
+    tx.commit().await.expect("commits");
+    // What was taken in the first call is out of the outbox after it.
+    let first_call = async {
+        while service.store().outbox_backlog().await.expect("counts") > 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(seconds(60), first_call).await.expect("two events are published");
+    let found = published::<Narrow>(&**service.engine()).await.expect("reads");
+    let mut found: Vec<_> = found.iter().map(|event| (event.key.as_str(), event.n)).collect();
+    found.sort_unstable();
+    assert_eq!(found, [("a", 1), ("b", 1)]);
     service.stop().await.expect("stops");
 }
 
