@@ -1,8 +1,9 @@
-//! The project's own tasks: `cargo xtask check | test | tidy | suite | torture | bench`.
+//! The project's own tasks: `cargo xtask build | check | test | tidy | suite | torture | bench`.
 //!
 //! No shell scripts: what a person or the CI runs is here, in the project's own language.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task speaks to the person who started it")]
 
+mod build;
 mod check;
 mod files;
 mod prepare;
@@ -28,6 +29,7 @@ use anyhow::{Context as _, Result, bail};
 const USAGE: &str = "\
 cargo xtask COMMAND
 
+  build [--release]         the console, which needs Node.js 20.19 or newer, and the server with it
   check                     format, clippy, tidy, unit tests; Rust only, a few minutes
   test                      everything; prepares what it needs, closes with a table
        --require-all        a skip that xtask/allowed-skips.txt does not name fails the run
@@ -75,6 +77,7 @@ fn run(args: Vec<String>) -> Result<bool> {
         None => bail!("no command\n\n{USAGE}"),
     };
     match command {
+        "build" => build::run(&root, rest),
         "check" => check::run(&root, rest),
         "test" => test::run(&root, rest),
         "tidy" => tidy::run(&root, rest),

@@ -57,7 +57,11 @@ impl Banner<'_> {
             let _ = writeln!(text, "Try, in another terminal:");
             let _ = writeln!(text, "  echo hello | kcat -b {client} -t demo -P");
             let _ = writeln!(text, "  courant tail demo --from start --follow{server}");
-            let _ = writeln!(text, "Ctrl-C stops the server.");
+            let _ = writeln!(
+                text,
+                "Look at it: http://{} in a browser. Ctrl-C stops the server.",
+                reachable(self.http)
+            );
         }
         text
     }
@@ -96,6 +100,7 @@ mod tests {
         assert!(lines.contains(&"  http     http://127.0.0.1:43211"), "{text}");
         assert!(text.contains("kcat -b 127.0.0.1:41233 -t demo -P"), "{text}");
         assert!(text.contains("--follow --server 127.0.0.1:41233"), "{text}");
+        assert!(text.contains("http://127.0.0.1:43211 in a browser"), "{text}");
         assert!(lines.len() <= 14, "it fits on a screen");
     }
 

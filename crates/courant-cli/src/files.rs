@@ -1,5 +1,6 @@
-//! The few files beside the data directory that the command line reads or writes: a settings file, what
-//! the system says of itself under `/proc` and `/sys`, and the ledger and the report of `courant torture`.
+//! The few files beside the data directory that the command line reads or writes: a settings file, a token
+//! file, what the system says of itself under `/proc` and `/sys`, and the ledger and the report of
+//! `courant torture`.
 //! Nothing else here touches `std::fs`.
 
 use std::fs::File;

@@ -131,8 +131,12 @@ impl Settings {
                 (Name::ScrubBytesPerSecond, Value::Count(bytes)) => {
                     config.scrub_bytes_per_second = u64::from(bytes);
                 }
-                // The log filter and the tools' server are not the server's; a value of another
-                // kind than its setting's does not come out of the table.
+                (Name::ApiReadOnly, Value::Switch(on)) => config.api.read_only = on,
+                (Name::ApiHosts, Value::Text(names)) => {
+                    config.api.hosts = names.split(',').map(str::to_owned).collect();
+                }
+                // The log filter and the tools' server are not the server's, and a token file has to be
+                // read; a value of another kind than its setting's does not come out of the table.
                 _ => {}
             }
         }
@@ -143,6 +147,14 @@ impl Settings {
     pub(crate) fn log(&self) -> Option<&str> {
         self.all.iter().find_map(|effective| match (effective.setting.name, &effective.value) {
             (Name::Log, Some(Value::Text(filter))) => Some(filter.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The file with the tokens of the HTTP API, if anybody named one.
+    pub(crate) fn token_file(&self) -> Option<&Path> {
+        self.all.iter().find_map(|effective| match (effective.setting.name, &effective.value) {
+            (Name::ApiTokenFile, Some(Value::Directory(file))) => Some(file.as_path()),
             _ => None,
         })
     }
@@ -184,7 +196,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use clap::Parser;
-    use courant_server::CompactionSettings;
+    use courant_server::{ApiSettings, CompactionSettings};
     use tempfile::{TempDir, tempdir};
 
     /// What `serve` makes of a command line and a file.
@@ -241,7 +253,8 @@ mod tests {
         let text = "data = \"d\"\nkafka = \"a:1\"\nhttp = \"a:2\"\nadvertise = \"a:3\"\npartitions = 4\n\
                     insecure = true\n[group]\ninitial-rebalance-delay-ms = 5\n[offsets]\nretention-minutes = 6\n\
                     [compaction]\ninterval-seconds = 9\nbytes-per-second = 80000\nkey-bytes = 2000000\n\
-                    [scrub]\ninterval-seconds = 7\nbytes-per-second = 70000\n";
+                    [scrub]\ninterval-seconds = 7\nbytes-per-second = 70000\n\
+                    [api]\nread-only = true\nhosts = \"a.example,b.example\"\n";
         let (_directory, settings) = settings(&[], text);
         let expected = ServerConfig {
             data: PathBuf::from("d"),
@@ -260,6 +273,11 @@ mod tests {
             },
             scrub_interval: Duration::from_secs(7),
             scrub_bytes_per_second: 70_000,
+            api: ApiSettings {
+                read_only: true,
+                hosts: vec!["a.example".to_owned(), "b.example".to_owned()],
+                tokens: None,
+            },
         };
         assert_eq!(settings.server_config(), expected);
     }

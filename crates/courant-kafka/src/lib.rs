@@ -38,4 +38,5 @@ pub mod client;
 
 pub use broker::{Broker, KafkaMetrics};
 pub use config::{KafkaConfig, Limits};
+pub use groups::{ChangeGroupError, GroupMember, GroupView};
 pub use listener::KafkaServer;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use courant_kafka::KafkaConfig;
 
+use crate::ApiSettings;
+
 /// The settings of one server. Each field is named after the flag that sets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
@@ -34,6 +36,8 @@ pub struct ServerConfig {
     pub scrub_interval: Duration,
     /// Bytes that such a look reads in a second at most.
     pub scrub_bytes_per_second: u64,
+    /// Who may use the HTTP API, and for what.
+    pub api: ApiSettings,
 }
 
 /// When and how fast topics are compacted.
@@ -75,6 +79,7 @@ impl ServerConfig {
             compaction: CompactionSettings::default(),
             scrub_interval: Duration::from_secs(7 * 24 * 60 * 60),
             scrub_bytes_per_second: 8 * 1024 * 1024,
+            api: ApiSettings::default(),
         }
     }
 }

@@ -61,6 +61,14 @@ pub enum StartError {
         /// The largest one.
         max: u32,
     },
+    /// More names of the server than are compared with each request.
+    #[error("--api-hosts: {got} names are given; there can be {max}")]
+    Hosts {
+        /// How many were given.
+        got: usize,
+        /// The most.
+        max: usize,
+    },
     /// A process that may have hardly any files open.
     #[error(
         "this process may have {limit} files open, and a server needs {least} at the least: allow more, \

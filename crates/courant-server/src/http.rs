@@ -1,4 +1,4 @@
-//! HTTP: whether the process lives, whether it serves, and its figures.
+//! HTTP: whether the process lives, whether it serves, its figures, the API, and the console.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,8 +19,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::error;
 
+use crate::api::{self, ApiState};
 use crate::bind::Bound;
-use crate::connections::Bounded;
+use crate::connections::{Bounded, Peer};
+use crate::console;
 use crate::metrics::Figures;
 use crate::scrub::Scrubbed;
 
@@ -113,9 +115,9 @@ pub(crate) struct HttpServer {
 impl HttpServer {
     /// Serves on every socket of `bound` from now on: so many connections at one time, on all of them
     /// together.
-    pub(crate) fn start(bound: Bound, status: &Arc<Status>, connections_max: usize) -> Self {
+    pub(crate) fn start(bound: Bound, status: &Arc<Status>, api: ApiState, connections_max: usize) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let router = router(Arc::clone(status));
+        let router = router(Arc::clone(status)).merge(api::router(api)).merge(console::router());
         let places = Arc::new(Semaphore::new(connections_max));
         let serving = bound
             .listeners
@@ -123,7 +125,8 @@ impl HttpServer {
             .map(|listener| {
                 let mut stopped = stopped.clone();
                 let listener = Bounded::new(listener, Arc::clone(&places));
-                let server = axum::serve(listener, router.clone());
+                let service = router.clone().into_make_service_with_connect_info::<Peer>();
+                let server = axum::serve(listener, service);
                 let server = server.with_graceful_shutdown(async move {
                     // An error says that the sender is gone, which means the same.
                     let _ = stopped.wait_for(|stop| *stop).await;

@@ -13,6 +13,10 @@ mod bind;
 
 mod http;
 
+mod api;
+
+mod console;
+
 mod connections;
 
 mod metrics;
@@ -21,6 +25,7 @@ mod scrub;
 
 mod error;
 
+pub use api::{ApiSettings, ApiTokens, InvalidTokens};
 pub use config::{CompactionSettings, ServerConfig};
 pub use courant_log::RecoveryReport;
 pub use error::StartError;

@@ -10,8 +10,11 @@ use courant_kafka::client::Address;
 use courant_kafka::{Broker, KafkaConfig, KafkaServer};
 use courant_log::storage::DiskStorage;
 use courant_log::{Log, LogConfig, RecoveryReport, SystemClock, SystemEntropy};
+use tokio::task::JoinHandle;
 use tracing::{error, info};
 
+use crate::api::ApiState;
+use crate::api::limits::{HOSTS_MAX, STREAMS_PART};
 use crate::bind::bind;
 use crate::files::Shares;
 use crate::http::{HttpServer, Status};
@@ -31,6 +34,8 @@ pub struct Server {
     kafka: KafkaServer,
     kafka_addresses: Vec<SocketAddr>,
     http: HttpServer,
+    /// Keeps the history of lag.
+    history: JoinHandle<()>,
     scrubber: Option<Scrubber>,
 }
 
@@ -53,6 +58,9 @@ impl Server {
     /// A sentence that says what to change.
     pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
         let mut kafka_config = kafka_config(&config)?;
+        if config.api.hosts.len() > HOSTS_MAX {
+            return Err(StartError::Hosts { got: config.api.hosts.len(), max: HOSTS_MAX });
+        }
         let files = Shares::of_process()?;
         kafka_config.limits.connections_max = files.kafka;
         let kafka = bind("--kafka", &config.kafka, config.insecure).await?;
@@ -60,7 +68,8 @@ impl Server {
         kafka_config.http = http.addresses.first().map(|http| format!("http://{http}"));
 
         let status = Arc::new(Status::default());
-        let http = HttpServer::start(http, &status, files.http);
+        let api = ApiState::new(Arc::clone(&status), config.api, files.http / STREAMS_PART);
+        let http = HttpServer::start(http, &status, api.clone(), files.http);
         let (data, compaction) = (config.data, config.compaction);
         let opened = tokio::task::spawn_blocking(move || open_log(&data, files.log, &compaction)).await;
         let (log, recovery) = match opened {
@@ -87,6 +96,7 @@ impl Server {
             kafka: KafkaServer::start(broker, kafka.listeners),
             kafka_addresses: kafka.addresses,
             http,
+            history: api.keep_history(),
             scrubber,
         })
     }
@@ -120,6 +130,7 @@ impl Server {
     pub async fn stop(self) {
         self.status.stopping();
         info!("stopping");
+        self.history.abort();
         self.kafka.stop(DRAIN_MAX).await;
         let (log, scrubber) = (self.log, self.scrubber);
         let stopping = move || {

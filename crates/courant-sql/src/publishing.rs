@@ -96,6 +96,7 @@ impl Publishing {
 }
 
 impl Timers {
+    #[cfg(any(feature = "mariadb", feature = "postgres"))]
     pub(crate) fn is_empty(&self) -> bool {
         self.names.is_empty() && self.timers.is_empty()
     }

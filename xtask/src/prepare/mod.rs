@@ -3,6 +3,7 @@
 //! Nothing here is wanted for building and running Courant itself. What cannot be had is a skip
 //! with its reason; the tests that would use it say so again when their turn comes.
 
+mod console;
 mod crates;
 mod go;
 mod java;
@@ -17,6 +18,7 @@ use std::time::Instant;
 
 pub(crate) use java::copy_jars;
 pub(crate) use made::{empty, once};
+pub(crate) use retry::retry;
 pub(crate) use tools::{Tool, install_missing};
 
 use crate::stage::Tally;
@@ -25,6 +27,7 @@ use crate::stage::Tally;
 pub(crate) fn run(root: &Path, deadline: Instant) -> Tally {
     let mut tally = crates::fetch(root, deadline);
     tally.merge(tools::install(deadline));
+    tally.merge(console::make(root, deadline));
     tally.merge(python::make(root, deadline));
     tally.merge(java::make(root, deadline));
     tally.merge(go::make(root, deadline));
@@ -42,6 +45,7 @@ pub(crate) fn environment(root: &Path) -> Vec<(&'static str, PathBuf)> {
         ("COURANT_TEST_JAVA_SPRING", java::clients(root, &java::SPRING_KAFKA)),
         ("COURANT_TEST_GO", go::clients(root)),
         ("COURANT_TEST_NODE_CLIENTS", node::clients(root)),
+        ("COURANT_TEST_CONSOLE", console::tests(root)),
     ];
     let places = places.into_iter().filter_map(|(name, place)| Some((name, place?)));
     places.chain(crate::engines::environment(root)).collect()

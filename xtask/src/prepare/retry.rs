@@ -11,7 +11,7 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(4);
 
 /// Runs a program until it succeeds, a few times; the error is a sentence for a report.
-pub(super) fn retry(what: &str, deadline: Instant, command: impl Fn() -> Command) -> Result<(), String> {
+pub(crate) fn retry(what: &str, deadline: Instant, command: impl Fn() -> Command) -> Result<(), String> {
     let mut last = String::new();
     for attempt in 1..=ATTEMPTS {
         if attempt > 1 {

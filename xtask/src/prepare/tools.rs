@@ -17,8 +17,9 @@ pub(crate) struct Tool {
     pub(crate) package: &'static str,
 }
 
-const BASE: [Tool; 5] = [
+const BASE: [Tool; 6] = [
     Tool { needs: "kcat", package: "kcat" },
+    Tool { needs: "curl", package: "curl" },
     Tool { needs: "mkfs.ext4", package: "e2fsprogs" },
     Tool { needs: "losetup", package: "util-linux" },
     Tool { needs: "make", package: "make" },
@@ -29,9 +30,10 @@ const JAVA: [Tool; 2] =
     [Tool { needs: "javac", package: "openjdk-17-jdk-headless" }, Tool { needs: "mvn", package: "maven" }];
 const GO: [Tool; 1] = [Tool { needs: "go", package: "golang-go" }];
 const NODE: [Tool; 2] = [Tool { needs: "node", package: "nodejs" }, Tool { needs: "npm", package: "npm" }];
+const BROWSER: [Tool; 1] = [Tool { needs: "/usr/bin/chromium", package: "chromium" }];
 
 /// What is installed together: a package that cannot be had takes only its own group with it.
-const GROUPS: [&[Tool]; 5] = [&BASE, &CLOCK, &JAVA, &GO, &NODE];
+const GROUPS: [&[Tool]; 6] = [&BASE, &CLOCK, &JAVA, &GO, &NODE, &BROWSER];
 
 /// Installs what the tests use and the machine lacks.
 pub(super) fn install(deadline: Instant) -> Tally {

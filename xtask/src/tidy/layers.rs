@@ -10,7 +10,7 @@ use super::tree::Tree;
 pub(super) const SERVE_PACKAGES_MAX: usize = 270;
 
 /// Each member, and the members it may build on. Arrows only point up this list.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("courant-core", &[]),
     ("courant-log", &["courant-core"]),
     ("courant-engine", &["courant-core", "courant-log"]),
@@ -21,7 +21,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("courant", &["courant-core", "courant-engine", "courant-engine-kafka", "courant-macros", "courant-sql"]),
     ("courant-backup-s3", &["courant-core", "courant-log"]),
     ("courant-kafka", &["courant-core", "courant-log"]),
-    ("courant-server", &["courant-core", "courant-log", "courant-kafka"]),
+    ("courant-console", &[]),
+    ("courant-server", &["courant-console", "courant-core", "courant-log", "courant-kafka"]),
     ("courant-history", &[]),
     (
         "courant-cli",

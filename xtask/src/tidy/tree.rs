@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use super::rust;
 
 /// Folders that hold no source.
-const NOT_SOURCE: [&str; 6] = ["target", ".git", "node_modules", "courant-data", ".cache", "__pycache__"];
+const NOT_SOURCE: [&str; 7] =
+    ["target", "dist", ".git", "node_modules", "courant-data", ".cache", "__pycache__"];
 /// Files that hold text and are written by a machine.
 const GENERATED: [&str; 1] = ["Cargo.lock"];
 

@@ -3,9 +3,11 @@
 use crate::banner::{self, Banner};
 use crate::cli::{Global, Serve};
 use crate::exit::{Exit, Failure, note};
+use crate::files;
 use crate::settings::Settings;
-use courant_server::{Server, ServerConfig, StartError};
+use courant_server::{ApiTokens, Server, ServerConfig, StartError};
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -17,10 +19,23 @@ pub(super) fn run(global: &Global, args: &Serve) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, format!("no runtime: {error}")))?;
-    let ended = runtime.block_on(serve(global, settings.server_config()));
+    let mut config = settings.server_config();
+    config.api.tokens = settings.token_file().map(tokens).transpose()?;
+    let ended = runtime.block_on(serve(global, config));
     // After a second signal something may still be busy, and the process ends without it.
     runtime.shutdown_background();
     ended
+}
+
+/// Bytes of a token file: a hundred of the longest tokens fit.
+const TOKEN_FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// The tokens of a file. What stands in it is in no sentence.
+fn tokens(file: &Path) -> Result<ApiTokens, Failure> {
+    let named = |reason: String| format!("--api-token-file {}: {reason}", file.display());
+    let text = files::read_text(file, TOKEN_FILE_BYTES_MAX)
+        .map_err(|error| Failure::new(Exit::Usage, named(error.to_string())))?;
+    ApiTokens::parse(&text).map_err(|error| Failure::new(Exit::Usage, named(error.to_string())))
 }
 
 async fn serve(global: &Global, config: ServerConfig) -> Result<Exit, Failure> {
@@ -52,6 +67,7 @@ fn exit_of(error: &StartError) -> Exit {
         StartError::Address { .. }
         | StartError::Exposed { .. }
         | StartError::Advertise(_)
+        | StartError::Hosts { .. }
         | StartError::Partitions { .. } => Exit::Usage,
         _ => Exit::Failed,
     }

@@ -134,8 +134,8 @@ fn arg(setting: &'static Setting) -> Arg {
         Kind::Switch => {
             return arg.action(ArgAction::SetTrue).value_parser(FalseyValueParser::new());
         }
-        // A directory need not have a name of text.
-        Kind::Directory => arg.value_parser(PathBufValueParser::new().map(Value::Directory)),
+        // A directory or a file need not have a name of text.
+        Kind::Directory | Kind::File => arg.value_parser(PathBufValueParser::new().map(Value::Directory)),
         _ => arg.value_parser(move |text: &str| kind.parse(text)),
     };
     let arg = arg.value_name(setting.placeholder);

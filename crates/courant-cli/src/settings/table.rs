@@ -20,6 +20,9 @@ pub(crate) enum Name {
     CompactionKeyBytes,
     ScrubIntervalSeconds,
     ScrubBytesPerSecond,
+    ApiReadOnly,
+    ApiTokenFile,
+    ApiHosts,
     Server,
 }
 
@@ -67,7 +70,7 @@ impl Setting {
 
 /// All of them, in the order in which they are shown. Those of a table in `courant.toml` stand
 /// together, after those of none.
-pub(crate) static SETTINGS: [Setting; 15] = [
+pub(crate) static SETTINGS: [Setting; 18] = [
     Setting {
         name: Name::Data,
         key: "data",
@@ -96,7 +99,7 @@ pub(crate) static SETTINGS: [Setting; 15] = [
         kind: Kind::Listen,
         placeholder: "ADDR",
         fallback: Fallback::Value("127.0.0.1:8080"),
-        doc: "Where /livez, /readyz and /metrics answer; port 0 takes a free one",
+        doc: "Where /api/v1, /livez, /readyz and /metrics answer; port 0 takes a free one",
     },
     Setting {
         name: Name::Advertise,
@@ -217,6 +220,36 @@ pub(crate) static SETTINGS: [Setting; 15] = [
         placeholder: "BYTES",
         fallback: Fallback::Value("8388608"),
         doc: "Bytes that such a look reads in a second at most",
+    },
+    Setting {
+        name: Name::ApiReadOnly,
+        key: "api.read-only",
+        flag: "api-read-only",
+        variable: "COURANT_API_READ_ONLY",
+        kind: Kind::Switch,
+        placeholder: "",
+        fallback: Fallback::Value("false"),
+        doc: "Refuse every change by the HTTP API",
+    },
+    Setting {
+        name: Name::ApiTokenFile,
+        key: "api.token-file",
+        flag: "api-token-file",
+        variable: "COURANT_API_TOKEN_FILE",
+        kind: Kind::File,
+        placeholder: "FILE",
+        fallback: Fallback::Means { meaning: "nobody is asked for one", example: "./tokens" },
+        doc: "File with the tokens of who may use the HTTP API, NAME TOKEN on each line",
+    },
+    Setting {
+        name: Name::ApiHosts,
+        key: "api.hosts",
+        flag: "api-hosts",
+        variable: "COURANT_API_HOSTS",
+        kind: Kind::Names,
+        placeholder: "NAMES",
+        fallback: Fallback::Means { meaning: "localhost and addresses alone", example: "events.example" },
+        doc: "Names that the HTTP API is reached by; several with commas",
     },
 ];
 

@@ -10,6 +10,10 @@ use tracing_subscriber::EnvFilter;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Directory,
+    /// A file that is there.
+    File,
+    /// Names of hosts, without ports.
+    Names,
     /// An address to listen on.
     Listen,
     /// An address that clients are told.
@@ -44,7 +48,8 @@ impl Kind {
     /// What is allowed, as half a sentence.
     pub(crate) fn parse(self, text: &str) -> Result<Value, String> {
         let is_allowed = match self {
-            Self::Directory => !text.is_empty(),
+            Self::Directory | Self::File => !text.is_empty(),
+            Self::Names => text.split(',').all(is_host),
             Self::Listen => is_host_and_port(text),
             Self::Advertised => text.parse::<Address>().is_ok(),
             Self::Filter => EnvFilter::try_new(text).is_ok(),
@@ -56,7 +61,7 @@ impl Kind {
             }
         };
         match (is_allowed, self) {
-            (true, Self::Directory) => Ok(Value::Directory(PathBuf::from(text))),
+            (true, Self::Directory | Self::File) => Ok(Value::Directory(PathBuf::from(text))),
             (true, _) => Ok(Value::Text(text.to_owned())),
             (false, _) => Err(self.allowed()),
         }
@@ -115,6 +120,10 @@ impl Kind {
     fn allowed(self) -> String {
         match self {
             Self::Directory => "name a directory, for example ./courant-data".to_owned(),
+            Self::File => "name a file, for example ./tokens".to_owned(),
+            Self::Names => {
+                "write names without ports, several with commas, for example events.example".to_owned()
+            }
             Self::Listen => "write HOST:PORT, for example 127.0.0.1:9092".to_owned(),
             Self::Advertised => {
                 "write HOST:PORT with a port from 1 to 65535, for example events.example:9092".to_owned()
@@ -135,6 +144,12 @@ fn is_host_and_port(text: &str) -> bool {
         let digits_only = port.bytes().all(|byte| byte.is_ascii_digit());
         !host.is_empty() && digits_only && port.parse::<u16>().is_ok()
     })
+}
+
+/// Whether it may be the name of a host; a port or an address in brackets is none.
+fn is_host(text: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    !text.is_empty() && text.bytes().all(is_legal)
 }
 
 /// Reads a list; it is never empty.

@@ -17,6 +17,7 @@ mod clients;
 mod clocks;
 mod compaction;
 mod config;
+mod console;
 mod disk;
 #[cfg(feature = "sql")]
 mod dlq;
@@ -28,6 +29,10 @@ mod doctor;
 mod few_files;
 mod follow;
 mod full_disk;
+mod http_api;
+mod http_publish;
+mod http_records;
+mod http_tail;
 mod kill;
 mod ledger;
 mod load;

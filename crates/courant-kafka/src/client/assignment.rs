@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Partitions by topic.
-pub(super) type Assignment = BTreeMap<String, Vec<i32>>;
+pub(crate) type Assignment = BTreeMap<String, Vec<i32>>;
 
 /// The partitions by topic; `None` for bytes that are no assignment of the consumer protocol.
-pub(super) fn decode(bytes: &Bytes) -> Option<Assignment> {
+pub(crate) fn decode(bytes: &Bytes) -> Option<Assignment> {
     let mut from = bytes.clone();
     from.try_get_i16().ok()?;
     let mut assigned = BTreeMap::new();

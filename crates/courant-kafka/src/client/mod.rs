@@ -6,7 +6,7 @@
 
 mod address;
 mod admin;
-mod assignment;
+pub(crate) mod assignment;
 mod backoff;
 mod batching;
 mod cluster;

@@ -5,9 +5,11 @@
 //! timer, and the log that keeps a group over a restart. [`stored`] has the bytes that it keeps.
 
 mod coordinator;
+mod door;
 mod machine;
 mod stored;
 mod subscription;
 
 pub(crate) use coordinator::{Commit, Coordinator, DeleteOffsets, GroupSettings};
+pub use door::{ChangeGroupError, GroupMember, GroupView};
 pub(crate) use machine::{Description, Identity, Join, JoinRefused, Joined, Protocol, Sync};

@@ -1,0 +1,298 @@
+//! Every change that is made by HTTP is an event on the topic `_courant.audit`, before it is answered:
+//! who, what, when, and what became of it.
+//!
+//! Where the log takes no events (its disk is full, say) a change such as the deletion of a topic must
+//! still be possible: its event waits, in order and within a bound, and is written before the next one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use courant_core::headers;
+use courant_core::topic::TopicName;
+use courant_log::batch::records::{NewRecord, encode};
+use courant_log::{Batch, Codec, CreateTopicError, Log, NewTopic, PartitionId, Topic};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, oneshot};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::ApiState;
+use super::guard::Caller;
+use super::json::Json;
+use super::limits::{AUDIT_DETAIL_BYTES_MAX, AUDIT_WAITING_MAX};
+use super::problem::{NOT_AUDITED, NOT_WRITTEN, Problem};
+
+/// The topic of the events.
+pub(crate) const AUDIT_TOPIC: &str = "_courant.audit";
+
+/// Says in an answer where the event of the change is: its offset, or that it waits.
+const AUDIT_HEADER: &str = "courant-audit";
+
+/// Events that are written together: they make a batch that is smaller than a topic's usual bound.
+const BATCH_EVENTS_MAX: usize = 32;
+
+/// A change that somebody asked for.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) caller: Caller,
+    /// What is done, such as `topic.create`.
+    pub(crate) action: &'static str,
+    /// To what it is done: the name of a topic or a group.
+    pub(crate) target: String,
+    /// What exactly was asked for.
+    pub(crate) detail: Value,
+}
+
+/// What a change has come to.
+#[derive(Debug)]
+pub(crate) struct Changed<T> {
+    pub(crate) value: T,
+    /// Offset of its event; `None` while that waits.
+    pub(crate) audited: Option<u64>,
+}
+
+impl<T: Serialize> Changed<T> {
+    /// The answer, which says where the event is.
+    pub(crate) fn answer(self, status: StatusCode) -> Response {
+        let mut response = (status, Json(self.value)).into_response();
+        let place = match self.audited {
+            Some(offset) => HeaderValue::from(offset),
+            None => HeaderValue::from_static("waiting"),
+        };
+        response.headers_mut().insert(AUDIT_HEADER, place);
+        response
+    }
+}
+
+/// The events that wait, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    waiting: Mutex<VecDeque<NewRecord>>,
+}
+
+/// The payload of an event.
+#[derive(Serialize)]
+struct Account<'a> {
+    id: &'a str,
+    time: &'a str,
+    time_ms: i64,
+    who: Who<'a>,
+    action: &'a str,
+    target: &'a str,
+    /// `done` or `failed`.
+    result: &'a str,
+    code: Option<&'a str>,
+    error: Option<&'a str>,
+    detail: &'a Value,
+}
+
+#[derive(Serialize)]
+struct Who<'a> {
+    /// `None`: no credential was asked for.
+    name: Option<&'a str>,
+    address: Option<String>,
+}
+
+impl ApiState {
+    /// Makes a change and writes its event, in a task of its own: a client that goes away takes neither
+    /// of them with it.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        change: Change,
+        make: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<Changed<T>, Problem> {
+        let state = self.clone();
+        let made = tokio::spawn(async move {
+            state.audit().check_room().await?;
+            let made = make.await;
+            let event = event(&state, &change, made.as_ref().err());
+            let audited = state.audit().write(state.log()?, event).await;
+            made.map(|value| Changed { value, audited })
+        });
+        made.await.unwrap_or_else(|failure| Err(Problem::defect(&failure.to_string())))
+    }
+}
+
+impl Audit {
+    /// Changes that could not be audited are not made.
+    async fn check_room(&self) -> Result<(), Problem> {
+        let waiting = self.waiting.lock().await.len();
+        if waiting < AUDIT_WAITING_MAX {
+            return Ok(());
+        }
+        let sentence = format!(
+            "{waiting} audit events wait because the log takes none; make room on the disk, or restart \
+             the server if GET /api/v1/health says that the log is read-only"
+        );
+        Err(Problem::new(&NOT_AUDITED, sentence))
+    }
+
+    /// Writes what waits, and then this. `None`: it waits now too.
+    async fn write(&self, log: &Log, event: NewRecord) -> Option<u64> {
+        let mut waiting = self.waiting.lock().await;
+        waiting.push_back(event);
+        let mut last = None;
+        while !waiting.is_empty() {
+            let batch: Vec<_> = waiting.iter().take(BATCH_EVENTS_MAX).cloned().collect();
+            match append(log, &batch).await {
+                Ok(base_offset) => {
+                    waiting.drain(..batch.len());
+                    last = Some(base_offset + batch.len() as u64 - 1);
+                }
+                Err(problem) => {
+                    warn!(waiting = waiting.len(), "audit events wait: {}", problem.detail);
+                    return None;
+                }
+            }
+        }
+        last
+    }
+}
+
+/// The event of a change, which the server's own log has as well.
+fn event(state: &ApiState, change: &Change, failure: Option<&Problem>) -> NewRecord {
+    let Change { caller, action, target, detail } = change;
+    let name = caller.name.as_deref();
+    let result = if failure.is_none() { "done" } else { "failed" };
+    let who = name.unwrap_or("anybody");
+    info!(who, address = ?caller.address, action = *action, on = target.as_str(), result, "by HTTP");
+    let time_ms = state.now_ms();
+    let time = jiff::Timestamp::from_millisecond(time_ms).map(|time| time.to_string());
+    let (id, time) = (Uuid::now_v7().to_string(), time.unwrap_or_default());
+    let kept = kept(detail);
+    let account = Account {
+        id: &id,
+        time: &time,
+        time_ms,
+        who: Who { name, address: caller.address.map(|address| address.to_string()) },
+        action,
+        target,
+        result,
+        code: failure.map(|problem| problem.kind.code),
+        error: failure.map(|problem| problem.detail.as_str()),
+        detail: kept.as_ref().unwrap_or(detail),
+    };
+    // Texts, numbers and what was JSON before: nothing of it can fail to be written.
+    let value = serde_json::to_vec(&account).unwrap_or_default();
+    let source = state.log().map_or_else(|_| "/courant".to_owned(), |log| format!("/courant/{}", log.id()));
+    let what = if failure.is_none() { "courant.change-made" } else { "courant.change-failed" };
+    let header =
+        |name: &'static str, value: String| (Bytes::from_static(name.as_bytes()), Some(value.into()));
+    NewRecord {
+        timestamp: time_ms,
+        key: Some(target.clone().into()),
+        value: Some(value.into()),
+        headers: vec![
+            header(headers::ID, id.clone()),
+            header(headers::SOURCE, source),
+            header(headers::SPECVERSION, headers::SPECVERSION_VALUE.to_owned()),
+            header(headers::TYPE, what.to_owned()),
+            header(headers::TIME, time.clone()),
+            header(headers::SUBJECT, target.clone()),
+            header(headers::CONTENT_TYPE, "application/json".to_owned()),
+        ],
+    }
+}
+
+/// What stands in the place of a detail that is too long.
+fn kept(detail: &Value) -> Option<Value> {
+    let bytes = detail.to_string().len();
+    (bytes > AUDIT_DETAIL_BYTES_MAX).then(|| json!({ "omitted_bytes": bytes }))
+}
+
+async fn append(log: &Log, events: &[NewRecord]) -> Result<u64, Problem> {
+    let partition = partition(log).await?;
+    let batch = encode(events, Codec::None, None).map_err(|error| Problem::defect(&error.to_string()))?;
+    let batch = Batch::validate(batch).map_err(|error| Problem::defect(&error.to_string()))?;
+    let (done, appended) = oneshot::channel();
+    // Who waits for it may have gone with the runtime.
+    log.append(partition, batch, move |result| drop(done.send(result)));
+    Ok(appended.await.map_err(|_| unanswered())??.base_offset)
+}
+
+/// The first partition of the topic, which is made if it is not there.
+async fn partition(log: &Log) -> Result<PartitionId, Problem> {
+    let topic = match log.catalog().by_name(AUDIT_TOPIC) {
+        Some(topic) => Arc::clone(topic),
+        None => create(log).await?,
+    };
+    topic.partitions.first().copied().ok_or_else(|| Problem::defect("a topic without partitions"))
+}
+
+async fn create(log: &Log) -> Result<Arc<Topic>, Problem> {
+    let name = TopicName::new(AUDIT_TOPIC).map_err(|error| Problem::defect(&error.to_string()))?;
+    let (done, created) = oneshot::channel();
+    let new = NewTopic { name, partitions: 1, configs: BTreeMap::new() };
+    log.create_topic(new, move |result| drop(done.send(result)));
+    match created.await.map_err(|_| unanswered())? {
+        // A client was faster.
+        Err(CreateTopicError::Exists) => {
+            let found = log.catalog().by_name(AUDIT_TOPIC).cloned();
+            found.ok_or_else(|| Problem::topic_not_found(AUDIT_TOPIC))
+        }
+        created => Ok(created?),
+    }
+}
+
+/// The log has gone without an answer.
+pub(super) fn unanswered() -> Problem {
+    Problem::new(&NOT_WRITTEN, "the log is stopping")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use courant_log::batch::records::decode;
+    use courant_log::storage::MemoryStorage;
+    use courant_log::{LogConfig, SystemClock, SystemEntropy};
+
+    fn log() -> Log {
+        let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+        config.reserve_bytes = 0;
+        Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens").0
+    }
+
+    fn numbered(number: usize) -> NewRecord {
+        NewRecord { timestamp: 7, value: Some(number.to_string().into()), ..NewRecord::default() }
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_written_first_and_in_order() {
+        let (audit, log) = (Audit::default(), log());
+        audit.waiting.lock().await.extend((0..70).map(numbered));
+        assert_eq!(audit.write(&log, numbered(70)).await, Some(70));
+        assert_eq!(audit.write(&log, numbered(71)).await, Some(71));
+        let topic = log.catalog().by_name(AUDIT_TOPIC).cloned().expect("it was made");
+        let mut found = Vec::new();
+        while found.len() < 72 {
+            let read = log.read(topic.partitions[0], found.len() as u64, 1, true).expect("readable");
+            found.extend(decode(&read.bytes, 1_000_000).expect("a batch"));
+        }
+        let values: Vec<_> = found.into_iter().map(|record| record.value.expect("a value")).collect();
+        let expected: Vec<Bytes> = (0..72).map(|number| number.to_string().into()).collect();
+        assert_eq!(values, expected);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_waits_and_then_no_more_is_changed() {
+        let (audit, log) = (Audit::default(), log());
+        log.stop();
+        assert_eq!(audit.write(&log, numbered(0)).await, None);
+        assert_eq!(audit.waiting.lock().await.len(), 1);
+        audit.check_room().await.expect("there is room for more");
+        audit.waiting.lock().await.extend((1..AUDIT_WAITING_MAX).map(numbered));
+        assert_eq!(audit.check_room().await.expect_err("no room").kind.code, "not_audited");
+    }
+
+    #[test]
+    fn a_long_detail_is_left_out_and_says_so() {
+        assert_eq!(kept(&json!({ "configs": {} })), None);
+        let long = json!("x".repeat(AUDIT_DETAIL_BYTES_MAX));
+        assert_eq!(kept(&long), Some(json!({ "omitted_bytes": AUDIT_DETAIL_BYTES_MAX + 2 })));
+    }
+}

@@ -1,0 +1,42 @@
+//! What the routes about events keep between requests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::Semaphore;
+
+use super::filter::Searches;
+use super::limits::{PUBLISH_BYTES_AT_ONCE, WATCHERS_PART};
+use super::tail::Streams;
+
+/// Bytes of a unit of memory for bodies.
+pub(super) const BODY_UNIT_BYTES: usize = 1024;
+
+/// Searches, streams, and what publishing shares.
+#[derive(Debug)]
+pub(crate) struct Events {
+    pub(super) searches: Searches,
+    pub(super) streams: Streams,
+    /// Memory for bodies of events, in units.
+    pub(super) bodies: Arc<Semaphore>,
+    /// Where the next events without a key go.
+    keyless: AtomicU32,
+}
+
+impl Events {
+    /// So many connections may be streams at one time, those that watch searches among them.
+    pub(super) fn new(streams_max: usize) -> Self {
+        let watchers_max = (streams_max / WATCHERS_PART).max(1);
+        Self {
+            searches: Searches::new(watchers_max),
+            streams: Streams::new(streams_max.saturating_sub(watchers_max).max(1)),
+            bodies: Arc::new(Semaphore::new(PUBLISH_BYTES_AT_ONCE / BODY_UNIT_BYTES)),
+            keyless: AtomicU32::new(0),
+        }
+    }
+
+    /// A number that chooses a partition for events without a key; those of one request share it.
+    pub(super) fn next_keyless(&self) -> u32 {
+        self.keyless.fetch_add(1, Ordering::Relaxed)
+    }
+}

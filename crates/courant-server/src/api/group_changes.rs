@@ -1,0 +1,327 @@
+//! Changes of consumer groups: where an empty one goes on, and its end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Extension, Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::on;
+use courant_kafka::ChangeGroupError;
+use courant_log::limits::GROUP_NAME_BYTES_MAX;
+use courant_log::{CommittedOffset, PartitionId, Topic};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::ApiState;
+use super::asked::{self, Asked};
+use super::audit::Change;
+use super::groups::GROUP;
+use super::guard::Caller;
+use super::json::Json;
+use super::lag::Group;
+use super::problem::{GROUP_IN_USE, INVALID, NOT_CONFIRMED, NOT_WRITTEN, PARTITION_NOT_FOUND, Problem};
+use super::route::{Access, DRY_RUN, Kind, RequestBody, Route, Schema, Verb, answer, field, optional, query};
+
+pub(super) static ROUTES: &[Route] = &[
+    Route {
+        method: Verb::Post,
+        path: "/groups/{group}/reset",
+        id: "reset_group",
+        summary: "Says where a group without members would go on, and with `execute` makes it so",
+        access: Access::Change,
+        parameters: &[GROUP],
+        body: Some(RequestBody::json(&RESET)),
+        answer: answer(200, &RESET_GROUP, "Each partition that moved, or would"),
+        handler: |on_method| on(on_method, reset),
+    },
+    Route {
+        method: Verb::Delete,
+        path: "/groups/{group}",
+        id: "delete_group",
+        summary: "Forgets a group without members, and all that it has committed",
+        access: Access::Change,
+        parameters: &[
+            GROUP,
+            query("confirm", Kind::Text, "The group's name once more; without it nothing is deleted"),
+            DRY_RUN,
+        ],
+        body: None,
+        answer: answer(200, &DELETED_GROUP, "What was deleted, or would be"),
+        handler: |on_method| on(on_method, delete),
+    },
+];
+
+static RESET: Schema = Schema {
+    name: "reset",
+    fields: &[
+        field("topic", Kind::Text, ""),
+        optional("partition", Kind::Integer, "Only this one; all of them where it is missing"),
+        field("to", Kind::Either(&[Kind::Words(&["start", "end"]), Kind::Of(&RESET_TO)]), "Where it goes on"),
+        optional("execute", Kind::Flag, "Without `true` nothing is changed"),
+    ],
+};
+
+static RESET_TO: Schema = Schema {
+    name: "reset_to",
+    fields: &[
+        optional("offset", Kind::Integer, "This one; one of the three is named"),
+        optional(
+            "time_ms",
+            Kind::Integer,
+            "The first event of that time or later, in milliseconds since 1970",
+        ),
+        optional("by", Kind::Integer, "So many events on, or back where it is negative"),
+    ],
+};
+
+static RESET_GROUP: Schema = Schema {
+    name: "reset_group",
+    fields: &[
+        field("group", Kind::Text, ""),
+        field("dry_run", Kind::Flag, ""),
+        field("moved", Kind::Many(&Kind::Of(&MOVED)), "By partition"),
+    ],
+};
+
+static MOVED: Schema = Schema {
+    name: "moved",
+    fields: &[
+        field("topic", Kind::Text, ""),
+        field("partition", Kind::Integer, ""),
+        field("from", Kind::OrNull(&Kind::Integer), "null: nothing was committed"),
+        field("to", Kind::Integer, "The next offset to be read"),
+        field("dry_run", Kind::Flag, ""),
+    ],
+};
+
+static DELETED_GROUP: Schema = Schema {
+    name: "deleted_group",
+    fields: &[
+        field("name", Kind::Text, ""),
+        field("offsets", Kind::Integer, "Partitions for which it had committed something"),
+        field("dry_run", Kind::Flag, ""),
+    ],
+};
+
+/// What is asked for to move a group.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reset {
+    topic: String,
+    partition: Option<u32>,
+    to: To,
+    #[serde(default)]
+    execute: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum To {
+    Start,
+    End,
+    Offset(u64),
+    TimeMs(i64),
+    By(i64),
+}
+
+#[derive(Debug, Serialize)]
+struct ResetGroup {
+    group: String,
+    dry_run: bool,
+    moved: Vec<Moved>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Moved {
+    topic: String,
+    partition: u32,
+    from: Option<u64>,
+    to: u64,
+    dry_run: bool,
+    #[serde(skip)]
+    id: PartitionId,
+}
+
+async fn reset(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Path(group): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    Asked::of(query.as_deref(), &[])?;
+    let asked: Reset = asked::json(&headers, body)?;
+    if group.is_empty() || group.len() > GROUP_NAME_BYTES_MAX {
+        let sentence = format!("a group's name has 1 to {GROUP_NAME_BYTES_MAX} bytes");
+        return Err(Problem::new(&INVALID, sentence));
+    }
+    let topic = state.topic(&asked.topic)?;
+    let name = group.clone();
+    let (partition, to, dry_run) = (asked.partition, asked.to, !asked.execute);
+    let moved = state.blocking(move |state| targets(state, &name, &topic, partition, to, dry_run)).await?;
+    let detail = json!({ "topic": asked.topic, "moved": moved });
+    let outcome = ResetGroup { group: group.clone(), dry_run, moved };
+    if dry_run {
+        return Ok(Json(outcome).into_response());
+    }
+    let change = Change { caller, action: "group.reset", target: group, detail };
+    let (broker, committed_ms) = (Arc::clone(state.broker()?), state.now_ms());
+    let made = state.change(change, async move {
+        let committed = |moved: &Moved| {
+            let place =
+                CommittedOffset { offset: moved.to, leader_epoch: -1, metadata: String::new(), committed_ms };
+            (moved.id, place)
+        };
+        let offsets = outcome.moved.iter().map(committed).collect();
+        let changed = broker.commit_for_group(&outcome.group, offsets).await;
+        changed.map_err(|error| not_changed(&outcome.group, error))?;
+        Ok(outcome)
+    });
+    Ok(made.await?.answer(StatusCode::OK))
+}
+
+/// Where the group would go on. May wait for the disk.
+fn targets(
+    state: &ApiState,
+    name: &str,
+    topic: &Topic,
+    partition: Option<u32>,
+    to: To,
+    dry_run: bool,
+) -> Result<Vec<Moved>, Problem> {
+    let broker = state.broker()?;
+    let log = broker.log();
+    // A group that nobody knows yet can be given a place.
+    let group = Group::find(broker, name);
+    if group.as_ref().is_some_and(|group| !group.view.members.is_empty()) {
+        return Err(not_changed(name, ChangeGroupError::InUse));
+    }
+    let committed = group.map(|group| group.stored.offsets).unwrap_or_default();
+    let numbered = (0u32..).zip(&topic.partitions);
+    let mut moved = Vec::new();
+    for (number, id) in numbered.filter(|(number, _)| partition.is_none_or(|wanted| wanted == *number)) {
+        let ends = log.offsets(*id).ok_or_else(|| Problem::topic_not_found(&topic.name))?;
+        let from = committed.get(id).map(|committed| committed.offset);
+        let target = match to {
+            To::Start => Some(ends.start),
+            To::End => Some(ends.high_watermark),
+            To::Offset(offset) => Some(offset),
+            // Nothing is that new: the group goes on with what comes.
+            To::TimeMs(at_ms) => {
+                let found = log.offset_for_time(*id, at_ms)?;
+                Some(found.map_or(ends.high_watermark, |found| found.offset))
+            }
+            To::By(count) => from.map(|from| from.saturating_add_signed(count)),
+        };
+        // A place outside the partition would make a consumer start wherever its settings say.
+        let target = target.map(|target| target.clamp(ends.start, ends.high_watermark));
+        moved.extend(target.map(|to| Moved {
+            topic: topic.name.clone(),
+            partition: number,
+            from,
+            to,
+            dry_run,
+            id: *id,
+        }));
+    }
+    match (moved.is_empty(), partition) {
+        (false, _) => Ok(moved),
+        (true, Some(number)) if number as usize >= topic.partitions.len() => {
+            let sentence = format!("{} has {} partitions, from 0 on", topic.name, topic.partitions.len());
+            Err(Problem::new(&PARTITION_NOT_FOUND, sentence))
+        }
+        (true, _) => {
+            let sentence = format!(
+                "the group has committed nothing there, so there is no place to move from; reset {} to \
+                 \"start\" or \"end\"",
+                topic.name
+            );
+            Err(Problem::new(&INVALID, sentence))
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Deleted {
+    name: String,
+    offsets: usize,
+    dry_run: bool,
+}
+
+async fn delete(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let asked = Asked::of(query.as_deref(), &["confirm", "dry_run"])?;
+    let dry_run = asked.flag("dry_run")?;
+    let broker = Arc::clone(state.broker()?);
+    let group = Group::find(&broker, &name).ok_or_else(|| Problem::group_not_found(&name))?;
+    if !group.view.members.is_empty() {
+        return Err(not_changed(&name, ChangeGroupError::InUse));
+    }
+    let offsets = group.stored.offsets.len();
+    let deleted = Deleted { name: name.clone(), offsets, dry_run };
+    if dry_run {
+        return Ok(Json(deleted).into_response());
+    }
+    if asked.text("confirm") != Some(&*name) {
+        let sentence = format!(
+            "this forgets {offsets} committed offsets for good; add the group's name as confirm to the query \
+             to do it"
+        );
+        return Err(Problem::new(&NOT_CONFIRMED, sentence));
+    }
+    // What it had committed is the only way back.
+    let committed: BTreeMap<_, _> =
+        group.stored.offsets.iter().map(|(id, at)| (id.to_string(), at.offset)).collect();
+    let detail = json!({ "offsets": offsets, "committed": committed });
+    let change = Change { caller, action: "group.delete", target: name, detail };
+    let made = state.change(change, async move {
+        let changed = broker.delete_group(&deleted.name).await;
+        changed.map_err(|error| not_changed(&deleted.name, error))?;
+        Ok(deleted)
+    });
+    Ok(made.await?.answer(StatusCode::OK))
+}
+
+fn not_changed(name: &str, error: ChangeGroupError) -> Problem {
+    match error {
+        ChangeGroupError::NotFound => Problem::group_not_found(name),
+        ChangeGroupError::InUse => {
+            let sentence =
+                format!("the group {name:?} has members, which would go on as before; stop them first");
+            Problem::new(&GROUP_IN_USE, sentence)
+        }
+        ChangeGroupError::Log(error) => error.into(),
+        error => Problem::new(&NOT_WRITTEN, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(json: &str) -> Option<To> {
+        serde_json::from_str(json).ok()
+    }
+
+    #[test]
+    fn places_are_words_or_one_exact_number() {
+        assert_eq!(to("\"start\""), Some(To::Start));
+        assert_eq!(to("\"end\""), Some(To::End));
+        assert_eq!(to("{\"offset\":9007199254740993}"), Some(To::Offset(9_007_199_254_740_993)));
+        assert_eq!(to("{\"time_ms\":1700000000001}"), Some(To::TimeMs(1_700_000_000_001)));
+        assert_eq!(to("{\"by\":-5}"), Some(To::By(-5)));
+        for json in
+            ["\"middle\"", "{}", "{\"offset\":-1}", "{\"offset\":1.5}", "{\"offset\":1,\"by\":2}", "5"]
+        {
+            assert_eq!(to(json), None, "{json}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Publishing by the CloudEvents HTTP binding.
+
+mod event;
+mod modes;
+mod store;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Extension, FromRequest, Path, RawQuery, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::on;
+use courant_log::Topic;
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use self::event::{Mistake, NewEvent};
+use self::store::{Outcome, append, packed};
+use super::events::BODY_UNIT_BYTES;
+use super::limits::{EVENT_MISTAKES_NAMED_MAX, PUBLISH_BODY_BYTES_MAX, PUBLISH_WAIT_MAX};
+use super::problem::{BAD_REQUEST, BODY_TOO_LARGE, INTERNAL_TOPIC, Problem, ProblemKind};
+use super::route::{Access, Kind, RequestBody, Route, Schema, Verb, answer, field, path, query};
+use super::{ApiState, Asked, Caller, Change, asked};
+
+/// What the names of the server's own topics begin with.
+const INTERNAL_PREFIX: &str = "_courant.";
+
+/// Ids that an audit event names.
+const AUDITED_IDS_MAX: usize = 20;
+
+static INVALID_EVENTS: ProblemKind = ProblemKind {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "invalid_events",
+    title: "Nothing was stored",
+};
+
+static PARTLY_STORED: ProblemKind = ProblemKind {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    code: "partly_stored",
+    title: "Some of the events were stored",
+};
+
+static BUSY: ProblemKind = ProblemKind {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    code: "busy",
+    title: "Too much is being published",
+};
+
+pub(super) static ROUTES: &[Route] = &[Route {
+    method: Verb::Post,
+    path: "/topics/{topic}/events",
+    id: "publish_events",
+    summary: "Publishes events: CloudEvents in binary, structured or batched form, or a plain record",
+    access: Access::Change,
+    parameters: &[
+        path("topic", "The topic's name"),
+        query("key", Kind::Text, "The key of what has no attribute `partitionkey`"),
+    ],
+    body: Some(RequestBody {
+        content_types: &[modes::JSON, modes::STRUCTURED_JSON, modes::BATCH_JSON, "*/*"],
+        kind: Kind::Any,
+        bytes_max: PUBLISH_BODY_BYTES_MAX,
+    }),
+    answer: answer(200, &PUBLISHED, "All of them are stored"),
+    handler: |on_method| on(on_method, publish),
+}];
+
+static PUBLISHED: Schema = Schema {
+    name: "published",
+    fields: &[field(
+        "events",
+        Kind::Many(&Kind::Of(&STORED)),
+        "Where each event is, in the order of the request",
+    )],
+};
+
+static STORED: Schema = Schema {
+    name: "published_event",
+    fields: &[
+        field("id", Kind::OrNull(&Kind::Text), "The event's id; null: a plain record"),
+        field("topic", Kind::Text, ""),
+        field("partition", Kind::Integer, ""),
+        field("offset", Kind::Integer, ""),
+    ],
+};
+
+/// What was published.
+#[derive(Debug, Serialize)]
+struct Published {
+    events: Vec<Stored>,
+}
+
+/// Where one event is, or why it is not stored.
+#[derive(Debug, Serialize)]
+struct Stored {
+    id: Option<String>,
+    topic: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// An event that is not one that can be stored.
+#[derive(Debug, Serialize)]
+struct Refused {
+    index: usize,
+    id: Option<String>,
+    detail: String,
+}
+
+async fn publish(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, Problem> {
+    let asked_for = Asked::of(query.as_deref(), &["key"])?;
+    let topic = state.topic(&name)?;
+    if name.starts_with(INTERNAL_PREFIX) {
+        let sentence = format!("{name} is the server's own; what others say there would not be believed");
+        return Err(Problem::new(&INTERNAL_TOPIC, sentence));
+    }
+    let share = share(&state, &headers).await?;
+    let body = asked::bytes(Bytes::from_request(request, &()).await)?;
+    let key = asked_for.text("key");
+    if key == Some("") {
+        return Err(Problem::new(&BAD_REQUEST, "the key is empty; leave it out"));
+    }
+    let events = match sound(modes::events(&headers, &body, key)?) {
+        Ok(events) => events,
+        Err(mistakes) => return Ok(invalid(mistakes)),
+    };
+    store(&state, caller, topic, events, (body.len(), share)).await
+}
+
+/// A share of the memory for bodies, before anything of one is read.
+async fn share(state: &ApiState, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Problem> {
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let bytes = length.unwrap_or(PUBLISH_BODY_BYTES_MAX);
+    if bytes > PUBLISH_BODY_BYTES_MAX {
+        let sentence =
+            format!("the body has {bytes} bytes; send at most {PUBLISH_BODY_BYTES_MAX} in one request");
+        return Err(Problem::new(&BODY_TOO_LARGE, sentence));
+    }
+    let units = u32::try_from(bytes.div_ceil(BODY_UNIT_BYTES)).unwrap_or(u32::MAX);
+    let bodies = Arc::clone(&state.events().bodies);
+    match timeout(PUBLISH_WAIT_MAX, bodies.acquire_many_owned(units)).await {
+        Ok(Ok(share)) => Ok(share),
+        _ => Err(Problem::new(&BUSY, "more is being published than there is memory for; try again")),
+    }
+}
+
+/// The events, if there is no mistake in any of them.
+fn sound(events: Vec<Result<NewEvent, Mistake>>) -> Result<Vec<NewEvent>, Mistakes> {
+    let count = events.len();
+    let mut sound = Vec::with_capacity(count);
+    let mut mistakes = Vec::new();
+    for (index, event) in events.into_iter().enumerate() {
+        match event {
+            Ok(event) => sound.push(event),
+            Err(mistake) => mistakes.push((index, mistake)),
+        }
+    }
+    if mistakes.is_empty() { Ok(sound) } else { Err(Mistakes { count, mistakes }) }
+}
+
+/// What is wrong with some of so many events.
+#[derive(Debug)]
+struct Mistakes {
+    count: usize,
+    mistakes: Vec<(usize, Mistake)>,
+}
+
+async fn store(
+    state: &ApiState,
+    caller: Caller,
+    topic: Arc<Topic>,
+    events: Vec<NewEvent>,
+    (bytes, share): (usize, OwnedSemaphorePermit),
+) -> Result<Response, Problem> {
+    let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
+    let count = events.len();
+    let (any, now_ms) = (state.events().next_keyless(), state.now_ms());
+    let into = Arc::clone(&topic);
+    let packed = state.blocking(move |_| Ok(packed(&into, events, any, now_ms))).await?;
+    let lanes = match packed {
+        Ok(lanes) => lanes,
+        Err(mistakes) => return Ok(invalid(Mistakes { count, mistakes })),
+    };
+    if count == 0 {
+        return Err(Problem::new(&BAD_REQUEST, "the batch has no event; send at least one"));
+    }
+    let named: Vec<_> = ids.iter().flatten().take(AUDITED_IDS_MAX).collect();
+    let detail = json!({ "events": count, "bytes": bytes, "ids": named });
+    let change = Change { caller, action: "event.publish", target: topic.name.clone(), detail };
+    let log = state.log()?.clone();
+    let changed = state.change(change, async move {
+        let outcomes = append(&log, lanes, count).await;
+        drop(share);
+        outcomes
+    });
+    let mut changed = changed.await?;
+    let outcomes = std::mem::take(&mut changed.value);
+    let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    let stored = |(id, outcome): (Option<String>, Outcome)| {
+        let topic = topic.name.clone();
+        match outcome {
+            Ok((partition, offset)) => {
+                Stored { id, topic, partition: Some(partition), offset: Some(offset), error: None }
+            }
+            Err(error) => Stored { id, topic, partition: None, offset: None, error: Some(error) },
+        }
+    };
+    let events: Vec<_> = ids.into_iter().zip(outcomes).map(stored).collect();
+    if failed > 0 {
+        let detail =
+            format!("{failed} of {count} events were not stored; send those again that have an error");
+        return Ok(with_events(&PARTLY_STORED, &detail, &events));
+    }
+    let value = Published { events };
+    Ok(super::Changed { value, audited: changed.audited }.answer(StatusCode::OK))
+}
+
+/// The answer to events with mistakes in them.
+fn invalid(found: Mistakes) -> Response {
+    let Mistakes { count, mistakes } = found;
+    let wrong = mistakes.len();
+    let first = mistakes.first().map(|(index, mistake)| format!("event {index}: {}", mistake.detail));
+    let detail = format!(
+        "{wrong} of {count} events cannot be stored, so none was; the first: {}",
+        first.unwrap_or_default()
+    );
+    let refused = mistakes.into_iter().take(EVENT_MISTAKES_NAMED_MAX);
+    let refused = refused.map(|(index, Mistake { id, detail })| Refused { index, id, detail });
+    with_events(&INVALID_EVENTS, &detail, &refused.collect::<Vec<_>>())
+}
+
+/// A problem that says more about each event.
+fn with_events<T: Serialize>(kind: &'static ProblemKind, detail: &str, events: &[T]) -> Response {
+    let body = json!({
+        "type": format!("urn:courant:problem:{}", kind.code),
+        "title": kind.title,
+        "status": kind.status.as_u16(),
+        "detail": detail,
+        "code": kind.code,
+        "events": events,
+    });
+    let mut response = (kind.status, body.to_string()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if kind.status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
