@@ -3,6 +3,8 @@
 //! The write and read paths of the log never come here. Time lookup, tools and tests do, with a bound
 //! on what a batch may decompress to.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 
 use super::codec::compress;
@@ -107,9 +109,39 @@ pub fn decode(batch: &[u8], max_decompressed_bytes: usize) -> Result<Vec<Record>
     let count = walk.len().min(payload.len() / RECORD_BYTES_MIN);
     let mut records = Vec::with_capacity(count);
     for outline in walk {
-        records.push(outline?.record(&payload)?);
+        records.push(outline?.record(&payload, usize::MAX)?);
     }
     Ok(records)
+}
+
+/// Shows the records of one whole batch from the offset `first` on, in the order of offsets, until `look`
+/// breaks off; returns what it has broken off with. The checksum is not looked at.
+///
+/// One record is taken out at a time: whatever a batch is made of, it takes `max_decompressed_bytes` and 64
+/// bytes for each of `headers_max` headers.
+///
+/// # Errors
+/// As [`decode`], and when a record has more headers than that. The records before it were shown; those
+/// behind the one where `look` breaks off are not looked at.
+pub fn each<B>(
+    batch: &[u8],
+    first: i64,
+    max_decompressed_bytes: usize,
+    headers_max: usize,
+    mut look: impl FnMut(Record) -> ControlFlow<B>,
+) -> Result<Option<B>, RecordError> {
+    let (header, payload) = open(batch, max_decompressed_bytes)?;
+    let payload = Bytes::from(payload.into_owned());
+    for outline in Walk::new(&header, &payload)? {
+        let outline = outline?;
+        if outline.offset < first {
+            continue;
+        }
+        if let ControlFlow::Break(end) = look(outline.record(&payload, headers_max)?) {
+            return Ok(Some(end));
+        }
+    }
+    Ok(None)
 }
 
 /// The records of one whole batch that have no key, by their index in it: compaction has no place for
@@ -296,6 +328,39 @@ mod tests {
                 assert_eq!(old.headers, new.headers);
             }
         }
+    }
+
+    #[test]
+    fn records_are_shown_from_an_offset_until_somebody_breaks_off() {
+        let records: Vec<NewRecord> = (0..5).map(|at| new(at, "v")).collect();
+        for codec in Codec::ALL {
+            let batch = encode(&records, codec, None).unwrap();
+            let mut seen = Vec::new();
+            let ended = each(&batch, 2, MAX, 0, |record| {
+                seen.push(record.offset);
+                if record.offset == 3 { ControlFlow::Break("here") } else { ControlFlow::Continue(()) }
+            });
+            assert_eq!((ended, seen), (Ok(Some("here")), vec![2, 3]));
+        }
+        // Two records are counted, and one is there.
+        let cut = wrap(2, &[12, 0, 0, 0, 1, 1, 0]);
+        assert_eq!(each(&cut, 0, MAX, 0, |_| ControlFlow::Break(())), Ok(Some(())));
+        assert!(each(&cut, 0, MAX, 0, |_| ControlFlow::<()>::Continue(())).is_err());
+    }
+
+    #[test]
+    fn too_many_headers_are_an_error_and_take_no_memory() {
+        let batch = encode(&[new(0, "v"), rich()], Codec::Zstd, None).unwrap();
+        let shown = |headers_max: usize| {
+            let mut shown = 0;
+            let ended = each(&batch, 0, MAX, headers_max, |_| {
+                shown += 1;
+                ControlFlow::<()>::Continue(())
+            });
+            (ended.is_ok(), shown)
+        };
+        assert_eq!(shown(3), (true, 2));
+        assert_eq!(shown(2), (false, 1));
     }
 
     #[test]

@@ -109,13 +109,18 @@ impl Outline<'_> {
         Ok(varint::take32(&mut &*self.rest).ok_or(bad)? >= 0)
     }
 
-    /// The whole record. `payload` is what this was taken from; keys and values refer to it.
-    pub(super) fn record(self, payload: &Bytes) -> Result<Record, RecordError> {
+    /// The whole record, of at most `headers_max` headers. `payload` is what this was taken from; keys and
+    /// values refer to it.
+    pub(super) fn record(self, payload: &Bytes, headers_max: usize) -> Result<Record, RecordError> {
         let index = self.index;
         let bad = |problem| RecordError::Malformed { index, problem };
         let mut rest = self.rest;
         let key = take_nullable(&mut rest, payload).ok_or_else(|| bad("its key is cut off"))?;
         let value = take_nullable(&mut rest, payload).ok_or_else(|| bad("its value is cut off"))?;
+        let claimed = varint::take32(&mut &*rest).unwrap_or(0);
+        if usize::try_from(claimed).is_ok_and(|count| count > headers_max) {
+            return Err(bad("it has more headers than are read here"));
+        }
         let headers = take_headers(&mut rest, payload).ok_or_else(|| bad("its headers are cut off"))?;
         if !rest.is_empty() {
             return Err(bad("bytes follow its headers"));

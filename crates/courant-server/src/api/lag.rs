@@ -2,15 +2,18 @@
 //! not read. What cannot be known is `None`, and never 0.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use courant_kafka::{Broker, GroupMember, GroupView};
-use courant_log::batch::records::decode;
+use courant_log::batch::records::{Record, each};
 use courant_log::{BatchHeader, Catalog, Log, PartitionId, StoredGroup, Topic};
 use serde::Serialize;
 
 use super::ApiState;
-use super::limits::{AGE_DECOMPRESSED_BYTES_MAX, AGES_PER_LOOK_MAX, AGES_REMEMBERED_MAX};
+use super::limits::{
+    AGE_BATCHES_MAX, AGE_DECOMPRESSED_BYTES_MAX, AGES_PER_LOOK_MAX, AGES_REMEMBERED_MAX, RECORD_HEADERS_MAX,
+};
 
 /// Every partition of the catalog, with its topic and its number there.
 #[derive(Debug)]
@@ -181,16 +184,23 @@ impl<'a> Aging<'a> {
 /// The timestamp of the first event at an offset or behind it: the time of append where the topic keeps
 /// that, else what the producer said.
 fn timestamp_ms(log: &Log, id: PartitionId, at: u64) -> Option<i64> {
-    let read = log.read(id, at, 1, true).ok()?;
-    let header = BatchHeader::parse(&read.bytes).ok()?;
-    let timestamp_ms = if header.is_log_append_time() {
-        header.max_timestamp
-    } else {
-        let records = decode(&read.bytes, AGE_DECOMPRESSED_BYTES_MAX).ok()?;
-        let is_unread = |offset: i64| u64::try_from(offset).is_ok_and(|offset| offset >= at);
-        records.into_iter().find(|record| is_unread(record.offset))?.timestamp
-    };
-    (timestamp_ms >= 0).then_some(timestamp_ms)
+    let first = i64::try_from(at).ok()?;
+    let mut next = at;
+    for _ in 0..AGE_BATCHES_MAX {
+        let read = log.read(id, next, 1, true).ok()?;
+        let header = BatchHeader::parse(&read.bytes).ok()?;
+        let found = if header.is_log_append_time() {
+            Some(header.max_timestamp)
+        } else {
+            let first_one = |record: Record| ControlFlow::Break(record.timestamp);
+            each(&read.bytes, first, AGE_DECOMPRESSED_BYTES_MAX, RECORD_HEADERS_MAX, first_one).ok()?
+        };
+        if let Some(timestamp_ms) = found {
+            return (timestamp_ms >= 0).then_some(timestamp_ms);
+        }
+        next = u64::try_from(header.last_offset()).ok()?.checked_add(1)?;
+    }
+    None
 }
 
 /// Milliseconds as seconds.

@@ -44,6 +44,9 @@ pub(crate) const AGES_PER_LOOK_MAX: usize = 1000;
 /// larger one has an unknown age.
 pub(crate) const AGE_DECOMPRESSED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Batches in which such an event is looked for: compaction may have left it in none of the first ones.
+pub(crate) const AGE_BATCHES_MAX: usize = 8;
+
 /// Oldest unread events whose timestamps are remembered: a group that stands still costs one read.
 pub(crate) const AGES_REMEMBERED_MAX: usize = 20_000;
 
@@ -100,6 +103,10 @@ pub(crate) const RECORD_READ_BYTES: usize = 512 * 1024;
 /// Bytes that one batch may grow to when it is decompressed. The records of a larger one are named, and
 /// not shown.
 pub(crate) const RECORD_DECOMPRESSED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Headers of one record that are taken out of its batch. One with more is named, and not shown, and so is
+/// what stands behind it in the batch.
+pub(crate) const RECORD_HEADERS_MAX: usize = 100_000;
 
 /// Bytes of a key, a value or a header that lists, searches and tails show.
 pub(crate) const LISTED_BYTES_EACH: usize = 16 * 1024;

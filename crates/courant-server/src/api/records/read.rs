@@ -2,14 +2,14 @@
 //!
 //! Everything here may wait for the disk.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
-use courant_log::batch::records::{Record, decode};
+use courant_log::batch::records::{Record, each};
 use courant_log::{BatchHeader, Log, PartitionId, ReadError};
 use serde::Serialize;
 
-use crate::api::limits::{RECORD_DECOMPRESSED_BYTES_MAX, RECORD_READ_BYTES};
+use crate::api::limits::{RECORD_DECOMPRESSED_BYTES_MAX, RECORD_HEADERS_MAX, RECORD_READ_BYTES};
 
 /// What whoever looks at a record says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,34 +110,36 @@ fn through(
         passed.next = behind;
         return true;
     }
-    let records = match decode(batch, RECORD_DECOMPRESSED_BYTES_MAX) {
-        Ok(records) => records,
+    let begin = i64::try_from(wanted.start).unwrap_or(i64::MAX);
+    let shown = each(batch, begin, RECORD_DECOMPRESSED_BYTES_MAX, RECORD_HEADERS_MAX, |record| {
+        let at = offset(record.offset);
+        if at >= wanted.end {
+            passed.next = wanted.end;
+            return ControlFlow::Break(());
+        }
+        if look(&record) == Taken::No {
+            passed.next = at;
+            return ControlFlow::Break(());
+        }
+        passed.next = at.saturating_add(1);
+        // What stands behind the last one that is wanted is not looked at.
+        if passed.next < wanted.end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    match shown {
+        Ok(Some(())) => false,
+        // Compaction may have taken the last ones.
+        Ok(None) => {
+            passed.next = behind;
+            true
+        }
         Err(error) => {
-            let first = offset(header.base_offset).max(wanted.start);
+            let first = offset(header.base_offset).max(passed.next);
             let last = Some(last.min(wanted.end.saturating_sub(1)));
             passed.hole = Some(Hole { first, last, code: "undecodable", reason: error.to_string() });
             passed.next = behind.min(wanted.end);
-            return false;
+            false
         }
-    };
-    for record in &records {
-        let at = offset(record.offset);
-        if at < wanted.start {
-            continue;
-        }
-        if at >= wanted.end {
-            passed.next = wanted.end;
-            return false;
-        }
-        if look(record) == Taken::No {
-            passed.next = at;
-            return false;
-        }
-        passed.next = at.saturating_add(1);
     }
-    // Compaction may have taken the last ones.
-    passed.next = behind;
-    true
 }
 
 /// Cuts the first batch off.
@@ -207,8 +209,11 @@ mod tests {
             value: Some(value.clone().into()),
             ..NewRecord::default()
         };
-        let records: Vec<_> = values.iter().map(record).collect();
-        let batch = Batch::validate(encode(&records, codec, None).expect("a batch")).expect("a good one");
+        append_records(log, id, &values.iter().map(record).collect::<Vec<_>>(), codec);
+    }
+
+    fn append_records(log: &Log, id: PartitionId, records: &[NewRecord], codec: Codec) {
+        let batch = Batch::validate(encode(records, codec, None).expect("a batch")).expect("a good one");
         let (done, appended) = mpsc::channel();
         log.append(id, batch, move |result| done.send(result).expect("the test waits"));
         appended.recv().expect("an answer").expect("appended");
@@ -269,6 +274,23 @@ mod tests {
         let hole = passed.hole.expect("it is named");
         assert_eq!((hole.first, hole.last), (3, Some(3)), "only what was asked for is named");
         assert_eq!(offsets(&log, id, 6..7, 10).0, [6]);
+    }
+
+    #[test]
+    fn a_record_with_too_many_headers_is_named_with_what_stands_behind_it() {
+        let (log, id) = log();
+        let record = |headers: usize| NewRecord {
+            headers: vec![(Bytes::new(), None); headers],
+            ..NewRecord::default()
+        };
+        let records = [record(1), record(RECORD_HEADERS_MAX), record(RECORD_HEADERS_MAX + 1), record(0)];
+        append_records(&log, id, &records, Codec::Zstd);
+        let (seen, passed) = offsets(&log, id, 0..4, 10);
+        assert_eq!((seen, passed.next), (vec![0, 1], 4));
+        let hole = passed.hole.expect("it is named");
+        assert_eq!((hole.first, hole.last, hole.code), (2, Some(3), "undecodable"));
+        let (seen, passed) = offsets(&log, id, 1..2, 10);
+        assert_eq!((seen, passed.next, passed.hole), (vec![1], 2, None), "only what was asked for is named");
     }
 
     #[test]
