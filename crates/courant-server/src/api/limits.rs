@@ -120,6 +120,9 @@ pub(crate) const RECORD_BYTES_SHOWN: usize = 8 * 1024 * 1024;
 /// Headers of a record that are shown.
 pub(crate) const HEADERS_SHOWN_MAX: usize = 200;
 
+/// Members of an event in the JSON format that are looked at.
+pub(crate) const EVENT_MEMBERS_MAX: usize = 256;
+
 /// CloudEvents attributes of a record that are shown, and bytes of each.
 pub(crate) const ATTRIBUTES_SHOWN_MAX: usize = 64;
 pub(crate) const ATTRIBUTE_BYTES_SHOWN: usize = 2 * 1024;
@@ -250,6 +253,7 @@ pub(crate) const RESUME_BYTES_MAX: usize = 16 * 1024;
 const _: () = {
     assert!(LISTED_BYTES_EACH <= LISTED_BYTES_ALL && LISTED_BYTES_ALL <= RECORD_BYTES_SHOWN);
     assert!(PUBLISH_BODY_BYTES_MAX <= PUBLISH_BYTES_AT_ONCE);
+    assert!(ATTRIBUTES_MAX < EVENT_MEMBERS_MAX);
     assert!(STORED_BATCH_BYTES < courant_log::limits::MESSAGE_BYTES_MAX);
     assert!(SEARCH_RESULTS <= SEARCH_RESULTS_MAX);
     assert!(SEARCHES_RUNNING_MAX <= SEARCHES_MAX);

@@ -21,6 +21,7 @@ mod openapi;
 mod publish;
 mod readers;
 mod records;
+mod source;
 mod sse;
 mod tail;
 mod topic_changes;

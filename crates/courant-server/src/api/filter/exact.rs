@@ -3,9 +3,9 @@
 //! `9007199254740993` and `9007199254740992` are one number for a parser that knows doubles only. Here
 //! numbers are their source texts.
 
-use std::collections::BTreeMap;
-
 use serde_json::value::RawValue;
+
+use crate::api::source;
 
 /// A pointer, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,12 +51,11 @@ fn unescaped(word: &str) -> Option<String> {
 fn member<'a>(value: &'a RawValue, word: &str) -> Option<&'a RawValue> {
     let text = value.get();
     match text.as_bytes().first()? {
-        b'{' => serde_json::from_str::<BTreeMap<String, &'a RawValue>>(text).ok()?.remove(word),
+        b'{' => source::member(text, word),
         b'[' => {
             let is_index = word == "0" || !word.starts_with(['0', '+']);
             let index: usize = word.parse().ok().filter(|_| is_index)?;
-            let elements: Vec<&'a RawValue> = serde_json::from_str(text).ok()?;
-            elements.get(index).copied()
+            source::element(text, index)
         }
         _ => None,
     }

@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use self::event::{Mistake, NewEvent};
-use self::store::{Outcome, append, packed};
+use self::store::{Lane, Outcome, append, packed};
 use super::events::BODY_UNIT_BYTES;
 use super::limits::{EVENT_MISTAKES_NAMED_MAX, PUBLISH_BODY_BYTES_MAX, PUBLISH_WAIT_MAX};
 use super::problem::{BAD_REQUEST, BODY_TOO_LARGE, INTERNAL_TOPIC, Problem, ProblemKind};
@@ -128,17 +128,61 @@ async fn publish(
         let sentence = format!("{name} is the server's own; what others say there would not be believed");
         return Err(Problem::new(&INTERNAL_TOPIC, sentence));
     }
-    let share = share(&state, &headers).await?;
-    let body = asked::bytes(Bytes::from_request(request, &()).await)?;
-    let key = asked_for.text("key");
-    if key == Some("") {
+    let key = asked_for.text("key").map(str::to_owned);
+    if key.as_deref() == Some("") {
         return Err(Problem::new(&BAD_REQUEST, "the key is empty; leave it out"));
     }
-    let events = match sound(modes::events(&headers, &body, key)?) {
-        Ok(events) => events,
-        Err(mistakes) => return Ok(invalid(mistakes)),
-    };
-    store(&state, caller, topic, events, (body.len(), share)).await
+    let share = share(&state, &headers).await?;
+    let body = asked::bytes(Bytes::from_request(request, &()).await)?;
+    let (any, now_ms) = (state.events().next_keyless(), state.now_ms());
+    let received = Received { topic, headers, body, key, share };
+    // A large body takes a while to be understood, and memory: a few of them are at one time.
+    match state.blocking(move |_| received.understood(any, now_ms)).await? {
+        Ok(parcel) => store(&state, caller, parcel).await,
+        Err(mistakes) => Ok(invalid(mistakes)),
+    }
+}
+
+/// A request that has come whole.
+#[derive(Debug)]
+struct Received {
+    topic: Arc<Topic>,
+    headers: HeaderMap,
+    body: Bytes,
+    key: Option<String>,
+    share: OwnedSemaphorePermit,
+}
+
+/// Events on their way into the log.
+#[derive(Debug)]
+struct Parcel {
+    topic: Arc<Topic>,
+    ids: Vec<Option<String>>,
+    lanes: Vec<Lane>,
+    /// Bytes of the request's body.
+    bytes: usize,
+    /// Given back when all of it is stored.
+    share: OwnedSemaphorePermit,
+}
+
+impl Received {
+    /// The events as they are stored, or what is wrong with some of them. Takes a while.
+    fn understood(self, any: u32, now_ms: i64) -> Result<Result<Parcel, Mistakes>, Problem> {
+        let Self { topic, headers, body, key, share } = self;
+        let events = match sound(modes::events(&headers, &body, key.as_deref())?) {
+            Ok(events) => events,
+            Err(mistakes) => return Ok(Err(mistakes)),
+        };
+        let count = events.len();
+        if count == 0 {
+            return Err(Problem::new(&BAD_REQUEST, "the batch has no event; send at least one"));
+        }
+        let ids = events.iter().map(|event| event.id.clone()).collect();
+        Ok(match packed(&topic, events, any, now_ms) {
+            Ok(lanes) => Ok(Parcel { topic, ids, lanes, bytes: body.len(), share }),
+            Err(mistakes) => Err(Mistakes { count, mistakes }),
+        })
+    }
 }
 
 /// A share of the memory for bodies, before anything of one is read.
@@ -180,25 +224,9 @@ struct Mistakes {
     mistakes: Vec<(usize, Mistake)>,
 }
 
-async fn store(
-    state: &ApiState,
-    caller: Caller,
-    topic: Arc<Topic>,
-    events: Vec<NewEvent>,
-    (bytes, share): (usize, OwnedSemaphorePermit),
-) -> Result<Response, Problem> {
-    let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
-    let count = events.len();
-    let (any, now_ms) = (state.events().next_keyless(), state.now_ms());
-    let into = Arc::clone(&topic);
-    let packed = state.blocking(move |_| Ok(packed(&into, events, any, now_ms))).await?;
-    let lanes = match packed {
-        Ok(lanes) => lanes,
-        Err(mistakes) => return Ok(invalid(Mistakes { count, mistakes })),
-    };
-    if count == 0 {
-        return Err(Problem::new(&BAD_REQUEST, "the batch has no event; send at least one"));
-    }
+async fn store(state: &ApiState, caller: Caller, parcel: Parcel) -> Result<Response, Problem> {
+    let Parcel { topic, ids, lanes, bytes, share } = parcel;
+    let count = ids.len();
     let named: Vec<_> = ids.iter().flatten().take(AUDITED_IDS_MAX).collect();
     let detail = json!({ "events": count, "bytes": bytes, "ids": named });
     let change = Change { caller, action: "event.publish", target: topic.name.clone(), detail };

@@ -2,8 +2,6 @@
 //!
 //! Numbers in a payload are kept as they stand in the body, digit by digit.
 
-use std::collections::BTreeMap;
-
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
 use courant_core::headers::{TRACEPARENT, TRACESTATE};
@@ -12,9 +10,10 @@ use serde_json::value::RawValue;
 
 use super::event::{Attributes, DATA_CONTENT_TYPE, Mistake, NewEvent};
 use crate::api::base64;
-use crate::api::limits::EVENTS_PER_BATCH_MAX;
+use crate::api::limits::{EVENT_MEMBERS_MAX, EVENTS_PER_BATCH_MAX};
 use crate::api::problem::{BAD_CONTENT_TYPE, BAD_REQUEST, Problem};
 use crate::api::records::cloudevent::{DATA, DATA_BASE64, STRUCTURED, text};
+use crate::api::source::{Elements, Members, elements, members};
 
 /// What stands before an attribute's name in the headers of a request.
 const PREFIX: &str = "ce-";
@@ -49,7 +48,11 @@ pub(super) fn events(
             vec![binary(headers, content_type, body, key)]
         }
         JSON => {
-            serde_json::from_slice::<IgnoredAny>(body).map_err(|error| not_json(&error))?;
+            // What is passed over in a slice is not looked at for being text.
+            let text = std::str::from_utf8(body).map_err(|error| {
+                Problem::new(&BAD_REQUEST, format!("the body is no JSON, because it is no UTF-8: {error}"))
+            })?;
+            serde_json::from_str::<IgnoredAny>(text).map_err(|error| not_json(&error))?;
             vec![Ok(NewEvent::plain(content_type.unwrap_or(JSON), body.clone(), key))]
         }
         _ => {
@@ -77,19 +80,24 @@ fn media_type(content_type: &str) -> String {
 }
 
 fn batch(body: &Bytes, key: Option<&str>) -> Result<Vec<Result<NewEvent, Mistake>>, Problem> {
-    let events: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
-    if events.len() > EVENTS_PER_BATCH_MAX {
-        let sentence = format!("the batch has {} events; send at most {EVENTS_PER_BATCH_MAX}", events.len());
+    let Elements { first, count } = elements(body, EVENTS_PER_BATCH_MAX).map_err(|error| not_json(&error))?;
+    if count > first.len() {
+        let sentence = format!("the batch has {count} events; send at most {EVENTS_PER_BATCH_MAX}");
         return Err(Problem::new(&BAD_REQUEST, sentence));
     }
-    Ok(events.into_iter().map(|event| structured(event, key)).collect())
+    Ok(first.into_iter().map(|event| structured(event, key)).collect())
 }
 
 /// An event of the structured mode: the JSON format of CloudEvents.
 fn structured(event: &RawValue, key: Option<&str>) -> Result<NewEvent, Mistake> {
     let nameless = |detail: String| Mistake { id: None, detail };
-    let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(event.get())
+    let Members { by_name: mut members, count } = members(event.get().as_bytes(), EVENT_MEMBERS_MAX)
         .map_err(|error| nameless(format!("an event is an object: {error}")))?;
+    if count > EVENT_MEMBERS_MAX {
+        let id = members.remove("id").and_then(text);
+        let detail = format!("it has {count} members; at most {EVENT_MEMBERS_MAX} are taken");
+        return Err(Mistake { id, detail });
+    }
     let (data, encoded) = (members.remove(DATA), members.remove(DATA_BASE64));
     let mut attributes = Attributes::new();
     for (name, value) in members {
@@ -302,6 +310,19 @@ mod tests {
     }
 
     #[test]
+    fn too_many_events_or_members_are_counted_and_not_kept() {
+        let of = |body: String| events(&headers(&[("content-type", BATCH_JSON)]), &Bytes::from(body), None);
+        let many = format!("[{}1]", "1,".repeat(EVENTS_PER_BATCH_MAX));
+        let refused = of(many).expect_err("too many");
+        assert!(refused.detail.contains("10001 events"), "{}", refused.detail);
+        let members: String = (0..EVENT_MEMBERS_MAX).map(|number| format!(",\"a{number}\":null")).collect();
+        let found = of(format!("[{{\"id\":\"7\"{members}}}]")).expect("understood");
+        let mistake = found[0].as_ref().expect_err("too many");
+        assert_eq!(mistake.id.as_deref(), Some("7"));
+        assert!(mistake.detail.contains("257 members"), "{}", mistake.detail);
+    }
+
+    #[test]
     fn headers_are_decoded_as_the_binding_says() {
         let more = [("ce-subject", "Euro%20%E2%82%AC%20100%25 %zz"), ("ce-note", "\"a \\\"b\\\"\"")];
         let event = one(&[&BINARY[..], &more].concat(), "body").expect("an event");
@@ -329,5 +350,7 @@ mod tests {
                 "{content_type}"
             );
         }
+        let bytes = Bytes::from_static(b"\"\xff\"");
+        assert!(events(&headers(&[("content-type", JSON)]), &bytes, None).is_err(), "no UTF-8 is no JSON");
     }
 }

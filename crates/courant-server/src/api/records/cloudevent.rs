@@ -7,7 +7,10 @@ use courant_core::headers::CONTENT_TYPE;
 use courant_log::batch::records::Record;
 use serde_json::value::RawValue;
 
-use crate::api::limits::{ATTRIBUTE_BYTES_SHOWN, ATTRIBUTES_SHOWN_MAX};
+use crate::api::limits::{
+    ATTRIBUTE_BYTES_SHOWN, ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTES_SHOWN_MAX, EVENT_MEMBERS_MAX,
+};
+use crate::api::source::{member, members};
 
 /// What stands before an attribute's name in the headers of a record.
 pub(crate) const PREFIX: &str = "ce_";
@@ -45,16 +48,18 @@ pub(crate) fn is(record: &Record, name: &str, wanted: &str) -> bool {
     if !is_structured(record) {
         return binary(record, name) == Some(wanted);
     }
-    let members = members(record).unwrap_or_default();
-    members.get(name).and_then(|value| text(value)).as_deref() == Some(wanted)
+    let value = record.value.as_deref().and_then(|value| std::str::from_utf8(value).ok());
+    value.and_then(|value| member(value, name)).and_then(text).as_deref() == Some(wanted)
 }
 
-/// All attributes, if the record is a CloudEvent. Long ones are cut, and so is a long list.
+/// All attributes, if the record is a CloudEvent. Long values are cut, and so is a long list; what has a
+/// longer name than an attribute may have is none.
 pub(crate) fn attributes(record: &Record) -> Option<BTreeMap<String, String>> {
     let mut found = if is_structured(record) { structured(record)? } else { of_headers(record) };
     if !REQUIRED.iter().all(|name| found.contains_key(*name)) {
         return None;
     }
+    found.retain(|name, _| name.len() <= ATTRIBUTE_NAME_BYTES_MAX);
     let is_required = |name: &String| REQUIRED.contains(&name.as_str());
     let mut left = ATTRIBUTES_SHOWN_MAX;
     found.retain(|name, value| {
@@ -82,13 +87,9 @@ fn of_headers(record: &Record) -> BTreeMap<String, String> {
 }
 
 fn structured(record: &Record) -> Option<BTreeMap<String, String>> {
-    let members = members(record)?.into_iter();
+    let members = members(record.value.as_deref()?, EVENT_MEMBERS_MAX).ok()?.by_name.into_iter();
     let attributes = members.filter(|(name, _)| name != DATA && name != DATA_BASE64);
     Some(attributes.filter_map(|(name, value)| Some((name, text(value)?))).collect())
-}
-
-fn members(record: &Record) -> Option<BTreeMap<String, &RawValue>> {
-    serde_json::from_slice(record.value.as_deref()?).ok()
 }
 
 /// A text, a number or a truth as text. An attribute is nothing else.
@@ -158,6 +159,9 @@ mod tests {
         let found =
             attributes(&record(&[&EVENT[..], &[("ce_subject", long.as_str())]].concat(), "")).expect("one");
         assert_eq!(found["subject"], "ä".repeat(ATTRIBUTE_BYTES_SHOWN / 2));
+        let named = format!("ce_{}", "n".repeat(ATTRIBUTE_NAME_BYTES_MAX + 1));
+        let found = attributes(&record(&[&EVENT[..], &[(named.as_str(), "x")]].concat(), "")).expect("one");
+        assert_eq!(found.len(), EVENT.len(), "so long a name is none of an attribute");
         assert_eq!((floor("aä", 2), floor("aä", 3), floor("", 5)), (1, 3, 0));
     }
 }
