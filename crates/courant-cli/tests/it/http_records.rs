@@ -7,6 +7,8 @@ use std::net::TcpStream;
 use std::os::unix::fs::FileExt as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use courant_log::Codec;
+use courant_log::batch::records::{NewRecord, encode};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -257,6 +259,29 @@ fn long_values_are_cut_in_lists_and_whole_alone() {
     get(&server, "/topics/t/records/0/1").assert_problem(404, "record_not_found");
     get(&server, "/topics/t/records/1/0").assert_problem(404, "partition_not_found");
     get(&server, "/topics/t/records/0/x").assert_problem(400, "bad_request");
+}
+
+#[test]
+fn who_takes_large_records_slowly_fills_no_memory() {
+    const AT_ONCE: usize = 8;
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.create_topic("t", 1);
+    // Each byte of it is six in JSON, more than what the sockets on the way hold.
+    let record = NewRecord { value: Some(vec![1_u8; 4 << 20].into()), ..NewRecord::default() };
+    let batch = encode(&[record], Codec::Lz4, None).expect("a batch");
+    let (error, _) = raw::Connection::open(server.kafka()).produce("t", 0, &batch).expect("an answer");
+    assert_eq!(error, 0);
+    let path = "/topics/t/records/0/0";
+    let slow: Vec<Stream> = (0..AT_ONCE).map(|_| Stream::open(&server, path, &[])).collect();
+    get(&server, path).assert_problem(503, "busy");
+    get(&server, "/topics/t/records").json(200);
+    drop(slow);
+    let whole = crate::eventually("those who went away have given up their places", PATIENCE, || {
+        let answer = get(&server, path);
+        (answer.status == 200).then_some(answer)
+    });
+    assert_eq!(whole.json(200)["value"].as_str().map(str::len), Some(4 << 20));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::Semaphore;
 
 use super::filter::Searches;
-use super::limits::{PUBLISH_BYTES_AT_ONCE, WATCHERS_PART};
+use super::limits::{PUBLISH_BYTES_AT_ONCE, WATCHERS_PART, WHOLE_RECORDS_MAX};
 use super::tail::Streams;
 
 /// Bytes of a unit of memory for bodies.
@@ -19,6 +19,8 @@ pub(crate) struct Events {
     pub(super) streams: Streams,
     /// Memory for bodies of events, in units.
     pub(super) bodies: Arc<Semaphore>,
+    /// Places of records that are asked for alone, from the look on until they have gone to the client.
+    pub(super) whole: Arc<Semaphore>,
     /// Where the next events without a key go.
     keyless: AtomicU32,
 }
@@ -31,6 +33,7 @@ impl Events {
             searches: Searches::new(watchers_max),
             streams: Streams::new(streams_max.saturating_sub(watchers_max).max(1)),
             bodies: Arc::new(Semaphore::new(PUBLISH_BYTES_AT_ONCE / BODY_UNIT_BYTES)),
+            whole: Arc::new(Semaphore::new(WHOLE_RECORDS_MAX)),
             keyless: AtomicU32::new(0),
         }
     }

@@ -117,6 +117,16 @@ pub(crate) const LISTED_BYTES_ALL: usize = 48 * 1024;
 /// Bytes of a record that is asked for alone.
 pub(crate) const RECORD_BYTES_SHOWN: usize = 8 * 1024 * 1024;
 
+/// Such records in memory at one time: each can take six times as many bytes in JSON.
+pub(crate) const WHOLE_RECORDS_MAX: usize = 8;
+
+/// How long a request for one waits for its place.
+pub(crate) const WHOLE_RECORD_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes up to which such an answer needs no place while it is sent, and bytes of a piece of a larger one.
+pub(crate) const WHOLE_RECORD_BYTES_SMALL: usize = 256 * 1024;
+pub(crate) const WHOLE_RECORD_PIECE_BYTES: usize = 128 * 1024;
+
 /// Headers of a record that are shown.
 pub(crate) const HEADERS_SHOWN_MAX: usize = 200;
 

@@ -7,11 +7,13 @@ pub(crate) mod shown;
 
 mod find;
 mod page;
+mod whole;
 
 use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use axum::routing::on;
 use courant_log::{Log, PartitionId, Topic};
 use serde_json::value::RawValue;
@@ -20,6 +22,7 @@ use self::begin::Begin;
 use self::page::{First, Page};
 use self::read::{Taken, read};
 use self::shown::{Room, shown};
+use self::whole::whole;
 use super::limits::RECORD_PARTITIONS_MAX;
 use super::problem::{BAD_REQUEST, INVALID, PARTITION_NOT_FOUND, Problem, ProblemKind};
 use super::route::{
@@ -246,13 +249,13 @@ async fn one(
     State(state): State<ApiState>,
     RawQuery(query): RawQuery,
     Path((topic, partition_number, offset)): Path<(String, String, String)>,
-) -> Result<Json<Box<RawValue>>, Problem> {
+) -> Result<Response, Problem> {
     Asked::of(query.as_deref(), &[])?;
     let topic = state.topic(&topic)?;
     let number: u32 = number(&partition_number, "partition")?;
     let offset: u64 = self::number(&offset, "offset")?;
     let id = partition(&topic, number)?;
-    state.blocking(move |state| at(state.log()?, &topic, (number, id), offset)).await.map(Json)
+    whole(&state, move |state| at(state.log()?, &topic, (number, id), offset)).await
 }
 
 /// The record at an offset.
@@ -288,8 +291,8 @@ async fn by_id(
     State(state): State<ApiState>,
     RawQuery(query): RawQuery,
     Path((topic, id)): Path<(String, String)>,
-) -> Result<Json<Box<RawValue>>, Problem> {
+) -> Result<Response, Problem> {
     Asked::of(query.as_deref(), &[])?;
     let topic = state.topic(&topic)?;
-    state.blocking(move |state| find::by_id(state.log()?, &topic, &id)).await.map(Json)
+    whole(&state, move |state| find::by_id(state.log()?, &topic, &id)).await
 }
