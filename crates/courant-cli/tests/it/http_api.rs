@@ -285,6 +285,16 @@ fn what_is_not_there_is_a_problem_too() {
     get(&server, "/groups/none").assert_problem(404, "group_not_found");
     send(&server, "PUT", "/topics", &[], "").assert_problem(405, "method_not_allowed");
     get(&server, "/topics?limmit=5").assert_problem(400, "bad_request");
+    // What is no text is no name; nothing else takes its place.
+    for path in [
+        "/topics/%ff",
+        "/topics/%ff/events/1",
+        "/groups/%C3%28",
+        "/topics?filter=%ff",
+        "/topics?after=%e2%82",
+    ] {
+        get(&server, path).assert_problem(400, "bad_request");
+    }
     get(&server, "/topics?limit=1001").assert_problem(400, "bad_request");
     send(&server, "POST", "/topics", &[("Content-Type", "application/json")], "{")
         .assert_problem(400, "bad_request");

@@ -3,11 +3,61 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{self, FromRequestParts};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use super::limits::{FILTER_BYTES_MAX, PAGE_ROWS, PAGE_ROWS_MAX, QUERY_BYTES_MAX};
 use super::problem::{BAD_CONTENT_TYPE, BAD_REQUEST, BODY_TOO_LARGE, Problem};
+
+/// What stands in the path, decoded. What is no text there is a problem like any other.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(extract::Path(found)) => Ok(Self(found)),
+            Err(rejection) => {
+                let sentence = format!("the address is not understood: {}", rejection.body_text());
+                Err(Problem::new(&BAD_REQUEST, sentence))
+            }
+        }
+    }
+}
+
+/// Bytes with their percent-encoding undone, once. What is no such encoding stays as it is.
+pub(crate) fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        let encoded = match (*first, behind) {
+            (b'%', [high, low, ..]) => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        plain.push(match encoded {
+            Some((high, low)) => {
+                rest = &behind[2..];
+                high * 16 + low
+            }
+            None => *first,
+        });
+    }
+    plain
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
 
 /// The parameters of a query.
 #[derive(Debug)]
@@ -21,6 +71,11 @@ impl Asked {
         if query.len() > QUERY_BYTES_MAX {
             let sentence = format!("the query has {} bytes; {QUERY_BYTES_MAX} are read", query.len());
             return Err(Problem::new(&BAD_REQUEST, sentence));
+        }
+        // Else other characters would take the place of the bytes, and another key than the one that was
+        // meant would be looked for, or published.
+        if std::str::from_utf8(&percent_decoded(query.as_bytes())).is_err() {
+            return Err(Problem::new(&BAD_REQUEST, "the query is no UTF-8 when it is decoded"));
         }
         let mut asked: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -138,6 +193,9 @@ mod tests {
     fn what_is_misspelt_is_not_ignored() {
         assert!(detail(Asked::of(Some("limmit=5"), &["limit"])).contains("it can be limit"));
         assert!(detail(Asked::of(Some("a=1&a=2"), &["a"])).contains("twice"));
+        assert!(detail(Asked::of(Some("a=%ff"), &["a"])).contains("UTF-8"));
+        let known = Asked::of(Some("a=%EF%BF%BD%zz%"), &["a"]).expect("a text");
+        assert_eq!(known.text("a"), Some("\u{fffd}%zz%"));
         assert!(detail(Asked::of(Some(&"a".repeat(QUERY_BYTES_MAX + 1)), &["a"])).contains("bytes"));
     }
 

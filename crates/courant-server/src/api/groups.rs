@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::routing::on;
 use serde::Serialize;
 
 use super::ApiState;
-use super::asked::{Asked, NameFilter};
+use super::asked::{Asked, NameFilter, Path};
 use super::json::Json;
 use super::lag::{Aging, Group, Lag, Measured, Places, measure, seconds};
 use super::limits::{HISTORY_INTERVAL, MEMBERS_SHOWN_MAX, PAGE_PARTITIONS_MAX};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Extension, Path, RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::on;
@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::ApiState;
-use super::asked::{self, Asked};
+use super::asked::{self, Asked, Path};
 use super::audit::{AUDIT_TOPIC, Change, unanswered};
 use super::guard::Caller;
 use super::json::Json;

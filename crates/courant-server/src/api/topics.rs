@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::routing::on;
 use courant_log::topic_config::TOPIC_CONFIGS;
 use courant_log::{Log, Topic};
 use serde::Serialize;
 
 use super::ApiState;
-use super::asked::{Asked, NameFilter};
+use super::asked::{Asked, NameFilter, Path};
 use super::json::Json;
 use super::limits::PAGE_PARTITIONS_MAX;
 use super::problem::{BAD_REQUEST, Problem};

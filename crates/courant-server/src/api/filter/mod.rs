@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::on;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 pub(crate) use self::condition::{Condition, Where};
 use self::job::{Job, Plan, Progress, Results, Status};
 use self::watching::Watching;
-use super::asked;
+use super::asked::{self, Path};
 use super::limits::{
     SEARCH_RESULTS, SEARCH_RESULTS_MAX, SEARCHES_MAX, SEARCHES_RUNNING_MAX, TOPICS_NAMED_MAX,
 };

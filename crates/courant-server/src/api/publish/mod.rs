@@ -7,7 +7,7 @@ mod store;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Extension, FromRequest, Path, RawQuery, Request, State};
+use axum::extract::{Extension, FromRequest, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::on;
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use self::event::{Mistake, NewEvent};
 use self::store::{Lane, Outcome, append, packed};
+use super::asked::Path;
 use super::events::BODY_UNIT_BYTES;
 use super::limits::{EVENT_MISTAKES_NAMED_MAX, PUBLISH_BODY_BYTES_MAX, PUBLISH_WAIT_MAX};
 use super::problem::{BAD_REQUEST, BODY_TOO_LARGE, INTERNAL_TOPIC, Problem, ProblemKind};

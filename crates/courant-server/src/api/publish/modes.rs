@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::event::{Attributes, DATA_CONTENT_TYPE, Mistake, NewEvent};
+use crate::api::asked::percent_decoded;
 use crate::api::base64;
 use crate::api::limits::{EVENT_MEMBERS_MAX, EVENTS_PER_BATCH_MAX};
 use crate::api::problem::{BAD_CONTENT_TYPE, BAD_REQUEST, Problem};
@@ -185,33 +186,7 @@ fn binary(
 /// The text that a header stands for: quotes are taken off, and percent-encoding is undone once (section
 /// 3.1.3.2 of the binding).
 fn decoded(value: &HeaderValue) -> Option<String> {
-    let bytes = unquoted(value.as_bytes());
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut rest = bytes.as_slice();
-    while let Some((first, behind)) = rest.split_first() {
-        rest = behind;
-        let encoded = match (*first, behind) {
-            (b'%', [high, low, ..]) => digit(*high).zip(digit(*low)),
-            _ => None,
-        };
-        plain.push(match encoded {
-            Some((high, low)) => {
-                rest = &behind[2..];
-                high * 16 + low
-            }
-            None => *first,
-        });
-    }
-    String::from_utf8(plain).ok()
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
+    String::from_utf8(percent_decoded(&unquoted(value.as_bytes()))).ok()
 }
 
 /// A quoted string (RFC 9110, section 5.6.4) without its quotes, or the bytes as they are.

@@ -11,7 +11,7 @@ mod whole;
 
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::on;
@@ -23,6 +23,7 @@ use self::page::{First, Page};
 use self::read::{Taken, read};
 use self::shown::{Room, shown};
 use self::whole::whole;
+use super::asked::Path;
 use super::limits::RECORD_PARTITIONS_MAX;
 use super::problem::{BAD_REQUEST, INVALID, PARTITION_NOT_FOUND, Problem, ProblemKind};
 use super::route::{

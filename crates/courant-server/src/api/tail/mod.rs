@@ -9,7 +9,7 @@ mod subscription;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::on;
@@ -19,6 +19,7 @@ use self::resume::Resume;
 use self::stream::Stream;
 pub(crate) use self::streams::Streams;
 use self::subscription::Wish;
+use super::asked::Path;
 use super::filter::{WHERE, Where};
 use super::limits::{STREAM_PARTITIONS_MAX, SUBSCRIPTIONS_MAX};
 use super::problem::{BAD_REQUEST, Problem};
