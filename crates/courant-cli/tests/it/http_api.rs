@@ -385,6 +385,9 @@ fn every_change_is_an_event_before_it_is_answered_and_nothing_else_is() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path());
     let new = |name: &str| json!({ "name": name });
+    // Nobody chooses for how long the account of changes is kept, before there is one.
+    let short = json!({ "name": "_courant.audit", "configs": { "retention.ms": "1" } });
+    send_json(&server, "POST", "/topics", &short).assert_problem(403, "internal_topic");
     let created = send_json(&server, "POST", "/topics", &new("orders"));
     // The answer has the event's offset, and whoever has the answer can read it.
     let end = get(&server, "/topics/_courant.audit/partitions").json(200)["partitions"][0]["end"].clone();

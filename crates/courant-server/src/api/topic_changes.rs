@@ -149,6 +149,8 @@ async fn create(
     let New { name, partitions, configs, dry_run } = asked::json(&headers, body)?;
     let invalid = |sentence: String| Problem::new(&INVALID, sentence);
     let topic = TopicName::new(&name).map_err(|error| invalid(error.to_string()))?;
+    // With configs of somebody's choice it would keep its events for a moment only.
+    check_is_not_audit(&name)?;
     let config = state.broker()?.config();
     let (partitions, max) = (partitions.unwrap_or(config.partitions), config.limits.partitions_per_topic_max);
     if !(1..=max).contains(&partitions) {
@@ -270,7 +272,8 @@ fn without_effect<'a>(configs: impl Iterator<Item = (&'a String, Option<&'a Stri
 /// Who can change what was done should not be able to hide it.
 fn check_is_not_audit(name: &str) -> Result<(), Problem> {
     if name == AUDIT_TOPIC {
-        let sentence = format!("{AUDIT_TOPIC} has the account of every change; it is not changed by HTTP");
+        let sentence =
+            format!("{AUDIT_TOPIC} has the account of every change; it is neither made nor changed by HTTP");
         return Err(Problem::new(&INTERNAL_TOPIC, sentence));
     }
     Ok(())
