@@ -229,6 +229,26 @@ fn new_partitions_are_followed_and_deleted_topics_are_told() {
 }
 
 #[test]
+fn a_client_that_comes_back_to_a_topic_that_was_made_again_has_all_of_it() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.create_topic("t", 1);
+    produce(&server, "t", 0, &numbered(0..5));
+    let (mut stream, _) = tail(&server, "topics=t&from=4");
+    let place = stream.expect("record").id.expect("where to go on");
+    drop(stream);
+    send(&server, "DELETE", "/topics/t?confirm=t", &[], "").json(200);
+    server.create_topic("t", 1);
+    produce(&server, "t", 0, &numbered(0..2));
+    let mut again = Stream::open(&server, "/tail?topics=t", &[("Last-Event-ID", &place)]);
+    again.expect("open");
+    again.expect("subscribed");
+    for expected in 0..2 {
+        assert_eq!(offset(&again.expect("record")), expected);
+    }
+}
+
+#[test]
 fn streams_end_in_order_when_the_server_stops() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path());

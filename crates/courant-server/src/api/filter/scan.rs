@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use courant_log::{Log, PartitionId, ReadError};
 use serde_json::value::RawValue;
 use tokio::task::{spawn_blocking, yield_now};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::job::{Job, Plan, Space, Status};
 use crate::api::ApiState;
@@ -53,11 +53,14 @@ pub(super) async fn run(state: ApiState, job: Arc<Job>) {
         }
     }
     drop(turn);
-    // The list alone keeps the results, so that what makes room there frees memory.
-    let id = job.id.clone();
+    // The list alone keeps the results, so that what makes room there frees memory; and this task ends with
+    // it, so that searches that come and go leave nothing behind.
+    let (id, mut changes) = (job.id.clone(), job.changes());
     drop(job);
-    sleep(SEARCH_KEPT).await;
-    state.events().searches.forget(&id);
+    let is_gone = async { while changes.changed().await.is_ok() {} };
+    if timeout(SEARCH_KEPT, is_gone).await.is_err() {
+        state.events().searches.forget(&id);
+    }
 }
 
 async fn scan(state: &ApiState, job: &Arc<Job>) -> Result<(), Problem> {

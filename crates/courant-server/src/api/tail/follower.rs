@@ -29,6 +29,8 @@ pub(super) struct Follower {
     /// Where a client was that has been here before.
     resumed: Option<Vec<Place>>,
     is_settled: bool,
+    /// Whether it was said that there are more partitions than are followed.
+    is_full: bool,
     /// Records that may still be said until the slot is over, where there is a rate.
     left: u64,
     slot: Instant,
@@ -77,7 +79,8 @@ pub(super) enum Said {
 impl Follower {
     pub(super) fn new(subscription: Arc<Subscription>, resumed: Option<Vec<Place>>) -> Self {
         let (left, slot) = (0, Instant::now());
-        Self { subscription, lanes: Vec::new(), turn: 0, resumed, is_settled: false, left, slot }
+        let (lanes, is_settled, is_full) = (Vec::new(), false, false);
+        Self { subscription, lanes, turn: 0, resumed, is_settled, is_full, left, slot }
     }
 
     /// Follows the topics as they are now: partitions are added, and deleted topics go. May wait for the
@@ -130,13 +133,19 @@ impl Follower {
                 continue;
             }
             if self.lanes.len() + others >= STREAM_PARTITIONS_MAX {
-                let reason = format!("a stream follows at most {STREAM_PARTITIONS_MAX} partitions");
-                said.push(Said::Ended { topic: Arc::clone(&name), partition: Some(number), reason });
-                // One word for all of them is enough.
+                // One word for all of them is enough, and once.
+                if !self.is_full {
+                    self.is_full = true;
+                    let reason = format!("a stream follows at most {STREAM_PARTITIONS_MAX} partitions");
+                    said.push(Said::Ended { topic: Arc::clone(&name), partition: Some(number), reason });
+                }
                 return Ok(());
             }
             let Some(ends) = log.offsets(*id) else { continue };
             let next = match self.place(topic_number, &name, number) {
+                // Offsets only grow: it was in a topic of that name that is gone, and all of this one is
+                // news.
+                Some(next) if self.resumed.is_some() && next > ends.high_watermark => ends.start,
                 Some(next) => next,
                 None if self.is_settled || self.resumed.is_some() => ends.start,
                 None => self.subscription.begin.resolve(log, *id, ends, now_ms)?,
