@@ -6,7 +6,11 @@ use std::io;
 use std::path::PathBuf;
 use std::thread;
 
+use serde_json::{Value, json};
+
+use crate::cli::{rows, run};
 use crate::disk::Disk;
+use crate::http_records::{JSON, post, send};
 use crate::ledger::Ledger;
 use crate::load::{Load, Plan, reading};
 use crate::raw::{Answer, Body, Connection, batch};
@@ -259,6 +263,35 @@ fn commits_deletions_and_configs_need_no_room() {
     let configs = String::from_utf8_lossy(&configs.stdout).into_owned();
     assert!(configs.contains("100000000"), "{configs}");
     filled.server.assert_well("a full disk");
+}
+
+/// What is changed by HTTP while no event is taken has its audit event when there is room again, in order.
+#[test]
+fn changes_by_http_are_audited_when_there_is_room_again() {
+    let Some(disk) = Disk::for_test("full_disk::changes_by_http_are_audited_when_there_is_room_again") else {
+        return;
+    };
+    let mut filled = Filled::start(&Launch::on(&disk.data()), OLD_EVENTS, 1);
+    post(&filled.server, "/topics", &json!({ "name": "first" })).json(201);
+    disk.fill();
+    filled.assert_refuses_events();
+    let publish = || send(&filled.server, "POST", "/topics/kept/events", &[JSON], "1");
+    publish().assert_problem(503, "not_written");
+    send(&filled.server, "DELETE", "/topics/old?confirm=old", &[], "").json(200);
+    eventually("there is room again", PATIENCE, || (publish().status == 200).then_some(()));
+    let events = rows(run(&filled.server, &["tail", "_courant.audit", "-o", "jsonl"]));
+    let told: Vec<(String, String)> = events
+        .iter()
+        .map(|event| {
+            let account: Value = serde_json::from_str(event["value"].as_str().unwrap()).unwrap();
+            let word = |name: &str| account[name].as_str().unwrap().to_owned();
+            (word("action"), word("result"))
+        })
+        .collect();
+    let told: Vec<_> = told.iter().map(|(action, result)| (action.as_str(), result.as_str())).collect();
+    let begin = [("topic.create", "done"), ("event.publish", "failed"), ("topic.delete", "done")];
+    assert!(told.starts_with(&begin) && told.ends_with(&[("event.publish", "done")]), "{told:?}");
+    filled.server.assert_well("changes on a full disk");
 }
 
 /// The error is one that real producers repeat, without losing or doubling an event.

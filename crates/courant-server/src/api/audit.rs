@@ -2,11 +2,12 @@
 //! who, what, when, and what became of it.
 //!
 //! Where the log takes no events (its disk is full, say) a change such as the deletion of a topic must
-//! still be possible: its event waits, in order and within a bound, and is written before the next one.
+//! still be possible: its event waits, in order and within a bound, and is written before the next one, or
+//! a little while after the log takes events again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +18,8 @@ use courant_log::batch::records::{NewRecord, encode};
 use courant_log::{Batch, Codec, CreateTopicError, Log, NewTopic, PartitionId, Topic};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -69,10 +71,20 @@ impl<T: Serialize> Changed<T> {
     }
 }
 
-/// The events that wait, in order.
+/// The events that wait, in order, and the turn of whoever writes them.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
-    waiting: Mutex<VecDeque<NewRecord>>,
+    waiting: Mutex<VecDeque<Waiting>>,
+    /// What comes while one writes is written together by the next one.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// An event that is not written yet.
+#[derive(Debug)]
+struct Waiting {
+    event: NewRecord,
+    /// Tells its offset.
+    written: oneshot::Sender<u64>,
 }
 
 /// The payload of an event.
@@ -108,7 +120,7 @@ impl ApiState {
     ) -> Result<Changed<T>, Problem> {
         let state = self.clone();
         let made = tokio::spawn(async move {
-            state.audit().check_room().await?;
+            state.audit().check_room()?;
             let made = make.await;
             let event = event(&state, &change, made.as_ref().err());
             let audited = state.audit().write(state.log()?, event).await;
@@ -119,9 +131,13 @@ impl ApiState {
 }
 
 impl Audit {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes that could not be audited are not made.
-    async fn check_room(&self) -> Result<(), Problem> {
-        let waiting = self.waiting.lock().await.len();
+    fn check_room(&self) -> Result<(), Problem> {
+        let waiting = self.waiting().len();
         if waiting < AUDIT_WAITING_MAX {
             return Ok(());
         }
@@ -134,23 +150,55 @@ impl Audit {
 
     /// Writes what waits, and then this. `None`: it waits now too.
     async fn write(&self, log: &Log, event: NewRecord) -> Option<u64> {
-        let mut waiting = self.waiting.lock().await;
-        waiting.push_back(event);
-        let mut last = None;
-        while !waiting.is_empty() {
-            let batch: Vec<_> = waiting.iter().take(BATCH_EVENTS_MAX).cloned().collect();
-            match append(log, &batch).await {
-                Ok(base_offset) => {
-                    waiting.drain(..batch.len());
-                    last = Some(base_offset + batch.len() as u64 - 1);
-                }
-                Err(problem) => {
-                    warn!(waiting = waiting.len(), "audit events wait: {}", problem.detail);
-                    return None;
-                }
+        let (written, mut told) = oneshot::channel();
+        self.waiting().push_back(Waiting { event, written });
+        let _turn = tokio::select! {
+            biased;
+            // Somebody has taken it along.
+            offset = &mut told => return offset.ok(),
+            turn = self.turn.lock() => turn,
+        };
+        loop {
+            match told.try_recv() {
+                Ok(offset) => return Some(offset),
+                Err(TryRecvError::Closed) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            if !self.write_some(log).await {
+                return None;
             }
         }
-        last
+    }
+
+    /// Writes what waits, if anything does.
+    pub(super) async fn catch_up(&self, log: &Log) {
+        let _turn = self.turn.lock().await;
+        while self.write_some(log).await {}
+    }
+
+    /// Writes the events that have waited longest; whoever calls it has the turn. False: none waits, or the
+    /// log takes none.
+    async fn write_some(&self, log: &Log) -> bool {
+        let batch: Vec<_> =
+            self.waiting().iter().take(BATCH_EVENTS_MAX).map(|waiting| waiting.event.clone()).collect();
+        if batch.is_empty() {
+            return false;
+        }
+        match append(log, &batch).await {
+            Ok(base_offset) => {
+                let written: Vec<_> = self.waiting().drain(..batch.len()).collect();
+                for (offset, Waiting { written, .. }) in (base_offset..).zip(written) {
+                    // Who waited for it may have gone.
+                    let _ = written.send(offset);
+                }
+                true
+            }
+            Err(problem) => {
+                let waiting = self.waiting().len();
+                warn!(waiting, "audit events wait: {}", problem.detail);
+                false
+            }
+        }
     }
 }
 
@@ -250,6 +298,7 @@ mod tests {
     use courant_log::batch::records::decode;
     use courant_log::storage::MemoryStorage;
     use courant_log::{LogConfig, SystemClock, SystemEntropy};
+    use futures_util::future::join_all;
 
     fn log() -> Log {
         let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
@@ -261,10 +310,15 @@ mod tests {
         NewRecord { timestamp: 7, value: Some(number.to_string().into()), ..NewRecord::default() }
     }
 
+    /// An event for which nobody waits any more.
+    fn left(number: usize) -> Waiting {
+        Waiting { event: numbered(number), written: oneshot::channel().0 }
+    }
+
     #[tokio::test]
     async fn what_waits_is_written_first_and_in_order() {
         let (audit, log) = (Audit::default(), log());
-        audit.waiting.lock().await.extend((0..70).map(numbered));
+        audit.waiting().extend((0..70).map(left));
         assert_eq!(audit.write(&log, numbered(70)).await, Some(70));
         assert_eq!(audit.write(&log, numbered(71)).await, Some(71));
         let topic = log.catalog().by_name(AUDIT_TOPIC).cloned().expect("it was made");
@@ -283,10 +337,28 @@ mod tests {
         let (audit, log) = (Audit::default(), log());
         log.stop();
         assert_eq!(audit.write(&log, numbered(0)).await, None);
-        assert_eq!(audit.waiting.lock().await.len(), 1);
-        audit.check_room().await.expect("there is room for more");
-        audit.waiting.lock().await.extend((1..AUDIT_WAITING_MAX).map(numbered));
-        assert_eq!(audit.check_room().await.expect_err("no room").kind.code, "not_audited");
+        assert_eq!(audit.waiting().len(), 1);
+        audit.check_room().expect("there is room for more");
+        audit.waiting().extend((1..AUDIT_WAITING_MAX).map(left));
+        assert_eq!(audit.check_room().expect_err("no room").kind.code, "not_audited");
+    }
+
+    #[tokio::test]
+    async fn what_comes_at_one_time_is_written_together_and_each_is_told_its_place() {
+        let (audit, log) = (Audit::default(), log());
+        let offsets = join_all((0..50).map(|number| audit.write(&log, numbered(number)))).await;
+        assert_eq!(offsets, (0_u64..50).map(Some).collect::<Vec<_>>());
+        let appends = log.metrics().appends;
+        assert!(appends <= 3, "{appends} batches");
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_also_written_when_nothing_more_is_changed() {
+        let (audit, log) = (Audit::default(), log());
+        audit.waiting().extend((0..40).map(left));
+        audit.catch_up(&log).await;
+        assert!(audit.waiting().is_empty());
+        assert_eq!(log.metrics().appended_events, 40);
     }
 
     #[test]

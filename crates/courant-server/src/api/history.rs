@@ -125,7 +125,8 @@ fn push(points: &mut VecDeque<Packed>, point: Packed) {
     points.push_back(point);
 }
 
-/// Takes a sample every minute, the first one at once. Ends when its task is aborted.
+/// Takes a sample every minute, the first one at once, and has audit events written that wait. Ends when its
+/// task is aborted.
 pub(super) async fn keep(state: ApiState) {
     let mut minutes = interval(HISTORY_INTERVAL);
     minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -138,6 +139,10 @@ pub(super) async fn keep(state: ApiState) {
         });
         if let Err(problem) = sampled.await {
             debug!("no point of the history of lag: {}", problem.detail);
+        }
+        // The log may take events again, and nobody changes anything.
+        if let Ok(log) = state.log() {
+            state.audit().catch_up(log).await;
         }
     }
 }
