@@ -99,7 +99,8 @@ fn check_host<'a>(settings: &ApiSettings, headers: &'a HeaderMap) -> Result<&'a 
     };
     let host = host.to_str().map_err(|_| refused("the Host header is no name".to_owned()))?;
     let name = without_port(host);
-    let is_address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+    let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let is_address = inner.unwrap_or(name).parse::<IpAddr>().is_ok();
     let is_known = |known: &String| known.eq_ignore_ascii_case(name);
     if is_address || name.eq_ignore_ascii_case("localhost") || settings.hosts.iter().any(is_known) {
         return Ok(host);
@@ -185,6 +186,11 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080", "[::1]", "10.1.2.3:80"] {
             admitted(&settings, Access::Open, &[("host", host)]);
         }
+        for host in
+            ["[::1", "127.0.0.1]", "[[::1]]", "127.0.0.1.", "localhost:8080:80", "localhost:x", "localhost@x"]
+        {
+            refused(&settings, Access::Open, &[("host", host)], "host_not_allowed");
+        }
         for host in ["rebound.example", "localhost.rebound.example:8080", "127.0.0.1.example", "", "[::1].x"]
         {
             refused(&settings, Access::Open, &[("host", host)], "host_not_allowed");
@@ -213,6 +219,14 @@ mod tests {
             admitted(&settings, access, &[host]);
         }
         admitted(&settings, Access::Read, &[host, ("origin", "http://evil.example")]);
+        // An origin is a scheme, a name and a port, whatever the name looks like.
+        let host = ("host", "[::1]:8080");
+        admitted(&settings, Access::Change, &[host, ("origin", "http://[::1]:8080")]);
+        for origin in ["http://[::1]", "http://[::1]:8081", "http://[::2]:8080", "http://x://[::1]:8080"] {
+            refused(&settings, Access::Change, &[host, ("origin", origin)], "origin_not_allowed");
+        }
+        let two = [host, ("origin", "http://[::1]:8080"), ("origin", "http://evil.example")];
+        refused(&settings, Access::Change, &two, "origin_not_allowed");
     }
 
     #[test]

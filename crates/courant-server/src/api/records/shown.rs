@@ -163,7 +163,8 @@ fn size(record: &Record) -> usize {
 }
 
 fn format(value: &[u8]) -> Option<&'static str> {
-    serde_json::from_slice::<IgnoredAny>(value).is_ok().then_some("json")
+    let text = std::str::from_utf8(value).ok()?;
+    serde_json::from_str::<IgnoredAny>(text).is_ok().then_some("json")
 }
 
 /// RFC 3339 in UTC with milliseconds. `None` when the record has no time that can be written.
@@ -216,6 +217,8 @@ mod tests {
     fn bytes_are_base64_and_text_that_is_no_json_says_nothing() {
         let bytes = parsed(&record(&[0xff, 0x00]), Room::LISTED);
         assert_eq!((&bytes["value"], &bytes["value_encoding"]), (&json!("/wA="), &json!("base64")));
+        let quoted = parsed(&record(b"\"\xff\""), Room::LISTED);
+        assert_eq!((&quoted["value_encoding"], quoted.get("value_format")), (&json!("base64"), None));
         let text = parsed(&record(b"hello"), Room::LISTED);
         assert_eq!((&text["value"], text.get("value_format")), (&json!("hello"), None));
         let mut tombstone = record(b"");
