@@ -203,6 +203,26 @@ fn a_rate_passes_over_what_is_too_much_and_ends_at_the_newest() {
 }
 
 #[test]
+fn clients_that_read_nothing_hold_a_piece_each() {
+    const STREAMS: usize = 20;
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.create_topic("t", 1);
+    // 40 MB, which is more than the sockets on the way to a client hold.
+    let values = vec!["x".repeat(10_000); 80];
+    for _ in 0..50 {
+        produce(&server, "t", 0, &values);
+    }
+    let before = server.memory_kib("VmRSS");
+    let open = |_| Stream::open(&server, "/tail?topics=t&from=start", &[]);
+    let streams: Vec<Stream> = (0..STREAMS).map(open).collect();
+    server.comes_to_rest();
+    let grown = server.memory_kib("VmRSS").saturating_sub(before);
+    assert!(grown < 200 * 1024, "{grown} KiB for {STREAMS} clients");
+    drop(streams);
+}
+
+#[test]
 fn a_silent_stream_gives_signs_of_life() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path());
@@ -276,6 +296,12 @@ fn streams_are_counted_and_not_for_other_sites() {
     }
     assert!(!streams.is_empty(), "not one could be opened");
     get(&server, "/tail").assert_problem(429, "too_many_streams");
+    // Who goes away makes room, without saying so.
+    streams.truncate(1);
+    let again = crate::eventually("somebody has gone away", crate::PATIENCE, || {
+        Stream::try_open(&server, "/tail", &[]).ok()
+    });
+    drop(again);
     assert_eq!(server.ask("/livez").0, 200, "a probe still gets a connection");
     get(&server, "/tail?topics=none").assert_problem(404, "topic_not_found");
     get(&server, "/tail?topic=t").assert_problem(400, "bad_request");

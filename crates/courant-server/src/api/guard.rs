@@ -69,8 +69,10 @@ fn check_length(headers: &HeaderMap, bytes_max: usize) -> Result<(), Problem> {
 /// The name of who asks, where the settings want one.
 fn admit(settings: &ApiSettings, access: Access, headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let host = check_host(settings, headers)?;
-    if matches!(access, Access::Stream | Access::Change) {
-        check_origin(headers, host)?;
+    match access {
+        Access::Stream | Access::Change => check_origin(headers, host)?,
+        Access::Read => check_embedded(headers)?,
+        Access::Open => {}
     }
     let name = match (&settings.tokens, access) {
         (None, _) | (_, Access::Open) => None,
@@ -112,26 +114,34 @@ fn check_host<'a>(settings: &ApiSettings, headers: &'a HeaderMap) -> Result<&'a 
 
 /// Browsers say which page a request is from. Other programs need not.
 fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
-    let problem = || {
-        let sentence = "a browser sent this for a page of another site; use the server's own pages, or a \
-                        program that is no browser";
-        Problem::new(&ORIGIN_NOT_ALLOWED, sentence)
-    };
     // Behind a proxy that ends TLS the schemes differ, so only what follows them is compared.
     let is_own = |origin: &str| {
         origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
     };
     for origin in headers.get_all(header::ORIGIN) {
         if !origin.to_str().is_ok_and(is_own) {
-            return Err(problem());
+            return Err(of_other_site());
         }
     }
-    for site in headers.get_all("sec-fetch-site") {
-        if site != "same-origin" && site != "none" {
-            return Err(problem());
-        }
-    }
-    Ok(())
+    if is_of_other_site(headers) { Err(of_other_site()) } else { Ok(()) }
+}
+
+/// A page of another site cannot read what it has embedded, but it can make the server work, and see how long
+/// that takes. Whoever follows a link to an answer may see it.
+fn check_embedded(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_visit = headers.get("sec-fetch-dest").is_some_and(|place| place == "document");
+    if is_of_other_site(headers) && !is_visit { Err(of_other_site()) } else { Ok(()) }
+}
+
+/// Whether a browser says that a page of another site has caused the request.
+fn is_of_other_site(headers: &HeaderMap) -> bool {
+    headers.get_all("sec-fetch-site").iter().any(|site| site != "same-origin" && site != "none")
+}
+
+fn of_other_site() -> Problem {
+    let sentence = "a browser sent this for a page of another site; use the server's own pages, or a program \
+                    that is no browser";
+    Problem::new(&ORIGIN_NOT_ALLOWED, sentence)
 }
 
 /// The name in `name:port`.
@@ -219,6 +229,11 @@ mod tests {
             admitted(&settings, access, &[host]);
         }
         admitted(&settings, Access::Read, &[host, ("origin", "http://evil.example")]);
+        let embedded = [host, ("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "image")];
+        refused(&settings, Access::Read, &embedded, "origin_not_allowed");
+        let followed = [host, ("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "document")];
+        admitted(&settings, Access::Read, &followed);
+        refused(&settings, Access::Stream, &followed, "origin_not_allowed");
         // An origin is a scheme, a name and a port, whatever the name looks like.
         let host = ("host", "[::1]:8080");
         admitted(&settings, Access::Change, &[host, ("origin", "http://[::1]:8080")]);

@@ -32,7 +32,7 @@ pub(crate) struct Route {
 pub(crate) enum Access {
     /// Reads, and needs no credential.
     Open,
-    /// Reads.
+    /// Reads: not inside of pages of other sites.
     Read,
     /// Reads for as long as somebody listens, or makes the server work: not for pages of other sites.
     Stream,
