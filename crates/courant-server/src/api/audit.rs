@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::ApiState;
@@ -31,6 +31,9 @@ use super::problem::{NOT_AUDITED, NOT_WRITTEN, Problem};
 
 /// The topic of the events.
 pub(crate) const AUDIT_TOPIC: &str = "_courant.audit";
+
+/// What publishing is called in an account.
+pub(crate) const PUBLISH: &str = "event.publish";
 
 /// Says in an answer where the event of the change is: its offset, or that it waits.
 const AUDIT_HEADER: &str = "courant-audit";
@@ -202,13 +205,19 @@ impl Audit {
     }
 }
 
-/// The event of a change, which the server's own log has as well.
+/// The event of a change. The server's own log has a line for it as well, but for what was published.
 fn event(state: &ApiState, change: &Change, failure: Option<&Problem>) -> NewRecord {
     let Change { caller, action, target, detail } = change;
     let name = caller.name.as_deref();
     let result = if failure.is_none() { "done" } else { "failed" };
     let who = name.unwrap_or("anybody");
-    info!(who, address = ?caller.address, action = *action, on = target.as_str(), result, "by HTTP");
+    let (address, on) = (&caller.address, target.as_str());
+    // Whoever publishes by HTTP does so all day, and the events themselves tell of it.
+    if *action == PUBLISH && failure.is_none() {
+        debug!(who, ?address, action = *action, on, result, "by HTTP");
+    } else {
+        info!(who, ?address, action = *action, on, result, "by HTTP");
+    }
     let time_ms = state.now_ms();
     let time = jiff::Timestamp::from_millisecond(time_ms).map(|time| time.to_string());
     let (id, time) = (Uuid::now_v7().to_string(), time.unwrap_or_default());

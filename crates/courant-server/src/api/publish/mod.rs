@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use self::event::{Mistake, NewEvent};
 use self::store::{Lane, Outcome, append, packed};
 use super::asked::Path;
+use super::audit::PUBLISH;
 use super::events::BODY_UNIT_BYTES;
 use super::limits::{EVENT_MISTAKES_NAMED_MAX, PUBLISH_BODY_BYTES_MAX, PUBLISH_WAIT_MAX};
 use super::problem::{BAD_REQUEST, BODY_TOO_LARGE, INTERNAL_TOPIC, Problem, ProblemKind};
@@ -230,7 +231,7 @@ async fn store(state: &ApiState, caller: Caller, parcel: Parcel) -> Result<Respo
     let count = ids.len();
     let named: Vec<_> = ids.iter().flatten().take(AUDITED_IDS_MAX).collect();
     let detail = json!({ "events": count, "bytes": bytes, "ids": named });
-    let change = Change { caller, action: "event.publish", target: topic.name.clone(), detail };
+    let change = Change { caller, action: PUBLISH, target: topic.name.clone(), detail };
     let log = state.log()?.clone();
     let changed = state.change(change, async move {
         let outcomes = append(&log, lanes, count).await;
