@@ -135,8 +135,8 @@ impl Settings {
                 (Name::ApiHosts, Value::Text(names)) => {
                     config.api.hosts = names.split(',').map(str::to_owned).collect();
                 }
-                // The log filter and the tools' server are not the server's, and a token file has to be
-                // read; a value of another kind than its setting's does not come out of the table.
+                // The log filter and the tools' server are not the server's, and files of secrets have
+                // to be read; a value of another kind than its setting's does not come out of the table.
                 _ => {}
             }
         }
@@ -155,6 +155,14 @@ impl Settings {
     pub(crate) fn token_file(&self) -> Option<&Path> {
         self.all.iter().find_map(|effective| match (effective.setting.name, &effective.value) {
             (Name::ApiTokenFile, Some(Value::Directory(file))) => Some(file.as_path()),
+            _ => None,
+        })
+    }
+
+    /// The file with the keys of services, if anybody named one.
+    pub(crate) fn service_key_file(&self) -> Option<&Path> {
+        self.all.iter().find_map(|effective| match (effective.setting.name, &effective.value) {
+            (Name::ApiServiceKeyFile, Some(Value::Directory(file))) => Some(file.as_path()),
             _ => None,
         })
     }
@@ -196,7 +204,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use clap::Parser;
-    use courant_server::{ApiSettings, CompactionSettings};
+    use courant_server::{ApiSettings, CompactionSettings, ServiceKeys};
     use tempfile::{TempDir, tempdir};
 
     /// What `serve` makes of a command line and a file.
@@ -277,6 +285,7 @@ mod tests {
                 read_only: true,
                 hosts: vec!["a.example".to_owned(), "b.example".to_owned()],
                 tokens: None,
+                service_keys: ServiceKeys::default(),
             },
         };
         assert_eq!(settings.server_config(), expected);

@@ -25,7 +25,7 @@ mod scrub;
 
 mod error;
 
-pub use api::{ApiSettings, ApiTokens, InvalidTokens};
+pub use api::{ApiSettings, ApiTokens, InvalidServiceKeys, InvalidTokens, ServiceKeys};
 pub use config::{CompactionSettings, ServerConfig};
 pub use courant_log::RecoveryReport;
 pub use error::StartError;

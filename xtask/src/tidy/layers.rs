@@ -43,7 +43,8 @@ const LAYERS: [(&str, &[&str]); 17] = [
 ];
 
 /// All that `courant-core` may build on: nothing in it reads, writes, waits or spawns.
-const CORE_DEPENDENCIES: [&str; 6] = ["bytes", "jiff", "serde", "serde_json", "thiserror", "uuid"];
+const CORE_DEPENDENCIES: [&str; 8] =
+    ["bytes", "hmac", "jiff", "serde", "serde_json", "sha2", "thiserror", "uuid"];
 
 /// Packages that only some members may use, and why.
 const OWNERS: [(&str, &[&str], &str); 9] = [

@@ -5,7 +5,7 @@ use crate::cli::{Global, Serve};
 use crate::exit::{Exit, Failure, note};
 use crate::files;
 use crate::settings::Settings;
-use courant_server::{ApiTokens, Server, ServerConfig, StartError};
+use courant_server::{ApiTokens, Server, ServerConfig, ServiceKeys, StartError};
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,13 +21,14 @@ pub(super) fn run(global: &Global, args: &Serve) -> Result<Exit, Failure> {
         .map_err(|error| Failure::new(Exit::Failed, format!("no runtime: {error}")))?;
     let mut config = settings.server_config();
     config.api.tokens = settings.token_file().map(tokens).transpose()?;
+    config.api.service_keys = settings.service_key_file().map(keys).transpose()?.unwrap_or_default();
     let ended = runtime.block_on(serve(global, config));
     // After a second signal something may still be busy, and the process ends without it.
     runtime.shutdown_background();
     ended
 }
 
-/// Bytes of a token file: a hundred of the longest tokens fit.
+/// Bytes of a file of tokens or of keys: a hundred of the longest tokens fit.
 const TOKEN_FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// The tokens of a file. What stands in it is in no sentence.
@@ -36,6 +37,14 @@ fn tokens(file: &Path) -> Result<ApiTokens, Failure> {
     let text = files::read_text(file, TOKEN_FILE_BYTES_MAX)
         .map_err(|error| Failure::new(Exit::Usage, named(error.to_string())))?;
     ApiTokens::parse(&text).map_err(|error| Failure::new(Exit::Usage, named(error.to_string())))
+}
+
+/// The keys of services in a file. What stands in it is in no sentence.
+fn keys(file: &Path) -> Result<ServiceKeys, Failure> {
+    let named = |reason: String| format!("--api-service-key-file {}: {reason}", file.display());
+    let text = files::read_text(file, TOKEN_FILE_BYTES_MAX)
+        .map_err(|error| Failure::new(Exit::Usage, named(error.to_string())))?;
+    ServiceKeys::parse(&text).map_err(|error| Failure::new(Exit::Usage, named(error.to_string())))
 }
 
 async fn serve(global: &Global, config: ServerConfig) -> Result<Exit, Failure> {

@@ -23,6 +23,7 @@ pub(crate) enum Name {
     ApiReadOnly,
     ApiTokenFile,
     ApiHosts,
+    ApiServiceKeyFile,
     Server,
 }
 
@@ -70,7 +71,7 @@ impl Setting {
 
 /// All of them, in the order in which they are shown. Those of a table in `courant.toml` stand
 /// together, after those of none.
-pub(crate) static SETTINGS: [Setting; 18] = [
+pub(crate) static SETTINGS: [Setting; 19] = [
     Setting {
         name: Name::Data,
         key: "data",
@@ -250,6 +251,16 @@ pub(crate) static SETTINGS: [Setting; 18] = [
         placeholder: "NAMES",
         fallback: Fallback::Means { meaning: "localhost and addresses alone", example: "events.example" },
         doc: "Names that the HTTP API is reached by; several with commas",
+    },
+    Setting {
+        name: Name::ApiServiceKeyFile,
+        key: "api.service-key-file",
+        flag: "api-service-key-file",
+        variable: "COURANT_API_SERVICE_KEY_FILE",
+        kind: Kind::File,
+        placeholder: "FILE",
+        fallback: Fallback::Means { meaning: "services are shown and not asked", example: "./service-keys" },
+        doc: "File with the keys of services whose dead letters the HTTP API looks after, SERVICE KEY on each line",
     },
 ];
 

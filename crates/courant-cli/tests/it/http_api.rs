@@ -19,7 +19,8 @@ use crate::raw::{Body, CREATE_TOPICS, Connection};
 use crate::server::{Launch, Server};
 use crate::{PATIENCE, program, skip};
 
-/// Operations that other files of tests call: `http_records`, `http_publish` and `http_tail`.
+/// Operations that other files of tests call: `http_records`, `http_publish`, `http_tail` and
+/// `http_dead_letters`.
 const CALLED_ELSEWHERE: &[&str] = &[
     "list_records",
     "get_record",
@@ -33,6 +34,22 @@ const CALLED_ELSEWHERE: &[&str] = &[
     "publish_events",
     "open_tail",
     "change_tail",
+    "list_services",
+    "show_service",
+    "list_failures",
+    "show_failure",
+    "list_dead_letters",
+    "show_dead_letter",
+    "edit_dead_letter",
+    "redrive_dead_letters",
+    "show_redrive",
+    "list_redrive_results",
+    "cancel_redrive",
+    "discard_dead_letters",
+    "archive_dead_letters",
+    "list_foreign_topics",
+    "list_foreign_failures",
+    "list_foreign_dead_letters",
 ];
 
 /// An HTTP answer.
@@ -153,7 +170,7 @@ fn audit(server: &Server) -> Vec<Value> {
 }
 
 /// What stands in the way of a value being of a schema of the document.
-fn differs(document: &Value, schema: &Value, value: &Value, at: &str) -> Option<String> {
+pub(crate) fn differs(document: &Value, schema: &Value, value: &Value, at: &str) -> Option<String> {
     if let Some(to) = schema["$ref"].as_str() {
         let schema = document.pointer(to.strip_prefix('#')?).expect("a reference leads somewhere");
         return differs(document, schema, value, at);
@@ -204,7 +221,7 @@ fn differs(document: &Value, schema: &Value, value: &Value, at: &str) -> Option<
 }
 
 /// Every operation of the document: its address and method, and what it says.
-fn operations(document: &Value) -> BTreeMap<String, (String, String, Value)> {
+pub(crate) fn operations(document: &Value) -> BTreeMap<String, (String, String, Value)> {
     let mut found = BTreeMap::new();
     for (path, methods) in document["paths"].as_object().expect("paths") {
         for (method, operation) in methods.as_object().expect("methods") {

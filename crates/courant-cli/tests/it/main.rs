@@ -30,6 +30,8 @@ mod few_files;
 mod follow;
 mod full_disk;
 mod http_api;
+#[cfg(feature = "sql")]
+mod http_dead_letters;
 mod http_publish;
 mod http_records;
 mod http_tail;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
+use super::dead_letters::ServiceKeys;
 use super::limits::{TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TOKENS_MAX};
 
 /// The settings of the HTTP API.
@@ -15,6 +16,8 @@ pub struct ApiSettings {
     pub hosts: Vec<String>,
     /// Who may ask. `None`: everybody who reaches the port.
     pub tokens: Option<ApiTokens>,
+    /// What requests to services are signed with.
+    pub service_keys: ServiceKeys,
 }
 
 /// The credentials of a token file, of which only the hashes are kept.

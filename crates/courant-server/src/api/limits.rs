@@ -260,6 +260,53 @@ pub(crate) const STREAM_LOOK: Duration = Duration::from_secs(1);
 /// Bytes of what a client says about where it was.
 pub(crate) const RESUME_BYTES_MAX: usize = 16 * 1024;
 
+// Services and dead letters.
+
+/// Keys in a file of services' keys.
+pub(crate) const SERVICE_KEYS_MAX: usize = 1000;
+
+/// Instances whose state is remembered, bytes of one state, and of all of them: those that were seen last.
+pub(crate) const INSTANCES_KEPT_MAX: usize = 2000;
+pub(crate) const INSTANCE_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const INSTANCES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Instances of one service that are shown.
+pub(crate) const INSTANCES_SHOWN_MAX: usize = 100;
+
+/// Requests to services that wait for their answers at one time; the others wait for their turn.
+pub(crate) const ASKED_AT_ONCE_MAX: usize = 32;
+
+/// How long a request to a service is valid, and how long its answer is waited for.
+pub(crate) const ANSWER_WAIT: Duration = Duration::from_secs(10);
+
+/// Bytes of one answer, over all of its parts.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Letters that one request names, and that an answer about letters names.
+pub(crate) const LETTERS_NAMED_MAX: usize = 1000;
+
+/// Bytes of a name, a filter or a reason.
+pub(crate) const WORDS_BYTES_MAX: usize = 2 * 1024;
+
+/// Headers that one edit changes.
+pub(crate) const HEADERS_EDITED_MAX: usize = 100;
+
+/// Bytes of a body that edits a letter. In the request its value stands in hexadecimal, and the request is
+/// one record.
+pub(crate) const EDIT_BODY_BYTES_MAX: usize = 448 * 1024;
+
+/// Letters of others that one look goes through, bytes of them as they are stored, and failures that it
+/// tells apart.
+pub(crate) const FOREIGN_LETTERS_MAX: u64 = 10_000;
+pub(crate) const FOREIGN_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(crate) const FOREIGN_GROUPS_MAX: usize = 1000;
+
+/// Topics with the name of one for dead letters that are looked at.
+pub(crate) const FOREIGN_TOPICS_MAX: usize = 200;
+
+/// Decisions about letters of others that are read.
+pub(crate) const DECISIONS_READ_MAX: usize = 1_000_000;
+
 const _: () = {
     assert!(LISTED_BYTES_EACH <= LISTED_BYTES_ALL && LISTED_BYTES_ALL <= RECORD_BYTES_SHOWN);
     assert!(PUBLISH_BODY_BYTES_MAX <= PUBLISH_BYTES_AT_ONCE);
@@ -270,4 +317,6 @@ const _: () = {
     assert!(EACH_RESUMES_PARTITIONS_MAX <= STREAM_PARTITIONS_MAX);
     assert!(STREAM_PAUSE.as_millis() < STREAM_LOOK.as_millis());
     assert!(STREAM_LOOK.as_millis() < HEARTBEAT.as_millis());
+    assert!(INSTANCE_BYTES_MAX <= INSTANCES_BYTES_MAX);
+    assert!(2 * EDIT_BODY_BYTES_MAX < STORED_BATCH_BYTES + 64 * 1024);
 };

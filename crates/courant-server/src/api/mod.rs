@@ -8,6 +8,7 @@ mod access;
 mod asked;
 mod audit;
 mod base64;
+mod dead_letters;
 mod events;
 mod filter;
 mod group_changes;
@@ -44,6 +45,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use self::access::{ApiSettings, ApiTokens, InvalidTokens};
 use self::audit::Audit;
+use self::dead_letters::Operations;
+pub use self::dead_letters::{InvalidServiceKeys, ServiceKeys};
 use self::history::History;
 use self::lag::Ages;
 use self::limits::LOOKS_MAX;
@@ -63,7 +66,7 @@ pub(crate) const PREFIX: &str = "/api/v1";
 
 /// Everything that can be asked, in the order of the OpenAPI document.
 pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
-    let tables: [&'static [Route]; 10] = [
+    let tables: [&'static [Route]; 11] = [
         health::ROUTES,
         openapi::ROUTES,
         topics::ROUTES,
@@ -74,6 +77,7 @@ pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
         filter::ROUTES,
         publish::ROUTES,
         tail::ROUTES,
+        dead_letters::ROUTES,
     ];
     tables.into_iter().flatten()
 }
@@ -91,6 +95,7 @@ struct Shared {
     ages: Mutex<Ages>,
     readers: Mutex<Readers>,
     events: events::Events,
+    operations: Operations,
     looks: Arc<Semaphore>,
 }
 
@@ -112,6 +117,7 @@ impl ApiState {
             ages: Mutex::default(),
             readers: Mutex::default(),
             events: events::Events::new(streams_max),
+            operations: Operations::default(),
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
         }))
     }
@@ -136,6 +142,11 @@ impl ApiState {
     /// What is known of searches and of streams.
     pub(crate) fn events(&self) -> &events::Events {
         &self.0.events
+    }
+
+    /// What is known of services, and who asks them.
+    pub(crate) fn operations(&self) -> &Operations {
+        &self.0.operations
     }
 
     /// The log and the groups in front of it, once the log is open.

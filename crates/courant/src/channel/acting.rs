@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use courant_core::event_id::EventId;
+use courant_core::operations::{Action, Outcome, PlannedRedrive, RedriveResult, Request, Which, unhex};
 use courant_sql::limits::{EVENT_BYTES_MAX, LISTED_MAX};
 use courant_sql::{DeadEdit, DeadReason, EditError, RedriveError, Store, StoreError, Verdict};
 use serde::Serialize;
 
 use super::deciding::decide;
-use super::key::unhex;
 use super::letters::{Pages, edited_headers, meant, unlike_its_type};
-use super::wire::{Action, Outcome, PlannedRedrive, RedriveResult, Request, Which};
+use super::telling::{Page, tell};
+use super::wire::{progress, result};
 
 /// Results that one part of an answer has at most.
 pub(super) const RESULTS_MAX: usize = 1_000;
@@ -89,11 +90,11 @@ pub(super) async fn act<S: Store>(
                 Err(error) => return Err(error.into()),
             };
             if let Some(known) = was_known {
-                return Ok(vec![Outcome::Redrive { progress: (&known).into(), was_known: true }]);
+                return Ok(vec![Outcome::Redrive { progress: progress(&known), was_known: true }]);
             }
             let filter = meant(store, which).await?.fixed(store).await?.ok_or_else(nothing_is_meant)?;
             let begun = store.request_redrive_at(redrive, &request.actor, &filter, *rate, now_ms).await?;
-            Ok(vec![Outcome::Redrive { progress: (&begun).into(), was_known: false }])
+            Ok(vec![Outcome::Redrive { progress: progress(&begun), was_known: false }])
         }
         Action::Status { redrive, events } => {
             let found = store.redrive(redrive).await?;
@@ -101,13 +102,19 @@ pub(super) async fn act<S: Store>(
                 let results = results(store, redrive).await?;
                 return Ok(parts(results, |results| Outcome::Results { results }));
             }
-            Ok(vec![Outcome::Redrive { progress: (&found).into(), was_known: true }])
+            Ok(vec![Outcome::Redrive { progress: progress(&found), was_known: true }])
         }
         Action::Cancel { redrive } => {
             let cancelled = store.cancel_redrive(redrive, now_ms).await?;
-            Ok(vec![Outcome::Redrive { progress: (&cancelled).into(), was_known: true }])
+            Ok(vec![Outcome::Redrive { progress: progress(&cancelled), was_known: true }])
         }
         Action::Edit { .. } => Ok(vec![edit(store, request, now_ms).await?]),
+        Action::Letters { which, state, after, limit, notes } => {
+            let page = Page { state: state.as_deref(), after: *after, limit: *limit, notes: *notes };
+            tell(store, which, page).await
+        }
+        // One that a later version of Courant knows.
+        _ => Err(ActError::Nonsense("it asks for something that this service does not know".to_owned())),
     }
 }
 
@@ -173,7 +180,7 @@ async fn results<S: Store>(store: &S, redrive: &str) -> Result<Vec<RedriveResult
         let page = store.redrive_events(redrive, after, LISTED_MAX).await?;
         let Some(last) = page.last() else { return Ok(results) };
         after = last.dead_id;
-        results.extend(page.iter().map(RedriveResult::from));
+        results.extend(page.iter().map(result));
     }
 }
 

@@ -7,6 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use courant_core::event_id::EventId;
 use courant_core::headers;
+use courant_core::operations::{
+    DeadState, FailureState, ParkedState, PartitionState, RequestsState, SERVICES, STATE_VERSION,
+    ServiceState, SubscriptionState, failure_name,
+};
 use courant_core::position::TopicPartition;
 use courant_core::topic::TopicName;
 use courant_engine::{Partition, ReadBack};
@@ -18,13 +22,7 @@ use uuid::Uuid;
 
 use super::desk::Counts;
 use super::facts::{Facts, Looked};
-use super::letters::failure_name;
 use super::open::Described;
-use super::state::{
-    DeadState, FailureState, ParkedState, PartitionState, RequestsState, ServiceState, SubscriptionState,
-    VERSION,
-};
-use super::topics::SERVICES;
 use crate::runtime::{Context, State, Status, after};
 
 /// How often the service looks whether something has changed.
@@ -223,7 +221,7 @@ impl Channel {
             refused: counts.refused.load(Ordering::Relaxed),
         });
         ServiceState {
-            version: VERSION,
+            version: STATE_VERSION,
             service: self.context.service.to_string(),
             instance: self.instance.to_string(),
             code_version: self.context.version.clone(),

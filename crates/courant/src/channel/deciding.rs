@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use courant_core::operations::{Change, DecidedLetter, EXPIRY_MAX_MS, Outcome, Request, Which, failure_name};
 use courant_sql::limits::{LISTED_MAX, REDRIVE_EVENTS_MAX};
 use courant_sql::{DeadAction, DeadLetter, DeadState, Decision, Store, Verdict};
 
 use super::acting::{ActError, RESULTS_MAX, Times, nothing_is_meant, parts};
-use super::letters::{Fixed, Meant, Pages, failure_name, meant};
-use super::wire::{Change, DecidedLetter, EXPIRY_MAX_MS, Outcome, Request, Which, word};
+use super::letters::{Fixed, Meant, Pages, meant};
+use super::wire::word;
 
 /// Letters that are looked at for whether the request has decided about them before, the last ones.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -72,7 +73,7 @@ async fn decided_before<S: Store>(
     decision: &Decision<'_>,
     since_ms: i64,
 ) -> Result<BTreeMap<i64, String>, ActError> {
-    let meant = Meant::standing(which, target(decision.verdict).0)?;
+    let meant = Meant::standing(which, Some(target(decision.verdict).0))?;
     let mut candidates = BTreeMap::new();
     let mut pages = Pages::new();
     while let Some(page) = pages.next(store, &meant).await? {

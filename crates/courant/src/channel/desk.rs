@@ -7,14 +7,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use courant_core::clock::Clock;
+use courant_core::operations::{
+    Answer, EXPIRY_MAX_MS, Envelope, OperationsKey, Outcome, Refusal, Request, Signed, VERSION,
+};
 use courant_sql::{Store, Transaction as _};
 use serde::Deserialize;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::acting::{ActError, Times, act};
-use super::key::OperationsKey;
-use super::wire::{Answer, EXPIRY_MAX_MS, Envelope, Outcome, Refusal, Request, Signed, VERSION};
 use crate::runtime::{Seldom, Status};
 use crate::service::Prepared;
 use crate::subscription::AtLeastOnce;

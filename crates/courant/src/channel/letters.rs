@@ -6,13 +6,13 @@ use bytes::Bytes;
 use courant_core::consumer::ConsumerName;
 use courant_core::event_id::EventId;
 use courant_core::headers::{CAUSATION_ID, CONTENT_TYPE, CORRELATION_ID, ID};
+use courant_core::operations::{Which, failure_name};
 use courant_core::topic::TopicName;
 use courant_sql::limits::{LISTED_MAX, REDRIVE_EVENTS_MAX};
 use courant_sql::{DeadFilter, DeadGroup, DeadState, DeadSummary, Event, Store};
 use serde::de::IgnoredAny;
 
 use super::acting::ActError;
-use super::wire::Which;
 
 /// What a request means.
 #[derive(Debug)]
@@ -20,17 +20,6 @@ pub(super) struct Meant {
     pub(super) filter: DeadFilter,
     since_ms: Option<i64>,
     until_ms: Option<i64>,
-}
-
-/// The short name of a failure: FNV-1a with 64 bits over consumer, error and place, folded to 32. It is the
-/// same as long as these are.
-#[must_use]
-pub fn failure_name(consumer: &str, kind: &str, place: &str) -> String {
-    let bytes = [consumer, kind, place].into_iter().flat_map(|part| part.bytes().chain([0]));
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{:08x}", (hash ^ (hash >> 32)) & 0xffff_ffff)
 }
 
 /// The letters that a request is about, as they stood when it was looked at.
@@ -44,7 +33,7 @@ pub(super) struct Fixed {
 
 /// Turns what was said into a filter of the store.
 pub(super) async fn meant<S: Store>(store: &S, which: &Which) -> Result<Meant, ActError> {
-    let Meant { mut filter, since_ms, until_ms } = Meant::standing(which, DeadState::Dead)?;
+    let Meant { mut filter, since_ms, until_ms } = Meant::standing(which, Some(DeadState::Dead))?;
     if let Some(name) = &which.group {
         let group = group(store, name).await?;
         if filter.consumer.as_ref().is_some_and(|consumer| *consumer != group.consumer) {
@@ -74,22 +63,9 @@ async fn group<S: Store>(store: &S, name: &str) -> Result<DeadGroup, ActError> {
     }
 }
 
-impl Which {
-    fn says_nothing(&self) -> bool {
-        !self.all
-            && self.letters.is_empty()
-            && self.consumer.is_none()
-            && self.group.is_none()
-            && self.topic.is_none()
-            && self.key.is_none()
-            && self.since_ms.is_none()
-            && self.until_ms.is_none()
-    }
-}
-
 impl Meant {
-    /// Letters that stand there, whatever failure they are of.
-    pub(super) fn standing(which: &Which, state: DeadState) -> Result<Self, ActError> {
+    /// Letters that stand there, or anywhere, whatever failure they are of.
+    pub(super) fn standing(which: &Which, state: Option<DeadState>) -> Result<Self, ActError> {
         if which.says_nothing() {
             return Err(ActError::Nonsense("it says of no dead letters that they are meant".to_owned()));
         }
@@ -98,7 +74,7 @@ impl Meant {
             consumer: which.consumer.as_deref().map(ConsumerName::new).transpose().map_err(nonsense)?,
             topic: which.topic.as_deref().map(TopicName::new).transpose().map_err(nonsense)?,
             key: which.key.as_ref().map(|key| Bytes::copy_from_slice(key.as_bytes())),
-            state: Some(state),
+            state,
             ids: which.letters.clone(),
             ..DeadFilter::default()
         };
@@ -121,7 +97,8 @@ impl Meant {
         Ok(fixed)
     }
 
-    fn takes(&self, letter: &DeadSummary) -> bool {
+    /// Whether the times mean it, which the store does not know.
+    pub(super) fn takes(&self, letter: &DeadSummary) -> bool {
         self.since_ms.is_none_or(|since_ms| letter.last_failed_ms >= since_ms)
             && self.until_ms.is_none_or(|until_ms| letter.last_failed_ms < until_ms)
     }
@@ -209,23 +186,4 @@ pub fn unlike_its_type(value: Option<&Bytes>, headers: &[(String, Bytes)]) -> Op
     let value = value.filter(|_| is_json)?;
     let error = serde_json::from_slice::<IgnoredAny>(value).err()?;
     Some(format!("the value is no JSON, as its content-type says: {error}; --force takes it"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_meant_by_accident() {
-        assert!(Which::default().says_nothing());
-        assert!(!Which { all: true, ..Which::default() }.says_nothing());
-        assert!(!Which { until_ms: Some(1), ..Which::default() }.says_nothing());
-    }
-
-    /// The command line has given these names for as long as there are failures.
-    #[test]
-    fn a_failure_has_the_name_that_it_always_had() {
-        let name = failure_name("billing", "dlq_service::NotBilled", "dlq_service::bill");
-        assert_eq!(name, "56804b16");
-    }
 }

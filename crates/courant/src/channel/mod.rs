@@ -6,35 +6,31 @@
 //!   service ──answer──▶ _courant.ops.answers ──▶ whoever has asked
 //! ```
 //!
-//! State never has a payload, a key or the text of an error in it. Requests are taken by services with a
-//! store that were given an [`OperationsKey`], and by no other; each takes effect once, by the inbox. The
-//! bytes are described in `docs/formats/services.md`.
+//! Neither state nor an answer has a payload, a key of an event or the text of an error in it. Requests are
+//! taken by services with a store that were given an [`OperationsKey`], and by no other; each takes effect
+//! once, by the inbox. The bytes are described in `docs/formats/services.md`, and their types stand in
+//! `courant_core::operations`.
 
 mod acting;
 mod announcer;
 mod deciding;
 mod desk;
 mod facts;
-mod key;
 mod letters;
 mod open;
-mod state;
+mod telling;
 mod topics;
 mod wire;
 
-pub use self::key::{InvalidKey, OperationsKey};
-pub use self::letters::{edited_headers, failure_name, unlike_its_type};
-pub use self::state::{
-    DeadState, FailureState, ParkedState, PartitionState, PolicyState, RequestsState, ServiceState,
-    SubscriptionState, UnreadableState,
-};
-pub use self::topics::{ANSWERS, REQUESTS, SERVICES};
-pub use self::wire::{
-    Action, Answer, Change, DecidedLetter, EXPIRY_MAX_MS, Outcome, PlannedRedrive, RedriveProgress,
-    RedriveResult, Refusal, Request, Signed, Which,
+pub use courant_core::operations::{
+    ANSWERS, Action, Answer, Change, DeadState, DecidedLetter, EXPIRY_MAX_MS, FailureState, InvalidKey,
+    OperationsKey, Outcome, ParkedState, PartitionState, PlannedRedrive, PolicyState, REQUESTS,
+    RedriveProgress, RedriveResult, Refusal, Request, RequestsState, SERVICES, ServiceState, Signed,
+    SubscriptionState, ToldLetter, ToldNote, UnreadableState, Which, failure_name,
 };
 
 pub(crate) use self::announcer::Channel;
 pub(crate) use self::desk::{CONSUMER_PREFIX, Desk};
+pub use self::letters::{edited_headers, unlike_its_type};
 pub(crate) use self::open::{Described, described, may_operate, prepare, without_store};
 pub(crate) use self::topics::new_topic;

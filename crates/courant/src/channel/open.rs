@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use courant_core::consumer::ConsumerName;
+use courant_core::operations::{OperationsKey, PolicyState};
 use courant_engine::{Access, Engine};
 use courant_sql::{Consumer, Store};
 
 use super::announcer::{Announced, Channel};
 use super::desk::{CONSUMER_PREFIX, Desk};
 use super::facts::{Direct, Facts, InStore};
-use super::key::OperationsKey;
-use super::state::PolicyState;
 use crate::Exhausted;
 use crate::app::Problem;
 use crate::runtime::Context;

@@ -1,19 +1,8 @@
 //! The topics of the channel.
 
+use courant_core::operations::{ANSWERS, KEPT_MS, REQUESTS, SERVICES};
 use courant_core::topic::TopicName;
 use courant_engine::NewTopic;
-
-/// Where services say how they are: compacted, one event for each instance.
-pub const SERVICES: &str = "_courant.services";
-
-/// Where requests are sent to.
-pub const REQUESTS: &str = "_courant.ops";
-
-/// Where they are answered.
-pub const ANSWERS: &str = "_courant.ops.answers";
-
-/// How long requests and answers are kept: a day, which is more than any request is valid.
-const KEPT_MS: &str = "86400000";
 
 /// A topic that is to be created: those of the channel have one partition and configs of their own.
 pub(crate) fn new_topic(name: TopicName, partitions: u32) -> NewTopic {

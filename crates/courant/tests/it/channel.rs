@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use courant::channel::{
     ANSWERS, Action, Answer, Change, OperationsKey, Outcome, Refusal, Request, SERVICES, ServiceState,
-    Signed, Which,
+    Signed, ToldLetter, Which, failure_name,
 };
 use courant::engine::{Engine, ReadBack, Record};
 use courant::prelude::*;
@@ -287,4 +287,77 @@ async fn requests_are_off_where_they_cannot_be_taken_safely() {
     let said = on_server(key()).await.expect_err("everybody can write").to_string();
     assert!(said.contains("lets everybody write") && said.contains("signature_is_enough"), "{said}");
     on_server(key().signature_is_enough()).await.expect("somebody has said so");
+}
+
+/// Asks for letters, two at once, and gives them back with where the next ones begin.
+async fn told(
+    world: &World,
+    engine: &dyn Engine,
+    service: &mut Running<Sqlite>,
+    id: &str,
+    which: Which,
+    (state, after): (Option<&str>, i64),
+) -> (Vec<ToldLetter>, Option<i64>) {
+    let request = Request {
+        version: 1,
+        id: id.to_owned(),
+        service: "shop".to_owned(),
+        actor: "grace".to_owned(),
+        expires_ms: world.now_ms() + 60_000,
+        action: Action::Letters { which, state: state.map(str::to_owned), after, limit: 2, notes: true },
+    };
+    ask(service, id, &Signed::new(&request, &key())).await;
+    service.settle().await.expect("settles");
+    let answer = answers(engine).await.into_iter().find(|answer| answer.request == id);
+    match answer.expect("it is answered").outcome {
+        Outcome::Letters { letters, next } => (letters, next),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn numbers(letters: &[ToldLetter]) -> Vec<i64> {
+    letters.iter().map(|letter| letter.letter).collect()
+}
+
+/// Letters are told page by page, also those that somebody has decided about, and without what their events
+/// and their errors say.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_told_without_what_their_events_say() {
+    let world = World::new(6);
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &engine, &directory.path().join("shop.db")).await;
+    for n in 0..3 {
+        service.publisher().publish(&counted(&format!("canary-{n}"), n)).await.expect("is taken");
+    }
+    service.settle().await.expect("settles");
+    let listed = service.dead_letters().list().await.expect("lists");
+    let mut ids: Vec<i64> = listed.iter().map(|letter| letter.id).collect();
+    ids.sort_unstable();
+    assert_eq!(ids.len(), 3);
+    let all = || Which { all: true, ..Which::default() };
+    let dead = Some("dead");
+    let (first, next) = told(&world, &*engine, &mut service, "r-1", all(), (dead, 0)).await;
+    assert_eq!((numbers(&first), next), (ids[..2].to_vec(), Some(ids[1])));
+    let (second, next) = told(&world, &*engine, &mut service, "r-2", all(), (dead, ids[1])).await;
+    assert_eq!((numbers(&second), next), (ids[2..].to_vec(), None));
+    assert_eq!((first[0].consumer.as_str(), first[0].state.as_str()), ("billing", "dead"));
+    assert_eq!(first[0].notes, Some(Vec::new()));
+
+    ask(&service, "r-3", &discard("r-3", ids[0], world.now_ms() + 60_000)).await;
+    service.settle().await.expect("settles");
+    let group = failure_name(&first[0].consumer, &first[0].error, &first[0].place);
+    let of_group = || Which { group: Some(group.clone()), ..Which::default() };
+    let (left, _) = told(&world, &*engine, &mut service, "r-4", of_group(), (dead, 0)).await;
+    assert_eq!(numbers(&left), ids[1..]);
+    let gone = Some("discarded");
+    let (discarded, next) = told(&world, &*engine, &mut service, "r-5", of_group(), (gone, 0)).await;
+    assert_eq!((numbers(&discarded), next), (ids[..1].to_vec(), None));
+    let notes = discarded[0].notes.as_ref().expect("they were asked for");
+    assert_eq!((notes[0].action.as_str(), notes[0].by.as_str()), ("discarded", "grace"));
+    for record in records(&*engine, ANSWERS).await {
+        let text = String::from_utf8(record.value.expect("an answer").to_vec()).expect("text");
+        assert!(!text.contains("canary") && !text.contains("secret"), "{text}");
+    }
+    service.stop().await.expect("stops");
 }

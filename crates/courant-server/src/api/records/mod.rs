@@ -260,7 +260,7 @@ async fn one(
 }
 
 /// The record at an offset.
-fn at(
+pub(super) fn at(
     log: &Log,
     topic: &Arc<Topic>,
     (number, id): (u32, PartitionId),

@@ -1,79 +1,23 @@
 //! What a record of a topic of dead letters says of itself: where it was, and why it failed.
 //!
-//! Spring Kafka's `DeadLetterPublishingRecoverer` writes headers `kafka_dlt-…`, numbers in binary and big
-//! endian; Kafka Connect `__connect.errors.…`, everything as text (KIP-298); our services `courant-dead-…`.
+//! What its headers mean is known to `courant_core::foreign`.
 
 use crate::cli::LetterAt;
 use bytes::Bytes;
-use courant_core::headers as own;
+use courant_core::foreign::{Cause, Origin, Why, is_of_the_letter};
 use courant_kafka::client::Fetched;
 
 use super::super::letters::name_of;
+
+pub(super) use courant_core::foreign::Framework;
 
 /// On a record that a redrive has published: the redrive's id.
 pub(super) const REDRIVE: &str = "courant-redrive";
 /// On a record that a redrive has published: the dead letter that it was, as `TOPIC/PARTITION@OFFSET`.
 pub(super) const REDRIVE_OF: &str = "courant-redrive-of";
 
-/// Headers with these beginnings belong to the dead letter, and not to the event that it was.
-const OF_THE_LETTER: [&str; 6] = [
-    "kafka_dlt-",
-    "retry_topic-",
-    "springDeserializerException",
-    "__connect.errors.",
-    "courant-dead-",
-    "courant-redrive",
-];
-
-/// Causes that are read from a stack trace.
-const CAUSES_MAX: usize = 20;
-
 /// Headers as they are stored.
 pub(super) type Headers = Vec<(Bytes, Option<Bytes>)>;
-
-/// Who has written a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Framework {
-    SpringKafka,
-    KafkaConnect,
-    /// The copy that one of our services publishes. The letter itself is in the service's store.
-    Courant,
-    /// No header says who.
-    Unknown,
-}
-
-impl Framework {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::SpringKafka => "spring-kafka",
-            Self::KafkaConnect => "kafka-connect",
-            Self::Courant => "courant",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// Where an event was before it became a dead letter. What no header says is missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Origin {
-    pub(super) topic: Option<String>,
-    pub(super) partition: Option<i32>,
-    pub(super) offset: Option<i64>,
-    pub(super) timestamp_ms: Option<i64>,
-}
-
-/// Why it became one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Why {
-    /// Class of what was thrown; the cause, where the framework wraps it.
-    pub(super) error: Option<String>,
-    /// Class of what it was wrapped in.
-    pub(super) wrapped_in: Option<String>,
-    pub(super) message: Option<String>,
-    pub(super) stack_trace: Option<String>,
-    /// What else is said of it, such as the stage of a connector.
-    pub(super) more: Vec<(&'static str, String)>,
-}
 
 /// A dead letter.
 #[derive(Clone, Debug)]
@@ -94,7 +38,7 @@ impl Letter {
     pub(super) fn of(fetched: Fetched) -> Self {
         let Fetched { partition, record } = fetched;
         let headers = record.headers;
-        let (framework, origin, consumer, why) = read(&Lookup(&headers));
+        let Cause { framework, origin, consumer, why } = Cause::of(&headers);
         Self {
             at: LetterAt { partition, offset: record.offset },
             timestamp_ms: record.timestamp,
@@ -116,144 +60,13 @@ impl Letter {
 
     /// The headers of the event that it was.
     pub(super) fn event_headers(&self) -> impl Iterator<Item = &(Bytes, Option<Bytes>)> {
-        self.headers.iter().filter(|(name, _)| {
-            let name = String::from_utf8_lossy(name);
-            !OF_THE_LETTER.iter().any(|beginning| name.starts_with(beginning))
-        })
+        self.headers.iter().filter(|(name, _)| !is_of_the_letter(name))
     }
 
     /// What has caused the failure, from the outside in, as the stack trace says.
     pub(super) fn causes(&self) -> Vec<String> {
-        let trace = self.why.stack_trace.as_deref().unwrap_or_default();
-        let causes = trace.lines().filter_map(|line| line.strip_prefix("Caused by: "));
-        causes.take(CAUSES_MAX).map(str::to_owned).collect()
+        self.why.causes()
     }
-}
-
-/// Headers by their names.
-struct Lookup<'a>(&'a Headers);
-
-impl<'a> Lookup<'a> {
-    fn any(&self, beginning: &str) -> bool {
-        self.0.iter().any(|(name, _)| name.starts_with(beginning.as_bytes()))
-    }
-
-    /// The first of a name: where a letter has died again, the oldest.
-    fn first(&self, name: &str) -> Option<&'a [u8]> {
-        let found = self.0.iter().find(|(known, _)| known.as_ref() == name.as_bytes());
-        found.and_then(|(_, value)| value.as_deref())
-    }
-
-    /// The last of a name: where a letter has died again, the newest.
-    fn last(&self, name: &str) -> Option<&'a [u8]> {
-        let found = self.0.iter().rev().find(|(known, _)| known.as_ref() == name.as_bytes());
-        found.and_then(|(_, value)| value.as_deref())
-    }
-
-    fn first_text(&self, name: &str) -> Option<String> {
-        self.first(name).map(text)
-    }
-
-    fn last_text(&self, name: &str) -> Option<String> {
-        self.last(name).map(text)
-    }
-
-    fn first_number(&self, name: &str) -> Option<i64> {
-        self.first(name).and_then(|bytes| text(bytes).trim().parse().ok())
-    }
-
-    fn first_binary(&self, name: &str) -> Option<i64> {
-        self.first(name).and_then(big_endian)
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// An `int` or a `long` as Java's `ByteBuffer` writes it.
-fn big_endian(bytes: &[u8]) -> Option<i64> {
-    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
-        return Some(i64::from(i32::from_be_bytes(bytes)));
-    }
-    <[u8; 8]>::try_from(bytes).ok().map(i64::from_be_bytes)
-}
-
-fn partition(number: Option<i64>) -> Option<i32> {
-    number.and_then(|number| i32::try_from(number).ok()).filter(|number| *number >= 0)
-}
-
-type Read = (Framework, Origin, Option<String>, Why);
-
-fn read(headers: &Lookup<'_>) -> Read {
-    if headers.any("kafka_dlt-") {
-        spring(headers)
-    } else if headers.any("__connect.errors.") {
-        connect(headers)
-    } else if headers.any("courant-dead-") {
-        courant(headers)
-    } else {
-        (Framework::Unknown, Origin::default(), None, Why::default())
-    }
-}
-
-fn spring(headers: &Lookup<'_>) -> Read {
-    let origin = Origin {
-        topic: headers.first_text("kafka_dlt-original-topic"),
-        partition: partition(headers.first_binary("kafka_dlt-original-partition")),
-        offset: headers.first_binary("kafka_dlt-original-offset"),
-        timestamp_ms: headers.first_binary("kafka_dlt-original-timestamp"),
-    };
-    // A key that cannot be deserialized has headers of its own.
-    let of = |what: &str| {
-        headers
-            .last_text(&format!("kafka_dlt-exception-{what}"))
-            .or_else(|| headers.last_text(&format!("kafka_dlt-key-exception-{what}")))
-    };
-    let (thrown, cause) = (of("fqcn"), headers.last_text("kafka_dlt-exception-cause-fqcn"));
-    let why = match cause {
-        Some(cause) => Why { error: Some(cause), wrapped_in: thrown, ..Why::default() },
-        None => Why { error: thrown, ..Why::default() },
-    };
-    let why = Why { message: of("message"), stack_trace: of("stacktrace"), ..why };
-    let consumer = headers.last_text("kafka_dlt-original-consumer-group");
-    (Framework::SpringKafka, origin, consumer, why)
-}
-
-fn connect(headers: &Lookup<'_>) -> Read {
-    let of = |what: &str| headers.last_text(&format!("__connect.errors.{what}"));
-    let origin = Origin {
-        topic: headers.first_text("__connect.errors.topic"),
-        partition: partition(headers.first_number("__connect.errors.partition")),
-        offset: headers.first_number("__connect.errors.offset"),
-        timestamp_ms: None,
-    };
-    let more = [("stage", of("stage")), ("class", of("class.name")), ("task", of("task.id"))];
-    let why = Why {
-        error: of("exception.class.name"),
-        wrapped_in: None,
-        message: of("exception.message"),
-        stack_trace: of("exception.stacktrace"),
-        more: more.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
-    };
-    (Framework::KafkaConnect, origin, of("connector.name"), why)
-}
-
-fn courant(headers: &Lookup<'_>) -> Read {
-    let origin = Origin {
-        topic: headers.first_text(own::DEAD_TOPIC),
-        partition: partition(headers.first_number(own::DEAD_PARTITION)),
-        offset: headers.first_number(own::DEAD_OFFSET),
-        timestamp_ms: None,
-    };
-    let attempts = headers.last_text(own::DEAD_ATTEMPTS);
-    let why = Why {
-        error: headers.last_text(own::DEAD_ERROR_TYPE),
-        message: headers.last_text(own::DEAD_ERROR),
-        more: attempts.into_iter().map(|attempts| ("attempts", attempts)).collect(),
-        ..Why::default()
-    };
-    (Framework::Courant, origin, headers.last_text(own::DEAD_CONSUMER), why)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ const SIGNATURE_LETTERS: usize = 64;
 ///
 /// Whoever has it can decide about the dead letters of the service, and nobody else can. Each service has
 /// its own.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OperationsKey {
     key: Vec<u8>,
     is_enough: bool,
@@ -70,18 +70,22 @@ impl OperationsKey {
         self
     }
 
-    pub(crate) fn is_enough(&self) -> bool {
+    /// Whether the signature is to be enough.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
         self.is_enough
     }
 
     /// The signature of a request's text, in lower-case hexadecimal.
-    pub(crate) fn sign(&self, text: &str) -> String {
+    #[must_use]
+    pub fn sign(&self, text: &str) -> String {
         let Some(mac) = self.mac(text) else { return String::new() };
         hex(&mac.finalize().into_bytes())
     }
 
     /// Whether `signature` is the one of `text`. Takes as long whichever of its bytes is wrong.
-    pub(crate) fn has_signed(&self, text: &str, signature: &str) -> bool {
+    #[must_use]
+    pub fn has_signed(&self, text: &str, signature: &str) -> bool {
         let signature = Some(signature).filter(|said| said.len() == SIGNATURE_LETTERS).and_then(unhex);
         let (Some(mac), Some(signature)) = (self.mac(text), signature) else { return false };
         mac.verify_slice(&signature).is_ok()
@@ -103,7 +107,8 @@ impl fmt::Debug for OperationsKey {
 }
 
 /// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .flat_map(|byte| [byte >> 4, byte & 15])
@@ -111,8 +116,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// The bytes of a hexadecimal text.
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+/// The bytes of a hexadecimal text; `None`: it is none.
+#[must_use]
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
     let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
     digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok()).collect()

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The version that is written and read here.
-pub(crate) const VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 1;
 
 /// What one instance of a service says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +154,7 @@ pub enum UnreadableState {
     #[error("it is no state of a service: {0}")]
     Malformed(#[from] serde_json::Error),
     /// A newer version of Courant has written it.
-    #[error("it is of version {version}, and this is for version {VERSION}; use a newer `courant`")]
+    #[error("it is of version {version}, and this is for version {STATE_VERSION}; use a newer `courant`")]
     Newer {
         /// The version that it has.
         version: u32,
@@ -172,7 +172,7 @@ impl ServiceState {
             version: u32,
         }
         let Versioned { version } = serde_json::from_slice(value)?;
-        if version != VERSION {
+        if version != STATE_VERSION {
             return Err(UnreadableState::Newer { version });
         }
         Ok(serde_json::from_slice(value)?)
@@ -208,7 +208,7 @@ mod tests {
             ..SubscriptionState::default()
         };
         let state = ServiceState {
-            version: VERSION,
+            version: STATE_VERSION,
             service: "shop".to_owned(),
             subscriptions: vec![subscription],
             ..ServiceState::default()

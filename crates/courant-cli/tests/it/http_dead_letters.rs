@@ -1,0 +1,376 @@
+//! Services and their dead letters by HTTP: a service on a server that has its key, which is asked by signed
+//! requests and keeps what its events say to itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::{Value, json};
+use tempfile::{TempDir, tempdir};
+
+use crate::cli::{rows, run, run_with, said};
+use crate::dlq::Site;
+use crate::http_api::{differs, operations};
+use crate::http_records::{Answer, JSON, get, post, send};
+use crate::server::{Launch, Server};
+use crate::{PATIENCE, eventually};
+
+const KEY: &str = "a key of the tests: 32 bytes or more";
+const OTHER_KEY: &str = "somebody else's key, as long as any";
+
+/// A server that has a key of the service, and where that service lives.
+struct Watched {
+    site: Site,
+    server: Server,
+    /// The operations of the OpenAPI document, and the document itself.
+    operations: BTreeMap<String, (String, String, Value)>,
+    document: Value,
+    _data: TempDir,
+}
+
+impl Watched {
+    /// `None` where the service was not built.
+    fn new(test: &str, key: &str) -> Option<Watched> {
+        let data = tempdir().unwrap();
+        let keys = data.path().join("keys");
+        fs::write(&keys, format!("# of the tests\nbilling {key}\n")).unwrap();
+        let log = data.path().join("data");
+        let keys = keys.display().to_string();
+        let server = Launch::on(&log).arguments(&["--api-service-key-file", keys.as_str()]).start();
+        let url = format!("courant://{}", server.bootstrap());
+        let site = Site::with(&format!("http_dead_letters::{test}"), &[url.as_str(), KEY])?;
+        let document = get(&server, "/openapi.json").json(200);
+        let operations = operations(&document);
+        Some(Watched { site, server, operations, document, _data: data })
+    }
+
+    /// The answer of an operation, which must be as it is documented.
+    #[track_caller]
+    fn documented(&self, id: &str, answer: &Answer) -> Value {
+        let answer = answer.json(200);
+        let (_, _, operation) = &self.operations[id];
+        let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+        assert!(schema.is_object(), "{id}: {operation}");
+        assert_eq!(differs(&self.document, schema, &answer, id), None);
+        answer
+    }
+
+    #[track_caller]
+    fn get(&self, id: &str, path: &str) -> Value {
+        self.documented(id, &get(&self.server, path))
+    }
+
+    #[track_caller]
+    fn post(&self, id: &str, path: &str, body: &Value) -> Value {
+        self.documented(id, &post(&self.server, path, body))
+    }
+
+    /// Waits until the service tells of so many letters, and gives back its failures.
+    fn failures(&self, letters: u64) -> Vec<Value> {
+        eventually("the service tells of its failures", PATIENCE, || {
+            let told = self.get("list_failures", "/dead-letters");
+            let is_there = told["letters"] == letters && told["unknown"] == json!([]);
+            is_there.then(|| told["groups"].as_array().expect("a list").clone())
+        })
+    }
+
+    /// The accounts of all audit events, in order.
+    fn audit(&self) -> Vec<Value> {
+        let tail = run(&self.server, &["tail", "_courant.audit", "-o", "jsonl"]);
+        if !tail.status.success() {
+            return Vec::new();
+        }
+        let account = |event: &Value| serde_json::from_str(event["value"].as_str().expect("text")).unwrap();
+        rows(tail).iter().map(account).collect()
+    }
+}
+
+fn numbers(letters: &Value) -> Vec<i64> {
+    let letters = letters["letters"].as_array().expect("a list").iter();
+    letters.map(|letter| letter["letter"].as_i64().expect("a number")).collect()
+}
+
+/// From the failure to the event, its cause and the redrive, whose result is told for each letter; and every
+/// change is in the audit, with who has made it.
+#[test]
+fn a_failure_is_seen_understood_and_sent_back() {
+    let Some(watched) = Watched::new("a_failure_is_seen_understood_and_sent_back", KEY) else { return };
+    let mut service = watched.site.start();
+    service.place(&["zoe 1 poison", "zoe 2 fine", "bob 1 poison"]);
+    assert_eq!(watched.site.letters(2).len(), 2);
+    let failures = watched.failures(2);
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    let failure = &failures[0];
+    assert_eq!((&failure["service"], &failure["consumer"]), (&json!("billing"), &json!("billing")));
+    assert_eq!((&failure["topics"], &failure["operable"]), (&json!(["shop.orders"]), &json!(true)));
+    let group = failure["group"].as_str().expect("a name");
+    let shown = watched.get("show_failure", &format!("/dead-letters/billing/groups/{group}"));
+    assert_eq!(shown["letters"], 2);
+    // What is parked is looked at before what is dead.
+    let shown = eventually("both keys are told of", PATIENCE, || {
+        let shown = watched.get("show_service", "/services/billing");
+        (shown["parked_keys"] == 2 && shown["dead_letters"] == 2).then_some(shown)
+    });
+    assert_eq!((&shown["state"], &shown["dead_letters"]), (&json!("running"), &json!(2)));
+    assert_eq!((&shown["parked_keys"], &shown["parked_events"]), (&json!(2), &json!(1)));
+    assert_eq!(shown["instances"][0]["code_version"], "2.1");
+    assert_eq!(watched.get("list_services", "/services?filter=BILL")["total"], 1);
+
+    let listed = get(&watched.server, &format!("/dead-letters/billing/letters?group={group}"));
+    for secret in ["zoe", "poison", "declined"] {
+        assert!(!listed.text.contains(secret), "{secret} in {}", listed.text);
+    }
+    let letters = numbers(&watched.documented("list_dead_letters", &listed));
+    assert_eq!(letters.len(), 2);
+    let first = watched.get("list_dead_letters", "/dead-letters/billing/letters?limit=1");
+    assert_eq!(numbers(&first), letters[..1]);
+    let next = first["next"].as_str().expect("there is more");
+    let second =
+        watched.get("list_dead_letters", &format!("/dead-letters/billing/letters?limit=1&after={next}"));
+    assert_eq!((numbers(&second), &second["next"]), (letters[1..].to_vec(), &Value::Null));
+    let none = watched.get("list_dead_letters", "/dead-letters/billing/letters?state=archived");
+    assert_eq!((numbers(&none), &none["next"]), (Vec::new(), &Value::Null));
+    let of_zoe = watched.get("list_dead_letters", "/dead-letters/billing/letters?key=zoe");
+    assert_eq!(of_zoe["letters"][0]["blocks_key"], true);
+
+    let path = format!("/dead-letters/billing/letters/{}", numbers(&of_zoe)[0]);
+    let whole = eventually("the copy of the letter is published", PATIENCE, || {
+        let whole = watched.get("show_dead_letter", &path);
+        whole["copy"].is_object().then_some(whole)
+    });
+    let value: Value = serde_json::from_str(whole["record"]["value"].as_str().expect("text")).unwrap();
+    assert_eq!((&value["customer"], &value["text"]), (&json!("zoe"), &json!("poison")));
+    assert_eq!((&whole["record"]["topic"], &whole["record_missing"]), (&json!("shop.orders"), &Value::Null));
+    assert_eq!(whole["message"], "the order cannot be billed: the card of zoe was declined");
+    assert_eq!(whole["copy"]["topic"], "shop.orders.billing.dlq");
+    assert_eq!((&whole["letter"]["edited"], &whole["notes"]), (&json!(false), &json!([])));
+
+    let redrives = "/dead-letters/billing/redrives";
+    let trial = json!({ "which": { "group": group } });
+    let planned = watched.post("redrive_dead_letters", redrives, &trial);
+    assert_eq!((&planned["dry_run"], &planned["letters"]), (&json!(true), &json!(2)));
+    assert_eq!((&planned["planned"][0]["topic"], &planned["redrive"]), (&json!("shop.orders"), &Value::Null));
+    assert_eq!((watched.site.letters(2).len(), watched.audit().len()), (2, 0), "nothing was changed");
+
+    watched.site.repair();
+    let real = json!({ "which": { "group": group }, "id": "till-repaired", "by": "grace", "execute": true });
+    let begun = watched.post("redrive_dead_letters", redrives, &real);
+    assert_eq!(
+        (&begun["dry_run"], &begun["letters"], &begun["was_known"]),
+        (&json!(false), &json!(2), &json!(false))
+    );
+    let path = format!("{redrives}/till-repaired");
+    let done = eventually("the redrive is done", PATIENCE, || {
+        let redrive = watched.get("show_redrive", &path);
+        (redrive["state"] == "done").then_some(redrive)
+    });
+    assert_eq!((&done["handled"], &done["requested_by"]), (&json!(2), &json!("grace")));
+    let results = watched.get("list_redrive_results", &format!("{path}/results?limit=1"));
+    assert_eq!((&results["total"], &results["results"][0]["result"]), (&json!(2), &json!("handled")));
+    assert_eq!(results["results"][0]["state"], "redriven");
+    let again = watched.post("redrive_dead_letters", redrives, &real);
+    assert_eq!((&again["was_known"], &again["redrive"]["handled"]), (&json!(true), &json!(2)));
+    let mut billed = watched.site.billed(3);
+    billed.sort_unstable();
+    assert_eq!(billed, ["bob 1", "zoe 1", "zoe 2"]);
+    assert!(watched.failures(0).is_empty(), "nobody has to decide about anything");
+    let gone = get(&watched.server, &format!("/dead-letters/billing/groups/{group}"));
+    gone.assert_problem(404, "failure_not_found");
+
+    let accounts = watched.audit();
+    let told: Vec<_> = accounts.iter().map(|one| (&one["action"], &one["target"], &one["result"])).collect();
+    let redriven = (&json!("dead_letters.redrive"), &json!("billing"), &json!("done"));
+    assert_eq!(told, [redriven, redriven]);
+    assert_eq!(
+        (&accounts[0]["detail"]["by"], &accounts[0]["detail"]["redrive"]),
+        (&json!("grace"), &json!("till-repaired"))
+    );
+}
+
+/// What people decide is kept with each letter, with who and why; a trial changes nothing, and what is not
+/// there or makes no sense is refused and said.
+#[test]
+fn letters_are_given_up_kept_and_edited() {
+    let Some(watched) = Watched::new("letters_are_given_up_kept_and_edited", KEY) else { return };
+    let mut service = watched.site.start();
+    service.place(&["ada 1 poison", "bob 1 poison", "cat 1 poison"]);
+    let letters = watched.site.letters(3);
+    watched.failures(3);
+    let at = |letter: i64| format!("/dead-letters/billing/letters/{letter}");
+    let (discard, archive) = ("/dead-letters/billing/discard", "/dead-letters/billing/archive");
+
+    let mut body =
+        json!({ "which": { "letters": [letters[0], 999] }, "reason": "paid by hand", "by": "grace" });
+    let tried = watched.post("discard_dead_letters", discard, &body);
+    assert_eq!(
+        (&tried["dry_run"], &tried["count"], &tried["action"]),
+        (&json!(true), &json!(1), &json!("discard"))
+    );
+    assert_eq!(watched.site.letters(3), letters, "nothing was changed");
+    body["execute"] = json!(true);
+    let decided = watched.post("discard_dead_letters", discard, &body);
+    assert_eq!(numbers(&decided), letters[..1]);
+    assert!(decided["others"][0].as_str().expect("a sentence").contains("999"), "{decided}");
+    let noted = watched.get("show_dead_letter", &at(letters[0]));
+    assert_eq!((&noted["letter"]["state"], &noted["notes"][0]["by"]), (&json!("discarded"), &json!("grace")));
+
+    let by_key = json!({ "which": { "key": "bob" }, "reason": "for the auditors", "execute": true });
+    let kept = watched.post("archive_dead_letters", archive, &by_key);
+    assert_eq!(numbers(&kept), letters[1..2]);
+    let archived = watched.get("list_dead_letters", "/dead-letters/billing/letters?state=archived");
+    assert_eq!(numbers(&archived), letters[1..2]);
+    let any = watched.get("list_dead_letters", "/dead-letters/billing/letters?state=any");
+    assert_eq!(numbers(&any), letters);
+
+    let edit = format!("{}/edit", at(letters[2]));
+    let value = r#"{"customer":"cat","number":1,"text":"better"}"#;
+    let mut body = json!({ "value": value, "reason": "a typo", "by": "grace" });
+    let tried = watched.post("edit_dead_letter", &edit, &body);
+    assert_eq!((&tried["dry_run"], &tried["event_id"]), (&json!(true), &Value::Null));
+    body["execute"] = json!(true);
+    let edited = watched.post("edit_dead_letter", &edit, &body);
+    assert_ne!(edited["event_id"], edited["original_event_id"]);
+    let shown = watched.get("show_dead_letter", &at(letters[2]));
+    assert_eq!(
+        (&shown["letter"]["edited"], &shown["letter"]["event_id"]),
+        (&json!(true), &edited["event_id"])
+    );
+    assert!(shown["record"]["value"].as_str().expect("the original").contains("poison"), "{shown}");
+    let refused = json!({ "value": "no JSON", "reason": "r", "execute": true });
+    post(&watched.server, &edit, &refused).assert_problem(422, "invalid");
+    let all = json!({ "which": { "all": true }, "execute": true });
+    let redriven = watched.post("redrive_dead_letters", "/dead-letters/billing/redrives", &all);
+    assert_eq!(redriven["letters"], 1, "{redriven}");
+    assert_eq!(watched.site.billed(1), ["cat 1"]);
+    let id = redriven["redrive"]["id"].as_str().expect("an id");
+    let cancel = format!("/dead-letters/billing/redrives/{id}/cancel");
+    assert_eq!(watched.post("cancel_redrive", &cancel, &json!({}))["id"], id);
+    // What an event says is nobody's business who reads the audit.
+    let accounts = json!(watched.audit()).to_string();
+    assert!(accounts.contains("dead_letters.edit") && !accounts.contains("better"), "{accounts}");
+
+    let server = &watched.server;
+    let why = |which: Value| json!({ "which": which, "reason": "r", "execute": true });
+    post(server, discard, &why(json!({}))).assert_problem(422, "invalid");
+    post(server, discard, &why(json!({ "grup": "x" }))).assert_problem(400, "bad_request");
+    post(server, discard, &json!({ "which": { "all": true }, "reason": " " })).assert_problem(422, "invalid");
+    post(server, discard, &why(json!({ "letters": [999] }))).assert_problem(404, "letter_not_found");
+    post(server, discard, &why(json!({ "group": "00000000" }))).assert_problem(404, "letter_not_found");
+    get(server, &at(999)).assert_problem(404, "letter_not_found");
+    get(server, "/dead-letters/billing/letters/first").assert_problem(400, "bad_request");
+    get(server, "/dead-letters/billing/letters?state=gone").assert_problem(400, "bad_request");
+    get(server, "/dead-letters/billing/redrives/none").assert_problem(404, "redrive_not_found");
+    get(server, "/dead-letters/shipping/letters").assert_problem(404, "service_not_found");
+    get(server, "/services/shipping").assert_problem(404, "service_not_found");
+    let origin = [JSON, ("Origin", "http://evil.example")];
+    send(server, "POST", discard, &origin, body.to_string()).assert_problem(403, "origin_not_allowed");
+}
+
+/// Without the service's key its letters are seen and not touched, with a wrong one neither.
+#[test]
+fn nothing_is_asked_without_the_key_of_the_service() {
+    let test = "nothing_is_asked_without_the_key_of_the_service";
+    let Some(watched) = Watched::new(test, OTHER_KEY) else { return };
+    let mut service = watched.site.start();
+    service.place(&["ada 1 poison"]);
+    watched.failures(1);
+    let all = json!({ "which": { "all": true }, "reason": "r", "execute": true });
+    let discard = "/dead-letters/billing/discard";
+    post(&watched.server, discard, &all).assert_problem(409, "service_refused");
+    let accounts = watched.audit();
+    assert_eq!((&accounts[0]["result"], &accounts[0]["code"]), (&json!("failed"), &json!("service_refused")));
+    assert_eq!(watched.site.letters(1).len(), 1);
+    service.stop();
+
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    let nobody = get(&server, "/services").json(200);
+    assert_eq!((&nobody["services"], &nobody["total"]), (&json!([]), &json!(0)));
+    let nothing = get(&server, "/dead-letters").json(200);
+    assert_eq!(
+        (&nothing["groups"], &nothing["total"], &nothing["unknown"]),
+        (&json!([]), &json!(0), &json!([]))
+    );
+    let url = format!("courant://{}", server.bootstrap());
+    let Some(site) = Site::with(&format!("http_dead_letters::{test}"), &[url.as_str(), KEY]) else { return };
+    let _service = site.start();
+    let shown = eventually("the service says that it is there", PATIENCE, || {
+        get(&server, "/services").json(200)["services"].as_array().expect("a list").first().cloned()
+    });
+    assert_eq!((&shown["operable"], &shown["not_operable"]), (&json!(false), &json!("no_key")));
+    get(&server, "/dead-letters/billing/letters").assert_problem(403, "no_service_key");
+    post(&server, discard, &all).assert_problem(403, "no_service_key");
+}
+
+/// A file of keys that is none is said with its line, and without what stands in it.
+#[test]
+fn a_file_of_keys_is_checked_before_the_server_starts() {
+    let data = tempdir().unwrap();
+    let keys = data.path().join("keys");
+    fs::write(&keys, "billing hunter2\n").unwrap();
+    let keys = keys.display().to_string();
+    let log = data.path().join("data");
+    let started = Launch::on(&log).arguments(&["--api-service-key-file", keys.as_str()]).try_start();
+    let Err(refused) = started else { panic!("it started") };
+    assert!(refused.stderr.contains("line 1"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("hunter2"), "{}", refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
+}
+
+/// Dead letters of others are found by the names of their topics, and told by their failures; what somebody
+/// has decided about with the command line is out of the way here, too.
+#[test]
+fn dead_letters_of_others_are_seen() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    let document = get(&server, "/openapi.json").json(200);
+    let operations = operations(&document);
+    let documented = |id: &str, path: &str| {
+        let answer = get(&server, path).json(200);
+        let schema = &operations[id].2["responses"]["200"]["content"]["application/json"]["schema"];
+        assert_eq!(differs(&document, schema, &answer, id), None);
+        answer
+    };
+    for topic in ["orders", "orders-dlt", "shop.orders.billing.dlq"] {
+        server.create_topic(topic, 2);
+    }
+    let publish = |topic: &str, partition: &str, headers: &[&str], lines: &str| {
+        let mut words = vec!["pub", topic, "-l", "-q", "--partition", partition];
+        headers.iter().for_each(|header| words.extend(["-H", *header]));
+        said(run_with(&server, &words, lines));
+    };
+    let spring = ["kafka_dlt-original-topic=orders", "kafka_dlt-exception-fqcn=NoPrice"];
+    let connect = ["__connect.errors.topic=orders", "__connect.errors.offset=9007199254740993"];
+    publish("orders-dlt", "0", &spring, "a\nb\nc\n");
+    publish("orders-dlt", "1", &connect, "d\n");
+    publish("shop.orders.billing.dlq", "0", &["courant-dead-topic=shop.orders"], "e\n");
+    let topics = documented("list_foreign_topics", "/foreign-dead-letters");
+    assert_eq!(topics["topics"], json!([{ "topic": "orders-dlt", "records": 4 }]));
+    let failures = documented("list_foreign_failures", "/foreign-dead-letters/orders-dlt");
+    assert_eq!((&failures["scanned"], &failures["is_complete"]), (&json!(4), &json!(true)));
+    let first = &failures["groups"][0];
+    assert_eq!(
+        (&first["letters"], &first["framework"], &first["error"]),
+        (&json!(3), &json!("spring-kafka"), &json!("NoPrice"))
+    );
+    assert_eq!(first["newest"], json!({ "partition": 0, "offset": 2 }));
+
+    let letters = "/foreign-dead-letters/orders-dlt/letters";
+    let names = |page: &Value| -> Vec<String> {
+        let letters = page["letters"].as_array().expect("a list").iter();
+        letters.map(|letter| letter["letter"].as_str().expect("a name").to_owned()).collect()
+    };
+    let page = documented("list_foreign_dead_letters", &format!("{letters}?limit=3"));
+    assert_eq!(
+        (names(&page), &page["next"]),
+        (vec!["0@0".to_owned(), "0@1".to_owned(), "0@2".to_owned()], &json!("0@2"))
+    );
+    let page = documented("list_foreign_dead_letters", &format!("{letters}?limit=3&after=0@2"));
+    assert_eq!((names(&page), &page["next"]), (vec!["1@0".to_owned()], &Value::Null));
+    assert_eq!(page["letters"][0]["original_offset"].to_string(), "9007199254740993");
+    let group = first["group"].as_str().expect("a name");
+    said(run(&server, &["dlq", "foreign", "discard", "orders-dlt", "0@1", "--reason", "r"]));
+    let page = documented("list_foreign_dead_letters", &format!("{letters}?group={group}"));
+    assert_eq!(names(&page), ["0@0", "0@2"]);
+    get(&server, "/foreign-dead-letters/none").assert_problem(404, "topic_not_found");
+    get(&server, &format!("{letters}?after=x")).assert_problem(400, "bad_request");
+}

@@ -1,0 +1,391 @@
+//! Dead letters of others, in topics of this server: those that Spring Kafka and Kafka Connect write. They
+//! are looked at here; `courant dlq foreign` sends them back.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use axum::extract::{Path, RawQuery, State};
+use courant_core::foreign::{Cause, Framework};
+use courant_log::batch::records::Record;
+use courant_log::{Log, Topic};
+use serde::{Deserialize, Serialize};
+
+use crate::api::limits::{
+    DECISIONS_READ_MAX, FOREIGN_BYTES_MAX, FOREIGN_GROUPS_MAX, FOREIGN_LETTERS_MAX, FOREIGN_TOPICS_MAX,
+    RECORD_PARTITIONS_MAX,
+};
+use crate::api::problem::{BAD_REQUEST, Problem};
+use crate::api::records::read::{Taken, offset, read};
+use crate::api::{ApiState, Asked, Json};
+
+/// How topics of dead letters end, in small letters.
+const ENDINGS: [&str; 7] = ["-dlt", ".dlt", "-dlq", ".dlq", "-dead-letter", "-dead-letters", ".dead-letters"];
+
+/// Newest records of a partition that tell whose letters they are.
+const NEWEST: u64 = 10;
+
+/// What the name of the topic of decisions about a topic's letters ends with.
+const DECISIONS: &str = ".courant-decisions";
+
+#[derive(Debug, Serialize)]
+pub(super) struct Topics {
+    topics: Vec<Listed>,
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    topic: String,
+    records: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Groups {
+    topic: String,
+    groups: Vec<Group>,
+    records: u64,
+    scanned: u64,
+    is_complete: bool,
+}
+
+/// Letters with one error of one consumer from one topic.
+#[derive(Debug, Serialize)]
+struct Group {
+    group: String,
+    framework: &'static str,
+    original: Option<String>,
+    consumer: Option<String>,
+    error: Option<String>,
+    letters: u64,
+    oldest_ms: i64,
+    newest_ms: i64,
+    newest: Place,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Place {
+    partition: u32,
+    offset: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Letters {
+    topic: String,
+    letters: Vec<Letter>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Letter {
+    letter: String,
+    partition: u32,
+    offset: u64,
+    framework: &'static str,
+    original: Option<String>,
+    original_partition: Option<i32>,
+    original_offset: Option<i64>,
+    original_timestamp_ms: Option<i64>,
+    consumer: Option<String>,
+    timestamp_ms: i64,
+    group: String,
+    error: Option<String>,
+    wrapped_in: Option<String>,
+    message: Option<String>,
+    state: &'static str,
+}
+
+pub(super) async fn topics(
+    State(state): State<ApiState>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Topics>, Problem> {
+    Asked::of(query.as_deref(), &[])?;
+    state.blocking(move |state| named(state.log()?)).await.map(Json)
+}
+
+/// Topics with the usual names whose newest record is of somebody else. May wait for the disk.
+fn named(log: &Log) -> Result<Topics, Problem> {
+    let catalog = log.catalog();
+    let is_named = |topic: &&Arc<Topic>| {
+        let name = topic.name.to_lowercase();
+        ENDINGS.iter().any(|ending| name.ends_with(ending))
+    };
+    let mut topics = Vec::new();
+    for topic in catalog.topics().filter(is_named).take(FOREIGN_TOPICS_MAX) {
+        let mut framework = Framework::Unknown;
+        for id in topic.partitions.iter().take(RECORD_PARTITIONS_MAX) {
+            let Some(ends) = log.offsets(*id) else { continue };
+            let newest = ends.high_watermark.saturating_sub(NEWEST).max(ends.start);
+            read(log, *id, newest..ends.high_watermark, |record| {
+                let found = Cause::of(&record.headers).framework;
+                if found != Framework::Unknown {
+                    framework = found;
+                }
+                Taken::Yes
+            })?;
+            if framework != Framework::Unknown {
+                break;
+            }
+        }
+        if matches!(framework, Framework::SpringKafka | Framework::KafkaConnect) {
+            topics.push(Listed { topic: topic.name.clone(), records: records(log, topic) });
+        }
+    }
+    topics.sort_by(|a, b| a.topic.cmp(&b.topic));
+    Ok(Topics { topics })
+}
+
+/// Offsets that are kept.
+fn records(log: &Log, topic: &Topic) -> u64 {
+    let kept = topic.partitions.iter().filter_map(|id| log.offsets(*id));
+    kept.fold(0, |sum, ends| sum.saturating_add(ends.high_watermark.saturating_sub(ends.start)))
+}
+
+/// Letters that somebody has decided about, by partition and offset.
+type Decided = HashSet<(u32, u64)>;
+
+/// Reads what was decided, as `courant dlq foreign` writes it down.
+fn decided(log: &Log, letters: &Topic) -> Result<Decided, Problem> {
+    /// As much of a decision as tells which topic it is about.
+    #[derive(Deserialize)]
+    struct About {
+        topic_id: String,
+    }
+    let mut decided = Decided::new();
+    let catalog = log.catalog();
+    let Some(topic) = catalog.by_name(&format!("{}{DECISIONS}", letters.name)) else { return Ok(decided) };
+    let topic_id = letters.id.to_string();
+    for id in &topic.partitions {
+        let Some(ends) = log.offsets(*id) else { continue };
+        let mut next = ends.start;
+        while next < ends.high_watermark && decided.len() < DECISIONS_READ_MAX {
+            let passed = read(log, *id, next..ends.high_watermark, |record| {
+                let about = record.value.as_ref().and_then(|value| serde_json::from_slice(value).ok());
+                let is_ours = about.is_some_and(|about: About| about.topic_id == topic_id);
+                let letter = record.key.as_deref().and_then(letter_at);
+                decided.extend(letter.filter(|_| is_ours));
+                Taken::Yes
+            })?;
+            next = passed.next.max(next.saturating_add(1));
+        }
+    }
+    Ok(decided)
+}
+
+/// `PARTITION@OFFSET`.
+fn letter_at(text: &[u8]) -> Option<(u32, u64)> {
+    let (partition, offset) = std::str::from_utf8(text).ok()?.split_once('@')?;
+    Some((partition.parse().ok()?, offset.parse().ok()?))
+}
+
+/// A look at the letters of a topic.
+#[derive(Debug, Default)]
+struct Look {
+    /// From here on each partition is read; at its beginning otherwise.
+    from: BTreeMap<u32, u64>,
+    scanned: u64,
+    is_cut: bool,
+}
+
+impl Look {
+    /// Shows the letters that nobody has decided about, partition by partition, until `look` wants no more.
+    /// May wait for the disk.
+    fn through(
+        &mut self,
+        log: &Log,
+        topic: &Topic,
+        mut look: impl FnMut(u32, &Record, Cause) -> Taken,
+    ) -> Result<(), Problem> {
+        let decided = decided(log, topic)?;
+        let (mut bytes_left, mut is_over) = (FOREIGN_BYTES_MAX, false);
+        for (number, id) in (0_u32..).zip(&topic.partitions) {
+            let Some(ends) = log.offsets(*id) else { continue };
+            let mut next = self.from.get(&number).copied().unwrap_or(ends.start).max(ends.start);
+            while next < ends.high_watermark && !is_over {
+                let passed = read(log, *id, next..ends.high_watermark, |record| {
+                    if decided.contains(&(number, offset(record.offset))) {
+                        return Taken::Yes;
+                    }
+                    let taken = look(number, record, Cause::of(&record.headers));
+                    is_over |= taken == Taken::No;
+                    self.scanned += u64::from(taken == Taken::Yes);
+                    taken
+                })?;
+                next = if is_over { passed.next } else { passed.next.max(next.saturating_add(1)) };
+                bytes_left = bytes_left.saturating_sub(passed.bytes.max(1));
+                is_over |= bytes_left == 0;
+            }
+            if next < ends.high_watermark {
+                self.is_cut = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Only the newest letters of each partition, as many as one look goes through.
+    fn newest(log: &Log, topic: &Topic) -> Self {
+        let each = FOREIGN_LETTERS_MAX / (topic.partitions.len() as u64).max(1);
+        let mut look = Self::default();
+        for (number, id) in (0_u32..).zip(&topic.partitions) {
+            let Some(ends) = log.offsets(*id) else { continue };
+            let from = ends.high_watermark.saturating_sub(each.max(1)).max(ends.start);
+            look.is_cut |= from > ends.start;
+            look.from.insert(number, from);
+        }
+        look
+    }
+}
+
+pub(super) async fn groups(
+    State(state): State<ApiState>,
+    Path(topic): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Groups>, Problem> {
+    Asked::of(query.as_deref(), &[])?;
+    let topic = state.topic(&topic)?;
+    state.blocking(move |state| grouped(state.log()?, &topic)).await.map(Json)
+}
+
+fn grouped(log: &Log, topic: &Topic) -> Result<Groups, Problem> {
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    let mut look = Look::newest(log, topic);
+    look.through(log, topic, |number, record, cause| {
+        let (name, at_ms) = (cause.group(), record.timestamp);
+        let newest = Place { partition: number, offset: offset(record.offset) };
+        if let Some(group) = groups.get_mut(&name) {
+            group.add(at_ms, newest);
+            return Taken::Yes;
+        }
+        if groups.len() == FOREIGN_GROUPS_MAX {
+            return Taken::No;
+        }
+        groups.insert(name.clone(), Group::of(name, at_ms, newest, cause));
+        Taken::Yes
+    })?;
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    groups.sort_by_cached_key(|group| (Reverse(group.letters), group.group.clone()));
+    Ok(Groups {
+        topic: topic.name.clone(),
+        groups,
+        records: records(log, topic),
+        scanned: look.scanned,
+        is_complete: !look.is_cut,
+    })
+}
+
+impl Group {
+    fn of(group: String, at_ms: i64, newest: Place, cause: Cause) -> Self {
+        Self {
+            group,
+            framework: cause.framework.name(),
+            original: cause.origin.topic,
+            consumer: cause.consumer,
+            error: cause.why.error,
+            letters: 1,
+            oldest_ms: at_ms,
+            newest_ms: at_ms,
+            newest,
+        }
+    }
+
+    fn add(&mut self, at_ms: i64, place: Place) {
+        self.letters += 1;
+        self.oldest_ms = self.oldest_ms.min(at_ms);
+        if at_ms >= self.newest_ms {
+            (self.newest_ms, self.newest) = (at_ms, place);
+        }
+    }
+}
+
+pub(super) async fn letters(
+    State(state): State<ApiState>,
+    Path(topic): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Letters>, Problem> {
+    let asked = Asked::of(query.as_deref(), &["group", "limit", "after"])?;
+    let limit = asked.limit()?;
+    let after = asked.text("after").map(place_after).transpose()?;
+    let group = asked.text("group").map(str::to_owned);
+    let topic = state.topic(&topic)?;
+    let page = state.blocking(move |state| page(state.log()?, &topic, group.as_deref(), limit, after));
+    page.await.map(Json)
+}
+
+/// The letter that a page ended with.
+fn place_after(text: &str) -> Result<(u32, u64), Problem> {
+    let problem = || Problem::new(&BAD_REQUEST, format!("after is {text:?}; give back what `next` was"));
+    letter_at(text.as_bytes()).ok_or_else(problem)
+}
+
+fn page(
+    log: &Log,
+    topic: &Topic,
+    group: Option<&str>,
+    limit: usize,
+    after: Option<(u32, u64)>,
+) -> Result<Letters, Problem> {
+    let mut look = Look::default();
+    if let Some((partition, offset)) = after {
+        // What comes before it was on the pages before.
+        let before = partition.min(u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX));
+        look.from.extend((0..before).map(|number| (number, u64::MAX)));
+        look.from.insert(partition, offset.saturating_add(1));
+    }
+    let (mut letters, mut last): (Vec<Letter>, _) = (Vec::new(), after);
+    look.through(log, topic, |number, record, cause| {
+        if letters.len() == limit {
+            return Taken::No;
+        }
+        last = Some((number, offset(record.offset)));
+        let name = cause.group();
+        if group.is_none_or(|group| group == name) {
+            letters.push(letter(number, record, name, cause));
+        }
+        Taken::Yes
+    })?;
+    let next = last.filter(|_| look.is_cut).map(|(partition, offset)| format!("{partition}@{offset}"));
+    Ok(Letters { topic: topic.name.clone(), letters, next })
+}
+
+fn letter(partition: u32, record: &Record, group: String, cause: Cause) -> Letter {
+    let Cause { framework, origin, consumer, why } = cause;
+    let offset = offset(record.offset);
+    Letter {
+        letter: format!("{partition}@{offset}"),
+        partition,
+        offset,
+        framework: framework.name(),
+        original: origin.topic,
+        original_partition: origin.partition,
+        original_offset: origin.offset,
+        original_timestamp_ms: origin.timestamp_ms,
+        consumer,
+        timestamp_ms: record.timestamp,
+        group,
+        error: why.error,
+        wrapped_in: why.wrapped_in,
+        message: why.message,
+        state: "dead",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_a_partition_and_an_offset() {
+        assert_eq!(letter_at(b"2@9007199254740993"), Some((2, 9_007_199_254_740_993)));
+        for bad in ["", "2", "@", "2@", "redrive 7", "-1@2"] {
+            assert_eq!(letter_at(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_failure_knows_its_oldest_and_its_newest_letter() {
+        let place = |offset| Place { partition: 0, offset };
+        let mut group = Group::of("g".to_owned(), 5, place(1), Cause::default());
+        group.add(3, place(2));
+        group.add(9, place(3));
+        assert_eq!((group.letters, group.oldest_ms, group.newest_ms, group.newest.offset), (3, 3, 9, 3));
+    }
+}
