@@ -14,6 +14,7 @@ mod relay;
 #[cfg(feature = "sql")]
 mod services;
 mod torture;
+mod traces;
 
 pub(crate) use backup::{Backup, Place, Restore};
 #[cfg(feature = "sql")]
@@ -33,6 +34,7 @@ pub(crate) use relay::{OutboxUrl, Relay};
 #[cfg(feature = "sql")]
 pub(crate) use services::Services;
 pub(crate) use torture::Torture;
+pub(crate) use traces::{Find, Http, Trace, View};
 
 use crate::output::Format;
 use crate::settings::ServerNamed;
@@ -137,6 +139,10 @@ pub(crate) enum Command {
     Pub(Publish),
     /// Read the events of a topic
     Tail(Tail),
+    /// Find events in the topics of a server
+    Find(Box<Find>),
+    /// Show what belongs together and what caused what
+    Trace(Trace),
     /// Write the completions for a shell to stdout
     Completion(Completion),
 }

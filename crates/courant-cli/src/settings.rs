@@ -135,6 +135,10 @@ impl Settings {
                 (Name::ApiHosts, Value::Text(names)) => {
                     config.api.hosts = names.split(',').map(str::to_owned).collect();
                 }
+                (Name::TraceCorrelationHeader, Value::Text(name)) => {
+                    config.api.traces.correlation_header = Some(name);
+                }
+                (Name::TraceIndexEvents, Value::Count(events)) => config.api.traces.events = events as usize,
                 // The log filter and the tools' server are not the server's, and files of secrets have
                 // to be read; a value of another kind than its setting's does not come out of the table.
                 _ => {}
@@ -204,7 +208,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use clap::Parser;
-    use courant_server::{ApiSettings, CompactionSettings, ServiceKeys};
+    use courant_server::{ApiSettings, CompactionSettings, ServiceKeys, TraceSettings};
     use tempfile::{TempDir, tempdir};
 
     /// What `serve` makes of a command line and a file.
@@ -262,7 +266,8 @@ mod tests {
                     insecure = true\n[group]\ninitial-rebalance-delay-ms = 5\n[offsets]\nretention-minutes = 6\n\
                     [compaction]\ninterval-seconds = 9\nbytes-per-second = 80000\nkey-bytes = 2000000\n\
                     [scrub]\ninterval-seconds = 7\nbytes-per-second = 70000\n\
-                    [api]\nread-only = true\nhosts = \"a.example,b.example\"\n";
+                    [api]\nread-only = true\nhosts = \"a.example,b.example\"\n\
+                    [trace]\nindex-events = 10\ncorrelation-header = \"x-request-id\"\n";
         let (_directory, settings) = settings(&[], text);
         let expected = ServerConfig {
             data: PathBuf::from("d"),
@@ -286,6 +291,7 @@ mod tests {
                 hosts: vec!["a.example".to_owned(), "b.example".to_owned()],
                 tokens: None,
                 service_keys: ServiceKeys::default(),
+                traces: TraceSettings { events: 10, correlation_header: Some("x-request-id".to_owned()) },
             },
         };
         assert_eq!(settings.server_config(), expected);

@@ -15,6 +15,8 @@ mod http;
 
 mod api;
 
+mod client;
+
 mod console;
 
 mod connections;
@@ -25,7 +27,8 @@ mod scrub;
 
 mod error;
 
-pub use api::{ApiSettings, ApiTokens, InvalidServiceKeys, InvalidTokens, ServiceKeys};
+pub use api::{ApiSettings, ApiTokens, InvalidServiceKeys, InvalidTokens, ServiceKeys, TraceSettings};
+pub use client::{ApiClient, ApiError, ApiUrl, InvalidApiUrl, path_part};
 pub use config::{CompactionSettings, ServerConfig};
 pub use courant_log::RecoveryReport;
 pub use error::StartError;

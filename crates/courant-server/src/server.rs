@@ -36,6 +36,8 @@ pub struct Server {
     http: HttpServer,
     /// Keeps the history of lag.
     history: JoinHandle<()>,
+    /// Keeps the index of traces.
+    traces: JoinHandle<()>,
     scrubber: Option<Scrubber>,
 }
 
@@ -97,6 +99,7 @@ impl Server {
             kafka_addresses: kafka.addresses,
             http,
             history: api.keep_history(),
+            traces: api.keep_traces(),
             scrubber,
         })
     }
@@ -131,6 +134,7 @@ impl Server {
         self.status.stopping();
         info!("stopping");
         self.history.abort();
+        self.traces.abort();
         self.kafka.stop(DRAIN_MAX).await;
         let (log, scrubber) = (self.log, self.scrubber);
         let stopping = move || {

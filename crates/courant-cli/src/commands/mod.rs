@@ -1,5 +1,6 @@
 //! One file per noun. Each command returns how it ended, or one sentence why it failed.
 
+mod api;
 mod backup;
 #[cfg(feature = "sql")]
 mod channel;
@@ -7,6 +8,7 @@ mod config;
 #[cfg(feature = "sql")]
 mod dlq;
 mod doctor;
+mod find;
 mod group;
 mod log;
 mod log_inspect;
@@ -22,6 +24,7 @@ mod tail_group;
 mod topic;
 mod topic_alter;
 mod torture;
+mod trace;
 
 #[cfg(feature = "sql")]
 use crate::cli::DlqCommand;
@@ -46,6 +49,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         | Command::Restore(_)
         | Command::Torture(_)
         | Command::Config(_)
+        | Command::Find(_)
+        | Command::Trace(_)
         | Command::Completion(_) => cli.global,
         #[cfg(feature = "sql")]
         Command::Relay(_) => cli.global,
@@ -77,6 +82,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
             Some(group) => block_on_until(second_interruption(), tail_group::run(&global, &group, args)),
             None => block_on(tail::run(&global, args)),
         },
+        Command::Find(args) => block_on_until(second_interruption(), find::run(&global, &args)),
+        Command::Trace(args) => block_on(trace::run(&global, &args)),
         Command::Completion(args) => completion(args.shell),
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Name {
     ApiTokenFile,
     ApiHosts,
     ApiServiceKeyFile,
+    TraceCorrelationHeader,
+    TraceIndexEvents,
     Server,
 }
 
@@ -71,7 +73,7 @@ impl Setting {
 
 /// All of them, in the order in which they are shown. Those of a table in `courant.toml` stand
 /// together, after those of none.
-pub(crate) static SETTINGS: [Setting; 19] = [
+pub(crate) static SETTINGS: [Setting; 21] = [
     Setting {
         name: Name::Data,
         key: "data",
@@ -261,6 +263,26 @@ pub(crate) static SETTINGS: [Setting; 19] = [
         placeholder: "FILE",
         fallback: Fallback::Means { meaning: "services are shown and not asked", example: "./service-keys" },
         doc: "File with the keys of services whose dead letters the HTTP API looks after, SERVICE KEY on each line",
+    },
+    Setting {
+        name: Name::TraceCorrelationHeader,
+        key: "trace.correlation-header",
+        flag: "trace-correlation-header",
+        variable: "COURANT_TRACE_CORRELATION_HEADER",
+        kind: Kind::Header,
+        placeholder: "NAME",
+        fallback: Fallback::Means { meaning: "none", example: "x-request-id" },
+        doc: "Header that joins events to traces where they say neither a correlation id nor a traceparent",
+    },
+    Setting {
+        name: Name::TraceIndexEvents,
+        key: "trace.index-events",
+        flag: "trace-index-events",
+        variable: "COURANT_TRACE_INDEX_EVENTS",
+        kind: Kind::Count { min: 0, max: 10_000_000 },
+        placeholder: "N",
+        fallback: Fallback::Value("225000"),
+        doc: "Events that the index of traces has at most, some 200 bytes of memory for each; 0: no index",
     },
 ];
 

@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     File,
     /// Names of hosts, without ports.
     Names,
+    /// The name of a header of events.
+    Header,
     /// An address to listen on.
     Listen,
     /// An address that clients are told.
@@ -50,6 +52,7 @@ impl Kind {
         let is_allowed = match self {
             Self::Directory | Self::File => !text.is_empty(),
             Self::Names => text.split(',').all(is_host),
+            Self::Header => is_header(text),
             Self::Listen => is_host_and_port(text),
             Self::Advertised => text.parse::<Address>().is_ok(),
             Self::Filter => EnvFilter::try_new(text).is_ok(),
@@ -124,6 +127,11 @@ impl Kind {
             Self::Names => {
                 "write names without ports, several with commas, for example events.example".to_owned()
             }
+            Self::Header => {
+                format!(
+                    "write the name of a header, up to {HEADER_BYTES_MAX} characters, for example x-request-id"
+                )
+            }
             Self::Listen => "write HOST:PORT, for example 127.0.0.1:9092".to_owned(),
             Self::Advertised => {
                 "write HOST:PORT with a port from 1 to 65535, for example events.example:9092".to_owned()
@@ -150,6 +158,14 @@ fn is_host_and_port(text: &str) -> bool {
 fn is_host(text: &str) -> bool {
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     !text.is_empty() && text.bytes().all(is_legal)
+}
+
+/// Bytes of the name of a header.
+const HEADER_BYTES_MAX: usize = 128;
+
+/// Whether it may be the name of a header: something that can be seen.
+fn is_header(text: &str) -> bool {
+    (1..=HEADER_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Reads a list; it is never empty.
@@ -196,6 +212,16 @@ mod tests {
         for bad in ["", "localhost", ":9092", "host:", "host:65536", "host:+1", "host:kafka"] {
             let allowed = Kind::Listen.parse(bad).expect_err(bad);
             assert!(allowed.contains("HOST:PORT"), "{allowed}");
+        }
+    }
+
+    #[test]
+    fn headers_have_names_that_can_be_seen() {
+        assert_eq!(Kind::Header.parse("x-request-id"), Ok(Value::Text("x-request-id".to_owned())));
+        let long = "x".repeat(HEADER_BYTES_MAX + 1);
+        for bad in ["", "a b", "\u{e4}", long.as_str()] {
+            let allowed = Kind::Header.parse(bad).expect_err(bad);
+            assert!(allowed.contains("name of a header"), "{allowed}");
         }
     }
 

@@ -20,7 +20,7 @@ use crate::server::{Launch, Server};
 use crate::{PATIENCE, program, skip};
 
 /// Operations that other files of tests call: `http_records`, `http_publish`, `http_tail` and
-/// `http_dead_letters`.
+/// `http_dead_letters`, `traces`.
 const CALLED_ELSEWHERE: &[&str] = &[
     "list_records",
     "get_record",
@@ -50,6 +50,8 @@ const CALLED_ELSEWHERE: &[&str] = &[
     "list_foreign_topics",
     "list_foreign_failures",
     "list_foreign_dead_letters",
+    "list_traces",
+    "get_trace",
 ];
 
 /// An HTTP answer.

@@ -57,6 +57,8 @@ mod settings;
 mod stop;
 mod storms;
 mod torture;
+#[cfg(feature = "sql")]
+mod traces;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

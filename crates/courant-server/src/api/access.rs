@@ -4,6 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
+use super::TraceSettings;
 use super::dead_letters::ServiceKeys;
 use super::limits::{TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TOKENS_MAX};
 
@@ -18,6 +19,8 @@ pub struct ApiSettings {
     pub tokens: Option<ApiTokens>,
     /// What requests to services are signed with.
     pub service_keys: ServiceKeys,
+    /// What the index of traces keeps.
+    pub traces: TraceSettings,
 }
 
 /// The credentials of a token file, of which only the hashes are kept.

@@ -320,3 +320,57 @@ const _: () = {
     assert!(INSTANCE_BYTES_MAX <= INSTANCES_BYTES_MAX);
     assert!(2 * EDIT_BODY_BYTES_MAX < STORED_BATCH_BYTES + 64 * 1024);
 };
+
+// Traces.
+
+/// Records that the index of traces has when nobody says how many. A full one takes at most 48 MiB.
+pub(crate) const TRACE_EVENTS: usize = 225_000;
+
+/// Records that are gone through when the server starts: the newest of each partition, and all of the small
+/// ones.
+pub(crate) const TRACE_REBUILD_RECORDS_MAX: u64 = 2_000_000;
+
+/// How many records of a partition may have come while nobody looked. Beyond them the look goes on at the
+/// newest ones, and says what it passed over.
+pub(crate) const TRACE_BEHIND_MAX: u64 = 1_000_000;
+
+/// Which part of them it has before it then.
+pub(crate) const TRACE_KEPT_PART: u64 = 4;
+
+/// Entries that one read of a partition makes. A batch that has more of them is read again.
+pub(crate) const TRACE_ENTRIES_PER_READ_MAX: usize = 65_536;
+
+/// How long one look for new records takes, about.
+pub(crate) const TRACE_LOOK: Duration = Duration::from_millis(20);
+
+/// From one look to the next when nothing is left to do.
+pub(crate) const TRACE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a look at all partitions may be put off when the log says that nothing was appended.
+pub(crate) const TRACE_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How many times as long as a look does the rest behind it take: a tenth of one core is used, however much
+/// is published. What was there at the start is looked at faster.
+pub(crate) const TRACE_REST: u32 = 9;
+
+/// Events of one trace that are shown.
+pub(crate) const TRACE_NODES_MAX: usize = 50_000;
+
+/// Nodes of a page when nobody says how many.
+pub(crate) const TRACE_PAGE_NODES: usize = 500;
+
+/// Entries that one page of traces is looked for among.
+pub(crate) const TRACE_LIST_STEPS_MAX: usize = 100_000;
+
+/// Bytes of batches that one page is read from, as they are stored.
+pub(crate) const TRACE_READ_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of an id, a type, a source or a key, and of an error, that nodes show.
+pub(crate) const TRACE_TEXT_BYTES: usize = 1024;
+pub(crate) const TRACE_ERROR_BYTES: usize = 2 * 1024;
+
+const _: () = {
+    assert!(TRACE_PAGE_NODES <= PAGE_ROWS_MAX && PAGE_ROWS_MAX <= TRACE_NODES_MAX);
+    assert!(TRACE_BEHIND_MAX <= TRACE_REBUILD_RECORDS_MAX);
+    assert!(TRACE_PAUSE.as_millis() < TRACE_PAUSE_MAX.as_millis());
+};

@@ -27,6 +27,7 @@ mod sse;
 mod tail;
 mod topic_changes;
 mod topics;
+mod traces;
 
 pub(crate) mod limits;
 pub(crate) mod problem;
@@ -53,6 +54,7 @@ use self::limits::LOOKS_MAX;
 use self::problem::{METHOD_NOT_ALLOWED, NOT_FOUND, Problem, STARTING};
 use self::readers::Readers;
 use self::route::Route;
+pub use self::traces::TraceSettings;
 pub(crate) use self::{
     asked::Asked,
     audit::{Change, Changed},
@@ -66,7 +68,7 @@ pub(crate) const PREFIX: &str = "/api/v1";
 
 /// Everything that can be asked, in the order of the OpenAPI document.
 pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
-    let tables: [&'static [Route]; 11] = [
+    let tables: [&'static [Route]; 12] = [
         health::ROUTES,
         openapi::ROUTES,
         topics::ROUTES,
@@ -78,6 +80,7 @@ pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
         publish::ROUTES,
         tail::ROUTES,
         dead_letters::ROUTES,
+        traces::ROUTES,
     ];
     tables.into_iter().flatten()
 }
@@ -96,6 +99,7 @@ struct Shared {
     readers: Mutex<Readers>,
     events: events::Events,
     operations: Operations,
+    traces: Mutex<traces::Index>,
     looks: Arc<Semaphore>,
 }
 
@@ -108,6 +112,7 @@ impl fmt::Debug for ApiState {
 impl ApiState {
     /// `streams_max`: so many connections may be streams at one time.
     pub(crate) fn new(status: Arc<Status>, settings: ApiSettings, streams_max: usize) -> Self {
+        let traces = Mutex::new(traces::Index::new(settings.traces.events));
         Self(Arc::new(Shared {
             status,
             settings,
@@ -118,6 +123,7 @@ impl ApiState {
             readers: Mutex::default(),
             events: events::Events::new(streams_max),
             operations: Operations::default(),
+            traces,
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
         }))
     }
@@ -182,6 +188,10 @@ impl ApiState {
         look(&mut self.0.readers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub(crate) fn traces<T>(&self, look: impl FnOnce(&mut traces::Index) -> T) -> T {
+        look(&mut self.0.traces.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Runs something that may wait for the disk, or that takes long, away from the runtime's workers: a
     /// few at one time.
     pub(crate) async fn blocking<T: Send + 'static>(
@@ -201,6 +211,11 @@ impl ApiState {
     /// Keeps the history of lag from now on, until the task is aborted.
     pub(crate) fn keep_history(&self) -> JoinHandle<()> {
         tokio::spawn(history::keep(self.clone()))
+    }
+
+    /// Keeps the index of traces from now on, until the task is aborted.
+    pub(crate) fn keep_traces(&self) -> JoinHandle<()> {
+        tokio::spawn(traces::keep(self.clone()))
     }
 }
 

@@ -38,7 +38,8 @@ fn binary<'a>(record: &'a Record, attribute: &str) -> Option<&'a str> {
     std::str::from_utf8(found.1.as_deref()?).ok()
 }
 
-fn is_structured(record: &Record) -> bool {
+/// Whether the attributes stand in the value.
+pub(crate) fn is_structured(record: &Record) -> bool {
     let kind = header(record, CONTENT_TYPE).unwrap_or_default();
     kind.get(..STRUCTURED.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(STRUCTURED))
 }
@@ -86,7 +87,8 @@ fn of_headers(record: &Record) -> BTreeMap<String, String> {
     found
 }
 
-fn structured(record: &Record) -> Option<BTreeMap<String, String>> {
+/// All attributes of the structured mode, as long as they are.
+pub(crate) fn structured(record: &Record) -> Option<BTreeMap<String, String>> {
     let members = members(record.value.as_deref()?, EVENT_MEMBERS_MAX).ok()?.by_name.into_iter();
     let attributes = members.filter(|(name, _)| name != DATA && name != DATA_BASE64);
     Some(attributes.filter_map(|(name, value)| Some((name, text(value)?))).collect())

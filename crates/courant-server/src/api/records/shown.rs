@@ -156,7 +156,7 @@ fn shown_header<'a>(name: &'a Bytes, value: Option<&'a Bytes>, room: &mut Room) 
 }
 
 /// Bytes of key, value and headers.
-fn size(record: &Record) -> usize {
+pub(crate) fn size(record: &Record) -> usize {
     let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
     let headers: usize = record.headers.iter().map(|(name, value)| name.len() + of(value)).sum();
     of(&record.key) + of(&record.value) + headers
@@ -168,7 +168,7 @@ fn format(value: &[u8]) -> Option<&'static str> {
 }
 
 /// RFC 3339 in UTC with milliseconds. `None` when the record has no time that can be written.
-fn rfc3339(at_ms: i64) -> Option<String> {
+pub(crate) fn rfc3339(at_ms: i64) -> Option<String> {
     if at_ms < 0 {
         return None;
     }

@@ -1,0 +1,254 @@
+//! Keeps the index of traces: first what is in the log already, then what comes. It reads the log as any
+//! reader does, so that appends cost no more than without it, and rests between two looks.
+
+use std::cmp::Reverse;
+use std::collections::hash_map::RandomState;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use courant_log::{Log, PartitionId};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::{debug, error};
+
+use super::facts::Facts;
+use super::index::New;
+use super::is_looked_at;
+use crate::api::ApiState;
+use crate::api::limits::{
+    TRACE_BEHIND_MAX, TRACE_ENTRIES_PER_READ_MAX, TRACE_KEPT_PART, TRACE_LOOK, TRACE_PAUSE, TRACE_PAUSE_MAX,
+    TRACE_REBUILD_RECORDS_MAX, TRACE_REST,
+};
+use crate::api::records::read::{Taken, read};
+
+/// One partition, as far as it was looked at.
+#[derive(Debug)]
+struct Lane {
+    next: u64,
+    /// The timestamp of the last record that was looked at.
+    time_ms: i64,
+    /// Where the partition ended when it was first seen: up to there nothing is passed over.
+    backlog: u64,
+    /// Whether what is before `next` was left out: the next record says since when all is known.
+    is_cut: bool,
+}
+
+/// Who looks.
+#[derive(Debug)]
+struct Follower {
+    hasher: RandomState,
+    header: Option<Arc<str>>,
+    lanes: HashMap<PartitionId, Lane>,
+    /// Partitions that have something new, those with the oldest records first.
+    queue: BinaryHeap<Reverse<(i64, PartitionId)>>,
+    /// When all partitions were last looked at; `None`: never.
+    settled: Option<Instant>,
+    /// Whether it has come to the end once.
+    has_caught_up: bool,
+}
+
+/// What one read has found.
+#[derive(Debug, Default)]
+struct Looked {
+    new: Vec<New>,
+    seen: u64,
+    without: u64,
+    passed_over: u64,
+    incomplete_before: Option<i64>,
+}
+
+/// Follows the log until its task is aborted.
+pub(super) async fn keep(state: ApiState) {
+    let settings = &state.settings().traces;
+    if settings.events == 0 {
+        return;
+    }
+    let header = settings.correlation_header.as_deref().map(Arc::from);
+    let mut follower = Follower {
+        hasher: state.traces(|index| index.hasher()),
+        header,
+        lanes: HashMap::new(),
+        queue: BinaryHeap::new(),
+        settled: None,
+        has_caught_up: false,
+    };
+    let mut appended_bytes = None;
+    loop {
+        let Ok(log) = state.log().cloned() else {
+            sleep(TRACE_PAUSE).await;
+            continue;
+        };
+        let appended = log.metrics().appended_bytes;
+        if follower.queue.is_empty() {
+            if appended_bytes == Some(appended) && !follower.is_due() {
+                sleep(TRACE_PAUSE).await;
+                continue;
+            }
+            appended_bytes = Some(appended);
+        }
+        let (begun, asked) = (Instant::now(), state.clone());
+        let looked = spawn_blocking(move || {
+            follower.look(&log, &asked);
+            follower
+        });
+        follower = match looked.await {
+            Ok(follower) => follower,
+            Err(failure) => {
+                error!("the index of traces stands still, which is a defect: {failure}");
+                return;
+            }
+        };
+        let rest = begun.elapsed().saturating_mul(if follower.has_caught_up { TRACE_REST } else { 1 });
+        sleep(if follower.queue.is_empty() { rest.max(TRACE_PAUSE) } else { rest }).await;
+    }
+}
+
+impl Follower {
+    /// Whether it is time to look at all partitions again.
+    fn is_due(&self) -> bool {
+        self.settled.is_none_or(|settled| settled.elapsed() >= TRACE_PAUSE_MAX)
+    }
+
+    /// Looks at what is new, for a while.
+    fn look(&mut self, log: &Log, state: &ApiState) {
+        let begun = Instant::now();
+        if self.queue.is_empty() || self.is_due() {
+            let passed_over = self.settle(log);
+            state.traces(|index| index.counts.passed_over += passed_over);
+        }
+        while begun.elapsed() < TRACE_LOOK
+            && let Some(Reverse((_, id))) = self.queue.pop()
+        {
+            let Some(looked) = self.read(log, id) else { continue };
+            state.traces(|index| {
+                index.counts.seen += looked.seen;
+                index.counts.without += looked.without;
+                index.counts.passed_over += looked.passed_over;
+                if let Some(time_ms) = looked.incomplete_before {
+                    index.incomplete_before(time_ms);
+                }
+                looked.new.iter().for_each(|new| index.add(*new));
+            });
+        }
+        self.has_caught_up |= self.queue.is_empty();
+        let reached = self.lanes.values().map(|lane| lane.next).fold(0, u64::saturating_add);
+        state.traces(|index| {
+            index.counts.has_caught_up = self.has_caught_up;
+            index.counts.reached = reached;
+        });
+    }
+
+    /// Takes the partitions as they are now, and queues those that have something new. Returns how many
+    /// records are passed over.
+    fn settle(&mut self, log: &Log) -> u64 {
+        let catalog = log.catalog();
+        let topics = catalog.topics().filter(|topic| is_looked_at(&topic.name));
+        let ids: Vec<PartitionId> = topics.flat_map(|topic| topic.partitions.iter().copied()).collect();
+        let ends: HashMap<PartitionId, _> =
+            ids.into_iter().filter_map(|id| Some((id, log.offsets(id)?))).collect();
+        self.lanes.retain(|id, _| ends.contains_key(id));
+        // At the start there may be more than can be gone through; a partition that is made later is new.
+        let newest = match self.settled {
+            Some(_) => u64::MAX,
+            None => share(ends.values().map(|ends| ends.high_watermark.saturating_sub(ends.start)).collect()),
+        };
+        self.settled = Some(Instant::now());
+        self.queue.clear();
+        let mut passed_over = 0;
+        for (id, ends) in ends {
+            let (start, end) = (ends.start, ends.high_watermark);
+            let lane = self.lanes.entry(id).or_insert_with(|| {
+                let next = end.saturating_sub(newest).max(start);
+                passed_over += next - start;
+                Lane { next, time_ms: i64::MIN, backlog: end, is_cut: next > start }
+            });
+            lane.next = lane.next.max(start);
+            if lane.next >= lane.backlog && end.saturating_sub(lane.next) > TRACE_BEHIND_MAX {
+                let next = end.saturating_sub(TRACE_BEHIND_MAX / TRACE_KEPT_PART);
+                passed_over += next - lane.next;
+                (lane.next, lane.is_cut) = (next, true);
+            }
+            if lane.next < end {
+                self.queue.push(Reverse((lane.time_ms, id)));
+            }
+        }
+        passed_over
+    }
+
+    /// Reads on in one partition, and queues it again where more is to come.
+    fn read(&mut self, log: &Log, id: PartitionId) -> Option<Looked> {
+        let (hasher, header) = (&self.hasher, self.header.as_deref());
+        let lane = self.lanes.get_mut(&id)?;
+        let ends = log.offsets(id)?;
+        let begin = lane.next;
+        let mut looked = Looked::default();
+        let passed = read(log, id, begin..ends.high_watermark, |record| {
+            if looked.new.len() >= TRACE_ENTRIES_PER_READ_MAX {
+                return Taken::No;
+            }
+            looked.seen += 1;
+            lane.time_ms = record.timestamp;
+            if lane.is_cut && record.timestamp >= 0 {
+                lane.is_cut = false;
+                looked.incomplete_before = Some(record.timestamp);
+            }
+            match Facts::of(record, header).indexed(hasher, id, record) {
+                Some(new) => looked.new.push(new),
+                None => looked.without += 1,
+            }
+            Taken::Yes
+        });
+        match passed {
+            Ok(passed) => {
+                lane.next = passed.next;
+                if let Some(hole) = passed.hole {
+                    let last = hole.last.unwrap_or(ends.high_watermark.saturating_sub(1));
+                    looked.passed_over = last.saturating_add(1).saturating_sub(hole.first);
+                }
+            }
+            // It is tried again with the next look at all partitions.
+            Err(error) => {
+                debug!("partition {id} is not looked at for traces now: {error}");
+                return Some(looked);
+            }
+        }
+        // A read that came to nothing is not tried again at once.
+        if lane.next > begin && lane.next < ends.high_watermark {
+            self.queue.push(Reverse((lane.time_ms, id)));
+        }
+        Some(looked)
+    }
+}
+
+/// How many of the newest records of each partition are gone through, so that all together are not more
+/// than can be: small partitions leave their share to the others.
+fn share(mut lengths: Vec<u64>) -> u64 {
+    lengths.sort_unstable();
+    let (mut left, mut count) = (TRACE_REBUILD_RECORDS_MAX, lengths.len() as u64);
+    for length in lengths {
+        let each = left / count.max(1);
+        if length > each {
+            return each;
+        }
+        left -= length;
+        count -= 1;
+    }
+    u64::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_partitions_leave_their_share_to_the_others() {
+        const MAX: u64 = TRACE_REBUILD_RECORDS_MAX;
+        assert_eq!(share(vec![]), u64::MAX);
+        assert_eq!(share(vec![MAX / 2, MAX / 2]), u64::MAX);
+        assert_eq!(share(vec![MAX * 9]), MAX);
+        assert_eq!(share(vec![MAX, 10, MAX]), (MAX - 10) / 2);
+        let each = share(vec![MAX; 3]);
+        assert!(each * 3 <= MAX && each * 3 > MAX - 3);
+    }
+}
