@@ -55,6 +55,9 @@ final class Member implements ConsumerRebalanceListener {
             // The library wants it to be shorter than the session.
             settings.put("heartbeat.interval.ms", session / 3);
         }
+        if (arguments.option("recovery") != null) {
+            settings.put("metadata.recovery.strategy", arguments.option("recovery"));
+        }
         return settings;
     }
 
