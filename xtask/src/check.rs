@@ -1,6 +1,7 @@
 //! `cargo xtask check`: what a change must pass before it is shown to anyone. Rust only.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
@@ -32,7 +33,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
         bail!("check takes no arguments, got `{unknown}`");
     }
     let mut report = Report::default();
-    lint(root, &mut report);
+    lint(root, process::cargo, &mut report);
     report.run(UNIT, |deadline| {
         let mut cargo = process::cargo(root);
         cargo.args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]).args(FEATURES);
@@ -42,9 +43,9 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
 }
 
 /// The stages that look at the source without running it.
-pub(crate) fn lint(root: &Path, report: &mut Report) {
+pub(crate) fn lint(root: &Path, cargo: fn(&Path) -> Command, report: &mut Report) {
     fmt(root, report);
-    clippy(root, report);
+    clippy(cargo(root), report);
     tidy(root, report);
 }
 
@@ -62,9 +63,8 @@ pub(crate) fn fmt(root: &Path, report: &mut Report) {
 }
 
 /// Whether clippy has anything to say.
-pub(crate) fn clippy(root: &Path, report: &mut Report) {
+pub(crate) fn clippy(mut cargo: Command, report: &mut Report) {
     report.run(CLIPPY, |deadline| {
-        let mut cargo = process::cargo(root);
         cargo.args(["clippy", "--workspace", "--all-targets"]).args(FEATURES);
         cargo.args(["--", "-D", "warnings"]);
         stage::run_program("cargo clippy", &mut cargo, deadline)

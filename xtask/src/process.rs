@@ -55,6 +55,22 @@ pub(crate) fn cargo(root: &Path) -> Command {
     command
 }
 
+/// As [`cargo`], for a run from nothing: what makes the next compilation faster makes the first one slower.
+/// Where somebody has compiled that way, it stays so, or everything would be compiled again.
+pub(crate) fn cargo_anew(root: &Path) -> Command {
+    let mut command = cargo(root);
+    if !is_worked_in(root) {
+        command.env("CARGO_INCREMENTAL", "0");
+    }
+    command
+}
+
+/// Whether anything but this task was compiled incrementally here.
+fn is_worked_in(root: &Path) -> bool {
+    let Ok(crates) = fs::read_dir(root.join("target/debug/incremental")) else { return false };
+    crates.flatten().any(|one| !one.file_name().to_string_lossy().starts_with("xtask-"))
+}
+
 /// Runs `command` until it ends or `deadline` passes. `on_line` sees each line of either stream
 /// and says whether it is passed on to the terminal.
 pub(crate) fn stream(

@@ -78,7 +78,7 @@ fn parse(args: &[String]) -> Result<Options> {
 
 fn run_all(root: &Path, report: &mut Report) {
     report.run(PREPARE, |deadline| prepare::run(root, deadline));
-    check::lint(root, report);
+    check::lint(root, process::cargo_anew, report);
     if !report.run(BUILD, |deadline| build(root, deadline)) {
         report.leave_out(TESTS, "the build failed");
         for (stage, _) in PARTS {
@@ -100,7 +100,7 @@ fn run_only(root: &Path, only: &str, report: &mut Report) {
             report.run(PREPARE, |deadline| prepare::run(root, deadline));
         }
         "fmt" => check::fmt(root, report),
-        "clippy" => check::clippy(root, report),
+        "clippy" => check::clippy(process::cargo_anew(root), report),
         "tidy" => check::tidy(root, report),
         "build" => {
             report.run(BUILD, |deadline| build(root, deadline));
@@ -118,7 +118,7 @@ fn run_only(root: &Path, only: &str, report: &mut Report) {
 }
 
 fn build(root: &Path, deadline: Instant) -> Tally {
-    let mut cargo = process::cargo(root);
+    let mut cargo = process::cargo_anew(root);
     cargo.args(["build", "--workspace", "--all-targets"]).args(FEATURES);
     stage::run_program("cargo build", &mut cargo, deadline)
 }
@@ -126,7 +126,7 @@ fn build(root: &Path, deadline: Instant) -> Tally {
 /// Everything but the parts that have stages of their own. The output of passing tests is read for
 /// skips and not repeated.
 fn tests(root: &Path, deadline: Instant) -> Tally {
-    let mut cargo = process::cargo(root);
+    let mut cargo = process::cargo_anew(root);
     cargo.args(["test", "--workspace", "--no-fail-fast"]).args(FEATURES);
     cargo.envs(prepare::environment(root));
     // Many of them wait for servers.
@@ -148,7 +148,7 @@ fn run_part(root: &Path, stage: Stage, module: &str, report: &mut Report) {
         return;
     }
     report.run(stage, |deadline| {
-        let mut cargo = process::cargo(root);
+        let mut cargo = process::cargo_anew(root);
         cargo.args(["test", "--workspace", "--no-fail-fast", "--test", "it"]).args(FEATURES);
         let threads = if stage.name == CLIENTS.name { "--test-threads=3" } else { "--test-threads=1" };
         cargo.args(["--", module, "--nocapture", threads]);
