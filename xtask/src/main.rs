@@ -6,6 +6,7 @@
 mod build;
 mod check;
 mod files;
+mod lanes;
 mod prepare;
 mod process;
 mod release;
@@ -85,6 +86,7 @@ fn run(args: Vec<String>) -> Result<bool> {
         "bench" => bench::run(&root, rest),
         "torture" => torture::run(&root, rest),
         "engines" => engines::run(&root, rest),
+        "lane" => lanes::run(rest),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
             Ok(true)

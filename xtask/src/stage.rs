@@ -106,8 +106,32 @@ pub(crate) fn run_program(what: &str, command: &mut Command, deadline: Instant) 
 }
 
 /// Runs `cargo test` and counts what its binaries print.
-pub(crate) fn run_tests(command: &mut Command, deadline: Instant, mut output: TestOutput) -> Tally {
-    let ended = process::stream(command, deadline, &mut |line| output.line(line));
+pub(crate) fn run_tests(command: &mut Command, deadline: Instant, output: TestOutput) -> Tally {
+    count_tests(command, deadline, output, &mut |_| true)
+}
+
+/// As [`run_tests`], beside another run: what belongs on the terminal is handed back.
+pub(crate) fn run_tests_beside(
+    command: &mut Command,
+    deadline: Instant,
+    output: TestOutput,
+) -> (Tally, Vec<String>) {
+    let mut lines = Vec::new();
+    let tally = count_tests(command, deadline, output, &mut |line| {
+        lines.push(line.to_owned());
+        false
+    });
+    (tally, lines)
+}
+
+/// `show` sees each line that belongs on the terminal and says whether it goes there now.
+fn count_tests(
+    command: &mut Command,
+    deadline: Instant,
+    mut output: TestOutput,
+    show: &mut dyn FnMut(&str) -> bool,
+) -> Tally {
+    let ended = process::stream(command, deadline, &mut |line| output.line(line) && show(line));
     let mut tally = output.finish();
     match ended {
         Ok(ended @ Ended::OverTime) => tally.add_failure(ended.describe()),

@@ -1,12 +1,15 @@
 //! `cargo xtask test`: everything, with what it needs, closed by a table.
 
+use std::env;
 use std::fs;
 use std::path::Path;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::check::{self, CLIPPY, FEATURES, FMT, TIDY};
+use crate::lanes::Lane;
 use crate::prepare;
 use crate::process;
 use crate::report::Report;
@@ -38,11 +41,13 @@ struct Options {
 /// Runs the stages that the arguments ask for.
 pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
     let options = parse(args)?;
+    // The build puts another in its place, of which the system would say that it is deleted.
+    let task = env::current_exe().context("where this program stands")?;
     let allowed = if options.require_all { Some(allowed_skips(root)?) } else { None };
     let mut report = Report::default();
     match &options.only {
-        Some(only) => run_only(root, only, &mut report),
-        None => run_all(root, &mut report),
+        Some(only) => run_only(root, &task, only, &mut report),
+        None => run_all(root, &task, &mut report),
     }
     crate::engines::stop(root);
     if let Some(allowed) = allowed {
@@ -76,7 +81,7 @@ fn parse(args: &[String]) -> Result<Options> {
     Ok(options)
 }
 
-fn run_all(root: &Path, report: &mut Report) {
+fn run_all(root: &Path, task: &Path, report: &mut Report) {
     report.run(PREPARE, |deadline| prepare::run(root, deadline));
     check::lint(root, process::cargo_anew, report);
     if !report.run(BUILD, |deadline| build(root, deadline)) {
@@ -86,7 +91,7 @@ fn run_all(root: &Path, report: &mut Report) {
         }
         return;
     }
-    report.run(TESTS, |deadline| tests(root, deadline));
+    report.run(TESTS, |deadline| tests(root, task, deadline));
     for (stage, module) in PARTS {
         run_part(root, stage, module, report);
     }
@@ -94,7 +99,7 @@ fn run_all(root: &Path, report: &mut Report) {
 }
 
 /// One stage, with the preparation where its tests use what is prepared.
-fn run_only(root: &Path, only: &str, report: &mut Report) {
+fn run_only(root: &Path, task: &Path, only: &str, report: &mut Report) {
     match only {
         "prepare" => {
             report.run(PREPARE, |deadline| prepare::run(root, deadline));
@@ -106,7 +111,7 @@ fn run_only(root: &Path, only: &str, report: &mut Report) {
             report.run(BUILD, |deadline| build(root, deadline));
         }
         "unit+integration" => {
-            report.run(TESTS, |deadline| tests(root, deadline));
+            report.run(TESTS, |deadline| tests(root, task, deadline));
         }
         _ => {
             report.run(PREPARE, |deadline| prepare::run(root, deadline));
@@ -123,18 +128,46 @@ fn build(root: &Path, deadline: Instant) -> Tally {
     stage::run_program("cargo build", &mut cargo, deadline)
 }
 
-/// Everything but the parts that have stages of their own. The output of passing tests is read for
-/// skips and not repeated.
-fn tests(root: &Path, deadline: Instant) -> Tally {
-    let mut cargo = process::cargo_anew(root);
-    cargo.args(["test", "--workspace", "--no-fail-fast"]).args(FEATURES);
-    cargo.envs(prepare::environment(root));
-    // Many of them wait for servers.
-    cargo.args(["--", "--show-output", "--test-threads=4"]);
-    for (_, module) in PARTS {
-        cargo.args(["--skip", module]);
-    }
-    stage::run_tests(&mut cargo, deadline, TestOutput::quiet())
+/// Everything but the parts that have stages of their own, in two lanes. The output of passing tests is
+/// read for skips and not repeated.
+fn tests(root: &Path, task: &Path, deadline: Instant) -> Tally {
+    let environment = prepare::environment(root);
+    let cargo = |lane: Lane| {
+        let mut cargo = process::cargo_anew(root);
+        cargo.args(["test", "--workspace", "--no-fail-fast"]).args(FEATURES);
+        cargo.arg("--config").arg(lane.config(task));
+        if lane == Lane::Beside {
+            // Without what stands in documentation.
+            cargo.arg("--tests");
+        }
+        for (name, place) in &environment {
+            cargo.env(name, place);
+        }
+        // Many of them wait for servers.
+        cargo.args(["--", "--show-output", "--test-threads=4"]);
+        for (_, module) in PARTS {
+            cargo.args(["--skip", module]);
+        }
+        cargo
+    };
+    let (mut main, mut beside) = (cargo(Lane::Main), cargo(Lane::Beside));
+    thread::scope(|scope| {
+        let beside = scope.spawn(move || stage::run_tests_beside(&mut beside, deadline, TestOutput::quiet()));
+        let mut tally = stage::run_tests(&mut main, deadline, TestOutput::quiet());
+        match beside.join() {
+            Ok((other, lines)) => {
+                for line in lines {
+                    println!("{line}");
+                }
+                if other.met() == 0 {
+                    tally.add_failure("no test ran beside the others: nothing was proved by them");
+                }
+                tally.merge(other);
+            }
+            Err(_) => tally.add_failure("the tests beside the others were not counted to their end"),
+        }
+        tally
+    })
 }
 
 /// One part of the acceptance tests. Kills and power cuts are run one by one: they measure and mount.
