@@ -13,6 +13,7 @@ mod operate;
 mod relay;
 #[cfg(feature = "sql")]
 mod services;
+mod top;
 mod torture;
 mod traces;
 
@@ -33,6 +34,7 @@ pub(crate) use operate::{
 pub(crate) use relay::{OutboxUrl, Relay};
 #[cfg(feature = "sql")]
 pub(crate) use services::Services;
+pub(crate) use top::Top;
 pub(crate) use torture::Torture;
 pub(crate) use traces::{Find, Http, Trace, View};
 
@@ -143,6 +145,8 @@ pub(crate) enum Command {
     Find(Box<Find>),
     /// Show what belongs together and what caused what
     Trace(Trace),
+    /// Watch a server: groups with their lag, topics with what comes into them
+    Top(Top),
     /// Write the completions for a shell to stdout
     Completion(Completion),
 }

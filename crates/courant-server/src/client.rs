@@ -178,30 +178,47 @@ impl ApiClient {
         self.ask("DELETE", path, None).await
     }
 
+    /// The figures at `/metrics`, which are no JSON.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn metrics(&self) -> Result<String, ApiError> {
+        let page = self.answer(&self.request("GET", "/metrics", None)?).await?;
+        String::from_utf8(page).map_err(|_| self.not_the_api())
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: &str,
         path: &str,
         body: Option<String>,
     ) -> Result<T, ApiError> {
-        let request = self.request(method, path, body)?;
-        let answer = match timeout(self.timeout, self.exchange(&request)).await {
+        let request = self.request(method, &format!("/api/v1{path}"), body)?;
+        serde_json::from_slice(&self.answer(&request).await?).map_err(|_| self.not_the_api())
+    }
+
+    /// The body of a good answer.
+    async fn answer(&self, request: &str) -> Result<Vec<u8>, ApiError> {
+        let answer = match timeout(self.timeout, self.exchange(request)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(source)) => return Err(ApiError::Unreachable { url: self.url.clone(), source }),
             Err(_) => return Err(ApiError::TimedOut { url: self.url.clone(), after: self.timeout }),
         };
-        let not_the_api = || ApiError::NotTheApi { url: self.url.clone() };
-        let (status, body) = parsed(&answer).ok_or_else(not_the_api)?;
+        let (status, body) = parsed(&answer).ok_or_else(|| self.not_the_api())?;
         if (200..300).contains(&status) {
-            return serde_json::from_slice(body).map_err(|_| not_the_api());
+            return Ok(body.to_vec());
         }
-        let Written { code, detail } = serde_json::from_slice(body).map_err(|_| not_the_api())?;
+        let Written { code, detail } = serde_json::from_slice(body).map_err(|_| self.not_the_api())?;
         Err(ApiError::Problem { status, code, detail: detail.chars().take(DETAIL_CHARS_MAX).collect() })
+    }
+
+    fn not_the_api(&self) -> ApiError {
+        ApiError::NotTheApi { url: self.url.clone() }
     }
 
     fn request(&self, method: &str, path: &str, body: Option<String>) -> Result<String, ApiError> {
         let ApiUrl { host, port } = &self.url;
-        let mut request = format!("{method} /api/v1{path} HTTP/1.0\r\nHost: {host}:{port}\r\n");
+        let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {host}:{port}\r\n");
         if let Some(token) = &self.token {
             if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(ApiError::Token);
@@ -295,11 +312,11 @@ mod tests {
             let url = "http://localhost:8080".parse().expect("a URL");
             ApiClient::new(url, Some(token.to_owned()), Duration::from_secs(1))
         };
-        let request = client("secret").request("GET", "/health", None).expect("a request");
+        let request = client("secret").request("GET", "/api/v1/health", None).expect("a request");
         let expected = "GET /api/v1/health HTTP/1.0\r\nHost: localhost:8080\r\n\
                         Authorization: Bearer secret\r\n\r\n";
         assert_eq!(request, expected);
-        assert!(client("a\r\nb").request("GET", "/health", None).is_err());
+        assert!(client("a\r\nb").request("GET", "/api/v1/health", None).is_err());
         assert!(!format!("{:?}", client("secret")).contains("secret"));
     }
 }

@@ -1,4 +1,5 @@
-//! HTTP: whether the process lives, whether it serves, its figures, the API, and the console.
+//! HTTP: whether the process lives, whether it serves; its figures, the API and the console have modules of
+//! their own.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +8,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
 use axum::routing::get;
 use courant_kafka::Broker;
 use courant_log::{Damage, DamagedEvents, Health};
-use prometheus_client::encoding::text;
-use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -23,14 +21,11 @@ use crate::api::{self, ApiState};
 use crate::bind::Bound;
 use crate::connections::{Bounded, Peer};
 use crate::console;
-use crate::metrics::Figures;
+use crate::metrics;
 use crate::scrub::Scrubbed;
 
 /// How long requests that are being answered may take when the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
-
-/// The content type of OpenMetrics 1.0.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the HTTP handlers know of the rest of the process.
 #[derive(Debug, Default)]
@@ -117,7 +112,8 @@ impl HttpServer {
     /// together.
     pub(crate) fn start(bound: Bound, status: &Arc<Status>, api: ApiState, connections_max: usize) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let router = router(Arc::clone(status)).merge(api::router(api)).merge(console::router());
+        let router = router(Arc::clone(status)).merge(metrics::router(api.clone()));
+        let router = router.merge(api::router(api)).merge(console::router());
         let places = Arc::new(Semaphore::new(connections_max));
         let serving = bound
             .listeners
@@ -153,12 +149,7 @@ impl HttpServer {
 }
 
 fn router(status: Arc<Status>) -> Router {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Figures(Arc::clone(&status))));
-    let figures: Router = Router::new().route("/metrics", get(metrics)).with_state(Arc::new(registry));
-    let probes: Router =
-        Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(status);
-    probes.merge(figures)
+    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(status)
 }
 
 /// The process runs. It says nothing about the log: a restart would not help a full disk.
@@ -170,16 +161,5 @@ async fn readyz(State(status): State<Arc<Status>>) -> (StatusCode, String) {
     match status.ready() {
         Ok(()) => (StatusCode::OK, format!("ready\n{}", status.damage())),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-    }
-}
-
-async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
-    let mut body = String::new();
-    match text::encode(&mut body, &registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], body).into_response(),
-        Err(error) => {
-            error!("the metrics could not be written: {error}");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
     }
 }

@@ -1,29 +1,124 @@
-//! The figures of the process, read when they are asked for.
+//! The figures of the process, read when they are asked for: `/metrics`.
+//!
+//! Names of topics and of consumer groups are in them, so whoever may read the API may read them.
+
+mod named;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use courant_kafka::Broker;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
-use crate::http::Status;
+use self::named::Named;
+use crate::api::ApiState;
+use crate::api::limits::{SERIES_AGE, SERIES_AGE_PER_COST};
+use crate::api::problem::Problem;
+use crate::api::series::Series;
 use crate::scrub::Scrubbed;
+
+/// The content type of OpenMetrics 1.0.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Answers scrapes.
+pub(crate) fn router(api: ApiState) -> Router {
+    let scrapes = Scrapes { api, place: Arc::new(Semaphore::new(1)), kept: Arc::default() };
+    Router::new().route("/metrics", get(scrape)).with_state(scrapes)
+}
+
+async fn scrape(State(scrapes): State<Scrapes>, headers: HeaderMap) -> Response {
+    let page = match scrapes.api.may_read(&headers) {
+        Ok(()) => scrapes.page().await,
+        Err(problem) => Err(problem),
+    };
+    page.map(|page| ([(header::CONTENT_TYPE, OPEN_METRICS)], page)).into_response()
+}
+
+/// What scrapes have in common.
+#[derive(Clone, Debug)]
+struct Scrapes {
+    api: ApiState,
+    /// One at a time: whoever scrapes more often than that gets nothing newer.
+    place: Arc<Semaphore>,
+    kept: Arc<Mutex<Option<Kept>>>,
+}
+
+/// What was measured, and until when it is used.
+#[derive(Clone, Debug)]
+struct Kept {
+    series: Arc<Series>,
+    until: Instant,
+}
+
+impl Scrapes {
+    /// The whole page, written away from the runtime's workers, and not behind those who look at the log.
+    async fn page(&self) -> Result<String, Problem> {
+        let scrapes = self.clone();
+        // Nobody closes the semaphore.
+        let place = Arc::clone(&self.place).acquire_owned().await.ok();
+        let written = spawn_blocking(move || {
+            let _place = place;
+            scrapes.write()
+        });
+        let written = written.await.map_err(|failure| Problem::defect(&failure.to_string()))?;
+        written.map_err(|failure| Problem::defect(&format!("the figures could not be written: {failure}")))
+    }
+
+    fn write(&self) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Figures(self.api.clone())));
+        if let Some(series) = self.series() {
+            registry.register_collector(Box::new(Named(series)));
+        }
+        let mut page = String::new();
+        text::encode(&mut page, &registry)?;
+        Ok(page)
+    }
+
+    /// What has a name, as of a moment ago at the most.
+    fn series(&self) -> Option<Arc<Series>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        if let Some(kept) = kept.as_ref().filter(|kept| began < kept.until) {
+            return Some(Arc::clone(&kept.series));
+        }
+        let series = Arc::new(Series::measure(&self.api)?);
+        let until = Instant::now() + SERIES_AGE.max(began.elapsed() * SERIES_AGE_PER_COST);
+        *kept = Some(Kept { series: Arc::clone(&series), until });
+        Some(series)
+    }
+}
 
 /// Name, help and value.
 type Figure = (&'static str, &'static str, u64);
 
-/// Everything `/metrics` shows. The names are public: dashboards use them.
+/// What is one figure for the whole process. The names are public: dashboards use them.
 #[derive(Debug)]
-pub(crate) struct Figures(pub(crate) Arc<Status>);
+struct Figures(ApiState);
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let ready = u64::from(self.0.ready().is_ok());
+        let status = self.0.status();
+        build(&mut encoder)?;
+        let uptime = self.0.started().elapsed().as_secs();
+        gauge(&mut encoder, ("courant_uptime_seconds", "Since the start of the process", uptime))?;
+        let ready = u64::from(status.ready().is_ok());
         gauge(&mut encoder, ("courant_ready", "1 while clients are served", ready))?;
-        let Some(broker) = self.0.broker() else {
+        let Some(broker) = status.broker() else {
             return Ok(());
         };
         let log = broker.log().metrics();
@@ -66,25 +161,41 @@ impl Collector for Figures {
             &mut encoder,
             ("courant_log_damaged_places", "Places whose events are in quarantine", damaged),
         )?;
-        if let Some(scrubbed) = self.0.scrubbed() {
+        if let Some((bytes, free)) = broker.log().disk_bytes() {
+            gauge(&mut encoder, ("courant_disk_bytes", "Size of the data directory's file system", bytes))?;
+            gauge(&mut encoder, ("courant_disk_free_bytes", "Bytes that are free there", free))?;
+        }
+        if let Some(scrubbed) = status.scrubbed() {
             scrub(&mut encoder, scrubbed)?;
         }
 
-        let kafka = broker.metrics();
-        gauge(&mut encoder, ("courant_kafka_connections", "Open connections", kafka.connections))?;
-        for figure in [
-            ("courant_kafka_accepted", "Connections accepted", kafka.accepted),
-            ("courant_kafka_refused", "Connections above the limit", kafka.refused),
-            ("courant_kafka_panics", "Connections that ended in a panic", kafka.panics),
-            ("courant_kafka_requests", "Requests", kafka.requests),
-            ("courant_kafka_bad_requests", "Connections closed for what was sent", kafka.bad_requests),
-            ("courant_kafka_request_bytes", "Bytes of requests", kafka.request_bytes),
-            ("courant_kafka_response_bytes", "Bytes of answers", kafka.response_bytes),
-        ] {
-            counter(&mut encoder, figure)?;
-        }
-        Ok(())
+        kafka(&mut encoder, broker)
     }
+}
+
+/// What clients of the Kafka protocol do.
+fn kafka(encoder: &mut DescriptorEncoder<'_>, broker: &Broker) -> fmt::Result {
+    let kafka = broker.metrics();
+    gauge(encoder, ("courant_kafka_connections", "Open connections", kafka.connections))?;
+    for figure in [
+        ("courant_kafka_accepted", "Connections accepted", kafka.accepted),
+        ("courant_kafka_refused", "Connections above the limit", kafka.refused),
+        ("courant_kafka_panics", "Connections that ended in a panic", kafka.panics),
+        ("courant_kafka_requests", "Requests", kafka.requests),
+        ("courant_kafka_bad_requests", "Connections closed for what was sent", kafka.bad_requests),
+        ("courant_kafka_request_bytes", "Bytes of requests", kafka.request_bytes),
+        ("courant_kafka_response_bytes", "Bytes of answers", kafka.response_bytes),
+    ] {
+        counter(encoder, figure)?;
+    }
+    Ok(())
+}
+
+/// Which version this is.
+fn build(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let help = "The version of the server; the value says nothing";
+    let mut metric = encoder.encode_descriptor("courant_build_info", help, None, MetricType::Gauge)?;
+    metric.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?.encode_gauge(&1_u64)
 }
 
 /// How far the look at everything that is stored has come.

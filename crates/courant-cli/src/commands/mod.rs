@@ -21,6 +21,7 @@ mod serve;
 mod services;
 mod tail;
 mod tail_group;
+mod top;
 mod topic;
 mod topic_alter;
 mod torture;
@@ -51,6 +52,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         | Command::Config(_)
         | Command::Find(_)
         | Command::Trace(_)
+        | Command::Top(_)
         | Command::Completion(_) => cli.global,
         #[cfg(feature = "sql")]
         Command::Relay(_) => cli.global,
@@ -84,6 +86,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         },
         Command::Find(args) => block_on_until(second_interruption(), find::run(&global, &args)),
         Command::Trace(args) => block_on(trace::run(&global, &args)),
+        Command::Top(args) => block_on(top::run(&global, &args)),
         Command::Completion(args) => completion(args.shell),
     }
 }

@@ -44,6 +44,7 @@ mod log_verify;
 mod long_poll;
 mod many_partitions;
 mod memory_limit;
+mod metrics;
 mod power_cut;
 mod raw;
 mod recompression;
@@ -56,6 +57,7 @@ mod server;
 mod settings;
 mod stop;
 mod storms;
+mod top;
 mod torture;
 #[cfg(feature = "sql")]
 mod traces;

@@ -52,6 +52,11 @@ pub(super) async fn check(State(guard): State<Guard>, mut request: Request, next
     }
 }
 
+/// Whether who sends these headers may read what is not in the table of routes.
+pub(super) fn may_read(settings: &ApiSettings, headers: &HeaderMap) -> Result<(), Problem> {
+    admit(settings, Access::Read, headers).map(|_| ())
+}
+
 /// Refuses a body that says it is too large, before any of it is read. One that does not say it is cut off
 /// where it becomes so.
 fn check_length(headers: &HeaderMap, bytes_max: usize) -> Result<(), Problem> {

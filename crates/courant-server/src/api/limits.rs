@@ -62,6 +62,20 @@ pub(crate) const HISTORY_SERIES_MAX: usize = 1000;
 /// Points that a trend is made of.
 pub(crate) const TREND_POINTS: usize = 10;
 
+/// Topics that `/metrics` names, and partitions of them that it names one by one.
+pub(crate) const SERIES_TOPICS_MAX: usize = 10_000;
+pub(crate) const SERIES_TOPIC_PARTITIONS_MAX: usize = 10_000;
+
+/// Topics of consumer groups that it names, and partitions of them that it names one by one.
+pub(crate) const SERIES_GROUP_TOPICS_MAX: usize = 10_000;
+pub(crate) const SERIES_GROUP_PARTITIONS_MAX: usize = 10_000;
+
+/// How long what was measured for one scrape is good enough for another one, at least.
+pub(crate) const SERIES_AGE: Duration = Duration::from_secs(1);
+
+/// How many times longer than it took to measure it is what was measured used.
+pub(crate) const SERIES_AGE_PER_COST: u32 = 4;
+
 /// Looks at the log at one time, over all requests; the others wait.
 pub(crate) const LOOKS_MAX: usize = 4;
 

@@ -32,12 +32,14 @@ mod traces;
 pub(crate) mod limits;
 pub(crate) mod problem;
 pub(crate) mod route;
+pub(crate) mod series;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::Router;
+use axum::http::HeaderMap;
 use courant_core::clock::Clock as _;
 use courant_kafka::Broker;
 use courant_log::{Log, SystemClock, Topic};
@@ -134,6 +136,11 @@ impl ApiState {
 
     pub(crate) fn settings(&self) -> &ApiSettings {
         &self.0.settings
+    }
+
+    /// Whether who sends these headers may read.
+    pub(crate) fn may_read(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        guard::may_read(self.settings(), headers)
     }
 
     /// When the server was started.
