@@ -208,6 +208,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use clap::Parser;
+    use courant_core::trace::Tracer;
     use courant_server::{ApiSettings, CompactionSettings, ServiceKeys, TraceSettings};
     use tempfile::{TempDir, tempdir};
 
@@ -293,6 +294,7 @@ mod tests {
                 service_keys: ServiceKeys::default(),
                 traces: TraceSettings { events: 10, correlation_header: Some("x-request-id".to_owned()) },
             },
+            tracer: Tracer::default(),
         };
         assert_eq!(settings.server_config(), expected);
     }

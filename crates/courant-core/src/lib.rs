@@ -13,3 +13,4 @@ pub mod operations;
 pub mod partitioner;
 pub mod position;
 pub mod topic;
+pub mod trace;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use courant_core::trace::Tracer;
+
 use crate::client::Address;
 use crate::limits;
 
@@ -26,6 +28,8 @@ pub struct KafkaConfig {
     pub log_dir: String,
     /// Where HTTP is served, for the log line that tells a lost HTTP client.
     pub http: Option<String>,
+    /// Makes spans of what is stored and read where its records belong to traces.
+    pub tracer: Tracer,
     /// The bounds that differ between a test and a large machine.
     pub limits: Limits,
 }
@@ -43,6 +47,7 @@ impl Default for KafkaConfig {
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             log_dir: "courant-data".to_owned(),
             http: None,
+            tracer: Tracer::default(),
             limits: Limits::default(),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use courant_core::trace::Tracer;
 use courant_kafka::KafkaConfig;
 
 use crate::ApiSettings;
@@ -38,6 +39,8 @@ pub struct ServerConfig {
     pub scrub_bytes_per_second: u64,
     /// Who may use the HTTP API, and for what.
     pub api: ApiSettings,
+    /// Makes spans of what clients ask for.
+    pub tracer: Tracer,
 }
 
 /// When and how fast topics are compacted.
@@ -80,6 +83,7 @@ impl ServerConfig {
             scrub_interval: Duration::from_secs(7 * 24 * 60 * 60),
             scrub_bytes_per_second: 8 * 1024 * 1024,
             api: ApiSettings::default(),
+            tracer: Tracer::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use courant_core::trace::Tracer;
 use courant_kafka::Broker;
 use courant_log::{Damage, DamagedEvents, Health};
 use tokio::sync::{Semaphore, watch};
@@ -34,6 +35,8 @@ pub(crate) struct Status {
     broker: OnceLock<Arc<Broker>>,
     /// Set with it, if somebody looks for damage.
     scrubbed: OnceLock<Arc<Scrubbed>>,
+    /// Set before anybody can ask anything.
+    tracer: OnceLock<Tracer>,
     stopping: AtomicBool,
 }
 
@@ -52,6 +55,16 @@ impl Status {
 
     pub(crate) fn scrubbed(&self) -> Option<&Scrubbed> {
         self.scrubbed.get().map(|scrubbed| &**scrubbed)
+    }
+
+    /// Says what makes spans.
+    pub(crate) fn tracing(&self, tracer: Tracer) {
+        // Set once, by the one who starts the server.
+        let _ = self.tracer.set(tracer);
+    }
+
+    pub(crate) fn tracer(&self) -> Tracer {
+        self.tracer.get().cloned().unwrap_or_default()
     }
 
     /// Says that clients will soon not be served any more.

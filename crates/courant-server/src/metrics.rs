@@ -14,6 +14,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use courant_core::trace::SpanCounts;
 use courant_kafka::Broker;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -168,6 +169,9 @@ impl Collector for Figures {
         if let Some(scrubbed) = status.scrubbed() {
             scrub(&mut encoder, scrubbed)?;
         }
+        if let Some(counts) = status.tracer().counts() {
+            spans(&mut encoder, counts)?;
+        }
 
         kafka(&mut encoder, broker)
     }
@@ -189,6 +193,13 @@ fn kafka(encoder: &mut DescriptorEncoder<'_>, broker: &Broker) -> fmt::Result {
         counter(encoder, figure)?;
     }
     Ok(())
+}
+
+/// What has become of spans.
+fn spans(encoder: &mut DescriptorEncoder<'_>, counts: SpanCounts) -> fmt::Result {
+    counter(encoder, ("courant_spans_exported", "Spans that a collector has taken", counts.exported))?;
+    counter(encoder, ("courant_spans_dropped", "Spans given up because too many waited", counts.dropped))?;
+    counter(encoder, ("courant_spans_failed", "Spans that no collector has taken", counts.failed))
 }
 
 /// Which version this is.

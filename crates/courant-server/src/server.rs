@@ -70,6 +70,7 @@ impl Server {
         kafka_config.http = http.addresses.first().map(|http| format!("http://{http}"));
 
         let status = Arc::new(Status::default());
+        status.tracing(config.tracer);
         let api = ApiState::new(Arc::clone(&status), config.api, files.http / STREAMS_PART);
         let http = HttpServer::start(http, &status, api.clone(), files.http);
         let (data, compaction) = (config.data, config.compaction);
@@ -159,6 +160,7 @@ fn kafka_config(config: &ServerConfig) -> Result<KafkaConfig, StartError> {
         auto_create: config.auto_create,
         group_initial_rebalance_delay: config.group_initial_rebalance_delay,
         offsets_retention: config.offsets_retention,
+        tracer: config.tracer.clone(),
         log_dir: config.data.display().to_string(),
         ..KafkaConfig::default()
     };

@@ -9,6 +9,7 @@ use courant_core::consumer::ConsumerName;
 use courant_core::event_id::EventId;
 use courant_core::headers;
 use courant_core::position::{Position, TopicPartition};
+use courant_core::trace::TraceContext;
 use uuid::Uuid;
 
 use crate::Key;
@@ -58,6 +59,7 @@ struct Inner {
     timestamp_ms: i64,
     consumer: ConsumerName,
     attempt: u32,
+    span: Option<TraceContext>,
 }
 
 impl Meta {
@@ -75,8 +77,17 @@ impl Meta {
             timestamp_ms: event.timestamp_ms,
             consumer,
             attempt,
+            span: None,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The same, for a call in this span.
+    pub(crate) fn within(mut self, span: Option<TraceContext>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.span = span;
+        }
+        self
     }
 
     /// The event's id: the same for every copy of it.
@@ -133,6 +144,12 @@ impl Meta {
     /// W3C trace context: what vendors add.
     pub fn tracestate(&self) -> Option<&str> {
         self.text(headers::TRACESTATE)
+    }
+
+    /// The span in which it is handled, for calls to other systems: as text it is their `traceparent`.
+    /// `None` where the service makes no spans; see [`App::tracer`](crate::App::tracer).
+    pub fn span(&self) -> Option<TraceContext> {
+        self.inner.span
     }
 
     /// Which attempt to handle it this is, from 1.

@@ -77,6 +77,7 @@ pub use app::{App, BuildError, EngineChoice, Problem};
 pub use courant_core::consumer::ConsumerName;
 pub use courant_core::event_id::EventId;
 pub use courant_core::position::{Position, TopicPartition};
+pub use courant_core::trace;
 pub use courant_macros::{Command, Event};
 pub use courant_sql::{InvalidTimerName, TimerName};
 pub use envelope::{Envelope, Meta};

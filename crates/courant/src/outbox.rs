@@ -9,6 +9,7 @@ use courant_core::entropy::Entropy;
 use courant_core::event_id::EventId;
 use courant_core::headers;
 use courant_core::topic::{InvalidTopicName, TopicName};
+use courant_core::trace::{Active, TraceContext, Tracer};
 use courant_sql::{NewEvent, NewTimer, TimerName};
 
 use crate::{Due, Event, Meta};
@@ -92,28 +93,42 @@ pub(crate) struct Stamp {
     pub(crate) record_bytes_max: usize,
     /// What caused it; `None` outside of handlers.
     pub(crate) cause: Option<Meta>,
+    pub(crate) tracer: Tracer,
+    /// The span that it is made in, where somebody has named one.
+    pub(crate) span: Option<TraceContext>,
 }
 
 impl Stamp {
     /// The same, for what is published while an event is handled.
     pub(crate) fn caused_by(&self, meta: Meta) -> Self {
-        Self { cause: Some(meta), ..self.clone() }
+        Self { span: meta.span(), cause: Some(meta), ..self.clone() }
     }
 
     /// The record of an event that happens now.
     pub(crate) fn record<E: Event>(&self, event: &E, id: EventId) -> Result<NewEvent, PublishError> {
-        self.record_at(event, id, self.clock.now_ms())
+        let span = self.tracer.create(E::TOPIC, self.span);
+        self.record_at(event, id, self.clock.now_ms(), span)
     }
 
-    /// The record of an event that happens at `at_ms`.
-    fn record_at<E: Event>(&self, event: &E, id: EventId, at_ms: i64) -> Result<NewEvent, PublishError> {
+    /// The record of an event that happens at `at_ms`, and is made in a span.
+    fn record_at<E: Event>(
+        &self,
+        event: &E,
+        id: EventId,
+        at_ms: i64,
+        mut span: Option<Active>,
+    ) -> Result<NewEvent, PublishError> {
+        if let Some(span) = &mut span {
+            span.event(id.as_str(), E::TYPE);
+        }
         let value = serde_json::to_vec(event)
             .map_err(|source| PublishError::Unencodable { event_type: E::TYPE, source })?;
         let topic =
             TopicName::new(E::TOPIC).map_err(|source| PublishError::Topic { event_type: E::TYPE, source })?;
         let key = event.key();
         let subject = key.as_ref().and_then(|key| key.as_text()).map(str::to_owned);
-        let mut headers = self.headers(E::TYPE, &id, at_ms, subject);
+        let made_in = span.as_ref().map(Active::context).or(self.span);
+        let mut headers = self.headers(E::TYPE, &id, at_ms, subject, made_in);
         if E::OWNER.is_some() {
             let kind = Bytes::from_static(headers::KIND_COMMAND.as_bytes());
             headers.push((headers::KIND.to_owned(), kind));
@@ -140,9 +155,14 @@ impl Stamp {
         id: &EventId,
         at_ms: i64,
         subject: Option<String>,
+        made_in: Option<TraceContext>,
     ) -> Vec<(String, Bytes)> {
         let time = jiff::Timestamp::from_millisecond(at_ms).map(|time| time.to_string());
         let cause = self.cause.as_ref();
+        let traceparent = match made_in {
+            Some(span) => Some(span.to_string()),
+            None => cause.and_then(Meta::traceparent).map(str::to_owned),
+        };
         let all = [
             (headers::ID, Some(id.to_string())),
             (headers::SOURCE, Some(self.source.to_string())),
@@ -153,7 +173,7 @@ impl Stamp {
             (headers::CONTENT_TYPE, Some("application/json".to_owned())),
             (headers::CORRELATION_ID, Some(cause.map_or(id.as_str(), Meta::correlation_id).to_owned())),
             (headers::CAUSATION_ID, cause.map(|cause| cause.id().to_string())),
-            (headers::TRACEPARENT, cause.and_then(Meta::traceparent).map(str::to_owned)),
+            (headers::TRACEPARENT, traceparent),
             (headers::TRACESTATE, cause.and_then(Meta::tracestate).map(str::to_owned)),
         ];
         let present =
@@ -189,7 +209,11 @@ impl Outbox {
         if !(0..=jiff::Timestamp::MAX.as_millisecond()).contains(&due_ms) {
             return Err(PublishError::NoSuchTime { event_type: E::TYPE, due_ms });
         }
-        Ok(NewTimer { event: self.stamp.record_at(event, self.stamp.new_id(), due_ms)?, name })
+        let mut span = self.stamp.tracer.create(E::TOPIC, self.stamp.span);
+        if let Some(span) = &mut span {
+            span.due(due_ms);
+        }
+        Ok(NewTimer { event: self.stamp.record_at(event, self.stamp.new_id(), due_ms, span)?, name })
     }
 
     /// What was published, in order.

@@ -5,12 +5,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use courant_core::event_id::EventId;
+use courant_core::headers::TRACEPARENT;
 use courant_core::topic::TopicName;
+use courant_core::trace::{TraceContext, Tracer};
 use courant_engine::{CreateTopicError, Engine, Header, NewRecord, Position};
 use courant_sql::NewEvent;
 use tracing::warn;
 
 use crate::channel::new_topic;
+use crate::envelope::text;
 use crate::outbox::{Outbox, PublishError, Stamp};
 use crate::{Event, Meta};
 
@@ -32,6 +35,13 @@ impl Publisher {
     /// The same, for what is published while an event is handled.
     pub(crate) fn caused_by(&self, meta: Meta) -> Self {
         Self { sender: self.sender.clone(), stamp: self.stamp.caused_by(meta) }
+    }
+
+    /// The same, for what is published in a span, such as the one of a request that is being answered.
+    #[must_use]
+    pub fn within(&self, span: TraceContext) -> Self {
+        let stamp = Stamp { span: Some(span), ..self.stamp.clone() };
+        Self { sender: self.sender.clone(), stamp }
     }
 
     /// What is published in a transaction, as this would publish it.
@@ -78,11 +88,27 @@ pub(crate) struct Sender {
     pub(crate) engine: Arc<dyn Engine>,
     /// Partitions of the topics that it creates.
     pub(crate) partitions: u32,
+    pub(crate) tracer: Tracer,
 }
 
 impl Sender {
     /// Publishes records in their order, and creates topics that do not exist yet. One answer for each.
     pub(crate) async fn send(
+        &self,
+        events: Vec<NewEvent>,
+    ) -> Result<Vec<Result<Position, courant_engine::PublishError>>, CreateTopicError> {
+        let made = events.iter().filter_map(|event| TraceContext::of(text(&event.headers, TRACEPARENT)));
+        let topics = events.iter().map(|event| event.topic.as_str());
+        let mut span = self.tracer.send(topics, events.len() as u64, made);
+        let sent = self.send_in_turn(events).await;
+        let is_sent = sent.as_ref().is_ok_and(|answers| answers.iter().all(Result::is_ok));
+        if let Some(span) = span.as_mut().filter(|_| !is_sent) {
+            span.fail("not_published");
+        }
+        sent
+    }
+
+    async fn send_in_turn(
         &self,
         events: Vec<NewEvent>,
     ) -> Result<Vec<Result<Position, courant_engine::PublishError>>, CreateTopicError> {

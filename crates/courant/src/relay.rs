@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use courant_core::trace::Tracer;
 use courant_engine::{Engine, EngineConfig, EngineUrl, InvalidEngineUrl, Lifetime, OpenError};
 use courant_sql::{SchemaError, Store};
 use tokio::sync::watch;
@@ -30,6 +31,7 @@ pub struct Relay<D> {
     config: EngineConfig,
     name: String,
     partitions: u32,
+    tracer: Tracer,
 }
 
 /// What a relay has done.
@@ -96,7 +98,14 @@ impl<D: Store> Relay<D> {
             engine.close().await;
             return Err(RelayError::Fleeting { kind });
         }
-        Ok(Self { store, engine, config, name: "relay".to_owned(), partitions: PARTITIONS })
+        Ok(Self {
+            store,
+            engine,
+            config,
+            name: "relay".to_owned(),
+            partitions: PARTITIONS,
+            tracer: Tracer::default(),
+        })
     }
 
     /// Who it is, for people who look into `courant_relay`.
@@ -110,6 +119,13 @@ impl<D: Store> Relay<D> {
     #[must_use]
     pub fn partitions(mut self, partitions: u32) -> Self {
         self.partitions = partitions;
+        self
+    }
+
+    /// Makes spans of what it sends.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
         self
     }
 
@@ -158,7 +174,11 @@ impl<D: Store> Relay<D> {
     fn work(&self, stop: Option<watch::Receiver<bool>>) -> Work<D> {
         let parts = RelayParts {
             owner: format!("{} {}", self.name, self.config.entropy.uuid()),
-            sender: Sender { engine: self.engine.clone(), partitions: self.partitions },
+            sender: Sender {
+                engine: self.engine.clone(),
+                partitions: self.partitions,
+                tracer: self.tracer.clone(),
+            },
             clock: self.config.clock.clone(),
             entropy: self.config.entropy.clone(),
             look: LOOK,

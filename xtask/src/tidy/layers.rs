@@ -10,7 +10,7 @@ use super::tree::Tree;
 pub(super) const SERVE_PACKAGES_MAX: usize = 270;
 
 /// Each member, and the members it may build on. Arrows only point up this list.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("courant-core", &[]),
     ("courant-log", &["courant-core"]),
     ("courant-engine", &["courant-core", "courant-log"]),
@@ -22,6 +22,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("courant-backup-s3", &["courant-core", "courant-log"]),
     ("courant-kafka", &["courant-core", "courant-log"]),
     ("courant-console", &[]),
+    ("courant-otlp", &["courant-core"]),
     ("courant-server", &["courant-console", "courant-core", "courant-log", "courant-kafka"]),
     ("courant-history", &[]),
     (
@@ -32,6 +33,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "courant-log",
             "courant-backup-s3",
             "courant-kafka",
+            "courant-otlp",
             "courant-server",
             "courant-history",
             "courant-sql",

@@ -21,6 +21,7 @@ mod serve;
 mod services;
 mod tail;
 mod tail_group;
+mod telemetry;
 mod top;
 mod topic;
 mod topic_alter;

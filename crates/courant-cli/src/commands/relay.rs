@@ -5,6 +5,7 @@ use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Row, one};
 use crate::time::now_ms;
 use courant::engine::OpenError;
+use courant::trace::Tracer;
 use courant::{Relay, RelayError, Relayed};
 use courant_sql::{Class, ConnectError, SchemaError, Sqlite, Store, StoreError};
 use serde::Serialize;
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::str::FromStr as _;
 
 use super::serve::{Signals, log_to_stderr};
+use super::telemetry::Telemetry;
 
 /// Relays until SIGTERM or SIGINT, or until the outbox is empty.
 pub(super) fn run(global: &Global, args: &Arguments) -> Result<Exit, Failure> {
@@ -22,23 +24,25 @@ pub(super) fn run(global: &Global, args: &Arguments) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Failed, format!("no runtime: {error}")))?;
-    let ended = runtime.block_on(opened(global, args));
+    let telemetry = Telemetry::start("courant-relay")?;
+    let ended = runtime.block_on(opened(global, args, telemetry.tracer()));
     runtime.shutdown_background();
+    telemetry.end();
     ended
 }
 
-async fn opened(global: &Global, args: &Arguments) -> Result<Exit, Failure> {
+async fn opened(global: &Global, args: &Arguments, tracer: Tracer) -> Result<Exit, Failure> {
     match &args.outbox {
-        OutboxUrl::Sqlite(url) => relay(global, args, sqlite(global, args, url).await?).await,
+        OutboxUrl::Sqlite(url) => relay(global, args, tracer, sqlite(global, args, url).await?).await,
         #[cfg(feature = "postgres")]
         OutboxUrl::Postgres(url) => {
             let store = super::in_time(global, courant_sql::Postgres::connect(url), unconnected).await?;
-            relay(global, args, store).await
+            relay(global, args, tracer, store).await
         }
         #[cfg(feature = "mariadb")]
         OutboxUrl::MariaDb(url) => {
             let store = super::in_time(global, courant_sql::Mariadb::connect(url), unconnected).await?;
-            relay(global, args, store).await
+            relay(global, args, tracer, store).await
         }
     }
 }
@@ -57,13 +61,21 @@ async fn sqlite(global: &Global, args: &Arguments, url: &str) -> Result<Sqlite, 
     Sqlite::open_with(path, global.timeout).await.map_err(|error| unconnected(&error))
 }
 
-async fn relay<D: Store>(global: &Global, args: &Arguments, store: D) -> Result<Exit, Failure> {
+async fn relay<D: Store>(
+    global: &Global,
+    args: &Arguments,
+    tracer: Tracer,
+    store: D,
+) -> Result<Exit, Failure> {
     if args.install {
         store.install(now_ms()).await.map_err(|error| unknown_tables(&error))?;
     }
     let mut signals = Signals::listen()?;
     let relay = Relay::open(store, &args.to).await.map_err(|error| failure(&error))?;
-    let relay = relay.named(format!("courant relay {}", std::process::id())).partitions(args.partitions);
+    let relay = relay
+        .named(format!("courant relay {}", std::process::id()))
+        .partitions(args.partitions)
+        .tracer(tracer);
     if args.once {
         return tokio::select! {
             done = relay.run_once(global.timeout) => report(global, done.map_err(|error| failure(&error))?),

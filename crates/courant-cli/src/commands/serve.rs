@@ -1,5 +1,6 @@
 //! `courant serve`: the server in this process, until a signal ends it.
 
+use super::telemetry::Telemetry;
 use crate::banner::{self, Banner};
 use crate::cli::{Global, Serve};
 use crate::exit::{Exit, Failure, note};
@@ -22,9 +23,12 @@ pub(super) fn run(global: &Global, args: &Serve) -> Result<Exit, Failure> {
     let mut config = settings.server_config();
     config.api.tokens = settings.token_file().map(tokens).transpose()?;
     config.api.service_keys = settings.service_key_file().map(keys).transpose()?.unwrap_or_default();
+    let telemetry = Telemetry::start("courant")?;
+    config.tracer = telemetry.tracer();
     let ended = runtime.block_on(serve(global, config));
     // After a second signal something may still be busy, and the process ends without it.
     runtime.shutdown_background();
+    telemetry.end();
     ended
 }
 

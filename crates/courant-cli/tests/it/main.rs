@@ -45,6 +45,7 @@ mod long_poll;
 mod many_partitions;
 mod memory_limit;
 mod metrics;
+mod otlp;
 mod power_cut;
 mod raw;
 mod recompression;

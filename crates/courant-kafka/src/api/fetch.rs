@@ -24,6 +24,7 @@ use self::pass::Pass;
 use self::plan::Plan;
 use self::session::Session;
 use super::target::Naming;
+use super::traces;
 use super::{Answered, Refusal};
 use crate::broker::Caller;
 use crate::budget::Grant;
@@ -60,6 +61,7 @@ pub(super) async fn answer(
     let pass = read(&caller, &plan).await;
     let records = pass.bytes;
     let (mut response, mut grant) = pass.into_fetched();
+    traces::fetched(&caller, &response.responses);
     let continued = matches!(standing, Standing::Continuing(_));
     response.session_id = standing.tell(cache, naming, &mut response.responses);
     // The memory of a request covers an answer about the partitions that it names, but not one about

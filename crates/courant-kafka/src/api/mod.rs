@@ -49,6 +49,7 @@ mod refused;
 mod sync_group;
 mod tally;
 mod target;
+mod traces;
 
 use std::fmt;
 use std::pin::Pin;

@@ -17,6 +17,7 @@ use self::gather::Gather;
 pub(super) use self::gather::Settled;
 use super::tally::Tally;
 use super::target::{self, Naming};
+use super::traces;
 use crate::broker::Caller;
 use crate::budget::Grant;
 use crate::wire::ErrorCode;
@@ -134,9 +135,13 @@ impl Submission<'_> {
                 }
                 let done = self.gather.one_more();
                 let naming = self.naming;
-                self.caller.log().append(partition, batch, move |result| match result {
-                    Ok(appended) => done.stored(at, &appended),
-                    Err(error) => done.refuse(at, from_append(&error, naming)),
+                let span = traces::append(&self.caller.broker, topic, data.index, &batch);
+                self.caller.log().append(partition, batch, move |result| {
+                    traces::appended(span, &result);
+                    match result {
+                        Ok(appended) => done.stored(at, &appended),
+                        Err(error) => done.refuse(at, from_append(&error, naming)),
+                    }
                 });
             }
             Err(refused) => {

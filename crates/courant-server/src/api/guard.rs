@@ -8,16 +8,18 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use courant_core::headers::TRACEPARENT;
+use courant_core::trace::{Active, TraceContext};
 
-use super::ApiState;
 use super::access::ApiSettings;
 use super::problem::{
     BODY_TOO_LARGE, HOST_NOT_ALLOWED, ORIGIN_NOT_ALLOWED, Problem, READ_ONLY, UNAUTHORIZED,
 };
 use super::route::{Access, Route};
+use super::{ApiState, PREFIX};
 use crate::connections::Peer;
 
 /// What stands before a handler.
@@ -46,10 +48,27 @@ pub(super) async fn check(State(guard): State<Guard>, mut request: Request, next
         Ok(name) => {
             let address = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0.0);
             request.extensions_mut().insert(Caller { name, address });
-            next.run(request).await
+            let span = begin(&guard, request.headers_mut());
+            let response = next.run(request).await;
+            if let Some(mut span) = span {
+                span.status(response.status().as_u16());
+            }
+            response
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Begins the span of a request, below what the client says of its own. What is published by the request is
+/// made in it, and so it takes the place of the client's.
+fn begin(guard: &Guard, headers: &mut HeaderMap) -> Option<Active> {
+    let parent = TraceContext::of(headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()));
+    let (method, path) = (guard.route.method.word().to_ascii_uppercase(), guard.route.path);
+    let span = guard.state.status().tracer().http(&method, &format!("{PREFIX}{path}"), parent)?;
+    if let Ok(value) = HeaderValue::from_str(&span.context().to_string()) {
+        headers.insert(TRACEPARENT, value);
+    }
+    Some(span)
 }
 
 /// Whether who sends these headers may read what is not in the table of routes.

@@ -313,6 +313,8 @@ fn context(parts: Parts, opened: &Opened, backlog: Option<Backlog>) -> Arc<Conte
         entropy: parts.entropy.clone(),
         record_bytes_max: opened.engine.capabilities().record_bytes_max,
         cause: None,
+        tracer: parts.tracer.clone(),
+        span: None,
     };
     let owner = format!("{} {}", parts.name, parts.entropy.uuid());
     Arc::new(Context {
@@ -324,7 +326,12 @@ fn context(parts: Parts, opened: &Opened, backlog: Option<Backlog>) -> Arc<Conte
         entropy: parts.entropy,
         faults: parts.faults,
         stamp,
-        sender: Sender { engine: opened.engine.clone(), partitions: parts.partitions },
+        sender: Sender {
+            engine: opened.engine.clone(),
+            partitions: parts.partitions,
+            tracer: parts.tracer.clone(),
+        },
+        tracer: parts.tracer,
         mappings: Mappings::new(parts.mappings),
         activity: Activity::new(),
         outbox_filled: Notify::new(),

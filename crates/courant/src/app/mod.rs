@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use courant_core::clock::Clock;
 use courant_core::entropy::Entropy;
+use courant_core::trace::Tracer;
 use courant_engine::{Engine, EngineConfig, EngineUrl};
 
 pub use self::problem::{BuildError, Problem};
@@ -43,6 +44,7 @@ struct Parts {
     time: Arc<dyn Time>,
     entropy: Arc<dyn Entropy>,
     faults: Faults,
+    tracer: Tracer,
     /// It says how it is.
     announces: bool,
     /// What requests to it are signed with; `None`: it takes none.
@@ -122,6 +124,7 @@ impl App {
             clock,
             entropy,
             faults: Faults::default(),
+            tracer: Tracer::default(),
             announces: true,
             operations: None,
             layers: Vec::new(),
@@ -168,6 +171,14 @@ impl<S: Backing, T> App<S, T> {
     #[must_use]
     pub fn unannounced(mut self) -> Self {
         self.parts.announces = false;
+        self
+    }
+
+    /// Makes spans of what the service does: of events that are made and sent, of every attempt to handle
+    /// one, and of what becomes of those that fail. See [`crate::trace`].
+    #[must_use]
+    pub fn tracer(mut self, tracer: Tracer) -> Self {
+        self.parts.tracer = tracer;
         self
     }
 

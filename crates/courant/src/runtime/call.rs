@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courant_core::consumer::ConsumerName;
-use courant_sql::NewEvent;
+use courant_core::headers::TRACEPARENT;
+use courant_core::trace::{Active, TraceContext};
+use courant_sql::{NewEvent, Source};
 
 use super::context::Context;
 use super::ledger::Work;
@@ -27,6 +29,22 @@ pub(crate) struct Caller<S: Backing, T> {
     pub(crate) timeout: Duration,
 }
 
+/// An attempt that goes on. Its span is over when this is dropped.
+pub(crate) struct Begun {
+    meta: Meta,
+    span: Option<Active>,
+}
+
+impl Begun {
+    /// The attempt has failed.
+    pub(crate) fn failed(&mut self, failed: &mut Failed) {
+        failed.span = self.meta.span();
+        if let Some(span) = &mut self.span {
+            span.fail(&failed.failure.kind);
+        }
+    }
+}
+
 impl<S: Backing, T: Send + Sync + 'static> Caller<S, T> {
     /// The handler of an event's type.
     pub(crate) fn handler(&self, work: &Work) -> Result<&Registered<S, T>, Failed> {
@@ -42,9 +60,24 @@ impl<S: Backing, T: Send + Sync + 'static> Caller<S, T> {
         })
     }
 
-    /// Where events are published that `work` causes.
-    pub(crate) fn outbox(&self, work: &Work) -> Outbox {
-        Outbox::new(self.stamp(&self.meta(work)))
+    /// Begins an attempt, which may go beyond the call of the handler.
+    pub(crate) fn begin(&self, work: &Work) -> Begun {
+        let meta = self.meta(work);
+        let parent = TraceContext::of(text(&work.event.headers, TRACEPARENT));
+        let partition = &work.assigned.partition;
+        let mut span = self.context.tracer.process(partition.topic.as_str(), self.consumer.as_str(), parent);
+        if let Some(span) = &mut span {
+            span.event(work.event.id.as_str(), meta.event_type().unwrap_or_default());
+            span.position(partition.partition, work.event.offset);
+            span.attempt(meta.attempt(), work.source == Source::Parked);
+        }
+        let context = span.as_ref().map(Active::context);
+        Begun { meta: meta.within(context), span }
+    }
+
+    /// Where events are published that an attempt causes.
+    pub(crate) fn outbox(&self, begun: &Begun) -> Outbox {
+        Outbox::new(self.stamp(&begun.meta))
     }
 
     /// Calls the handler. Gives back what it returned to be published.
@@ -52,9 +85,10 @@ impl<S: Backing, T: Send + Sync + 'static> Caller<S, T> {
         &self,
         handler: &Registered<S, T>,
         work: &Work,
+        begun: &Begun,
         lease: S::Lease,
     ) -> Result<Vec<NewEvent>, Failed> {
-        let meta = self.meta(work);
+        let meta = begun.meta.clone();
         let stamp = self.stamp(&meta);
         let publisher = self.context.publisher().caused_by(meta.clone());
         let given =

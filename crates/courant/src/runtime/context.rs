@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use courant_core::entropy::Entropy;
+use courant_core::trace::Tracer;
 use courant_engine::Engine;
 use courant_sql::Committed;
 use tokio::sync::{Notify, watch};
@@ -28,6 +29,7 @@ pub(crate) struct Context {
     pub(crate) time: Arc<dyn Time>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) faults: Faults,
+    pub(crate) tracer: Tracer,
     pub(crate) stamp: Stamp,
     pub(crate) sender: Sender,
     /// How events of others are read.

@@ -35,8 +35,15 @@ const DONE: Settled = Settled::Done { drained: false };
 impl<T: Send + Sync + 'static> DirectLedger<T> {
     async fn attempt(&self, work: &Work) -> Result<(), Failed> {
         let handler = self.caller.handler(work)?;
-        let returned = self.caller.call(handler, work, ()).await?;
-        self.send(returned, handler.place).await
+        let mut begun = self.caller.begin(work);
+        let attempted = match self.caller.call(handler, work, &begun, ()).await {
+            Ok(returned) => self.send(returned, handler.place).await,
+            Err(failed) => Err(failed),
+        };
+        attempted.map_err(|mut failed| {
+            begun.failed(&mut failed);
+            failed
+        })
     }
 
     /// Publishes, and comes back to what the engine does not take at the moment.
@@ -68,6 +75,8 @@ impl<T: Send + Sync + 'static> DirectLedger<T> {
         let context = &self.caller.context;
         let attempt = work.failures.saturating_add(1);
         let fate = fate(failed, attempt, &self.retry, self.exhausted, context.random());
+        let (topic, consumer) = (&work.assigned.partition.topic, &self.caller.consumer);
+        let _span = context.tracer.settle(topic.as_str(), consumer.as_str(), fate.outcome(), failed.span);
         context.activity.failed();
         warn!(
             consumer = self.group, event = %work.event.id, partition = %work.assigned.partition,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use courant_core::trace::{Outcome, TraceContext};
 use courant_sql::{DeadReason, Failure};
 
 use crate::{Exhausted, HandlerError, Retry, Verdict};
@@ -15,6 +16,8 @@ pub(crate) struct Failed {
     pub(crate) is_undecodable: bool,
     /// The handler was stopped in the middle of its work.
     pub(crate) was_cancelled: bool,
+    /// The span of the call that has failed.
+    pub(crate) span: Option<TraceContext>,
 }
 
 /// What becomes of the event.
@@ -32,6 +35,17 @@ pub(crate) enum Fate {
     Skipped,
 }
 
+impl Fate {
+    /// As spans say it.
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Self::Again(_) => Outcome::Parked,
+            Self::Dead { .. } => Outcome::DeadLetter,
+            Self::Skipped => Outcome::Skipped,
+        }
+    }
+}
+
 impl Failed {
     /// What a handler at `place` says.
     pub(crate) fn from_handler(error: &HandlerError, place: &str) -> Self {
@@ -40,7 +54,7 @@ impl Failed {
             place: place.to_owned(),
             message: error.chain().join(": "),
         };
-        Self { failure, verdict: error.verdict(), is_undecodable: false, was_cancelled: false }
+        Self { failure, verdict: error.verdict(), is_undecodable: false, was_cancelled: false, span: None }
     }
 
     /// What a layer says that has stopped a handler at `place`.
@@ -51,7 +65,7 @@ impl Failed {
     /// A failure that no handler has named.
     fn of_kind(kind: &str, place: &str, message: String) -> Self {
         let failure = Failure { kind: kind.to_owned(), place: place.to_owned(), message };
-        Self { failure, verdict: Verdict::Retry, is_undecodable: false, was_cancelled: false }
+        Self { failure, verdict: Verdict::Retry, is_undecodable: false, was_cancelled: false, span: None }
     }
 
     /// The handler took too long, and was stopped.

@@ -17,7 +17,7 @@ use courant_sql::{
 };
 use tracing::warn;
 
-use super::call::Caller;
+use super::call::{Begun, Caller};
 use super::faults::FaultPoint;
 use super::ledger::{Assigned, Kept, Ledger, News, Settled, Taken, Trouble, Work};
 use super::passing::{Bad, Pause};
@@ -83,13 +83,30 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
             Admitted::New(transaction) => transaction,
             Admitted::Settled(settled) => return Ok(Attempted::Settled(settled)),
         };
-        if self.rules.at_least_once {
+        let mut begun = self.caller.begin(work);
+        let mut attempted = if self.rules.at_least_once {
             self.undo(transaction).await;
-            return self.attempt_outside(handler, work).await;
+            self.attempt_outside(handler, work, &begun).await
+        } else {
+            self.attempt_inside(handler, work, &begun, transaction).await
+        };
+        if let Ok(Attempted::Failed(failed)) = &mut attempted {
+            begun.failed(failed);
         }
+        attempted
+    }
+
+    /// Calls the handler in a transaction, and commits it.
+    async fn attempt_inside(
+        &self,
+        handler: &Registered<D, T>,
+        work: &Work,
+        begun: &Begun,
+        transaction: D::Transaction,
+    ) -> Result<Attempted, Bad> {
         self.caller.context.faults.reach(FaultPoint::AfterBegin).await;
-        let slot = Slot::new(Lent { transaction, outbox: self.caller.outbox(work) });
-        let called = self.caller.call(handler, work, slot.clone()).await;
+        let slot = Slot::new(Lent { transaction, outbox: self.caller.outbox(begun) });
+        let called = self.caller.call(handler, work, begun, slot.clone()).await;
         match (called, slot.close()) {
             (Ok(returned), Some(lent)) => {
                 let (transaction, published) = keep_published(lent, returned);
@@ -109,8 +126,13 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
     }
 
     /// Calls the handler without a transaction, then notes that it was done.
-    async fn attempt_outside(&self, handler: &Registered<D, T>, work: &Work) -> Result<Attempted, Bad> {
-        let returned = match self.caller.call(handler, work, Slot::empty()).await {
+    async fn attempt_outside(
+        &self,
+        handler: &Registered<D, T>,
+        work: &Work,
+        begun: &Begun,
+    ) -> Result<Attempted, Bad> {
+        let returned = match self.caller.call(handler, work, begun, Slot::empty()).await {
             Ok(returned) => returned,
             Err(failed) => return Ok(Attempted::Failed(failed)),
         };
@@ -118,7 +140,7 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         loop {
             let committed = match self.admit(work).await {
                 Ok(Admitted::New(transaction)) => {
-                    let lent: Lent<D> = Lent { transaction, outbox: self.caller.outbox(work) };
+                    let lent: Lent<D> = Lent { transaction, outbox: self.caller.outbox(begun) };
                     let (transaction, published) = keep_published(lent, returned.clone());
                     self.commit(handler, work, transaction, published).await
                 }

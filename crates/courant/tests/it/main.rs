@@ -25,6 +25,7 @@ mod postgres;
 mod reminding;
 mod server;
 mod settling;
+mod spans;
 mod sqlite;
 mod tracing_ids;
 mod without_store;

@@ -106,8 +106,12 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         handler: &Registered<D, T>,
         work: &Work,
     ) -> Result<D::Transaction, String> {
-        let slot = Slot::new(Lent { transaction, outbox: self.caller.outbox(work) });
-        let called = self.caller.call(handler, work, slot.clone()).await;
+        let mut begun = self.caller.begin(work);
+        let slot = Slot::new(Lent { transaction, outbox: self.caller.outbox(&begun) });
+        let mut called = self.caller.call(handler, work, &begun, slot.clone()).await;
+        if let Err(failed) = &mut called {
+            begun.failed(failed);
+        }
         let (lent, returned) = match (called, slot.close()) {
             (Ok(returned), Some(lent)) => (lent, returned),
             (Ok(_), None) => return Err(TransactionEscaped.to_string()),

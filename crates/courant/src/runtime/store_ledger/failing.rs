@@ -23,7 +23,10 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         let lease = lease(&work.assigned)?;
         let attempt = work.failures.saturating_add(1);
         let random = context.random();
-        let settled = match fate(failed, attempt, &self.rules.retry, self.rules.exhausted, random) {
+        let fate = fate(failed, attempt, &self.rules.retry, self.rules.exhausted, random);
+        let (topic, consumer) = (&work.assigned.partition.topic, &self.consumer.name);
+        let _span = context.tracer.settle(topic.as_str(), consumer.as_str(), fate.outcome(), failed.span);
+        let settled = match fate {
             Fate::Again(delay) => {
                 let due_ms = after(now_ms, delay);
                 let (event, failures) = (&work.event, work.failures);
