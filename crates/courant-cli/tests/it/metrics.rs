@@ -6,8 +6,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::cli::{run, said};
@@ -47,6 +48,27 @@ fn page_with(server: &Server, sample: &str, expected: &str) -> String {
         let page = server.get("/metrics");
         (value(&page, sample) == Some(expected)).then_some(page)
     })
+}
+
+/// Has a service say that it is there, as services do: with a dead letter, and much that it does not say.
+fn with_service(server: &Server, seen_ms: u128) {
+    let policy = json!({ "effects": "once", "concurrency": 1, "attempts": 1, "exhausted": "park_key", "timeout_ms": 1 });
+    let bills = json!({
+        "consumer": "bills", "generation": 0, "topics": ["orders"], "event_types": ["t"], "policy": policy,
+        "passed": 0, "parked": { "keys": 1, "events": 4, "held": 1, "next_due_ms": null },
+        "dead": { "letters": 1, "failures": [] }, "partitions": [],
+    });
+    let state = json!({
+        "version": 1, "service": "billing", "instance": "i", "code_version": "1", "courant_version": "1",
+        "engine": "courant", "store": "sqlite", "operations": false, "started_ms": 0,
+        "seen_ms": u64::try_from(seen_ms).unwrap(), "heartbeat_ms": 3_600_000, "outbox": 7,
+        "requests": { "applied": 0, "refused": 0 }, "subscriptions": [bills],
+    });
+    said(run(server, &["pub", "_courant.services", "--key", "i", &state.to_string()]));
+}
+
+fn now_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()
 }
 
 /// Five events in partition 1 of `orders`, of which `billing` has done with two.
@@ -95,6 +117,32 @@ fn lag_is_there_in_events_and_in_seconds_under_the_usual_names() {
     eventually("nothing is said of it", PATIENCE, || {
         (!server.get("/metrics").contains("orders")).then_some(())
     });
+}
+
+#[test]
+fn what_services_say_of_themselves_is_there_until_they_end() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    let page = server.get("/metrics");
+    assert_eq!(value(&page, "courant_service_unreadable_instances"), Some("0"), "nobody has said anything");
+    with_service(&server, now_ms());
+    let of = |name: &str| format!("{name}{{service=\"billing\",consumer=\"bills\"}}");
+    let instances =
+        |state: &str| format!("courant_service_instances{{service=\"billing\",state=\"{state}\"}}");
+    let page = page_with(&server, &of("courant_service_dead_letters"), "1");
+    assert_eq!(value(&page, &of("courant_service_parked_events")), Some("4"));
+    assert_eq!(value(&page, &of("courant_service_held_keys")), Some("1"));
+    assert_eq!(value(&page, "courant_service_outbox_events{service=\"billing\"}"), Some("7"));
+    assert_eq!(
+        (value(&page, &instances("running")), value(&page, &instances("silent"))),
+        (Some("1"), Some("0"))
+    );
+    // It was last heard of long ago.
+    with_service(&server, 1_000);
+    page_with(&server, &instances("silent"), "1");
+    said(run(&server, &["pub", "_courant.services", "--key", "i", "--null-value"]));
+    let is_gone = || !server.get("/metrics").contains("courant_service_dead_letters{");
+    eventually("nothing is said of it any more", PATIENCE, || is_gone().then_some(()));
 }
 
 #[test]
@@ -186,7 +234,8 @@ fn alert_queries(text: &str) -> Vec<String> {
 }
 
 /// What may stand before a parenthesis in a query.
-const FUNCTIONS: &[&str] = &["absent", "delta", "increase", "max", "min", "rate", "sum", "topk"];
+const FUNCTIONS: &[&str] =
+    &["absent", "delta", "increase", "max", "min", "min_over_time", "rate", "sum", "topk"];
 
 /// Words before a list of labels.
 const LABEL_LISTS: &[&str] = &["by", "on"];
@@ -244,6 +293,8 @@ fn every_query_of_dashboard_and_alerts_is_answered_by_a_running_server() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path());
     with_orders(&server);
+    with_service(&server, now_ms());
+    page_with(&server, "courant_service_outbox_events{service=\"billing\"}", "7");
     let sum = "kafka_consumergroup_lag_sum{consumergroup=\"billing\",topic=\"orders\"}";
     let page = page_of(&page_with(&server, sum, "3"));
     let dashboard = fs::read_to_string(grafana("courant.json")).expect("the dashboard");

@@ -70,6 +70,9 @@ pub(crate) const SERIES_TOPIC_PARTITIONS_MAX: usize = 10_000;
 pub(crate) const SERIES_GROUP_TOPICS_MAX: usize = 10_000;
 pub(crate) const SERIES_GROUP_PARTITIONS_MAX: usize = 10_000;
 
+/// Consumers of services that it names.
+pub(crate) const SERIES_CONSUMERS_MAX: usize = 10_000;
+
 /// How long what was measured for one scrape is good enough for another one, at least.
 pub(crate) const SERIES_AGE: Duration = Duration::from_secs(1);
 

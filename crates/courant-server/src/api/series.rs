@@ -10,6 +10,8 @@ use courant_kafka::Broker;
 use courant_log::{Catalog, Log, Topic};
 
 use super::ApiState;
+use super::dead_letters::figures::services;
+pub(crate) use super::dead_letters::figures::{ConsumerSeries, ServiceSeries};
 use super::lag::{Aging, Group, Measured, Places, measure};
 use super::limits::{
     SERIES_GROUP_PARTITIONS_MAX, SERIES_GROUP_TOPICS_MAX, SERIES_TOPIC_PARTITIONS_MAX, SERIES_TOPICS_MAX,
@@ -20,6 +22,9 @@ use super::limits::{
 pub(crate) struct Series {
     pub(crate) topics: Vec<TopicSeries>,
     pub(crate) groups: Vec<GroupSeries>,
+    pub(crate) services: Vec<ServiceSeries>,
+    /// Instances of services that say what is not understood; `None`: nothing is known of services now.
+    pub(crate) unreadable: Option<u64>,
     pub(crate) left_out: LeftOut,
 }
 
@@ -99,6 +104,9 @@ impl Series {
         let mut series = Self::default();
         series.add_topics(broker.log(), &catalog);
         series.add_groups(state, broker, &catalog);
+        if let Some((services, unreadable)) = services(state) {
+            (series.services, series.unreadable) = (services, Some(unreadable));
+        }
         Some(series)
     }
 

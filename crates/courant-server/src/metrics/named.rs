@@ -10,7 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue};
 use prometheus_client::metrics::MetricType;
 
 use super::gauge;
-use crate::api::series::{GroupPlace, GroupSeries, GroupTopic, Series};
+use crate::api::series::{ConsumerSeries, GroupPlace, GroupSeries, GroupTopic, Series};
 
 /// What was measured, as `/metrics` shows it.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ impl Collector for Named {
         self.partitions(&mut encoder)?;
         self.groups(&mut encoder)?;
         self.group_partitions(&mut encoder)?;
+        self.services(&mut encoder)?;
         let left_out = self.0.left_out;
         family(
             &mut encoder,
@@ -145,6 +146,50 @@ impl Named {
                 Some((labels, value(place)?))
             };
             topic.places.iter().filter_map(of_place)
+        })
+    }
+}
+
+impl Named {
+    /// What services say of themselves.
+    fn services(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(unreadable) = self.0.unreadable else { return Ok(()) };
+        let help = "Instances of services that say what this version does not understand";
+        gauge(encoder, ("courant_service_unreadable_instances", help, unreadable))?;
+        let instances = self.0.services.iter().flat_map(|service| {
+            let counts = [("running", service.running), ("silent", service.silent)];
+            counts.map(|(state, count)| ([label("service", &service.name), label("state", state)], count))
+        });
+        let help = "Instances of a service: heard of lately, or not and not ended in order either";
+        family(encoder, "courant_service_instances", help, instances)?;
+        let outboxes = self
+            .0
+            .services
+            .iter()
+            .filter_map(|service| Some(([label("service", &service.name)], service.outbox?)));
+        let help = "Events that wait in the outbox of a service";
+        family(encoder, "courant_service_outbox_events", help, outboxes)?;
+        let help = "Dead letters that nobody has decided about";
+        let letters = self.of_consumers(|consumer| consumer.dead_letters);
+        family(encoder, "courant_service_dead_letters", help, letters)?;
+        let help = "Events that wait for their next attempt, or behind another of their key";
+        let parked = self.of_consumers(|consumer| consumer.parked_events);
+        family(encoder, "courant_service_parked_events", help, parked)?;
+        let help = "Keys that wait for somebody to decide about a dead letter";
+        family(encoder, "courant_service_held_keys", help, self.of_consumers(|consumer| consumer.held_keys))
+    }
+
+    /// What is known of each consumer of a service.
+    fn of_consumers<'a>(
+        &'a self,
+        value: impl Fn(&ConsumerSeries) -> Option<u64> + Copy + 'a,
+    ) -> impl Iterator<Item = ([Label<'a>; 2], u64)> + 'a {
+        self.0.services.iter().flat_map(move |service| {
+            let of_consumer = move |consumer: &'a ConsumerSeries| {
+                let labels = [label("service", &service.name), label("consumer", &consumer.name)];
+                Some((labels, value(consumer)?))
+            };
+            service.consumers.iter().filter_map(of_consumer)
         })
     }
 }

@@ -24,6 +24,9 @@ pub(super) struct Look {
     disk_bytes: Option<u64>,
     disk_free_bytes: Option<u64>,
     damaged_places: Option<u64>,
+    /// Those of all services that say how many they have.
+    dead_letters: Option<u64>,
+    parked_events: Option<u64>,
     /// Topics and groups that `/metrics` has no room for.
     left_out: u64,
     groups: Vec<GroupRow>,
@@ -65,6 +68,8 @@ impl Look {
             "courant_disk_bytes" => self.disk_bytes = count,
             "courant_disk_free_bytes" => self.disk_free_bytes = count,
             "courant_log_damaged_places" => self.damaged_places = count,
+            "courant_service_dead_letters" => self.dead_letters = added(self.dead_letters, count),
+            "courant_service_parked_events" => self.parked_events = added(self.parked_events, count),
             "courant_metrics_left_out" if matches!(sample.label("of"), Some("topics" | "groups")) => {
                 self.left_out = self.left_out.saturating_add(count.unwrap_or(0));
             }
@@ -133,6 +138,13 @@ impl Look {
         if let Some(places) = self.damaged_places.filter(|places| *places > 0) {
             lines.push(format!("DAMAGE in {places} places: see /readyz"));
         }
+        if let (Some(letters), Some(events)) = (self.dead_letters, self.parked_events)
+            && letters.saturating_add(events) > 0
+        {
+            lines.push(format!(
+                "{letters} dead letters and {events} parked events of services: courant dlq list"
+            ));
+        }
         if self.left_out > 0 {
             lines
                 .push(format!("{} topics and groups are too many for /metrics, and not here", self.left_out));
@@ -162,11 +174,10 @@ impl Tables {
 }
 
 fn note_group(row: &mut GroupRow, sample: &Sample<'_>) {
-    let add = |sum: Option<u64>| Some(sum.unwrap_or(0).saturating_add(sample.count()?));
     match sample.name {
         "kafka_consumergroup_members" => row.members = sample.count().unwrap_or(0),
-        "kafka_consumergroup_current_offset_sum" => row.committed = add(row.committed).or(row.committed),
-        "kafka_consumergroup_lag_sum" => row.lag = add(row.lag).or(row.lag),
+        "kafka_consumergroup_current_offset_sum" => row.committed = added(row.committed, sample.count()),
+        "kafka_consumergroup_lag_sum" => row.lag = added(row.lag, sample.count()),
         "kafka_consumergroup_lag_seconds_max" => {
             let oldest = sample.number().map(|age| row.lag_seconds.map_or(age, |other| other.max(age)));
             row.lag_seconds = oldest.or(row.lag_seconds);
@@ -176,6 +187,14 @@ fn note_group(row: &mut GroupRow, sample: &Sample<'_>) {
             row.unknown_partitions = row.unknown_partitions.saturating_add(sample.count().unwrap_or(0));
         }
         _ => {}
+    }
+}
+
+/// What is known, added up.
+fn added(sum: Option<u64>, one: Option<u64>) -> Option<u64> {
+    match (sum, one) {
+        (Some(sum), Some(one)) => Some(sum.saturating_add(one)),
+        (sum, one) => sum.or(one),
     }
 }
 
@@ -222,7 +241,10 @@ mod tests {
              kafka_consumergroup_lag_sum{{consumergroup=\"billing\",topic=\"orders\"}} {lag}\n\
              kafka_consumergroup_lag_seconds_max{{consumergroup=\"billing\",topic=\"orders\"}} 75.5\n\
              courant_consumergroup_unknown_partitions{{consumergroup=\"billing\",topic=\"orders\",of=\"events\"}} 0\n\
-             kafka_consumergroup_members{{consumergroup=\"idle\"}} 0\n# EOF\n"
+             kafka_consumergroup_members{{consumergroup=\"idle\"}} 0\n\
+             courant_service_dead_letters{{service=\"s\",consumer=\"a\"}} 2\n\
+             courant_service_dead_letters{{service=\"s\",consumer=\"b\"}} 3\n\
+             courant_service_parked_events{{service=\"s\",consumer=\"a\"}} 0\n# EOF\n"
         )
     }
 
@@ -250,6 +272,7 @@ mod tests {
     fn lines_fit_the_screen_and_say_what_is_not_on_it() {
         let mut look = Look::of(&page(100, 50, 50)).expect("a server");
         let all = look.lines("http://h", None);
+        assert!(all[2].starts_with("5 dead letters and 0 parked events"), "{all:?}");
         assert_eq!(all[0], "courant 1.2.3 at http://h: ready, up 1 min 1 s");
         assert!(all.iter().any(|line| line.starts_with("billing") && line.contains("1 min 15 s")), "{all:?}");
         assert!(all.iter().any(|line| line.starts_with("orders")), "{all:?}");
