@@ -8,7 +8,7 @@ use std::sync::Arc;
 use courant_core::clock::Clock;
 use courant_core::entropy::Entropy;
 use courant_core::topic::TopicName;
-use courant_log::{SystemClock, SystemEntropy};
+use courant_log::{Log, SystemClock, SystemEntropy};
 use uuid::Uuid;
 
 use crate::local::LocalEngine;
@@ -155,6 +155,16 @@ pub async fn open_with(
             factory.open(remote, config).await
         }
     }
+}
+
+/// The log of a server in this process as an engine, for services beside it: everybody who reaches the
+/// server shares their topics. Closing the engine leaves the log to the server.
+///
+/// Consumer groups are those of this one engine, and clients of the server that join a group of the same name
+/// know nothing of them: share one engine among all services of the process.
+#[must_use]
+pub fn beside_server(log: Log, config: EngineConfig) -> Arc<dyn Engine> {
+    Arc::new(LocalEngine::served(log, config))
 }
 
 /// Creates the topics that do not exist yet, and returns all of them as they are. One that exists keeps

@@ -25,7 +25,7 @@ mod url;
 pub use capabilities::{
     Access, Capabilities, Durability, GroupScope, Lifetime, OrderScope, PublishDedup, Replay, TimeLookup,
 };
-pub use engine::{Boxed, Engine, EngineConfig, EngineFactory, ensure_topics, open, open_with};
+pub use engine::{Boxed, Engine, EngineConfig, EngineFactory, beside_server, ensure_topics, open, open_with};
 pub use error::{
     CommitError, CreateTopicError, FetchError, OpenError, PublishError, ReadError, SeekError, SubscribeError,
     TopicsError,

@@ -38,8 +38,12 @@ const NO_LEADER_EPOCH: i32 = -1;
 /// Where a log is, as far as an engine differs by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Memory { bytes_max: u64 },
+    Memory {
+        bytes_max: u64,
+    },
     Embedded,
+    /// A server in this process has it, and ends it.
+    Served,
 }
 
 /// An engine on the log of this process.
@@ -187,7 +191,9 @@ impl Drop for LocalEngine {
     /// are left. This waits for a sync and a checkpoint: `close` is for those who cannot.
     fn drop(&mut self) {
         self.shared.closed.send_replace(true);
-        self.shared.log.stop();
+        if self.shared.kind != Kind::Served {
+            self.shared.log.stop();
+        }
     }
 }
 
@@ -195,7 +201,7 @@ impl Engine for LocalEngine {
     fn kind(&self) -> &'static str {
         match self.shared.kind {
             Kind::Memory { .. } => "memory",
-            Kind::Embedded => "embedded",
+            Kind::Embedded | Kind::Served => "embedded",
         }
     }
 
@@ -206,8 +212,10 @@ impl Engine for LocalEngine {
     fn capabilities(&self) -> Capabilities {
         let (durability, lifetime) = match self.shared.kind {
             Kind::Memory { .. } => (Durability::Memory, Lifetime::Engine),
-            Kind::Embedded => (Durability::Disk, Lifetime::Storage),
+            Kind::Embedded | Kind::Served => (Durability::Disk, Lifetime::Storage),
         };
+        // Who reaches the server can write.
+        let access = if self.shared.kind == Kind::Served { Access::Anybody } else { Access::Process };
         Capabilities {
             order: OrderScope::Partition,
             replay: Replay::AnyOffset,
@@ -216,7 +224,7 @@ impl Engine for LocalEngine {
             publish_dedup: PublishDedup::Nothing,
             groups: GroupScope::Process,
             time_lookup: TimeLookup::Timestamp,
-            access: Access::Process,
+            access,
             record_bytes_max: MESSAGE_BYTES_MAX,
             partitions_max: PARTITIONS_PER_TOPIC_MAX,
         }
@@ -279,6 +287,9 @@ impl Engine for LocalEngine {
     fn close(&self) -> Boxed<'_, ()> {
         Box::pin(async move {
             self.shared.closed.send_replace(true);
+            if self.shared.kind == Kind::Served {
+                return;
+            }
             let log = self.shared.log.clone();
             // Also when another call has begun it: this waits for that one.
             if spawn_blocking(move || log.stop()).await.is_err() {

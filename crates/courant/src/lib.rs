@@ -77,9 +77,11 @@ pub use app::{App, BuildError, EngineChoice, Problem};
 pub use courant_core::consumer::ConsumerName;
 pub use courant_core::event_id::EventId;
 pub use courant_core::position::{Position, TopicPartition};
+pub use courant_core::topic::TopicName;
 pub use courant_core::trace;
 pub use courant_macros::{Command, Event};
 pub use courant_sql::{InvalidTimerName, TimerName};
+pub use engines::open as open_engine;
 pub use envelope::{Envelope, Meta};
 pub use error::{BoxError, HandlerError, Verdict};
 pub use event::{Command, Event, Key};
@@ -103,6 +105,9 @@ pub use tx::Tx;
 
 /// A future in a box.
 pub(crate) use courant_engine::Boxed;
+
+/// What identifies logs and topics, in the version that [`engine::Engine`] is written with.
+pub use uuid;
 
 /// Instants, in the version that [`Due`] is made from.
 pub use jiff;

@@ -40,6 +40,11 @@ impl LocalEngine {
         Ok(Self::on(log, Kind::Embedded, config))
     }
 
+    /// The log that a server of this process has open, and goes on having open.
+    pub(crate) fn served(log: Log, config: EngineConfig) -> Self {
+        Self::on(log, Kind::Served, config)
+    }
+
     fn on(log: Log, kind: Kind, config: EngineConfig) -> Self {
         let shared = Shared {
             log,

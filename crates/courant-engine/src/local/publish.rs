@@ -300,7 +300,7 @@ fn from_append(error: AppendError, topic: &Topic, kind: Kind) -> PublishError {
                     "memory: holds {bytes_max} bytes; give its topics a smaller retention.bytes, or it more \
                      bytes: memory:?bytes=N"
                 ),
-                Kind::Embedded => error.to_string(),
+                Kind::Embedded | Kind::Served => error.to_string(),
             },
         },
         other => PublishError::Failed { reason: other.to_string() },

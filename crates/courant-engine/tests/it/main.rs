@@ -11,6 +11,7 @@ mod place;
 mod reading;
 mod records;
 mod refusals;
+mod served;
 mod topics;
 mod waiting;
 

@@ -273,6 +273,10 @@ impl Coordinator {
 
     /// All groups by name.
     pub(crate) fn list(&self) -> BTreeMap<String, Listing> {
+        // A service beside the server commits into the log, past this coordinator.
+        for name in self.log.groups() {
+            self.find(&name);
+        }
         let cells: Vec<_> = self.map().values().cloned().collect();
         let listed = cells.iter().filter_map(|cell| {
             let inner = cell.lock();

@@ -16,6 +16,11 @@ fn built(name: &str) -> Option<PathBuf> {
 
 /// What an example prints on an engine. `None`: it was not built, and the test is skipped.
 fn printed(name: &str, directory: &Path, engine: &str) -> Option<String> {
+    printed_with(name, directory, &[engine])
+}
+
+/// What an example prints that has more arguments than its engine.
+fn printed_with(name: &str, directory: &Path, arguments: &[&str]) -> Option<String> {
     let Some(example) = built(name) else {
         // Not `eprintln!`: the test harness would swallow it.
         let _ = writeln!(
@@ -24,9 +29,9 @@ fn printed(name: &str, directory: &Path, engine: &str) -> Option<String> {
         );
         return None;
     };
-    let output = Command::new(example).arg(engine).current_dir(directory).output().expect("runs");
+    let output = Command::new(example).args(arguments).current_dir(directory).output().expect("runs");
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{name} on {engine}: {errors}");
+    assert!(output.status.success(), "{name} on {arguments:?}: {errors}");
     Some(String::from_utf8(output.stdout).expect("text"))
 }
 
@@ -122,5 +127,23 @@ fn swap_engine() {
     on_every_engine(|directory, engine| {
         let Some(printed) = printed("swap-engine", directory, engine) else { return };
         assert_eq!(printed, "Ada owes 250\nAda owes 400\nAda owes 100\n", "{engine}");
+    });
+}
+
+/// Five services in one process sell the same on every engine: what was ordered is counted, what could be paid
+/// is shipped, and one customer's card is always declined.
+#[test]
+fn order_fulfilment() {
+    on_every_engine(|directory, engine| {
+        let Some(printed) = printed_with("order-fulfilment", directory, &[engine, "30"]) else { return };
+        let expected = "CA: 4 orders, 4 shipped, 19700 cents\n\
+                        CH: 2 orders, 2 shipped, 5050 cents\n\
+                        FI: 2 orders, 2 shipped, 13350 cents\n\
+                        FR: 2 orders, 0 shipped, 7550 cents\n\
+                        GB: 4 orders, 4 shipped, 23850 cents\n\
+                        IS: 2 orders, 2 shipped, 2100 cents\n\
+                        NL: 2 orders, 2 shipped, 5050 cents\n\
+                        US: 12 orders, 12 shipped, 46650 cents\n";
+        assert_eq!(printed, expected, "{engine}");
     });
 }

@@ -129,6 +129,16 @@ fn what_the_log_remembers_goes_on_where_it_was() {
     assert_eq!(joined.try_recv().expect("answered at once").expect("joined").generation, 8);
 }
 
+/// A service in the process of the server commits past the coordinator.
+#[test]
+fn a_group_that_the_log_alone_knows_is_listed_and_described() {
+    let coordinator = coordinator();
+    coordinator.store_empty("beside", 1, coordinator.now().wall_ms);
+    assert_eq!(coordinator.names(), Vec::<String>::new());
+    assert_eq!(coordinator.list().into_keys().collect::<Vec<_>>(), ["beside"]);
+    assert!(coordinator.describe("beside").is_some());
+}
+
 #[test]
 fn offsets_are_kept_for_the_time_of_retention_after_the_last_member_is_gone() {
     let coordinator = coordinator();
