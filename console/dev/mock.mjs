@@ -164,7 +164,7 @@ const server = createServer(async (request, response) => {
   const topic = topics.find((one) => one.name === parts[1])
   if (parts[0] === 'health') {
     return json(response, {
-      status: 'ready', version: '0.1.0', log_id: '0f9a4d4e-7d1a-4c52-9d53-5c2f9a1a77e1', uptime_seconds: Math.floor((Date.now() - begun) / 1000) + 93784, now_ms: Date.now(), read_only: process.env.MOCK_READ_ONLY === '1',
+      status: 'ready', version: '0.1.0', log_id: '0f9a4d4e-7d1a-4c52-9d53-5c2f9a1a77e1', uptime_seconds: Math.floor((Date.now() - begun) / 1000) + 93784, now_ms: Date.now(), read_only: process.env.MOCK_READ_ONLY === '1', demo: process.env.MOCK_EMPTY !== '1',
       checks: [
         { name: 'log', status: 'ok', detail: null },
         { name: 'disk', status: 'warn', detail: '2104533975 of 63278391296 bytes are free' },
@@ -174,6 +174,7 @@ const server = createServer(async (request, response) => {
       limits: { partitions: 100000, partitions_per_topic: 10000, batch_bytes: 104857600, page_rows: 1000, history_points: 1440 },
     })
   }
+  if (parts[0] === 'demo') return demo(parts, request.method, body, response)
   if (parts[0] === 'topics' && parts.length === 1) return json(response, page(topics.map(listed), url.searchParams, 'topics'))
   if (parts[0] === 'topics' && !topic) return problem(response, 404, 'topic_not_found', 'There is no such topic', `there is no topic ${JSON.stringify(parts[1])}; GET /api/v1/topics lists them`)
   if (parts[0] === 'topics' && parts.length === 2) {
@@ -226,6 +227,58 @@ const server = createServer(async (request, response) => {
   if (parts[0] === 'tail') return tail(url.searchParams, response)
   return problem(response, 404, 'not_found', 'There is nothing at this address', 'there is nothing here')
 })
+
+const demoSwitches = new Map([
+  ['carrier', { id: 'carrier', title: 'The carrier', on: false }],
+  ['analytics', { id: 'analytics', title: 'Analytics', on: false }],
+  ['gateway', { id: 'gateway', title: "The partner's gateway", on: false }],
+  ['broker', { id: 'broker', title: 'The line to the broker', on: false }],
+])
+let demoLetters = 0
+const demoSeen = new Map([['flowing', '3 orders were placed, 1 of them shipped']])
+const demoTicks = [
+  ['flowing', 'An order goes through five services', 'Wait a moment: orders come by themselves'],
+  ['parked', 'A poison parks one customer', 'Let the carrier forget Iceland; its customer there orders at once'],
+  ['others', 'Everybody else is served meanwhile', 'Watch parcels leave while the dead letter is there'],
+  ['redriven', 'Repaired and sent back, in order', 'Let the carrier know Iceland again, then send the dead letters back'],
+  ['behind', 'A slow consumer falls behind', 'Make analytics slow, and watch its lag'],
+  ['caught_up', 'It catches up', 'Make analytics fast again'],
+  ['repeated', 'Repetitions are ignored', "Turn the partner's gateway on: it sends each order three times"],
+  ['away', 'The broker is away, and orders are taken', 'Cut the services off from the broker, and after a few orders let them back'],
+]
+
+/** What each turn of a switch makes happen. */
+function turned(id, on) {
+  if (id === 'carrier' && on) {
+    demoLetters = 1
+    demoSeen.set('parked', '1 dead letter, and 2 events of its customer wait behind it').set('others', '4 parcels of other customers have left since')
+  }
+  if (id === 'analytics') demoSeen.set(on ? 'behind' : 'caught_up', on ? 'analytics was 20 events behind' : 'after 0.4 s it was 5 events behind')
+  if (id === 'gateway') demoSeen.set('repeated', '2 repetitions came, and no order was paid twice')
+  if (id === 'broker' && !on) demoSeen.set('away', '12 orders were taken meanwhile, and all of them have left')
+}
+
+function demo(parts, method, body, response) {
+  if (process.env.MOCK_EMPTY === '1') return problem(response, 404, 'not_found', 'There is nothing at this address', 'there is nothing here without a demo')
+  if (method === 'POST' && parts[1] === 'redrive') {
+    const letters = demoLetters
+    demoLetters = 0
+    if (letters > 0) demoSeen.set('redriven', '1 handled at last, and no parcel has overtaken another')
+    return json(response, { letters })
+  }
+  if (method === 'POST') {
+    const one = demoSwitches.get(parts[2])
+    one.on = JSON.parse(body).on
+    turned(one.id, one.on)
+    return json(response, one)
+  }
+  const waits = demoSwitches.get('broker').on ? 17 : 0
+  return json(response, {
+    seed: 1, speed: 1, script: false, switches: [...demoSwitches.values()],
+    ticks: demoTicks.map(([id, title, to_do]) => ({ id, title, to_do, done: demoSeen.has(id), seen: demoSeen.get(id) ?? null })),
+    figures: { placed: 1204, declined: 96, shipped: 1102, outbox: waits, dead_letters: demoLetters, parked: demoLetters * 2, lag: 3 },
+  })
+}
 
 function search(parts, method, body, response) {
   if (method === 'POST') {

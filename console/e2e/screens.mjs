@@ -32,6 +32,7 @@ const SCREENS = [
   ['/groups/analytics', 'Lag in time'],
   ['/e/orders/1/301000', 'CloudEvent'],
   ['/settings', 'Limits'],
+  ['/demo', 'A poison parks one customer'],
   ['/no/such/screen', 'No screen has the address'],
   ['/topics/gone', 'There is no such topic'],
 ]
@@ -54,6 +55,22 @@ await step('an opened event and the help are accessible, too', async () => {
   await page.keyboard.press('Escape')
   await page.keyboard.press('Escape')
   assert.equal(await page.getByRole('button', { name: 'Close' }).count(), 0)
+})
+
+await step('what is broken in the demo is repaired there, and its list says what has happened', async () => {
+  await visit(page, '/', 'Groups that are behind')
+  await page.getByRole('link', { name: 'Demo', exact: true }).click()
+  await page.getByText('1 of 8 seen').waitFor()
+  assert.ok(await page.getByRole('button', { name: 'Send them back' }).isDisabled())
+  const carrier = 'The carrier'
+  await page.getByRole('button', { name: `Break: ${carrier}` }).focus()
+  await page.keyboard.press('Enter')
+  await page.getByText('3 of 8 seen').waitFor()
+  await accessible(page, 'a demo in which something is broken')
+  await page.getByRole('button', { name: `Repair: ${carrier}` }).click()
+  await page.getByRole('button', { name: `Break: ${carrier}` }).waitFor()
+  await page.getByRole('button', { name: 'Send 1 back' }).click()
+  await page.getByText('4 of 8 seen').waitFor()
 })
 
 await step('what is unknown is called so, and is not 0', async () => {
@@ -161,7 +178,7 @@ await step('a server that is read-only says so before anything is typed', async 
 const empty = await open(browser, await mock({ MOCK_EMPTY: '1' }))
 
 await step('what is empty says what to do', async () => {
-  for (const [address, text] of [['/', 'courant topic create orders'], ['/topics', 'courant pub orders'], ['/groups', '--group billing']]) {
+  for (const [address, text] of [['/', 'courant topic create orders'], ['/topics', 'courant pub orders'], ['/groups', '--group billing'], ['/demo', 'No demo runs']]) {
     await visit(empty, address, text)
     await accessible(empty, `empty ${address}`)
   }

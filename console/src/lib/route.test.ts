@@ -3,6 +3,7 @@ import { eventHref, href, match, title, type Route } from './route'
 
 const ROUTES: [string, Route][] = [
   ['/', { screen: 'overview' }],
+  ['/demo', { screen: 'demo' }],
   ['/topics', { screen: 'topics' }],
   ['/topics/orders', { screen: 'topic', topic: 'orders', tab: 'messages' }],
   ['/topics/orders/live', { screen: 'topic', topic: 'orders', tab: 'live' }],

@@ -8,6 +8,7 @@ export const TOPIC_TABS: readonly TopicTab[] = ['messages', 'live', 'publish', '
 
 export type Route =
   | { screen: 'overview' }
+  | { screen: 'demo' }
   | { screen: 'topics' }
   | { screen: 'topic'; topic: string; tab: TopicTab }
   | { screen: 'event'; topic: string; partition: number; offset: string }
@@ -30,6 +31,7 @@ export function match(path: string): Route {
   }
   const [first, second, third, fourth] = parts
   if (parts.length === 0) return { screen: 'overview' }
+  if (parts.length === 1 && first === 'demo') return { screen: 'demo' }
   if (parts.length === 1 && first === 'topics') return { screen: 'topics' }
   if (parts.length === 1 && first === 'groups') return { screen: 'groups' }
   if (parts.length === 1 && first === 'settings') return { screen: 'settings' }

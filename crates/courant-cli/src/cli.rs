@@ -5,6 +5,8 @@
 
 mod backup;
 #[cfg(feature = "sql")]
+mod demo;
+#[cfg(feature = "sql")]
 mod dlq;
 #[cfg(feature = "sql")]
 mod dlq_foreign;
@@ -18,6 +20,8 @@ mod torture;
 mod traces;
 
 pub(crate) use backup::{Backup, Place, Restore};
+#[cfg(feature = "sql")]
+pub(crate) use demo::{Demo, Script};
 #[cfg(feature = "sql")]
 pub(crate) use dlq::{
     At, Dlq, DlqClose, DlqEdit, DlqExport, DlqList, DlqRedrive, DlqShow, Standing, StoreUrl, Which,
@@ -106,6 +110,9 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run the server
     Serve(Serve),
+    /// Run a shop of five services on a server of its own, and watch it break and heal
+    #[cfg(feature = "sql")]
+    Demo(Demo),
     /// Look for what is in the way of a server and of its clients
     Doctor(Doctor),
     /// Copy the log to another place, while its server runs

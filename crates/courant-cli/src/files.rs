@@ -1,10 +1,14 @@
 //! The few files beside the data directory that the command line reads or writes: a settings file, a token
-//! file, what the system says of itself under `/proc` and `/sys`, and the ledger and the report of
-//! `courant torture`.
+//! file, what the system says of itself under `/proc` and `/sys`, the ledger and the report of
+//! `courant torture`, and the directory of a demo with its key.
 //! Nothing else here touches `std::fs`.
 
 use std::fs::File;
+#[cfg(feature = "sql")]
+use std::io::Write as _;
 use std::io::{self, BufReader, Read as _};
+#[cfg(feature = "sql")]
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Reads a whole file of text.
@@ -38,6 +42,34 @@ pub(crate) fn open(path: &Path) -> io::Result<BufReader<File>> {
 /// What the system says.
 pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
     std::fs::write(path, text)
+}
+
+/// Makes a directory that nobody else can look into, and those above it. One that is there stays as it is.
+///
+/// # Errors
+/// What the system says.
+#[cfg(feature = "sql")]
+pub(crate) fn make_private_directory(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Writes a file of text that nobody else can read, in place of one that is there.
+///
+/// # Errors
+/// What the system says.
+#[cfg(feature = "sql")]
+pub(crate) fn write_private_text(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+}
+
+/// Deletes a directory and everything in it.
+///
+/// # Errors
+/// What the system says.
+#[cfg(feature = "sql")]
+pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
+    std::fs::remove_dir_all(path)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ mod api;
 
 mod client;
 
+mod demo;
+
 mod console;
 
 mod connections;
@@ -31,6 +33,7 @@ pub use api::{ApiSettings, ApiTokens, InvalidServiceKeys, InvalidTokens, Service
 pub use client::{ApiClient, ApiError, ApiUrl, InvalidApiUrl, path_part};
 pub use config::{CompactionSettings, ServerConfig};
 pub use courant_log::RecoveryReport;
+pub use demo::{Demo, DemoAnswer, DemoDesk, DemoError, DemoFigures, DemoState, DemoSwitch, DemoTick};
 pub use error::StartError;
 pub use files::{FILES_MIN, files_wanted};
 pub use server::Server;

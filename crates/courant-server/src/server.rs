@@ -19,7 +19,7 @@ use crate::bind::bind;
 use crate::files::Shares;
 use crate::http::{HttpServer, Status};
 use crate::scrub::Scrubber;
-use crate::{CompactionSettings, ServerConfig, StartError};
+use crate::{CompactionSettings, Demo, DemoDesk, ServerConfig, StartError};
 
 /// How long connections may take to have their last answers written.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
@@ -34,6 +34,7 @@ pub struct Server {
     kafka: KafkaServer,
     kafka_addresses: Vec<SocketAddr>,
     http: HttpServer,
+    api: ApiState,
     /// Keeps the history of lag.
     history: JoinHandle<()>,
     /// Keeps the index of traces.
@@ -102,6 +103,7 @@ impl Server {
             history: api.keep_history(),
             traces: api.keep_traces(),
             scrubber,
+            api,
         })
     }
 
@@ -127,6 +129,17 @@ impl Server {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// Shows a demo at `/api/v1/demo` from now on. The first one counts.
+    pub fn show_demo(&self, demo: Arc<dyn Demo>) {
+        self.api.show_demo(demo);
+    }
+
+    /// What turns the switches of the demo that is shown.
+    #[must_use]
+    pub fn demo_desk(&self) -> DemoDesk {
+        DemoDesk::new(self.api.clone())
     }
 
     /// Stops in order: not ready, no new clients, the last answers, nobody who reads the log, the log

@@ -10,6 +10,7 @@ export interface Health {
   uptime_seconds: Int
   now_ms: number
   read_only: boolean
+  demo: boolean
   checks: Check[]
   limits: Record<string, Int>
 }

@@ -6,6 +6,8 @@ mod backup;
 mod channel;
 mod config;
 #[cfg(feature = "sql")]
+mod demo;
+#[cfg(feature = "sql")]
 mod dlq;
 mod doctor;
 mod find;
@@ -56,13 +58,15 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         | Command::Top(_)
         | Command::Completion(_) => cli.global,
         #[cfg(feature = "sql")]
-        Command::Relay(_) => cli.global,
+        Command::Demo(_) | Command::Relay(_) => cli.global,
         #[cfg(feature = "sql")]
         Command::Dlq(ref command) if matches!(**command, DlqCommand::Own(_)) => cli.global,
         _ => with_server_of_file(cli.global)?,
     };
     match cli.command {
         Command::Serve(args) => serve::run(&global, &args),
+        #[cfg(feature = "sql")]
+        Command::Demo(args) => demo::run(&global, &args),
         Command::Doctor(args) => block_on(doctor::run(&global, args)),
         Command::Log(command) => log::run(&global, command),
         Command::Backup(args) => block_on(backup::backup(&global, args)),

@@ -75,7 +75,7 @@ async fn serve(global: &Global, config: ServerConfig) -> Result<Exit, Failure> {
 }
 
 /// A setting that can never work is the command line's fault; everything else is the machine's.
-fn exit_of(error: &StartError) -> Exit {
+pub(super) fn exit_of(error: &StartError) -> Exit {
     match error {
         StartError::Address { .. }
         | StartError::Exposed { .. }

@@ -11,7 +11,7 @@ use crate::server::Server;
 use crate::{program, skip};
 
 /// The folder of the steps, where this machine has been prepared for them.
-fn steps(test: &str) -> Option<PathBuf> {
+pub(crate) fn steps(test: &str) -> Option<PathBuf> {
     let Some(folder) = std::env::var_os("COURANT_TEST_CONSOLE") else {
         skip(test, "the console is not built");
         return None;

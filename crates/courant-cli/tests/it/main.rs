@@ -18,6 +18,7 @@ mod clocks;
 mod compaction;
 mod config;
 mod console;
+mod demo;
 mod disk;
 #[cfg(feature = "sql")]
 mod dlq;

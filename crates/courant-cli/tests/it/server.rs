@@ -1,4 +1,4 @@
-//! One `courant serve` as a child process.
+//! One `courant serve`, or one `courant demo`, as a child process.
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -16,6 +16,7 @@ const COURANT: &str = env!("CARGO_BIN_EXE_courant");
 
 /// How to start a server.
 pub(crate) struct Launch {
+    verb: &'static str,
     data: PathBuf,
     kafka_host: &'static str,
     kafka_port: u16,
@@ -31,6 +32,7 @@ impl Launch {
     /// On this data directory, with ports that the system chooses.
     pub(crate) fn on(data: &Path) -> Launch {
         Launch {
+            verb: "serve",
             data: data.to_owned(),
             kafka_host: "127.0.0.1",
             kafka_port: 0,
@@ -44,6 +46,11 @@ impl Launch {
     /// In this directory, told neither where its data is nor where to listen for Kafka.
     pub(crate) fn bare(directory: &Path) -> Launch {
         Launch { flags: false, ..Launch::on(directory) }
+    }
+
+    /// The server of a demo, with the shop beside it.
+    pub(crate) fn demo(self) -> Launch {
+        Launch { verb: "demo", ..self }
     }
 
     /// With these words at the end of its command line.
@@ -103,7 +110,7 @@ impl Launch {
             }
         };
         command
-            .arg("serve")
+            .arg(self.verb)
             .args(["--http", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -42,6 +42,7 @@ static HEALTH: Schema = Schema {
         field("uptime_seconds", Kind::Integer, "Since the start of the process"),
         field("now_ms", Kind::Integer, "The server's clock, in milliseconds since 1970"),
         field("read_only", Kind::Flag, "Whether this API refuses every change"),
+        field("demo", Kind::Flag, "Whether a demo runs beside the server"),
         field("checks", Kind::Many(&Kind::Of(&CHECK)), "What was looked at"),
         field("limits", Kind::Map(&Kind::Integer), "Bounds by name; bytes unless the name says otherwise"),
     ],
@@ -68,6 +69,7 @@ struct Shown {
     uptime_seconds: u64,
     now_ms: i64,
     read_only: bool,
+    demo: bool,
     checks: Vec<Check>,
     limits: Limits,
 }
@@ -107,6 +109,7 @@ async fn health(State(state): State<ApiState>, RawQuery(query): RawQuery) -> Res
         uptime_seconds: state.started().elapsed().as_secs(),
         now_ms: state.now_ms(),
         read_only: state.settings().read_only,
+        demo: state.demo().is_ok(),
         checks,
         limits: limits(),
     };

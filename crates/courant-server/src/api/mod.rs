@@ -9,6 +9,7 @@ mod asked;
 mod audit;
 mod base64;
 mod dead_letters;
+mod demo;
 mod events;
 mod filter;
 mod group_changes;
@@ -35,7 +36,7 @@ pub(crate) mod route;
 pub(crate) mod series;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use axum::Router;
@@ -60,9 +61,11 @@ pub use self::traces::TraceSettings;
 pub(crate) use self::{
     asked::Asked,
     audit::{Change, Changed},
+    demo::{redrive_in_demo, turn_in_demo},
     guard::Caller,
     json::Json,
 };
+use crate::demo::Demo;
 use crate::http::Status;
 
 /// Where everything stands.
@@ -103,6 +106,8 @@ struct Shared {
     operations: Operations,
     traces: Mutex<traces::Index>,
     looks: Arc<Semaphore>,
+    /// Set if a demo runs beside the server.
+    demo: OnceLock<Arc<dyn Demo>>,
 }
 
 impl fmt::Debug for ApiState {
@@ -127,6 +132,7 @@ impl ApiState {
             operations: Operations::default(),
             traces,
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
+            demo: OnceLock::new(),
         }))
     }
 
@@ -215,6 +221,19 @@ impl ApiState {
         looked.await.unwrap_or_else(|failure| Err(Problem::defect(&failure.to_string())))
     }
 
+    /// Shows a demo from now on. The first one counts.
+    pub(crate) fn show_demo(&self, demo: Arc<dyn Demo>) {
+        // Set once, by the one who starts the demo.
+        let _ = self.0.demo.set(demo);
+    }
+
+    /// The demo, if one runs.
+    pub(crate) fn demo(&self) -> Result<&Arc<dyn Demo>, Problem> {
+        let sentence =
+            "there is nothing here without a demo; `courant demo` starts one, with a server of its own";
+        self.0.demo.get().ok_or_else(|| Problem::new(&NOT_FOUND, sentence))
+    }
+
     /// Keeps the history of lag from now on, until the task is aborted.
     pub(crate) fn keep_history(&self) -> JoinHandle<()> {
         tokio::spawn(history::keep(self.clone()))
@@ -229,7 +248,7 @@ impl ApiState {
 /// The API below its prefix.
 pub(crate) fn router(state: ApiState) -> Router {
     let mut router = Router::new();
-    for route in routes() {
+    for route in routes().chain(demo::ROUTES) {
         router = router.route(route.path, route.router(&state));
     }
     let router = router.method_not_allowed_fallback(wrong_method).fallback(nothing);

@@ -10,7 +10,7 @@ use super::asked::Asked;
 use super::json::Json;
 use super::problem::Problem;
 use super::route::{Access, Answer, Kind, Parameter, Place, RequestBody, Route, Schema, Verb};
-use super::{ApiState, PREFIX, routes};
+use super::{ApiState, PREFIX, demo, routes};
 
 pub(super) static ROUTES: &[Route] = &[Route {
     method: Verb::Get,
@@ -31,14 +31,16 @@ pub(super) static ROUTES: &[Route] = &[Route {
 
 async fn show(State(state): State<ApiState>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
     Asked::of(query.as_deref(), &[])?;
-    Ok(Json(document(state.settings().tokens.is_some())))
+    // Of a demo only where one runs.
+    let of_demo: &'static [Route] = if state.demo().is_ok() { demo::ROUTES } else { &[] };
+    Ok(Json(document_of(routes().chain(of_demo), state.settings().tokens.is_some())))
 }
 
-/// The whole document.
-fn document(has_tokens: bool) -> Value {
+/// The document of these routes.
+fn document_of(routes: impl Iterator<Item = &'static Route>, has_tokens: bool) -> Value {
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     let mut schemas = BTreeMap::new();
-    for route in routes() {
+    for route in routes {
         let path = paths.entry(format!("{PREFIX}{}", route.path)).or_default();
         path.insert(route.method.word().to_owned(), operation(route, has_tokens, &mut schemas));
     }
@@ -185,6 +187,10 @@ mod tests {
     use super::*;
     use std::collections::{BTreeSet, HashSet};
 
+    fn document(has_tokens: bool) -> Value {
+        document_of(routes().chain(demo::ROUTES), has_tokens)
+    }
+
     #[test]
     fn every_route_is_in_the_document_once_and_nothing_else_is() {
         let document = document(false);
@@ -197,6 +203,7 @@ mod tests {
             })
             .collect();
         let routed: Vec<_> = routes()
+            .chain(demo::ROUTES)
             .map(|route| (format!("{PREFIX}{}", route.path), route.method.word().to_owned()))
             .collect();
         assert_eq!(documented.len(), routed.len(), "a route stands twice in the table");
@@ -206,7 +213,7 @@ mod tests {
     #[test]
     fn the_parameters_of_a_path_are_those_of_its_route_and_names_are_used_once() {
         let mut ids = HashSet::new();
-        for route in routes() {
+        for route in routes().chain(demo::ROUTES) {
             assert!(ids.insert(route.id), "{} is two operations", route.id);
             let of_path = |part: &'static str| part.strip_prefix('{')?.strip_suffix('}');
             let expected: Vec<&str> = route.path.split('/').filter_map(of_path).collect();

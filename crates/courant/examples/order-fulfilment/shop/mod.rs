@@ -53,7 +53,7 @@ const VERSION: &str = "1.0";
 /// Consumers that are looked at from outside.
 const ANALYTICS: &str = "analytics";
 const PAYMENTS: &str = "payments";
-const SHIPPING: &str = "shipping";
+pub(crate) const SHIPPING: &str = "shipping";
 
 /// Orders that come in a second at speed 1.
 pub(crate) const ORDERS_PER_SECOND: u32 = 5;

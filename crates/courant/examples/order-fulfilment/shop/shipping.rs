@@ -20,7 +20,7 @@ const TABLES: [&str; 1] = ["create table if not exists shipments (
     id integer primary key, number integer not null, customer text not null, country text not null)"];
 
 pub(super) async fn open(parts: &Parts) -> Result<Running<Sqlite>, BoxError> {
-    let mut app = App::new("shipping").engine(parts.engine.clone()).version(VERSION);
+    let mut app = App::new(SHIPPING).engine(parts.engine.clone()).version(VERSION);
     if let Some(key) = &parts.operations {
         app = app.operations(key.clone());
     }

@@ -1,0 +1,111 @@
+//! Where a demo has its data: a directory that goes with it, unless somebody wants to keep it.
+
+use crate::exit::{Exit, Failure};
+use crate::files;
+use courant_core::entropy::Entropy as _;
+use courant_log::SystemEntropy;
+use std::path::{Path, PathBuf};
+
+/// The data of a demo. One that is temporary is deleted when this is dropped.
+#[derive(Debug)]
+pub(super) struct House {
+    path: PathBuf,
+    is_temporary: bool,
+}
+
+impl House {
+    /// Makes the directories.
+    pub(super) fn open(kept: Option<&Path>) -> Result<Self, Failure> {
+        let house = match kept {
+            Some(path) => Self { path: path.to_owned(), is_temporary: false },
+            None => {
+                let name = format!("courant-demo-{}", SystemEntropy.uuid());
+                Self { path: std::env::temp_dir().join(name), is_temporary: true }
+            }
+        };
+        let made = files::make_private_directory(&house.path)
+            .and_then(|()| files::make_private_directory(&house.databases()));
+        made.map_err(|error| house.failure(&error))?;
+        Ok(house)
+    }
+
+    /// Where the server's log is.
+    pub(super) fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Where the services have their databases.
+    pub(super) fn databases(&self) -> PathBuf {
+        self.path.join("services")
+    }
+
+    /// The database in which dead letters are.
+    pub(super) fn shipping(&self) -> PathBuf {
+        self.databases().join("shipping.db")
+    }
+
+    /// A key for requests about dead letters, another one each time. It is written to a file as well.
+    pub(super) fn key(&self) -> Result<String, Failure> {
+        let text = format!("{}{}", SystemEntropy.uuid(), SystemEntropy.uuid());
+        files::write_private_text(&self.path.join("shipping.key"), &text)
+            .map_err(|error| self.failure(&error))?;
+        Ok(text)
+    }
+
+    /// For people.
+    pub(super) fn said(&self) -> String {
+        let fate = if self.is_temporary { " (deleted at the end; --data DIR keeps it)" } else { "" };
+        format!("{}{fate}", self.path.display())
+    }
+
+    fn failure(&self, error: &dyn std::fmt::Display) -> Failure {
+        Failure::new(Exit::Failed, format!("{}: {error}", self.path.display()))
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        if self.is_temporary {
+            // What cannot be deleted now is the system's to clean up.
+            let _ = files::remove_directory(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_temporary_goes_and_what_is_named_stays() {
+        let temporary = House::open(None).expect("opens");
+        let path = temporary.path.clone();
+        temporary.key().expect("a key");
+        assert!(path.join("shipping.key").is_file() && temporary.databases().is_dir());
+        assert!(temporary.said().contains("deleted"));
+        drop(temporary);
+        assert!(!path.exists());
+
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("kept");
+        drop(House::open(Some(&path)).expect("opens"));
+        let again = House::open(Some(&path)).expect("opens what is there");
+        assert!(!again.said().contains("deleted"));
+        drop(again);
+        assert!(path.is_dir());
+    }
+
+    #[test]
+    fn keys_differ_and_nobody_else_reads_them() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let house = House::open(None).expect("opens");
+        let file = house.path.join("shipping.key");
+        let read = || files::read_text(&file, 4096).expect("a key");
+        let first = house.key().expect("a key");
+        assert_eq!(read(), first);
+        assert_ne!(house.key().expect("another one, in its place"), first);
+        assert_ne!(read(), first);
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&file), mode(&house.path)), (0o600, 0o700));
+    }
+}
