@@ -2,6 +2,8 @@
 // `npm run build`. With MOCK_TOPICS=10000 it has so many topics, with MOCK_EMPTY=1 nothing.
 import { createServer } from 'node:http'
 import { readFile } from 'node:fs/promises'
+import { deadLetters } from './mock-dead-letters.mjs'
+import { traces } from './mock-traces.mjs'
 
 const PORT = Number(process.env.MOCK_PORT ?? 8099)
 const TOPICS = Number(process.env.MOCK_TOPICS ?? 0)
@@ -223,6 +225,8 @@ const server = createServer(async (request, response) => {
       next: null, partitions_total: 4,
     })
   }
+  if (deadLetters(parts, request.method, url.searchParams, body, (answer, status) => json(response, answer, status))) return undefined
+  if (traces(parts, url.searchParams, (answer, status) => json(response, answer, status))) return undefined
   if (parts[0] === 'searches') return search(parts, request.method, body, response)
   if (parts[0] === 'tail') return tail(url.searchParams, response)
   return problem(response, 404, 'not_found', 'There is nothing at this address', 'there is nothing here')

@@ -1,20 +1,6 @@
 // The screens against a server that is made up: what a real one shows only after hours, or with ten thousand
 // topics.
-import { spawn } from 'node:child_process'
-import { createInterface } from 'node:readline'
-import { accessible, assert, close, heading, launch, noFaults, open, path, step, visit } from './support.mjs'
-
-const made = []
-
-async function mock(environment = {}) {
-  const script = new URL('../dev/mock.mjs', import.meta.url).pathname
-  const child = spawn(process.execPath, [script], { env: { ...process.env, MOCK_PORT: '0', ...environment }, stdio: ['ignore', 'pipe', 'inherit'] })
-  made.push(child)
-  for await (const line of createInterface({ input: child.stdout })) return line
-  throw new Error('the made-up server does not start')
-}
-
-process.on('exit', () => made.forEach((child) => child.kill()))
+import { accessible, assert, close, heading, launch, mock, noFaults, open, path, step, visit } from './support.mjs'
 
 const browser = await launch()
 const base = await mock()

@@ -1,7 +1,9 @@
 // What the end-to-end tests have in common: a browser, steps with names, and axe.
 import { strict as assert } from 'node:assert'
+import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { createInterface } from 'node:readline'
 import { chromium } from 'playwright-core'
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
@@ -49,6 +51,19 @@ export function close() {
 export async function launch() {
   return chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS })
 }
+
+const made = []
+
+/** A server that is made up, and its address. */
+export async function mock(environment = {}) {
+  const script = new URL('../dev/mock.mjs', import.meta.url).pathname
+  const child = spawn(process.execPath, [script], { env: { ...process.env, MOCK_PORT: '0', ...environment }, stdio: ['ignore', 'pipe', 'inherit'] })
+  made.push(child)
+  for await (const line of createInterface({ input: child.stdout })) return line
+  throw new Error('the made-up server does not start')
+}
+
+process.on('exit', () => made.forEach((child) => child.kill()))
 
 /** A page on which nothing may go wrong that nobody expects. */
 export async function open(browser, base, options = {}) {

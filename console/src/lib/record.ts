@@ -42,6 +42,18 @@ export function newestFirst(a: EventRecord, b: EventRecord): number {
   return Number(BigInt(b.offset) - BigInt(a.offset))
 }
 
+/** What the events of its trace have in common, as the server's index has it; null: nothing does. */
+export function traceIdOf(record: EventRecord): string | null {
+  if (record.topic.startsWith('_courant.') || record.topic.startsWith('__')) return null
+  const header = (name: string): string | null => {
+    const found = record.headers.find((one) => one.key === name)
+    return found && !found.value_encoding && !found.value_truncated ? found.value : null
+  }
+  const attribute = (name: string): string | null => record.cloudevent?.[name] ?? header(`ce_${name}`)
+  const parent = /^[\da-f]{2}-([\da-f]{32})-/.exec(header('traceparent') ?? '')?.[1]
+  return attribute('correlationid') ?? parent ?? attribute('id')
+}
+
 export function cliOf(record: EventRecord): string {
   const partition = String(record.partition)
   const from = String(record.offset)

@@ -12,6 +12,14 @@ const ROUTES: [string, Route][] = [
   ['/e/orders/3/9007199254740993', { screen: 'event', topic: 'orders', partition: 3, offset: '9007199254740993' }],
   ['/groups', { screen: 'groups' }],
   ['/groups/a%2Fb%20c', { screen: 'group', group: 'a/b c' }],
+  ['/dlq', { screen: 'dlq', service: null }],
+  ['/dlq/billing', { screen: 'dlq', service: 'billing' }],
+  ['/dlq/billing/56804b16', { screen: 'failure', service: 'billing', group: '56804b16' }],
+  ['/dlq/billing/letters/9007199254740993', { screen: 'letter', service: 'billing', letter: '9007199254740993' }],
+  ['/dlq/billing/redrives/till-repaired', { screen: 'redrive', service: 'billing', redrive: 'till-repaired' }],
+  ['/foreign/orders-dlt', { screen: 'foreign', topic: 'orders-dlt' }],
+  ['/traces', { screen: 'traces' }],
+  ['/trace/a%2Fb%3Fc', { screen: 'trace', id: 'a/b?c' }],
   ['/settings', { screen: 'settings' }],
 ]
 
@@ -28,7 +36,7 @@ it('takes what people type', () => {
 })
 
 it('has a screen for what is nowhere', () => {
-  const paths = ['/x', '/topics/a/b', '/topics/a/live/c', '/e/orders', '/e/orders/x/1', '/e/orders/0/-1', '/groups/a/b', '/%']
+  const paths = ['/x', '/topics/a/b', '/topics/a/live/c', '/e/orders', '/e/orders/x/1', '/e/orders/0/-1', '/groups/a/b', '/%', '/dlq/a/letters/x', '/dlq/a/b/c', '/dlq/a/redrives/b/c', '/trace', '/traces/a', '/foreign']
   for (const path of paths) expect(match(path), path).toEqual({ screen: 'nowhere', path })
 })
 

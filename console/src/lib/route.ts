@@ -14,6 +14,13 @@ export type Route =
   | { screen: 'event'; topic: string; partition: number; offset: string }
   | { screen: 'groups' }
   | { screen: 'group'; group: string }
+  | { screen: 'dlq'; service: string | null }
+  | { screen: 'failure'; service: string; group: string }
+  | { screen: 'letter'; service: string; letter: string }
+  | { screen: 'redrive'; service: string; redrive: string }
+  | { screen: 'foreign'; topic: string }
+  | { screen: 'traces' }
+  | { screen: 'trace'; id: string }
   | { screen: 'settings' }
   | { screen: 'nowhere'; path: string }
 
@@ -40,11 +47,24 @@ export function match(path: string): Route {
     return tab ? { screen: 'topic', topic: second, tab } : nowhere
   }
   if (first === 'groups' && second !== undefined && parts.length === 2) return { screen: 'group', group: second }
+  if (first === 'dlq') return deadLetters(parts) ?? nowhere
+  if (first === 'foreign' && second !== undefined && parts.length === 2) return { screen: 'foreign', topic: second }
+  if (first === 'traces' && parts.length === 1) return { screen: 'traces' }
+  if (first === 'trace' && second !== undefined && parts.length === 2) return { screen: 'trace', id: second }
   if (first === 'e' && parts.length === 4 && second !== undefined) {
     const isPlace = /^\d{1,9}$/.test(third ?? '') && /^\d{1,20}$/.test(fourth ?? '')
     return isPlace ? { screen: 'event', topic: second, partition: Number(third), offset: String(fourth) } : nowhere
   }
   return nowhere
+}
+
+function deadLetters([, service, second, third, ...more]: string[]): Route | null {
+  if (more.length > 0) return null
+  if (service === undefined) return { screen: 'dlq', service: null }
+  if (second === undefined) return { screen: 'dlq', service }
+  if (third === undefined) return { screen: 'failure', service, group: second }
+  if (second === 'letters') return /^\d{1,19}$/.test(third) ? { screen: 'letter', service, letter: third } : null
+  return second === 'redrives' ? { screen: 'redrive', service, redrive: third } : null
 }
 
 /** The path of a route. */
@@ -69,6 +89,18 @@ function pathOf(route: Route): string {
       return `/e/${encodeURIComponent(route.topic)}/${route.partition}/${route.offset}`
     case 'group':
       return `/groups/${encodeURIComponent(route.group)}`
+    case 'dlq':
+      return route.service === null ? '/dlq' : `/dlq/${encodeURIComponent(route.service)}`
+    case 'failure':
+      return `/dlq/${encodeURIComponent(route.service)}/${encodeURIComponent(route.group)}`
+    case 'letter':
+      return `/dlq/${encodeURIComponent(route.service)}/letters/${route.letter}`
+    case 'redrive':
+      return `/dlq/${encodeURIComponent(route.service)}/redrives/${encodeURIComponent(route.redrive)}`
+    case 'foreign':
+      return `/foreign/${encodeURIComponent(route.topic)}`
+    case 'trace':
+      return `/trace/${encodeURIComponent(route.id)}`
     case 'nowhere':
       return route.path
     default:
@@ -87,6 +119,18 @@ export function title(route: Route): string {
       return `${route.topic}/${route.partition}@${route.offset}`
     case 'group':
       return `${route.group} · group`
+    case 'dlq':
+      return route.service === null ? 'Dead letters' : `${route.service} · dead letters`
+    case 'failure':
+      return `${route.group} · ${route.service} · failure`
+    case 'letter':
+      return `letter ${route.letter} · ${route.service}`
+    case 'redrive':
+      return `redrive · ${route.service}`
+    case 'foreign':
+      return `${route.topic} · foreign dead letters`
+    case 'trace':
+      return `${route.id} · trace`
     case 'nowhere':
       return 'Not found'
     default:

@@ -70,8 +70,18 @@ fn fill(server: &Server) {
 
 #[test]
 fn its_screens_hold_what_takes_a_real_server_hours() {
-    let Some(steps) = steps("console::its_screens_hold_what_takes_a_real_server_hours") else { return };
-    let ended = Command::new("node").arg(steps.join("screens.mjs")).stdin(Stdio::null()).output().unwrap();
+    made_up("console::its_screens_hold_what_takes_a_real_server_hours", "screens.mjs");
+}
+
+#[test]
+fn its_dead_letters_and_traces_are_found_decided_and_followed() {
+    made_up("console::its_dead_letters_and_traces_are_found_decided_and_followed", "failures.mjs");
+}
+
+/// Steps that bring their own server, which is made up.
+fn made_up(test: &str, script: &str) {
+    let Some(steps) = steps(test) else { return };
+    let ended = Command::new("node").arg(steps.join(script)).stdin(Stdio::null()).output().unwrap();
     let (said, errors) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success(), "{said}\n{errors}");
     assert!(said.contains("steps passed"), "{said}");

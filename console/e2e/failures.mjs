@@ -1,0 +1,226 @@
+// Dead letters and traces, against a server that is made up.
+import { accessible, assert, close, heading, launch, mock, noFaults, open, path, step, visit } from './support.mjs'
+
+const SCREENS = [
+  ['/dlq', 'shipping::CarrierError'],
+  ['/dlq/shipping/56804b16', '14 letters'],
+  ['/dlq/shipping/56804b16?do=redrive', 'Sends 14 letters back'],
+  ['/dlq/shipping/56804b16?do=discard', 'Gives 14 letters up'],
+  ['/dlq/analytics/77aa01d4', 'This server has no key of the service'],
+  ['/dlq/shipping/letters/3', 'unknown country IS'],
+  ['/dlq/shipping/letters/3?do=edit', 'Nothing changes yet'],
+  ['/dlq/shipping/letters/99999', 'There is no such letter'],
+  ['/foreign/orders-dlt', 'java.lang.IllegalStateException'],
+  ['/traces', 'order.placed'],
+  ['/trace/corr-7', 'payment.processed'],
+  ['/trace/corr-7?view=sequence&at=3', 'nothing for'],
+  ['/trace/corr-7?view=table', 'retention has deleted the record'],
+  ['/trace/nothing', 'There is no such trace'],
+]
+
+const button = (page, name) => page.getByRole('button', { name, exact: true })
+
+async function press(page, name) {
+  await button(page, name).focus()
+  await page.keyboard.press('Enter')
+}
+
+async function deadLetters(page) {
+  await step('the overview leads to failures, and what is unknown is not 0', async () => {
+    await visit(page, '/', 'Newest failures')
+    await page.getByRole('link', { name: /Dead letters 18/ }).click()
+    await page.getByText('fraud-check does not say what is dead now').waitFor()
+    const row = page.getByRole('row', { name: /serde_json::Error/ })
+    assert.equal((await row.getByRole('gridcell').nth(3).textContent()).trim(), 'unknown')
+  })
+
+  await step('the keyboard alone chooses letters, sees what a redrive does, and does it', async () => {
+    await visit(page, '/', 'Newest failures')
+    for (const key of ['g', 'd']) await page.keyboard.press(key)
+    await page.getByRole('link', { name: 'billing::NotBilled' }).waitFor()
+    await page.keyboard.press('/')
+    await page.keyboard.type('billing')
+    for (const key of ['Enter', 'j', 'Enter']) await page.keyboard.press(key)
+    await page.getByText('3 letters').first().waitFor()
+    assert.equal(await heading(page), 'billing::NotBilled')
+    await page.getByRole('row').nth(3).waitFor()
+    for (const key of ['j', 'x', 'j', 'x']) await page.keyboard.press(key)
+    await page.getByText('2 letters chosen').waitFor()
+    await press(page, 'Redrive 2 letters…')
+    await page.getByText('Sends 2 letters back to the consumer where they failed').waitFor()
+    await page.getByRole('cell', { name: 'calls to other systems' }).waitFor()
+    await press(page, 'Redrive 2 letters')
+    await page.getByText('2 letters: 2 handled').waitFor()
+    await accessible(page, 'a redrive')
+    assert.match(await path(page), /^\/dlq\/billing\/redrives\/[\w-]{36}$/)
+    const states = await page.getByRole('row').nth(1).getByRole('gridcell').allTextContents()
+    assert.deepEqual([states[1].trim(), states[3].trim()], ['Handled', 'Redriven'])
+  })
+
+  await step('a redrive says how far it is, and what has not begun can be cancelled', async () => {
+    await visit(page, '/dlq/shipping/56804b16?do=redrive', 'Sends 14 letters back')
+    await page.getByLabel('At most so many a second').fill('x')
+    await page.getByText('A rate is a whole number').waitFor()
+    await page.getByLabel('At most so many a second').fill('1')
+    await page.getByText('at most 1 a second').waitFor()
+    await button(page, 'Redrive 14 letters').click()
+    await page.getByText(/14 letters: .*handled.* wait/).waitFor()
+    await button(page, 'Cancel what has not begun').click()
+    await page.getByText(/14 letters: .*\d cancelled/).waitFor()
+    await page.getByRole('gridcell', { name: 'Cancelled' }).first().waitFor()
+    assert.equal(await button(page, 'Cancel what has not begun').count(), 0)
+  })
+
+  await step('what fails again in a redrive is said, letter by letter', async () => {
+    await visit(page, '/dlq/shipping/56804b16?do=redrive', /Sends \d+ letters back/)
+    await page.getByRole('button', { name: /^Redrive \d+ letters$/ }).click()
+    await page.getByText('Done, some failed again').waitFor()
+    await page.getByRole('gridcell', { name: 'Failed again' }).first().waitFor()
+    await page.getByRole('link', { name: 'the failures of shipping' }).click()
+    await page.getByRole('link', { name: 'shipping::CarrierError' }).waitFor()
+  })
+
+  await step('nothing is discarded without a reason, and it is said what was', async () => {
+    await visit(page, '/dlq/billing/1f0a99c2?do=discard', 'Gives 1 letter up')
+    await button(page, 'Discard 1 letter').click()
+    await page.getByText('Say why').waitFor()
+    await page.getByRole('textbox', { name: /^Why/ }).fill('paid by hand')
+    await button(page, 'Discard 1 letter').click()
+    await page.getByText('1 letter discarded').waitFor()
+    await page.getByText('Nobody has to decide about this failure any more').waitFor()
+    await page.getByRole('gridcell', { name: 'Discarded' }).waitFor()
+    await page.getByRole('gridcell', { name: 'Redriven' }).first().waitFor()
+  })
+}
+
+async function editing(page) {
+  await step('a letter is edited digit by digit, and what changes is seen first', async () => {
+    await visit(page, '/dlq/shipping/letters/7', 'unknown country IS')
+    assert.equal(await page.evaluate(() => window.owned), undefined)
+    await button(page, 'Edit…').click()
+    const value = page.getByRole('textbox', { name: 'Value', exact: true })
+    const before = await value.inputValue()
+    await value.fill('{')
+    await button(page, 'Save').click()
+    await page.getByText('This is not JSON.').waitFor()
+    await page.getByText('Say why').waitFor()
+    await value.fill(before.replace('9007199254740993', '9007199254740995').replace('"IS"', '"NO"'))
+    const row = page.getByRole('row', { name: /\/cents/ })
+    await row.getByText('9007199254740993').waitFor()
+    await row.getByText('9007199254740995').waitFor()
+    await page.getByRole('row', { name: /\/customer\/country/ }).waitFor()
+    await page.getByRole('textbox', { name: /^Why/ }).fill('the carrier knows no IS')
+    await accessible(page, 'an edit')
+    await button(page, 'Save').click()
+    await page.getByText('It was edited').waitFor()
+    await page.getByText('the carrier knows no IS').waitFor()
+    assert.equal(await path(page), '/dlq/shipping/letters/7')
+  })
+}
+
+async function traces(page) {
+  await step('a trace is walked through by keyboard, and each event is a link', async () => {
+    await visit(page, '/', 'Newest failures')
+    for (const key of ['g', 'r']) await page.keyboard.press(key)
+    await page.getByRole('row').nth(3).waitFor()
+    await page.keyboard.press('/')
+    await page.keyboard.type('corr-7')
+    await page.keyboard.press('Enter')
+    await page.locator('#event-0').waitFor()
+    await page.keyboard.press('Escape')
+    await page.waitForFunction(() => location.pathname === '/traces')
+    await visit(page, '/trace/corr-7?at=0', 'payment.processed')
+    await page.locator('#event-0').waitFor()
+    for (const key of ['ArrowRight', 'ArrowDown', 'ArrowRight', 'ArrowRight']) await page.keyboard.press(key)
+    assert.equal(await path(page), '/trace/corr-7?at=3')
+    assert.equal(await page.evaluate(() => document.activeElement?.id), 'event-3')
+    await page.keyboard.press('ArrowLeft')
+    await page.keyboard.press('2')
+    await page.getByText('nothing for 4 h 00 min').waitFor()
+    assert.equal(await path(page), '/trace/corr-7?at=2&view=sequence')
+    await page.keyboard.press('3')
+    await page.getByRole('grid').waitFor()
+    await page.keyboard.press('1')
+    await page.locator('#event-2').click()
+    await page.waitForFunction(() => location.pathname === '/e/payments/2/301002')
+  })
+
+  await step('a cause that is not in the index, and a dead letter, are called so', async () => {
+    await visit(page, '/trace/corr-7', 'payment.processed')
+    await page.getByText('not in the index').waitFor()
+    await page.getByText('dead letter of shipping · shipping::CarrierError').waitFor()
+    await page.getByText('8,112 of 1,204,331 events carry no correlation id').waitFor()
+  })
+
+  await step('an event leads to its trace, where it is the chosen one', async () => {
+    await visit(page, '/trace/019ad23a-6f10-7c9e-9a52-000000000003', 'inventory.reserved')
+    await page.locator('#event-3.chosen').waitFor()
+    await visit(page, '/e/orders/1/301000', 'CloudEvent')
+    await page.getByRole('link', { name: 'Trace', exact: true }).click()
+    await page.waitForFunction(() => location.pathname.startsWith('/trace/corr-'))
+  })
+
+  await step('of many events 500 are drawn, and more when somebody wants them', async () => {
+    await visit(page, '/trace/large', '500 of 1,200 events are shown')
+    await page.locator('#event-499').waitFor()
+    assert.equal(await page.locator('[id^=event-]').count(), 500)
+    await button(page, 'Show 500 more').click()
+    await page.getByText('1,000 of 1,200 events are shown').waitFor()
+    await page.locator('#event-999').waitFor()
+    await button(page, 'Show 500 more').click()
+    await page.locator('#event-1199').waitFor()
+    for (const [key, last] of [['2', '#event-1199'], ['1', '#event-0']]) {
+      await page.keyboard.press(key)
+      await page.locator(last).waitFor()
+    }
+  })
+}
+
+async function many(browser) {
+  const page = await open(browser, await mock({ MOCK_LETTERS: '10000', MOCK_READ_ONLY: '1' }))
+  await step('ten thousand dead letters are a list like any other, and a read-only server decides nothing', async () => {
+    await visit(page, '/dlq/shipping/56804b16', '1,000 letters so far')
+    for (let more = 2; more < 10; more += 1) {
+      await button(page, '1,000 more').click()
+      await page.getByText(`${more},000 letters so far`).waitFor()
+    }
+    await button(page, '1,000 more').click()
+    await page.getByText('10,000 letters', { exact: true }).waitFor()
+    const rows = await page.getByRole('row').count()
+    assert.ok(rows < 100, `${rows} rows are in the page`)
+    await page.getByRole('grid').focus()
+    await page.keyboard.press('End')
+    await page.getByRole('link', { name: '10000', exact: true }).waitFor()
+    await page.getByText('is read-only').waitFor()
+    for (const name of ['Redrive all…', 'Archive all…', 'Discard all…']) assert.ok(await button(page, name).isDisabled(), name)
+    noFaults(page)
+  })
+}
+
+async function none(browser) {
+  const page = await open(browser, await mock({ MOCK_EMPTY: '1' }))
+  await step('without services and traces it is said what to do', async () => {
+    for (const [address, text] of [['/dlq', 'No service has announced itself here'], ['/traces', 'ce_correlationid']]) {
+      await visit(page, address, text)
+      await accessible(page, `empty ${address}`)
+    }
+    noFaults(page)
+  })
+}
+
+const browser = await launch()
+const page = await open(browser, await mock())
+for (const [address, text] of SCREENS) {
+  await step(`axe is content with ${address} in light and dark`, async () => {
+    await visit(page, address, text)
+    await accessible(page, address)
+  })
+}
+await editing(page)
+await deadLetters(page)
+await traces(page)
+await step('nothing with dead letters and traces was an error', () => noFaults(page))
+await many(browser)
+await none(browser)
+await browser.close()
+close()

@@ -1,0 +1,202 @@
+// What the API says of services and their dead letters. What is null is unknown, and never 0.
+
+import type { Int } from '../json'
+import type { EventRecord } from './types'
+
+export type NotOperable = 'no_key' | 'takes_no_requests' | 'silent'
+
+export interface Parked {
+  keys: Int
+  events: Int
+  held: Int
+  next_due_ms: Int | null
+}
+
+/** Letters with one error from one place. */
+export interface Failure {
+  service: string
+  group: string
+  consumer: string
+  error: string
+  place: string
+  letters: Int
+  oldest_ms: number | null
+  newest_ms: number | null
+  topics: string[]
+  /** Of the whole consumer. */
+  parked: Parked | null
+  seen_ms: number
+  service_state: 'running' | 'silent'
+  operable: boolean
+  not_operable: NotOperable | null
+}
+
+export interface FailurePage {
+  groups: Failure[]
+  letters: Int
+  /** Services of which nobody knows what is dead. */
+  unknown: string[]
+  next: string | null
+  total: number
+}
+
+export const LETTER_STATES = ['dead', 'redriving', 'redriven', 'discarded', 'archived'] as const
+export type LetterState = (typeof LETTER_STATES)[number]
+
+export interface Letter {
+  letter: Int
+  consumer: string
+  generation: number
+  topic: string
+  partition: number
+  offset: Int
+  event_id: string
+  state: LetterState
+  reason: 'exhausted' | 'undecodable' | 'refused'
+  blocks_key: boolean
+  /** null: not looked at, as in lists. */
+  edited: boolean | null
+  attempts: number
+  first_failed_ms: number | null
+  last_failed_ms: number | null
+  group: string
+  error: string
+  place: string
+  code_version: string
+}
+
+export interface LetterPage {
+  service: string
+  letters: Letter[]
+  next: string | null
+}
+
+export interface WholeLetter {
+  service: string
+  letter: Letter
+  notes: { action: string; by: string; reason: string; at_ms: number | null }[]
+  record: EventRecord | null
+  record_missing: string | null
+  message: string | null
+  copy: { topic: string; partition: number; offset: Int } | null
+}
+
+/** Which letters are meant. */
+export interface Which {
+  all?: true
+  letters?: Int[]
+  consumer?: string
+  group?: string
+}
+
+export interface RedrivePlan {
+  service: string
+  dry_run: boolean
+  letters: Int
+  planned: PlannedRedrive[]
+  redrive: Redrive | null
+  was_known: boolean
+}
+
+export interface PlannedRedrive {
+  consumer: string
+  topic: string
+  error: string
+  place: string
+  letters: Int
+  attempts: Int
+  repeats: string
+}
+
+export interface Redrive {
+  id: string
+  state: 'running' | 'done' | 'cancelled' | 'unknown'
+  requested_by: string
+  requested_ms: number | null
+  finished_ms: number | null
+  filter: string
+  letters: Int
+  pending: Int
+  delivering: Int
+  handled: Int
+  failed: Int
+  cancelled: Int
+}
+
+export interface RedriveResult {
+  letter: Int
+  result: 'pending' | 'delivering' | 'handled' | 'failed' | 'cancelled'
+  since_ms: number | null
+  state: LetterState
+}
+
+export interface RedriveResults {
+  redrive: string
+  results: RedriveResult[]
+  next: string | null
+  total: number
+}
+
+export interface Decided {
+  service: string
+  dry_run: boolean
+  action: 'discard' | 'archive'
+  count: Int
+  letters: { letter: Int; position: string }[]
+  others: string[]
+}
+
+export interface Edited {
+  service: string
+  dry_run: boolean
+  letter: Int
+  event_id: string | null
+  original_event_id: string | null
+}
+
+export interface ForeignTopics {
+  topics: { topic: string; records: Int }[]
+}
+
+export interface ForeignFailures {
+  topic: string
+  groups: ForeignFailure[]
+  records: Int
+  scanned: Int
+  is_complete: boolean
+}
+
+export interface ForeignFailure {
+  group: string
+  framework: string
+  original: string | null
+  consumer: string | null
+  error: string | null
+  letters: Int
+  oldest_ms: number | null
+  newest_ms: number | null
+  newest: { partition: number; offset: Int }
+}
+
+export interface ForeignLetterPage {
+  topic: string
+  letters: ForeignLetter[]
+  next: string | null
+}
+
+export interface ForeignLetter {
+  letter: string
+  partition: number
+  offset: Int
+  framework: string
+  original: string | null
+  original_partition: number | null
+  original_offset: Int | null
+  consumer: string | null
+  timestamp_ms: number | null
+  group: string
+  error: string | null
+  wrapped_in: string | null
+  message: string | null
+  state: string
+}
