@@ -51,6 +51,14 @@ async function publish(key, body) {
   assert.equal(answer.status < 300, true, await answer.clone().text())
 }
 
+/** An event of the order ORDER-7. */
+async function happen(id, type, source, cause) {
+  const headers = { 'content-type': 'application/json', 'ce-specversion': '1.0', 'ce-id': id, 'ce-type': type, 'ce-source': source, 'ce-correlationid': 'ORDER-7' }
+  if (cause !== undefined) headers['ce-causationid'] = cause
+  const answer = await fetch(`http://${target}/api/v1/topics/orders/events`, { method: 'POST', headers, body: '{}' })
+  assert.equal(answer.status < 300, true, await answer.clone().text())
+}
+
 const browser = await launch()
 const page = await open(browser, base)
 
@@ -149,6 +157,30 @@ await step('partitions, groups and configs have their places', async () => {
   await page.getByText('Lag in time').first().waitFor()
   await page.getByRole('row', { name: /orders/ }).first().waitFor()
   await accessible(page, 'a group')
+})
+
+await step('what belongs together is found by its correlation id, and each event by its own', async () => {
+  await happen('placed-7', 'orders.order-placed', 'storefront')
+  await happen('requested-7', 'orders.payment-requested', 'storefront', 'placed-7')
+  await happen('paid-7', 'orders.order-paid', 'payments', 'requested-7')
+  await happen('noted-7', 'orders.order-noted', 'analytics', 'nobody-knows')
+  await visit(page, '/trace/ORDER-7', 'orders.order-paid')
+  await page.getByText('nobody-knows').waitFor()
+  const types = await page.locator('[id^=event-] .name').allTextContents()
+  assert.deepEqual(types.toSorted(), ['nobody-knows', 'orders.order-noted', 'orders.order-paid', 'orders.order-placed', 'orders.payment-requested'])
+  await accessible(page, 'a trace')
+  await page.keyboard.press('2')
+  await page.getByRole('region', { name: 'Sequence' }).getByText('payments', { exact: true }).waitFor()
+  await visit(page, '/trace/paid-7', 'orders.order-noted')
+  await page.getByRole('link', { name: 'its own address' }).click()
+  await page.waitForFunction(() => location.pathname === '/trace/ORDER-7')
+  await visit(page, '/traces', 'orders.order-placed')
+  await accessible(page, 'traces')
+})
+
+await step('a server that no service has spoken to says so, and not that nothing is dead', async () => {
+  await visit(page, '/dlq', 'No service has announced itself here')
+  await accessible(page, 'dead letters')
 })
 
 await step('what is published is seen at once, and the list can be paused', async () => {

@@ -58,7 +58,7 @@ export const WORDS: Record<string, { breaks: string; repairs: string }> = {
 /** Where to look at a tick. */
 export const PLACES: Record<string, { to: string; name: string }> = {
   flowing: { to: '/topics/shop.orders/live', name: 'Live orders' },
-  parked: { to: '/topics/shop.stock.shipping.dlq', name: 'Its copy' },
+  parked: { to: '/dlq/shipping', name: 'Dead letters' },
   others: { to: '/topics/shop.shipments/live', name: 'Live parcels' },
   redriven: { to: '/topics/shop.shipments', name: 'Parcels' },
   behind: { to: '/groups/analytics', name: 'Its lag' },
