@@ -262,7 +262,7 @@ pub(crate) static SETTINGS: [Setting; 21] = [
         kind: Kind::File,
         placeholder: "FILE",
         fallback: Fallback::Means { meaning: "services are shown and not asked", example: "./service-keys" },
-        doc: "File with the keys of services whose dead letters the HTTP API looks after, SERVICE KEY on each line",
+        doc: "File with the keys of services whose dead letters the HTTP API looks after, SERVICE KEY a line",
     },
     Setting {
         name: Name::TraceCorrelationHeader,

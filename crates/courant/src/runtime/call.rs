@@ -38,7 +38,7 @@ pub(crate) struct Begun {
 impl Begun {
     /// The attempt has failed.
     pub(crate) fn failed(&mut self, failed: &mut Failed) {
-        failed.span = self.meta.span();
+        failed.span = self.meta.span().map(Box::new);
         if let Some(span) = &mut self.span {
             span.fail(&failed.failure.kind);
         }

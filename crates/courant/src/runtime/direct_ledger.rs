@@ -76,7 +76,12 @@ impl<T: Send + Sync + 'static> DirectLedger<T> {
         let attempt = work.failures.saturating_add(1);
         let fate = fate(failed, attempt, &self.retry, self.exhausted, context.random());
         let (topic, consumer) = (&work.assigned.partition.topic, &self.caller.consumer);
-        let _span = context.tracer.settle(topic.as_str(), consumer.as_str(), fate.outcome(), failed.span);
+        let _span = context.tracer.settle(
+            topic.as_str(),
+            consumer.as_str(),
+            fate.outcome(),
+            failed.span.as_deref().copied(),
+        );
         context.activity.failed();
         warn!(
             consumer = self.group, event = %work.event.id, partition = %work.assigned.partition,

@@ -17,7 +17,7 @@ pub(crate) struct Failed {
     /// The handler was stopped in the middle of its work.
     pub(crate) was_cancelled: bool,
     /// The span of the call that has failed.
-    pub(crate) span: Option<TraceContext>,
+    pub(crate) span: Option<Box<TraceContext>>,
 }
 
 /// What becomes of the event.

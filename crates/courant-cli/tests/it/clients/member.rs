@@ -40,15 +40,22 @@ pub(crate) struct Member {
 
 impl Member {
     /// Starts `command`, which becomes a member of the group.
-    pub(crate) fn start(
+    pub(crate) fn start(command: Command, name: &str, bootstrap: &str, topic: &str, group: &str) -> Member {
+        Self::start_with(command, name, bootstrap, topic, group, &[])
+    }
+
+    /// As [`Self::start`], with these options.
+    pub(crate) fn start_with(
         mut command: Command,
         name: &str,
         bootstrap: &str,
         topic: &str,
         group: &str,
+        options: &[&str],
     ) -> Member {
         let mut child = command
             .args(["member", bootstrap, topic, group])
+            .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

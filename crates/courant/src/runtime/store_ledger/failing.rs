@@ -25,7 +25,12 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         let random = context.random();
         let fate = fate(failed, attempt, &self.rules.retry, self.rules.exhausted, random);
         let (topic, consumer) = (&work.assigned.partition.topic, &self.consumer.name);
-        let _span = context.tracer.settle(topic.as_str(), consumer.as_str(), fate.outcome(), failed.span);
+        let _span = context.tracer.settle(
+            topic.as_str(),
+            consumer.as_str(),
+            fate.outcome(),
+            failed.span.as_deref().copied(),
+        );
         let settled = match fate {
             Fate::Again(delay) => {
                 let due_ms = after(now_ms, delay);
