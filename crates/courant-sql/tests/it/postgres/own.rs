@@ -107,6 +107,24 @@ async fn what_postgres_cannot_keep_as_it_is_comes_back_as_it_was() {
     assert_eq!(store.progress(&lease.assignment).await.expect("a row"), Some(progress));
 }
 
+/// The server keeps the plan of what writes one event, which most transactions do: to make one anew each time
+/// would be more work than to follow it.
+#[tokio::test]
+async fn what_writes_one_event_is_planned_once() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let store = fixture.narrow().await;
+    for number in 1..=20 {
+        let mut tx = store.begin(None).await.expect("a transaction");
+        tx.publish(new_event(&format!("p-{number}"), "k")).expect("room");
+        assert_eq!(tx.commit(NOW).await.expect("a commit").lanes, [new_event("p", "k").lane()]);
+    }
+    let planned = "SELECT COALESCE(SUM(generic_plans), 0)::bigint FROM pg_prepared_statements \
+                   WHERE statement LIKE '%INSERT INTO courant_outbox (%'";
+    assert!(super::steps::number(&store, planned).await >= 10);
+    let positions = "SELECT SUM(position)::bigint FROM courant_outbox_lane";
+    assert_eq!(super::steps::number(&store, positions).await, 20, "each has its own");
+}
+
 /// The last two events of a redrive are handled at the same moment: it has ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redrive_ends_with_its_last_two_events() {
