@@ -229,6 +229,9 @@ pub enum AdmitError {
     /// The transaction was begun without a lease.
     #[error("only a transaction that was begun with a lease takes deliveries")]
     NoLease,
+    /// The transaction that was to admit them was not begun.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
     /// The database did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

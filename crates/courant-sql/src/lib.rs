@@ -8,7 +8,8 @@
 //! One event on its way:
 //!
 //! 1. [`Store::begin`] under the [`Lease`] of its partition: the lock, a savepoint, the epoch.
-//! 2. [`Transaction::admit`]: its inbox row is written, or says that it was handled before.
+//! 2. [`Transaction::admit`]: its inbox row is written, or says that it was handled before. Both steps are one
+//!    in [`Store::begin_admitted`].
 //! 3. The handler works on [`Transaction::connection`]; [`Transaction::publish`] keeps what it returns.
 //! 4. [`Transaction::commit`]: the outbox is flushed, the savepoint released, the transaction committed.
 //!

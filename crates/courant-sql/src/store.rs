@@ -5,9 +5,11 @@ use std::future::Future;
 use std::num::NonZeroU32;
 use std::ops::DerefMut;
 
-use crate::consumer::{Assignment, Consumer, Delivery, Progress};
+use crate::consumer::{Admission, Assignment, Consumer, Delivery, Progress};
 use crate::dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadSummary};
-use crate::error::{AdvanceError, BeginError, EditError, LeaseError, RedriveError, SchemaError, StoreError};
+use crate::error::{
+    AdmitError, AdvanceError, BeginError, EditError, LeaseError, RedriveError, SchemaError, StoreError,
+};
 use crate::event::{Event, Failure};
 use crate::note::{DeadEdit, DeadNote, Decision};
 use crate::outbox::{LaneBatch, LanePosition, OutboxBell, RelayLease, RelayState};
@@ -33,7 +35,6 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     type Transaction: Transaction<Connection = Self::Connection> + DerefMut<Target = Self::Connection>;
 
     // --- the tables ---
-
     /// Creates the tables, if there are none, and checks them.
     ///
     /// # Errors
@@ -47,7 +48,6 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     fn check(&self) -> impl Future<Output = Result<(), SchemaError>> + Send;
 
     // --- transactions and ownership ---
-
     /// Begins a transaction: with a lease to handle events, without one for plain code.
     ///
     /// # Errors
@@ -57,8 +57,20 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
         lease: Option<&Lease>,
     ) -> impl Future<Output = Result<Self::Transaction, BeginError>> + Send;
 
-    /// Takes a partition over: waits for the transaction of the owner so far, and refuses every later
-    /// one. `owner` is for people.
+    /// [`Store::begin`] with a lease and [`Transaction::admit`] in one, with fewer answers to wait for.
+    ///
+    /// # Errors
+    /// Those of both.
+    fn begin_admitted(
+        &self,
+        lease: &Lease,
+        deliveries: &[Delivery<'_>],
+        now_ms: i64,
+    ) -> impl Future<Output = Result<(Self::Transaction, Vec<Admission>), AdmitError>> + Send {
+        crate::transaction::begin_admitted(self, lease, deliveries, now_ms)
+    }
+
+    /// Takes a partition over: waits for what is under way, refuses what is later. `owner` is for people.
     ///
     /// # Errors
     /// Says what the database said.
@@ -70,7 +82,6 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Lease, StoreError>> + Send;
 
     // --- progress ---
-
     /// How far the consumer has come; `None` at the beginning.
     ///
     /// # Errors
@@ -91,8 +102,7 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
         now_ms: i64,
     ) -> impl Future<Output = Result<(), LeaseError>> + Send;
 
-    /// Sets the low-water mark wherever somebody wants it, or to the beginning. Events that were
-    /// settled before stay settled.
+    /// Sets the low-water mark anywhere, or to the beginning. Events that were settled stay settled.
     ///
     /// # Errors
     /// [`BeginError::Fenced`] once somebody else has the partition.
@@ -104,7 +114,6 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), LeaseError>> + Send;
 
     // --- parked events ---
-
     /// Parks an event that has failed, until `due_ms`, and its key with it. Also for one that was parked
     /// before and has failed again, after `failures`: a failure that is kept already is not counted twice.
     ///
@@ -120,9 +129,8 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
         now_ms: i64,
     ) -> impl Future<Output = Result<Parked, LeaseError>> + Send;
 
-    /// Puts events behind the parked ones of their keys, in the order of their offsets. What was
-    /// settled or is parked already stays as it is. An event whose key has nothing parked any more is
-    /// due at once.
+    /// Puts events behind the parked ones of their keys, in the order of their offsets. What was settled or
+    /// is parked stays as it is. An event whose key has nothing parked any more is due at once.
     ///
     /// # Errors
     /// [`BeginError::Fenced`] once somebody else has the partition.
@@ -197,7 +205,6 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<ParkedCounts, StoreError>> + Send;
 
     // --- dead letters ---
-
     /// Makes an event a dead letter. Its inbox row says so, and its copies are published with it.
     ///
     /// # Errors
@@ -249,8 +256,7 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     /// Says what the database said.
     fn discard(&self, ids: &[i64], now_ms: i64) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
 
-    /// Keeps undecided dead letters out of the way. What waits behind them is due at once. Answers with
-    /// those that were archived.
+    /// Keeps undecided dead letters out of the way. What waits behind them is due. Answers with which.
     ///
     /// # Errors
     /// Says what the database said.
@@ -285,7 +291,6 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     fn dead_letter_notes(&self, id: i64) -> impl Future<Output = Result<Vec<DeadNote>, StoreError>> + Send;
 
     // --- redrive ---
-
     /// Asks for dead letters to be sent back, under an id of the caller. Under an id that exists
     /// nothing changes. A dry run is [`Store::count_dead_letters`].
     ///
@@ -364,7 +369,6 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<RedriveClaim>, LeaseError>> + Send;
 
     // --- outbox ---
-
     /// Takes the relaying of the outbox over.
     ///
     /// # Errors
@@ -376,9 +380,8 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
         now_ms: i64,
     ) -> impl Future<Output = Result<RelayLease, StoreError>> + Send;
 
-    /// What waits in the outbox: of each lane up to `events_per_lane` events, of all of them up to
-    /// about `bytes_max`, the lanes in order from `first_lane` on and around. At least one event, if
-    /// there is one.
+    /// What waits in the outbox: of each lane up to `events_per_lane` events, of all about `bytes_max`, the
+    /// lanes in order from `first_lane` on and around. At least one event, if there is one.
     ///
     /// # Errors
     /// Says what the database said.
@@ -399,8 +402,7 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
         published: &[LanePosition],
     ) -> impl Future<Output = Result<(), AdvanceError>> + Send;
 
-    /// How many events wait in the outbox, and about how many submitted rows: of these at most 1,000 are
-    /// counted, so that it does not depend on how many there are.
+    /// How many events wait in the outbox, and how many submitted rows, of which at most 1,000 are counted.
     ///
     /// # Errors
     /// Says what the database said.
@@ -451,7 +453,6 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     fn outbox_bell(&self) -> impl Future<Output = Result<OutboxBell, StoreError>> + Send;
 
     // --- timers ---
-
     /// Puts timers that are due at `now_ms` into the outbox and takes them out of their table, in one
     /// transaction: by due time, those of the same instant by id, with `now_ms` as their timestamp. At
     /// most `limit` of them, of about `bytes_max` together; at least one, if one is due. One that a
@@ -474,7 +475,6 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     fn next_timer_ms(&self) -> impl Future<Output = Result<Option<i64>, StoreError>> + Send;
 
     // --- pruning ---
-
     /// Forgets up to `limit` events that were settled before `before_ms`: a delivery of one after
     /// that is a new one. Answers with how many.
     ///

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use crate::consumer::{Admission, Delivery};
 use crate::error::{AdmitError, CommitError, PublishError, StoreError};
 use crate::outbox::NewEvent;
+use crate::parked::Lease;
+use crate::store::Store;
 use crate::timer::{NewTimer, TimerName};
 
 /// What [`Transaction::commit`] has done.
@@ -88,4 +90,16 @@ pub trait Transaction: fmt::Debug + Send + Sized + 'static {
     /// # Errors
     /// Says what the database said. The connection is closed, so nothing is kept even then.
     fn rollback(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// [`Store::begin_admitted`] in two steps. When the second one fails the transaction is dropped.
+pub(crate) async fn begin_admitted<S: Store>(
+    store: &S,
+    lease: &Lease,
+    deliveries: &[Delivery<'_>],
+    now_ms: i64,
+) -> Result<(S::Transaction, Vec<Admission>), AdmitError> {
+    let mut transaction = store.begin(Some(lease)).await?;
+    let admissions = transaction.admit(deliveries, now_ms).await?;
+    Ok((transaction, admissions))
 }

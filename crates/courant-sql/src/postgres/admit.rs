@@ -9,14 +9,17 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use courant_core::event_id::EventId;
+use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
 
 use super::class::failed;
+use super::owner::quoted;
 use super::row::{Columns, on_partition, signed, text};
 use super::transaction::ParkedDelivery;
 use crate::admission::{Known, decide};
 use crate::consumer::{Admission, Assignment, Delivery, Outcome, Source};
 use crate::error::{AdmitError, Class, StoreError};
+use crate::headers::hex;
 use crate::limits::ADMITTED_MAX;
 
 const ADMIT: &str = "look into the inbox";
@@ -60,6 +63,44 @@ const ONE: &str = "INSERT INTO courant_inbox (consumer, generation, event_id, ou
         AND k.topic = $3 AND k.partition_id = $4 \
         AND sha256(k.event_key) = sha256($8) AND k.event_key = $8) \
     ON CONFLICT (consumer, generation, event_id) DO NOTHING";
+
+/// [`ONE`] under a name, for connections that are told it once. What is parked of the key is found by the key's
+/// SHA-256 alone: a key that has the same one by accident is looked at once more.
+pub(super) const PREPARE: &str = "PREPARE courant_admit (text, bigint, text, bigint, bigint, text, bigint, bytea) \
+    AS INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
+    SELECT $1, $2, $6, 'handled', $5 \
+    WHERE NOT EXISTS (SELECT 1 FROM courant_parked p WHERE p.consumer = $1 AND p.generation = $2 \
+        AND p.topic = $3 AND p.partition_id = $4 AND p.event_offset = $7) \
+    AND NOT EXISTS (SELECT 1 FROM courant_parked k WHERE k.consumer = $1 AND k.generation = $2 \
+        AND k.topic = $3 AND k.partition_id = $4 AND sha256(k.event_key) = $8) \
+    ON CONFLICT (consumer, generation, event_id) DO NOTHING";
+
+/// What writes the inbox row of one event of the log by [`PREPARE`], if that may be. `None` where there is more
+/// than one, or another one, or one whose id is no plain text.
+pub(super) fn row(assignment: &Assignment, deliveries: &[Delivery<'_>], now_ms: i64) -> Option<String> {
+    let [delivery] = deliveries else { return None };
+    let id = delivery.id.as_str();
+    if delivery.source != Source::Log || !id.bytes().all(is_plain) {
+        return None;
+    }
+    let offset = i64::try_from(delivery.offset).ok()?;
+    let key = match delivery.key {
+        Some(key) => format!("decode('{}', 'hex')", hex(&Sha256::digest(key))),
+        None => "NULL".to_owned(),
+    };
+    Some(format!(
+        "EXECUTE courant_admit ({}, {}, {}, {}, {now_ms}, '{id}', {offset}, {key})",
+        quoted(assignment.consumer.name.as_str()),
+        assignment.consumer.generation,
+        quoted(assignment.partition.topic.as_str()),
+        assignment.partition.partition,
+    ))
+}
+
+/// A letter that means nothing to the server in a text, however it is set.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte)
+}
 
 pub(super) async fn admit(
     connection: &mut PgConnection,
@@ -210,4 +251,39 @@ async fn settled<'a>(
         }
     }
     Ok(settled)
+}
+
+#[cfg(test)]
+mod tests {
+    use courant_core::consumer::ConsumerName;
+    use courant_core::position::TopicPartition;
+    use courant_core::topic::TopicName;
+
+    use super::*;
+    use crate::consumer::Consumer;
+
+    fn written(id: &str, key: Option<&[u8]>, source: Source) -> Option<String> {
+        let name = ConsumerName::new("billing").expect("a name");
+        let topic = TopicName::new("orders").expect("a name");
+        let consumer = Consumer { name, generation: 2 };
+        let assignment = Assignment { consumer, partition: TopicPartition { topic, partition: 3 } };
+        let id = EventId::new(id).expect("an id");
+        row(&assignment, &[Delivery { id: &id, offset: 7, key, source }], 5)
+    }
+
+    /// No letter of an id or of a key stands in the text that could end it.
+    #[test]
+    fn only_plain_ids_stand_in_a_text() {
+        let plain = written("0190-a:b_c/d.e", None, Source::Log).expect("it is plain");
+        assert_eq!(plain, "EXECUTE courant_admit ('billing', 2, 'orders', 3, 5, '0190-a:b_c/d.e', 7, NULL)");
+        for id in ["e'", "e\\", "e\0", "e ", "e;", "é", "e\n", "\u{2400}", "$$", "\""] {
+            assert_eq!(written(id, None, Source::Log), None, "{id:?}");
+        }
+        let keyed = written("e", Some(b"'; DROP TABLE bills"), Source::Log).expect("it is plain");
+        let digits = keyed.split_once("decode('").and_then(|(_, rest)| rest.split_once("', 'hex'))"));
+        let (digits, rest) = digits.expect("the key's SHA-256");
+        assert!(digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()), "{keyed}");
+        assert_eq!(rest, "");
+        assert_eq!(written("e", None, Source::Parked), None);
+    }
 }

@@ -52,8 +52,9 @@ fn class_of_state(code: &str) -> Class {
         // Serialization failure, deadlock, lock timeout; a statement that was cancelled or ran out of
         // time; out of memory; a partition that is being taken over
         "40001" | "40P01" | "55P03" | "57014" | "53000" | "53200" | TAKEN_OVER => Class::Busy,
-        // Too many connections; a session that was idle in its transaction for too long
-        "53300" | "25P03" => Class::ConnectionLost,
+        // Too many connections; a session that was idle in its transaction for too long, or that a handler has
+        // made forget what it was told: another connection will do
+        "53300" | "25P03" | "26000" => Class::ConnectionLost,
         "53100" => Class::Full,
         // The database was dropped; there is none of this name
         "57P04" | "3D000" => Class::CannotOpen,
@@ -109,6 +110,7 @@ mod tests {
             ("57P01", Class::ConnectionLost),
             ("57P03", Class::ConnectionLost),
             ("53300", Class::ConnectionLost),
+            ("26000", Class::ConnectionLost),
             ("53100", Class::Full),
             ("23505", Class::Constraint),
             ("25006", Class::Standby),

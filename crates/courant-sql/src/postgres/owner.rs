@@ -76,7 +76,7 @@ fn ending(idle_max: Duration) -> String {
     format!("SET LOCAL idle_in_transaction_session_timeout = {ms}; ")
 }
 
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("'{}'", name.replace('\'', "''"))
 }
 

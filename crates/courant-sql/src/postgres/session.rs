@@ -3,11 +3,15 @@
 //! Whoever uses a connection holds it, and gives it back only after a clean end. Everything else, a
 //! dropped future among it, drops the connection: the server then rolls back what was open. No state of
 //! a transaction is ever carried over. The driver's own pool would roll back and go on with it.
+//!
+//! A transaction is begun and ended in texts of several statements, so that nobody waits for an answer in
+//! between. The server does what stands in a text up to the first statement that it refuses.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgConnectOptions, PgTransactionManager};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, SqlSafeStr as _};
 // The driver counts transactions inside each other through it, and sqlx itself does not give its name.
@@ -34,15 +38,35 @@ pub(super) struct Pool {
     options: PgConnectOptions,
     places: Places,
     /// Those that nobody uses, the last used one at the end.
-    idle: Mutex<Vec<PgConnection>>,
+    idle: Mutex<Vec<Connected>>,
+}
+
+/// An open connection. The driver takes it for one with a transaction, also when there is none: so what a
+/// handler begins on it is a savepoint.
+struct Connected {
+    connection: PgConnection,
+    /// Whether it was told [`Begin::once`].
+    is_told: bool,
 }
 
 /// A connection in use. Dropped, it is closed.
 pub(super) struct Session {
     // Dropped before the place, so that there are never more of them than places.
-    connection: PgConnection,
+    connected: Connected,
     place: Place,
     pool: Arc<Pool>,
+}
+
+/// What begins a transaction, in one text. It is made by this crate, of constants, numbers and names that have
+/// no letter which means anything.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begin<'a> {
+    /// BEGIN itself, and what else may stand there.
+    pub(super) begin: &'a str,
+    /// What each connection is told once, and keeps however the transaction ends. The same for everybody.
+    pub(super) once: Option<&'static str>,
+    /// What follows.
+    pub(super) then: Option<&'a str>,
 }
 
 impl Pool {
@@ -56,12 +80,12 @@ impl Pool {
         &self.options
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<PgConnection>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Connected>> {
         // Whoever panicked has at most lost a connection.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Option<PgConnection> {
+    fn take(&self) -> Option<Connected> {
         self.idle().pop()
     }
 
@@ -77,13 +101,44 @@ impl Pool {
         self.places.get(wanted).await.ok_or(sqlx::Error::PoolClosed)
     }
 
-    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+    async fn connect(&self) -> Result<Connected, sqlx::Error> {
         let mut connection = self.options.connect().await?;
         match sqlx::query(SETTINGS).persistent(false).execute(&mut connection).await {
             // A server that cannot do it on its system does without.
-            Ok(_) | Err(sqlx::Error::Database(_)) => Ok(connection),
-            Err(error) => Err(error),
+            Ok(_) | Err(sqlx::Error::Database(_)) => {}
+            Err(error) => return Err(error),
         }
+        // The driver counts what it has begun itself, and nothing else.
+        PgTransactionManager::begin(&mut connection, Some("BEGIN".into_sql_str())).await?;
+        sqlx::raw_sql("ROLLBACK").execute(&mut connection).await?;
+        Ok(Connected { connection, is_told: false })
+    }
+}
+
+impl Connected {
+    /// Has the server do what stands in a text; how many rows the last statement has written, or read.
+    async fn tell(&mut self, text: &str) -> Result<u64, sqlx::Error> {
+        let mut answers = sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute_many(&mut self.connection);
+        let mut rows = 0;
+        while let Some(answer) = answers.try_next().await? {
+            rows = answer.rows_affected();
+        }
+        Ok(rows)
+    }
+
+    /// Begins a transaction; how many rows the last statement has written, or read.
+    async fn begin(&mut self, begin: Begin<'_>) -> Result<u64, sqlx::Error> {
+        let once = begin.once.filter(|_| !self.is_told);
+        let parts: Vec<&str> = [Some(begin.begin), once, begin.then].into_iter().flatten().collect();
+        let rows = self.tell(&parts.join("; ")).await?;
+        self.is_told |= once.is_some();
+        Ok(rows)
+    }
+}
+
+impl<'a> Begin<'a> {
+    pub(super) fn plainly(begin: &'a str) -> Self {
+        Self { begin, once: None, then: None }
     }
 }
 
@@ -95,37 +150,40 @@ impl Session {
 
     async fn opened(pool: &Arc<Pool>) -> Result<Self, sqlx::Error> {
         let place = pool.place(For::Anybody).await?;
-        while let Some(mut connection) = pool.take() {
+        while let Some(mut connected) = pool.take() {
             // The server may have been started anew since it was used.
-            match within(REUSED_MAX, connection.ping()).await {
-                Ok(()) => return Ok(Self { connection, place, pool: Arc::clone(pool) }),
+            match within(REUSED_MAX, connected.connection.ping()).await {
+                Ok(()) => return Ok(Self { connected, place, pool: Arc::clone(pool) }),
                 Err(error) => pool.doubt(&error),
             }
         }
-        let connection = within(ANSWER_MAX, pool.connect()).await?;
-        Ok(Self { connection, place, pool: Arc::clone(pool) })
+        let connected = within(ANSWER_MAX, pool.connect()).await?;
+        Ok(Self { connected, place, pool: Arc::clone(pool) })
     }
 
-    /// Waits for a connection and begins a transaction on it. `begin` is made by this crate, and may go
-    /// on with a savepoint.
+    /// Waits for a connection and begins a transaction on it.
     pub(super) async fn begin(pool: &Arc<Pool>, begin: &str) -> Result<Self, sqlx::Error> {
-        Self::begin_for(For::Anybody, pool, begin).await
+        let (session, _) = Self::begin_for(For::Anybody, pool, Begin::plainly(begin)).await?;
+        Ok(session)
     }
 
-    /// [`Session::begin`], for somebody.
-    pub(super) async fn begin_for(wanted: For, pool: &Arc<Pool>, begin: &str) -> Result<Self, sqlx::Error> {
+    /// [`Session::begin`], for somebody. How many rows the last statement has written, or read.
+    pub(super) async fn begin_for(
+        wanted: For,
+        pool: &Arc<Pool>,
+        begin: Begin<'_>,
+    ) -> Result<(Self, u64), sqlx::Error> {
         let place = pool.place(wanted).await?;
         loop {
-            let (mut connection, is_new) = match pool.take() {
-                Some(connection) => (connection, false),
+            let (mut connected, is_new) = match pool.take() {
+                Some(connected) => (connected, false),
                 None => (within(ANSWER_MAX, pool.connect()).await?, true),
             };
-            let statement = AssertSqlSafe(begin.to_owned()).into_sql_str();
             let max = if is_new { ANSWER_MAX } else { REUSED_MAX };
-            match within(max, PgTransactionManager::begin(&mut connection, Some(statement))).await {
-                Ok(()) => return Ok(Self { connection, place, pool: Arc::clone(pool) }),
-                // Nothing was done on it yet. One that was opened before a failover still leads to the server
-                // that was the primary then.
+            match within(max, connected.begin(begin)).await {
+                Ok(rows) => return Ok((Self { connected, place, pool: Arc::clone(pool) }, rows)),
+                // Nothing was committed on it yet. One that was opened before a failover still leads to the
+                // server that was the primary then.
                 Err(error)
                     if !is_new
                         && matches!(class_of_begin(&error), Class::ConnectionLost | Class::Standby) =>
@@ -139,12 +197,12 @@ impl Session {
 
     /// How many transactions are open inside each other, as the driver counts them.
     pub(super) fn depth(&self) -> usize {
-        PgTransactionManager::get_transaction_depth(&self.connection)
+        PgTransactionManager::get_transaction_depth(&self.connected.connection)
     }
 
     /// Commits and gives the connection back.
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
-        within(ANSWER_MAX, PgTransactionManager::commit(&mut self.connection)).await?;
+        within(ANSWER_MAX, self.connected.tell("COMMIT")).await?;
         self.give_back();
         Ok(())
     }
@@ -154,15 +212,15 @@ impl Session {
         if self.depth() != 1 {
             return Ok(());
         }
-        within(ANSWER_MAX, PgTransactionManager::rollback(&mut self.connection)).await?;
+        within(ANSWER_MAX, self.connected.tell("ROLLBACK")).await?;
         self.give_back();
         Ok(())
     }
 
     /// Gives the connection back when nothing is open on it.
     pub(super) fn give_back(self) {
-        let Self { connection, place, pool } = self;
-        pool.idle().push(connection);
+        let Self { connected, place, pool } = self;
+        pool.idle().push(connected);
         drop(place);
     }
 }
@@ -171,13 +229,13 @@ impl Deref for Session {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.connection
+        &self.connected.connection
     }
 }
 
 impl DerefMut for Session {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.connection
+        &mut self.connected.connection
     }
 }
 

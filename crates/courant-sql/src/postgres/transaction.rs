@@ -11,7 +11,7 @@ use sqlx_core::transaction::TransactionManager as _;
 
 use super::class::{failed, not_begun, not_committed, not_proved, sqlstate};
 use super::row::Columns;
-use super::session::Session;
+use super::session::{Begin, Session};
 use super::{BEGIN as BEGIN_STATEMENT, Postgres, admit, locks, outbox, owner, resolve, timers};
 use crate::answers::bounded;
 use crate::consumer::{Admission, Delivery};
@@ -57,19 +57,54 @@ pub(super) async fn begin(
     lease: Option<&Lease>,
 ) -> Result<PostgresTransaction, BeginError> {
     let savepoint = store.next_savepoint();
-    let own = format!("{BEGIN_STATEMENT}; SET LOCAL courant.transaction = '{savepoint}'");
-    // The partition is held before the savepoint: going back to that does not let it go.
-    let statements = match lease {
-        None => format!("{own}; SAVEPOINT courant_{savepoint}"),
-        Some(lease) => format!("{own}; {}; SAVEPOINT courant_{savepoint}", owner::hold(lease)),
-    };
+    let then = behind_begin(lease, savepoint);
+    let text = Begin { begin: BEGIN_STATEMENT, once: None, then: Some(&then) };
+    let (transaction, _) = begun(store, lease, savepoint, text).await?;
+    Ok(transaction)
+}
+
+/// [`begin`], and the inbox row of one event of the log in the same text. Everything else is admitted after it.
+pub(super) async fn begin_admitted(
+    store: &Postgres,
+    lease: &Lease,
+    deliveries: &[Delivery<'_>],
+    now_ms: i64,
+) -> Result<(PostgresTransaction, Vec<Admission>), AdmitError> {
+    if let Some(row) = admit::row(&lease.assignment, deliveries, now_ms) {
+        let savepoint = store.next_savepoint();
+        let then = format!("{}; {row}", behind_begin(Some(lease), savepoint));
+        let text = Begin { begin: BEGIN_STATEMENT, once: Some(admit::PREPARE), then: Some(&then) };
+        let (mut transaction, rows) = begun(store, Some(lease), savepoint, text).await?;
+        if rows == 1 {
+            return Ok((transaction, vec![Admission::New]));
+        }
+        let admissions = transaction.admit(deliveries, now_ms).await?;
+        return Ok((transaction, admissions));
+    }
+    let mut transaction = begin(store, Some(lease)).await?;
+    let admissions = transaction.admit(deliveries, now_ms).await?;
+    Ok((transaction, admissions))
+}
+
+/// What stands behind BEGIN. The partition is held before the savepoint: going back to that does not let it go.
+fn behind_begin(lease: Option<&Lease>, savepoint: u64) -> String {
+    let hold = lease.map(|lease| format!("{}; ", owner::hold(lease))).unwrap_or_default();
+    format!("SET LOCAL courant.transaction = '{savepoint}'; {hold}SAVEPOINT courant_{savepoint}")
+}
+
+async fn begun(
+    store: &Postgres,
+    lease: Option<&Lease>,
+    savepoint: u64,
+    text: Begin<'_>,
+) -> Result<(PostgresTransaction, u64), BeginError> {
     let wanted = if lease.is_some() { For::Handler } else { For::Anybody };
-    let session = Session::begin_for(wanted, &store.inner.pool, &statements).await;
-    let session = session.map_err(|error| match lease {
+    let begun = Session::begin_for(wanted, &store.inner.pool, text).await;
+    let (session, rows) = begun.map_err(|error| match lease {
         Some(lease) => owner::not_held(lease, BEGIN, error),
         None => not_begun(BEGIN)(error).into(),
     })?;
-    Ok(PostgresTransaction::new(Held::Own(session), savepoint, lease.cloned()))
+    Ok((PostgresTransaction::new(Held::Own(session), savepoint, lease.cloned()), rows))
 }
 
 pub(super) async fn attach(

@@ -47,6 +47,7 @@ impl From<AdmitError> for Bad {
     fn from(error: AdmitError) -> Self {
         match error {
             AdmitError::Store(error) => Self::from(error),
+            AdmitError::Begin(error) => Self::from(error),
             other => Self::Broken(other.to_string()),
         }
     }

@@ -159,12 +159,11 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
     async fn admit(&self, work: &Work) -> Result<Admitted<D::Transaction>, Bad> {
         let now_ms = self.now_ms();
         let lease = lease(&work.assigned)?;
-        let mut transaction = self.store.begin(Some(lease)).await?;
         let is_parked = work.source == Source::Parked;
         if !is_parked && is_planted(Defect::NoInbox) {
-            return Ok(Admitted::New(transaction));
+            return Ok(Admitted::New(self.store.begin(Some(lease)).await?));
         }
-        let admissions = transaction.admit(&[work.delivery()], now_ms).await?;
+        let (transaction, admissions) = self.store.begin_admitted(lease, &[work.delivery()], now_ms).await?;
         match admissions.first() {
             Some(Admission::New) => Ok(Admitted::New(transaction)),
             Some(Admission::Seen(_)) if is_parked => match transaction.commit(now_ms).await {

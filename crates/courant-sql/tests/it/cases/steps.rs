@@ -40,8 +40,8 @@ pub(crate) async fn effect(tx: &mut Tx, id: &str) {
 
 /// Begins a transaction and admits one event.
 pub(crate) async fn admit(store: &Db, lease: &Lease, event: &Event, source: Source) -> (Tx, Admission) {
-    let mut tx = store.begin(Some(lease)).await.expect("a transaction");
-    let admissions = tx.admit(&[of(event, source)], NOW).await.expect("an answer");
+    let begun = store.begin_admitted(lease, &[of(event, source)], NOW).await;
+    let (tx, admissions) = begun.expect("a transaction and an answer");
     let [admission] = admissions[..] else { panic!("{admissions:?}") };
     (tx, admission)
 }

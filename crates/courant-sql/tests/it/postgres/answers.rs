@@ -15,12 +15,12 @@ use super::steps::{Fixture, NOW, assignment, event, new_event, of};
 /// The server's message that it is ready.
 const READY: u8 = b'Z';
 
-/// BEGIN with everything that holds the partition; the inbox; the savepoint's release; COMMIT.
-const OF_AN_EVENT: u64 = 4;
+/// BEGIN with everything that holds the partition, and the inbox; the savepoint's release; COMMIT.
+const OF_AN_EVENT: u64 = 3;
 /// The outbox is one more, however much is published.
 const OF_AN_EVENT_THAT_PUBLISHES: u64 = OF_AN_EVENT + 1;
-/// A batch has one more for each of its events: the proof behind its handler.
-const OF_A_BATCH: u64 = OF_AN_EVENT_THAT_PUBLISHES;
+/// A batch looks into the inbox by itself, and has one more for each of its events: the proof behind its handler.
+const OF_A_BATCH: u64 = OF_AN_EVENT_THAT_PUBLISHES + 1;
 
 /// A server between the store and the one that the environment names, which counts answers.
 async fn counting(url: &str) -> (String, Arc<AtomicU64>) {
@@ -75,9 +75,9 @@ async fn message(from: &mut (impl AsyncRead + Unpin)) -> Option<(u8, Vec<u8>)> {
 async fn handle(store: &Postgres, offsets: std::ops::Range<u64>, published: usize) {
     let lease = store.take_over(&assignment("billing"), "test", NOW).await.expect("a lease");
     let events: Vec<_> = offsets.map(|offset| event(offset, Some("k"))).collect();
-    let mut tx = store.begin(Some(&lease)).await.expect("a transaction");
     let deliveries: Vec<_> = events.iter().map(|event| of(event, Source::Log)).collect();
-    let admissions = tx.admit(&deliveries, NOW).await.expect("an answer");
+    let begun = store.begin_admitted(&lease, &deliveries, NOW).await;
+    let (mut tx, admissions) = begun.expect("a transaction and an answer");
     assert!(admissions.iter().all(|admission| *admission == Admission::New), "{admissions:?}");
     for event in &events {
         for number in 0..published {

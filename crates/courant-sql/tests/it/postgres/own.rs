@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use courant_core::event_id::EventId;
-use courant_sql::sqlx;
+use courant_sql::sqlx::{self, Connection as _};
 use courant_sql::{
     Admission, Class, CommitError, ConnectError, DeadFilter, Failure, Outcome, Postgres, Progress,
     RedriveState, Source, Store as _, Transaction as _,
@@ -105,6 +105,64 @@ async fn what_postgres_cannot_keep_as_it_is_comes_back_as_it_was() {
     let progress = Progress { offset: 0, mark: odd.id.as_str().to_owned(), gap_events: 0 };
     store.save_progress(&lease, &progress, NOW).await.expect("saved");
     assert_eq!(store.progress(&lease.assignment).await.expect("a row"), Some(progress));
+}
+
+/// Whatever letters an id has, its event is handled once; and so is one whose key has parked events.
+#[tokio::test]
+async fn an_id_may_have_any_letters() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (fixture.narrow().await, fixture.lease().await);
+    for (offset, id) in
+        (10..).zip(["plain-1", "it's", "a\\b", "'); SELECT 1; --", "zero\0", "\u{2400}", "é", " "])
+    {
+        let mut odd = event(offset, Some("k'\\"));
+        odd.id = EventId::new(id).expect("an id");
+        let (tx, first) = admit(&store, &lease, &odd, Source::Log).await;
+        assert_eq!(first, Admission::New, "{id:?}");
+        tx.commit(NOW).await.expect("a commit");
+        let seen = admission(&store, &lease, &odd, Source::Log).await;
+        assert_eq!(seen, Admission::Seen(Outcome::Handled), "{id:?}");
+    }
+    store.park(&lease, &event(1, Some("k'\\")), &failure(), 0, NOW, NOW).await.expect("parked");
+    for (offset, key, expected) in
+        [(2, Some("k'\\"), Admission::Behind), (3, Some("k"), Admission::New), (4, None, Admission::New)]
+    {
+        assert_eq!(admission(&store, &lease, &event(offset, key), Source::Log).await, expected, "{key:?}");
+    }
+    let parked = admission(&store, &lease, &event(1, Some("k'\\")), Source::Log).await;
+    assert_eq!(parked, Admission::Behind, "it is parked itself");
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_inbox").await, 8);
+}
+
+/// What a handler begins is a savepoint, also on a connection that has had other transactions; and one that
+/// has made its session forget everything is nobody else's trouble.
+#[tokio::test]
+async fn a_connection_is_used_again_and_again() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (fixture.narrow().await, fixture.lease().await);
+    for offset in 0..6 {
+        let event = event(offset, Some("k"));
+        let (mut tx, admission) = admit(&store, &lease, &event, Source::Log).await;
+        assert_eq!(admission, Admission::New);
+        let mut nested = tx.begin().await.expect("a savepoint");
+        run_on(&mut nested, "INSERT INTO effects (event_id, who) VALUES ('undone', 'handler')").await;
+        nested.rollback().await.expect("undone");
+        effect(&mut tx, event.id.as_str()).await;
+        match offset % 3 {
+            0 => drop(tx.commit(NOW).await.expect("a commit")),
+            1 => tx.rollback().await.expect("a rollback"),
+            _ => {
+                run(&mut tx, "DEALLOCATE ALL").await;
+                tx.rollback().await.expect("a rollback");
+            }
+        }
+    }
+    let counted = "SELECT COUNT(*) FROM effects";
+    assert_eq!((fixture.effects("undone").await, fixture.number(counted).await), (0, 2));
+}
+
+async fn run_on(connection: &mut sqlx::PgConnection, sql: &'static str) {
+    sqlx::query(sql).execute(connection).await.expect(sql);
 }
 
 /// The server keeps the plan of what writes one event, which most transactions do: to make one anew each time
