@@ -69,6 +69,23 @@ pub(super) struct Begin<'a> {
     pub(super) then: Option<&'a str>,
 }
 
+/// What the server has done of a text.
+#[derive(Debug, Default)]
+struct Said {
+    /// How many of its statements.
+    statements: usize,
+    /// How many rows the last one of these has written, or read.
+    rows: u64,
+}
+
+/// Why a transaction was not committed.
+pub(super) enum NotCommitted {
+    /// A statement before COMMIT was refused, and COMMIT not looked at.
+    Before(sqlx::Error),
+    /// It is not known how far the server has come.
+    AtCommit(sqlx::Error),
+}
+
 impl Pool {
     pub(super) fn new(options: PgConnectOptions, connections: u32) -> Self {
         let places = Places::new(usize::try_from(connections).unwrap_or(usize::MAX));
@@ -116,23 +133,23 @@ impl Pool {
 }
 
 impl Connected {
-    /// Has the server do what stands in a text; how many rows the last statement has written, or read.
-    async fn tell(&mut self, text: &str) -> Result<u64, sqlx::Error> {
+    /// Has the server do what stands in a text.
+    async fn tell(&mut self, text: &str, said: &mut Said) -> Result<(), sqlx::Error> {
         let mut answers = sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute_many(&mut self.connection);
-        let mut rows = 0;
         while let Some(answer) = answers.try_next().await? {
-            rows = answer.rows_affected();
+            *said = Said { statements: said.statements + 1, rows: answer.rows_affected() };
         }
-        Ok(rows)
+        Ok(())
     }
 
     /// Begins a transaction; how many rows the last statement has written, or read.
     async fn begin(&mut self, begin: Begin<'_>) -> Result<u64, sqlx::Error> {
         let once = begin.once.filter(|_| !self.is_told);
         let parts: Vec<&str> = [Some(begin.begin), once, begin.then].into_iter().flatten().collect();
-        let rows = self.tell(&parts.join("; ")).await?;
+        let mut said = Said::default();
+        self.tell(&parts.join("; "), &mut said).await?;
         self.is_told |= once.is_some();
-        Ok(rows)
+        Ok(said.rows)
     }
 }
 
@@ -202,9 +219,27 @@ impl Session {
 
     /// Commits and gives the connection back.
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
-        within(ANSWER_MAX, self.connected.tell("COMMIT")).await?;
+        within(ANSWER_MAX, self.connected.tell("COMMIT", &mut Said::default())).await?;
         self.give_back();
         Ok(())
+    }
+
+    /// Commits behind statements that have to succeed before, so many of them, and gives the connection back.
+    pub(super) async fn commit_behind(mut self, proof: &str, statements: usize) -> Result<(), NotCommitted> {
+        let mut said = Said::default();
+        let text = format!("{proof}; COMMIT");
+        let told = within(ANSWER_MAX, self.connected.tell(&text, &mut said)).await;
+        match told {
+            Ok(()) => {
+                self.give_back();
+                Ok(())
+            }
+            // The server says what it has done in its order. A connection that has ended says nothing.
+            Err(error @ sqlx::Error::Database(_)) if said.statements < statements => {
+                Err(NotCommitted::Before(error))
+            }
+            Err(error) => Err(NotCommitted::AtCommit(error)),
+        }
     }
 
     /// Rolls back and gives the connection back; closes it if it is in any other state than expected.
@@ -212,7 +247,7 @@ impl Session {
         if self.depth() != 1 {
             return Ok(());
         }
-        within(ANSWER_MAX, self.connected.tell("ROLLBACK")).await?;
+        within(ANSWER_MAX, self.connected.tell("ROLLBACK", &mut Said::default())).await?;
         self.give_back();
         Ok(())
     }

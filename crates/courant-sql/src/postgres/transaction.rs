@@ -11,11 +11,12 @@ use sqlx_core::transaction::TransactionManager as _;
 
 use super::class::{failed, not_begun, not_committed, not_proved, sqlstate};
 use super::row::Columns;
-use super::session::{Begin, Session};
+use super::session::{Begin, NotCommitted, Session};
 use super::{BEGIN as BEGIN_STATEMENT, Postgres, admit, locks, outbox, owner, resolve, timers};
-use crate::answers::bounded;
+use crate::answers::{bounded, within};
 use crate::consumer::{Admission, Delivery};
 use crate::error::{AdmitError, AttachError, BeginError, CommitError, PublishError, StoreError};
+use crate::limits::ANSWER_MAX;
 use crate::outbox::NewEvent;
 use crate::parked::Lease;
 use crate::places::For;
@@ -194,21 +195,19 @@ impl PostgresTransaction {
         let found = Columns::new(&row, COMMIT).text_or_null(0)?;
         if found == Some(self.savepoint.to_string()) { Ok(()) } else { Err(CommitError::Ended) }
     }
+}
 
-    /// The last statement before COMMIT: it succeeds only in the transaction that was begun, and only
-    /// when no error has aborted it. With it goes the word that the trigger of the inbox waits for.
-    async fn release(&mut self) -> Result<(), CommitError> {
-        let statements = format!(
-            "SELECT set_config('courant.commit', txid_current()::text, true); RELEASE SAVEPOINT courant_{}",
-            self.savepoint
-        );
-        // The text is made of a number and nothing else.
-        sqlx::raw_sql(AssertSqlSafe(statements))
-            .execute(&mut *self.held)
-            .await
-            .map_err(|error| not_proved(COMMIT, error))?;
-        Ok(())
-    }
+/// How many statements [`proof`] has.
+const PROOF: usize = 2;
+
+/// The last statement before COMMIT is the savepoint's release: it succeeds only in the transaction that was
+/// begun, and only when no error has aborted it. With it goes the word that the trigger of the inbox waits
+/// for. The name is made of a number and nothing else.
+fn proof(savepoint: u64) -> String {
+    format!(
+        "SELECT set_config('courant.commit', txid_current()::text, true); \
+         RELEASE SAVEPOINT courant_{savepoint}"
+    )
 }
 
 impl Transaction for PostgresTransaction {
@@ -250,11 +249,11 @@ impl Transaction for PostgresTransaction {
             return Err(CommitError::NestedOpen);
         }
         let committed = bounded(self.flush(now_ms)).await?;
-        bounded(self.release()).await?;
-        match self.held.commit().await {
-            Ok(()) => Ok(committed),
-            Err(error) => Err(not_committed(COMMIT, error)),
-        }
+        self.held.commit_behind(&proof(self.savepoint)).await.map_err(|error| match error {
+            NotCommitted::Before(error) => not_proved(COMMIT, error),
+            NotCommitted::AtCommit(error) => not_committed(COMMIT, error),
+        })?;
+        Ok(committed)
     }
 
     async fn rollback(self) -> Result<(), StoreError> {
@@ -263,10 +262,16 @@ impl Transaction for PostgresTransaction {
 }
 
 impl Held {
-    async fn commit(self) -> Result<(), sqlx::Error> {
+    /// Commits behind what proves that it may. In one text where the transaction is the store's own.
+    async fn commit_behind(self, proof: &str) -> Result<(), NotCommitted> {
         match self {
-            Self::Own(session) => session.commit().await,
-            Self::Attached(attached) => attached.commit().await,
+            Self::Own(session) => session.commit_behind(proof, PROOF).await,
+            Self::Attached(mut attached) => {
+                let text = AssertSqlSafe(proof.to_owned());
+                let proved = within(ANSWER_MAX, sqlx::raw_sql(text).execute(&mut *attached)).await;
+                proved.map_err(NotCommitted::Before)?;
+                attached.commit().await.map_err(NotCommitted::AtCommit)
+            }
         }
     }
 

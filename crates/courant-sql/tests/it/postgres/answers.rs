@@ -15,8 +15,8 @@ use super::steps::{Fixture, NOW, assignment, event, new_event, of};
 /// The server's message that it is ready.
 const READY: u8 = b'Z';
 
-/// BEGIN with everything that holds the partition, and the inbox; the savepoint's release; COMMIT.
-const OF_AN_EVENT: u64 = 3;
+/// BEGIN with everything that holds the partition, and the inbox; COMMIT with the savepoint's release.
+const OF_AN_EVENT: u64 = 2;
 /// The outbox is one more, however much is published.
 const OF_AN_EVENT_THAT_PUBLISHES: u64 = OF_AN_EVENT + 1;
 /// A batch looks into the inbox by itself, and has one more for each of its events: the proof behind its handler.
