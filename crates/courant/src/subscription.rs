@@ -189,9 +189,11 @@ impl<S: Backing, T: Send + Sync + 'static, M: Mode> Subscription<S, T, M> {
     /// ready at the same time, one after the other, the events of a key in their order. It never waits
     /// for more to come. Of use where commits are what takes the time; SQLite has one writer.
     ///
-    /// If anything fails, all of it is rolled back and each event is handled by itself, so a handler may
-    /// be called once more for an event that has not failed. Handlers of a batch see what those before
-    /// them have written, and hold their locks until the commit, so they should be short.
+    /// If anything fails, all of it is rolled back. The event that has failed, and what is of its key, are
+    /// handled by themselves, and the others together once more; if that fails, too, each of them by itself.
+    /// So a handler may be called once or twice more for an event that has not failed. Handlers of a batch
+    /// see what those before them have written, and hold their locks until the commit, so they should be
+    /// short.
     ///
     /// On MariaDB it is refused: a handler there can commit what those before it have written.
     #[must_use]

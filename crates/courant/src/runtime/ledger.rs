@@ -110,7 +110,7 @@ pub(crate) trait Ledger: Send + Sync + 'static {
     fn settle(&self, work: Work) -> Boxed<'_, Result<Settled, Trouble>>;
 
     /// Handles events of one assignment in one transaction, those of a key in their order, and keeps what
-    /// has become of each. If anything fails, each of them is handled by itself.
+    /// has become of each. What fails leaves them, and is handled by itself.
     fn settle_batch(&self, works: Vec<Work>) -> Boxed<'_, Result<Vec<Settled>, Trouble>>;
 
     /// Puts events of one key behind the parked ones of it.

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   begin ─▶ admit all ─▶ handler, proof ─▶ handler, proof ─▶ … ─▶ outbox, commit
-//!                              └── anything fails: roll back, and each event by itself
+//!                              └── anything fails: roll back; the event that has failed, and what is of
+//!                                  its key, each by itself; the others together once more
 //! ```
 //!
 //! No failure counts here, and nothing is parked: what went wrong is found again where the rules for it
@@ -37,20 +38,41 @@ impl Apart {
 }
 
 impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
-    /// Settles events of one assignment together if that goes well, and otherwise one by one.
+    /// Settles events of one assignment together if that goes well. Otherwise the event that has failed leaves
+    /// them with those of its key, and when the others do not go well together either, all go one by one.
     pub(super) async fn settle_together(&self, works: Vec<Work>) -> Result<Vec<Settled>, Trouble> {
-        let Apart { at, why } = match self.attempt_together(&works).await {
+        let at = match self.attempt_together(&works).await {
             Ok(settled) => return Ok(settled),
-            Err(apart) => apart,
+            Err(apart) => self.noted(&works, apart),
         };
-        debug!(consumer = %self.consumer, events = works.len(), ?at, why, "a batch is handled one by one");
+        let (mut others, failing) = apart(&works, at);
         let mut settled = vec![None; works.len()];
-        for index in one_by_one(&works, at) {
-            if let (Some(work), Some(place)) = (works.get(index), settled.get_mut(index)) {
-                *place = Some(self.settle(work.clone()).await?);
+        if !failing.is_empty() && others.len() > 1 {
+            let rest: Vec<Work> = others.iter().filter_map(|index| works.get(*index).cloned()).collect();
+            match self.attempt_together(&rest).await {
+                Ok(together) => {
+                    for (index, one) in others.drain(..).zip(together) {
+                        put(&mut settled, index, one);
+                    }
+                }
+                Err(apart) => {
+                    self.noted(&rest, apart);
+                }
+            }
+        }
+        for index in others.into_iter().chain(failing) {
+            if let Some(work) = works.get(index) {
+                put(&mut settled, index, self.settle(work.clone()).await?);
             }
         }
         Ok(settled.into_iter().flatten().collect())
+    }
+
+    /// Says why a batch was not handled as one; the event that it failed at, if it was one.
+    fn noted(&self, works: &[Work], apart: Apart) -> Option<usize> {
+        let Apart { at, why } = apart;
+        debug!(consumer = %self.consumer, events = works.len(), ?at, why, "a batch is not handled as one");
+        at
     }
 
     async fn attempt_together(&self, works: &[Work]) -> Result<Vec<Settled>, Apart> {
@@ -141,17 +163,21 @@ fn waiting(admissions: &[Admission]) -> Option<usize> {
     admissions.iter().position(|admission| matches!(admission, Admission::Behind | Admission::Gone))
 }
 
-/// In which order the events of a batch are handled one by one: those of the key that has failed come
-/// last, in their order, so that the others do not wait once more for one that takes all its time.
-fn one_by_one(works: &[Work], at: Option<usize>) -> Vec<usize> {
+/// The events of a batch that have not failed, and those of the key that has, both in their order. The others
+/// come first: they do not wait once more for one that takes all its time.
+fn apart(works: &[Work], at: Option<usize>) -> (Vec<usize>, Vec<usize>) {
     let key = at.and_then(|at| works.get(at)).and_then(|work| work.event.key.as_ref());
-    let is_failing = |index: &usize| {
+    let is_other = |index: &usize| {
         let own = works.get(*index).and_then(|work| work.event.key.as_ref());
-        at == Some(*index) || (key.is_some() && own == key)
+        at != Some(*index) && (key.is_none() || own != key)
     };
-    let (last, mut order): (Vec<usize>, Vec<usize>) = (0..works.len()).partition(is_failing);
-    order.extend(last);
-    order
+    (0..works.len()).partition(is_other)
+}
+
+fn put(settled: &mut [Option<Settled>], index: usize, one: Settled) {
+    if let Some(place) = settled.get_mut(index) {
+        *place = Some(one);
+    }
 }
 
 #[cfg(test)]
@@ -197,10 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn the_key_that_has_failed_comes_last_and_in_its_order() {
+    fn the_key_that_has_failed_is_apart_and_in_its_order() {
         let works = works(&[Some("a"), Some("b"), Some("a"), None, None, Some("b")]);
-        assert_eq!(one_by_one(&works, Some(2)), [1, 3, 4, 5, 0, 2]);
-        assert_eq!(one_by_one(&works, Some(3)), [0, 1, 2, 4, 5, 3], "what has no key is alone");
-        assert_eq!(one_by_one(&works, None), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(apart(&works, Some(2)), (vec![1, 3, 4, 5], vec![0, 2]));
+        assert_eq!(apart(&works, Some(3)), (vec![0, 1, 2, 4, 5], vec![3]), "what has no key is alone");
+        assert_eq!(apart(&works, None), (vec![0, 1, 2, 3, 4, 5], Vec::new()));
     }
 }

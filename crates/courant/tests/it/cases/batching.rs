@@ -55,8 +55,8 @@ fn sorted(mut texts: Vec<String>) -> Vec<String> {
     texts
 }
 
-/// One event of a batch fails: the batch is rolled back, every event is handled by itself, and the key of
-/// the one that fails is parked with what comes behind it.
+/// One event of a batch fails: the batch is rolled back, and the key of the one that fails is parked with what
+/// comes behind it. The others are handled once more.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_fails_is_parked_alone() {
     let Some(site) = Site::on_memory().await else { return };
@@ -79,6 +79,30 @@ async fn one_that_fails_is_parked_alone() {
     assert_eq!(of_key(&effects(service.store()).await, "key-3"), numbered("key-3", 1..=2));
     let noted = published::<Noted>(&**service.engine()).await.expect("reads");
     assert_eq!(noted.len(), 20, "what was rolled back has published nothing");
+    service.stop().await.expect("stops");
+}
+
+/// Two events of a batch fail: the second one is found when the first one has left, and the others are handled
+/// by themselves then.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_fail_are_parked_alone() {
+    let Some(site) = Site::on_memory().await else { return };
+    let script = Script::default();
+    for key in ["key-3", "key-5"] {
+        script.fail(key);
+    }
+    let mut service = ready(&site, &script, noting(), &events(10, 1)).await;
+    service.settle().await.expect("settles");
+    let done = effects(service.store()).await;
+    assert_eq!(done.len(), 8, "{done:?}");
+    let called = script.called();
+    let calls = |what: &str| called.iter().filter(|called| *called == what).count();
+    assert_eq!((calls("key-0:1"), calls("key-4:1"), calls("key-9:1")), (3, 2, 1), "{called:?}");
+    for key in ["key-3", "key-5"] {
+        script.repair(key);
+    }
+    site.advance(&mut service, seconds(10)).await;
+    assert_eq!(effects(service.store()).await.len(), 10);
     service.stop().await.expect("stops");
 }
 
@@ -188,13 +212,15 @@ async fn the_schedule_of_the_other_keys_is_identical() {
     assert_eq!(failing, of_others);
 }
 
-/// Whether a thousand events that are ready at once take more commits than that. `None` without a
-/// database.
-async fn takes_more_commits(than: u64, batch: usize) -> Option<bool> {
+/// Whether a thousand events of a hundred keys that are ready at once take more commits than that. `None`
+/// without a database.
+async fn takes_more_commits(than: u64, batch: usize, failing: Option<&str>) -> Option<bool> {
     let site = Site::on_memory().await?;
     let counting = Subscription::named("counting").concurrency(2).batchable(batch).on(count);
+    let script = Script::default();
+    failing.into_iter().for_each(|key| script.fail(key));
     site.world.crash_at(FaultPoint::AfterCommit, than);
-    let mut service = ready(&site, &Script::default(), counting, &events(100, 10)).await;
+    let mut service = ready(&site, &script, counting, &events(100, 10)).await;
     let takes_more = tokio::select! {
         settled = service.settle() => {
             settled.expect("settles");
@@ -208,7 +234,8 @@ async fn takes_more_commits(than: u64, batch: usize) -> Option<bool> {
     }
     let done = effects(service.store()).await;
     for key in (0..100).map(|key| format!("key-{key}")) {
-        assert_eq!(of_key(&done, &key), numbered(&key, 1..=10));
+        let expected = if failing == Some(key.as_str()) { Vec::new() } else { numbered(&key, 1..=10) };
+        assert_eq!(of_key(&done, &key), expected);
     }
     service.stop().await.expect("stops");
     Some(false)
@@ -218,9 +245,16 @@ async fn takes_more_commits(than: u64, batch: usize) -> Option<bool> {
 /// are more than that by far.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_events_take_a_few_commits() {
-    let Some(takes_more) = takes_more_commits(40, 50).await else { return };
+    let Some(takes_more) = takes_more_commits(40, 50, None).await else { return };
     assert!(!takes_more);
-    assert_eq!(takes_more_commits(40, 1).await, Some(true));
+    assert_eq!(takes_more_commits(40, 1, None).await, Some(true));
+}
+
+/// One key that fails costs one batch more, and not a commit for each event that was in a batch with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_fails_costs_the_others_a_few_commits() {
+    let Some(takes_more) = takes_more_commits(40, 50, Some("key-3")).await else { return };
+    assert!(!takes_more);
 }
 
 async fn end_it(event: Counted, State(script): State<Script>, mut tx: Tx<Db>) -> Result<(), HandlerError> {
