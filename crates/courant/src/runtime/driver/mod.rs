@@ -6,6 +6,7 @@
 mod asking;
 mod assigning;
 mod reading;
+mod saving;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -21,12 +22,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::warn;
 
+use self::saving::Kept;
 use super::context::Context;
 use super::lanes::Lanes;
 use super::ledger::{Assigned, Ledger, Settled, Trouble, Work};
 use super::progress::Progress;
 use super::status::Status;
-use super::time::after;
 use crate::{OtherLog, StartFrom};
 
 /// Events that wait for their turn in memory. More are not read before these are fewer.
@@ -34,16 +35,6 @@ const WAITING_MAX: usize = 1_000;
 
 /// How long one look at the engine lasts when nothing comes.
 const WAIT: Duration = Duration::from_secs(10);
-
-/// Events that are settled before progress is kept, while more are under way. So many come once more after
-/// a crash, and are seen to be settled.
-const SAVED_EVERY: usize = 1_000;
-
-/// How long progress waits to be kept while more is under way. At rest it does not wait.
-const SAVED_AFTER: Duration = Duration::from_millis(50);
-
-/// Events that are settled between two looks at what can be forgotten.
-const PRUNED_EVERY: usize = 10_000;
 
 /// How long events that are under way may take when the service is to end.
 const STOP_MAX: Duration = Duration::from_secs(30);
@@ -82,6 +73,8 @@ pub(crate) struct Driver {
     /// each is tried again, in the time of the machine.
     unopened: BTreeMap<Partition, Instant>,
     workers: JoinSet<Ended>,
+    /// What keeps progress beside them, one at a time.
+    savers: JoinSet<Result<Kept, Trouble>>,
     serial: u64,
     /// When the loop looks next at what others have done in the store; `None` without one.
     look_ms: Option<i64>,
@@ -158,6 +151,7 @@ struct Job {
 enum Wake {
     Stop,
     Ended(Result<Ended, JoinError>),
+    Kept(Result<Result<Kept, Trouble>, JoinError>),
     Decided,
     Due,
     Again,
@@ -185,6 +179,7 @@ impl Driver {
             parts: BTreeMap::new(),
             unopened: BTreeMap::new(),
             workers: JoinSet::new(),
+            savers: JoinSet::new(),
             serial: 0,
             look_ms: None,
             is_holding: false,
@@ -226,6 +221,7 @@ impl Driver {
         match wake {
             Wake::Stop => return Ok(false),
             Wake::Ended(ended) => self.ended(ended).await?,
+            Wake::Kept(kept) => self.kept(kept)?,
             Wake::Decided => self.is_holding = true,
             Wake::Due => {}
             Wake::Again => self.assign_again().await?,
@@ -243,13 +239,16 @@ impl Driver {
     async fn sleep(&mut self, stop: &mut watch::Receiver<bool>) -> Wake {
         // What is due has no turn while everything is held.
         let due_ms = self.due_ms().filter(|_| !self.is_holding);
-        let due_ms = due_ms.into_iter().chain(self.save_ms).min();
+        // While something is kept nothing else is.
+        let save_ms = self.save_ms.filter(|_| self.savers.is_empty());
+        let due_ms = due_ms.into_iter().chain(save_ms).min();
         let again_at = self.unopened.values().min().copied();
         let has_room = self.lanes.waiting() < WAITING_MAX && !self.is_holding;
         tokio::select! {
             biased;
             () = told(stop) => Wake::Stop,
             Some(ended) = self.workers.join_next() => Wake::Ended(ended),
+            Some(kept) = self.savers.join_next() => Wake::Kept(kept),
             () = self.decided.notified() => Wake::Decided,
             () = self.context.time.sleep_until(due_ms.unwrap_or(i64::MAX)), if due_ms.is_some() => Wake::Due,
             () = again(again_at), if again_at.is_some() => Wake::Again,
@@ -282,59 +281,6 @@ impl Driver {
         self.context.activity.note();
     }
 
-    /// Keeps progress if it is time to: at once when nothing is under way, and otherwise now and then,
-    /// because each time is a transaction of its own.
-    async fn save_in_time(&mut self) -> Result<(), Trouble> {
-        let now_ms = self.context.time.now_ms();
-        let is_due = self.save_ms.is_some_and(|save_ms| save_ms <= now_ms);
-        if is_due || self.unsaved >= SAVED_EVERY || self.workers.is_empty() {
-            return self.save().await;
-        }
-        if self.parts.values().any(|part| part.is_unsaved) {
-            let next_ms = after(now_ms, SAVED_AFTER);
-            // A clock that is set back puts nothing off.
-            self.save_ms = Some(self.save_ms.map_or(next_ms, |save_ms| save_ms.min(next_ms)));
-        }
-        Ok(())
-    }
-
-    /// Keeps how far each partition has come, in the ledger and, as a copy, in the engine.
-    async fn save(&mut self) -> Result<(), Trouble> {
-        self.unsaved = 0;
-        self.save_ms = None;
-        let mut positions = Vec::new();
-        let mut lost = Vec::new();
-        for (partition, part) in self.parts.iter_mut().filter(|(_, part)| part.is_unsaved) {
-            self.context.faults.reach(super::faults::FaultPoint::BeforeProgress).await;
-            let low_water = part.progress.low_water();
-            let progress = low_water.last.as_ref().map(|(offset, id)| courant_sql::Progress {
-                offset: *offset,
-                mark: id.to_string(),
-                gap_events: part.gap,
-            });
-            let next = low_water.next;
-            match self.ledger.save(&part.assigned, progress, next).await {
-                Ok(()) => positions.push(partition.at(next)),
-                Err(Trouble::Fenced) => lost.push(partition.clone()),
-                Err(trouble) => return Err(trouble),
-            }
-            part.is_unsaved = false;
-        }
-        lost.iter().for_each(|partition| self.lose(partition));
-        if positions.is_empty() {
-            return Ok(());
-        }
-        // A copy for tools that show lag; without a store it is the progress, and comes again if it is lost.
-        if let Err(error) = self.context.engine.commit(self.orders.consumer.clone(), positions).await {
-            warn!(consumer = self.orders.consumer, %error, "the engine does not keep how far the consumer is");
-        }
-        if self.unpruned >= PRUNED_EVERY {
-            self.unpruned = 0;
-            self.ledger.prune().await?;
-        }
-        Ok(())
-    }
-
     /// Lets what is under way come to its end, and keeps how far that is.
     async fn finish(&mut self) -> Result<(), Trouble> {
         let waited = tokio::time::timeout(STOP_MAX, self.settle_workers()).await;
@@ -355,17 +301,6 @@ impl Driver {
                 Ok(())
             }
         }
-    }
-
-    /// Says what comes again because nobody has kept that it was done.
-    fn note_unsaved(&self) {
-        let unsaved = self.parts.iter().filter(|(_, part)| part.is_unsaved);
-        let unsaved: Vec<String> = unsaved.map(|(partition, _)| partition.to_string()).collect();
-        warn!(
-            consumer = self.orders.consumer,
-            ?unsaved,
-            "the store is away: how far these partitions are is not kept, and their last events come again"
-        );
     }
 
     async fn settle_workers(&mut self) -> Result<(), Trouble> {

@@ -2,6 +2,7 @@
 
 mod pool;
 mod private;
+mod progress_beside;
 pub(crate) mod support;
 
 #[path = "../cases/asked_from_outside.rs"]

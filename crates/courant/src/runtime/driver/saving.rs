@@ -1,0 +1,172 @@
+//! Keeping how far partitions have come, in the ledger and, as a copy, in the engine.
+//!
+//! Each partition is a transaction of its own, and there may be many. While events are handled they are kept
+//! beside them, so that nobody waits for that; at rest the loop waits, so that rest means that all is kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use courant_engine::Partition;
+use tokio::task::JoinError;
+use tracing::warn;
+
+use super::{Driver, task_ended};
+use crate::runtime::context::Context;
+use crate::runtime::faults::FaultPoint;
+use crate::runtime::ledger::{Assigned, Ledger, Trouble};
+use crate::runtime::time::after;
+
+/// Events that are settled before progress is kept, while more are under way. So many come once more after
+/// a crash, and are seen to be settled.
+const SAVED_EVERY: usize = 1_000;
+
+/// How long progress waits to be kept while more is under way. At rest it does not wait.
+const SAVED_AFTER: Duration = Duration::from_millis(50);
+
+/// Events that are settled between two looks at what can be forgotten.
+const PRUNED_EVERY: usize = 10_000;
+
+/// How far a partition has come, to be kept.
+struct Save {
+    partition: Partition,
+    assigned: Arc<Assigned>,
+    progress: Option<courant_sql::Progress>,
+    next: u64,
+}
+
+/// What has come of it.
+#[derive(Default)]
+pub(super) struct Kept {
+    kept: Vec<Save>,
+    /// Somebody else has these.
+    lost: Vec<Save>,
+}
+
+/// What keeps it.
+struct Keeper {
+    context: Arc<Context>,
+    ledger: Arc<dyn Ledger>,
+    consumer: String,
+    /// Forgets what can be forgotten as well.
+    prunes: bool,
+}
+
+impl Keeper {
+    async fn keep(self, saves: Vec<Save>) -> Result<Kept, Trouble> {
+        let mut kept = Kept::default();
+        for save in saves {
+            self.context.faults.reach(FaultPoint::BeforeProgress).await;
+            match self.ledger.save(&save.assigned, save.progress.clone(), save.next).await {
+                Ok(()) => kept.kept.push(save),
+                Err(Trouble::Fenced) => kept.lost.push(save),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        let positions: Vec<_> = kept.kept.iter().map(|save| save.partition.at(save.next)).collect();
+        if positions.is_empty() {
+            return Ok(kept);
+        }
+        // A copy for tools that show lag; without a store it is the progress, and comes again if it is lost.
+        if let Err(error) = self.context.engine.commit(self.consumer.clone(), positions).await {
+            warn!(consumer = self.consumer, %error, "the engine does not keep how far the consumer is");
+        }
+        if self.prunes {
+            self.ledger.prune().await?;
+        }
+        Ok(kept)
+    }
+}
+
+impl Driver {
+    /// Keeps progress if it is time to: at once when nothing is under way, and otherwise now and then,
+    /// because each time is a transaction of its own.
+    pub(super) async fn save_in_time(&mut self) -> Result<(), Trouble> {
+        if self.workers.is_empty() {
+            return self.save().await;
+        }
+        let now_ms = self.context.time.now_ms();
+        let is_due = self.save_ms.is_some_and(|save_ms| save_ms <= now_ms);
+        if (is_due || self.unsaved >= SAVED_EVERY) && self.savers.is_empty() {
+            let saves = self.begin_saving();
+            if !saves.is_empty() {
+                let keeper = self.keeper();
+                self.savers.spawn(keeper.keep(saves));
+            }
+        } else if self.parts.values().any(|part| part.is_unsaved) {
+            let next_ms = after(now_ms, SAVED_AFTER);
+            // A clock that is set back puts nothing off.
+            self.save_ms = Some(self.save_ms.map_or(next_ms, |save_ms| save_ms.min(next_ms)));
+        }
+        Ok(())
+    }
+
+    /// Keeps how far each partition has come, and waits for it.
+    pub(super) async fn save(&mut self) -> Result<(), Trouble> {
+        while let Some(kept) = self.savers.join_next().await {
+            self.kept(kept)?;
+        }
+        let saves = self.begin_saving();
+        if !saves.is_empty() {
+            let kept = self.keeper().keep(saves).await;
+            self.kept(Ok(kept))?;
+        }
+        Ok(())
+    }
+
+    /// What is to be kept now. It counts as kept when it is.
+    fn begin_saving(&mut self) -> Vec<Save> {
+        self.unsaved = 0;
+        self.save_ms = None;
+        let unsaved = self.parts.iter().filter(|(_, part)| part.is_unsaved);
+        let saves = unsaved.map(|(partition, part)| {
+            let low_water = part.progress.low_water();
+            let progress = low_water.last.as_ref().map(|(offset, id)| courant_sql::Progress {
+                offset: *offset,
+                mark: id.to_string(),
+                gap_events: part.gap,
+            });
+            let (assigned, next) = (part.assigned.clone(), low_water.next);
+            Save { partition: partition.clone(), assigned, progress, next }
+        });
+        saves.collect()
+    }
+
+    fn keeper(&mut self) -> Keeper {
+        let prunes = self.unpruned >= PRUNED_EVERY;
+        if prunes {
+            self.unpruned = 0;
+        }
+        let (context, ledger) = (self.context.clone(), self.ledger.clone());
+        Keeper { context, ledger, consumer: self.orders.consumer.clone(), prunes }
+    }
+
+    /// Notes what was kept, as far as the partitions are still those that they were.
+    pub(super) fn kept(&mut self, kept: Result<Result<Kept, Trouble>, JoinError>) -> Result<(), Trouble> {
+        let Kept { kept, lost } = kept.map_err(|error| task_ended(&error))??;
+        for Save { partition, assigned, next, .. } in kept {
+            let part = self.parts.get_mut(&partition).filter(|part| part.assigned.serial == assigned.serial);
+            if let Some(part) = part
+                && part.progress.low_water().next == next
+            {
+                part.is_unsaved = false;
+            }
+        }
+        for Save { partition, assigned, .. } in lost {
+            if self.parts.get(&partition).is_some_and(|part| part.assigned.serial == assigned.serial) {
+                self.lose(&partition);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what comes again because nobody has kept that it was done.
+    pub(super) fn note_unsaved(&self) {
+        let unsaved = self.parts.iter().filter(|(_, part)| part.is_unsaved);
+        let unsaved: Vec<String> = unsaved.map(|(partition, _)| partition.to_string()).collect();
+        warn!(
+            consumer = self.orders.consumer,
+            ?unsaved,
+            "the store is away: how far these partitions are is not kept, and their last events come again"
+        );
+    }
+}
