@@ -23,7 +23,8 @@ const READ: &str = "read the outbox";
 const ADVANCE: &str = "move the outbox on";
 
 /// One statement: locks the lanes in order, moves them on, and writes the events with the positions
-/// that this gives. In any other transaction than the one that was begun it does nothing.
+/// that this gives. In any other transaction than the one that was begun it does nothing. With the rows goes the
+/// word that the trigger of the inbox waits for: nothing of a handler comes behind this statement.
 const WRITE: &str = "WITH wanted AS ( \
         SELECT lane, COUNT(*) AS events FROM unnest($1::bigint[]) AS e (lane) \
         WHERE current_setting('courant.transaction', true) = $10 GROUP BY lane), \
@@ -41,7 +42,8 @@ const WRITE: &str = "WITH wanted AS ( \
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], \
         $7::text[], $8::bigint[], $9::bigint[]) \
         AS e (lane, nth, event_id, topic, event_key, event_value, headers, timestamp_ms, bytes) \
-    JOIN moved m ON m.lane = e.lane";
+    JOIN moved m ON m.lane = e.lane \
+    WHERE set_config('courant.commit', txid_current()::text, m.lane IS NOT NULL) IS NOT NULL";
 
 /// [`WRITE`] for one event, which is what most transactions publish: its lane is found by the index, where
 /// [`WRITE`] reads all lanes twice, with every row that was in them since the table was vacuumed.
@@ -51,7 +53,7 @@ const WRITE_ONE: &str = "WITH moved AS ( \
     INSERT INTO courant_outbox (lane, position, event_id, topic, event_key, event_value, headers, \
         timestamp_ms, bytes) \
     SELECT $1, moved.position, $2::text, $3::text, $4::bytea, $5::bytea, $6::text, $7::bigint, $8::bigint \
-    FROM moved";
+    FROM moved WHERE set_config('courant.commit', txid_current()::text, true) IS NOT NULL";
 
 /// Gives positions to what a transaction publishes, and writes it. The lanes, in order.
 pub(super) async fn flush_in(

@@ -197,17 +197,24 @@ impl PostgresTransaction {
     }
 }
 
-/// How many statements [`proof`] has.
-const PROOF: usize = 2;
+/// What stands before COMMIT.
+struct Proof {
+    text: String,
+    statements: usize,
+}
 
-/// The last statement before COMMIT is the savepoint's release: it succeeds only in the transaction that was
-/// begun, and only when no error has aborted it. With it goes the word that the trigger of the inbox waits
-/// for. The name is made of a number and nothing else.
-fn proof(savepoint: u64) -> String {
-    format!(
-        "SELECT set_config('courant.commit', txid_current()::text, true); \
-         RELEASE SAVEPOINT courant_{savepoint}"
-    )
+impl Proof {
+    /// The last statement before COMMIT is the savepoint's release: it succeeds only in the transaction that
+    /// was begun, and only when no error has aborted it. With it goes the word that the trigger of the inbox
+    /// waits for, unless the outbox has said it. The name is made of a number and nothing else.
+    fn of(savepoint: u64, committed: &Committed) -> Self {
+        let release = format!("RELEASE SAVEPOINT courant_{savepoint}");
+        if !committed.lanes.is_empty() {
+            return Self { text: release, statements: 1 };
+        }
+        let word = "SELECT set_config('courant.commit', txid_current()::text, true)";
+        Self { text: format!("{word}; {release}"), statements: 2 }
+    }
 }
 
 impl Transaction for PostgresTransaction {
@@ -249,7 +256,8 @@ impl Transaction for PostgresTransaction {
             return Err(CommitError::NestedOpen);
         }
         let committed = bounded(self.flush(now_ms)).await?;
-        self.held.commit_behind(&proof(self.savepoint)).await.map_err(|error| match error {
+        let proof = Proof::of(self.savepoint, &committed);
+        self.held.commit_behind(&proof).await.map_err(|error| match error {
             NotCommitted::Before(error) => not_proved(COMMIT, error),
             NotCommitted::AtCommit(error) => not_committed(COMMIT, error),
         })?;
@@ -263,11 +271,11 @@ impl Transaction for PostgresTransaction {
 
 impl Held {
     /// Commits behind what proves that it may. In one text where the transaction is the store's own.
-    async fn commit_behind(self, proof: &str) -> Result<(), NotCommitted> {
+    async fn commit_behind(self, proof: &Proof) -> Result<(), NotCommitted> {
         match self {
-            Self::Own(session) => session.commit_behind(proof, PROOF).await,
+            Self::Own(session) => session.commit_behind(&proof.text, proof.statements).await,
             Self::Attached(mut attached) => {
-                let text = AssertSqlSafe(proof.to_owned());
+                let text = AssertSqlSafe(proof.text.clone());
                 let proved = within(ANSWER_MAX, sqlx::raw_sql(text).execute(&mut *attached)).await;
                 proved.map_err(NotCommitted::Before)?;
                 attached.commit().await.map_err(NotCommitted::AtCommit)
