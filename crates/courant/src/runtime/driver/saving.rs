@@ -21,7 +21,7 @@ use crate::runtime::time::after;
 const SAVED_EVERY: usize = 1_000;
 
 /// How long progress waits to be kept while more is under way. At rest it does not wait.
-const SAVED_AFTER: Duration = Duration::from_millis(50);
+const SAVED_AFTER: Duration = Duration::from_millis(200);
 
 /// Events that are settled between two looks at what can be forgotten.
 const PRUNED_EVERY: usize = 10_000;
