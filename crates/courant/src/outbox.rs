@@ -11,6 +11,7 @@ use courant_core::headers;
 use courant_core::topic::{InvalidTopicName, TopicName};
 use courant_core::trace::{Active, TraceContext, Tracer};
 use courant_sql::{NewEvent, NewTimer, TimerName};
+use uuid::{Builder, Uuid};
 
 use crate::{Due, Event, Meta};
 
@@ -144,9 +145,13 @@ impl Stamp {
         Ok(record)
     }
 
-    /// An id that no event has.
+    /// An id that no event has, for one that happens now.
     pub(crate) fn new_id(&self) -> EventId {
-        EventId::from(self.entropy.uuid())
+        self.new_id_at(self.clock.now_ms())
+    }
+
+    fn new_id_at(&self, at_ms: i64) -> EventId {
+        id_at(at_ms, self.entropy.uuid())
     }
 
     fn headers(
@@ -213,7 +218,7 @@ impl Outbox {
         if let Some(span) = &mut span {
             span.due(due_ms);
         }
-        Ok(NewTimer { event: self.stamp.record_at(event, self.stamp.new_id(), due_ms, span)?, name })
+        Ok(NewTimer { event: self.stamp.record_at(event, self.stamp.new_id_at(due_ms), due_ms, span)?, name })
     }
 
     /// What was published, in order.
@@ -225,5 +230,34 @@ impl Outbox {
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbox").field("events", &self.events.len()).finish_non_exhaustive()
+    }
+}
+
+/// A UUID of version 7: it begins with the time of its event. So ids of events that happen one after the other
+/// stand beside each other in the inbox and in every other index, and whoever has an id knows where its event is.
+fn id_at(at_ms: i64, random: Uuid) -> EventId {
+    let [_, _, _, _, _, _, random @ ..] = random.into_bytes();
+    let at_ms = u64::try_from(at_ms).unwrap_or_default();
+    EventId::from(Builder::from_unix_timestamp_millis(at_ms, &random).into_uuid())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// That of the example in RFC 9562, A.6.
+    const AT: i64 = 1_645_557_742_000;
+
+    #[test]
+    fn an_id_begins_with_the_time_of_its_event() {
+        let id = |at_ms, random| id_at(at_ms, Uuid::from_u128(random));
+        assert_eq!(id(AT, 0).as_str(), "017f22e2-79b0-7000-8000-000000000000");
+        assert_eq!(id(AT, u128::MAX).as_str(), "017f22e2-79b0-7fff-bfff-ffffffffffff");
+        assert_eq!(id(-1, 0).as_str(), "00000000-0000-7000-8000-000000000000");
+        assert!(id(AT, u128::MAX) < id(AT + 1, 0));
+        let different: BTreeSet<_> = [0, 1, 1 << 40, 1 << 64, 1 << 72].map(|random| id(AT, random)).into();
+        assert_eq!(different.len(), 5);
     }
 }
