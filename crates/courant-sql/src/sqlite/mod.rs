@@ -143,30 +143,37 @@ impl Sqlite {
 
     /// A transaction that may write.
     async fn writer(&self, doing: &'static str) -> Result<Session, StoreError> {
-        self.writer_for(For::Anybody, doing).await
+        self.writer_for(For::Anybody, None, doing).await
     }
 
-    async fn writer_for(&self, wanted: For, doing: &'static str) -> Result<Session, StoreError> {
+    /// [`Sqlite::writer`], for somebody, with a savepoint if one is wanted.
+    async fn writer_for(
+        &self,
+        wanted: For,
+        savepoint: Option<u64>,
+        doing: &'static str,
+    ) -> Result<Session, StoreError> {
         let Inner { options, writer, places, .. } = &*self.inner;
         let place = places.get(wanted).await.ok_or(sqlx::Error::PoolClosed).map_err(failed(doing))?;
         let mut session = Session::open_to_write(place, writer, options).await?;
-        session.begin().await.map_err(failed(doing))?;
+        session.begin(savepoint).await.map_err(failed(doing))?;
         Ok(session)
     }
 
     /// A transaction that may write on behalf of a partition's owner.
     async fn owner(&self, lease: &Lease, doing: &'static str) -> Result<Session, BeginError> {
-        self.owner_for(For::Anybody, lease, doing).await
+        self.owner_for(For::Anybody, None, lease, doing).await
     }
 
-    /// [`Sqlite::owner`], for somebody.
+    /// [`Sqlite::owner`], for somebody, with a savepoint if one is wanted.
     async fn owner_for(
         &self,
         wanted: For,
+        savepoint: Option<u64>,
         lease: &Lease,
         doing: &'static str,
     ) -> Result<Session, BeginError> {
-        let mut session = self.writer_for(wanted, doing).await?;
+        let mut session = self.writer_for(wanted, savepoint, doing).await?;
         match owner::held(&mut session, lease, doing).await {
             Ok(()) => Ok(session),
             Err(error) => {

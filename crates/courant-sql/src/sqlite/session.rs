@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteTransactionManager};
-use sqlx::{ConnectOptions as _, SqlSafeStr as _, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, SqlSafeStr as _, SqliteConnection};
 // The driver counts transactions inside each other through it, and sqlx itself does not give its name.
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -89,9 +89,16 @@ impl Session {
         Ok(Self { place: Some(place), ..Self::open(slot, options).await? })
     }
 
-    /// Begins a transaction that may write: nobody else can until it ends.
-    pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        let begin = "BEGIN IMMEDIATE".into_sql_str();
+    /// Begins a transaction that may write, and a savepoint behind it if one is wanted: nobody else can until
+    /// it ends. Every statement is a way to the connection's thread and back, so this is one text.
+    pub(super) async fn begin(&mut self, savepoint: Option<u64>) -> Result<(), sqlx::Error> {
+        let begin = match savepoint {
+            None => "BEGIN IMMEDIATE".into_sql_str(),
+            // The name is made of a number and nothing else.
+            Some(number) => {
+                AssertSqlSafe(format!("BEGIN IMMEDIATE; SAVEPOINT courant_{number}")).into_sql_str()
+            }
+        };
         SqliteTransactionManager::begin(&mut self.connected.connection, Some(begin)).await
     }
 

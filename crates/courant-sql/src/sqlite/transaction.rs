@@ -40,17 +40,11 @@ pub(super) struct ParkedDelivery {
 }
 
 pub(super) async fn begin(store: &Sqlite, lease: Option<&Lease>) -> Result<SqliteTransaction, BeginError> {
-    let mut session = match lease {
-        Some(lease) => store.owner_for(For::Handler, lease, BEGIN).await?,
-        None => store.writer(BEGIN).await?,
-    };
     let savepoint = store.next_savepoint();
-    // The name is made of a number and nothing else.
-    sqlx::query(AssertSqlSafe(format!("SAVEPOINT courant_{savepoint}")))
-        .persistent(false)
-        .execute(&mut *session)
-        .await
-        .map_err(failed(BEGIN))?;
+    let session = match lease {
+        Some(lease) => store.owner_for(For::Handler, Some(savepoint), lease, BEGIN).await?,
+        None => store.writer_for(For::Anybody, Some(savepoint), BEGIN).await?,
+    };
     Ok(SqliteTransaction {
         session,
         savepoint,
