@@ -261,7 +261,7 @@ pub(crate) static SETTINGS: [Setting; 21] = [
         variable: "COURANT_API_SERVICE_KEY_FILE",
         kind: Kind::File,
         placeholder: "FILE",
-        fallback: Fallback::Means { meaning: "services are shown and not asked", example: "./service-keys" },
+        fallback: Fallback::Means { meaning: "services are only shown", example: "./service-keys" },
         doc: "File with the keys of services whose dead letters the HTTP API looks after, SERVICE KEY a line",
     },
     Setting {

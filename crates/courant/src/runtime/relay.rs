@@ -5,6 +5,7 @@
 //! again under the same id. Of all relays of a store the one that has taken over last has the lease; the
 //! others stand by, and take over when it is gone.
 
+mod pace;
 mod refusals;
 mod shares;
 mod waking;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use self::pace::{PACE, are_few};
 use self::refusals::Refusals;
 use self::shares::Shares;
 use self::waking::{rung, stopped, woken};
@@ -45,12 +47,6 @@ const BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Submitted rows that are taken in at once.
 const ROWS_MAX: u32 = 1000;
-
-/// Few events wait for more until this has passed since the last ones: each batch costs a commit.
-const PACE: Duration = Duration::from_millis(10);
-
-/// So many events do not wait.
-const ENOUGH: usize = 500;
 
 /// After so many batches in a row nobody has to wake the relay.
 const BUSY: u32 = 3;
@@ -120,7 +116,8 @@ pub(crate) struct Relay<D> {
     bell: Option<OutboxBell>,
     /// When a bell was asked for last.
     asked: Option<Instant>,
-    /// When the outbox was moved on last, and how many batches there were since the last rest.
+    /// When the outbox was moved on last, if that were few events, and how many batches there were since the
+    /// last rest.
     advanced: Option<Instant>,
     busy: u32,
     /// Where the next look begins, so that a full lane starves no other.
@@ -294,7 +291,7 @@ impl<D: Store> Relay<D> {
             context.faults.reach(FaultPoint::AfterPublish).await;
         }
         self.store.advance(&self.lease, &published).await?;
-        self.advanced = Some(Instant::now());
+        self.advanced = Some(Instant::now()).filter(|_| are_few(&lanes));
         self.busy = self.busy.saturating_add(1);
         self.done.published += events;
         Ok(Step::Published)
@@ -327,17 +324,14 @@ impl<D: Store> Relay<D> {
         Ok(took_in || !sequenced.is_empty())
     }
 
-    /// What waits. A few events that come quickly after others wait for more.
+    /// What waits. A few events that come quickly after a few others wait for more.
     async fn read(&self) -> Result<Vec<LaneBatch>, Bad> {
-        let lanes = self.pending().await?;
-        let Some(advanced) = self.advanced.filter(|_| self.is_paced()) else { return Ok(lanes) };
-        let early = PACE.saturating_sub(advanced.elapsed());
-        let events: usize = lanes.iter().map(|lane| lane.events.len()).sum();
-        let is_full = lanes.iter().any(|lane| lane.events.len() >= EVENTS_PER_LANE as usize);
-        if events == 0 || events >= ENOUGH || is_full || early.is_zero() {
-            return Ok(lanes);
+        if let Some(advanced) = self.advanced.filter(|_| self.is_paced()) {
+            let early = PACE.saturating_sub(advanced.elapsed());
+            if !early.is_zero() {
+                tokio::time::sleep(early).await;
+            }
         }
-        tokio::time::sleep(early).await;
         self.pending().await
     }
 

@@ -1,0 +1,62 @@
+//! How often a relay looks at the outbox while there is something in it.
+
+use std::time::Duration;
+
+use courant_sql::LaneBatch;
+
+use super::EVENTS_PER_LANE;
+
+/// After a few events nobody looks for more before this has passed: each look is a query of all lanes, and each
+/// batch costs a commit.
+pub(super) const PACE: Duration = Duration::from_millis(20);
+
+/// After so many events, or bytes, there are perhaps more already.
+const ENOUGH: usize = 500;
+const BYTES_ENOUGH: usize = 1024 * 1024;
+
+/// Whether it is likely that nothing waits behind these.
+pub(super) fn are_few(lanes: &[LaneBatch]) -> bool {
+    let all = lanes.iter().flat_map(|lane| &lane.events);
+    let (events, bytes) = all.fold((0, 0), |(events, bytes), one| (events + 1, bytes + one.event.bytes()));
+    events < ENOUGH
+        && bytes < BYTES_ENOUGH
+        && lanes.iter().all(|lane| lane.events.len() < EVENTS_PER_LANE as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use courant_core::event_id::EventId;
+    use courant_core::topic::TopicName;
+    use courant_sql::{LanePosition, NewEvent, Pending};
+
+    use super::*;
+
+    fn lane(lane: u16, events: u64) -> LaneBatch {
+        let pending = |position| Pending {
+            at: LanePosition { lane, position },
+            event: NewEvent {
+                id: EventId::new("e").expect("legal"),
+                topic: TopicName::new("orders").expect("legal"),
+                key: None,
+                value: None,
+                headers: Vec::new(),
+                timestamp_ms: 7,
+            },
+        };
+        LaneBatch { lane, events: (1..=events).map(pending).collect() }
+    }
+
+    /// A relay that has much to work off does not wait between two batches.
+    #[test]
+    fn only_after_a_few_events_there_is_time() {
+        assert!(are_few(&[lane(1, 1)]));
+        assert!(are_few(&[lane(1, 99), lane(2, 99)]));
+        assert!(!are_few(&[lane(1, 1), lane(2, 100)]), "there may be more in the second lane");
+        let many: Vec<_> = (0..10).map(|number| lane(number, 50)).collect();
+        assert!(!are_few(&many));
+        let mut large = lane(1, 1);
+        large.events[0].event.value = Some(Bytes::from(vec![0; BYTES_ENOUGH]));
+        assert!(!are_few(&[large]));
+    }
+}
