@@ -323,6 +323,8 @@ pub(crate) const FOREIGN_TOPICS_MAX: usize = 200;
 
 /// Decisions about letters of others that are read.
 pub(crate) const DECISIONS_READ_MAX: usize = 1_000_000;
+/// Bytes of them, as they are stored.
+pub(crate) const DECISIONS_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 const _: () = {
     assert!(LISTED_BYTES_EACH <= LISTED_BYTES_ALL && LISTED_BYTES_ALL <= RECORD_BYTES_SHOWN);

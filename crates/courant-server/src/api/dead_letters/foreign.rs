@@ -12,10 +12,10 @@ use courant_log::{Log, Topic};
 use serde::{Deserialize, Serialize};
 
 use crate::api::limits::{
-    DECISIONS_READ_MAX, FOREIGN_BYTES_MAX, FOREIGN_GROUPS_MAX, FOREIGN_LETTERS_MAX, FOREIGN_TOPICS_MAX,
-    RECORD_PARTITIONS_MAX,
+    DECISIONS_BYTES_MAX, DECISIONS_READ_MAX, FOREIGN_BYTES_MAX, FOREIGN_GROUPS_MAX, FOREIGN_LETTERS_MAX,
+    FOREIGN_TOPICS_MAX, RECORD_PARTITIONS_MAX,
 };
-use crate::api::problem::{BAD_REQUEST, Problem};
+use crate::api::problem::{BAD_REQUEST, INVALID, Problem};
 use crate::api::records::read::{Taken, offset, read};
 use crate::api::{ApiState, Asked, Json};
 
@@ -143,7 +143,8 @@ fn records(log: &Log, topic: &Topic) -> u64 {
 /// Letters that somebody has decided about, by partition and offset.
 type Decided = HashSet<(u32, u64)>;
 
-/// Reads what was decided, as `courant dlq foreign` writes it down.
+/// Reads what was decided, as `courant dlq foreign` writes it down. Where that is more than can be gone
+/// through, nothing is said: a letter that was sent back would be shown as one that waits.
 fn decided(log: &Log, letters: &Topic) -> Result<Decided, Problem> {
     /// As much of a decision as tells which topic it is about.
     #[derive(Deserialize)]
@@ -154,10 +155,18 @@ fn decided(log: &Log, letters: &Topic) -> Result<Decided, Problem> {
     let catalog = log.catalog();
     let Some(topic) = catalog.by_name(&format!("{}{DECISIONS}", letters.name)) else { return Ok(decided) };
     let topic_id = letters.id.to_string();
+    let mut bytes_left = DECISIONS_BYTES_MAX;
     for id in &topic.partitions {
         let Some(ends) = log.offsets(*id) else { continue };
         let mut next = ends.start;
-        while next < ends.high_watermark && decided.len() < DECISIONS_READ_MAX {
+        while next < ends.high_watermark {
+            if bytes_left == 0 || decided.len() > DECISIONS_READ_MAX {
+                let sentence = format!(
+                    "{} has more decisions than are gone through here; look with `courant dlq foreign`",
+                    topic.name
+                );
+                return Err(Problem::new(&INVALID, sentence));
+            }
             let passed = read(log, *id, next..ends.high_watermark, |record| {
                 let about = record.value.as_ref().and_then(|value| serde_json::from_slice(value).ok());
                 let is_ours = about.is_some_and(|about: About| about.topic_id == topic_id);
@@ -166,6 +175,7 @@ fn decided(log: &Log, letters: &Topic) -> Result<Decided, Problem> {
                 Taken::Yes
             })?;
             next = passed.next.max(next.saturating_add(1));
+            bytes_left = bytes_left.saturating_sub(passed.bytes.max(1));
         }
     }
     Ok(decided)
@@ -178,15 +188,23 @@ fn letter_at(text: &[u8]) -> Option<(u32, u64)> {
 }
 
 /// A look at the letters of a topic.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Look {
     /// From here on each partition is read; at its beginning otherwise.
     from: BTreeMap<u32, u64>,
+    bytes_left: usize,
     scanned: u64,
     is_cut: bool,
+    /// The last record that was gone through, whether it was shown or not: the next look begins behind it.
+    reached: Option<(u32, u64)>,
 }
 
 impl Look {
+    /// One that reads about so many bytes.
+    fn of(bytes: usize) -> Self {
+        Self { from: BTreeMap::new(), bytes_left: bytes, scanned: 0, is_cut: false, reached: None }
+    }
+
     /// Shows the letters that nobody has decided about, partition by partition, until `look` wants no more.
     /// May wait for the disk.
     fn through(
@@ -196,10 +214,11 @@ impl Look {
         mut look: impl FnMut(u32, &Record, Cause) -> Taken,
     ) -> Result<(), Problem> {
         let decided = decided(log, topic)?;
-        let (mut bytes_left, mut is_over) = (FOREIGN_BYTES_MAX, false);
+        let mut is_over = false;
         for (number, id) in (0_u32..).zip(&topic.partitions) {
             let Some(ends) = log.offsets(*id) else { continue };
-            let mut next = self.from.get(&number).copied().unwrap_or(ends.start).max(ends.start);
+            let begin = self.from.get(&number).copied().unwrap_or(ends.start).max(ends.start);
+            let mut next = begin;
             while next < ends.high_watermark && !is_over {
                 let passed = read(log, *id, next..ends.high_watermark, |record| {
                     if decided.contains(&(number, offset(record.offset))) {
@@ -211,8 +230,11 @@ impl Look {
                     taken
                 })?;
                 next = if is_over { passed.next } else { passed.next.max(next.saturating_add(1)) };
-                bytes_left = bytes_left.saturating_sub(passed.bytes.max(1));
-                is_over |= bytes_left == 0;
+                self.bytes_left = self.bytes_left.saturating_sub(passed.bytes.max(1));
+                is_over |= self.bytes_left == 0;
+            }
+            if next > begin {
+                self.reached = Some((number, next - 1));
             }
             if next < ends.high_watermark {
                 self.is_cut = true;
@@ -224,7 +246,7 @@ impl Look {
     /// Only the newest letters of each partition, as many as one look goes through.
     fn newest(log: &Log, topic: &Topic) -> Self {
         let each = FOREIGN_LETTERS_MAX / (topic.partitions.len() as u64).max(1);
-        let mut look = Self::default();
+        let mut look = Self::of(FOREIGN_BYTES_MAX);
         for (number, id) in (0_u32..).zip(&topic.partitions) {
             let Some(ends) = log.offsets(*id) else { continue };
             let from = ends.high_watermark.saturating_sub(each.max(1)).max(ends.start);
@@ -306,7 +328,8 @@ pub(super) async fn letters(
     let after = asked.text("after").map(place_after).transpose()?;
     let group = asked.text("group").map(str::to_owned);
     let topic = state.topic(&topic)?;
-    let page = state.blocking(move |state| page(state.log()?, &topic, group.as_deref(), limit, after));
+    let page = state
+        .blocking(move |state| page(state.log()?, &topic, group.as_deref(), limit, after, FOREIGN_BYTES_MAX));
     page.await.map(Json)
 }
 
@@ -322,27 +345,29 @@ fn page(
     group: Option<&str>,
     limit: usize,
     after: Option<(u32, u64)>,
+    bytes: usize,
 ) -> Result<Letters, Problem> {
-    let mut look = Look::default();
+    let mut look = Look::of(bytes);
     if let Some((partition, offset)) = after {
         // What comes before it was on the pages before.
         let before = partition.min(u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX));
         look.from.extend((0..before).map(|number| (number, u64::MAX)));
         look.from.insert(partition, offset.saturating_add(1));
     }
-    let (mut letters, mut last): (Vec<Letter>, _) = (Vec::new(), after);
+    let mut letters: Vec<Letter> = Vec::new();
     look.through(log, topic, |number, record, cause| {
         if letters.len() == limit {
             return Taken::No;
         }
-        last = Some((number, offset(record.offset)));
         let name = cause.group();
         if group.is_none_or(|group| group == name) {
             letters.push(letter(number, record, name, cause));
         }
         Taken::Yes
     })?;
-    let next = last.filter(|_| look.is_cut).map(|(partition, offset)| format!("{partition}@{offset}"));
+    // A page of letters that all were decided about has none, and the next one goes on behind them.
+    let last = look.reached.or(after).filter(|_| look.is_cut);
+    let next = last.map(|(partition, offset)| format!("{partition}@{offset}"));
     Ok(Letters { topic: topic.name.clone(), letters, next })
 }
 
@@ -371,6 +396,82 @@ fn letter(partition: u32, record: &Record, group: String, cause: Cause) -> Lette
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
+
+    use bytes::Bytes;
+    use courant_core::topic::TopicName;
+    use courant_log::batch::records::{NewRecord, encode};
+    use courant_log::storage::MemoryStorage;
+    use courant_log::{Batch, Codec, LogConfig, NewTopic, SystemClock, SystemEntropy};
+
+    fn log() -> Log {
+        let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+        config.reserve_bytes = 0;
+        Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens").0
+    }
+
+    fn create(log: &Log, name: &str, partitions: u32) -> Arc<Topic> {
+        let (done, created) = mpsc::channel();
+        let name = TopicName::new(name).expect("legal");
+        log.create_topic(NewTopic { name, partitions, configs: BTreeMap::new() }, move |result| {
+            done.send(result).expect("the test waits");
+        });
+        created.recv().expect("an answer").expect("created")
+    }
+
+    /// Each record in a batch of its own.
+    fn append(log: &Log, topic: &Topic, partition: usize, record: NewRecord) {
+        let batch = encode(&[record], Codec::None, None).expect("a batch");
+        let (done, appended) = mpsc::channel();
+        let id = topic.partitions[partition];
+        log.append(id, Batch::validate(batch).expect("a good one"), move |result| {
+            done.send(result).expect("the test waits");
+        });
+        appended.recv().expect("an answer").expect("appended");
+    }
+
+    /// One that is nearly as large as what is read at once.
+    fn dead() -> NewRecord {
+        let header = |name: &'static str, value: &'static str| (Bytes::from(name), Some(Bytes::from(value)));
+        let headers =
+            vec![header("kafka_dlt-original-topic", "orders"), header("kafka_dlt-exception-fqcn", "NoPrice")];
+        NewRecord { timestamp: 5, key: None, value: Some(vec![0; 400 * 1024].into()), headers }
+    }
+
+    fn decide(log: &Log, decisions: &Topic, about: &Topic, letter: &str) {
+        let value = format!(r#"{{"topic_id":"{}","state":"discarded"}}"#, about.id);
+        let key = Some(Bytes::from(letter.to_owned()));
+        append(log, decisions, 0, NewRecord { key, value: Some(value.into()), ..NewRecord::default() });
+    }
+
+    /// What was decided about can be more than one look goes through. No letter behind it is lost, and each
+    /// page goes on where the last one ended.
+    #[test]
+    fn letters_behind_many_that_were_decided_about_are_found() {
+        let log = log();
+        let topic = create(&log, "orders-dlt", 2);
+        let decisions = create(&log, "orders-dlt.courant-decisions", 1);
+        for letter in ["0@0", "0@1", "0@2"] {
+            append(&log, &topic, 0, dead());
+            decide(&log, &decisions, &topic, letter);
+        }
+        append(&log, &topic, 0, dead());
+        append(&log, &topic, 1, dead());
+        let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = page(&log, &topic, None, 10, after, 1).expect("a page");
+            seen.extend(page.letters.into_iter().map(|letter| letter.letter));
+            pages += 1;
+            let Some(next) = page.next else { break };
+            let next = place_after(&next).expect("a place");
+            assert!(after < Some(next), "{next:?} behind {after:?}");
+            after = Some(next);
+        }
+        assert_eq!(seen, ["0@3", "1@0"]);
+        assert!(pages > 2, "one look has gone through all of them: {pages}");
+        let whole = page(&log, &topic, None, 10, None, FOREIGN_BYTES_MAX).expect("a page");
+        assert_eq!((whole.letters.len(), whole.next), (2, None));
+    }
 
     #[test]
     fn a_letter_is_a_partition_and_an_offset() {
