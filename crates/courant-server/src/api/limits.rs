@@ -372,6 +372,9 @@ pub(crate) const TRACE_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// is published. What was there at the start is looked at faster.
 pub(crate) const TRACE_REST: u32 = 9;
 
+/// How much later than the server's time a record may say that it is, and still say how far back the index
+/// goes.
+pub(crate) const TRACE_AHEAD_MS: i64 = 3_600_000;
 /// Events of one trace that are shown.
 pub(crate) const TRACE_NODES_MAX: usize = 50_000;
 

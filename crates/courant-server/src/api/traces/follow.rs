@@ -17,8 +17,8 @@ use super::index::New;
 use super::is_looked_at;
 use crate::api::ApiState;
 use crate::api::limits::{
-    TRACE_BEHIND_MAX, TRACE_ENTRIES_PER_READ_MAX, TRACE_KEPT_PART, TRACE_LOOK, TRACE_PAUSE, TRACE_PAUSE_MAX,
-    TRACE_REBUILD_RECORDS_MAX, TRACE_REST,
+    TRACE_AHEAD_MS, TRACE_BEHIND_MAX, TRACE_ENTRIES_PER_READ_MAX, TRACE_KEPT_PART, TRACE_LOOK, TRACE_PAUSE,
+    TRACE_PAUSE_MAX, TRACE_REBUILD_RECORDS_MAX, TRACE_REST,
 };
 use crate::api::records::read::{Taken, read};
 
@@ -44,8 +44,10 @@ struct Follower {
     queue: BinaryHeap<Reverse<(i64, PartitionId)>>,
     /// When all partitions were last looked at; `None`: never.
     settled: Option<Instant>,
-    /// Whether it has come to the end once.
+    /// Whether it has come to the end once, or through everything that was there at the start.
     has_caught_up: bool,
+    /// A record with a later time than this says nothing about how far back the others go.
+    latest_ms: i64,
 }
 
 /// What one read has found.
@@ -72,6 +74,7 @@ pub(super) async fn keep(state: ApiState) {
         queue: BinaryHeap::new(),
         settled: None,
         has_caught_up: false,
+        latest_ms: i64::MAX,
     };
     let mut appended_bytes = None;
     loop {
@@ -110,12 +113,23 @@ impl Follower {
         self.settled.is_none_or(|settled| settled.elapsed() >= TRACE_PAUSE_MAX)
     }
 
+    /// Whether everything that was there at the start has been gone through. Where more comes all the time
+    /// than it looks at, the queue is never empty.
+    fn is_through(&self) -> bool {
+        self.lanes.values().all(|lane| lane.next >= lane.backlog)
+    }
+
     /// Looks at what is new, for a while.
     fn look(&mut self, log: &Log, state: &ApiState) {
         let begun = Instant::now();
         if self.queue.is_empty() || self.is_due() {
             let passed_over = self.settle(log);
-            state.traces(|index| index.counts.passed_over += passed_over);
+            let latest_ms = state.now_ms().saturating_add(TRACE_AHEAD_MS);
+            state.traces(|index| {
+                index.counts.passed_over += passed_over;
+                index.latest_ms = latest_ms;
+            });
+            self.latest_ms = latest_ms;
         }
         while begun.elapsed() < TRACE_LOOK
             && let Some(Reverse((_, id))) = self.queue.pop()
@@ -131,7 +145,7 @@ impl Follower {
                 looked.new.iter().for_each(|new| index.add(*new));
             });
         }
-        self.has_caught_up |= self.queue.is_empty();
+        self.has_caught_up |= self.queue.is_empty() || self.is_through();
         let reached = self.lanes.values().map(|lane| lane.next).fold(0, u64::saturating_add);
         state.traces(|index| {
             index.counts.has_caught_up = self.has_caught_up;
@@ -189,7 +203,7 @@ impl Follower {
             }
             looked.seen += 1;
             lane.time_ms = record.timestamp;
-            if lane.is_cut && record.timestamp >= 0 {
+            if lane.is_cut && (0..=self.latest_ms).contains(&record.timestamp) {
                 lane.is_cut = false;
                 looked.incomplete_before = Some(record.timestamp);
             }
@@ -240,6 +254,26 @@ fn share(mut lengths: Vec<u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where more comes all the time than is looked at, the queue is never empty; the fast look at what was
+    /// there ends all the same.
+    #[test]
+    fn what_was_there_at_the_start_comes_to_an_end_while_more_comes() {
+        let id = PartitionId(1);
+        let lane = Lane { next: 9, time_ms: 0, backlog: 10, is_cut: false };
+        let mut follower = Follower {
+            hasher: RandomState::new(),
+            header: None,
+            lanes: HashMap::from([(id, lane)]),
+            queue: BinaryHeap::from([Reverse((0, id))]),
+            settled: None,
+            has_caught_up: false,
+            latest_ms: i64::MAX,
+        };
+        assert!(!follower.is_through());
+        follower.lanes.values_mut().for_each(|lane| lane.next = 10);
+        assert!(follower.is_through());
+    }
 
     #[test]
     fn small_partitions_leave_their_share_to_the_others() {

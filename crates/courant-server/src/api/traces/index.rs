@@ -105,6 +105,8 @@ pub(crate) struct Index {
     traces: HashMap<u64, Chain>,
     max: usize,
     pub(super) counts: Counts,
+    /// A record with a later time than this has it from a wrong clock.
+    pub(super) latest_ms: i64,
 }
 
 impl Index {
@@ -118,6 +120,7 @@ impl Index {
             traces: HashMap::new(),
             max,
             counts: Counts::default(),
+            latest_ms: i64::MAX,
         }
     }
 
@@ -195,8 +198,8 @@ impl Index {
                 chain.has_forgotten = true;
             }
         }
-        // One that has no time says nothing about how far back the others go.
-        if gone.new.time_ms >= 0 {
+        // One that has no time, or one from a wrong clock, says nothing about how far back the others go.
+        if (0..=self.latest_ms).contains(&gone.new.time_ms) {
             self.incomplete_before(gone.new.time_ms.saturating_add(1));
         }
     }
@@ -343,6 +346,19 @@ mod tests {
         }
         assert_eq!((index.entries.len(), index.traces.len()), (3, 1));
         assert!(index.by_event.len() <= 3);
+    }
+
+    /// One record with a time in the far future must not make everything look forgotten, or nothing: a time
+    /// beyond what can be written is shown as none.
+    #[test]
+    fn a_time_from_a_wrong_clock_does_not_say_what_is_forgotten() {
+        let mut index = Index::new(2);
+        index.latest_ms = 1_000;
+        for (offset, time_ms) in [(0, 10), (1, i64::MAX), (2, 20), (3, 30), (4, 40)] {
+            let late = New { time_ms, ..new(&index, offset, "a", "c", "") };
+            index.add(late);
+        }
+        assert_eq!(index.counts.complete_since_ms, Some(21));
     }
 
     #[test]
