@@ -26,8 +26,9 @@ use uuid::Uuid;
 use super::ApiState;
 use super::guard::Caller;
 use super::json::Json;
-use super::limits::{AUDIT_DETAIL_BYTES_MAX, AUDIT_WAITING_MAX};
+use super::limits::{AUDIT_DETAIL_BYTES_MAX, AUDIT_ERROR_BYTES_MAX, AUDIT_WAITING_MAX};
 use super::problem::{NOT_AUDITED, NOT_WRITTEN, Problem};
+use super::records::cloudevent::floor;
 
 /// The topic of the events.
 pub(crate) const AUDIT_TOPIC: &str = "_courant.audit";
@@ -231,7 +232,7 @@ fn event(state: &ApiState, change: &Change, failure: Option<&Problem>) -> NewRec
         target,
         result,
         code: failure.map(|problem| problem.kind.code),
-        error: failure.map(|problem| problem.detail.as_str()),
+        error: failure.map(|problem| shortened(&problem.detail)),
         detail: kept.as_ref().unwrap_or(detail),
     };
     // Texts, numbers and what was JSON before: nothing of it can fail to be written.
@@ -260,6 +261,11 @@ fn event(state: &ApiState, change: &Change, failure: Option<&Problem>) -> NewRec
 fn kept(detail: &Value) -> Option<Value> {
     let bytes = detail.to_string().len();
     (bytes > AUDIT_DETAIL_BYTES_MAX).then(|| json!({ "omitted_bytes": bytes }))
+}
+
+/// As much of a sentence as the account has room for.
+fn shortened(sentence: &str) -> &str {
+    &sentence[..floor(sentence, AUDIT_ERROR_BYTES_MAX)]
 }
 
 async fn append(log: &Log, events: &[NewRecord]) -> Result<u64, Problem> {
@@ -375,5 +381,8 @@ mod tests {
         assert_eq!(kept(&json!({ "configs": {} })), None);
         let long = json!("x".repeat(AUDIT_DETAIL_BYTES_MAX));
         assert_eq!(kept(&long), Some(json!({ "omitted_bytes": AUDIT_DETAIL_BYTES_MAX + 2 })));
+        assert_eq!(shortened("it is full"), "it is full");
+        let long = "ä".repeat(AUDIT_ERROR_BYTES_MAX);
+        assert_eq!(shortened(&long).len(), AUDIT_ERROR_BYTES_MAX);
     }
 }

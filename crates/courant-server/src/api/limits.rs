@@ -88,6 +88,10 @@ pub(crate) const AUDIT_WAITING_MAX: usize = 1000;
 /// Bytes of one audit event's account of what was asked for.
 pub(crate) const AUDIT_DETAIL_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of what it says of a failure: a service's words may be in it, and an event that is too large for its
+/// topic would be in the way of all that come after it.
+pub(crate) const AUDIT_ERROR_BYTES_MAX: usize = 2 * 1024;
+
 /// Credentials in a token file.
 pub(crate) const TOKENS_MAX: usize = 100;
 
@@ -298,6 +302,9 @@ pub(crate) const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// Bytes of one answer, over all of its parts.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of all answers that are being put together at one time.
+pub(crate) const ANSWERS_BYTES_MAX: usize = 2 * ANSWER_BYTES_MAX;
 
 /// Letters that one request names, and that an answer about letters names.
 pub(crate) const LETTERS_NAMED_MAX: usize = 1000;

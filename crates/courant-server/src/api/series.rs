@@ -10,8 +10,8 @@ use courant_kafka::Broker;
 use courant_log::{Catalog, Log, Topic};
 
 use super::ApiState;
-use super::dead_letters::figures::services;
 pub(crate) use super::dead_letters::figures::{ConsumerSeries, ServiceSeries};
+use super::dead_letters::figures::{Services, services};
 use super::lag::{Aging, Group, Measured, Places, measure};
 use super::limits::{
     SERIES_GROUP_PARTITIONS_MAX, SERIES_GROUP_TOPICS_MAX, SERIES_TOPIC_PARTITIONS_MAX, SERIES_TOPICS_MAX,
@@ -39,6 +39,8 @@ pub(crate) struct LeftOut {
     pub(crate) groups: u64,
     /// Groups whose partitions have no series of their own.
     pub(crate) group_partitions: u64,
+    /// Consumers of services of which nothing is said.
+    pub(crate) service_consumers: u64,
 }
 
 /// A topic.
@@ -104,8 +106,9 @@ impl Series {
         let mut series = Self::default();
         series.add_topics(broker.log(), &catalog);
         series.add_groups(state, broker, &catalog);
-        if let Some((services, unreadable)) = services(state) {
+        if let Some(Services { services, unreadable, left_out }) = services(state) {
             (series.services, series.unreadable) = (services, Some(unreadable));
+            series.left_out.service_consumers = left_out;
         }
         Some(series)
     }

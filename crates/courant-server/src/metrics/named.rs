@@ -39,12 +39,14 @@ impl Collector for Named {
         family(
             &mut encoder,
             "courant_metrics_left_out",
-            "Topics and consumer groups that have no series here, or none for their partitions",
+            "Topics, consumer groups and consumers of services that have no series here, or none for their \
+             partitions",
             [
                 ("topics", left_out.topics),
                 ("topic_partitions", left_out.topic_partitions),
                 ("groups", left_out.groups),
                 ("group_partitions", left_out.group_partitions),
+                ("service_consumers", left_out.service_consumers),
             ]
             .map(|(of, count)| ([label("of", of)], count)),
         )

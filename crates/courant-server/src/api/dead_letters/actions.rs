@@ -9,7 +9,7 @@ use courant_core::operations::{Action, Change as Asking, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::line::{Line, not_understood};
+use super::line::{Line, not_understood, words};
 use super::{LETTER_NOT_FOUND, Meant, actor, reason};
 use crate::api::asked;
 use crate::api::limits::LETTERS_NAMED_MAX;
@@ -122,11 +122,12 @@ fn closed(
         let room = LETTERS_NAMED_MAX.saturating_sub(closed.letters.len());
         let shown = letters.into_iter().take(room);
         closed.letters.extend(shown.map(|one| Letter { letter: one.letter, position: one.position }));
-        closed.others.extend(others);
+        let room = LETTERS_NAMED_MAX.saturating_sub(closed.others.len());
+        closed.others.extend(others.iter().take(room).map(|other| words(other)));
         is_unknown = only_unknown;
     }
     if closed.count == 0 && is_unknown && !closed.others.is_empty() {
-        return Err(Problem::new(&LETTER_NOT_FOUND, closed.others.join("; ")));
+        return Err(Problem::new(&LETTER_NOT_FOUND, words(&closed.others.join("; "))));
     }
     Ok(closed)
 }

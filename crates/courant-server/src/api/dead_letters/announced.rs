@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use courant_core::operations::{SERVICES, ServiceState, SubscriptionState};
+use courant_core::consumer::ConsumerName;
+use courant_core::operations::{FailureState, PartitionState, SERVICES, ServiceState, SubscriptionState};
 use courant_log::batch::records::Record;
 use courant_log::{Log, PartitionId};
 use uuid::Uuid;
 
-use crate::api::limits::{INSTANCE_BYTES_MAX, INSTANCES_BYTES_MAX, INSTANCES_KEPT_MAX};
+use crate::api::limits::{ID_CLOCKS_DIFFER_MS, INSTANCE_BYTES_MAX, INSTANCES_BYTES_MAX, INSTANCES_KEPT_MAX};
 use crate::api::problem::Problem;
 use crate::api::records::read::{Taken, read};
 
@@ -24,7 +25,7 @@ pub(crate) struct Announced {
     /// Where each partition is read on.
     next: BTreeMap<u32, u64>,
     instances: BTreeMap<Bytes, Instance>,
-    /// Bytes of all states, as they were read.
+    /// Bytes that all states take, about.
     bytes: usize,
 }
 
@@ -90,7 +91,8 @@ impl Announced {
         let Some(value) = record.value.as_ref().filter(|_| key.len() <= INSTANCE_BYTES_MAX) else { return };
         let bytes = key.len().saturating_add(value.len());
         let state = if bytes <= INSTANCE_BYTES_MAX { ServiceState::read(value).ok() } else { None };
-        let bytes = if state.is_some() { bytes } else { key.len() };
+        let state = state.filter(has_names);
+        let bytes = state.as_ref().map_or(key.len(), |state| bytes.saturating_add(weight(state)));
         // A copy: the key is a part of all that was read with it.
         self.instances.insert(Bytes::copy_from_slice(key), Instance { state: state.map(Arc::new), bytes });
         self.bytes += bytes;
@@ -125,10 +127,35 @@ impl Announced {
     }
 }
 
-/// It has been heard of lately.
+/// Whether a service and its consumers have names that they can have. Anybody may write into the topic, and
+/// what is no name would be in every answer and every series.
+fn has_names(state: &ServiceState) -> bool {
+    let is_name = |name: &str| ConsumerName::new(name).is_ok();
+    is_name(&state.service) && state.subscriptions.iter().all(|one| is_name(&one.consumer))
+}
+
+/// Bytes that a state takes besides its texts: a list of empty texts is short as it is read, and long as it
+/// is kept.
+fn weight(state: &ServiceState) -> usize {
+    let of_one = |one: &SubscriptionState| {
+        let texts = one.topics.capacity().saturating_add(one.event_types.capacity());
+        let failures = one.dead.as_ref().map_or(0, |dead| dead.failures.capacity());
+        let texts = texts.saturating_mul(size_of::<String>());
+        let failures = failures.saturating_mul(size_of::<FailureState>());
+        let partitions = one.partitions.capacity().saturating_mul(size_of::<PartitionState>());
+        texts.saturating_add(failures).saturating_add(partitions)
+    };
+    let lists = state.subscriptions.iter().map(of_one).fold(0, usize::saturating_add);
+    let subscriptions = state.subscriptions.capacity().saturating_mul(size_of::<SubscriptionState>());
+    lists.saturating_add(subscriptions).saturating_add(size_of::<ServiceState>())
+}
+
+/// It has been heard of lately. What says that it was heard of in the future has a wrong clock, and may have
+/// ended long ago.
 pub(super) fn is_running(state: &ServiceState, now_ms: i64) -> bool {
     let silent_ms = state.heartbeat_ms.max(1).saturating_mul(SILENT_AFTER);
-    now_ms.saturating_sub(state.seen_ms) <= silent_ms
+    let ahead_ms = state.seen_ms.saturating_sub(now_ms);
+    now_ms.saturating_sub(state.seen_ms) <= silent_ms && ahead_ms <= silent_ms.max(ID_CLOCKS_DIFFER_MS)
 }
 
 /// The newest word about each consumer of a service: its instances share a store, so that has all of the
@@ -202,9 +229,56 @@ mod tests {
         assert!(known.services["billing"].iter().all(|state| state.seen_ms >= 3));
     }
 
+    /// A name is in each series of `/metrics`, many times: one with a megabyte would make gigabytes of them.
+    #[test]
+    fn what_has_no_name_that_it_can_have_is_not_understood() {
+        let mut announced = Announced::default();
+        let named = |service: &str, consumer: &str| {
+            let subscriptions =
+                vec![SubscriptionState { consumer: consumer.to_owned(), ..Default::default() }];
+            let service = service.to_owned();
+            let state = ServiceState { version: 1, service, subscriptions, ..ServiceState::default() };
+            Some(Bytes::from(serde_json::to_vec(&state).expect("JSON")))
+        };
+        let long = "x".repeat(250);
+        for (key, value) in [("1", named(&long, "c")), ("2", named("s", &long)), ("3", named("a\nb", "c"))] {
+            announced.take(&record(key, value));
+        }
+        assert_eq!((announced.known().services.len(), announced.known().unreadable), (0, 3));
+        announced.take(&record("3", named(&long[1..], "_courant.ops.s")));
+        assert_eq!((announced.known().services.len(), announced.known().unreadable), (1, 2));
+    }
+
+    /// What is kept counts with the memory that it takes, not with the letters that say it.
+    #[test]
+    fn a_long_list_of_nothing_is_not_kept_for_the_price_of_its_letters() {
+        let mut announced = Announced::default();
+        let subscription = SubscriptionState {
+            consumer: "c".to_owned(),
+            topics: vec![String::new(); 300_000],
+            ..SubscriptionState::default()
+        };
+        let state = ServiceState {
+            version: 1,
+            service: "s".to_owned(),
+            subscriptions: vec![subscription],
+            ..ServiceState::default()
+        };
+        let value = Bytes::from(serde_json::to_vec(&state).expect("JSON"));
+        assert!(value.len() < INSTANCE_BYTES_MAX);
+        for key in 0..20 {
+            announced.take(&record(&key.to_string(), Some(value.clone())));
+        }
+        assert!(announced.bytes <= INSTANCES_BYTES_MAX);
+        assert!(announced.instances.len() < 10, "{}", announced.instances.len());
+    }
+
     #[test]
     fn an_instance_that_says_nothing_is_silent() {
         let state = ServiceState { seen_ms: 100_000, heartbeat_ms: 10_000, ..ServiceState::default() };
         assert!(is_running(&state, 130_000) && !is_running(&state, 130_001));
+        let ahead = ServiceState { seen_ms: 100_000 + ID_CLOCKS_DIFFER_MS, ..state };
+        assert!(is_running(&ahead, 100_000) && !is_running(&ahead, 99_999), "a clock may be a little ahead");
+        assert!(!is_running(&ServiceState { seen_ms: i64::MAX, ..ahead }, 100_000));
     }
 }

@@ -31,18 +31,30 @@ pub(crate) struct ConsumerSeries {
     pub(crate) held_keys: Option<u64>,
 }
 
-/// All services, and how many instances say what is not understood. May wait for the disk.
-pub(crate) fn services(state: &ApiState) -> Option<(Vec<ServiceSeries>, u64)> {
-    // What cannot be read now is unknown.
-    let known = state.operations().known(state).ok()?;
-    let unreadable = known.unreadable as u64;
-    Some((series(&known, state.now_ms()), unreadable))
+/// All services.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    pub(crate) services: Vec<ServiceSeries>,
+    /// Instances that say what is not understood.
+    pub(crate) unreadable: u64,
+    /// Consumers of which nothing is said.
+    pub(crate) left_out: u64,
 }
 
-fn series(known: &Known, now_ms: i64) -> Vec<ServiceSeries> {
-    let mut room = SERIES_CONSUMERS_MAX;
+/// What is known of services. May wait for the disk.
+pub(crate) fn services(state: &ApiState) -> Option<Services> {
+    // What cannot be read now is unknown.
+    let known = state.operations().known(state).ok()?;
+    let (services, left_out) = series(&known, state.now_ms(), SERIES_CONSUMERS_MAX);
+    Some(Services { services, unreadable: known.unreadable as u64, left_out })
+}
+
+/// Of each service, with so many consumers of all of them; and how many consumers have no room.
+fn series(known: &Known, now_ms: i64, consumers_max: usize) -> (Vec<ServiceSeries>, u64) {
+    let (mut room, mut left_out) = (consumers_max, 0);
     let of_service = |(name, instances): (&String, &Vec<Arc<ServiceState>>)| {
         let newest = newest_of_each_consumer(instances);
+        left_out += newest.len().saturating_sub(room) as u64;
         let consumers = newest.into_iter().take(room).map(|(consumer, (_, said))| ConsumerSeries {
             name: consumer.to_owned(),
             dead_letters: said.dead.as_ref().map(|dead| dead.letters),
@@ -62,7 +74,8 @@ fn series(known: &Known, now_ms: i64) -> Vec<ServiceSeries> {
             consumers,
         }
     };
-    known.services.iter().map(of_service).collect()
+    let services = known.services.iter().map(of_service).collect();
+    (services, left_out)
 }
 
 #[cfg(test)]
@@ -83,9 +96,12 @@ mod tests {
         known
             .services
             .insert("billing".to_owned(), vec![said(1_000, Some(3), None), said(5_000, None, Some(7))]);
-        let found = series(&known, 5_001);
+        let (found, left_out) = series(&known, 5_001, 1);
         assert_eq!((found[0].running, found[0].silent, found[0].outbox), (1, 1, Some(7)));
         assert_eq!(found[0].consumers[0].dead_letters, None, "the older one does not count any more");
-        assert_eq!(series(&known, 1_000)[0].running, 2, "one that is ahead of this clock is there");
+        assert_eq!(left_out, 0);
+        let (found, left_out) = series(&known, 1_000, 0);
+        assert_eq!(found[0].running, 2, "one that is a little ahead of this clock is there");
+        assert_eq!((found[0].consumers.len(), left_out), (0, 1), "what has no room is counted");
     }
 }

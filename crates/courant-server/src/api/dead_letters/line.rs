@@ -1,6 +1,8 @@
 //! Asking a service: a signed request in one topic of the log, and its answer in another.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use axum::http::StatusCode;
 use bytes::Bytes;
@@ -17,8 +19,9 @@ use uuid::Uuid;
 use super::services::SERVICE_NOT_FOUND;
 use crate::api::ApiState;
 use crate::api::audit::unanswered as log_unanswered;
-use crate::api::limits::{ANSWER_BYTES_MAX, ANSWER_WAIT};
+use crate::api::limits::{ANSWER_BYTES_MAX, ANSWER_WAIT, ANSWERS_BYTES_MAX, WORDS_BYTES_MAX};
 use crate::api::problem::{INVALID, Problem, ProblemKind};
+use crate::api::records::cloudevent::floor;
 use crate::api::records::read::{Taken, read};
 
 static NO_SERVICE_KEY: ProblemKind = ProblemKind {
@@ -131,7 +134,8 @@ impl Line {
             action,
         };
         append(&log, requests, event(&request, &self.key, now_ms)?).await?;
-        let mut parts = Parts { id: request.id, service: self.service.clone(), ..Parts::default() };
+        let held = Held { all: self.state.operations().answer_bytes(), bytes: 0 };
+        let mut parts = Parts { id: request.id, service: self.service.clone(), held, ..Parts::default() };
         loop {
             (next, parts) = self.state.blocking(move |state| gather(state, answers, next, parts)).await?;
             if parts.is_whole() {
@@ -172,23 +176,58 @@ pub(super) fn not_understood() -> Problem {
 }
 
 fn not_refused(outcome: &Outcome, missing: &'static ProblemKind) -> Result<(), Problem> {
+    let refused = |reason: &str| format!("the service has refused the request: {}", words(reason));
     match outcome {
         Outcome::Refused { why: Refusal::NotUnderstood, reason } => {
-            Err(Problem::new(&INVALID, format!("the service has refused the request: {reason}")))
+            Err(Problem::new(&INVALID, refused(reason)))
         }
         Outcome::Refused { why: Refusal::BadSignature, reason } => {
-            let sentence = format!(
-                "the service has refused the request: {reason}; the key in the server's key file is another"
-            );
+            let sentence = format!("{}; the key in the server's key file is another", refused(reason));
             Err(Problem::new(&SERVICE_REFUSED, sentence))
         }
-        Outcome::Refused { reason, .. } => {
-            Err(Problem::new(&SERVICE_REFUSED, format!("the service has refused the request: {reason}")))
-        }
-        Outcome::NotFound { reason } => Err(Problem::new(missing, reason.clone())),
-        Outcome::Conflict { reason } => Err(Problem::new(&CONFLICT, reason.clone())),
-        Outcome::Failed { reason } => Err(Problem::new(&SERVICE_FAILED, reason.clone())),
+        Outcome::Refused { reason, .. } => Err(Problem::new(&SERVICE_REFUSED, refused(reason))),
+        Outcome::NotFound { reason } => Err(Problem::new(missing, words(reason))),
+        Outcome::Conflict { reason } => Err(Problem::new(&CONFLICT, words(reason))),
+        Outcome::Failed { reason } => Err(Problem::new(&SERVICE_FAILED, words(reason))),
         _ => Ok(()),
+    }
+}
+
+/// What a service says, as long as a sentence is.
+pub(super) fn words(said: &str) -> String {
+    said[..floor(said, WORDS_BYTES_MAX)].to_owned()
+}
+
+/// The bytes of an answer, among those of all answers that are being put together.
+#[derive(Debug, Default)]
+struct Held {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.all.fetch_add(bytes, Relaxed);
+    }
+
+    /// Refuses what is too much, alone or together with the others.
+    fn check(&self) -> Result<(), Problem> {
+        if self.bytes > ANSWER_BYTES_MAX {
+            let sentence = format!("the answer has more than {ANSWER_BYTES_MAX} bytes; ask for less");
+            return Err(Problem::new(&SERVICE_FAILED, sentence));
+        }
+        if self.all.load(Relaxed) > ANSWERS_BYTES_MAX {
+            let sentence = "the answers that are being read now are too long together; ask again in a moment";
+            return Err(Problem::new(&SERVICE_UNANSWERED, sentence));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -199,7 +238,7 @@ struct Parts {
     service: String,
     parts: BTreeMap<u32, Outcome>,
     last: Option<u32>,
-    bytes: usize,
+    held: Held,
 }
 
 impl Parts {
@@ -212,7 +251,7 @@ impl Parts {
         if answer.version != VERSION || answer.service != self.service || answer.request != self.id {
             return;
         }
-        self.bytes = self.bytes.saturating_add(value.len());
+        self.held.add(value.len());
         if answer.is_last {
             self.last = Some(answer.part);
         }
@@ -240,10 +279,7 @@ fn gather(
             Taken::Yes
         })?;
         next = passed.next.max(next.saturating_add(1));
-        if parts.bytes > ANSWER_BYTES_MAX {
-            let sentence = format!("the answer has more than {ANSWER_BYTES_MAX} bytes; ask for less");
-            return Err(Problem::new(&SERVICE_FAILED, sentence));
-        }
+        parts.held.check()?;
     }
     Ok((next, parts))
 }
@@ -345,6 +381,32 @@ mod tests {
         parts.take(&record("r-1", &Answer { version: 2, ..answer(0, true) }));
         parts.take(&Record { value: Some("{".into()), ..record("r-1", &answer(0, true)) });
         assert!(!parts.is_whole() && parts.parts.is_empty());
+    }
+
+    #[test]
+    fn answers_hold_no_more_than_all_of_them_may() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let mut one = Held { all: Arc::clone(&all), bytes: 0 };
+            one.add(ANSWER_BYTES_MAX);
+            held.push(one);
+        }
+        assert_eq!(held[2].check().expect_err("too many").kind.code, "service_unanswered");
+        drop(held.remove(0));
+        held[0].check().expect("there is room again");
+        held[0].add(1);
+        assert_eq!(held[0].check().expect_err("too long").kind.code, "service_failed");
+        drop(held);
+        assert_eq!(all.load(Relaxed), 0);
+    }
+
+    /// An account of a change has what the service said, and has to fit into the audit's topic.
+    #[test]
+    fn what_a_service_says_is_no_longer_than_a_sentence() {
+        let failed = Outcome::Failed { reason: "ä".repeat(1_000_000) };
+        let problem = not_refused(&failed, &SERVICE_NOT_FOUND).expect_err("failed");
+        assert_eq!(problem.detail.len(), WORDS_BYTES_MAX);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod routes;
 mod schemas;
 mod services;
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
@@ -48,11 +49,17 @@ const SOMEBODY: &str = "somebody";
 pub(crate) struct Operations {
     announced: Mutex<Announced>,
     places: Arc<Semaphore>,
+    /// Bytes of the answers that are being put together.
+    answer_bytes: Arc<AtomicUsize>,
 }
 
 impl Default for Operations {
     fn default() -> Self {
-        Self { announced: Mutex::default(), places: Arc::new(Semaphore::new(ASKED_AT_ONCE_MAX)) }
+        Self {
+            announced: Mutex::default(),
+            places: Arc::new(Semaphore::new(ASKED_AT_ONCE_MAX)),
+            answer_bytes: Arc::default(),
+        }
     }
 }
 
@@ -60,6 +67,10 @@ impl Operations {
     /// What services have said until now. May wait for the disk.
     fn known(&self, state: &ApiState) -> Result<Known, Problem> {
         self.announced.lock().unwrap_or_else(PoisonError::into_inner).follow(state.log()?)
+    }
+
+    fn answer_bytes(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.answer_bytes)
     }
 
     /// A place among the requests that wait for an answer.
