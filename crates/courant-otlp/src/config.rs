@@ -1,5 +1,6 @@
 //! Where spans go, and which of them: by the standard variables of OpenTelemetry.
 
+use std::fmt;
 use std::time::Duration;
 
 use courant_core::trace::TraceId;
@@ -10,7 +11,7 @@ use reqwest::header::{HeaderName, HeaderValue};
 const QUEUE_MAX: usize = 65_536;
 
 /// What an exporter is told.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OtlpConfig {
     /// Where spans are sent, with its path.
     pub(crate) url: Url,
@@ -28,6 +29,17 @@ pub struct OtlpConfig {
     pub(crate) delay: Duration,
     /// How long a request may take.
     pub(crate) timeout: Duration,
+}
+
+impl fmt::Debug for OtlpConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address may hold a password, and so may what goes along.
+        let (resource, sampler) = (&self.resource, &self.sampler);
+        let host = self.url.host_str();
+        let mut shown = f.debug_struct("OtlpConfig");
+        shown.field("host", &host).field("resource", resource).field("sampler", sampler);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// Which traces are kept that begin here. One that comes from elsewhere is kept if it is kept there.
@@ -204,7 +216,11 @@ fn wrong(variable: &'static str, value: &str, problem: &'static str) -> OtlpErro
 
 fn url(variable: &'static str, text: &str) -> Result<Url, OtlpError> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    url.ok_or_else(|| wrong(variable, text, "write an address such as http://127.0.0.1:4318"))
+    url.ok_or_else(|| {
+        // What stands before it may be a password.
+        let shown = text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("…@{host}"));
+        wrong(variable, &shown, "write an address such as http://127.0.0.1:4318")
+    })
 }
 
 /// The address for traces below that of a collector.
@@ -292,6 +308,8 @@ mod tests {
         assert_eq!(config.url.as_str(), "http://c:4318/base/v1/traces");
         assert_eq!(config.headers[0].1, "Bearer x");
         assert!(!format!("{config:?}").contains("Bearer"), "a secret is shown");
+        let config = read(&[(ENDPOINT, "http://me:secret@c:4318")]).expect("good").expect("wanted");
+        assert!(!format!("{config:?}").contains("secret"), "a password is shown");
         let named = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(config.resource, [named("deployment.environment", "test"), named("service.name", "shop")]);
         assert_eq!((config.sampler, config.queue, config.batch), (Sampler::Ratio(0.25), 10, 10));
@@ -306,6 +324,8 @@ mod tests {
     fn what_cannot_be_is_said_with_its_variable() {
         for (name, value) in [
             (ENDPOINT, "c:4318"),
+            (ENDPOINT, "htp://me:secret@c:4318"),
+            (TRACES_ENDPOINT, "me:secret@c:4318"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
             ("OTEL_TRACES_SAMPLER", "jaeger_remote"),

@@ -27,7 +27,7 @@ pub(super) fn run(global: &Global, args: &Arguments) -> Result<Exit, Failure> {
     let telemetry = Telemetry::start("courant-relay")?;
     let ended = runtime.block_on(opened(global, args, telemetry.tracer()));
     runtime.shutdown_background();
-    telemetry.end();
+    telemetry.end(&ended);
     ended
 }
 

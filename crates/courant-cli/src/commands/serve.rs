@@ -28,7 +28,7 @@ pub(super) fn run(global: &Global, args: &Serve) -> Result<Exit, Failure> {
     let ended = runtime.block_on(serve(global, config));
     // After a second signal something may still be busy, and the process ends without it.
     runtime.shutdown_background();
-    telemetry.end();
+    telemetry.end(&ended);
     ended
 }
 

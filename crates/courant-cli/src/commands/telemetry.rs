@@ -27,10 +27,32 @@ impl Telemetry {
         self.0.as_ref().map_or_else(Tracer::default, |exporter| Tracer::new(exporter.spans()))
     }
 
-    /// Sends what waits.
-    pub(super) fn end(self) {
-        if let Some(exporter) = self.0 {
+    /// Sends what waits. Who has said a second time that it is to end does not wait for a collector.
+    pub(super) fn end(self, ended: &Result<Exit, Failure>) {
+        if let Some(exporter) = self.0
+            && !matches!(ended, Ok(Exit::Interrupted))
+        {
             exporter.stop(PATIENCE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    /// The collector takes the connection, and never answers.
+    #[test]
+    fn a_second_signal_does_not_wait_for_a_collector() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("an address");
+        let address = silent.local_addr().expect("an address");
+        let config = OtlpConfig::to(&format!("http://{address}"), "test").expect("an address");
+        let telemetry = Telemetry(Some(Exporter::start(config).expect("starts")));
+        drop(telemetry.tracer().http("GET", "/", None));
+        let began = Instant::now();
+        telemetry.end(&Ok(Exit::Interrupted));
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     }
 }

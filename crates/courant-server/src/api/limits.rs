@@ -394,6 +394,9 @@ pub(crate) const TRACE_LIST_STEPS_MAX: usize = 100_000;
 /// Bytes of batches that one page is read from, as they are stored.
 pub(crate) const TRACE_READ_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// How long reading them may take. What is left then is named, and not shown.
+pub(crate) const TRACE_READ_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Bytes of an id, a type, a source or a key, and of an error, that nodes show.
 pub(crate) const TRACE_TEXT_BYTES: usize = 1024;
 pub(crate) const TRACE_ERROR_BYTES: usize = 2 * 1024;

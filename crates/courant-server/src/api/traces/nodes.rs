@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use bytes::Bytes;
 use courant_core::headers;
@@ -15,7 +16,7 @@ use crate::api::base64;
 use crate::api::lag::Places;
 use crate::api::limits::{
     RECORD_DECOMPRESSED_BYTES_MAX, RECORD_HEADERS_MAX, TRACE_ERROR_BYTES, TRACE_READ_BYTES_MAX,
-    TRACE_TEXT_BYTES,
+    TRACE_READ_TIME_MAX, TRACE_TEXT_BYTES,
 };
 use crate::api::records::cloudevent::{self, floor};
 use crate::api::records::read::offset;
@@ -30,11 +31,12 @@ const REPLACED: &str = "a newer event of its key has taken its place";
 /// Shows the records at some places, each batch read once. `Err`: why there is none.
 pub(super) fn each(log: &Log, places: &mut [Place], mut look: impl FnMut(Place, Result<&Record, String>)) {
     places.sort_unstable();
-    let mut left = TRACE_READ_BYTES_MAX;
+    // A small batch can become a large one, which takes its time.
+    let (mut left, began) = (TRACE_READ_BYTES_MAX, Instant::now());
     let mut rest = &places[..];
     while let Some((place, behind)) = rest.split_first() {
         let (id, at) = *place;
-        let read = if left > 0 {
+        let read = if left > 0 && began.elapsed() < TRACE_READ_TIME_MAX {
             batch(log, id, at)
         } else {
             Err("the page is large enough without it; ask for fewer nodes".to_owned())

@@ -67,6 +67,9 @@ const ICELANDIC_ORDERS: usize = 3;
 /// How often somebody looks at what has happened, whoever asks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// How many times as long as a look is the rest behind it, at least.
+const REST: u32 = 9;
+
 /// What a shop is opened with.
 pub(crate) struct Plan {
     pub(crate) engine: Arc<dyn Engine>,
@@ -184,6 +187,8 @@ impl Shop {
                     storefront::place(&services.storefront, TO_ICELAND).await?;
                 }
             }
+            // The gateway has no outbox: it waits for the broker.
+            Trouble::Gateway if self.troubles.is_on(Trouble::Broker) => {}
             Trouble::Gateway => self.take_from_gateway(services).await?,
             Trouble::Analytics | Trouble::Broker => {}
         }
@@ -220,12 +225,12 @@ impl Shop {
     /// Closes it in order. What is broken is repaired first, so that everything can leave.
     pub(crate) async fn close(&self) -> Result<(), BoxError> {
         self.closing.send_replace(true);
-        for trouble in Trouble::ALL {
-            self.troubles.turn(trouble, false);
-        }
+        self.troubles.repair();
         let mut tasks = self.tasks.lock().await;
         while tasks.join_next().await.is_some() {}
         let services = self.services.write().await.take();
+        // Somebody may have broken something meanwhile; from here on nobody can.
+        self.troubles.repair();
         match services {
             Some(services) => services.close().await,
             None => Ok(()),
@@ -264,9 +269,12 @@ impl Shop {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.goes_on(looks.tick()).await {
+            let began = Instant::now();
             if let Err(error) = self.look().await {
                 tracing::warn!(%error, "the shop cannot be looked at");
             }
+            // Tables grow, and so does the time that a look takes.
+            looks.reset_after(LOOK_EVERY.max(began.elapsed() * REST));
         }
     }
 

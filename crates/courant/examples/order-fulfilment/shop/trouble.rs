@@ -62,6 +62,13 @@ impl Troubles {
         self.switch(trouble).send_if_modified(|is_on| std::mem::replace(is_on, on) != on)
     }
 
+    /// Turns all of them off.
+    pub(super) fn repair(&self) {
+        for trouble in Trouble::ALL {
+            self.turn(trouble, false);
+        }
+    }
+
     /// Comes back once it is on, or off.
     pub(super) async fn until(&self, trouble: Trouble, on: bool) {
         let mut watched = self.switch(trouble).subscribe();
