@@ -291,6 +291,9 @@ pub(crate) const INSTANCES_KEPT_MAX: usize = 2000;
 pub(crate) const INSTANCE_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) const INSTANCES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes of what services say that one look reads, as they are stored.
+pub(crate) const SERVICES_READ_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Instances of one service that are shown.
 pub(crate) const INSTANCES_SHOWN_MAX: usize = 100;
 

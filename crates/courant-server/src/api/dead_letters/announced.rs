@@ -10,8 +10,10 @@ use courant_log::batch::records::Record;
 use courant_log::{Log, PartitionId};
 use uuid::Uuid;
 
-use crate::api::limits::{ID_CLOCKS_DIFFER_MS, INSTANCE_BYTES_MAX, INSTANCES_BYTES_MAX, INSTANCES_KEPT_MAX};
-use crate::api::problem::Problem;
+use crate::api::limits::{
+    ID_CLOCKS_DIFFER_MS, INSTANCE_BYTES_MAX, INSTANCES_BYTES_MAX, INSTANCES_KEPT_MAX, SERVICES_READ_BYTES_MAX,
+};
+use crate::api::problem::{Problem, STARTING};
 use crate::api::records::read::{Taken, read};
 
 /// An instance that has not been seen for so many of its heartbeats is silent.
@@ -52,8 +54,13 @@ pub(super) struct Known {
 }
 
 impl Announced {
-    /// Reads what has come since the last look. May wait for the disk.
+    /// Reads what has come since the last look. Where that is much, each look reads a part of it, so that
+    /// nobody waits for all of it: until then nothing is known. May wait for the disk.
     pub(super) fn follow(&mut self, log: &Log) -> Result<Known, Problem> {
+        self.follow_some(log, SERVICES_READ_BYTES_MAX)
+    }
+
+    fn follow_some(&mut self, log: &Log, bytes: usize) -> Result<Known, Problem> {
         let catalog = log.catalog();
         let Some(topic) = catalog.by_name(SERVICES) else {
             *self = Self::default();
@@ -62,24 +69,33 @@ impl Announced {
         if self.topic != Some(topic.id) {
             *self = Self { topic: Some(topic.id), ..Self::default() };
         }
+        let mut left = bytes;
         for (number, id) in (0_u32..).zip(&topic.partitions) {
-            self.read(log, number, *id)?;
+            left = self.read(log, number, *id, left)?;
         }
         Ok(self.known())
     }
 
-    fn read(&mut self, log: &Log, number: u32, id: PartitionId) -> Result<(), Problem> {
-        let Some(ends) = log.offsets(id) else { return Ok(()) };
+    /// Reads on in a partition, about so many bytes. Gives back how many are left.
+    fn read(&mut self, log: &Log, number: u32, id: PartitionId, bytes: usize) -> Result<usize, Problem> {
+        let Some(ends) = log.offsets(id) else { return Ok(bytes) };
+        let mut left = bytes;
         let mut next = self.next.get(&number).copied().unwrap_or(ends.start);
         while next < ends.high_watermark {
+            if left == 0 {
+                self.next.insert(number, next);
+                let sentence = "what services say of themselves is being read; ask again in a moment";
+                return Err(Problem::new(&STARTING, sentence));
+            }
             let passed = read(log, id, next..ends.high_watermark, |record| {
                 self.take(record);
                 Taken::Yes
             })?;
             next = passed.next.max(next.saturating_add(1));
+            left = left.saturating_sub(passed.bytes.max(1));
         }
         self.next.insert(number, next);
-        Ok(())
+        Ok(left)
     }
 
     fn take(&mut self, record: &Record) {
@@ -179,6 +195,12 @@ pub(super) fn newest_of_each_consumer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
+
+    use courant_core::topic::TopicName;
+    use courant_log::batch::records::{NewRecord, encode};
+    use courant_log::storage::MemoryStorage;
+    use courant_log::{Batch, Codec, LogConfig, NewTopic, SystemClock, SystemEntropy};
 
     fn said(instance: &str, seen_ms: i64) -> Record {
         let state = ServiceState {
@@ -227,6 +249,55 @@ mod tests {
         let known = announced.known();
         assert_eq!(known.services["billing"].len(), INSTANCES_KEPT_MAX);
         assert!(known.services["billing"].iter().all(|state| state.seen_ms >= 3));
+    }
+
+    fn log() -> (Log, PartitionId) {
+        let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+        config.reserve_bytes = 0;
+        let (log, _) = Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens");
+        let (done, created) = mpsc::channel();
+        let new = NewTopic {
+            name: TopicName::new(SERVICES).expect("legal"),
+            partitions: 1,
+            configs: BTreeMap::new(),
+        };
+        log.create_topic(new, move |result| done.send(result).expect("the test waits"));
+        let topic = created.recv().expect("an answer").expect("created");
+        (log, topic.partitions[0])
+    }
+
+    /// One that is nearly as large as what is read at once.
+    fn append(log: &Log, id: PartitionId, key: &str) {
+        let key = Some(Bytes::from(key.to_owned()));
+        let value = Some(Bytes::from(vec![b' '; 400 * 1024]));
+        let record = NewRecord { key, value, ..NewRecord::default() };
+        let batch = encode(&[record], Codec::None, None).expect("a batch");
+        let (done, appended) = mpsc::channel();
+        log.append(id, Batch::validate(batch).expect("a good one"), move |result| {
+            done.send(result).expect("the test waits");
+        });
+        appended.recv().expect("an answer").expect("appended");
+    }
+
+    /// A part of it would say of a service that it is not there.
+    #[test]
+    fn much_that_services_have_said_is_read_in_parts_and_nothing_is_known_before() {
+        let (log, id) = log();
+        ["a", "b", "c"].into_iter().for_each(|key| append(&log, id, key));
+        let mut announced = Announced::default();
+        let mut looks = 1;
+        let known = loop {
+            match announced.follow_some(&log, 1) {
+                Ok(known) => break known,
+                Err(problem) => assert_eq!(problem.kind.code, "starting"),
+            }
+            looks += 1;
+            assert!(looks < 10, "it comes to an end");
+        };
+        assert!(looks > 1, "one look has read all of it");
+        assert_eq!(known.unreadable, 3);
+        append(&log, id, "d");
+        assert_eq!(announced.follow(&log).expect("all is read").unreadable, 4);
     }
 
     /// A name is in each series of `/metrics`, many times: one with a megabyte would make gigabytes of them.
