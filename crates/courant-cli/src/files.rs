@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::io::{self, BufReader, Read as _};
 #[cfg(feature = "sql")]
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// Reads a whole file of text.
@@ -60,7 +60,10 @@ pub(crate) fn make_private_directory(path: &Path) -> io::Result<()> {
 #[cfg(feature = "sql")]
 pub(crate) fn write_private_text(path: &Path, text: &str) -> io::Result<()> {
     let mut options = File::options();
-    options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // One that is there already has whatever mode somebody gave it.
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())
 }
 
 /// Deletes a directory and everything in it.

@@ -125,6 +125,10 @@ pub(crate) const RECORD_READ_BYTES: usize = 512 * 1024;
 /// not shown.
 pub(crate) const RECORD_DECOMPRESSED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Bytes that the batches of one look at a partition may grow to together. The one that comes to it is gone
+/// through to its end.
+pub(crate) const RECORD_UNPACKED_BYTES: usize = 64 * 1024 * 1024;
+
 /// Headers of one record that are taken out of its batch. One with more is named, and not shown, and so is
 /// what stands behind it in the batch.
 pub(crate) const RECORD_HEADERS_MAX: usize = 100_000;
@@ -326,6 +330,9 @@ pub(crate) const EDIT_BODY_BYTES_MAX: usize = 448 * 1024;
 /// tells apart.
 pub(crate) const FOREIGN_LETTERS_MAX: u64 = 10_000;
 pub(crate) const FOREIGN_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of the newest ones. They are read from the oldest of them on, and with their stack traces each may
+/// have ten kilobytes: with fewer bytes the newest of all would not be seen.
+pub(crate) const FOREIGN_NEWEST_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub(crate) const FOREIGN_GROUPS_MAX: usize = 1000;
 
 /// Topics with the name of one for dead letters that are looked at.

@@ -23,7 +23,7 @@ use shop::{Look, Plan, Shop, Trouble};
 async fn main() -> Result<(), BoxError> {
     let mut arguments = std::env::args().skip(1);
     let url: EngineUrl = arguments.next().unwrap_or_else(|| "memory:".to_owned()).parse()?;
-    let orders = arguments.next().map(|orders| orders.parse::<i64>()).transpose()?;
+    let orders = arguments.next().map(|orders| orders.parse::<u32>()).transpose()?.map(i64::from);
     let engine = courant::open_engine(&url, EngineConfig::system()).await?;
     let directory = PathBuf::from(".");
     let plan = Plan { engine: engine.clone(), directory, seed: 1, speed: 1, operations: None };

@@ -103,6 +103,8 @@ mod tests {
         let read = || files::read_text(&file, 4096).expect("a key");
         let first = house.key().expect("a key");
         assert_eq!(read(), first);
+        let readable = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(&file, readable).expect("it is ours");
         assert_ne!(house.key().expect("another one, in its place"), first);
         assert_ne!(read(), first);
         let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;

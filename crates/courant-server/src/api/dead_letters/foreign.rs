@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::limits::{
     DECISIONS_BYTES_MAX, DECISIONS_READ_MAX, FOREIGN_BYTES_MAX, FOREIGN_GROUPS_MAX, FOREIGN_LETTERS_MAX,
-    FOREIGN_TOPICS_MAX, RECORD_PARTITIONS_MAX,
+    FOREIGN_NEWEST_BYTES_MAX, FOREIGN_TOPICS_MAX, RECORD_PARTITIONS_MAX,
 };
 use crate::api::problem::{BAD_REQUEST, INVALID, Problem};
 use crate::api::records::read::{Taken, offset, read};
@@ -246,7 +246,7 @@ impl Look {
     /// Only the newest letters of each partition, as many as one look goes through.
     fn newest(log: &Log, topic: &Topic) -> Self {
         let each = FOREIGN_LETTERS_MAX / (topic.partitions.len() as u64).max(1);
-        let mut look = Self::of(FOREIGN_BYTES_MAX);
+        let mut look = Self::of(FOREIGN_NEWEST_BYTES_MAX);
         for (number, id) in (0_u32..).zip(&topic.partitions) {
             let Some(ends) = log.offsets(*id) else { continue };
             let from = ends.high_watermark.saturating_sub(each.max(1)).max(ends.start);

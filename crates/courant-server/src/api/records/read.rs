@@ -9,7 +9,10 @@ use courant_log::batch::records::{Record, each};
 use courant_log::{BatchHeader, Log, PartitionId, ReadError};
 use serde::Serialize;
 
-use crate::api::limits::{RECORD_DECOMPRESSED_BYTES_MAX, RECORD_HEADERS_MAX, RECORD_READ_BYTES};
+use super::shown::size;
+use crate::api::limits::{
+    RECORD_DECOMPRESSED_BYTES_MAX, RECORD_HEADERS_MAX, RECORD_READ_BYTES, RECORD_UNPACKED_BYTES,
+};
 
 /// What whoever looks at a record says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub(crate) struct Passed {
     pub(crate) hole: Option<Hole>,
     /// Bytes that were read, as they are stored.
     pub(crate) bytes: usize,
+    /// Bytes that they became, about.
+    unpacked: usize,
 }
 
 /// Offsets whose records cannot be had.
@@ -69,7 +74,7 @@ pub(crate) fn read(
     wanted: Range<u64>,
     mut look: impl FnMut(&Record) -> Taken,
 ) -> Result<Passed, ReadError> {
-    let mut passed = Passed { next: wanted.start, hole: None, bytes: 0 };
+    let mut passed = Passed { next: wanted.start, hole: None, bytes: 0, unpacked: 0 };
     let read = match log.read(id, wanted.start, RECORD_READ_BYTES, true) {
         Ok(read) => read,
         Err(error) => return refused(error, &wanted),
@@ -80,7 +85,7 @@ pub(crate) fn read(
     }
     passed.bytes = read.bytes.len();
     let mut rest = read.bytes;
-    while !rest.is_empty() && passed.next < wanted.end {
+    while !rest.is_empty() && passed.next < wanted.end && passed.unpacked < RECORD_UNPACKED_BYTES {
         let Some((header, batch)) = first_batch(&mut rest) else {
             let reason = "the batch there is none".to_owned();
             passed.hole = Some(Hole { first: passed.next, last: None, code: "damaged", reason });
@@ -111,7 +116,9 @@ fn through(
         return true;
     }
     let begin = i64::try_from(wanted.start).unwrap_or(i64::MAX);
+    let mut unpacked = 0;
     let shown = each(batch, begin, RECORD_DECOMPRESSED_BYTES_MAX, RECORD_HEADERS_MAX, |record| {
+        unpacked += size(&record);
         let at = offset(record.offset);
         if at >= wanted.end {
             passed.next = wanted.end;
@@ -125,6 +132,7 @@ fn through(
         // What stands behind the last one that is wanted is not looked at.
         if passed.next < wanted.end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
+    passed.unpacked += unpacked.max(batch.len());
     match shown {
         Ok(Some(())) => false,
         // Compaction may have taken the last ones.
@@ -151,14 +159,14 @@ fn first_batch(rest: &mut Bytes) -> Option<(BatchHeader, Bytes)> {
 
 /// What a look comes to where the log has nothing to read.
 fn refused(error: ReadError, wanted: &Range<u64>) -> Result<Passed, ReadError> {
-    let to_end = |hole| Passed { next: wanted.end, hole, bytes: 0 };
+    let to_end = |hole| Passed { next: wanted.end, hole, bytes: 0, unpacked: 0 };
     let reason = error.to_string();
     match error {
         ReadError::Quarantined { offsets } => {
             let next = offsets.end.max(wanted.start.saturating_add(1)).min(wanted.end);
             let last = Some(next.saturating_sub(1));
             let hole = Hole { first: wanted.start, last, code: "damaged", reason };
-            Ok(Passed { hole: Some(hole), next, bytes: 0 })
+            Ok(Passed { hole: Some(hole), next, bytes: 0, unpacked: 0 })
         }
         ReadError::Corrupt { .. } => {
             Ok(to_end(Some(Hole { first: wanted.start, last: None, code: "damaged", reason })))
@@ -168,7 +176,7 @@ fn refused(error: ReadError, wanted: &Range<u64>) -> Result<Passed, ReadError> {
             let reason = format!("they were deleted: the partition begins at offset {start}");
             let last = Some(next.saturating_sub(1));
             let hole = Hole { first: wanted.start, last, code: "deleted", reason };
-            Ok(Passed { hole: Some(hole), next, bytes: 0 })
+            Ok(Passed { hole: Some(hole), next, bytes: 0, unpacked: 0 })
         }
         ReadError::OutOfRange { .. } => Ok(to_end(None)),
         error => Err(error),
@@ -257,6 +265,21 @@ mod tests {
         assert_eq!((seen, passed.next), (vec![], 5), "a look that takes nothing stays where it is");
         let (seen, passed) = offsets(&log, id, 9..9, 10);
         assert_eq!((seen, passed.next), (vec![], 9), "there is nothing at the end");
+    }
+
+    /// A small batch can become a large one: what is counted is what the look has gone through.
+    #[test]
+    fn a_look_ends_where_small_batches_have_become_many_bytes() {
+        let (log, id) = log();
+        let large = vec!["x".repeat(RECORD_UNPACKED_BYTES / 4)];
+        for _ in 0..6 {
+            append(&log, id, &large, Codec::Zstd);
+        }
+        let (seen, passed) = offsets(&log, id, 0..6, 10);
+        assert_eq!((seen, passed.next), (vec![0, 1, 2, 3], 4));
+        assert!(passed.bytes < RECORD_READ_BYTES && passed.unpacked >= RECORD_UNPACKED_BYTES, "{passed:?}");
+        let (seen, passed) = offsets(&log, id, 4..6, 10);
+        assert_eq!((seen, passed.next), (vec![4, 5], 6));
     }
 
     #[test]
