@@ -335,8 +335,8 @@ pub(crate) const FOREIGN_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(crate) const FOREIGN_NEWEST_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub(crate) const FOREIGN_GROUPS_MAX: usize = 1000;
 
-/// Topics with the name of one for dead letters that are looked at.
-pub(crate) const FOREIGN_TOPICS_MAX: usize = 200;
+/// Topics with the name of one for dead letters that are looked at. Those of services have such names, too.
+pub(crate) const FOREIGN_TOPICS_MAX: usize = 2000;
 
 /// Decisions about letters of others that are read.
 pub(crate) const DECISIONS_READ_MAX: usize = 1_000_000;

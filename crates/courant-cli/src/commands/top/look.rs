@@ -138,9 +138,10 @@ impl Look {
         if let Some(places) = self.damaged_places.filter(|places| *places > 0) {
             lines.push(format!("DAMAGE in {places} places: see /readyz"));
         }
-        if let (Some(letters), Some(events)) = (self.dead_letters, self.parked_events)
-            && letters.saturating_add(events) > 0
-        {
+        let (letters, events) = (self.dead_letters, self.parked_events);
+        if letters.is_some_and(|letters| letters > 0) || events.is_some_and(|events| events > 0) {
+            let shown = |count: Option<u64>| count.map_or_else(unknown, |count| count.to_string());
+            let (letters, events) = (shown(letters), shown(events));
             lines.push(format!(
                 "{letters} dead letters and {events} parked events of services: courant dlq list"
             ));
@@ -274,6 +275,9 @@ mod tests {
         let all = look.lines("http://h", None);
         assert!(all[2].starts_with("5 dead letters and 0 parked events"), "{all:?}");
         assert_eq!(all[0], "courant 1.2.3 at http://h: ready, up 1 min 1 s");
+        look.parked_events = None;
+        let all = look.lines("http://h", None);
+        assert!(all[2].starts_with("5 dead letters and unknown parked events"), "{all:?}");
         assert!(all.iter().any(|line| line.starts_with("billing") && line.contains("1 min 15 s")), "{all:?}");
         assert!(all.iter().any(|line| line.starts_with("orders")), "{all:?}");
         let more = |number| TopicRow { name: format!("topic-{number}"), ..TopicRow::default() };
