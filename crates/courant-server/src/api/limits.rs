@@ -303,6 +303,8 @@ pub(crate) const INSTANCES_SHOWN_MAX: usize = 100;
 
 /// Requests to services that wait for their answers at one time; the others wait for their turn.
 pub(crate) const ASKED_AT_ONCE_MAX: usize = 32;
+/// Those of them that wait for one service.
+pub(crate) const ASKED_OF_ONE_MAX: usize = 8;
 
 /// How long a request to a service is valid, and how long its answer is waited for.
 pub(crate) const ANSWER_WAIT: Duration = Duration::from_secs(10);

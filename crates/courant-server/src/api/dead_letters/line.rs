@@ -106,8 +106,8 @@ impl Line {
         action: Action,
         missing: &'static ProblemKind,
     ) -> Result<Vec<Outcome>, Problem> {
-        let Ok(place) = timeout(ANSWER_WAIT, self.state.operations().place()).await else {
-            let sentence = "too many requests wait for services; ask again in a moment";
+        let Ok(place) = timeout(ANSWER_WAIT, self.state.operations().place(&self.service)).await else {
+            let sentence = "too many requests wait for this service, or for all; ask again in a moment";
             return Err(Problem::new(&SERVICE_UNANSWERED, sentence));
         };
         let answered = timeout(ANSWER_WAIT, self.answered(by, action)).await;

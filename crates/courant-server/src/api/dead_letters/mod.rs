@@ -18,6 +18,7 @@ mod routes;
 mod schemas;
 mod services;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,7 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::announced::{Announced, Known};
 use super::ApiState;
 use super::guard::Caller;
-use super::limits::{ASKED_AT_ONCE_MAX, LETTERS_NAMED_MAX, WORDS_BYTES_MAX};
+use super::limits::{ASKED_AT_ONCE_MAX, ASKED_OF_ONE_MAX, LETTERS_NAMED_MAX, WORDS_BYTES_MAX};
 use super::problem::{INVALID, Problem, ProblemKind};
 
 pub use self::keys::{InvalidServiceKeys, ServiceKeys};
@@ -49,6 +50,8 @@ const SOMEBODY: &str = "somebody";
 pub(crate) struct Operations {
     announced: Mutex<Announced>,
     places: Arc<Semaphore>,
+    /// Those of each service that was asked. Only services are asked of which there is a key.
+    places_of: Mutex<BTreeMap<String, Arc<Semaphore>>>,
     /// Bytes of the answers that are being put together.
     answer_bytes: Arc<AtomicUsize>,
 }
@@ -58,6 +61,7 @@ impl Default for Operations {
         Self {
             announced: Mutex::default(),
             places: Arc::new(Semaphore::new(ASKED_AT_ONCE_MAX)),
+            places_of: Mutex::default(),
             answer_bytes: Arc::default(),
         }
     }
@@ -73,10 +77,19 @@ impl Operations {
         Arc::clone(&self.answer_bytes)
     }
 
-    /// A place among the requests that wait for an answer.
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        // Nobody closes the semaphore.
-        Arc::clone(&self.places).acquire_owned().await.ok()
+    /// A place among the requests that wait for an answer of this service, and among all. Those to one that
+    /// does not answer are in the way of each other, and not of those to others.
+    async fn place(&self, service: &str) -> Option<[OwnedSemaphorePermit; 2]> {
+        let of_service = self.place_of(service);
+        // Nobody closes the semaphores.
+        let of_service = of_service.acquire_owned().await.ok()?;
+        Some([of_service, Arc::clone(&self.places).acquire_owned().await.ok()?])
+    }
+
+    fn place_of(&self, service: &str) -> Arc<Semaphore> {
+        let mut places = self.places_of.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = places.entry(service.to_owned());
+        Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(ASKED_OF_ONE_MAX))))
     }
 }
 
@@ -157,6 +170,7 @@ fn reason(said: &str) -> Result<String, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
     fn which(json: &str) -> Result<Which, Problem> {
         serde_json::from_str::<Meant>(json).expect("what can be asked").which()
@@ -170,6 +184,19 @@ mod tests {
         let some = which(r#"{"letters":[9007199254740993],"since_ms":7}"#).expect("some");
         assert_eq!((some.letters, some.since_ms, some.all), (vec![9_007_199_254_740_993], Some(7), false));
         assert!(serde_json::from_str::<Meant>(r#"{"grup":"1f0a99c2"}"#).is_err(), "misspelt");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_does_not_answer_is_in_nobody_elses_way() {
+        let operations = Operations::default();
+        let mut held = Vec::new();
+        for _ in 0..ASKED_OF_ONE_MAX {
+            held.push(operations.place("silent").await.expect("a place"));
+        }
+        assert!(operations.place("silent").now_or_never().is_none(), "it has no more");
+        assert!(operations.place("other").now_or_never().flatten().is_some());
+        held.pop();
+        assert!(operations.place("silent").now_or_never().flatten().is_some());
     }
 
     #[test]
