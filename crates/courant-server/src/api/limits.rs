@@ -303,6 +303,7 @@ pub(crate) const INSTANCES_SHOWN_MAX: usize = 100;
 
 /// Requests to services that wait for their answers at one time; the others wait for their turn.
 pub(crate) const ASKED_AT_ONCE_MAX: usize = 32;
+
 /// Those of them that wait for one service.
 pub(crate) const ASKED_OF_ONE_MAX: usize = 8;
 
@@ -332,16 +333,18 @@ pub(crate) const EDIT_BODY_BYTES_MAX: usize = 448 * 1024;
 /// tells apart.
 pub(crate) const FOREIGN_LETTERS_MAX: u64 = 10_000;
 pub(crate) const FOREIGN_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(crate) const FOREIGN_GROUPS_MAX: usize = 1000;
+
 /// Bytes of the newest ones. They are read from the oldest of them on, and with their stack traces each may
 /// have ten kilobytes: with fewer bytes the newest of all would not be seen.
 pub(crate) const FOREIGN_NEWEST_BYTES_MAX: usize = 128 * 1024 * 1024;
-pub(crate) const FOREIGN_GROUPS_MAX: usize = 1000;
 
 /// Topics with the name of one for dead letters that are looked at. Those of services have such names, too.
 pub(crate) const FOREIGN_TOPICS_MAX: usize = 2000;
 
 /// Decisions about letters of others that are read.
 pub(crate) const DECISIONS_READ_MAX: usize = 1_000_000;
+
 /// Bytes of them, as they are stored.
 pub(crate) const DECISIONS_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -394,6 +397,7 @@ pub(crate) const TRACE_REST: u32 = 9;
 /// How much later than the server's time a record may say that it is, and still say how far back the index
 /// goes.
 pub(crate) const TRACE_AHEAD_MS: i64 = 3_600_000;
+
 /// Events of one trace that are shown.
 pub(crate) const TRACE_NODES_MAX: usize = 50_000;
 
@@ -403,8 +407,9 @@ pub(crate) const TRACE_PAGE_NODES: usize = 500;
 /// Entries that one page of traces is looked for among.
 pub(crate) const TRACE_LIST_STEPS_MAX: usize = 100_000;
 
-/// Bytes of batches that one page is read from, as they are stored.
-pub(crate) const TRACE_READ_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of batches that one page is read from, as they are stored, one after the other: a page of the usual
+/// size fits, also where each of its events is in a large batch of its own.
+pub(crate) const TRACE_READ_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// How long reading them may take. What is left then is named, and not shown.
 pub(crate) const TRACE_READ_TIME_MAX: Duration = Duration::from_secs(5);
