@@ -54,7 +54,10 @@ cargo xtask COMMAND
        --count N            so many times (1000 and 20000)
        --seed N             of the load and of the moments
        --lanes N            disks at the same time (8); of power-cuts only
-  engines up|down|status NAME  servers that tests use; NAME: postgres, mariadb, kafka
+  engines up|down|status NAME  servers that tests and benchmarks use; NAME: postgres, mariadb, kafka, redis,
+                            nats, rabbitmq; the tests start the first three themselves
+       --appendfsync VALUE  up redis: always (as without), everysec
+       --sync-interval VALUE  up nats: always (as without), 2m
   torture page              docs/reliability.md, from the runs so far
   bench [ARGS]              the benchmark crate, in release mode; ARGS go to it
 ";

@@ -1,4 +1,4 @@
-//! The Go programs of the test clients.
+//! Programs in Go: those of the test clients, and servers of others.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,9 @@ use super::retry::retry;
 const SOURCE: &str = "clients/go";
 const STEP: &str = "go-programs";
 
-/// Builds the programs. They are kept until Go or anything of the sources changes.
+/// Builds the programs of the test clients.
 pub(super) fn make(root: &Path, deadline: Instant) -> Tally {
-    let name = "prepare::go-clients";
-    let Some(go) = process::find_program("go") else {
-        return Tally::skip(name, "no go here");
-    };
-    made::tally(name, programs(root, &go, deadline))
+    made::tally("prepare::go-clients", build(root, SOURCE, "./...", &folder(root), deadline))
 }
 
 /// The folder with the programs, when they have been built.
@@ -33,18 +29,27 @@ pub(super) fn clients(root: &Path) -> Option<PathBuf> {
     made::is_made(&folder, STEP).then_some(folder)
 }
 
-fn programs(root: &Path, go: &Path, deadline: Instant) -> Result<()> {
-    let (source, folder) = (root.join(SOURCE), folder(root));
-    let text = files::text(&source, &files::below(&source)?).context(SOURCE)?;
+/// Builds programs of the module that stands at `source` into a folder of their own. They are kept until Go
+/// or anything of the sources changes.
+pub(crate) fn build(
+    root: &Path,
+    source: &str,
+    packages: &str,
+    folder: &Path,
+    deadline: Instant,
+) -> Result<()> {
+    let go = process::find_program("go").context("no go here")?;
+    let module = root.join(source);
+    let text = files::text(&module, &files::below(&module)?).with_context(|| source.to_owned())?;
     let version = process::answer(&go.to_string_lossy(), &["env", "GOVERSION"]).context("go does not run")?;
-    let module = fs::read_to_string(source.join("go.mod")).context("go.mod")?;
-    let wanted = module.lines().find_map(|line| line.strip_prefix("go ")).unwrap_or_default();
-    ensure!(is_new_enough(&version, wanted), "{version} here, {SOURCE} wants go {wanted}");
-    once(&folder, STEP, &format!("{version} {:016x}", tidy::hash(&text)), || {
-        empty(&folder)?;
+    let settings = fs::read_to_string(module.join("go.mod")).context("go.mod")?;
+    let wanted = settings.lines().find_map(|line| line.strip_prefix("go ")).unwrap_or_default();
+    ensure!(is_new_enough(&version, wanted), "{version} here, {source} wants go {wanted}");
+    once(folder, STEP, &format!("{version} {:016x}", tidy::hash(&text)), || {
+        empty(folder)?;
         retry("go build", deadline, || {
-            let mut command = Command::new(go);
-            command.arg("build").arg("-o").arg(&folder).arg("./...").current_dir(&source);
+            let mut command = Command::new(&go);
+            command.arg("build").arg("-o").arg(folder).arg(packages).current_dir(&module);
             // What is committed is built, by the Go that is here; neither is changed on the way.
             command.env("GOFLAGS", "-mod=readonly").env("GOTOOLCHAIN", "local");
             command

@@ -16,6 +16,7 @@ mod tools;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+pub(crate) use go::build as build_go;
 pub(crate) use java::copy_jars;
 pub(crate) use made::{empty, once};
 pub(crate) use retry::retry;
