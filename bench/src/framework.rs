@@ -339,7 +339,8 @@ fn case_name(name: &str, run: Run, against: &str) -> String {
     format!("{name}, {how}{failing}; {against}")
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The value in the middle, and no number of nothing.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -7,6 +7,7 @@ mod client;
 mod framework;
 mod machine;
 mod options;
+mod peers;
 mod percentile;
 mod probe;
 mod process;
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
     let mut args = env::args().skip(1).peekable();
     let ended = if args.next_if(|arg| arg == "framework").is_some() {
         framework(args)
+    } else if args.next_if(|arg| arg == "peers").is_some() {
+        beside_peers(args)
     } else {
         match options::parse(args) {
             Ok(Asked::Help) => out(options::USAGE),
@@ -54,6 +57,11 @@ fn framework(args: impl Iterator<Item = String>) -> Result<()> {
     let target = target()?;
     let facts = machine::facts(&target.join("release").join("courant"))?;
     out(&framework::run(args, &target, facts)?)
+}
+
+/// Takes figures of Courant and of others in turns.
+fn beside_peers(args: impl Iterator<Item = String>) -> Result<()> {
+    out(&peers::run(args, &target()?)?)
 }
 
 /// Takes the figures that were asked for. What was taken before an error is printed all the same.

@@ -19,6 +19,27 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks as f64 / TICKS_PER_SECOND)
 }
 
+/// The same of a process and of all that it has started and that still run.
+pub(crate) fn tree_cpu_seconds(pid: u32) -> Result<f64> {
+    let mut sum = cpu_seconds(pid)?;
+    let mut waiting = children_of(pid);
+    while let Some(child) = waiting.pop() {
+        // One that has ended meanwhile is counted by its parent.
+        sum += cpu_seconds(child).unwrap_or(0.0);
+        waiting.extend(children_of(child));
+    }
+    Ok(sum)
+}
+
+/// The direct children of a process, of all its threads.
+fn children_of(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|pids| pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
+        .collect()
+}
+
 fn ticks(stat: &str) -> Option<u64> {
     // The name stands in brackets and may itself contain spaces and brackets.
     let (_, fields) = stat.rsplit_once(')')?;
@@ -54,6 +75,8 @@ fn memory_in(text: &str) -> Option<Memory> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -61,6 +84,18 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 250 40 3 2 20 0 9 0 1 1 1 1";
         assert_eq!(ticks(stat), Some(295));
         assert_eq!(ticks("7 (short) S 1"), None);
+    }
+
+    #[test]
+    fn a_child_is_counted_with_its_parent() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let children = children_of(std::process::id());
+        let own = cpu_seconds(std::process::id()).unwrap();
+        let sum = tree_cpu_seconds(std::process::id()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(children.contains(&child.id()), "{children:?}");
+        assert!(sum >= own, "{sum} {own}");
     }
 
     #[test]

@@ -20,12 +20,12 @@ const EVENT_BYTES: usize = 100;
 const WARM_UP: u32 = 10;
 
 /// What waiting came to.
-struct Outcome {
-    acks: u64,
-    time: Duration,
-    p50: Duration,
-    p99: Duration,
-    used: Used,
+pub(crate) struct Outcome {
+    pub(crate) acks: u64,
+    pub(crate) time: Duration,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+    pub(crate) used: Used,
 }
 
 pub(super) fn run(bench: &Bench) -> Result<Table> {
@@ -65,7 +65,8 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
     })
 }
 
-fn measure(server: &Server, waiting: usize, time: Duration) -> Result<Outcome> {
+/// Lets so many producers wait for acknowledgements of events of 100 bytes for so long.
+pub(crate) fn measure(server: &Server, waiting: usize, time: Duration) -> Result<Outcome> {
     let producer: FutureProducer = writer_config(&server.bootstrap())
         .set("linger.ms", "0")
         .create()

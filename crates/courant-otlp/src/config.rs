@@ -308,8 +308,8 @@ mod tests {
         assert_eq!(config.url.as_str(), "http://c:4318/base/v1/traces");
         assert_eq!(config.headers[0].1, "Bearer x");
         assert!(!format!("{config:?}").contains("Bearer"), "a secret is shown");
-        let config = read(&[(ENDPOINT, "http://me:secret@c:4318")]).expect("good").expect("wanted");
-        assert!(!format!("{config:?}").contains("secret"), "a password is shown");
+        let with_password = read(&[(ENDPOINT, "http://me:secret@c:4318")]).expect("good").expect("wanted");
+        assert!(!format!("{with_password:?}").contains("secret"), "a password is shown");
         let named = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(config.resource, [named("deployment.environment", "test"), named("service.name", "shop")]);
         assert_eq!((config.sampler, config.queue, config.batch), (Sampler::Ratio(0.25), 10, 10));

@@ -1,0 +1,119 @@
+//! Servers of others, started and ended by the project's own task.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// The program of the project's tasks, which names itself when it starts this one.
+const TASK: &str = "COURANT_BENCH_XTASK";
+
+/// What starts and ends servers.
+pub(super) struct Engines {
+    task: PathBuf,
+    /// Where their folders are.
+    folder: PathBuf,
+}
+
+impl Engines {
+    pub(super) fn from_environment(target: &Path) -> Result<Engines> {
+        let task = env::var_os(TASK).context("peers are started by `cargo xtask bench peers`")?;
+        Ok(Engines { task: PathBuf::from(task), folder: target.join("engines") })
+    }
+
+    /// Starts one with new data.
+    pub(super) fn up(&self, name: &'static str, settings: &[&str]) -> Result<Running<'_>> {
+        let before = self.task(&["status", name])?;
+        ensure!(
+            address(name, &before).is_none(),
+            "{name} runs already, with data of somebody else: `cargo xtask engines down {name}` first"
+        );
+        let said = self.task(&[["up", name].as_slice(), settings].concat())?;
+        let address =
+            address(name, &said).with_context(|| format!("{name} does not run: {said}"))?.to_owned();
+        // From here on it is ended, whatever happens.
+        let mut running = Running { engines: self, name, address, pid: 0, ended: false };
+        running.pid = self.pid(name)?;
+        Ok(running)
+    }
+
+    /// The first process of a server.
+    fn pid(&self, name: &str) -> Result<u32> {
+        // Postgres keeps the file itself, and more in it.
+        let file = match name {
+            "postgres" => self.folder.join("postgres/data/postmaster.pid"),
+            other => self.folder.join(other).join("pid"),
+        };
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let number = text.lines().next().and_then(|line| line.trim().parse().ok());
+        number.with_context(|| format!("{} names no process", file.display()))
+    }
+
+    fn task(&self, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.task);
+        // The task finds the workspace by itself; what cargo has told this program is not about it.
+        command.arg("engines").args(args).env_remove("CARGO_MANIFEST_DIR");
+        let output = command.output().with_context(|| format!("{} does not start", self.task.display()))?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "engines {}: {}", args.join(" "), errors.trim());
+        Ok(said)
+    }
+}
+
+/// The address in what the task says of a server that runs.
+fn address<'said>(name: &str, said: &'said str) -> Option<&'said str> {
+    said.lines().find_map(|line| {
+        let (_, address) = line.strip_prefix(name)?.strip_prefix(" runs: ")?.split_once('=')?;
+        Some(address)
+    })
+}
+
+/// A server that was started here. It is ended when dropped.
+pub(super) struct Running<'engines> {
+    engines: &'engines Engines,
+    name: &'static str,
+    address: String,
+    pid: u32,
+    ended: bool,
+}
+
+impl Running<'_> {
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(super) fn down(mut self) -> Result<()> {
+        self.ended = true;
+        self.engines.task(&["down", self.name]).map(drop)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            // Somebody else has failed before, and that is the error to tell.
+            let _ = self.engines.task(&["down", self.name]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_stands_behind_its_variable() {
+        let said =
+            "go-programs: as it was (go1.26 0)\nredis runs: COURANT_TEST_REDIS=redis://127.0.0.1:7001\n";
+        assert_eq!(address("redis", said), Some("redis://127.0.0.1:7001"));
+        assert_eq!(address("nats", said), None);
+        assert_eq!(address("redis", "redis does not run\n"), None);
+    }
+}
