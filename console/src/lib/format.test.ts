@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { ago, bytes, caughtUpIn, count, duration, line, moment, plural, rate, short, trend } from './format'
+import { ago, bytes, caughtUpIn, count, duration, line, moment, plural, rate, short, shortPath, trend } from './format'
 
 it('writes counts with all their digits', () => {
   expect(count(0)).toBe('0')
@@ -29,6 +29,9 @@ it('writes a lag in time with two units at most', () => {
     [0, '0 s'],
     [0.0004, '1 ms'],
     [0.004, '4 ms'],
+    [0.04, '40 ms'],
+    [0.0994, '99 ms'],
+    [0.0996, '0.1 s'],
     [0.25, '0.3 s'],
     [9.94, '9.9 s'],
     [9.96, '10 s'],
@@ -42,6 +45,19 @@ it('writes a lag in time with two units at most', () => {
     [-3, '−3.0 s'],
   ]
   for (const [seconds, text] of cases) expect(duration(seconds), String(seconds)).toBe(text)
+})
+
+it('keeps the end of a Rust path, where its name is', () => {
+  const cases: [string, string][] = [
+    ['courant::commands::demo::shop::shipping::UnknownCountry', 'shipping::UnknownCountry'],
+    ['shipping::UnknownCountry', 'shipping::UnknownCountry'],
+    ['UnknownCountry', 'UnknownCountry'],
+    ['alloc::boxed::Box<dyn core::error::Error>', 'boxed::Box<dyn error::Error>'],
+    ['shop::shipping::ship::{{closure}}', 'shipping::ship::{{closure}}'],
+    ['org.apache.kafka.common.errors.SerializationException', 'org.apache.kafka.common.errors.SerializationException'],
+    ['', ''],
+  ]
+  for (const [path, text] of cases) expect(shortPath(path), path).toBe(text)
 })
 
 it('says where a lag is going', () => {

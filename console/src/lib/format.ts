@@ -56,7 +56,7 @@ export function rate(perSecond: number): string {
 export function duration(seconds: number): string {
   if (seconds < 0) return `−${duration(-seconds)}`
   if (seconds === 0) return '0 s'
-  if (seconds < 0.0095) return `${Math.max(1, Math.round(seconds * 1000))} ms`
+  if (seconds < 0.0995) return `${Math.max(1, Math.round(seconds * 1000))} ms`
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`
   const whole = Math.round(seconds)
   if (whole < 60) return `${whole} s`
@@ -107,6 +107,11 @@ export function zone(at: Date): string {
   const two = (value: number): string => String(value).padStart(2, '0')
   const size = Math.abs(minutes)
   return `${minutes < 0 ? '−' : '+'}${two(Math.floor(size / 60))}:${two(size % 60)}`
+}
+
+/** The last two parts of each Rust path in a text: `shipping::UnknownCountry`. What stands before them is the crate's own affair. */
+export function shortPath(text: string): string {
+  return text.replace(/(?:[\p{L}\p{N}_]+::)+([\p{L}\p{N}_]+::[\p{L}\p{N}_]+)/gu, '$1')
 }
 
 /** One line of a text of any length, with what would break the line made visible. */

@@ -18,6 +18,9 @@ export interface Plot {
   onpoint: (index: number | null) => void
 }
 
+/** Steps of the axis of times, in seconds: its labels have minutes and no smaller ones. */
+const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120, 240, 360, 720, 1440, 2880, 10_080].map((minutes) => minutes * 60)
+
 export function draw(target: HTMLElement, plot: Plot): uPlot {
   const { data, width, height, line, grid, text, isUtc, steps, write, onpoint } = plot
   const font = '11px system-ui, sans-serif'
@@ -34,7 +37,7 @@ export function draw(target: HTMLElement, plot: Plot): uPlot {
         y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] },
       },
       axes: [
-        { stroke: text, font, grid: { show: false }, ticks, space: 70, values: (_, splits) => hours(splits, isUtc) },
+        { stroke: text, font, grid: { show: false }, ticks, space: 70, incrs: MINUTES, values: (_, splits) => hours(splits, isUtc) },
         {
           stroke: text,
           font,

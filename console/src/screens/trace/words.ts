@@ -27,6 +27,7 @@ export function aboutOf(placed: Placed<ShownNode>): string {
     node.producer === null ? 'published by somebody unknown' : `published by ${node.producer}`,
     event.key === null ? 'no key' : `key ${event.key}`,
     cause ? `caused by ${cause.node.event === null ? missingId(cause.node) : cause.node.type}${since === null ? '' : `, ${passed(since)} before`}` : '',
+    event.dead_letter?.error_type ?? '',
     event.dead_letter?.error ?? '',
     event.gone ?? '',
     event.duplicate ? 'the same event as one before it' : '',

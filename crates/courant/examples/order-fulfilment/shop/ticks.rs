@@ -99,24 +99,23 @@ impl Seen {
         self.note_lag(moment);
         self.note_line(moment);
         if moment.repetitions > 0 && moment.figures.paid_twice == 0 {
-            self.set(
-                "repeated",
-                format!("{} repetitions came, and no order was paid twice", moment.repetitions),
-            );
+            let came = many(moment.repetitions, "repetition", "repetitions");
+            self.set("repeated", format!("{came} came, and no order was paid twice"));
         }
     }
 
     fn note_orders(&mut self, figures: &Figures) {
         let Figures { placed, shipped, dead, behind, redriven, shipped_elsewhere, overtaken, .. } = figures;
         if *shipped > 0 {
-            self.set("flowing", format!("{placed} orders were placed, {shipped} of them shipped"));
+            let were = many(*placed, "order was", "orders were");
+            self.set("flowing", format!("{were} placed, {shipped} shipped"));
         }
         let was_parked = self.has("parked");
         if *dead > 0 && *behind > 0 {
-            self.set(
-                "parked",
-                format!("{dead} dead letter, and {behind} events of its customer wait behind it"),
-            );
+            let letters = many(*dead, "dead letter", "dead letters");
+            let wait = many(*behind, "event waits", "events wait");
+            let it = if *dead == 1 { "it" } else { "them" };
+            self.set("parked", format!("{letters}, and {wait} behind {it} for the customer"));
         }
         if !was_parked {
             self.elsewhere = *shipped_elsewhere;
@@ -124,7 +123,8 @@ impl Seen {
         }
         let others = shipped_elsewhere - self.elsewhere;
         if *dead > 0 && others > 0 {
-            self.set("others", format!("{others} parcels of other customers have left since"));
+            let have = many(others, "parcel of another customer has", "parcels of other customers have");
+            self.set("others", format!("{have} left since"));
         }
         if *dead == 0 && *behind == 0 && *redriven > 0 && *overtaken == 0 {
             self.set("redriven", format!("{redriven} handled at last, and no parcel has overtaken another"));
@@ -134,7 +134,7 @@ impl Seen {
     fn note_lag(&mut self, moment: &Moment) {
         let lag = moment.figures.lag;
         if lag >= self.much {
-            self.set("behind", format!("analytics was {lag} events behind"));
+            self.set("behind", format!("analytics was {} behind", many(lag, "event", "events")));
         }
         if moment.is_slow {
             self.awake = None;
@@ -143,7 +143,8 @@ impl Seen {
         let awake = *self.awake.get_or_insert(moment.at);
         if self.has("behind") && lag <= self.little {
             let seconds = moment.at.saturating_duration_since(awake).as_secs_f64();
-            self.set("caught_up", format!("after {seconds:.1} s it was {lag} events behind"));
+            let events = many(lag, "event", "events");
+            self.set("caught_up", format!("after {seconds:.1} s it was {events} behind"));
         }
     }
 
@@ -155,10 +156,9 @@ impl Seen {
         } else if self.cut_at.is_some() && outbox == 0 {
             self.cut_at = None;
             if self.taken > 0 {
-                self.set(
-                    "away",
-                    format!("{} orders were taken meanwhile, and all of them have left", self.taken),
-                );
+                let have = if self.taken == 1 { "it has" } else { "all of them have" };
+                let were = many(self.taken, "order was", "orders were");
+                self.set("away", format!("{were} taken meanwhile, and {have} left"));
             }
         }
     }
@@ -176,6 +176,12 @@ impl Seen {
     }
 }
 
+/// A number with the words for one or for several.
+fn many(number: impl Into<i128>, one: &str, several: &str) -> String {
+    let number = number.into();
+    format!("{number} {}", if number == 1 { one } else { several })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +189,11 @@ mod tests {
 
     fn moment(figures: Figures) -> Moment {
         Moment { figures, is_slow: false, is_cut: false, repetitions: 0, at: Instant::now() }
+    }
+
+    /// What was seen of one thing.
+    fn said(seen: &Seen, id: &str) -> Option<String> {
+        seen.ticks().into_iter().find(|tick| tick.id == id).and_then(|tick| tick.seen)
     }
 
     fn done(seen: &Seen) -> Vec<&'static str> {
@@ -210,6 +221,9 @@ mod tests {
         assert_eq!(done(&seen), ["parked"], "no parcel has left since");
         seen.note(&moment(Figures { shipped_elsewhere: 8, ..parked.clone() }));
         assert_eq!(done(&seen), ["parked", "others"]);
+        let parked_as = "1 dead letter, and 2 events wait behind it for the customer";
+        assert_eq!(said(&seen, "parked").as_deref(), Some(parked_as));
+        assert_eq!(said(&seen, "others").as_deref(), Some("1 parcel of another customer has left since"));
         let back = Figures { dead: 0, behind: 0, redriven: 1, ..parked };
         seen.note(&moment(Figures { overtaken: 1, ..back.clone() }));
         assert_eq!(done(&seen), ["parked", "others"], "out of order is not in order");
@@ -239,8 +253,8 @@ mod tests {
         seen.note(&woken);
         seen.note(&Moment { at: later, ..moment(lagging(5)) });
         assert_eq!(done(&seen), ["behind", "caught_up"]);
-        let said = seen.ticks().into_iter().find(|tick| tick.id == "caught_up").and_then(|tick| tick.seen);
-        assert_eq!(said.as_deref(), Some("after 2.5 s it was 5 events behind"));
+        assert_eq!(said(&seen, "behind").as_deref(), Some("analytics was 20 events behind"));
+        assert_eq!(said(&seen, "caught_up").as_deref(), Some("after 2.5 s it was 5 events behind"));
     }
 
     #[test]
@@ -266,5 +280,24 @@ mod tests {
         assert_eq!(done(&seen), Vec::<&str>::new(), "they are still there");
         seen.note(&moment(taken(15, 0)));
         assert_eq!(done(&seen), ["away"]);
+        let left = "4 orders were taken meanwhile, and all of them have left";
+        assert_eq!(said(&seen, "away").as_deref(), Some(left));
+    }
+
+    #[test]
+    fn one_of_a_thing_has_its_own_words() {
+        let mut seen = Seen::nothing(1);
+        let one = Figures { placed: 1, shipped: 1, dead: 1, behind: 1, lag: 2, ..Figures::default() };
+        seen.note(&Moment { repetitions: 1, ..moment(one.clone()) });
+        assert_eq!(said(&seen, "flowing").as_deref(), Some("1 order was placed, 1 shipped"));
+        let waits = "1 dead letter, and 1 event waits behind it for the customer";
+        assert_eq!(said(&seen, "parked").as_deref(), Some(waits));
+        let repeated = "1 repetition came, and no order was paid twice";
+        assert_eq!(said(&seen, "repeated").as_deref(), Some(repeated));
+        seen.note(&Moment { is_cut: true, ..moment(one.clone()) });
+        seen.note(&Moment { is_cut: true, ..moment(Figures { placed: 2, ..one.clone() }) });
+        seen.note(&moment(Figures { placed: 2, ..one }));
+        let left = "1 order was taken meanwhile, and it has left";
+        assert_eq!(said(&seen, "away").as_deref(), Some(left));
     }
 }
