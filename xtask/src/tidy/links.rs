@@ -51,7 +51,10 @@ fn named_in_comments(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// The targets of `[text](target)`, outside code blocks, with their lines.
+/// Where a page in HTML's words names a picture.
+const PICTURES: [&str; 2] = [" src=\"", " srcset=\""];
+
+/// The targets of `[text](target)` and of pictures, outside code blocks, with their lines.
 fn links(page: &str) -> Vec<(usize, &str)> {
     let mut links = Vec::new();
     let mut in_code = false;
@@ -61,6 +64,10 @@ fn links(page: &str) -> Vec<(usize, &str)> {
         } else if !in_code {
             let targets = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
             links.extend(targets.map(|(target, _)| (at + 1, target.trim())));
+            for attribute in PICTURES {
+                let targets = line.split(attribute).skip(1).filter_map(|rest| rest.split_once('"'));
+                links.extend(targets.map(|(target, _)| (at + 1, target)));
+            }
         }
     }
     links
@@ -93,6 +100,16 @@ mod tests {
         let found = check(&tree, &Workspace::default());
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].place, "crates/a/src/lib.rs:2");
+    }
+
+    #[test]
+    fn a_picture_that_is_not_there_is_found() {
+        let page =
+            "<picture><source srcset=\"pictures/dark.png\"><img src=\"pictures/gone.png\"></picture>\n";
+        let tree = Tree::of(&[("docs/a.md", page), ("docs/pictures/dark.png", "")]);
+        let found = check(&tree, &Workspace::default());
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].problem, "links to pictures/gone.png, which is not there");
     }
 
     #[test]
