@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
@@ -69,10 +69,29 @@ impl Writer {
 
     /// Sends that many more events; the moment of the last acknowledgement.
     pub(crate) fn send(&mut self, count: u64) -> Result<Instant> {
+        self.send_when(count, |_| {})
+    }
+
+    /// The same, at this rate.
+    pub(crate) fn send_paced(&mut self, count: u64, per_second: u64) -> Result<Instant> {
+        let begun = Instant::now();
+        self.send_when(count, |sent| {
+            let due = begun + Duration::from_secs_f64(sent as f64 / per_second as f64);
+            let early = due.saturating_duration_since(Instant::now());
+            // After a nap several are due.
+            if !early.is_zero() {
+                thread::sleep(early.max(NAP));
+            }
+        })
+    }
+
+    /// Calls `before` with the number of those that were sent, before each of them.
+    fn send_when(&mut self, count: u64, before: impl Fn(u64)) -> Result<Instant> {
         let first = self.sent;
         self.sent += count;
         self.acks().begin(self.sent);
         for number in first..self.sent {
+            before(number - first);
             self.payload[..size_of::<u64>()].copy_from_slice(&number.to_le_bytes());
             self.send_one()?;
         }
@@ -299,6 +318,20 @@ pub(crate) fn events_stored(bootstrap: &str) -> Result<u64> {
         .fetch_watermarks(TOPIC, PARTITION, PATIENCE)
         .context("the server does not say where the log ends")?;
     u64::try_from(high - low).with_context(|| format!("the log goes from {low} to {high}"))
+}
+
+/// Commits the beginning of the partition for a group, which reads nothing.
+pub(crate) fn commit_beginning(bootstrap: &str, group: &str) -> Result<()> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", group)
+        .create()
+        .context("no consumer can be made")?;
+    let mut beginning = TopicPartitionList::new();
+    beginning
+        .add_partition_offset(TOPIC, PARTITION, Offset::Offset(0))
+        .context("the beginning is no offset")?;
+    consumer.commit(&beginning, CommitMode::Sync).context("an offset cannot be committed")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

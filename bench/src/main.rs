@@ -4,6 +4,7 @@
 //! server's CPU time per million events: it holds on a busy machine, where rates do not.
 
 mod client;
+mod console;
 mod framework;
 mod machine;
 mod options;
@@ -18,7 +19,7 @@ mod table;
 use std::env;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -33,6 +34,8 @@ fn main() -> ExitCode {
         framework(args)
     } else if args.next_if(|arg| arg == "peers").is_some() {
         beside_peers(args)
+    } else if args.next_if(|arg| arg == "console").is_some() {
+        console(args)
     } else {
         match options::parse(args) {
             Ok(Asked::Help) => out(options::USAGE),
@@ -64,9 +67,29 @@ fn beside_peers(args: impl Iterator<Item = String>) -> Result<()> {
     out(&peers::run(args, &target()?)?)
 }
 
+/// Takes the figures of a server whose console is open.
+fn console(args: impl Iterator<Item = String>) -> Result<()> {
+    let target = target()?;
+    let courant = built(&target)?;
+    let facts = machine::facts(&courant)?;
+    out(&console::run(args, &courant, &target, facts)?)
+}
+
 /// Takes the figures that were asked for. What was taken before an error is printed all the same.
 fn run(options: Options) -> Result<()> {
     let target = target()?;
+    let courant = built(&target)?;
+    let json = options.json;
+    let mut report = Report::new(machine::facts(&courant)?);
+    let bench = Bench::new(courant, &target, options)?;
+    let measured = bench.run(&mut report);
+    let text = if json { report.json() } else { report.markdown() };
+    out(&text)?;
+    measured
+}
+
+/// The built server.
+fn built(target: &Path) -> Result<PathBuf> {
     let courant = target.join("release").join("courant");
     if !courant.is_file() {
         bail!(
@@ -75,13 +98,7 @@ fn run(options: Options) -> Result<()> {
             courant.display()
         );
     }
-    let json = options.json;
-    let mut report = Report::new(machine::facts(&courant)?);
-    let bench = Bench::new(courant, &target, options)?;
-    let measured = bench.run(&mut report);
-    let text = if json { report.json() } else { report.markdown() };
-    out(&text)?;
-    measured
+    Ok(courant)
 }
 
 /// The `target` folder that this program was built into. The data of the runs stand there too: a

@@ -71,6 +71,11 @@ impl Server {
         self.kafka.to_string()
     }
 
+    /// Where HTTP answers, and the console is.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
+    }
+
     /// From the start of the process to its line `ready`.
     pub(crate) fn start_time(&self) -> Duration {
         self.start

@@ -17,9 +17,9 @@ use crate::stage::{self, Skip, Stage, Tally};
 use crate::suite;
 use crate::tests_output::TestOutput;
 
-const PREPARE: Stage = Stage { name: "prepare", budget_s: 60 };
-const BUILD: Stage = Stage { name: "build", budget_s: 480 };
-const TESTS: Stage = Stage { name: "unit+integration", budget_s: 490 };
+const PREPARE: Stage = Stage { name: "prepare", budget_s: 110 };
+const BUILD: Stage = Stage { name: "build", budget_s: 440 };
+const TESTS: Stage = Stage { name: "unit+integration", budget_s: 460 };
 const CLIENTS: Stage = Stage { name: "clients", budget_s: 175 };
 const KILL: Stage = Stage { name: "kill", budget_s: 10 };
 const POWER_CUT: Stage = Stage { name: "power-cut", budget_s: 25 };

@@ -407,6 +407,10 @@ pub(crate) const TRACE_PAGE_NODES: usize = 500;
 /// Entries that one page of traces is looked for among.
 pub(crate) const TRACE_LIST_STEPS_MAX: usize = 100_000;
 
+/// Records of a trace that are compared for its beginning and its end in a list. Partitions are read side by
+/// side, so an effect may be known before its cause.
+pub(crate) const TRACE_LIST_MEMBERS_MAX: usize = 100;
+
 /// Bytes of batches that one page is read from, as they are stored, one after the other: a page of the usual
 /// size fits, also where each of its events is in a large batch of its own.
 pub(crate) const TRACE_READ_BYTES_MAX: usize = 512 * 1024 * 1024;

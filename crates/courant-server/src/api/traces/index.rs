@@ -5,11 +5,12 @@
 
 use std::collections::hash_map::{Entry as Slot, RandomState};
 use std::collections::{HashMap, VecDeque};
+use std::iter::successors;
 
 use courant_log::PartitionId;
 
 use super::facts::{Joined, hashed};
-use crate::api::limits::{TRACE_LIST_STEPS_MAX, TRACE_NODES_MAX};
+use crate::api::limits::{TRACE_LIST_MEMBERS_MAX, TRACE_LIST_STEPS_MAX, TRACE_NODES_MAX};
 
 /// A record that is to be indexed. Of ids there are only hashes; 0 is none.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +49,13 @@ struct Chain {
 /// A trace in a list.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listed {
-    pub(super) oldest: New,
+    /// The one that it began with, by what causes what and then by time.
+    pub(super) root: New,
+    /// The one that came to the index last.
     pub(super) newest: New,
+    /// The earliest and the latest time; -1: none has one.
+    pub(super) first_ms: i64,
+    pub(super) last_ms: i64,
     pub(super) events: u32,
     pub(super) dead: u32,
     pub(super) has_forgotten: bool,
@@ -220,13 +226,25 @@ impl Index {
             let is_wanted = chain.newest == number
                 && u64::from(chain.events) >= events_min
                 && (!dead_only || chain.dead > 0);
-            let oldest = self.get(chain.oldest).filter(|_| is_wanted);
-            if let Some(oldest) = oldest.map(|entry| entry.new) {
-                let Chain { events, dead, has_forgotten, .. } = *chain;
-                traces.push(Listed { oldest, newest, events, dead, has_forgotten });
+            if is_wanted {
+                traces.extend(self.listed(chain, newest));
             }
         }
         Listing { traces, next: (number > self.first).then_some(number) }
+    }
+
+    fn listed(&self, chain: &Chain, newest: New) -> Option<Listed> {
+        let Chain { oldest, events, dead, has_forgotten, .. } = *chain;
+        let members = successors(self.get(oldest), |entry| self.get(entry.next)).map(|entry| entry.new);
+        let members = members.take(TRACE_LIST_MEMBERS_MAX);
+        let time = |new: &New| u64::try_from(new.time_ms).ok();
+        let root = members
+            .clone()
+            .min_by_key(|new| (new.is_dead, new.causation != 0, time(new).unwrap_or(u64::MAX)))?;
+        // What has no time is neither early nor late.
+        let times = members.chain([newest]).map(|new| new.time_ms).filter(|time_ms| *time_ms >= 0);
+        let (first_ms, last_ms) = (times.clone().min().unwrap_or(-1), times.max().unwrap_or(-1));
+        Some(Listed { root, newest, first_ms, last_ms, events, dead, has_forgotten })
     }
 
     /// What belongs to a trace, by what joins it or by the id of one of its events.
@@ -374,12 +392,25 @@ mod tests {
         let newest =
             |listing: &Listing| listing.traces.iter().map(|one| one.newest.offset).collect::<Vec<_>>();
         assert_eq!(newest(&first), [29, 28, 27, 26]);
-        assert_eq!((first.traces[0].oldest.offset, first.traces[0].events), (9, 3));
+        assert_eq!((first.traces[0].root.offset, first.traces[0].events), (9, 3));
         let second = index.list(first.next, 100, false, 1);
         assert_eq!((newest(&second), second.next), (vec![25, 24, 23, 22, 21, 20], None));
         assert_eq!(newest(&index.list(None, 100, true, 1)), [24]);
         assert!(index.list(None, 100, false, 4).traces.is_empty());
         assert!(Index::new(0).list(None, 100, false, 1).traces.is_empty());
+    }
+
+    #[test]
+    fn a_trace_in_a_list_begins_with_its_cause_also_where_an_effect_is_known_first() {
+        let mut index = Index::new(10);
+        for (offset, event, cause, time_ms) in
+            [(0, "effect", "cause", 20), (1, "cause", "", 10), (2, "late", "effect", 30)]
+        {
+            let one = New { time_ms, ..new(&index, offset, event, "c", cause) };
+            index.add(one);
+        }
+        let [one] = index.list(None, 10, false, 1).traces[..] else { panic!("one trace") };
+        assert_eq!((one.root.offset, one.first_ms, one.last_ms), (1, 10, 30));
     }
 
     #[test]

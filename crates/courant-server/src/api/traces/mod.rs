@@ -185,12 +185,12 @@ async fn list(State(state): State<ApiState>, RawQuery(query): RawQuery) -> Resul
     traces.await.map(Json)
 }
 
-/// What the oldest and the newest record of each trace say of it.
+/// What the root and the newest record of each trace say of it.
 fn rows(state: &ApiState, log: &Log, listed: &[Listed]) -> Vec<Row> {
     let names = Places::of(&log.catalog());
     let header = state.settings().traces.correlation_header.as_deref();
     let mut wanted: Vec<Place> =
-        listed.iter().flat_map(|one| [place(&one.oldest), place(&one.newest)]).collect();
+        listed.iter().flat_map(|one| [place(&one.root), place(&one.newest)]).collect();
     wanted.sort_unstable();
     wanted.dedup();
     let mut told: HashMap<Place, (Option<(String, Joined)>, Said)> = HashMap::new();
@@ -201,14 +201,14 @@ fn rows(state: &ApiState, log: &Log, listed: &[Listed]) -> Vec<Row> {
         }
     });
     let row = |one: &Listed| {
-        let (oldest, newest) = (told.get(&place(&one.oldest)), told.get(&place(&one.newest)));
-        let trace = [oldest, newest].into_iter().flatten().find_map(|(trace, _)| trace.as_ref());
-        let root = oldest.zip(names.get(one.oldest.partition)).map(|((_, said), (topic, number))| Root {
+        let (root, newest) = (told.get(&place(&one.root)), told.get(&place(&one.newest)));
+        let trace = [root, newest].into_iter().flatten().find_map(|(trace, _)| trace.as_ref());
+        let root = root.zip(names.get(one.root.partition)).map(|((_, said), (topic, number))| Root {
             r#type: said.r#type.clone(),
             source: said.source.clone(),
             topic: topic.name.clone(),
             partition: *number,
-            offset: one.oldest.offset,
+            offset: one.root.offset,
             key: said.key.clone(),
             key_encoding: said.key_encoding,
         });
@@ -217,8 +217,8 @@ fn rows(state: &ApiState, log: &Log, listed: &[Listed]) -> Vec<Row> {
             joined_by: trace.map(|(_, joined)| joined.word()),
             events: one.events,
             dead_letters: one.dead,
-            first: rfc3339(one.oldest.time_ms),
-            last: rfc3339(one.newest.time_ms),
+            first: rfc3339(one.first_ms),
+            last: rfc3339(one.last_ms),
             begins_before: one.has_forgotten,
             root,
         }

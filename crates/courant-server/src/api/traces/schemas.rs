@@ -25,7 +25,11 @@ static LISTED: Schema = Schema {
         field("first", TEXT_OR_NULL, "The time of the oldest one"),
         field("last", TEXT_OR_NULL, "The time of the newest one"),
         field("begins_before", Kind::Flag, "Whether older ones are forgotten"),
-        field("root", Kind::OrNull(&Kind::Of(&ROOT)), "The oldest one; null: it is gone"),
+        field(
+            "root",
+            Kind::OrNull(&Kind::Of(&ROOT)),
+            "The one that caused the others, else the oldest; null: it is gone",
+        ),
     ],
 };
 

@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(done(&seen), Vec::<&str>::new(), "they are still there");
         seen.note(&moment(taken(15, 0)));
         assert_eq!(done(&seen), ["away"]);
-        let left = "4 orders were taken meanwhile, and all of them have left";
+        let left = "2 orders were taken meanwhile, and all of them have left";
         assert_eq!(said(&seen, "away").as_deref(), Some(left));
     }
 
