@@ -17,9 +17,9 @@ use crate::stage::{self, Skip, Stage, Tally};
 use crate::suite;
 use crate::tests_output::TestOutput;
 
-const PREPARE: Stage = Stage { name: "prepare", budget_s: 80 };
-const BUILD: Stage = Stage { name: "build", budget_s: 380 };
-const TESTS: Stage = Stage { name: "unit+integration", budget_s: 580 };
+const PREPARE: Stage = Stage { name: "prepare", budget_s: 100 };
+const BUILD: Stage = Stage { name: "build", budget_s: 375 };
+const TESTS: Stage = Stage { name: "unit+integration", budget_s: 570 };
 const CLIENTS: Stage = Stage { name: "clients", budget_s: 180 };
 const KILL: Stage = Stage { name: "kill", budget_s: 10 };
 const POWER_CUT: Stage = Stage { name: "power-cut", budget_s: 25 };
