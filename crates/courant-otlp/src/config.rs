@@ -80,6 +80,14 @@ pub enum OtlpError {
         /// What is wrong, and what to write.
         problem: &'static str,
     },
+    /// A protocol is asked for that is not spoken here. Others in the same environment may speak it.
+    #[error("{variable} is {value:?}, and only http/json is spoken here, which collectors take at port 4318")]
+    Protocol {
+        /// The variable.
+        variable: &'static str,
+        /// What it says.
+        value: String,
+    },
     /// Headers that no request can have. They are not shown: they may hold a secret.
     #[error("{variable} holds no headers: write name=value, several with commas")]
     Headers {
@@ -138,7 +146,7 @@ impl OtlpConfig {
         for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
             match get(name) {
                 Some(protocol) if protocol == "http/json" => break,
-                Some(protocol) => return Err(wrong(name, &protocol, "only http/json is spoken here")),
+                Some(value) => return Err(OtlpError::Protocol { variable: name, value }),
                 None => {}
             }
         }
@@ -336,6 +344,20 @@ mod tests {
             assert!(refused.to_string().contains(name), "{refused}");
             assert!(!refused.to_string().contains("secret"), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_protocol_of_others_is_told_from_a_mistake() {
+        for name in ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] {
+            let refused = read(&[(name, "grpc"), (ENDPOINT, "http://c:4317")]).expect_err(name);
+            assert!(matches!(refused, OtlpError::Protocol { variable, .. } if variable == name), "{refused}");
+        }
+        let both = [
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            (ENDPOINT, "http://c:4318"),
+        ];
+        assert!(read(&both).expect("the one of traces counts").is_some());
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use crate::exit::{Exit, Failure};
 use courant_core::trace::Tracer;
-use courant_otlp::{Exporter, OtlpConfig};
+use courant_otlp::{Exporter, OtlpConfig, OtlpError};
 use std::time::Duration;
+use tracing::warn;
 
 /// How long what waits to be sent may take at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -16,8 +17,18 @@ impl Telemetry {
     /// Begins to send what a process of this name does.
     pub(super) fn start(service: &str) -> Result<Self, Failure> {
         // What is no text is none of theirs.
-        let config = OtlpConfig::from_variables(service, |name| std::env::var(name).ok());
-        let config = config.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        Self::of(OtlpConfig::from_variables(service, |name| std::env::var(name).ok()))
+    }
+
+    /// The protocol is often chosen for all programs of a machine: it is no reason not to start.
+    fn of(config: Result<Option<OtlpConfig>, OtlpError>) -> Result<Self, Failure> {
+        let config = match config {
+            Err(error @ OtlpError::Protocol { .. }) => {
+                warn!("no spans are sent: {error}");
+                return Ok(Self(None));
+            }
+            other => other.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?,
+        };
         let exporter = config.map(Exporter::start).transpose();
         exporter.map(Self).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
     }

@@ -223,15 +223,29 @@ fn a_collector_that_is_away_costs_spans_and_nothing_else() {
     assert_eq!(said.matches("the collector does not take spans").count(), 1, "it is said once: {said}");
 }
 
+/// An environment that all programs of a machine share may name another protocol than ours.
+#[test]
+fn a_protocol_that_is_not_spoken_keeps_no_server_from_starting() {
+    let (data, collector) = (tempdir().unwrap(), Collector::start());
+    let launch = Launch::on(data.path()).variable(ENDPOINT, &collector.endpoint()).variable(DELAY, "1");
+    let server = launch.variable("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc").start();
+    assert_eq!(ask(&server, "GET /api/v1/topics", &[], ""), 200);
+    assert!(!server.get("/metrics").contains("courant_spans"));
+    let (status, said) = server.stop();
+    assert!(status.success(), "{said}");
+    assert!(said.contains("OTEL_EXPORTER_OTLP_PROTOCOL") && said.contains("http/json"), "{said}");
+    assert!(collector.taken.requests.lock().unwrap().is_empty(), "spans were sent");
+}
+
 #[test]
 fn variables_that_cannot_be_followed_are_named() {
     let data = tempdir().unwrap();
     let launch = Launch::on(data.path()).variable(ENDPOINT, "http://127.0.0.1:4317");
-    let Err(refused) = launch.variable("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc").try_start() else {
-        panic!("it speaks gRPC")
+    let Err(refused) = launch.variable("OTEL_TRACES_SAMPLER", "jaeger_remote").try_start() else {
+        panic!("it has sampled what it cannot")
     };
     refused.assert_orderly();
-    assert!(refused.stderr.contains("OTEL_EXPORTER_OTLP_PROTOCOL") && refused.stderr.contains("http/json"));
+    assert!(refused.stderr.contains("OTEL_TRACES_SAMPLER"), "{refused}");
     // Without any of them there are no spans, and no figures of them.
     let server = Server::start(data.path());
     assert!(!server.get("/metrics").contains("courant_spans"));
