@@ -35,7 +35,8 @@ const VALID_MAX_MS: i64 = EXPIRY_MAX_MS - 60_000;
 /// How long answers are kept, as services keep them.
 const ANSWERS_KEPT_MS: &str = "86400000";
 
-/// What every instance of every service says of itself, by service and instance.
+/// What every instance of every service says of itself, in the order in which they have spoken last: clocks
+/// differ.
 pub(super) async fn states(global: &Global, servers: &[Address]) -> Result<Vec<ServiceState>, Failure> {
     let mut client = connect(global, servers).await?;
     let topic = match client.topic(SERVICES, false).await {
@@ -44,28 +45,27 @@ pub(super) async fn states(global: &Global, servers: &[Address]) -> Result<Vec<S
         Err(AdminError::UnknownTopic { .. }) => return Ok(Vec::new()),
         Err(error) => return Err(explain::admin(&error)),
     };
-    let mut newest: BTreeMap<Bytes, Bytes> = BTreeMap::new();
+    let mut newest: BTreeMap<Bytes, (u64, Bytes)> = BTreeMap::new();
     everything(client, topic, &mut newest).await?;
-    let mut states = Vec::with_capacity(newest.len());
-    for value in newest.into_values() {
+    let mut values: Vec<(u64, Bytes)> = newest.into_values().collect();
+    values.sort_unstable_by_key(|(place, _)| *place);
+    let mut states = Vec::with_capacity(values.len());
+    for (_, value) in values {
         match ServiceState::read(&value) {
             Ok(state) => states.push(state),
             Err(error) if !global.quiet => note(format_args!("One instance is left out: {error}.")),
             Err(_) => {}
         }
     }
-    states.sort_by(|a, b| {
-        (&a.service, a.started_ms, &a.instance).cmp(&(&b.service, b.started_ms, &b.instance))
-    });
     Ok(states)
 }
 
-/// The newest value of each key of a topic, up to where it ends now. A key whose newest event has no value
-/// has ended.
+/// The newest value of each key of a topic, up to where it ends now, and its place among all of
+/// them. A key whose newest event has no value has ended.
 async fn everything(
     mut client: Client,
     topic: TopicInfo,
-    newest: &mut BTreeMap<Bytes, Bytes>,
+    newest: &mut BTreeMap<Bytes, (u64, Bytes)>,
 ) -> Result<(), Failure> {
     let partitions: Vec<i32> = topic.partitions.iter().map(|partition| partition.index).collect();
     let ends = client.list_offsets(&topic, &partitions, OffsetAt::End).await;
@@ -79,13 +79,16 @@ async fn everything(
         .filter(|(partition, start)| *start < end_of(partition))
         .collect();
     let mut consumer = Consumer::new(client, topic, positions);
+    let mut place = 0;
     while !consumer.positions().is_empty() {
         for event in consumer.next().await.map_err(|error| explain::fetch(&error))? {
             let is_before = event.record.offset < end_of(&event.partition);
             match (event.record.key.filter(|_| is_before), event.record.value) {
                 // A copy: the value is a part of all that was fetched with it.
                 (Some(key), Some(value)) => {
-                    newest.insert(Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value));
+                    let value = Bytes::copy_from_slice(&value);
+                    newest.insert(Bytes::copy_from_slice(&key), (place, value));
+                    place += 1;
                 }
                 (Some(key), None) => drop(newest.remove(&key)),
                 (None, _) => {}

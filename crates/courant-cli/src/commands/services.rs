@@ -103,7 +103,10 @@ impl Row for ServiceRow {
 /// Lists them.
 pub(super) async fn run(global: &Global, args: &Services) -> Result<Exit, Failure> {
     let servers = if args.engine.is_empty() { &global.server } else { &args.engine };
-    let found = states(global, servers).await?;
+    let mut found = states(global, servers).await?;
+    found.sort_by(|a, b| {
+        (&a.service, a.started_ms, &a.instance).cmp(&(&b.service, b.started_ms, &b.instance))
+    });
     if found.is_empty() && !global.quiet && io::stderr().is_terminal() {
         note(format_args!("No service has said anything of itself on this engine."));
     }

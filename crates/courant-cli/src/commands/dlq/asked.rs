@@ -57,15 +57,13 @@ async fn list(global: &Global, at: &At, args: &DlqList) -> Result<Exit, Failure>
     Ok(Exit::Ok)
 }
 
-/// Instances share a store, so the newest state of a consumer has all of its failures.
+/// Instances share a store, so the newest state of a consumer has all of its failures. The newest one comes
+/// last.
 fn newest_of_each_consumer(states: &[ServiceState]) -> BTreeMap<&str, &ServiceState> {
     let mut newest: BTreeMap<&str, &ServiceState> = BTreeMap::new();
     for state in states {
         for subscription in &state.subscriptions {
-            let known = newest.entry(&subscription.consumer).or_insert(state);
-            if known.seen_ms < state.seen_ms {
-                *known = state;
-            }
+            newest.insert(&subscription.consumer, state);
         }
     }
     newest
@@ -280,7 +278,7 @@ mod tests {
             subscriptions: vec![SubscriptionState { consumer: "b".to_owned(), ..Default::default() }],
             ..ServiceState::default()
         };
-        let states = [state("old", 1), state("new", 3), state("between", 2)];
+        let states = [state("old", 1), state("its clock is ahead", 3), state("new", 2)];
         assert_eq!(newest_of_each_consumer(&states)["b"].instance, "new");
     }
 }

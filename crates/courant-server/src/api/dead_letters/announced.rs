@@ -27,6 +27,8 @@ pub(crate) struct Announced {
     /// Where each partition is read on.
     next: BTreeMap<u32, u64>,
     instances: BTreeMap<Bytes, Instance>,
+    /// States that were taken so far.
+    taken: u64,
     /// Bytes that all states take, about.
     bytes: usize,
 }
@@ -36,18 +38,14 @@ struct Instance {
     /// `None`: what it says is not understood here.
     state: Option<Arc<ServiceState>>,
     bytes: usize,
-}
-
-impl Instance {
-    fn seen_ms(&self) -> Option<i64> {
-        self.state.as_ref().map(|state| state.seen_ms)
-    }
+    /// Its place in the order of the log, which no wrong clock changes.
+    place: u64,
 }
 
 /// What is known of all services at a moment.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// The instances of each service.
+    /// The instances of each service, in the order in which they have spoken last.
     pub(super) services: BTreeMap<String, Vec<Arc<ServiceState>>>,
     /// Instances whose state is not understood.
     pub(super) unreadable: usize,
@@ -110,7 +108,9 @@ impl Announced {
         let state = state.filter(has_names);
         let bytes = state.as_ref().map_or(key.len(), |state| bytes.saturating_add(weight(state)));
         // A copy: the key is a part of all that was read with it.
-        self.instances.insert(Bytes::copy_from_slice(key), Instance { state: state.map(Arc::new), bytes });
+        let instance = Instance { state: state.map(Arc::new), bytes, place: self.taken };
+        self.instances.insert(Bytes::copy_from_slice(key), instance);
+        self.taken += 1;
         self.bytes += bytes;
         while self.instances.len() > INSTANCES_KEPT_MAX || self.bytes > INSTANCES_BYTES_MAX {
             if !self.forget_one() {
@@ -119,9 +119,10 @@ impl Announced {
         }
     }
 
-    /// Forgets the instance that was seen longest ago.
+    /// Forgets the instance that has spoken longest ago; one that is not understood goes first.
     fn forget_one(&mut self) -> bool {
-        let oldest = self.instances.iter().min_by_key(|(_, instance)| instance.seen_ms());
+        let age = |instance: &Instance| (instance.state.is_some(), instance.place);
+        let oldest = self.instances.iter().min_by_key(|(_, instance)| age(instance));
         let Some(key) = oldest.map(|(key, _)| key.clone()) else { return false };
         if let Some(gone) = self.instances.remove(&key) {
             self.bytes -= gone.bytes;
@@ -131,7 +132,9 @@ impl Announced {
 
     fn known(&self) -> Known {
         let mut known = Known::default();
-        for instance in self.instances.values() {
+        let mut instances: Vec<&Instance> = self.instances.values().collect();
+        instances.sort_unstable_by_key(|instance| instance.place);
+        for instance in instances {
             match &instance.state {
                 Some(state) => {
                     known.services.entry(state.service.clone()).or_default().push(Arc::clone(state));
@@ -175,7 +178,7 @@ pub(super) fn is_running(state: &ServiceState, now_ms: i64) -> bool {
 }
 
 /// The newest word about each consumer of a service: its instances share a store, so that has all of the
-/// consumer's failures.
+/// consumer's failures. The newest one is the last one in the log: clocks differ.
 pub(super) fn newest_of_each_consumer(
     instances: &[Arc<ServiceState>],
 ) -> BTreeMap<&str, (&ServiceState, &SubscriptionState)> {
@@ -183,10 +186,7 @@ pub(super) fn newest_of_each_consumer(
     for state in instances {
         let state: &ServiceState = state;
         for subscription in &state.subscriptions {
-            let known = newest.entry(&subscription.consumer).or_insert((state, subscription));
-            if known.0.seen_ms < state.seen_ms {
-                *known = (state, subscription);
-            }
+            newest.insert(&subscription.consumer, (state, subscription));
         }
     }
     newest
@@ -224,13 +224,20 @@ mod tests {
     #[test]
     fn the_newest_word_of_each_instance_counts_until_it_has_ended() {
         let mut announced = Announced::default();
+        // The clock of one of them is ahead.
         for record in [said("a", 1), said("b", 7), said("a", 5), record("c", Some("{".into()))] {
             announced.take(&record);
         }
+        let newest = || {
+            let known = announced.known();
+            let newest = newest_of_each_consumer(&known.services["billing"]);
+            newest["bills"].0.instance.clone()
+        };
+        assert_eq!((announced.known().services["billing"].len(), announced.known().unreadable), (2, 1));
+        assert_eq!(newest(), "a", "what was said last counts, whatever the clocks say");
+        announced.take(&said("b", 6));
         let known = announced.known();
-        assert_eq!((known.services["billing"].len(), known.unreadable), (2, 1));
-        let newest = newest_of_each_consumer(&known.services["billing"]);
-        assert_eq!(newest["bills"].0.instance, "b");
+        assert_eq!(newest_of_each_consumer(&known.services["billing"])["bills"].0.seen_ms, 6);
         announced.take(&record("b", None));
         assert_eq!(announced.known().services["billing"][0].seen_ms, 5);
         for key in ["a", "c"] {

@@ -65,7 +65,7 @@ fn series(known: &Known, now_ms: i64, consumers_max: usize) -> (Vec<ServiceSerie
         room -= consumers.len();
         let running = instances.iter().filter(|state| is_running(state, now_ms)).count();
         // Its instances share a store, so the newest word about the outbox counts.
-        let newest = instances.iter().max_by_key(|state| state.seen_ms);
+        let newest = instances.last();
         ServiceSeries {
             name: name.clone(),
             running: running as u64,

@@ -133,7 +133,7 @@ fn service(state: &ApiState, name: String, instances: &[Arc<ServiceState>]) -> S
     let (lag_events, lag_seconds) = lag(&lagging);
     let consumers = newest_of_each_consumer(instances);
     let subscriptions: Vec<&SubscriptionState> = consumers.into_values().map(|(_, one)| one).collect();
-    let newest = instances.iter().max_by_key(|instance| instance.seen_ms);
+    let newest = instances.last();
     let not_operable = not_operable(state, &name, instances);
     let mut shown: Vec<&Arc<ServiceState>> = instances.iter().collect();
     shown.sort_by_key(|instance| (!is_running(instance, now_ms), std::cmp::Reverse(instance.seen_ms)));
