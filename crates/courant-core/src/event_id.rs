@@ -39,6 +39,13 @@ impl EventId {
         }
     }
 
+    /// The id of an event that brings none: UUIDv5 of the log's identity, the partition and the offset. It is
+    /// the same whoever reads the event, and however often.
+    #[must_use]
+    pub fn of_place(log: &Uuid, topic: &str, partition: u32, offset: u64) -> Self {
+        Self::from(Uuid::new_v5(log, format!("{topic}/{partition}/{offset}").as_bytes()))
+    }
+
     /// The id.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -69,6 +76,21 @@ mod tests {
         }
         assert_eq!(EventId::new(""), Err(InvalidEventId::Empty));
         assert_eq!(EventId::new(&"i".repeat(256)), Err(InvalidEventId::TooLong { bytes: 256 }));
+    }
+
+    #[test]
+    fn an_event_that_brings_none_has_the_id_of_its_place() {
+        let log = Uuid::from_u128(1);
+        let id = EventId::of_place(&log, "orders", 1, 7);
+        assert_eq!(id.as_str(), Uuid::new_v5(&log, b"orders/1/7").to_string());
+        for other in [
+            EventId::of_place(&Uuid::from_u128(2), "orders", 1, 7),
+            EventId::of_place(&log, "order", 1, 7),
+            EventId::of_place(&log, "orders", 2, 7),
+            EventId::of_place(&log, "orders", 1, 8),
+        ] {
+            assert_ne!(other, id);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ export type JoinedBy = 'correlation' | 'traceparent' | 'header' | 'event'
 
 /** What the server has in its index, and what it has not. */
 export interface TraceIndex {
-  state: 'off' | 'building' | 'following'
+  state: 'off' | 'building' | 'following' | 'failed'
   events: Int
   events_max: Int
   seen: Int

@@ -262,6 +262,9 @@ fn remark(found: &Found) {
     if let Some(since) = &index.complete_since {
         note(format_args!("Events before {} are not indexed.", short(since)));
     }
+    if index.state == "failed" {
+        note(format_args!("The index stands still because of a defect; the log of the server says which."));
+    }
     if index.state == "building" {
         note(format_args!("The index is being built; there may be more in a moment."));
     }

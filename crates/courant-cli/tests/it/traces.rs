@@ -35,6 +35,10 @@ fn now_ms() -> i64 {
 }
 
 fn publish(server: &Server, events: &[Sent<'_>]) {
+    publish_value(server, events, "{}");
+}
+
+fn publish_value(server: &Server, events: &[Sent<'_>], value: &str) {
     let producer: ThreadedProducer<_> =
         ClientConfig::new().set("bootstrap.servers", server.bootstrap()).create().expect("a producer");
     for event in events {
@@ -43,7 +47,7 @@ fn publish(server: &Server, events: &[Sent<'_>]) {
         });
         let record = BaseRecord::<str, str>::to(event.topic)
             .key(event.key)
-            .payload("{}")
+            .payload(value)
             .headers(headers)
             .timestamp(event.at_ms);
         producer.send(record).map_err(|(error, _)| error).expect("queued");
@@ -245,6 +249,33 @@ fn a_dead_letter_is_below_its_event_and_comes_first() {
     service.stop();
 }
 
+/// An event without an id is the cause of what services make of it, by the id that they give it.
+#[test]
+fn an_event_of_a_plain_client_is_found_by_what_came_of_it() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    let engine = format!("courant://{}", server.bootstrap());
+    let test = "traces::an_event_of_a_plain_client_is_found_by_what_came_of_it";
+    let Some(site) = Site::with(test, &[engine.as_str()]) else { return };
+    let mut service = site.start();
+    let headers = vec![("ce_type", "shop.order-placed"), ("content-type", "application/json")];
+    let order = Sent { topic: "shop.orders", key: "ada", headers, at_ms: now_ms() };
+    publish_value(&server, &[order], r#"{"customer":"ada","number":1,"text":"poison"}"#);
+    let letter = site.letters(1)[0];
+    let shown = site.row(&["show", &letter.to_string()]);
+    let id = shown["event_id"].as_str().expect("an id").to_owned();
+    let found = trace(&server, &id, 2);
+    assert_eq!(each(&found, "kind"), ["event", "dead_letter"]);
+    assert_eq!(each(&found, "event_id"), [&json!(id), &json!(id)]);
+    assert_eq!(each(&found, "parent"), [&Value::Null, &json!(0)]);
+    assert_eq!(
+        (&found["nodes"][0]["topic"], &found["nodes"][0]["key"]),
+        (&json!("shop.orders"), &json!("ada"))
+    );
+    assert_eq!(found["unknown_parents"], json!([]));
+    service.stop();
+}
+
 #[test]
 fn the_index_is_made_again_from_the_log() {
     let data = tempdir().unwrap();
@@ -332,7 +363,8 @@ fn clients_without_correlation_ids_are_joined_by_what_they_have() {
     );
     let by_trace = trace(&server, "4bf92f3577b34da6a3ce929d0e0e4736", 2);
     assert_eq!(by_trace["joined_by"], "traceparent");
-    assert_eq!(each(&by_trace, "event_id"), [&Value::Null, &Value::Null]);
+    let ids = each(&by_trace, "event_id");
+    assert!(ids[0].is_string() && ids[1].is_string() && ids[0] != ids[1], "those of their places: {ids:?}");
     assert_eq!(each(&by_trace, "parent_state"), ["root", "root"]);
     let by_header = trace(&server, "named", 2);
     assert_eq!((&by_header["id"], &by_header["joined_by"]), (&json!("r"), &json!("header")));

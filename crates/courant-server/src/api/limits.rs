@@ -367,6 +367,10 @@ const _: () = {
 /// Records that the index of traces has when nobody says how many. A full one takes at most 48 MiB.
 pub(crate) const TRACE_EVENTS: usize = 225_000;
 
+/// Records that belong to nothing are remembered too, as many as this part of those in the index: one of them
+/// may turn out to be the cause of others. They take at most 6 MiB more.
+pub(crate) const TRACE_PLAIN_PART: usize = 4;
+
 /// Records that are gone through when the server starts: the newest of each partition, and all of the small
 /// ones.
 pub(crate) const TRACE_REBUILD_RECORDS_MAX: u64 = 2_000_000;

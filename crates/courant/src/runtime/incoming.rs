@@ -14,12 +14,9 @@ pub(crate) fn id(log: &Uuid, record: &Record) -> EventId {
     said.and_then(|said| EventId::new(said).ok()).unwrap_or_else(|| place_id(log, record))
 }
 
-/// UUIDv5 of the log's identity, the partition and the offset: the same whoever reads it, and however
-/// often.
 fn place_id(log: &Uuid, record: &Record) -> EventId {
     let partition = &record.position.partition;
-    let place = format!("{}/{}/{}", partition.topic, partition.number, record.position.offset);
-    EventId::from(Uuid::new_v5(log, place.as_bytes()))
+    EventId::of_place(log, &partition.topic, partition.number, record.position.offset)
 }
 
 /// What a record says that its type is.

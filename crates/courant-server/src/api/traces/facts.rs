@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 
+use courant_core::event_id::EventId;
 use courant_core::headers;
 use courant_log::PartitionId;
 use courant_log::batch::records::Record;
+use uuid::Uuid;
 
 use super::index::New;
 use crate::api::records::cloudevent;
@@ -94,6 +96,26 @@ impl<'a> Facts<'a> {
         Self { event, correlation, causation, trace, is_dead }
     }
 
+    /// Whether nothing joins it to anything. An event may still name it as its cause, by the id of its place.
+    pub(super) fn is_plain(&self) -> bool {
+        self.trace.is_none() && !self.is_dead
+    }
+
+    /// Gives an event that brings no id the one that services give it, by its place: their effects name that
+    /// as their cause. Of a dead letter it is the place that the event had.
+    pub(super) fn placed(mut self, record: &Record, log: &Uuid, topic: &str, partition: u32) -> Self {
+        if self.event.is_none() {
+            let id = if self.is_dead {
+                original_id(record, log)
+            } else {
+                Some(EventId::of_place(log, topic, partition, offset(record.offset)))
+            };
+            self.event = id.map(|id| Cow::Owned(id.to_string()));
+            self.trace = self.trace.or_else(|| Some((self.event.clone()?, Joined::Event)));
+        }
+        self
+    }
+
     /// What the index keeps of it; nothing where nothing joins it to anything.
     pub(super) fn indexed(&self, hasher: &RandomState, id: PartitionId, record: &Record) -> Option<New> {
         let (trace, joined) = self.trace.as_ref()?;
@@ -109,6 +131,14 @@ impl<'a> Facts<'a> {
             is_dead: self.is_dead,
         })
     }
+}
+
+/// The id of the event that a dead letter of a service of ours is a copy of, by its place.
+fn original_id(record: &Record, log: &Uuid) -> Option<EventId> {
+    let topic = cloudevent::header(record, headers::DEAD_TOPIC)?;
+    let partition = cloudevent::header(record, headers::DEAD_PARTITION)?.parse().ok()?;
+    let offset = cloudevent::header(record, headers::DEAD_OFFSET)?.parse().ok()?;
+    Some(EventId::of_place(log, topic, partition, offset))
 }
 
 /// A text as a number that is never 0, which stands for none.
@@ -202,6 +232,35 @@ mod tests {
             assert!(Facts::of(&record(&[("ce_id", "1"), (name, "x")], ""), None).is_dead, "{name}");
         }
         assert!(!Facts::of(&record(&[("ce_id", "1"), ("courant", "x")], ""), None).is_dead);
+    }
+
+    #[test]
+    fn what_brings_no_id_has_that_of_its_place() {
+        let log = Uuid::from_u128(1);
+        let place = EventId::of_place(&log, "orders", 2, 7);
+        let plain = record(&[("x", "y")], "{}");
+        let facts = Facts::of(&plain, None);
+        assert!(facts.is_plain());
+        let facts = facts.placed(&plain, &log, "orders", 2);
+        assert_eq!(facts.event.as_deref(), Some(place.as_str()));
+        assert_eq!(
+            facts.trace.map(|(id, joined)| (id.into_owned(), joined)),
+            Some((place.to_string(), Joined::Event))
+        );
+        let joined = record(&[("ce_correlationid", "c")], "{}");
+        let facts = Facts::of(&joined, None).placed(&joined, &log, "orders", 2);
+        assert_eq!(
+            (facts.event.as_deref(), facts.trace.map(|one| one.1)),
+            (Some(place.as_str()), Some(Joined::Correlation))
+        );
+        let copy =
+            [("courant-dead-topic", "orders"), ("courant-dead-partition", "2"), ("courant-dead-offset", "7")];
+        let copy = record(&copy, "{}");
+        let facts = Facts::of(&copy, None);
+        assert!(!facts.is_plain(), "it is looked for with its event");
+        assert_eq!(facts.placed(&copy, &log, "orders.b.dlq", 0).event.as_deref(), Some(place.as_str()));
+        let named = record(&[("ce_id", "1")], "{}");
+        assert_eq!(Facts::of(&named, None).placed(&named, &log, "t", 0).event.as_deref(), Some("1"));
     }
 
     #[test]

@@ -25,6 +25,8 @@ use crate::api::records::read::{Taken, read};
 /// One partition, as far as it was looked at.
 #[derive(Debug)]
 struct Lane {
+    topic: Arc<str>,
+    number: u32,
     next: u64,
     /// The timestamp of the last record that was looked at.
     time_ms: i64,
@@ -54,6 +56,8 @@ struct Follower {
 #[derive(Debug, Default)]
 struct Looked {
     new: Vec<New>,
+    /// Those that nothing joins to anything.
+    plain: Vec<New>,
     seen: u64,
     without: u64,
     passed_over: u64,
@@ -99,6 +103,7 @@ pub(super) async fn keep(state: ApiState) {
             Ok(follower) => follower,
             Err(failure) => {
                 error!("the index of traces stands still, which is a defect: {failure}");
+                state.traces(|index| index.counts.has_failed = true);
                 return;
             }
         };
@@ -142,6 +147,7 @@ impl Follower {
                 if let Some(time_ms) = looked.incomplete_before {
                     index.incomplete_before(time_ms);
                 }
+                looked.plain.iter().for_each(|new| index.add_plain(*new));
                 looked.new.iter().for_each(|new| index.add(*new));
             });
         }
@@ -157,25 +163,32 @@ impl Follower {
     /// records are passed over.
     fn settle(&mut self, log: &Log) -> u64 {
         let catalog = log.catalog();
-        let topics = catalog.topics().filter(|topic| is_looked_at(&topic.name));
-        let ids: Vec<PartitionId> = topics.flat_map(|topic| topic.partitions.iter().copied()).collect();
-        let ends: HashMap<PartitionId, _> =
-            ids.into_iter().filter_map(|id| Some((id, log.offsets(id)?))).collect();
+        let mut ends: HashMap<PartitionId, _> = HashMap::new();
+        for topic in catalog.topics().filter(|topic| is_looked_at(&topic.name)) {
+            for (number, id) in (0_u32..).zip(&topic.partitions) {
+                if let Some(offsets) = log.offsets(*id) {
+                    ends.insert(*id, (offsets, &topic.name, number));
+                }
+            }
+        }
         self.lanes.retain(|id, _| ends.contains_key(id));
         // At the start there may be more than can be gone through; a partition that is made later is new.
         let newest = match self.settled {
             Some(_) => u64::MAX,
-            None => share(ends.values().map(|ends| ends.high_watermark.saturating_sub(ends.start)).collect()),
+            None => share(
+                ends.values().map(|(ends, ..)| ends.high_watermark.saturating_sub(ends.start)).collect(),
+            ),
         };
         self.settled = Some(Instant::now());
         self.queue.clear();
         let mut passed_over = 0;
-        for (id, ends) in ends {
+        for (id, (ends, name, number)) in ends {
             let (start, end) = (ends.start, ends.high_watermark);
             let lane = self.lanes.entry(id).or_insert_with(|| {
                 let next = end.saturating_sub(newest).max(start);
                 passed_over += next - start;
-                Lane { next, time_ms: i64::MIN, backlog: end, is_cut: next > start }
+                let topic = Arc::from(name.as_str());
+                Lane { topic, number, next, time_ms: i64::MIN, backlog: end, is_cut: next > start }
             });
             lane.next = lane.next.max(start);
             if lane.next >= lane.backlog && end.saturating_sub(lane.next) > TRACE_BEHIND_MAX {
@@ -195,10 +208,11 @@ impl Follower {
         let (hasher, header) = (&self.hasher, self.header.as_deref());
         let lane = self.lanes.get_mut(&id)?;
         let ends = log.offsets(id)?;
+        let (log_id, topic, number) = (log.id(), Arc::clone(&lane.topic), lane.number);
         let begin = lane.next;
         let mut looked = Looked::default();
         let passed = read(log, id, begin..ends.high_watermark, |record| {
-            if looked.new.len() >= TRACE_ENTRIES_PER_READ_MAX {
+            if looked.new.len() + looked.plain.len() >= TRACE_ENTRIES_PER_READ_MAX {
                 return Taken::No;
             }
             looked.seen += 1;
@@ -207,8 +221,10 @@ impl Follower {
                 lane.is_cut = false;
                 looked.incomplete_before = Some(record.timestamp);
             }
-            match Facts::of(record, header).indexed(hasher, id, record) {
-                Some(new) => looked.new.push(new),
+            let facts = Facts::of(record, header);
+            let list = if facts.is_plain() { &mut looked.plain } else { &mut looked.new };
+            match facts.placed(record, &log_id, &topic, number).indexed(hasher, id, record) {
+                Some(new) => list.push(new),
                 None => looked.without += 1,
             }
             Taken::Yes
@@ -260,7 +276,7 @@ mod tests {
     #[test]
     fn what_was_there_at_the_start_comes_to_an_end_while_more_comes() {
         let id = PartitionId(1);
-        let lane = Lane { next: 9, time_ms: 0, backlog: 10, is_cut: false };
+        let lane = Lane { topic: "t".into(), number: 0, next: 9, time_ms: 0, backlog: 10, is_cut: false };
         let mut follower = Follower {
             hasher: RandomState::new(),
             header: None,

@@ -2,6 +2,9 @@
 //!
 //! What the records say stays in the log; an entry has 64 bytes. When the index is full, the entry that
 //! came first goes, and the index remembers until when it has forgotten something.
+//!
+//! Records that nothing joins to anything have no entry. The newest of them are remembered: an event may come
+//! that names one of them as its cause, by the id that services give it.
 
 use std::collections::hash_map::{Entry as Slot, RandomState};
 use std::collections::{HashMap, VecDeque};
@@ -10,7 +13,7 @@ use std::iter::successors;
 use courant_log::PartitionId;
 
 use super::facts::{Joined, hashed};
-use crate::api::limits::{TRACE_LIST_MEMBERS_MAX, TRACE_LIST_STEPS_MAX, TRACE_NODES_MAX};
+use crate::api::limits::{TRACE_LIST_MEMBERS_MAX, TRACE_LIST_STEPS_MAX, TRACE_NODES_MAX, TRACE_PLAIN_PART};
 
 /// A record that is to be indexed. Of ids there are only hashes; 0 is none.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,14 @@ struct Entry {
 }
 
 const NONE: u64 = u64::MAX;
+
+/// A record that nothing joins to anything.
+#[derive(Clone, Copy, Debug)]
+struct Plain {
+    partition: PartitionId,
+    offset: u64,
+    time_ms: i64,
+}
 
 /// All entries of one trace, as a chain from the oldest to the newest.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +97,8 @@ pub(super) struct Found {
 /// Where the index stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
+    /// Whether nothing comes to the index any more, because of a defect.
+    pub(super) has_failed: bool,
     /// Whether everything that was there at the start has been gone through.
     pub(super) has_caught_up: bool,
     /// Records that were looked at, and those of them that nothing joins to anything.
@@ -109,6 +122,10 @@ pub(crate) struct Index {
     /// The first entry of each event that is no dead letter.
     by_event: HashMap<u64, u64>,
     traces: HashMap<u64, Chain>,
+    /// By the ids of their places.
+    plain: HashMap<u64, Plain>,
+    /// These ids, the oldest first; some may have gone to the entries.
+    plain_order: VecDeque<u64>,
     max: usize,
     pub(super) counts: Counts,
     /// A record with a later time than this has it from a wrong clock.
@@ -124,6 +141,8 @@ impl Index {
             first: 0,
             by_event: HashMap::new(),
             traces: HashMap::new(),
+            plain: HashMap::new(),
+            plain_order: VecDeque::new(),
             max,
             counts: Counts::default(),
             latest_ms: i64::MAX,
@@ -153,11 +172,46 @@ impl Index {
         self.entries.get(usize::try_from(place).ok()?)
     }
 
-    /// Adds a record. The one that came first makes room for it.
+    /// Adds a record, and before it one that nothing has joined to anything until now, if it is its cause.
     pub(super) fn add(&mut self, new: New) {
         if self.max == 0 {
             return;
         }
+        for cause in [new.trace, new.causation] {
+            let Some(plain) = self.plain.remove(&cause) else { continue };
+            let Plain { partition, offset, time_ms } = plain;
+            self.counts.without = self.counts.without.saturating_sub(1);
+            let (joined, is_dead) = (Joined::Event, false);
+            let (event, trace, causation) = (cause, cause, 0);
+            self.insert(New { partition, offset, time_ms, event, causation, trace, joined, is_dead });
+        }
+        self.insert(new);
+    }
+
+    /// Adds a record that nothing joins to anything, with the id of its place.
+    pub(super) fn add_plain(&mut self, new: New) {
+        // What it has caused may have been read before it.
+        if self.traces.contains_key(&new.event) {
+            self.add(new);
+            return;
+        }
+        self.counts.without += 1;
+        let max = self.max / TRACE_PLAIN_PART;
+        while max > 0
+            && self.plain_order.len() >= max
+            && let Some(oldest) = self.plain_order.pop_front()
+        {
+            self.plain.remove(&oldest);
+        }
+        if max > 0 {
+            let New { partition, offset, time_ms, event, .. } = new;
+            self.plain.insert(event, Plain { partition, offset, time_ms });
+            self.plain_order.push_back(event);
+        }
+    }
+
+    /// The one that came first makes room for the new one.
+    fn insert(&mut self, new: New) {
         if self.entries.len() >= self.max {
             self.forget_first();
         }
@@ -341,6 +395,49 @@ mod tests {
         assert_eq!(offsets(&found.members), [0, 2]);
         assert_eq!(found.asked.map(|asked| asked.offset), Some(2));
         assert!(index.find("nothing").is_none());
+    }
+
+    /// A record as plain clients write it.
+    fn plain(index: &Index, offset: u64, event: &str) -> New {
+        New { joined: Joined::Event, ..new(index, offset, event, event, "") }
+    }
+
+    #[test]
+    fn a_plain_record_is_there_once_it_has_caused_something() {
+        let mut index = Index::new(100);
+        index.add_plain(plain(&index, 0, "p"));
+        index.add_plain(plain(&index, 1, "q"));
+        assert!(index.find("p").is_none() && index.len() == 0);
+        assert_eq!(index.counts.without, 2);
+        add(&mut index, 2, "effect", "p", "p");
+        let found = index.find("p").expect("it is there");
+        assert_eq!((offsets(&found.members), found.events, index.counts.without), (vec![0, 2], 2, 1));
+        // Its effect says of itself that it belongs to something else.
+        add(&mut index, 3, "other", "c", "q");
+        assert_eq!(offsets(&index.find("c").expect("there").members), [3, 1]);
+        assert_eq!(index.counts.without, 0);
+        // It is read behind its effect.
+        add(&mut index, 4, "early", "late", "late");
+        index.add_plain(plain(&index, 5, "late"));
+        assert_eq!(offsets(&index.find("late").expect("there").members), [4, 5]);
+    }
+
+    #[test]
+    fn plain_records_take_no_room_from_others_and_the_newest_are_remembered() {
+        let mut index = Index::new(10 * TRACE_PLAIN_PART);
+        add(&mut index, 0, "a", "c", "");
+        for number in 0..1_000 {
+            index.add_plain(plain(&index, number, &number.to_string()));
+        }
+        assert_eq!((index.len(), index.plain.len(), index.plain_order.len()), (1, 10, 10));
+        assert_eq!(index.counts.complete_since_ms, None);
+        add(&mut index, 1, "b", "999", "999");
+        add(&mut index, 2, "d", "989", "989");
+        assert_eq!(index.find("999").expect("there").events, 2);
+        assert_eq!(index.find("989").expect("there").events, 1, "its cause is forgotten");
+        let mut none = Index::new(0);
+        none.add_plain(plain(&none, 0, "p"));
+        assert!(none.plain.is_empty());
     }
 
     #[test]

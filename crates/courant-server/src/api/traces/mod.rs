@@ -15,12 +15,13 @@ use std::collections::HashMap;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::routing::on;
-use courant_log::Log;
+use courant_log::batch::records::Record;
+use courant_log::{Log, PartitionId};
 use serde::Serialize;
 
 use self::facts::{Facts, Joined};
 pub(crate) use self::index::Index;
-use self::index::{Found, Listed, New};
+use self::index::{Counts, Found, Listed, New};
 use self::nodes::{Node, Place, Said, each};
 use self::order::causal;
 use self::schemas::{TRACE, TRACES};
@@ -122,11 +123,7 @@ impl Known {
         let end = ends.map(|ends| ends.high_watermark).fold(0, u64::saturating_add);
         let behind = if events_max == 0 { 0 } else { end.saturating_sub(counts.reached) };
         Self {
-            state: match (events_max, counts.has_caught_up) {
-                (0, _) => "off",
-                (_, false) => "building",
-                (_, true) => "following",
-            },
+            state: word(events_max, counts),
             events,
             events_max,
             seen: counts.seen,
@@ -135,6 +132,25 @@ impl Known {
             passed_over: counts.passed_over,
             complete_since: counts.complete_since_ms.and_then(rfc3339),
         }
+    }
+}
+
+/// Whether an index of so many records is kept, and how far it is.
+fn word(events_max: usize, counts: Counts) -> &'static str {
+    match (events_max, counts.has_failed, counts.has_caught_up) {
+        (0, ..) => "off",
+        (_, true, _) => "failed",
+        (_, _, false) => "building",
+        (_, _, true) => "following",
+    }
+}
+
+/// What a record at a place says.
+fn facts<'a>(state: &ApiState, log: &Log, names: &Places, id: PartitionId, record: &'a Record) -> Facts<'a> {
+    let facts = Facts::of(record, state.settings().traces.correlation_header.as_deref());
+    match names.get(id) {
+        Some((topic, number)) => facts.placed(record, &log.id(), &topic.name, *number),
+        None => facts,
     }
 }
 
@@ -188,7 +204,6 @@ async fn list(State(state): State<ApiState>, RawQuery(query): RawQuery) -> Resul
 /// What the root and the newest record of each trace say of it.
 fn rows(state: &ApiState, log: &Log, listed: &[Listed]) -> Vec<Row> {
     let names = Places::of(&log.catalog());
-    let header = state.settings().traces.correlation_header.as_deref();
     let mut wanted: Vec<Place> =
         listed.iter().flat_map(|one| [place(&one.root), place(&one.newest)]).collect();
     wanted.sort_unstable();
@@ -196,7 +211,8 @@ fn rows(state: &ApiState, log: &Log, listed: &[Listed]) -> Vec<Row> {
     let mut told: HashMap<Place, (Option<(String, Joined)>, Said)> = HashMap::new();
     each(log, &mut wanted, |place, record| {
         if let Ok(record) = record {
-            let trace = Facts::of(record, header).trace.map(|(id, joined)| (id.into_owned(), joined));
+            let trace = facts(state, log, &names, place.0, record).trace;
+            let trace = trace.map(|(id, joined)| (id.into_owned(), joined));
             told.insert(place, (trace, Said::of(record)));
         }
     });
@@ -279,7 +295,6 @@ fn page(state: &ApiState, id: String, after: usize, limit: usize) -> Result<Trac
     let is_asked = |new: &New| asked.is_some_and(|asked| place(&asked) == place(new));
     let asked_event = placed.iter().position(|one| is_asked(&one.new));
     let names = Places::of(&log.catalog());
-    let header = state.settings().traces.correlation_header.as_deref();
     let mut nodes = Vec::new();
     let mut wanted = HashMap::new();
     for (n, one) in placed.iter().enumerate().skip(after).take(limit) {
@@ -292,13 +307,14 @@ fn page(state: &ApiState, id: String, after: usize, limit: usize) -> Result<Trac
     places.extend(asked_place.filter(|place| !wanted.contains_key(place)));
     let mut joined_by_id = None;
     each(log, &mut places, |place, record| {
-        if let Ok(record) = &record
+        let told = record.map(|record| (record, facts(state, log, &names, place.0, record)));
+        if let Ok((_, facts)) = &told
             && asked_place == Some(place)
         {
-            joined_by_id = Facts::of(record, header).trace.map(|(id, _)| id.into_owned());
+            joined_by_id = facts.trace.as_ref().map(|(id, _)| id.clone().into_owned());
         }
         if let Some(node) = wanted.get(&place).and_then(|at| nodes.get_mut(*at)) {
-            node.tell(record, header);
+            node.tell(told);
         }
     });
     let next = after.saturating_add(nodes.len());
@@ -342,6 +358,11 @@ fn unknown_parents(nodes: &[Node]) -> Vec<Unknown> {
 fn not_found(id: &str, index: &Known) -> Problem {
     let why = match (index.state, &index.complete_since) {
         ("off", _) => "the server keeps no index; start it with --trace-index-events".to_owned(),
+        ("failed", _) => {
+            "nothing comes to the index any more, because of a defect; the log of the server says which, and \
+             a restart builds it anew"
+                .to_owned()
+        }
         ("building", _) => "the index is being built; ask again in a moment".to_owned(),
         (_, Some(since)) => {
             format!("events before {since} are not indexed; POST /api/v1/searches finds them")
@@ -349,4 +370,18 @@ fn not_found(id: &str, index: &Known) -> Problem {
         (_, None) => format!("{} records are indexed, and none has it", index.events),
     };
     Problem::new(&TRACE_NOT_FOUND, format!("there is no trace {id:?}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_that_stands_still_says_so() {
+        let counts = Counts::default();
+        assert_eq!(word(0, counts), "off");
+        assert_eq!(word(1, counts), "building");
+        assert_eq!(word(1, Counts { has_caught_up: true, ..counts }), "following");
+        assert_eq!(word(1, Counts { has_caught_up: true, has_failed: true, ..counts }), "failed");
+    }
 }

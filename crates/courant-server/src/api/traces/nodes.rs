@@ -142,15 +142,14 @@ impl Node {
     }
 
     /// Adds what the record says, or why there is none.
-    pub(super) fn tell(&mut self, record: Result<&Record, String>, header: Option<&str>) {
-        let record = match record {
-            Ok(record) => record,
+    pub(super) fn tell(&mut self, told: Result<(&Record, Facts<'_>), String>) {
+        let (record, facts) = match told {
+            Ok(told) => told,
             Err(reason) => {
                 self.gone = Some(reason);
                 return;
             }
         };
-        let facts = Facts::of(record, header);
         let said = Said::of(record);
         self.kind = match (facts.is_dead, said.is_command) {
             (true, _) => "dead_letter",

@@ -51,8 +51,8 @@ static INDEX: Schema = Schema {
     fields: &[
         field(
             "state",
-            Kind::Words(&["off", "building", "following"]),
-            "Whether it is kept, and has gone through what was there at the start",
+            Kind::Words(&["off", "building", "following", "failed"]),
+            "Whether it is kept, and has gone through what was there at the start; failed: it stands still",
         ),
         field("events", Kind::Integer, "Records in it"),
         field("events_max", Kind::Integer, "Records in it at most"),
@@ -99,7 +99,11 @@ static NODE: Schema = Schema {
         field("parent_state", Kind::Words(&["root", "known", "unknown"]), "Whether it names a cause"),
         field("depth", Kind::Integer, "How many causes are above it"),
         field("kind", Kind::Words(&["event", "command", "dead_letter", "gone"]), "What it is"),
-        field("event_id", TEXT_OR_NULL, ""),
+        field(
+            "event_id",
+            TEXT_OR_NULL,
+            "Where the event brings none, the one that services give it by its place",
+        ),
         field("type", TEXT_OR_NULL, ""),
         field("source", TEXT_OR_NULL, "Who published it, as it says"),
         field("topic", TEXT_OR_NULL, "Null: the topic was deleted"),
