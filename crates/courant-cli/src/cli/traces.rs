@@ -22,10 +22,15 @@ pub(crate) struct Http {
 /// node on each line, as JSON. Causes stand before their effects.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  courant trace 01890a5d-ac96-774b-bcce-b302099a8057\n  \
+                  courant trace --last-failed\n  \
                   courant trace order-7-placed --view sequence\n  \
                   courant trace order-7-placed --view sequence --mermaid > order-7.mmd")]
 pub(crate) struct Trace {
-    pub(crate) id: String,
+    #[arg(required_unless_present = "last_failed")]
+    pub(crate) id: Option<String>,
+    /// Show the trace with a dead letter that has changed last
+    #[arg(long, conflicts_with = "id")]
+    pub(crate) last_failed: bool,
     /// How it is drawn [default: tree]
     #[arg(long, value_enum, value_name = "VIEW")]
     pub(crate) view: Option<View>,

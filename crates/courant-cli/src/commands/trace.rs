@@ -36,6 +36,19 @@ struct Found {
     index: Index,
 }
 
+/// A page of the list of traces.
+#[derive(Debug, Deserialize)]
+struct Listing {
+    traces: Vec<Listed>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Listed {
+    /// `None`: its records have gone.
+    id: Option<String>,
+}
+
 /// A cause that is in no index.
 #[derive(Debug, Deserialize, Serialize)]
 struct UnknownParent {
@@ -187,7 +200,11 @@ pub(super) async fn run(global: &Global, args: &Trace) -> Result<Exit, Failure> 
             "a table is not drawn with --mermaid; choose tree or sequence",
         ));
     }
-    let found = whole(&client, args).await?;
+    let id = match &args.id {
+        Some(id) => id.clone(),
+        None => last_failed(&client).await?,
+    };
+    let found = whole(&client, &id, args.limit as usize).await?;
     let mut out = BufWriter::new(io::stdout().lock());
     let written = if args.mermaid {
         match args.view {
@@ -216,10 +233,27 @@ pub(super) async fn run(global: &Global, args: &Trace) -> Result<Exit, Failure> 
     Ok(Exit::Ok)
 }
 
+/// The trace with a dead letter that has changed last.
+async fn last_failed(client: &ApiClient) -> Result<String, Failure> {
+    let mut after = String::new();
+    loop {
+        let path = format!("/traces?failed=true&limit=10{after}");
+        let page: Listing = client.get(&path).await.map_err(|error| failed(&error))?;
+        if let Some(id) = page.traces.into_iter().find_map(|listed| listed.id) {
+            return Ok(id);
+        }
+        // A page may be empty although there are more.
+        let Some(next) = page.next else {
+            let sentence = "no trace that the server knows has a dead letter";
+            return Err(Failure::new(Exit::NotFound, sentence));
+        };
+        after = format!("&after={}", path_part(&next));
+    }
+}
+
 /// As many pages as are asked for, put together.
-async fn whole(client: &ApiClient, args: &Trace) -> Result<Found, Failure> {
-    let limit = args.limit as usize;
-    let path = format!("/traces/{}", path_part(&args.id));
+async fn whole(client: &ApiClient, id: &str, limit: usize) -> Result<Found, Failure> {
+    let path = format!("/traces/{}", path_part(id));
     let page =
         |after: &str, limit: usize| format!("{path}?limit={}&after={}", limit.min(1000), path_part(after));
     let mut found: Found = client.get(&page("0", limit)).await.map_err(|error| failed(&error))?;

@@ -176,6 +176,7 @@ fn a_trace_is_drawn_and_written_as_json() {
     let output = asked(&server, &["trace", "e1", "--limit", "1", "--view", "tree"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("3 more are not shown"), "{output:?}");
     assert_fails(&asked(&server, &["trace", "nobody"]), NOT_FOUND, "nobody");
+    assert_fails(&asked(&server, &["trace", "--last-failed"]), NOT_FOUND, "no trace that the server knows");
     assert_fails(&asked(&server, &["trace", id, "--mermaid", "--view", "table"]), USAGE, "--mermaid");
     let nowhere = courant(&["trace", id, "--http-url", "http://127.0.0.1:9"], "");
     assert_fails(&nowhere, UNREACHABLE, "--http-url");
@@ -246,6 +247,9 @@ fn a_dead_letter_is_below_its_event_and_comes_first() {
     assert!(letter["error"].as_str().is_some_and(|error| error.contains("card of ada")), "{letter}");
     let tree = said(asked(&server, &["trace", id, "--view", "tree"]));
     assert!(tree.contains("└─ ✗ billing gave up: "), "{tree}");
+    assert_eq!(said(asked(&server, &["trace", "--last-failed", "--view", "tree"])), tree);
+    assert_fails(&asked(&server, &["trace"]), USAGE, "<ID>");
+    assert_fails(&asked(&server, &["trace", id, "--last-failed"]), USAGE, "--last-failed");
     service.stop();
 }
 
