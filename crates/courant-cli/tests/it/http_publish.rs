@@ -1,6 +1,9 @@
 //! Publishing by the CloudEvents HTTP binding, read back as a Kafka client does.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -8,7 +11,7 @@ use tempfile::tempdir;
 use crate::cli::{rows, run};
 use crate::http_records::{Answer, EXACT, JSON, get, send};
 use crate::server::Server;
-use crate::{python_script, skip};
+use crate::{PATIENCE, eventually, python_script, skip};
 
 const BINARY: [(&str, &str); 4] =
     [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/shop"), ("ce-type", "orders.order-placed")];
@@ -168,6 +171,37 @@ fn what_cannot_be_published_is_refused_with_a_reason() {
     send(&server, "POST", path, &[JSON], "1").assert_problem(403, "internal_topic");
     send(&server, "POST", "/topics/none/events", &[JSON], "1").assert_problem(404, "topic_not_found");
     assert_eq!(tailed(&server).len(), 1, "only what was answered with its place is there");
+}
+
+/// Bodies that are announced and do not come take all the memory for bodies, and give it back.
+#[test]
+fn who_announces_much_and_sends_nothing_keeps_nobody_from_publishing() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.create_topic("orders", 1);
+    let silent: Vec<TcpStream> = (0..8)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.http()).expect("a connection");
+            let head = format!(
+                "POST /api/v1/topics/orders/events HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n1",
+                server.http(),
+                8 * 1024 * 1024
+            );
+            stream.write_all(head.as_bytes()).expect("the head is sent");
+            stream.set_read_timeout(Some(Duration::from_millis(10))).expect("a timeout");
+            stream
+        })
+        .collect();
+    let said = eventually("one of them is cut off", PATIENCE, || {
+        silent.iter().find_map(|stream| {
+            let mut bytes = [0; 64];
+            let count = (&*stream).read(&mut bytes).ok().filter(|count| *count > 0)?;
+            Some(String::from_utf8_lossy(&bytes[..count]).into_owned())
+        })
+    });
+    assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
+    publish(&server, &[JSON], "1").json(200);
+    assert_eq!(tailed(&server).len(), 1);
 }
 
 #[test]

@@ -219,6 +219,13 @@ pub(crate) const PUBLISH_BYTES_AT_ONCE: usize = 64 * 1024 * 1024;
 /// How long a body waits for its share of them.
 pub(crate) const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// While memory for bodies is scarce, one that comes with fewer bytes a second is cut off, after a while.
+pub(crate) const PUBLISH_RATE_MIN: usize = 256 * 1024;
+pub(crate) const PUBLISH_SLOW_AFTER: Duration = Duration::from_secs(2);
+
+/// How long nothing may come of a body until somebody looks whether it is slow.
+pub(crate) const PUBLISH_SLOW_LOOK: Duration = Duration::from_millis(250);
+
 /// Events of one batch.
 pub(crate) const EVENTS_PER_BATCH_MAX: usize = 10_000;
 
@@ -351,6 +358,7 @@ pub(crate) const DECISIONS_BYTES_MAX: usize = 256 * 1024 * 1024;
 const _: () = {
     assert!(LISTED_BYTES_EACH <= LISTED_BYTES_ALL && LISTED_BYTES_ALL <= RECORD_BYTES_SHOWN);
     assert!(PUBLISH_BODY_BYTES_MAX <= PUBLISH_BYTES_AT_ONCE);
+    assert!(PUBLISH_SLOW_AFTER.as_millis() + PUBLISH_SLOW_LOOK.as_millis() < PUBLISH_WAIT_MAX.as_millis());
     assert!(ATTRIBUTES_MAX < EVENT_MEMBERS_MAX);
     assert!(STORED_BATCH_BYTES < courant_log::limits::MESSAGE_BYTES_MAX);
     assert!(SEARCH_RESULTS <= SEARCH_RESULTS_MAX);

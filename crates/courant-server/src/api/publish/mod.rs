@@ -1,5 +1,6 @@
 //! Publishing by the CloudEvents HTTP binding.
 
+mod body;
 mod event;
 mod modes;
 mod store;
@@ -7,7 +8,7 @@ mod store;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Extension, FromRequest, RawQuery, Request, State};
+use axum::extract::{Extension, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::on;
@@ -15,17 +16,15 @@ use courant_log::Topic;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
 
 use self::event::{Mistake, NewEvent};
 use self::store::{Lane, Outcome, append, packed};
 use super::asked::Path;
 use super::audit::PUBLISH;
-use super::events::BODY_UNIT_BYTES;
-use super::limits::{EVENT_MISTAKES_NAMED_MAX, PUBLISH_BODY_BYTES_MAX, PUBLISH_WAIT_MAX};
-use super::problem::{BAD_REQUEST, BODY_TOO_LARGE, INTERNAL_TOPIC, Problem, ProblemKind};
+use super::limits::{EVENT_MISTAKES_NAMED_MAX, PUBLISH_BODY_BYTES_MAX};
+use super::problem::{BAD_REQUEST, INTERNAL_TOPIC, Problem, ProblemKind};
 use super::route::{Access, Kind, RequestBody, Route, Schema, Verb, answer, field, path, query};
-use super::{ApiState, Asked, Caller, Change, asked};
+use super::{ApiState, Asked, Caller, Change};
 
 /// What the names of the server's own topics begin with.
 const INTERNAL_PREFIX: &str = "_courant.";
@@ -134,8 +133,7 @@ async fn publish(
     if key.as_deref() == Some("") {
         return Err(Problem::new(&BAD_REQUEST, "the key is empty; leave it out"));
     }
-    let share = share(&state, &headers).await?;
-    let body = asked::bytes(Bytes::from_request(request, &()).await)?;
+    let (body, share) = body::received(&state, &headers, request.into_body()).await?;
     let (any, now_ms) = (state.events().next_keyless(), state.now_ms());
     let received = Received { topic, headers, body, key, share };
     // A large body takes a while to be understood, and memory: a few of them are at one time.
@@ -184,24 +182,6 @@ impl Received {
             Ok(lanes) => Ok(Parcel { topic, ids, lanes, bytes: body.len(), share }),
             Err(mistakes) => Err(Mistakes { count, mistakes }),
         })
-    }
-}
-
-/// A share of the memory for bodies, before anything of one is read.
-async fn share(state: &ApiState, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Problem> {
-    let length =
-        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let bytes = length.unwrap_or(PUBLISH_BODY_BYTES_MAX);
-    if bytes > PUBLISH_BODY_BYTES_MAX {
-        let sentence =
-            format!("the body has {bytes} bytes; send at most {PUBLISH_BODY_BYTES_MAX} in one request");
-        return Err(Problem::new(&BODY_TOO_LARGE, sentence));
-    }
-    let units = u32::try_from(bytes.div_ceil(BODY_UNIT_BYTES)).unwrap_or(u32::MAX);
-    let bodies = Arc::clone(&state.events().bodies);
-    match timeout(PUBLISH_WAIT_MAX, bodies.acquire_many_owned(units)).await {
-        Ok(Ok(share)) => Ok(share),
-        _ => Err(Problem::new(&BUSY, "more is being published than there is memory for; try again")),
     }
 }
 
