@@ -160,6 +160,7 @@ impl Server {
         if let Err(failure) = tokio::task::spawn_blocking(stopping).await {
             error!("stopping the log ended in a panic, which is a defect: {failure}");
         }
+        self.api.end_searches();
         self.http.stop().await;
         info!("stopped");
     }

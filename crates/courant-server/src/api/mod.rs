@@ -54,6 +54,7 @@ pub use self::dead_letters::{InvalidServiceKeys, ServiceKeys};
 use self::history::History;
 use self::lag::Ages;
 use self::limits::LOOKS_MAX;
+use self::openapi::Documents;
 use self::problem::{METHOD_NOT_ALLOWED, NOT_FOUND, Problem, STARTING};
 use self::readers::Readers;
 use self::route::Route;
@@ -104,6 +105,7 @@ struct Shared {
     readers: Mutex<Readers>,
     events: events::Events,
     operations: Operations,
+    documents: Documents,
     traces: Mutex<traces::Index>,
     looks: Arc<Semaphore>,
     /// Set if a demo runs beside the server.
@@ -130,6 +132,7 @@ impl ApiState {
             readers: Mutex::default(),
             events: events::Events::new(streams_max),
             operations: Operations::default(),
+            documents: Documents::default(),
             traces,
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             demo: OnceLock::new(),
@@ -161,6 +164,16 @@ impl ApiState {
     /// What is known of searches and of streams.
     pub(crate) fn events(&self) -> &events::Events {
         &self.0.events
+    }
+
+    /// Ends searches, so that those who watch them do not hold the end of the server up.
+    pub(crate) fn end_searches(&self) {
+        self.0.events.searches.stop();
+    }
+
+    /// The OpenAPI documents.
+    pub(crate) fn documents(&self) -> &Documents {
+        &self.0.documents
     }
 
     /// What is known of services, and who asks them.

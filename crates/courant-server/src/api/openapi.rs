@@ -1,13 +1,16 @@
 //! The OpenAPI document, made from the table of routes that the router is made from.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
+use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
+use axum::response::Response;
 use axum::routing::on;
 use serde_json::{Map, Value, json};
 
 use super::asked::Asked;
-use super::json::Json;
+use super::json::written;
 use super::problem::Problem;
 use super::route::{Access, Answer, Kind, Parameter, Place, RequestBody, Route, Schema, Verb};
 use super::{ApiState, PREFIX, demo, routes};
@@ -29,11 +32,26 @@ pub(super) static ROUTES: &[Route] = &[Route {
     handler: |on_method| on(on_method, show),
 }];
 
-async fn show(State(state): State<ApiState>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
+async fn show(State(state): State<ApiState>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     Asked::of(query.as_deref(), &[])?;
-    // Of a demo only where one runs.
-    let of_demo: &'static [Route] = if state.demo().is_ok() { demo::ROUTES } else { &[] };
-    Ok(Json(document_of(routes().chain(of_demo), state.settings().tokens.is_some())))
+    Ok(written(state.documents().get(state.demo().is_ok(), state.settings().tokens.is_some())))
+}
+
+/// The document without a demo and with one. Each is written when it is asked for first.
+#[derive(Debug, Default)]
+pub(crate) struct Documents {
+    without_demo: OnceLock<Bytes>,
+    with_demo: OnceLock<Bytes>,
+}
+
+impl Documents {
+    fn get(&self, has_demo: bool, has_tokens: bool) -> Bytes {
+        // Of a demo only where one runs.
+        let (document, of_demo): (_, &'static [Route]) =
+            if has_demo { (&self.with_demo, demo::ROUTES) } else { (&self.without_demo, &[]) };
+        let write = || Bytes::from(format!("{}\n", document_of(routes().chain(of_demo), has_tokens)));
+        document.get_or_init(write).clone()
+    }
 }
 
 /// The document of these routes.
@@ -246,6 +264,17 @@ mod tests {
             let pointer = to.strip_prefix('#').expect("inside the document");
             assert!(document.pointer(pointer).is_some_and(Value::is_object), "{to}");
         }
+    }
+
+    #[test]
+    fn the_document_is_written_once() {
+        let documents = Documents::default();
+        let first = documents.get(false, true);
+        assert_eq!(first.as_ptr(), documents.get(false, true).as_ptr());
+        let of_demo = documents.get(true, true);
+        assert_ne!(first, of_demo);
+        let of_demo: Value = serde_json::from_slice(&of_demo).expect("JSON");
+        assert_eq!(of_demo, document(true));
     }
 
     #[test]

@@ -272,6 +272,13 @@ impl Searches {
         Ok(())
     }
 
+    /// Ends all of them, so that those who watch them are told.
+    pub(super) fn stop(&self) {
+        for job in self.jobs().iter() {
+            job.end(Status::Cancelled, Some("the server is stopping".to_owned()));
+        }
+    }
+
     fn forget(&self, id: &str) {
         self.jobs().retain(|job| job.id != id);
     }
@@ -410,4 +417,32 @@ async fn watch(
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let searches = &state.events().searches;
     Ok(sse::answer(Watching::new(searches.get(&id)?, searches.watcher()?, last.unwrap_or(0))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::sse::Pieces as _;
+
+    #[tokio::test]
+    async fn who_watches_is_told_when_the_server_stops() {
+        let searches = Searches::new(1);
+        let plan = Plan {
+            topics: Vec::new(),
+            partitions: None,
+            from: Begin::Start,
+            to: Begin::End,
+            condition: Condition::default(),
+            limit: 1,
+        };
+        searches.add(&Arc::new(Job::new("s".to_owned(), plan))).expect("room");
+        let place = searches.watcher().expect("a place");
+        let mut watching = Watching::new(searches.get("s").expect("it is there"), place, 0);
+        let first = watching.next().await.expect("a word");
+        assert!(first.contains("event: progress"), "{first}");
+        searches.stop();
+        let last = watching.next().await.expect("a word");
+        assert!(last.contains("event: end") && last.contains("the server is stopping"), "{last}");
+        assert!(watching.next().await.is_none());
+    }
 }
