@@ -218,7 +218,7 @@ const server = createServer(async (request, response) => {
     return json(response, {
       name, state, protocol_type: 'consumer', protocol: 'range', members_total: members,
       members: [], topics: Object.fromEntries(of.map((topic) => [topic, { events: lag, seconds, events_per_minute: perMinute }])),
-      total: { events: lag, seconds },
+      topics_total: of.length, total: { events: lag, seconds },
       partitions: of.flatMap((name) => topics.find((one) => one.name === name).parts.map((part) => ({
         topic: name, partition: part.partition, committed: lag === null ? null : part.end - Math.min(lag, 30), end: part.end, lag: lag === null ? null : Math.min(lag, 30), lag_seconds: seconds, client_id: members > 0 ? `${group[0]}-${part.partition % members}` : null, host: members > 0 ? '/127.0.0.1' : null,
       }))),

@@ -89,7 +89,9 @@ export interface Group {
   protocol: string
   members: Member[]
   members_total: number
+  /** At most 1000, those furthest behind. */
   topics: Record<string, TopicLag>
+  topics_total: number
   total: Lag
   partitions: GroupPartition[]
   next: string | null

@@ -518,6 +518,7 @@ fn lag_is_told_in_events_and_in_seconds_and_what_is_unknown_is_null() {
     assert_eq!((&places[1]["lag"], &places[1]["lag_seconds"]), (&json!(0), &json!(0.0)));
     assert_eq!(shown["total"]["events"], 2);
     assert_eq!(shown["total"]["seconds"], shown["topics"]["orders"]["seconds"]);
+    assert_eq!(shown["topics_total"], 1);
     assert_eq!((&shown["state"], &shown["members_total"]), (&json!("Empty"), &json!(0)));
     assert_eq!(shown["topics"]["orders"]["events_per_minute"], Value::Null, "two points are a minute apart");
 

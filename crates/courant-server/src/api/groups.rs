@@ -10,7 +10,7 @@ use super::ApiState;
 use super::asked::{Asked, NameFilter, Path};
 use super::json::Json;
 use super::lag::{Aging, Group, Lag, Measured, Places, measure, seconds};
-use super::limits::{HISTORY_INTERVAL, MEMBERS_SHOWN_MAX, PAGE_PARTITIONS_MAX};
+use super::limits::{GROUP_TOPICS_SHOWN_MAX, HISTORY_INTERVAL, MEMBERS_SHOWN_MAX, PAGE_PARTITIONS_MAX};
 use super::problem::{BAD_REQUEST, Problem};
 use super::route::{
     AFTER, Access, FILTER, Kind, LIMIT, Parameter, Route, Schema, Verb, answer, field, path, query,
@@ -89,7 +89,12 @@ static SHOWN_GROUP: Schema = Schema {
         field("protocol", Kind::Text, "How partitions are assigned, such as `range`"),
         field("members", Kind::Many(&Kind::Of(&MEMBER)), "At most 1000 of them"),
         field("members_total", Kind::Integer, "All of them"),
-        field("topics", Kind::Map(&Kind::Of(&TOPIC_LAG)), "The lag of each topic, and where it is going"),
+        field(
+            "topics",
+            Kind::Map(&Kind::Of(&TOPIC_LAG)),
+            "The lag of each topic, and where it is going: of at most 1000, those furthest behind",
+        ),
+        field("topics_total", Kind::Integer, "Topics that it reads"),
         field("total", Kind::Of(&LAG), "The lag of all"),
         field("partitions", Kind::Many(&Kind::Of(&PLACE)), "A page of them, by topic and number"),
         field("next", Kind::OrNull(&Kind::Text), "`after` of the next page; null: this is the last one"),
@@ -245,6 +250,7 @@ struct Shown {
     members: Vec<Member>,
     members_total: usize,
     topics: BTreeMap<String, TopicLag>,
+    topics_total: usize,
     total: Lag,
     partitions: Vec<Place>,
     next: Option<String>,
@@ -318,7 +324,13 @@ fn shown(
     let partitions: Vec<_> = page.iter().map(|place| place_of(&group, place, &mut aging)).collect();
     let is_last = first + page.len() == measured.len();
     let next = page.last().filter(|_| !is_last).map(|last| format!("{}/{}", last.topic.name, last.number));
-    let (topics, total) = lags(state, &name, &measured, &mut aging);
+    let (lags, total) = lags(&measured, &mut aging);
+    let topics_total = lags.len();
+    let with_trend = |(topic, lag): (String, Lag)| {
+        let events_per_minute = state.history(|history| history.events_per_minute(&name, &topic));
+        (topic, TopicLag { lag, events_per_minute })
+    };
+    let topics = furthest_behind(lags, GROUP_TOPICS_SHOWN_MAX).into_iter().map(with_trend).collect();
     let members_total = group.view.members.len();
     let members = group.view.members.into_iter().take(MEMBERS_SHOWN_MAX).map(|member| Member {
         id: member.id,
@@ -335,6 +347,7 @@ fn shown(
         members: members.collect(),
         members_total,
         topics,
+        topics_total,
         total,
         partitions,
         next,
@@ -357,12 +370,7 @@ fn place_of(group: &Group, place: &Measured, aging: &mut Aging<'_>) -> Place {
 }
 
 /// The lag of each topic, and of all.
-fn lags(
-    state: &ApiState,
-    group: &str,
-    measured: &[Measured],
-    aging: &mut Aging<'_>,
-) -> (BTreeMap<String, TopicLag>, Lag) {
+fn lags(measured: &[Measured], aging: &mut Aging<'_>) -> (BTreeMap<String, Lag>, Lag) {
     let mut topics: BTreeMap<String, Lag> = BTreeMap::new();
     let mut total = if measured.is_empty() { Lag::UNKNOWN } else { Lag::NONE };
     for place in measured {
@@ -370,11 +378,19 @@ fn lags(
         topics.entry(place.topic.name.clone()).or_insert(Lag::NONE).add(place.lag, lag_seconds);
         total.add(place.lag, lag_seconds);
     }
-    let with_trend = |(topic, lag): (String, Lag)| {
-        let events_per_minute = state.history(|history| history.events_per_minute(group, &topic));
-        (topic, TopicLag { lag, events_per_minute })
-    };
-    (topics.into_iter().map(with_trend).collect(), total)
+    (topics, total)
+}
+
+/// So many topics at most, those with the oldest unread events.
+fn furthest_behind(lags: BTreeMap<String, Lag>, max: usize) -> Vec<(String, Lag)> {
+    let mut lags: Vec<(String, Lag)> = lags.into_iter().collect();
+    if lags.len() > max {
+        // What is unknown comes last.
+        let age = |lag: &Lag| lag.seconds.unwrap_or(-1.0);
+        lags.sort_by(|(_, a), (_, b)| age(b).total_cmp(&age(a)).then(b.events.cmp(&a.events)));
+        lags.truncate(max);
+    }
+    lags
 }
 
 #[derive(Serialize)]
@@ -418,6 +434,23 @@ fn points(state: &ApiState, group: String, topic: String) -> Result<History, Pro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_topics_those_furthest_behind_are_shown() {
+        let lag = |name: &str, events, seconds| (name.to_owned(), Lag { events, seconds });
+        let lags = || {
+            BTreeMap::from([
+                lag("a", Some(1), Some(5.0)),
+                lag("b", Some(9), None),
+                lag("c", Some(3), Some(7.0)),
+                lag("d", Some(4), Some(5.0)),
+            ])
+        };
+        let names =
+            |max| -> Vec<String> { furthest_behind(lags(), max).into_iter().map(|(name, _)| name).collect() };
+        assert_eq!(names(4), ["a", "b", "c", "d"], "all, by name");
+        assert_eq!(names(3), ["c", "d", "a"]);
+    }
 
     #[test]
     fn a_place_is_a_topic_and_a_number() {

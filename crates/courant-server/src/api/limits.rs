@@ -37,6 +37,9 @@ pub(crate) const READERS_AGE_PER_COST: u32 = 20;
 /// Members of a group that are shown.
 pub(crate) const MEMBERS_SHOWN_MAX: usize = 1000;
 
+/// Topics of a group whose lag is shown, those furthest behind.
+pub(crate) const GROUP_TOPICS_SHOWN_MAX: usize = 1000;
+
 /// Oldest unread events that one answer looks up. Each is a read, and may decompress a batch.
 pub(crate) const AGES_PER_LOOK_MAX: usize = 1000;
 
