@@ -57,10 +57,10 @@ function failures() {
 
 const unknown = () => (EMPTY ? [] : ['fraud-check'])
 
-function meant(service, which) {
+function meant(service, which, state = 'dead') {
   return letters.filter(
     (one) =>
-      one.service === service && one.state === 'dead' && (which.letters === undefined || which.letters.includes(one.letter)) &&
+      one.service === service && one.state === state && (which.letters === undefined || which.letters.includes(one.letter)) &&
       (which.group === undefined || which.group === one.group) && (which.consumer === undefined || which.consumer === one.consumer),
   )
 }
@@ -101,13 +101,13 @@ function ofService([, service, what, id, more], method, query, body, answer) {
   if (what === 'letters' && more === 'edit') return edit(service, letter, body, answer)
   if (what === 'letters') return answer(whole(service, letter))
   if (what === 'redrives') return redriving(service, id, more, method, body, answer)
-  const found = meant(service, body.which)
+  const found = meant(service, body.which, what === 'restore' ? 'archived' : 'dead')
   if (found.length === 0) return no(answer, 404, 'letter_not_found', 'No letter is meant', 'nobody has to decide about any of them')
   const listed = found.slice(0, 1000).map((one) => ({ letter: one.letter, position: `${one.topic}/${one.partition}@${one.offset}` }))
   if (body.execute) {
     for (const one of found) {
-      one.state = what === 'discard' ? 'discarded' : 'archived'
-      one.notes.push({ action: one.state, by: body.by ?? 'somebody', reason: body.reason, at_ms: Date.now() })
+      one.state = { discard: 'discarded', archive: 'archived', restore: 'dead' }[what]
+      one.notes.push({ action: what === 'restore' ? 'restored' : one.state, by: body.by ?? 'somebody', reason: body.reason, at_ms: Date.now() })
     }
   }
   return answer({ service, dry_run: !body.execute, action: what, count: found.length, letters: listed, others: [] })

@@ -1,7 +1,7 @@
 // Dead letters in words and as commands.
 
 import { part } from './api/client'
-import type { Failure, Letter, LetterState, NotOperable, Redrive, RedriveResult, Which } from './api/dead-letters'
+import type { CloseAction, Failure, Letter, LetterState, NotOperable, Redrive, RedriveResult, Which } from './api/dead-letters'
 import { plural } from './format'
 import { command } from './shell'
 import type { StatusKind } from '../ui/Status.svelte'
@@ -105,7 +105,7 @@ export function redriveCli(service: string, which: Which, rate: number | null, i
   return command('courant', 'dlq', 'redrive', ...whichWords(which), ...at, ...(isDry ? ['--dry-run'] : []), ...through(service, true))
 }
 
-export function closeCli(action: 'discard' | 'archive', service: string, which: Which, reason: string, isDry: boolean): string {
+export function closeCli(action: CloseAction, service: string, which: Which, reason: string, isDry: boolean): string {
   const dry = isDry ? ['--dry-run'] : []
   return command('courant', 'dlq', action, ...whichWords(which), '--reason', reason || 'why', ...dry, ...through(service, true))
 }

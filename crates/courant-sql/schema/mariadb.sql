@@ -1,4 +1,4 @@
--- The framework's tables in MariaDB, version 2. docs/formats/store.md and docs/formats/outbox.md say
+-- The framework's tables in MariaDB, version 3. docs/formats/store.md and docs/formats/outbox.md say
 -- what each column means. Instants are milliseconds since 1970, given by the program.
 --
 -- Statements that create tables commit at once, so each can be repeated: an installation that was
@@ -114,7 +114,7 @@ CREATE TABLE IF NOT EXISTS courant_dead (
 CREATE TABLE IF NOT EXISTS courant_dead_note (
     id          BIGINT      NOT NULL AUTO_INCREMENT PRIMARY KEY,
     dead_id     BIGINT      NOT NULL,
-    action      VARCHAR(16) NOT NULL CHECK (action IN ('edited', 'discarded', 'archived')),
+    action      VARCHAR(16) NOT NULL CHECK (action IN ('edited', 'discarded', 'archived', 'restored')),
     done_by     TEXT        NOT NULL,
     reason      TEXT        NOT NULL,
     at_ms       BIGINT      NOT NULL,

@@ -1,4 +1,4 @@
--- The framework's tables in Postgres, version 2. docs/formats/store.md and docs/formats/outbox.md say
+-- The framework's tables in Postgres, version 3. docs/formats/store.md and docs/formats/outbox.md say
 -- what each column means. Instants are milliseconds since 1970, given by the program.
 
 CREATE TABLE courant_schema (
@@ -158,7 +158,7 @@ CREATE INDEX courant_dead_closed ON courant_dead (closed_ms) WHERE closed_ms IS 
 CREATE TABLE courant_dead_note (
     id          BIGINT NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     dead_id     BIGINT NOT NULL,
-    action      TEXT   NOT NULL CHECK (action IN ('edited', 'discarded', 'archived')),
+    action      TEXT   NOT NULL CHECK (action IN ('edited', 'discarded', 'archived', 'restored')),
     done_by     TEXT   NOT NULL,
     reason      TEXT   NOT NULL,
     at_ms       BIGINT NOT NULL,

@@ -14,13 +14,15 @@ pub struct Decision<'a> {
     pub reason: &'a str,
 }
 
-/// What happens to dead letters that are not sent back.
+/// What happens to dead letters that are not sent back, or not yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// They are given up.
     Discard,
     /// They are kept, and out of the way.
     Archive,
+    /// They were archived, and somebody has to decide about them again.
+    Restore,
 }
 
 /// Other bytes for a dead letter.
@@ -64,6 +66,8 @@ pub enum DeadAction {
     Discarded,
     /// It was set aside for good.
     Archived,
+    /// It was taken back from there.
+    Restored,
 }
 
 /// An event before it was edited. Its key, its place and its time are those of the dead letter.
@@ -83,11 +87,13 @@ impl DeadAction {
             Self::Edited => "edited",
             Self::Discarded => "discarded",
             Self::Archived => "archived",
+            Self::Restored => "restored",
         }
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Edited, Self::Discarded, Self::Archived].into_iter().find(|action| action.as_str() == text)
+        let all = [Self::Edited, Self::Discarded, Self::Archived, Self::Restored];
+        all.into_iter().find(|action| action.as_str() == text)
     }
 }
 
@@ -96,6 +102,7 @@ impl From<Verdict> for DeadAction {
         match verdict {
             Verdict::Discard => Self::Discarded,
             Verdict::Archive => Self::Archived,
+            Verdict::Restore => Self::Restored,
         }
     }
 }
@@ -106,7 +113,8 @@ mod tests {
 
     #[test]
     fn actions_come_back_from_their_text() {
-        for action in [DeadAction::Edited, DeadAction::Discarded, DeadAction::Archived] {
+        for action in [DeadAction::Edited, DeadAction::Discarded, DeadAction::Archived, DeadAction::Restored]
+        {
             assert_eq!(DeadAction::parse(action.as_str()), Some(action));
         }
         assert_eq!(DeadAction::parse("redriven"), None);

@@ -262,7 +262,7 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
     /// Says what the database said.
     fn archive(&self, ids: &[i64], now_ms: i64) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
 
-    /// [`Store::discard`] or [`Store::archive`], and a note of who has decided that and why.
+    /// Discards or archives, or takes back what was archived, and notes who has decided that and why.
     ///
     /// # Errors
     /// Says what the database said.

@@ -4,7 +4,7 @@
 use crate::error::SchemaError;
 use crate::limits::LANES;
 
-pub(crate) const VERSION: i64 = 2;
+pub(crate) const VERSION: i64 = 3;
 
 /// What the tables say of themselves.
 #[derive(Clone, Copy, Debug)]

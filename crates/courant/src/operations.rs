@@ -121,7 +121,8 @@ impl<'a, D: Store> DeadLetters<'a, D> {
         Ok(archived)
     }
 
-    /// Discards or archives dead letters, and writes down who and why. What waits behind them goes on.
+    /// Discards or archives dead letters, or makes archived ones undecided again, and writes down who and why.
+    /// What waits behind those that are discarded or archived goes on.
     ///
     /// # Errors
     /// Says what the database said.

@@ -137,10 +137,12 @@ export interface RedriveResults {
   total: number
 }
 
+export type CloseAction = 'discard' | 'archive' | 'restore'
+
 export interface Decided {
   service: string
   dry_run: boolean
-  action: 'discard' | 'archive'
+  action: CloseAction
   count: Int
   letters: { letter: Int; position: string }[]
   others: string[]

@@ -26,6 +26,8 @@ pub(crate) enum Dlq {
     Discard(DlqClose),
     /// Keep dead letters out of the way; what waits behind them goes on
     Archive(DlqClose),
+    /// Take archived dead letters back, so that somebody has to decide about them again
+    Restore(DlqClose),
     /// Write dead letters to stdout, one JSON object per line
     Export(DlqExport),
 }
@@ -247,16 +249,20 @@ pub(crate) struct DlqRedrive {
     pub(crate) at: At,
 }
 
-/// Decide that dead letters are not sent back
+/// Decide about dead letters without sending them back
 ///
-/// Who has decided and why is kept with each letter. What waits behind them goes on.
+/// Who has decided and why is kept with each letter. What waits behind letters that are discarded or archived
+/// goes on; a restored one holds its key no more.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  courant dlq discard 7 --reason 'paid by hand' --store sqlite:billing.db")]
+#[command(
+    after_help = "Examples:\n  courant dlq discard 7 --reason 'paid by hand' --store sqlite:billing.db\n  \
+                  courant dlq restore --group 1f0a99c2 --reason 'it was repaired' --store sqlite:billing.db"
+)]
 pub(crate) struct DlqClose {
     /// Numbers of letters
     #[arg(value_name = "LETTER")]
     pub(crate) letters: Vec<i64>,
-    /// Every letter that nobody has decided about
+    /// Every letter that nobody has decided about; with restore, every archived one
     #[arg(long, conflicts_with = "letters")]
     pub(crate) all: bool,
     #[command(flatten)]
@@ -293,7 +299,7 @@ impl Dlq {
             Self::Show(args) => &args.at,
             Self::Edit(args) => &args.at,
             Self::Redrive(args) => &args.at,
-            Self::Discard(args) | Self::Archive(args) => &args.at,
+            Self::Discard(args) | Self::Archive(args) | Self::Restore(args) => &args.at,
             Self::Export(args) => &args.at,
         }
     }

@@ -62,6 +62,7 @@ async fn on<S: Store>(global: &Global, command: Dlq, store: &S) -> Result<Exit, 
         Dlq::Redrive(args) => redrive::run(global, store, &args).await,
         Dlq::Discard(args) => close::run(global, store, &args, Verdict::Discard).await,
         Dlq::Archive(args) => close::run(global, store, &args, Verdict::Archive).await,
+        Dlq::Restore(args) => close::run(global, store, &args, Verdict::Restore).await,
         Dlq::Export(args) => list::export(global, store, &args).await,
     }
 }

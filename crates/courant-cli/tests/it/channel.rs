@@ -163,6 +163,9 @@ fn through_the_service_is_the_same_as_in_the_store() {
         &["discard", "2", "--reason", "paid by hand", "--by", "grace", "--dry-run"],
         &["discard", "2", "--reason", "paid by hand", "--by", "grace"],
         &["archive", "--key", "cat", "--reason", "for the auditors", "--by", "grace"],
+        &["restore", "--key", "cat", "--reason", "not over yet", "--by", "grace", "--dry-run"],
+        &["restore", "3", "--reason", "not over yet", "--by", "grace"],
+        &["archive", "--key", "cat", "--reason", "for the auditors", "--by", "grace"],
         &["edit", "4", value, "--reason", "a typo", "--by", "grace"],
     ] {
         assert_eq!(asks(words), stores(words), "{words:?}");

@@ -47,6 +47,7 @@ const CALLED_ELSEWHERE: &[&str] = &[
     "cancel_redrive",
     "discard_dead_letters",
     "archive_dead_letters",
+    "restore_dead_letters",
     "list_foreign_topics",
     "list_foreign_failures",
     "list_foreign_dead_letters",

@@ -218,6 +218,21 @@ fn letters_are_given_up_kept_and_edited() {
     assert_eq!(numbers(&kept), letters[1..2]);
     let archived = watched.get("list_dead_letters", "/dead-letters/billing/letters?state=archived");
     assert_eq!(numbers(&archived), letters[1..2]);
+    let group = archived["letters"][0]["group"].as_str().expect("a name");
+    let restore = "/dead-letters/billing/restore";
+    let mut back = json!({ "which": { "group": group }, "reason": "not over yet", "by": "grace" });
+    let tried = watched.post("restore_dead_letters", restore, &back);
+    assert_eq!((numbers(&tried), &tried["dry_run"]), (letters[1..2].to_vec(), &json!(true)));
+    back["execute"] = json!(true);
+    assert_eq!(numbers(&watched.post("restore_dead_letters", restore, &back)), letters[1..2]);
+    assert_eq!(watched.site.letters(2), letters[1..], "somebody has to decide about it again");
+    let noted = watched.get("show_dead_letter", &at(letters[1]));
+    assert_eq!(
+        (&noted["notes"][1]["action"], &noted["notes"][1]["by"]),
+        (&json!("restored"), &json!("grace"))
+    );
+    post(&watched.server, restore, &back).assert_problem(404, "letter_not_found");
+    watched.post("archive_dead_letters", archive, &by_key);
     let any = watched.get("list_dead_letters", "/dead-letters/billing/letters?state=any");
     assert_eq!(numbers(&any), letters);
 

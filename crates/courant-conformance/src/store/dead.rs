@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use courant_core::event_id::EventId;
-use courant_sql::{Admission, DeadEdit, DeadState, Lease, Outcome as Settled, Source, Store};
+use courant_sql::{
+    Admission, DeadEdit, DeadState, Decision, Lease, Outcome as Settled, Source, Store, Verdict,
+};
 
 use super::StoreStage;
 use super::given::{NOW, burial, event, failure};
@@ -52,6 +54,9 @@ pub(super) async fn a_letter_is_decided_once<S: Store>(stage: &mut StoreStage<S>
     let letter = stage.store.dead_letter(id).await?;
     let state = letter.map(|letter| letter.summary.state);
     ensure_eq!(state, Some(DeadState::Archived), "what was decided first");
+    let decision = Decision { verdict: Verdict::Restore, by: "alice", reason: "it can be repaired" };
+    ensure_eq!(stage.store.decide(&[id, id + 1_000], &decision, NOW).await?, [id], "letters taken back");
+    ensure_eq!(stage.store.discard(&[id], NOW).await?, [id], "it can be decided again");
     Ok(())
 }
 

@@ -47,7 +47,7 @@ pub struct ToldLetter {
 /// What somebody has done with a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToldNote {
-    /// `edited`, `discarded` or `archived`.
+    /// `edited`, `discarded`, `archived` or `restored`.
     pub action: String,
     /// Who.
     pub by: String,

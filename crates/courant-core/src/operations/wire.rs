@@ -48,6 +48,8 @@ pub enum Action {
     Discard(Change),
     /// Keep dead letters out of the way.
     Archive(Change),
+    /// Take archived dead letters back, so that somebody has to decide about them again.
+    Restore(Change),
     /// Say what a redrive would send back.
     Plan {
         /// Which dead letters.
@@ -384,6 +386,7 @@ impl Action {
         match self {
             Self::Discard(_) => "discard",
             Self::Archive(_) => "archive",
+            Self::Restore(_) => "restore",
             Self::Plan { .. } => "plan",
             Self::Redrive { .. } => "redrive",
             Self::Status { .. } => "status",

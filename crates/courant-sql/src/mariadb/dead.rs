@@ -22,6 +22,7 @@ use crate::parked::Lease;
 const BURY: &str = "make an event a dead letter";
 const LIST: &str = "list dead letters";
 const CLOSE: &str = "close dead letters";
+const RESTORE: &str = "restore dead letters";
 
 /// What a dead letter consists of in a list, in the order of [`summary`].
 macro_rules! dead_columns {
@@ -368,4 +369,49 @@ async fn mark_closed(
     );
     sqlx::query(parked).bind(list.as_str()).execute(&mut *connection).await.map_err(failed(CLOSE))?;
     Ok(())
+}
+
+/// Makes archived dead letters undecided again. Their events are dead again in the inbox, unless they were
+/// handled meanwhile, and hold no key: what has waited behind them has gone on.
+pub(super) async fn restore(
+    store: &Mariadb,
+    ids: &[i64],
+    decision: &Decision<'_>,
+    now_ms: i64,
+) -> Result<Vec<i64>, StoreError> {
+    let ids: BTreeSet<i64> = ids.iter().copied().take(LISTED_MAX as usize).collect();
+    let mut session = store.writer(RESTORE).await?;
+    // Whoever decides about dead letters holds it: what is archived now stays so.
+    locks::take(&mut session, BTreeSet::from([locks::DECISIONS]), RESTORE).await?;
+    let archived = concat!(
+        "SELECT d.consumer, d.generation, d.topic, d.partition_id, d.event_id, d.id FROM ",
+        numbers!(),
+        " JOIN courant_dead d ON d.id = w.id WHERE d.state = 'archived' ORDER BY d.id"
+    );
+    let rows = sqlx::query(archived)
+        .bind(lists::json(ids))
+        .fetch_all(&mut *session)
+        .await
+        .map_err(failed(RESTORE))?;
+    let mut restored = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let columns = Columns::new(row, RESTORE);
+        let (consumer, event_id) = (columns.assignment(0)?.consumer, columns.event_id(4)?);
+        write_outcome(&mut session, &consumer, event_id.as_str(), Outcome::Dead, now_ms).await?;
+        restored.push(columns.int(5)?);
+    }
+    let dead = concat!(
+        "UPDATE ",
+        numbers!(),
+        " STRAIGHT_JOIN courant_dead d FORCE INDEX (courant_dead_id) ON d.id = w.id \
+         SET d.state = 'dead', d.closed_ms = NULL"
+    );
+    sqlx::query(dead)
+        .bind(lists::json(restored.iter().copied()))
+        .execute(&mut *session)
+        .await
+        .map_err(failed(RESTORE))?;
+    note::decided(&mut session, &restored, decision, now_ms).await?;
+    session.commit().await.map_err(failed(RESTORE))?;
+    Ok(restored)
 }

@@ -179,6 +179,7 @@ impl Store for Postgres {
         let state = match decision.verdict {
             Verdict::Discard => DeadState::Discarded,
             Verdict::Archive => DeadState::Archived,
+            Verdict::Restore => return bounded(dead::restore(self, ids, decision, now_ms)).await,
         };
         bounded(dead::close(self, ids, state, Some(decision), now_ms)).await
     }

@@ -19,6 +19,7 @@ use crate::parked::Lease;
 const BURY: &str = "make an event a dead letter";
 const LIST: &str = "list dead letters";
 const CLOSE: &str = "close dead letters";
+const RESTORE: &str = "restore dead letters";
 
 /// What a dead letter consists of in a list, in the order of [`summary`].
 macro_rules! dead_columns {
@@ -299,4 +300,37 @@ async fn mark_closed(
         .await
         .map_err(failed(CLOSE))?;
     Ok(())
+}
+
+/// Makes archived dead letters undecided again. Their events are dead again in the inbox, unless they were
+/// handled meanwhile, and hold no key: what has waited behind them has gone on.
+pub(super) async fn restore(
+    store: &Sqlite,
+    ids: &[i64],
+    decision: &Decision<'_>,
+    now_ms: i64,
+) -> Result<Vec<i64>, StoreError> {
+    let ids = &ids[..ids.len().min(LISTED_MAX as usize)];
+    let mut session = store.writer(RESTORE).await?;
+    let archived = "SELECT consumer, generation, topic, partition_id, event_id, id FROM courant_dead \
+                    WHERE state = 'archived' AND id IN (SELECT value FROM json_each(?1)) ORDER BY id";
+    let rows = sqlx::query(archived)
+        .bind(json_numbers(ids))
+        .fetch_all(&mut *session)
+        .await
+        .map_err(failed(RESTORE))?;
+    let mut restored = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let columns = Columns::new(row, RESTORE);
+        let (consumer, event_id) = (columns.assignment(0)?.consumer, columns.event_id(4)?);
+        write_outcome(&mut session, &consumer, event_id.as_str(), Outcome::Dead, now_ms).await?;
+        restored.push(columns.int(5)?);
+    }
+    let numbers = json_numbers(&restored);
+    let dead = "UPDATE courant_dead SET state = 'dead', closed_ms = NULL \
+                WHERE id IN (SELECT value FROM json_each(?1))";
+    sqlx::query(dead).bind(numbers.as_str()).execute(&mut *session).await.map_err(failed(RESTORE))?;
+    note::decided(&mut session, &numbers, decision, now_ms).await?;
+    session.commit().await.map_err(failed(RESTORE))?;
+    Ok(restored)
 }

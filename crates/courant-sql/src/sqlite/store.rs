@@ -166,6 +166,7 @@ impl Store for Sqlite {
         let state = match decision.verdict {
             Verdict::Discard => DeadState::Discarded,
             Verdict::Archive => DeadState::Archived,
+            Verdict::Restore => return dead::restore(self, ids, decision, now_ms).await,
         };
         dead::close(self, ids, state, Some(decision), now_ms).await
     }

@@ -79,6 +79,7 @@ pub(super) async fn act<S: Store>(
     match &request.action {
         Action::Discard(change) => decide(store, request, change, Verdict::Discard, times).await,
         Action::Archive(change) => decide(store, request, change, Verdict::Archive, times).await,
+        Action::Restore(change) => decide(store, request, change, Verdict::Restore, times).await,
         Action::Plan { which } => {
             let planned = plan(store, which).await?;
             Ok(parts(planned, |redrives| Outcome::Planned { redrives }))

@@ -1,4 +1,4 @@
-//! Discarding and archiving: which letters are meant is fixed first, and the answer tells of all of them,
+//! Discarding, archiving and restoring: which letters are meant is fixed first, and the answer tells of all of them,
 //! also of those that the same request has reached before it was interrupted.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,11 @@ pub(super) async fn decide<S: Store>(
         let since_ms = times.asked_ms.max(request.expires_ms.saturating_sub(EXPIRY_MAX_MS));
         done = decided_before(store, &change.which, &decision, since_ms).await?;
     }
-    let fixed = match meant(store, &change.which).await {
+    let meant = match verdict {
+        Verdict::Discard | Verdict::Archive => meant(store, &change.which).await,
+        Verdict::Restore => Meant::archived(&change.which),
+    };
+    let fixed = match meant {
         Ok(meant) => meant.letters(store).await?,
         // All of it was done: nobody has to decide about the failure any more.
         Err(ActError::NotFound(_)) if !done.is_empty() => Fixed::default(),
@@ -44,7 +48,10 @@ pub(super) async fn decide<S: Store>(
     }
     let missing: BTreeSet<i64> = named.into_iter().filter(|id| !done.contains_key(id)).collect();
     if done.is_empty() && missing.is_empty() {
-        return Err(nothing_is_meant());
+        return Err(match verdict {
+            Verdict::Discard | Verdict::Archive => nothing_is_meant(),
+            Verdict::Restore => ActError::NotFound("no archived dead letter is meant".to_owned()),
+        });
     }
     let (mut others, mut only_unknown) = undecided(store, &missing, &decision, &mut done).await?;
     if fixed.has_more {
@@ -120,7 +127,7 @@ async fn undecided<S: Store>(
         only_unknown &= letter.is_none();
         sentences.push(match letter {
             None => format!("there is no dead letter {id}"),
-            Some(letter) if letter.summary.state == DeadState::Dead => {
+            Some(letter) if letter.summary.state == source(decision.verdict) => {
                 format!("dead letter {id} is not among those that the filter means")
             }
             Some(letter) => format!("dead letter {id} is {}", word(letter.summary.state)),
@@ -165,6 +172,15 @@ fn target(verdict: Verdict) -> (DeadState, DeadAction) {
     match verdict {
         Verdict::Discard => (DeadState::Discarded, DeadAction::Discarded),
         Verdict::Archive => (DeadState::Archived, DeadAction::Archived),
+        Verdict::Restore => (DeadState::Dead, DeadAction::Restored),
+    }
+}
+
+/// Where letters stand that a decision is about.
+fn source(verdict: Verdict) -> DeadState {
+    match verdict {
+        Verdict::Discard | Verdict::Archive => DeadState::Dead,
+        Verdict::Restore => DeadState::Archived,
     }
 }
 

@@ -18,6 +18,8 @@ use super::acting::ActError;
 #[derive(Debug)]
 pub(super) struct Meant {
     pub(super) filter: DeadFilter,
+    /// Of this failure, where the store does not know which letters those are.
+    group: Option<String>,
     since_ms: Option<i64>,
     until_ms: Option<i64>,
 }
@@ -33,7 +35,7 @@ pub(super) struct Fixed {
 
 /// Turns what was said into a filter of the store.
 pub(super) async fn meant<S: Store>(store: &S, which: &Which) -> Result<Meant, ActError> {
-    let Meant { mut filter, since_ms, until_ms } = Meant::standing(which, Some(DeadState::Dead))?;
+    let Meant { mut filter, since_ms, until_ms, .. } = Meant::standing(which, Some(DeadState::Dead))?;
     if let Some(name) = &which.group {
         let group = group(store, name).await?;
         if filter.consumer.as_ref().is_some_and(|consumer| *consumer != group.consumer) {
@@ -44,7 +46,7 @@ pub(super) async fn meant<S: Store>(store: &S, which: &Which) -> Result<Meant, A
         filter.kind = Some(group.kind);
         filter.place = Some(group.place);
     }
-    Ok(Meant { filter, since_ms, until_ms })
+    Ok(Meant { filter, group: None, since_ms, until_ms })
 }
 
 async fn group<S: Store>(store: &S, name: &str) -> Result<DeadGroup, ActError> {
@@ -78,7 +80,13 @@ impl Meant {
             ids: which.letters.clone(),
             ..DeadFilter::default()
         };
-        Ok(Self { filter, since_ms: which.since_ms, until_ms: which.until_ms })
+        Ok(Self { filter, group: None, since_ms: which.since_ms, until_ms: which.until_ms })
+    }
+
+    /// Letters that were archived. The store names the failures of undecided ones alone.
+    pub(super) fn archived(which: &Which) -> Result<Self, ActError> {
+        let meant = Self::standing(which, Some(DeadState::Archived))?;
+        Ok(Self { group: which.group.clone(), ..meant })
     }
 
     /// The letters that are meant now, as many as one redrive takes.
@@ -97,9 +105,14 @@ impl Meant {
         Ok(fixed)
     }
 
-    /// Whether the times mean it, which the store does not know.
+    /// Whether what the store does not know means it: the times, and the name of a failure.
     pub(super) fn takes(&self, letter: &DeadSummary) -> bool {
-        self.since_ms.is_none_or(|since_ms| letter.last_failed_ms >= since_ms)
+        let failure = &letter.failure;
+        let is_of = |name: &String| {
+            failure_name(letter.consumer.name.as_str(), &failure.kind, &failure.place) == *name
+        };
+        self.group.as_ref().is_none_or(is_of)
+            && self.since_ms.is_none_or(|since_ms| letter.last_failed_ms >= since_ms)
             && self.until_ms.is_none_or(|until_ms| letter.last_failed_ms < until_ms)
     }
 

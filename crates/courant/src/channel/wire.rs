@@ -106,6 +106,7 @@ pub(super) fn told_note(note: DeadNote) -> ToldNote {
         DeadAction::Edited => "edited",
         DeadAction::Discarded => "discarded",
         DeadAction::Archived => "archived",
+        DeadAction::Restored => "restored",
     };
     ToldNote { action: action.to_owned(), by: note.by, reason: note.reason, at_ms: note.at_ms }
 }

@@ -29,6 +29,7 @@ pub(super) async fn run(global: &Global, command: &Dlq) -> Result<Exit, Failure>
         Dlq::Redrive(args) => redrive(global, at, args).await,
         Dlq::Discard(args) => close(global, at, args, Verdict::Discard).await,
         Dlq::Archive(args) => close(global, at, args, Verdict::Archive).await,
+        Dlq::Restore(args) => close(global, at, args, Verdict::Restore).await,
     }
 }
 
@@ -100,6 +101,7 @@ async fn close(global: &Global, at: &At, args: &DlqClose, verdict: Verdict) -> R
     let action = match verdict {
         Verdict::Discard => Action::Discard(change),
         Verdict::Archive => Action::Archive(change),
+        Verdict::Restore => Action::Restore(change),
     };
     let (mut all, mut sentences, mut is_unknown) = (Vec::new(), Vec::new(), false);
     for outcome in ask(global, at, &args.because.by.by, action).await? {

@@ -1,4 +1,4 @@
-//! `courant dlq discard|archive`: letters that are not sent back.
+//! `courant dlq discard|archive|restore`: letters that are not sent back, or not yet.
 
 use super::letters::{self, Pages};
 use super::rows::state_name;
@@ -47,7 +47,7 @@ pub(super) async fn run<S: Store>(
     verdict: Verdict,
 ) -> Result<Exit, Failure> {
     letters::said(&args.letters, args.all, &args.which)?;
-    let meant = letters::meant(store, &args.which, &args.letters, Some(DeadState::Dead)).await?;
+    let meant = letters::meant(store, &args.which, &args.letters, Some(source(verdict))).await?;
     let decision = Decision { verdict, by: &args.because.by.by, reason: &args.because.reason };
     let mut stream = Stream::new(io::stdout(), Format::or_default(global.output));
     let mut missing: BTreeSet<i64> = args.letters.iter().copied().collect();
@@ -67,10 +67,13 @@ pub(super) async fn run<S: Store>(
         }
     }
     if count == 0 && missing.is_empty() {
-        return Err(Failure::new(
-            Exit::NotFound,
-            "no dead letter that somebody has to decide about is meant",
-        ));
+        let sentence = match verdict {
+            Verdict::Discard | Verdict::Archive => {
+                "no dead letter that somebody has to decide about is meant"
+            }
+            Verdict::Restore => "no archived dead letter is meant",
+        };
+        return Err(Failure::new(Exit::NotFound, sentence));
     }
     if count > 0 || missing.is_empty() {
         stream.finish().map_err(|error| Failure::output(&error))?;
@@ -78,7 +81,7 @@ pub(super) async fn run<S: Store>(
     if args.dry_run && !global.quiet {
         note(format_args!("Nothing was changed (--dry-run)."));
     }
-    undecided(store, &missing, count).await
+    undecided(store, &missing, count, verdict).await
 }
 
 /// Writes letters that a service has decided about, and says why others were not.
@@ -121,6 +124,15 @@ fn state_of(verdict: Verdict) -> DeadState {
     match verdict {
         Verdict::Discard => DeadState::Discarded,
         Verdict::Archive => DeadState::Archived,
+        Verdict::Restore => DeadState::Dead,
+    }
+}
+
+/// Where letters stand that a decision is about.
+fn source(verdict: Verdict) -> DeadState {
+    match verdict {
+        Verdict::Discard | Verdict::Archive => DeadState::Dead,
+        Verdict::Restore => DeadState::Archived,
     }
 }
 
@@ -136,7 +148,12 @@ fn closed(letter: &DeadSummary, decision: &Decision<'_>, dry_run: bool) -> Close
 }
 
 /// What is said of letters that were named and not decided about.
-async fn undecided<S: Store>(store: &S, missing: &BTreeSet<i64>, count: u64) -> Result<Exit, Failure> {
+async fn undecided<S: Store>(
+    store: &S,
+    missing: &BTreeSet<i64>,
+    count: u64,
+    verdict: Verdict,
+) -> Result<Exit, Failure> {
     if missing.is_empty() {
         return Ok(Exit::Ok);
     }
@@ -146,7 +163,7 @@ async fn undecided<S: Store>(store: &S, missing: &BTreeSet<i64>, count: u64) -> 
         let letter = store.dead_letter(id).await.map_err(|error| unstored(&error))?;
         sentences.push(match letter {
             None => format!("there is no dead letter {id}"),
-            Some(letter) if letter.summary.state == DeadState::Dead => {
+            Some(letter) if letter.summary.state == source(verdict) => {
                 exit = Exit::Conflict;
                 format!("dead letter {id} is not among those that the filter means")
             }

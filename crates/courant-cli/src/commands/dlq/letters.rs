@@ -12,6 +12,8 @@ use courant_sql::{DeadFilter, DeadGroup, DeadLetter, DeadState, DeadSummary, Sto
 #[derive(Debug)]
 pub(super) struct Meant {
     pub(super) filter: DeadFilter,
+    /// Of this failure, where the store does not know which letters those are.
+    group: Option<String>,
     /// Last failures at this time or later, in milliseconds since 1970.
     since_ms: Option<i64>,
     /// Last failures before this time.
@@ -43,7 +45,9 @@ pub(super) async fn meant<S: Store>(
         ids: letters.to_vec(),
         ..DeadFilter::default()
     };
-    if let Some(name) = &which.group {
+    // The store names the failures of undecided letters alone.
+    let is_undecided = state == Some(DeadState::Dead);
+    if let Some(name) = which.group.as_ref().filter(|_| is_undecided) {
         let group = group(store, name).await?;
         if which.consumer.as_ref().is_some_and(|consumer| *consumer != group.consumer) {
             let sentence = format!("the failure {name} is one of the consumer {}", group.consumer);
@@ -53,7 +57,9 @@ pub(super) async fn meant<S: Store>(
         filter.kind = Some(group.kind);
         filter.place = Some(group.place);
     }
-    Ok(Meant { filter, since_ms: which.since.and_then(at_ms), until_ms: which.until.and_then(at_ms) })
+    let group = which.group.clone().filter(|_| !is_undecided);
+    let (since_ms, until_ms) = (which.since.and_then(at_ms), which.until.and_then(at_ms));
+    Ok(Meant { filter, group, since_ms, until_ms })
 }
 
 /// The instant of a time on the command line.
@@ -95,7 +101,10 @@ pub(super) fn name_of(consumer: &str, kind: &str, place: &str) -> String {
 
 impl Meant {
     fn takes(&self, letter: &DeadSummary) -> bool {
-        self.since_ms.is_none_or(|since_ms| letter.last_failed_ms >= since_ms)
+        let failure = &letter.failure;
+        let name = || name_of(letter.consumer.name.as_str(), &failure.kind, &failure.place);
+        self.group.as_ref().is_none_or(|group| *group == name())
+            && self.since_ms.is_none_or(|since_ms| letter.last_failed_ms >= since_ms)
             && self.until_ms.is_none_or(|until_ms| letter.last_failed_ms < until_ms)
     }
 

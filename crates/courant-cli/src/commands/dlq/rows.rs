@@ -231,6 +231,7 @@ impl Note {
             DeadAction::Edited => "edited",
             DeadAction::Discarded => "discarded",
             DeadAction::Archived => "archived",
+            DeadAction::Restored => "restored",
         };
         Self { action, by: note.by.clone(), reason: note.reason.clone(), at: rfc3339(note.at_ms), original }
     }

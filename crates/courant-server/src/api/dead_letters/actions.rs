@@ -1,4 +1,4 @@
-//! Discarding and archiving: dead letters that are not sent back.
+//! Discarding and archiving: dead letters that are not sent back; and restoring archived ones.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -57,6 +57,8 @@ static DISCARD: Verdict =
     Verdict { word: "discard", audited: "dead_letters.discard", action: Action::Discard };
 static ARCHIVE: Verdict =
     Verdict { word: "archive", audited: "dead_letters.archive", action: Action::Archive };
+static RESTORE: Verdict =
+    Verdict { word: "restore", audited: "dead_letters.restore", action: Action::Restore };
 
 pub(super) async fn discard(
     State(state): State<ApiState>,
@@ -80,6 +82,18 @@ pub(super) async fn archive(
 ) -> Result<Response, Problem> {
     Asked::of(query.as_deref(), &[])?;
     close(&state, caller, service, asked::json(&headers, body)?, &ARCHIVE).await
+}
+
+pub(super) async fn restore(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Path(service): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    Asked::of(query.as_deref(), &[])?;
+    close(&state, caller, service, asked::json(&headers, body)?, &RESTORE).await
 }
 
 async fn close(

@@ -160,7 +160,7 @@ struct Note {
 
 impl From<ToldNote> for Note {
     fn from(note: ToldNote) -> Self {
-        let action = known(&note.action, &["edited", "discarded", "archived"]);
+        let action = known(&note.action, &["edited", "discarded", "archived", "restored"]);
         Self { action, by: note.by, reason: note.reason, at_ms: note.at_ms }
     }
 }

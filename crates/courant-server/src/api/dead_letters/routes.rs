@@ -175,6 +175,17 @@ pub(in crate::api) static ROUTES: &[Route] = &[
         handler: |on_method| on(on_method, actions::archive),
     },
     Route {
+        method: Verb::Post,
+        path: "/dead-letters/{service}/restore",
+        id: "restore_dead_letters",
+        summary: "Says which archived dead letters would be taken back, and with `execute` takes them back",
+        access: Access::Change,
+        parameters: &[OF_SERVICE],
+        body: Some(RequestBody::json(&CLOSE)),
+        answer: answer(200, &CLOSED, "The letters, about which somebody has to decide again"),
+        handler: |on_method| on(on_method, actions::restore),
+    },
+    Route {
         method: Verb::Get,
         path: "/foreign-dead-letters",
         id: "list_foreign_topics",

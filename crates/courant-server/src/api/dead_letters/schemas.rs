@@ -217,7 +217,7 @@ pub(super) static WHOLE: Schema = Schema {
 static NOTE: Schema = Schema {
     name: "dead_letter_note",
     fields: &[
-        field("action", Kind::Text, "edited, discarded or archived"),
+        field("action", Kind::Text, "edited, discarded, archived or restored"),
         field("by", Kind::Text, ""),
         field("reason", Kind::Text, ""),
         field("at_ms", Kind::Integer, ""),
@@ -337,7 +337,7 @@ pub(super) static CLOSED: Schema = Schema {
     fields: &[
         field("service", Kind::Text, ""),
         field("dry_run", Kind::Flag, ""),
-        field("action", Kind::Words(&["discard", "archive"]), ""),
+        field("action", Kind::Words(&["discard", "archive", "restore"]), ""),
         field("count", Kind::Integer, "How many letters"),
         field("letters", Kind::Many(&Kind::Of(&DECIDED)), "The first 1000 of them"),
         field("others", Kind::Many(&Kind::Text), "Sentences about letters that were named and stay"),

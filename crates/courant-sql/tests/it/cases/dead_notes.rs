@@ -85,6 +85,38 @@ async fn an_edit_that_comes_too_late_changes_nothing() {
     assert_eq!(store.dead_letter_notes(id).await.expect("a list").len(), 2, "nothing was decided twice");
 }
 
+/// What was archived comes back as it was, and can be decided about again; it holds its key no more.
+#[tokio::test]
+async fn an_archived_dead_letter_is_restored() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    let (id, other) = (bury(store, &lease, 0, "k").await, bury(store, &lease, 1, "l").await);
+    let decision = |verdict| Decision { verdict, by: "bob", reason: "for the auditors" };
+    let restore = decision(Verdict::Restore);
+    assert!(store.decide(&[id], &restore, NOW).await.expect("an answer").is_empty(), "it is not archived");
+    assert_eq!(store.decide(&[id], &decision(Verdict::Archive), NOW).await.expect("decided"), [id]);
+    assert_eq!(store.decide(&[other], &decision(Verdict::Discard), NOW).await.expect("decided"), [other]);
+    assert_eq!(store.decide(&[id, other, 999], &restore, NOW + 1).await.expect("decided"), [id]);
+    let letter = store.dead_letter(id).await.expect("an answer").expect("it is there");
+    assert_eq!((letter.summary.state, letter.summary.blocks_key), (DeadState::Dead, false));
+    let notes = store.dead_letter_notes(id).await.expect("a list");
+    let actions: Vec<_> = notes.iter().map(|note| note.action).collect();
+    assert_eq!(actions, [DeadAction::Archived, DeadAction::Restored]);
+    let seen = admission(store, &lease, &event(0, Some("k")), Source::Log).await;
+    assert_eq!(seen, Admission::Seen(Outcome::Dead), "its event comes again");
+    // What is undecided is not forgotten with the inbox.
+    store.prune_inbox(&lease.assignment.consumer, NOW + 9, 100).await.expect("pruned");
+    let seen = admission(store, &lease, &event(0, Some("k")), Source::Log).await;
+    assert_eq!(seen, Admission::Seen(Outcome::Dead));
+    store.request_redrive("r-1", "alice", &DeadFilter::default(), NOW).await.expect("requested");
+    store.claim_redrives(&lease, 10, NOW).await.expect("taken");
+    let due = store.due(&lease.assignment, NOW, 10).await.expect("a list");
+    assert_eq!(offsets(&due), [0]);
+    handle(store, &lease, &due[0].event, Source::Parked).await;
+    let letter = store.dead_letter(id).await.expect("an answer").expect("it is there");
+    assert_eq!(letter.summary.state, DeadState::Redriven);
+}
+
 /// D5: in one second no more are taken than the rate says, however often the owner asks.
 #[tokio::test]
 async fn a_redrive_with_a_rate_is_taken_so_many_a_second() {

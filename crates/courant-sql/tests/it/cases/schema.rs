@@ -44,17 +44,17 @@ async fn with(statement: &'static str) -> Option<(Fixture, SchemaError)> {
 
 #[tokio::test]
 async fn a_newer_version_is_refused() {
-    let Some((fixture, refused)) = with("UPDATE courant_schema SET version = 3").await else { return };
-    assert!(matches!(refused, SchemaError::OtherVersion { found: 3, known: 2 }), "{refused}");
+    let Some((fixture, refused)) = with("UPDATE courant_schema SET version = 4").await else { return };
+    assert!(matches!(refused, SchemaError::OtherVersion { found: 4, known: 3 }), "{refused}");
     let said = refused.to_string();
-    assert!(said.contains("version 3") && said.contains("version 2") && said.contains("newer"), "{said}");
-    assert_eq!(fixture.number("SELECT version FROM courant_schema").await, 3, "nothing was changed");
+    assert!(said.contains("version 4") && said.contains("version 3") && said.contains("newer"), "{said}");
+    assert_eq!(fixture.number("SELECT version FROM courant_schema").await, 4, "nothing was changed");
 }
 
 #[tokio::test]
 async fn an_older_version_is_refused() {
     let Some((_, refused)) = with("UPDATE courant_schema SET version = 0").await else { return };
-    assert!(matches!(refused, SchemaError::OtherVersion { found: 0, known: 2 }), "{refused}");
+    assert!(matches!(refused, SchemaError::OtherVersion { found: 0, known: 3 }), "{refused}");
 }
 
 #[tokio::test]
