@@ -172,7 +172,7 @@ fn made_up(test: &str, script: &str) {
 }
 
 /// Goes through all steps of a script.
-fn walk(script: &mut Command) {
+pub(crate) fn walk(script: &mut Command) {
     let ended = script.stdin(Stdio::null()).output().unwrap();
     let (said, errors) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success(), "{said}\n{errors}");

@@ -3,11 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
+use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 use crate::cli::{rows, run, run_with, said};
+use crate::console::{steps, walk};
 use crate::dlq::Site;
 use crate::http_api::{differs, operations};
 use crate::http_records::{Answer, JSON, get, post, send};
@@ -15,6 +21,12 @@ use crate::server::{Launch, Server};
 use crate::{PATIENCE, eventually};
 
 const KEY: &str = "a key of the tests: 32 bytes or more";
+/// Dead letters of a bad day.
+const MANY: usize = 10_000;
+
+/// How long a service may take for all of them.
+const DAY: Duration = Duration::from_secs(240);
+
 const OTHER_KEY: &str = "somebody else's key, as long as any";
 
 /// A server that has a key of the service, and where that service lives.
@@ -388,4 +400,88 @@ fn dead_letters_of_others_are_seen() {
     assert_eq!(names(&page), ["0@0", "0@2"]);
     get(&server, "/foreign-dead-letters/none").assert_problem(404, "topic_not_found");
     get(&server, &format!("{letters}?after=x")).assert_problem(400, "bad_request");
+}
+
+/// Orders of that many customers, none of which can be billed.
+fn place_many(server: &Server) {
+    eventually("the service has made its topic", PATIENCE, || {
+        (get(server, "/topics/shop.orders").status == 200).then_some(())
+    });
+    let producer: ThreadedProducer<_> =
+        ClientConfig::new().set("bootstrap.servers", server.bootstrap()).create().expect("a producer");
+    for number in 0..MANY {
+        let (id, customer) = (format!("order-{number}"), format!("c{number}"));
+        let value = format!(r#"{{"customer":"{customer}","number":1,"text":"poison"}}"#);
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in [
+            ("ce_specversion", "1.0"),
+            ("ce_id", id.as_str()),
+            ("ce_source", "/shop"),
+            ("ce_type", "shop.order-placed"),
+            ("content-type", "application/json"),
+        ] {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        let record = BaseRecord::to("shop.orders").key(&customer).payload(&value).headers(headers);
+        producer.send(record).map_err(|(error, _)| error).expect("queued");
+    }
+    producer.flush(PATIENCE).expect("all are acknowledged");
+}
+
+/// As many letters as a bad day makes: all of them are counted, listed page by page, shown in the console and
+/// sent back, and each has its effect once.
+#[test]
+fn ten_thousand_letters_are_listed_and_sent_back() {
+    let test = "ten_thousand_letters_are_listed_and_sent_back";
+    let Some(watched) = Watched::new(test, KEY) else { return };
+    let mut service = watched.site.start();
+    place_many(&watched.server);
+    let told = eventually("the service tells of all of them", DAY, || {
+        let told = get(&watched.server, "/dead-letters").json(200);
+        (told["letters"] == MANY).then_some(told)
+    });
+    assert_eq!(told["total"], 1, "one failure: {told}");
+    let group = told["groups"][0]["group"].as_str().expect("a name");
+
+    let path = format!("/dead-letters/billing/letters?group={group}&limit=1000");
+    let (mut listed, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = get(&watched.server, &format!("{path}{after}")).json(200);
+        listed.extend(numbers(&page));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert!(listed.is_sorted_by(|a, b| a < b) && listed.len() == MANY, "{} letters", listed.len());
+
+    if let Some(steps) = steps(&format!("http_dead_letters::{test}")) {
+        let http = watched.server.http().to_string();
+        walk(Command::new("node").arg(steps.join("letters.mjs")).args([http.as_str(), group]));
+    }
+
+    let redrives = "/dead-letters/billing/redrives";
+    let mut all = json!({ "which": { "group": group }, "id": "all", "by": "grace" });
+    let planned = watched.post("redrive_dead_letters", redrives, &all);
+    assert_eq!((&planned["letters"], &planned["planned"][0]["letters"]), (&json!(MANY), &json!(MANY)));
+    watched.site.repair();
+    all["execute"] = json!(true);
+    let begun = watched.post("redrive_dead_letters", redrives, &all);
+    assert_eq!(begun["letters"], MANY);
+    // The service says it by itself: asking for the redrive would be work for it.
+    eventually("nothing is parked any more", DAY, || {
+        let shown = get(&watched.server, "/services/billing").json(200);
+        (shown["parked_keys"] == 0).then_some(())
+    });
+    let done = eventually("the redrive is done", PATIENCE, || {
+        let redrive = watched.get("show_redrive", &format!("{redrives}/all"));
+        (redrive["state"] == "done").then_some(redrive)
+    });
+    assert_eq!((&done["handled"], &done["failed"]), (&json!(MANY), &json!(0)));
+    let results = watched.get("list_redrive_results", &format!("{redrives}/all/results?limit=1000"));
+    assert_eq!((&results["total"], results["results"].as_array().map(Vec::len)), (&json!(MANY), Some(1_000)));
+    let mut billed = watched.site.billed(MANY);
+    billed.sort_unstable();
+    billed.dedup();
+    assert_eq!(billed.len(), MANY, "each was billed once");
+    assert_eq!(get(&watched.server, "/dead-letters").json(200)["letters"], 0);
+    service.stop();
 }

@@ -264,6 +264,9 @@ fn an_event_of_a_plain_client_is_found_by_what_came_of_it() {
     let mut service = site.start();
     let headers = vec![("ce_type", "shop.order-placed"), ("content-type", "application/json")];
     let order = Sent { topic: "shop.orders", key: "ada", headers, at_ms: now_ms() };
+    eventually("the service has made its topic", PATIENCE, || {
+        (get(&server, "/topics/shop.orders").status == 200).then_some(())
+    });
     publish_value(&server, &[order], r#"{"customer":"ada","number":1,"text":"poison"}"#);
     let letter = site.letters(1)[0];
     let shown = site.row(&["show", &letter.to_string()]);
