@@ -68,7 +68,7 @@ function meant(service, which, state = 'dead') {
 /** Whether it has answered. */
 export function deadLetters(parts, method, query, body, answer) {
   if (parts[0] === 'services') services(parts, answer)
-  else if (parts[0] === 'foreign-dead-letters') foreign(parts, query, answer)
+  else if (parts[0] === 'foreign-dead-letters') foreign(parts, query, answer, body)
   else if (parts[0] === 'dead-letters' && parts.length === 1) {
     const groups = failures().filter((one) => query.get('service') === null || one.service === query.get('service'))
     answer({ groups, letters: groups.reduce((sum, one) => sum + one.letters, 0), unknown: unknown(), next: null, total: groups.length })
@@ -175,7 +175,7 @@ function redriving(service, id, more, method, body, answer) {
   return answer(more === 'results' ? { redrive: id, results: results.slice(0, 1000), next: null, total: results.length } : shown)
 }
 
-function foreign(parts, query, answer) {
+function foreign(parts, query, answer, body) {
   if (parts.length === 1) return answer({ topics: EMPTY ? [] : [{ topic: 'orders-dlt', records: 12 }] })
   const groups = [
     { group: 'a1b2c3d4', framework: 'spring-kafka', original: 'orders', consumer: 'desk', error: 'java.lang.IllegalStateException', letters: 11, oldest_ms: begun - HOUR, newest_ms: begun - 60_000, newest: { partition: 0, offset: 11 } },
@@ -187,6 +187,11 @@ function foreign(parts, query, answer) {
     original_timestamp_ms: begun - HOUR, consumer: offset === 3 ? null : 'desk', timestamp_ms: offset === 3 ? null : begun - HOUR + offset * 1000, group: offset === 3 ? 'e5f6a7b8' : 'a1b2c3d4',
     error: offset === 3 ? null : 'java.lang.IllegalStateException', wrapped_in: 'org.springframework.kafka.listener.ListenerExecutionFailedException', message: offset === 3 ? null : 'no desk takes <b>this</b>', state: 'dead',
   }))
+  if (parts[2] === 'discard') {
+    const asked = JSON.parse(body)
+    const meant = found.filter((one) => one.group === asked.which.group).map((one) => one.letter)
+    return answer({ topic: parts[1], dry_run: !asked.execute, count: meant.length, letters: meant, others: [] })
+  }
   const wanted = query.get('group')
   return answer({ topic: parts[1], letters: wanted ? found.filter((one) => one.group === wanted) : found, next: null })
 }

@@ -176,6 +176,20 @@ async function traces(page) {
   })
 }
 
+async function foreign(page) {
+  await step('letters of another framework are given up where they are looked at, with a reason', async () => {
+    await visit(page, '/foreign/orders-dlt', 'java.lang.IllegalStateException')
+    await press(page, 'Discard the letters of java.lang.IllegalStateException…')
+    await page.getByText('Gives 11 letters up').waitFor()
+    await accessible(page, 'foreign letters that are given up')
+    await press(page, 'Discard 11 letters')
+    await page.getByRole('alert').waitFor()
+    await page.getByLabel(/^Why/).fill('a test order')
+    await press(page, 'Discard 11 letters')
+    await page.getByText('11 letters discarded').waitFor()
+  })
+}
+
 async function many(browser) {
   const page = await open(browser, await mock({ MOCK_LETTERS: '10000', MOCK_READ_ONLY: '1' }))
   await step('ten thousand dead letters are a list like any other, and a read-only server decides nothing', async () => {
@@ -219,6 +233,7 @@ for (const [address, text] of SCREENS) {
 await editing(page)
 await deadLetters(page)
 await traces(page)
+await foreign(page)
 await step('nothing with dead letters and traces was an error', () => noFaults(page))
 await many(browser)
 await none(browser)

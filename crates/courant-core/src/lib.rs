@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod consumer;
+pub mod decisions;
 pub mod entropy;
 pub mod event_id;
 pub mod foreign;

@@ -148,6 +148,14 @@ export interface Decided {
   others: string[]
 }
 
+export interface ForeignDecided {
+  topic: string
+  dry_run: boolean
+  count: Int
+  letters: string[]
+  others: string[]
+}
+
 export interface Edited {
   service: string
   dry_run: boolean

@@ -51,6 +51,7 @@ const CALLED_ELSEWHERE: &[&str] = &[
     "list_foreign_topics",
     "list_foreign_failures",
     "list_foreign_dead_letters",
+    "discard_foreign_dead_letters",
     "list_traces",
     "get_trace",
 ];

@@ -398,6 +398,20 @@ fn dead_letters_of_others_are_seen() {
     said(run(&server, &["dlq", "foreign", "discard", "orders-dlt", "0@1", "--reason", "r"]));
     let page = documented("list_foreign_dead_letters", &format!("{letters}?group={group}"));
     assert_eq!(names(&page), ["0@0", "0@2"]);
+    let discard = "/foreign-dead-letters/orders-dlt/discard";
+    let named = json!({ "which": { "letters": ["0@0", "0@1"] }, "reason": "a test order", "by": "grace" });
+    let tried = post(&server, discard, &named).json(200);
+    assert_eq!((&tried["letters"], &tried["dry_run"]), (&json!(["0@0"]), &json!(true)));
+    assert!(tried["others"][0].as_str().is_some_and(|said| said.contains("0@1")), "{tried}");
+    let of_group = json!({ "which": { "group": group }, "reason": "a test order", "execute": true });
+    let done = post(&server, discard, &of_group).json(200);
+    assert_eq!((&done["letters"], &done["count"]), (&json!(["0@0", "0@2"]), &json!(2)));
+    assert_eq!(names(&documented("list_foreign_dead_letters", letters)), ["1@0"]);
+    post(&server, discard, &of_group).assert_problem(404, "letter_not_found");
+    post(&server, discard, &json!({ "which": {}, "reason": "r" })).assert_problem(422, "invalid");
+    // The command line knows it as well.
+    let left = rows(run(&server, &["dlq", "foreign", "list", "orders-dlt", "--letters", "-o", "jsonl"]));
+    assert_eq!(left.len(), 1, "{left:?}");
     get(&server, "/foreign-dead-letters/none").assert_problem(404, "topic_not_found");
     get(&server, &format!("{letters}?after=x")).assert_problem(400, "bad_request");
 }

@@ -345,6 +345,9 @@ pub(crate) const FOREIGN_LETTERS_MAX: u64 = 10_000;
 pub(crate) const FOREIGN_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(crate) const FOREIGN_GROUPS_MAX: usize = 1000;
 
+/// Decisions about them that are written down in one batch, which any topic takes.
+pub(crate) const FOREIGN_AT_A_TIME: usize = 100;
+
 /// Bytes of the newest ones. They are read from the oldest of them on, and with their stack traces each may
 /// have ten kilobytes: with fewer bytes the newest of all would not be seen.
 pub(crate) const FOREIGN_NEWEST_BYTES_MAX: usize = 128 * 1024 * 1024;

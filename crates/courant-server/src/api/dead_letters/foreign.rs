@@ -1,11 +1,14 @@
 //! Dead letters of others, in topics of this server: those that Spring Kafka and Kafka Connect write. They
-//! are looked at here; `courant dlq foreign` sends them back.
+//! are looked at here, and given up; `courant dlq foreign` sends them back.
+
+pub(super) mod discard;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, State};
+use courant_core::decisions::ENDING;
 use courant_core::foreign::{Cause, Framework};
 use courant_log::batch::records::Record;
 use courant_log::{Log, Topic};
@@ -24,9 +27,6 @@ const ENDINGS: [&str; 7] = ["-dlt", ".dlt", "-dlq", ".dlq", "-dead-letter", "-de
 
 /// Newest records of a partition that tell whose letters they are.
 const NEWEST: u64 = 10;
-
-/// What the name of the topic of decisions about a topic's letters ends with.
-const DECISIONS: &str = ".courant-decisions";
 
 #[derive(Debug, Serialize)]
 pub(super) struct Topics {
@@ -153,7 +153,7 @@ fn decided(log: &Log, letters: &Topic) -> Result<Decided, Problem> {
     }
     let mut decided = Decided::new();
     let catalog = log.catalog();
-    let Some(topic) = catalog.by_name(&format!("{}{DECISIONS}", letters.name)) else { return Ok(decided) };
+    let Some(topic) = catalog.by_name(&format!("{}{ENDING}", letters.name)) else { return Ok(decided) };
     let topic_id = letters.id.to_string();
     let mut bytes_left = DECISIONS_BYTES_MAX;
     for id in &topic.partitions {

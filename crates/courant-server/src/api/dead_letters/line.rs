@@ -121,7 +121,9 @@ impl Line {
 
     async fn answered(&self, by: &str, action: Action) -> Result<Vec<Outcome>, Problem> {
         let log = self.state.log()?.clone();
-        let (answers, requests) = (partition(&log, ANSWERS).await?, partition(&log, REQUESTS).await?);
+        let kept = ("retention.ms", KEPT_MS);
+        let answers = partition(&log, ANSWERS, kept).await?;
+        let requests = partition(&log, REQUESTS, kept).await?;
         let mut next = log.offsets(answers).map_or(0, |ends| ends.high_watermark);
         let now_ms = self.state.now_ms();
         let wait_ms = i64::try_from(ANSWER_WAIT.as_millis()).unwrap_or(i64::MAX);
@@ -133,7 +135,7 @@ impl Line {
             expires_ms: now_ms.saturating_add(wait_ms),
             action,
         };
-        append(&log, requests, event(&request, &self.key, now_ms)?).await?;
+        append(&log, requests, &[event(&request, &self.key, now_ms)?]).await?;
         let held = Held { all: self.state.operations().answer_bytes(), bytes: 0 };
         let mut parts = Parts { id: request.id, service: self.service.clone(), held, ..Parts::default() };
         loop {
@@ -298,8 +300,9 @@ fn event(request: &Request, key: &OperationsKey, now_ms: i64) -> Result<NewRecor
     })
 }
 
-async fn append(log: &Log, partition: PartitionId, event: NewRecord) -> Result<(), Problem> {
-    let batch = encode(&[event], Codec::None, None).map_err(|error| Problem::defect(&error.to_string()))?;
+/// Appends events as one batch, and waits until they are stored.
+pub(super) async fn append(log: &Log, partition: PartitionId, events: &[NewRecord]) -> Result<(), Problem> {
+    let batch = encode(events, Codec::None, None).map_err(|error| Problem::defect(&error.to_string()))?;
     let batch = Batch::validate(batch).map_err(|error| Problem::defect(&error.to_string()))?;
     let (done, appended) = oneshot::channel();
     // Who waits for it may have gone with the runtime.
@@ -308,8 +311,12 @@ async fn append(log: &Log, partition: PartitionId, event: NewRecord) -> Result<(
     Ok(())
 }
 
-/// The first partition of a topic of the channel, which is made as services make it if it is not there.
-async fn partition(log: &Log, name: &str) -> Result<PartitionId, Problem> {
+/// The first partition of a topic, which is made with one partition and this config if it is not there.
+pub(super) async fn partition(
+    log: &Log,
+    name: &str,
+    (config, value): (&str, &str),
+) -> Result<PartitionId, Problem> {
     let found = log.catalog().by_name(name).cloned();
     let topic = match found {
         Some(topic) => topic,
@@ -317,12 +324,12 @@ async fn partition(log: &Log, name: &str) -> Result<PartitionId, Problem> {
             let new = NewTopic {
                 name: TopicName::new(name).map_err(|error| Problem::defect(&error.to_string()))?,
                 partitions: 1,
-                configs: BTreeMap::from([("retention.ms".to_owned(), KEPT_MS.to_owned())]),
+                configs: BTreeMap::from([(config.to_owned(), value.to_owned())]),
             };
             let (done, created) = oneshot::channel();
             log.create_topic(new, move |result| drop(done.send(result)));
             match created.await.map_err(|_| log_unanswered())? {
-                // A service was faster.
+                // Somebody else was faster.
                 Err(CreateTopicError::Exists) => {
                     let found = log.catalog().by_name(name).cloned();
                     found.ok_or_else(|| Problem::topic_not_found(name))?

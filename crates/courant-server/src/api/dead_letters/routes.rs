@@ -3,8 +3,9 @@
 use axum::routing::on;
 
 use super::schemas::{
-    CANCEL, CLOSE, CLOSED, EDIT, EDITED, FOREIGN_GROUPS, FOREIGN_LETTERS, FOREIGN_TOPICS, GROUP, GROUPS,
-    LETTERS, REDRIVE, REDRIVE_ASKED, REDRIVE_BEGUN, RESULTS, SERVICE, SERVICES, STANDING, WHOLE,
+    CANCEL, CLOSE, CLOSED, EDIT, EDITED, FOREIGN_DISCARD, FOREIGN_DISCARDED, FOREIGN_GROUPS, FOREIGN_LETTERS,
+    FOREIGN_TOPICS, GROUP, GROUPS, LETTERS, REDRIVE, REDRIVE_ASKED, REDRIVE_BEGUN, RESULTS, SERVICE,
+    SERVICES, STANDING, WHOLE,
 };
 use super::{actions, edit, foreign, groups, letters, redrives, services};
 use crate::api::limits::EDIT_BODY_BYTES_MAX;
@@ -217,5 +218,16 @@ pub(in crate::api) static ROUTES: &[Route] = &[
         body: None,
         answer: answer(200, &FOREIGN_LETTERS, "A page, by partition and offset"),
         handler: |on_method| on(on_method, foreign::letters),
+    },
+    Route {
+        method: Verb::Post,
+        path: "/foreign-dead-letters/{topic}/discard",
+        id: "discard_foreign_dead_letters",
+        summary: "Says which dead letters of others would be given up, and with `execute` gives them up",
+        access: Access::Change,
+        parameters: &[OF_TOPIC],
+        body: Some(RequestBody::json(&FOREIGN_DISCARD)),
+        answer: answer(200, &FOREIGN_DISCARDED, "The letters, which stay in their topic"),
+        handler: |on_method| on(on_method, foreign::discard::discard),
     },
 ];

@@ -433,6 +433,31 @@ pub(super) static FOREIGN_LETTERS: Schema = Schema {
     ],
 };
 
+pub(super) static FOREIGN_DISCARD: Schema = Schema {
+    name: "foreign_dead_letters_decision",
+    fields: &[field("which", Kind::Of(&FOREIGN_WHICH), "One of its fields"), REASON, BY, EXECUTE],
+};
+
+static FOREIGN_WHICH: Schema = Schema {
+    name: "foreign_dead_letters_meant",
+    fields: &[
+        optional("letters", Kind::Many(&Kind::Text), "PARTITION@OFFSET, at most 1000"),
+        optional("group", Kind::Text, "All of this failure"),
+        optional("all", Kind::Flag, "All of the topic"),
+    ],
+};
+
+pub(super) static FOREIGN_DISCARDED: Schema = Schema {
+    name: "foreign_dead_letters_decided",
+    fields: &[
+        field("topic", Kind::Text, ""),
+        field("dry_run", Kind::Flag, ""),
+        field("count", Kind::Integer, "How many letters, at most 10000"),
+        field("letters", Kind::Many(&Kind::Text), "The first 1000 of them"),
+        field("others", Kind::Many(&Kind::Text), "Sentences about letters that stay"),
+    ],
+};
+
 static FOREIGN_LETTER: Schema = Schema {
     name: "foreign_dead_letter",
     fields: &[

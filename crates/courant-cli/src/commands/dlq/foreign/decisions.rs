@@ -10,6 +10,8 @@ use crate::exit::{Exit, Failure};
 use crate::explain;
 use crate::time::now_ms;
 use bytes::Bytes;
+use courant_core::decisions::ENDING;
+pub(super) use courant_core::decisions::{Decision, Target};
 use courant_kafka::client::{AdminError, Client, Event, NewTopic, Producer, ProducerConfig, TopicInfo};
 use courant_log::batch::Codec;
 use serde::{Deserialize, Serialize};
@@ -23,68 +25,14 @@ const DECISIONS_MAX: usize = 1_000_000;
 /// Begins the key of a redrive.
 const REDRIVE_KEY: &str = "redrive ";
 
-/// What has become of a letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum State {
-    /// It was published again.
-    Redriven,
-    /// It was given up.
-    Discarded,
+/// A letter of this topic was given up now.
+pub(super) fn discarded(letters: &TopicInfo, by: &str, reason: &str) -> Decision {
+    Decision::discarded(letters.id.to_string(), by, reason, now_ms())
 }
 
-impl State {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Redriven => "redriven",
-            Self::Discarded => "discarded",
-        }
-    }
-}
-
-/// What somebody has decided about a letter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Decision {
-    /// Id of the topic that the letter is in.
-    pub(super) topic_id: String,
-    pub(super) state: State,
-    pub(super) by: String,
-    pub(super) at_ms: i64,
-    /// Why it was given up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<String>,
-    /// The redrive that has published it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) redrive: Option<String>,
-    /// Where it is now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) target: Option<Target>,
-}
-
-impl Decision {
-    pub(super) fn discarded(letters: &TopicInfo, by: &str, reason: &str) -> Self {
-        let reason = Some(reason.to_owned());
-        Self { reason, ..Self::new(letters, by, State::Discarded) }
-    }
-
-    pub(super) fn redriven(letters: &TopicInfo, by: &str, redrive: &str, target: Target) -> Self {
-        let (redrive, target) = (Some(redrive.to_owned()), Some(target));
-        Self { redrive, target, ..Self::new(letters, by, State::Redriven) }
-    }
-
-    fn new(letters: &TopicInfo, by: &str, state: State) -> Self {
-        let (topic_id, by) = (letters.id.to_string(), by.to_owned());
-        Self { topic_id, state, by, at_ms: now_ms(), reason: None, redrive: None, target: None }
-    }
-}
-
-/// Where a letter was published again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Target {
-    pub(super) topic: String,
-    pub(super) partition: i32,
-    /// `None`: the server had it already, and did not say where.
-    pub(super) offset: Option<i64>,
+/// A letter of this topic was published again now.
+pub(super) fn redriven(letters: &TopicInfo, by: &str, redrive: &str, target: Target) -> Decision {
+    Decision::redriven(letters.id.to_string(), by, redrive, target, now_ms())
 }
 
 /// A redrive, written down before it publishes anything, and when it has come to its end.
@@ -185,7 +133,7 @@ impl Decisions {
 
 /// The topic of the decisions about the letters of a topic.
 fn name(letters: &TopicInfo) -> String {
-    format!("{}.courant-decisions", letters.name)
+    format!("{}{ENDING}", letters.name)
 }
 
 /// Writes decisions down.
@@ -260,6 +208,7 @@ async fn make(client: &mut Client, name: &str) -> Result<(), AdminError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use courant_core::decisions::State;
 
     fn topic(number: u8) -> TopicInfo {
         let id = format!("00000000-0000-0000-0000-0000000000{number:02}").parse().expect("an id");

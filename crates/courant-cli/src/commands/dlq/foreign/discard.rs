@@ -6,7 +6,7 @@ use crate::output::{Format, Row, Stream};
 use serde::Serialize;
 use std::io;
 
-use super::decisions::{Book, Decision, Decisions};
+use super::decisions::{Book, Decision, Decisions, discarded};
 use super::scan::{Letters, Meant, topic};
 
 /// A letter that was given up.
@@ -39,7 +39,7 @@ pub(super) async fn run(global: &Global, args: &ForeignDiscard) -> Result<Exit, 
     let mut reading = Letters::of(global, &topic, &meant, &decisions).await?;
     while let Some(page) = reading.next().await? {
         let decided: Vec<(LetterAt, Decision)> =
-            page.iter().map(|letter| (letter.at, Decision::discarded(&topic, by, reason))).collect();
+            page.iter().map(|letter| (letter.at, discarded(&topic, by, reason))).collect();
         if let Some(book) = &mut book {
             book.decide(&decided).await?;
         }

@@ -19,7 +19,7 @@ use std::io;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-use super::decisions::{Book, Decision, Decisions, Redrive};
+use super::decisions::{Book, Decision, Decisions, Redrive, redriven};
 use super::plan::Plan;
 use super::scan::{Bounds, Letters, Meant, Offsets, topic};
 use super::sending::Sender;
@@ -132,8 +132,8 @@ impl Run<'_> {
         let gives_up = self.args.cancel && self.args.yes;
         let killed = Killed { letters: self.letters, id: self.id, redrive: killed, decisions, gives_up };
         let found = killed.found(self.global).await?.into_iter();
-        let redriven = |target| Decision::redriven(self.letters, self.by(), self.id, target);
-        Ok(found.map(|(at, target)| (at, redriven(target))).collect())
+        let decision = |target| redriven(self.letters, self.by(), self.id, target);
+        Ok(found.map(|(at, target)| (at, decision(target))).collect())
     }
 
     /// Writes down what was found, and ends it.

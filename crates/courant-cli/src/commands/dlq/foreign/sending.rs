@@ -10,7 +10,7 @@ use courant_kafka::client::{Acknowledged, Event, Producer, ProducerConfig, Topic
 use courant_log::batch::Codec;
 use std::collections::{BTreeMap, VecDeque};
 
-use super::decisions::{Book, Decision, Target};
+use super::decisions::{Book, Decision, Target, redriven};
 use super::letter::{Letter, REDRIVE, REDRIVE_OF};
 use super::plan::target;
 
@@ -58,7 +58,7 @@ impl Sender<'_> {
         let stored = stored(topic, waiting, &acknowledged);
         let decided: Vec<(LetterAt, Decision)> = stored
             .into_iter()
-            .map(|(at, target)| (at, Decision::redriven(self.letters, self.by, self.id, target)))
+            .map(|(at, target)| (at, redriven(self.letters, self.by, self.id, target)))
             .collect();
         // What was acknowledged is written down also when something else was refused.
         book.decide(&decided).await?;

@@ -1,0 +1,242 @@
+//! Discarding dead letters of others. They stay where they are; who has decided and why is written down
+//! beside them, as `courant dlq foreign discard` does it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Extension, Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use courant_core::decisions::{Decision, ENDING};
+use courant_core::topic::TopicName;
+use courant_log::batch::records::NewRecord;
+use courant_log::{Log, Topic};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::super::line::{append, partition};
+use super::super::{LETTER_NOT_FOUND, actor, reason, short_enough};
+use super::{Look, letter_at};
+use crate::api::limits::{
+    FOREIGN_AT_A_TIME, FOREIGN_LETTERS_MAX, FOREIGN_NEWEST_BYTES_MAX, LETTERS_NAMED_MAX,
+};
+use crate::api::problem::{INVALID, Problem};
+use crate::api::records::read::{Taken, offset};
+use crate::api::{ApiState, Asked, Caller, Change, Json, asked};
+
+/// What is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asking {
+    which: Wanted,
+    reason: String,
+    by: Option<String>,
+    #[serde(default)]
+    execute: bool,
+}
+
+/// Which letters, in the words of the API.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Wanted {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    all: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    letters: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+}
+
+/// A letter, by partition and offset.
+type At = (u32, u64);
+
+/// Which letters, understood.
+#[derive(Debug)]
+enum Meant {
+    All,
+    Named(BTreeSet<At>),
+    Group(String),
+}
+
+impl Wanted {
+    /// Nothing happens to all letters by accident.
+    fn meant(&self) -> Result<Meant, Problem> {
+        let invalid = |sentence: String| Problem::new(&INVALID, sentence);
+        match (self.all, self.letters.as_slice(), &self.group) {
+            (true, [], None) => Ok(Meant::All),
+            (false, [], Some(group)) => {
+                short_enough("a filter", group)?;
+                Ok(Meant::Group(group.clone()))
+            }
+            (false, letters @ [_, ..], None) if letters.len() <= LETTERS_NAMED_MAX => {
+                let named = letters.iter().map(|text| {
+                    let at = letter_at(text.as_bytes());
+                    at.ok_or_else(|| invalid(format!("{text:?} is no letter; write PARTITION@OFFSET")))
+                });
+                named.collect::<Result<_, _>>().map(Meant::Named)
+            }
+            (false, [_, ..], None) => {
+                Err(invalid(format!("at most {LETTERS_NAMED_MAX} letters are named at once; use a filter")))
+            }
+            _ => Err(invalid("say which dead letters are meant by one of letters, group, all".to_owned())),
+        }
+    }
+}
+
+/// Letters that are meant, and about which nobody has decided.
+#[derive(Debug)]
+struct Found {
+    letters: Vec<At>,
+    /// Sentences about others.
+    others: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Discarded {
+    topic: String,
+    dry_run: bool,
+    count: usize,
+    letters: Vec<String>,
+    others: Vec<String>,
+}
+
+impl Found {
+    fn told(self, topic: &Topic, dry_run: bool) -> Discarded {
+        let named = self.letters.iter().take(LETTERS_NAMED_MAX);
+        Discarded {
+            topic: topic.name.clone(),
+            dry_run,
+            count: self.letters.len(),
+            letters: named.map(|(partition, offset)| format!("{partition}@{offset}")).collect(),
+            others: self.others,
+        }
+    }
+}
+
+pub(in crate::api::dead_letters) async fn discard(
+    State(state): State<ApiState>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    Asked::of(query.as_deref(), &[])?;
+    let asking: Asking = asked::json(&headers, body)?;
+    let (by, reason) = (actor(&caller, asking.by.as_deref())?, reason(&asking.reason)?);
+    let meant = asking.which.meant()?;
+    let topic = state.topic(&name)?;
+    let about = Arc::clone(&topic);
+    if !asking.execute {
+        let found = state.blocking(move |state| find(state.log()?, &about, meant)).await?;
+        return Ok(Json(found.told(&topic, true)).into_response());
+    }
+    let detail = json!({ "which": asking.which, "reason": reason, "by": by });
+    let change = Change { caller, action: "foreign_dead_letters.discard", target: name, detail };
+    let deciding = state.clone();
+    let made = state.change(change, async move {
+        let found = deciding.blocking(move |state| find(state.log()?, &about, meant)).await?;
+        let decision = Decision::discarded(topic.id.to_string(), &by, &reason, deciding.now_ms());
+        write_down(deciding.log()?, &topic, &found.letters, &decision).await?;
+        Ok(found.told(&topic, false))
+    });
+    Ok(made.await?.answer(StatusCode::OK))
+}
+
+/// Looks for the letters: named ones wherever they are, others among the newest ones, which are those that
+/// failures are counted of. May wait for the disk.
+fn find(log: &Log, topic: &Topic, meant: Meant) -> Result<Found, Problem> {
+    let mut look = Look::newest(log, topic);
+    let mut left = BTreeSet::new();
+    if let Meant::Named(named) = &meant {
+        look = Look::of(FOREIGN_NEWEST_BYTES_MAX);
+        let all = 0..u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+        look.from.extend(all.map(|partition| {
+            let first = named.range((partition, 0)..).next().filter(|(of, _)| *of == partition);
+            (partition, first.map_or(u64::MAX, |(_, offset)| *offset))
+        }));
+        left.clone_from(named);
+    }
+    let is_named = !left.is_empty();
+    let mut letters = Vec::new();
+    look.through(log, topic, |partition, record, cause| {
+        if letters.len() as u64 >= FOREIGN_LETTERS_MAX || (is_named && left.is_empty()) {
+            return Taken::No;
+        }
+        let at = (partition, offset(record.offset));
+        let is_meant = match &meant {
+            Meant::All => true,
+            Meant::Named(_) => left.remove(&at),
+            Meant::Group(group) => cause.group() == *group,
+        };
+        letters.extend(is_meant.then_some(at));
+        Taken::Yes
+    })?;
+    let mut others: Vec<String> = left
+        .into_iter()
+        .map(|(partition, offset)| {
+            format!("there is no letter {partition}@{offset} that nobody has decided about")
+        })
+        .collect();
+    if !is_named && look.is_cut {
+        others.push("there are more letters than one look goes through; ask again for the rest".to_owned());
+    }
+    if letters.is_empty() {
+        let none = "no dead letter that nobody has decided about is meant".to_owned();
+        let sentence = if others.is_empty() { none } else { others.join("; ") };
+        return Err(Problem::new(&LETTER_NOT_FOUND, sentence));
+    }
+    Ok(Found { letters, others })
+}
+
+/// Writes a decision down about each of these letters.
+async fn write_down(log: &Log, topic: &Topic, letters: &[At], decision: &Decision) -> Result<(), Problem> {
+    let name = format!("{}{ENDING}", topic.name);
+    TopicName::new(&name).map_err(|error| {
+        let sentence = format!("decisions about {} cannot be written down: {error}", topic.name);
+        Problem::new(&INVALID, sentence)
+    })?;
+    let id = partition(log, &name, ("cleanup.policy", "compact")).await?;
+    let value = serde_json::to_vec(decision).map_err(|error| Problem::defect(&error.to_string()))?;
+    let value = Bytes::from(value);
+    for some in letters.chunks(FOREIGN_AT_A_TIME) {
+        let record = |(partition, offset): &At| NewRecord {
+            timestamp: decision.at_ms,
+            key: Some(Bytes::from(format!("{partition}@{offset}"))),
+            value: Some(value.clone()),
+            headers: Vec::new(),
+        };
+        let records: Vec<NewRecord> = some.iter().map(record).collect();
+        append(log, id, &records).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meant(json: &str) -> Result<Meant, Problem> {
+        serde_json::from_str::<Wanted>(json).expect("what can be asked").meant()
+    }
+
+    #[test]
+    fn nothing_happens_to_all_letters_by_accident() {
+        for nothing in
+            ["{}", r#"{"all":false}"#, r#"{"all":true,"group":"g"}"#, r#"{"letters":["0@1"],"group":"g"}"#]
+        {
+            assert_eq!(meant(nothing).expect_err(nothing).kind.code, "invalid");
+        }
+        for bad in [r#"{"letters":["1"]}"#, r#"{"letters":["-1@2"]}"#] {
+            assert_eq!(meant(bad).expect_err(bad).kind.code, "invalid");
+        }
+        assert!(matches!(meant(r#"{"all":true}"#), Ok(Meant::All)));
+        assert!(matches!(meant(r#"{"group":"g"}"#), Ok(Meant::Group(group)) if group == "g"));
+        let named = meant(r#"{"letters":["2@7","0@1","0@1"]}"#);
+        assert!(matches!(named, Ok(Meant::Named(named)) if named == BTreeSet::from([(0, 1), (2, 7)])));
+        let many = json!({ "letters": vec!["0@1"; LETTERS_NAMED_MAX + 1] }).to_string();
+        assert_eq!(meant(&many).expect_err("too many").kind.code, "invalid");
+    }
+}
