@@ -96,6 +96,10 @@ function ofService([, service, what, id, more], method, query, body, answer) {
     const found = fits.filter((one) => query.get('state') === 'any' || one.state === (query.get('state') ?? 'dead'))
     return answer({ service, letters: found.slice(0, limit).map(inList), next: found.length > limit ? String(found[limit - 1].letter) : null })
   }
+  if (what === 'export') {
+    const found = letters.filter((one) => one.service === service && one.group === query.get('group'))
+    return answer({ service, letters: found.slice(0, 100).map((one) => whole(service, one)), next: null })
+  }
   const letter = letters.find((one) => one.service === service && String(one.letter) === id)
   if (what === 'letters' && !letter) return no(answer, 404, 'letter_not_found', 'There is no such letter', `${service} has no letter ${id}`)
   if (what === 'letters' && more === 'edit') return edit(service, letter, body, answer)

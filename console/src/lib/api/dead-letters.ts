@@ -137,6 +137,12 @@ export interface RedriveResults {
   total: number
 }
 
+export interface Exported {
+  service: string
+  letters: WholeLetter[]
+  next: string | null
+}
+
 export type CloseAction = 'discard' | 'archive' | 'restore'
 
 export interface Decided {

@@ -40,6 +40,7 @@ const CALLED_ELSEWHERE: &[&str] = &[
     "show_failure",
     "list_dead_letters",
     "show_dead_letter",
+    "export_dead_letters",
     "edit_dead_letter",
     "redrive_dead_letters",
     "show_redrive",

@@ -248,6 +248,16 @@ fn letters_are_given_up_kept_and_edited() {
     let any = watched.get("list_dead_letters", "/dead-letters/billing/letters?state=any");
     assert_eq!(numbers(&any), letters);
 
+    let exported = watched.get("export_dead_letters", "/dead-letters/billing/export?state=any&limit=2");
+    let whole = exported["letters"].as_array().expect("a list");
+    let inner: Vec<&Value> = whole.iter().map(|one| &one["letter"]["letter"]).collect();
+    assert_eq!(inner, [&json!(letters[0]), &json!(letters[1])]);
+    assert!(exported["next"].is_string(), "there is more: {exported}");
+    assert!(whole[0]["record"]["value"].as_str().is_some_and(|value| value.contains("poison")), "{exported}");
+    assert_eq!(
+        (&whole[0]["notes"][0]["action"], &whole[1]["notes"][1]["action"]),
+        (&json!("discarded"), &json!("restored"))
+    );
     let edit = format!("{}/edit", at(letters[2]));
     let value = r#"{"customer":"cat","number":1,"text":"better"}"#;
     let mut body = json!({ "value": value, "reason": "a typo", "by": "grace" });

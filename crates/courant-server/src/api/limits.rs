@@ -345,6 +345,9 @@ pub(crate) const FOREIGN_LETTERS_MAX: u64 = 10_000;
 pub(crate) const FOREIGN_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(crate) const FOREIGN_GROUPS_MAX: usize = 1000;
 
+/// How long one page of an export of dead letters may look for their events.
+pub(crate) const EXPORT_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// Decisions about them that are written down in one batch, which any topic takes.
 pub(crate) const FOREIGN_AT_A_TIME: usize = 100;
 

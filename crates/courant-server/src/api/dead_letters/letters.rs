@@ -92,8 +92,17 @@ pub(super) async fn list(
     Path(service): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Letters>, Problem> {
+    let action = looked_for(query.as_deref(), false)?;
+    let line = Line::to(&state, &service).await?;
+    let (told, next) = told(line.ask(&actor(&caller, None)?, action, &LETTER_NOT_FOUND).await?)?;
+    let letters = told.iter().map(Letter::from).collect();
+    Ok(Json(Letters { service, letters, next: next.map(|next| next.to_string()) }))
+}
+
+/// What a query asks a service for.
+pub(super) fn looked_for(query: Option<&str>, notes: bool) -> Result<Action, Problem> {
     let known = ["group", "consumer", "topic", "key", "state", "limit", "after"];
-    let asked = Asked::of(query.as_deref(), &known)?;
+    let asked = Asked::of(query, &known)?;
     let limit = u32::try_from(asked.limit()?).unwrap_or(u32::MAX);
     let after = asked.text("after").map(letter_after).transpose()?.unwrap_or(0);
     let standing = standing(asked.text("state"))?;
@@ -107,11 +116,7 @@ pub(super) async fn list(
     };
     let is_filtered = known[..4].iter().any(|name| asked.text(name).is_some());
     let which = Meant { all: !is_filtered, ..meant }.which()?;
-    let line = Line::to(&state, &service).await?;
-    let action = Action::Letters { which, state: standing, after, limit, notes: false };
-    let (told, next) = told(line.ask(&actor(&caller, None)?, action, &LETTER_NOT_FOUND).await?)?;
-    let letters = told.iter().map(Letter::from).collect();
-    Ok(Json(Letters { service, letters, next: next.map(|next| next.to_string()) }))
+    Ok(Action::Letters { which, state: standing, after, limit, notes })
 }
 
 /// Where the letters stand that a query means. `None`: anywhere.
@@ -128,7 +133,7 @@ fn standing(said: Option<&str>) -> Result<Option<String>, Problem> {
 }
 
 /// The letters of all parts of an answer, and where the next look begins.
-fn told(outcomes: Vec<Outcome>) -> Result<(Vec<ToldLetter>, Option<i64>), Problem> {
+pub(super) fn told(outcomes: Vec<Outcome>) -> Result<(Vec<ToldLetter>, Option<i64>), Problem> {
     let (mut all, mut last) = (Vec::new(), None);
     for outcome in outcomes {
         let Outcome::Letters { letters, next } = outcome else { return Err(not_understood()) };
@@ -148,6 +153,13 @@ pub(super) struct Whole {
     record_missing: Option<String>,
     message: Option<String>,
     copy: Option<Place>,
+}
+
+impl Whole {
+    /// Bytes of its event as they are shown.
+    pub(super) fn bytes(&self) -> usize {
+        self.record.as_ref().map_or(0, |record| record.get().len())
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -194,7 +206,7 @@ pub(super) async fn show(
 }
 
 /// Looks the event up, and the copy. May wait for the disk.
-fn whole(log: &Log, service: String, told: ToldLetter) -> Result<Whole, Problem> {
+pub(super) fn whole(log: &Log, service: String, told: ToldLetter) -> Result<Whole, Problem> {
     let letter = Letter::from(&told);
     let (mut record, record_missing) = match original(log, &letter) {
         Ok(record) => (Some(record), None),

@@ -7,6 +7,7 @@
 mod actions;
 mod announced;
 mod edit;
+mod export;
 pub(crate) mod figures;
 mod foreign;
 mod groups;

@@ -3,11 +3,11 @@
 use axum::routing::on;
 
 use super::schemas::{
-    CANCEL, CLOSE, CLOSED, EDIT, EDITED, FOREIGN_DISCARD, FOREIGN_DISCARDED, FOREIGN_GROUPS, FOREIGN_LETTERS,
-    FOREIGN_TOPICS, GROUP, GROUPS, LETTERS, REDRIVE, REDRIVE_ASKED, REDRIVE_BEGUN, RESULTS, SERVICE,
-    SERVICES, STANDING, WHOLE,
+    CANCEL, CLOSE, CLOSED, EDIT, EDITED, EXPORTED, FOREIGN_DISCARD, FOREIGN_DISCARDED, FOREIGN_GROUPS,
+    FOREIGN_LETTERS, FOREIGN_TOPICS, GROUP, GROUPS, LETTERS, REDRIVE, REDRIVE_ASKED, REDRIVE_BEGUN, RESULTS,
+    SERVICE, SERVICES, STANDING, WHOLE,
 };
-use super::{actions, edit, foreign, groups, letters, redrives, services};
+use super::{actions, edit, export, foreign, groups, letters, redrives, services};
 use crate::api::limits::EDIT_BODY_BYTES_MAX;
 use crate::api::route::{
     AFTER, Access, FILTER, Kind, LIMIT, Parameter, RequestBody, Route, Verb, answer, path, query,
@@ -93,6 +93,26 @@ pub(in crate::api) static ROUTES: &[Route] = &[
         body: None,
         answer: answer(200, &WHOLE, "The letter"),
         handler: |on_method| on(on_method, letters::show),
+    },
+    Route {
+        method: Verb::Get,
+        path: "/dead-letters/{service}/export",
+        id: "export_dead_letters",
+        summary: "Dead letters of a service, each with its event as the log has it and what was done with it",
+        access: Access::Stream,
+        parameters: &[
+            OF_SERVICE,
+            query("group", Kind::Text, "Only of this failure"),
+            query("consumer", Kind::Text, "Only of this consumer"),
+            query("topic", Kind::Text, "Only of this topic"),
+            query("key", Kind::Text, "Only with this key"),
+            query("state", Kind::Words(&STANDING), "Where they stand; dead where it is missing"),
+            LIMIT,
+            AFTER,
+        ],
+        body: None,
+        answer: answer(200, &EXPORTED, "A page, by number; it may be short and still have a next one"),
+        handler: |on_method| on(on_method, export::export),
     },
     Route {
         method: Verb::Post,

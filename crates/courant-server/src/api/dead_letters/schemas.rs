@@ -201,6 +201,15 @@ static LETTER: Schema = Schema {
     ],
 };
 
+pub(super) static EXPORTED: Schema = Schema {
+    name: "exported_dead_letters",
+    fields: &[
+        field("service", Kind::Text, ""),
+        field("letters", Kind::Many(&Kind::Of(&WHOLE)), "By number"),
+        NEXT,
+    ],
+};
+
 pub(super) static WHOLE: Schema = Schema {
     name: "whole_dead_letter",
     fields: &[
