@@ -2,6 +2,7 @@
 
 mod busy;
 mod own;
+mod soak;
 mod support;
 
 #[path = "../cases/dead_letters.rs"]
