@@ -7,8 +7,9 @@ use courant::channel::{
     ANSWERS, Action, Answer, Change, OperationsKey, Outcome, Refusal, Request, SERVICES, ServiceState,
     Signed, ToldLetter, Which, failure_name,
 };
-use courant::engine::{Engine, ReadBack, Record};
+use courant::engine::{Engine, Header, NewRecord, ReadBack, Record};
 use courant::prelude::*;
+use courant::store_api::{DeadReason, DeadSummary, Decision, Store as _, Verdict};
 use courant::testkit::{FaultPoint, World};
 use courant::{EventId, Exhausted, Running};
 use courant_core::topic::TopicName;
@@ -180,7 +181,10 @@ fn key() -> OperationsKey {
 }
 
 fn discard(id: &str, letter: i64, expires_ms: i64) -> Signed {
-    let which = Which { letters: vec![letter], ..Which::default() };
+    discard_those(id, Which { letters: vec![letter], ..Which::default() }, expires_ms)
+}
+
+fn discard_those(id: &str, which: Which, expires_ms: i64) -> Signed {
     let request = Request {
         version: 1,
         id: id.to_owned(),
@@ -247,7 +251,111 @@ async fn a_request_is_followed_once_whatever_is_killed() {
     service.stop().await.expect("stops");
 }
 
-/// A request that has waited for too long is refused, and so is one that nobody may have signed.
+/// What a request was answered with in one part: the letters that were decided about.
+fn decided(outcome: &Outcome) -> Vec<i64> {
+    let Outcome::Decided { letters, others, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(others.is_empty(), "{others:?}");
+    letters.iter().map(|letter| letter.letter).collect()
+}
+
+/// D5: killed in the middle of discarding all that failed for one reason, and once more before that was noted.
+/// The request is taken again, and its answer tells of all letters, also of those that were decided about
+/// before; none was decided about twice, and none of another failure at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_discard_of_a_whole_failure_is_followed_once_whatever_is_killed() {
+    let world = World::new(7);
+    let directory = tempfile::tempdir().expect("a directory");
+    let database = directory.path().join("shop.db");
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &engine, &database).await;
+    for n in 0..5 {
+        service.publisher().publish(&counted(&format!("key-{n}"), n)).await.expect("is taken");
+    }
+    let headers = vec![Header::new("ce_type", "test.counted")];
+    let no_event = NewRecord { headers, ..NewRecord::new("test.counted", "other", "no JSON") };
+    for answer in engine.publish(vec![no_event]).await {
+        answer.expect("publishes");
+    }
+    service.settle().await.expect("settles");
+    let mut listed = service.dead_letters().list().await.expect("lists");
+    listed.sort_unstable_by_key(|letter| letter.id);
+    let (other, meant): (Vec<DeadSummary>, Vec<DeadSummary>) =
+        listed.into_iter().partition(|letter| letter.reason == DeadReason::Undecodable);
+    let ids: Vec<i64> = meant.iter().map(|letter| letter.id).collect();
+    assert_eq!((ids.len(), other.len()), (5, 1));
+    let (consumer, failure) = (meant[0].consumer.name.as_str(), &meant[0].failure);
+    let group = failure_name(consumer, &failure.kind, &failure.place);
+    let of_group = || Which { group: Some(group.clone()), ..Which::default() };
+
+    // What a service leaves behind that is killed after some of them.
+    let decision = Decision { verdict: Verdict::Discard, by: "grace", reason: "paid by hand" };
+    let some = service.store().decide(&ids[..2], &decision, world.now_ms()).await.expect("decides");
+    assert_eq!(some.len(), 2);
+    world.crash_at(FaultPoint::AfterHandler, 0);
+    ask(&service, "r-1", &discard_those("r-1", of_group(), world.now_ms() + 60_000)).await;
+    world.crashed(1).await;
+    service.kill().await;
+    assert!(answers(&*engine).await.is_empty());
+
+    let mut service = asked(&world, &engine, &database).await;
+    service.settle().await.expect("settles");
+    let said = answers(&*engine).await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(decided(&said[0].outcome), ids);
+    let left = service.dead_letters().list().await.expect("lists");
+    assert_eq!(left.iter().map(|letter| letter.id).collect::<Vec<_>>(), [other[0].id]);
+
+    // The same from somebody who has not heard the answer, later: nothing is left to be decided about.
+    world.advance(seconds(1));
+    ask(&service, "r-2", &discard_those("r-2", of_group(), world.now_ms() + 60_000)).await;
+    let all = Which { all: true, ..Which::default() };
+    ask(&service, "r-3", &discard_those("r-3", all, world.now_ms() + 60_000)).await;
+    service.settle().await.expect("settles");
+    let said = answers(&*engine).await;
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(matches!(said[1].outcome, Outcome::NotFound { .. }), "{said:?}");
+    assert_eq!(decided(&said[2].outcome), [other[0].id]);
+    for id in ids {
+        let notes = service.dead_letters().notes(id).await.expect("lists");
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert_eq!((notes[0].by.as_str(), notes[0].reason.as_str()), ("grace", "paid by hand"));
+    }
+    service.stop().await.expect("stops");
+}
+
+/// What nobody may have signed is refused, and changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_nobody_may_have_signed_is_refused() {
+    let world = World::new(8);
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &engine, &directory.path().join("shop.db")).await;
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    let request = Request {
+        version: 1,
+        id: "r-1".to_owned(),
+        service: "shop".to_owned(),
+        actor: "mallory".to_owned(),
+        expires_ms: world.now_ms() + 60_000,
+        action: Action::Discard(Change {
+            which: Which { all: true, ..Which::default() },
+            reason: "because".to_owned(),
+            dry_run: false,
+        }),
+    };
+    let other_key = OperationsKey::new("another key of the tests: 32 bytes or more").expect("long enough");
+    ask(&service, "r-1", &Signed::new(&request, &other_key)).await;
+    service.settle().await.expect("settles");
+    let said = answers(&*engine).await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    let refused = matches!(said[0].outcome, Outcome::Refused { why: Refusal::BadSignature, .. });
+    assert!(refused, "{said:?}");
+    assert_eq!(service.dead_letters().list().await.expect("lists").len(), 1);
+    service.stop().await.expect("stops");
+}
+
+/// A request that has waited for too long is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_refused_when_its_time_is_over() {
     let world = World::new(4);
