@@ -18,6 +18,8 @@ mod dead_letters;
 mod effects;
 #[path = "../cases/frozen.rs"]
 mod frozen;
+#[path = "../cases/killed_relays.rs"]
+mod killed_relays;
 #[path = "../cases/ordering.rs"]
 mod ordering;
 #[path = "../cases/progress.rs"]

@@ -17,6 +17,8 @@ pub(crate) mod common;
 mod dead_letters;
 #[path = "../cases/effects.rs"]
 mod effects;
+#[path = "../cases/killed_relays.rs"]
+mod killed_relays;
 #[path = "../cases/ordering.rs"]
 mod ordering;
 #[path = "../cases/progress.rs"]
