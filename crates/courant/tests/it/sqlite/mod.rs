@@ -1,6 +1,7 @@
 //! Whole services on SQLite.
 
 mod away;
+mod remembering;
 pub(crate) mod support;
 
 #[path = "../cases/asked_from_outside.rs"]
