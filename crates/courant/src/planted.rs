@@ -8,29 +8,46 @@
 pub enum Defect {
     /// Events of the log are handled whatever the inbox says of them, and leave no row in it.
     NoInbox,
+    /// What is scheduled for a time from now comes when half of it is over.
+    EarlyTimers,
+    /// Nothing is scheduled under its name, so nobody can replace or cancel it.
+    NamelessTimers,
+    /// Only the first attempt goes through the layers.
+    LayersOnce,
+    /// What one call of a handler came to is taken as the answer to another one.
+    AnyHandledWillDo,
+    /// An envelope mapping finds no ids: an event has that of its place.
+    MappedWithoutIds,
+    /// What could not be read is not read again when it is sent back.
+    ReadOnce,
+    /// Requests are followed whoever has signed them.
+    AnySignature,
+    /// Requests are followed although their time is over.
+    NoExpiry,
+    /// A request that is repeated does not know what it has decided before.
+    DecisionsForgotten,
 }
 
 #[cfg(feature = "planted-defects")]
 mod switch {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::Defect;
 
-    static NO_INBOX: AtomicBool = AtomicBool::new(false);
+    /// One bit for each defect.
+    static PLANTED: AtomicU32 = AtomicU32::new(0);
 
-    fn switch(defect: Defect) -> &'static AtomicBool {
-        match defect {
-            Defect::NoInbox => &NO_INBOX,
-        }
+    fn bit(defect: Defect) -> u32 {
+        1 << (defect as u32)
     }
 
     /// Plants a defect in this process.
     pub fn plant(defect: Defect) {
-        switch(defect).store(true, Ordering::SeqCst);
+        PLANTED.fetch_or(bit(defect), Ordering::SeqCst);
     }
 
     pub(crate) fn is_planted(defect: Defect) -> bool {
-        switch(defect).load(Ordering::SeqCst)
+        PLANTED.load(Ordering::SeqCst) & bit(defect) != 0
     }
 }
 

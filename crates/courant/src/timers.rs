@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::planted::{Defect, is_planted};
+
 /// When an event is published that is scheduled: after a time, or at an instant. Made from a
 /// [`Duration`] or a [`jiff::Timestamp`]. What is due in the past is due at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,7 @@ impl Due {
     /// The instant, in milliseconds since 1970.
     pub(crate) fn ms(self, now_ms: i64) -> i64 {
         match self.0 {
+            When::After(delay) if is_planted(Defect::EarlyTimers) => crate::runtime::after(now_ms, delay / 2),
             When::After(delay) => crate::runtime::after(now_ms, delay),
             When::AtMs(at_ms) => at_ms,
         }

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::acting::{ActError, Times, act};
+use crate::planted::{Defect, is_planted};
 use crate::runtime::{Seldom, Status};
 use crate::service::Prepared;
 use crate::subscription::AtLeastOnce;
@@ -215,7 +216,7 @@ impl<D: Store> Desk<D> {
         if service != self.service {
             return Looked::Others;
         }
-        if !self.key.has_signed(&text, &signature) {
+        if !self.key.has_signed(&text, &signature) && !is_planted(Defect::AnySignature) {
             return Looked::Refused(Refusal::BadSignature);
         }
         match serde_json::from_str::<Versioned>(&text) {
@@ -229,7 +230,9 @@ impl<D: Store> Desk<D> {
         let now_ms = self.clock.now_ms();
         match request.expires_ms {
             _ if request.id != id => Looked::Refused(Refusal::OtherId),
-            expires_ms if expires_ms <= now_ms => Looked::Refused(Refusal::Expired),
+            expires_ms if expires_ms <= now_ms && !is_planted(Defect::NoExpiry) => {
+                Looked::Refused(Refusal::Expired)
+            }
             expires_ms if expires_ms.saturating_sub(now_ms) > EXPIRY_MAX_MS => {
                 Looked::Refused(Refusal::ValidForTooLong)
             }

@@ -10,6 +10,7 @@ use super::{Call, Extensions, HandlerLayer, Next};
 use crate::Boxed;
 use crate::handler::{CallFailure, Caught, Given, Invoke};
 use crate::outbox::Stamp;
+use crate::planted::{Defect, is_planted};
 use crate::runtime::Time;
 use crate::store::Backing;
 use crate::subscription::Registered;
@@ -48,6 +49,9 @@ impl<S: Backing, T: Send + Sync + 'static> Invoke<S, T> for Layered<S, T> {
         given: Given<S, T>,
         stamp: Stamp,
     ) -> Boxed<'static, Result<Vec<NewEvent>, CallFailure>> {
+        if given.meta.attempt() > 1 && is_planted(Defect::LayersOnce) {
+            return self.inner.invoke(value, given, stamp);
+        }
         let run = Arc::<Run>::default();
         let meta = given.meta.clone();
         let inner = self.inner.clone();

@@ -15,6 +15,7 @@ use courant_sql::Event;
 use super::document::{Document, Pointer, Scalar};
 use super::{Mapping, structured};
 use crate::envelope::{header, text};
+use crate::planted::{Defect, is_planted};
 
 /// The mappings of a service, by topic.
 #[derive(Clone, Debug, Default)]
@@ -81,7 +82,7 @@ impl Mappings {
     /// Reads a parked event that could not be read when it came. It keeps the id and the key that it is
     /// parked under.
     pub(crate) fn read_parked(&self, topic: &str, event: Event) -> Event {
-        if !self.is_foreign_event(topic, &event) {
+        if !self.is_foreign_event(topic, &event) || is_planted(Defect::ReadOnce) {
             return event;
         }
         match self.mapped(topic, &event, |_| true) {
@@ -188,7 +189,7 @@ impl Mapping {
             Some(place) => word(document, part, place),
             None => Ok(None),
         };
-        let id = word("id", &self.id)?;
+        let id = word("id", &self.id)?.filter(|_| !is_planted(Defect::MappedWithoutIds));
         let key = word("key", &self.key)?;
         let all = [
             (headers::ID, id.clone()),

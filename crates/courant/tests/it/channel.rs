@@ -197,6 +197,7 @@ fn discard_those(id: &str, which: Which, expires_ms: i64) -> Signed {
 }
 
 async fn asked(world: &World, engine: &Arc<dyn Engine>, database: &Path) -> Running<Sqlite> {
+    crate::planted::as_asked();
     let billing = Subscription::named("billing").retry(Retry::never());
     let service = App::new("shop")
         .engine(engine.clone())

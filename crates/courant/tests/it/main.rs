@@ -19,6 +19,7 @@ mod mariadb;
 mod one_handler;
 mod one_key_failing;
 mod parked;
+mod planted;
 mod poor_engine;
 #[cfg(feature = "postgres")]
 mod postgres;
