@@ -1,6 +1,7 @@
 //! A service for people who look after dead letters, and for the tests of `courant dlq`: it bills orders, and
 //! some of them cannot be billed. It is told what to do by lines on stdin, `CUSTOMER NUMBER TEXT`, and keeps
-//! everything in the directory that it is started in. SIGTERM ends it.
+//! everything in the directory that it is started in; it says which order it bills, at every attempt. SIGTERM
+//! ends it.
 //!
 //! An order whose text has `poison` in it fails while there is no file `repaired`; one with `wait` in it is
 //! not done while there is a file `hold`.
@@ -32,6 +33,7 @@ struct NotBilled(#[source] Declined);
 struct Declined(String);
 
 async fn bill(order: OrderPlaced, meta: Meta, mut tx: Tx<Sqlite>) -> Result<(), HandlerError> {
+    println!("billing {} {}", order.customer, order.number);
     let cause = meta.causation_id().unwrap_or_default().to_owned();
     sqlx::query("insert into bills (customer, number, text, event, cause) values (?, ?, ?, ?, ?)")
         .bind(&order.customer)

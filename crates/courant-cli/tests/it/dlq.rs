@@ -178,6 +178,11 @@ impl Service {
         });
     }
 
+    /// How often it has said something.
+    pub(crate) fn has_said(&self, line: &str) -> usize {
+        self.printed.lock().unwrap().iter().filter(|said| *said == line).count()
+    }
+
     /// Places orders, and waits until the log has them.
     pub(crate) fn place(&mut self, orders: &[&str]) {
         let stdin = self.stdin.as_mut().expect("stdin is piped");

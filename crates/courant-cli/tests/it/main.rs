@@ -30,6 +30,8 @@ mod doctor;
 mod few_files;
 mod follow;
 mod full_disk;
+#[cfg(feature = "sql")]
+mod full_store;
 mod http_api;
 #[cfg(feature = "sql")]
 mod http_dead_letters;

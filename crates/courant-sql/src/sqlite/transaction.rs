@@ -126,7 +126,13 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {
-        let flushed = self.flush(now_ms).await;
+        let flushed = match self.flush(now_ms).await {
+            // SQLite may end the transaction by itself then, which is no doing of the handler's.
+            Err(error) if matches!(error.class(), Class::Full | Class::Io) => {
+                return Err(CommitError::Store(error));
+            }
+            flushed => flushed,
+        };
         // Also after a failed flush: if the transaction had ended, that is what has to be said.
         self.release().await?;
         let committed = flushed?;

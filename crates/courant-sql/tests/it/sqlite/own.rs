@@ -1,9 +1,10 @@
 //! What only SQLite does, or does in its own way.
 
+use bytes::Bytes;
 use courant_sql::sqlx;
-use courant_sql::{Class, ConnectError, Source, Sqlite, Store as _, Transaction as _};
+use courant_sql::{Class, CommitError, ConnectError, NewEvent, Source, Sqlite, Store as _, Transaction as _};
 
-use super::steps::{Fixture, NOW, admit, effect, event, number, run};
+use super::steps::{Fixture, NOW, admit, effect, event, new_event, number, run};
 use super::transactions::{AFTER, is_noticed, works};
 
 /// SQLite has rolled the whole transaction back because of one statement, and the handler has swallowed
@@ -31,6 +32,31 @@ async fn an_error_of_one_statement_leaves_the_rest() {
         sqlx::query("INSERT INTO effects (event_id, who) VALUES (NULL, 'handler')").execute(&mut *tx).await;
     assert!(wrong.is_err());
     tx.commit(NOW).await.expect("it is still the same transaction");
+    assert_eq!(fixture.effects("e-1").await, 1);
+}
+
+/// There is no room for what a handler has published, and SQLite may have ended the transaction because of
+/// that. It is said as what it is, and not as something that the handler has done; nothing is committed, and
+/// the same again succeeds when there is room.
+#[tokio::test]
+async fn a_full_disk_is_no_doing_of_the_handler() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let mut tx = fixture.store.begin(None).await.expect("a transaction");
+    effect(&mut tx, "e-1").await;
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *tx).await.expect("a number");
+    run(&mut tx, &format!("PRAGMA max_page_count = {}", pages + 2)).await;
+    for n in 0..100 {
+        let value = Some(Bytes::from(vec![b'x'; 10_000]));
+        tx.publish(NewEvent { value, ..new_event(&format!("p-{n}"), "k") }).expect("room");
+    }
+    let refused = tx.commit(NOW).await.expect_err("there is no room");
+    assert!(matches!(&refused, CommitError::Store(error) if error.class() == Class::Full), "{refused}");
+    assert_eq!(fixture.effects("e-1").await, 0);
+    assert_eq!(fixture.store.outbox_backlog().await.expect("a number"), 0);
+
+    let mut tx = fixture.store.begin(None).await.expect("a transaction");
+    effect(&mut tx, "e-1").await;
+    tx.commit(NOW).await.expect("a commit");
     assert_eq!(fixture.effects("e-1").await, 1);
 }
 
