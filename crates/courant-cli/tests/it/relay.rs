@@ -7,7 +7,7 @@ use std::fs;
 use tempfile::tempdir;
 
 use crate::cli::{assert_fails, rows};
-use crate::relay_support::{Database, Relay, Writers, django, judge, published};
+use crate::relay_support::{Database, Relay, Writers, django, jdbc, judge, published};
 use crate::server::{Server, courant};
 use crate::{PATIENCE, eventually, rounds, seed};
 
@@ -59,10 +59,32 @@ fn what_django_commits_to_sqlite_is_published() {
     }
 }
 
+#[test]
+fn what_jdbc_commits_to_sqlite_is_published() {
+    let database = Database::sqlite();
+    let test = "what_jdbc_commits_to_sqlite_is_published";
+    if jdbc(test, &database, 1).is_some() {
+        survives(&database, |transactions| jdbc(test, &database, transactions).expect("it is here"));
+    }
+}
+
+#[cfg(feature = "mariadb")]
+mod on_mariadb {
+    use super::*;
+
+    #[test]
+    fn what_jdbc_commits_to_mariadb_is_published() {
+        let test = "what_jdbc_commits_to_mariadb_is_published";
+        let Some(database) = Database::mariadb("jdbc") else { return };
+        if jdbc(test, &database, 1).is_some() {
+            survives(&database, |transactions| jdbc(test, &database, transactions).expect("it is here"));
+        }
+    }
+}
+
 #[cfg(feature = "postgres")]
 mod on_postgres {
     use super::*;
-    use crate::relay_support::jdbc;
 
     #[test]
     fn what_django_commits_is_published() {

@@ -24,6 +24,11 @@ pub(crate) enum Database {
         server: String,
         name: String,
     },
+    #[cfg(feature = "mariadb")]
+    Mariadb {
+        server: String,
+        name: String,
+    },
 }
 
 impl Database {
@@ -44,10 +49,30 @@ impl Database {
             skip(&format!("relay::{test}"), "no Postgres here");
             return None;
         };
-        let database = Database::Postgres { server, name: format!("relay_{test}_{}", std::process::id()) };
-        database.administer("CREATE DATABASE");
+        let name = format!("relay_{test}_{}", std::process::id());
+        let create = format!("CREATE DATABASE {name}");
+        let database = Database::Postgres { server, name };
+        database.administer(create);
         database.run(async |database| {
             let store = courant_sql::Postgres::connect(&database.url()).await.expect("connects");
+            store.install(1).await.expect("the tables");
+        });
+        Some(database)
+    }
+
+    /// A database of the server that the environment names; none where there is no server.
+    #[cfg(feature = "mariadb")]
+    pub(crate) fn mariadb(test: &str) -> Option<Database> {
+        let Ok(server) = std::env::var("COURANT_TEST_MARIADB") else {
+            skip(&format!("relay::{test}"), "no MariaDB here");
+            return None;
+        };
+        let name = format!("relay_{test}_{}", std::process::id());
+        let create = format!("CREATE DATABASE {name}");
+        let database = Database::Mariadb { server, name };
+        database.administer(create);
+        database.run(async |database| {
+            let store = courant_sql::Mariadb::connect(&database.url()).await.expect("connects");
             store.install(1).await.expect("the tables");
         });
         Some(database)
@@ -58,6 +83,8 @@ impl Database {
             Database::Sqlite(directory) => directory.path().join("shop.db"),
             #[cfg(feature = "postgres")]
             Database::Postgres { .. } => unreachable!("it is no file"),
+            #[cfg(feature = "mariadb")]
+            Database::Mariadb { .. } => unreachable!("it is no file"),
         }
     }
 
@@ -66,20 +93,30 @@ impl Database {
         match self {
             Database::Sqlite(_) => format!("sqlite:{}", self.file().display()),
             #[cfg(feature = "postgres")]
-            Database::Postgres { server, name } => {
-                let (place, _) = server.rsplit_once('/').expect("an address ends with a database");
-                format!("{place}/{name}")
-            }
+            Database::Postgres { server, name } => Self::on(server, name),
+            #[cfg(feature = "mariadb")]
+            Database::Mariadb { server, name } => Self::on(server, name),
         }
     }
 
-    /// As JDBC names it, and its user.
-    #[cfg(feature = "postgres")]
+    /// The address of a server with this database in it.
+    #[cfg(any(feature = "mariadb", feature = "postgres"))]
+    fn on(server: &str, name: &str) -> String {
+        let (place, _) = server.rsplit_once('/').expect("an address ends with a database");
+        format!("{place}/{name}")
+    }
+
+    /// As JDBC names it, and its user, who has no name in SQLite.
     pub(crate) fn jdbc(&self) -> (String, String) {
         let url = self.url();
-        let (user, place) = url.split_once("://").and_then(|(_, rest)| rest.split_once('@')).expect("a user");
+        let Some((scheme, rest)) = url.split_once("://") else {
+            // Unless somebody says more, the driver waits for three seconds for a lock that others hold.
+            return (format!("jdbc:{url}?busy_timeout=60000"), String::new());
+        };
+        let (user, place) = rest.split_once('@').expect("a user");
         let user = user.split(':').next().unwrap_or(user);
-        (format!("jdbc:postgresql://{place}"), user.to_owned())
+        let driver = if scheme.starts_with("postgres") { "postgresql" } else { "mariadb" };
+        (format!("jdbc:{driver}://{place}"), user.to_owned())
     }
 
     fn run<T>(&self, work: impl AsyncFnOnce(&Database) -> T) -> T {
@@ -87,15 +124,25 @@ impl Database {
         runtime.block_on(work(self))
     }
 
-    #[cfg(feature = "postgres")]
-    fn administer(&self, statement: &str) {
+    /// Has the server of the database do something.
+    #[cfg(any(feature = "mariadb", feature = "postgres"))]
+    fn administer(&self, statement: String) {
         use courant_sql::sqlx::Connection as _;
-        let Database::Postgres { server, name } = self else { return };
-        let statement = format!("{statement} {name}");
-        self.run(async |_| {
-            let mut connection = sqlx::postgres::PgConnection::connect(server).await.expect("connects");
-            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.expect("it is done");
-            connection.close().await.expect("it ends");
+        let statement = AssertSqlSafe(statement);
+        self.run(async |database| match database {
+            Database::Sqlite(_) => {}
+            #[cfg(feature = "postgres")]
+            Database::Postgres { server, .. } => {
+                let mut connection = sqlx::postgres::PgConnection::connect(server).await.expect("connects");
+                sqlx::raw_sql(statement).execute(&mut connection).await.expect("it is done");
+                connection.close().await.expect("it ends");
+            }
+            #[cfg(feature = "mariadb")]
+            Database::Mariadb { server, .. } => {
+                let mut connection = sqlx::mysql::MySqlConnection::connect(server).await.expect("connects");
+                sqlx::raw_sql(statement).execute(&mut connection).await.expect("it is done");
+                connection.close().await.expect("it ends");
+            }
         });
     }
 
@@ -110,6 +157,12 @@ impl Database {
             #[cfg(feature = "postgres")]
             Database::Postgres { .. } => {
                 let store = courant_sql::Postgres::connect(&database.url()).await.expect("connects");
+                let mut reader = store.read().await.expect("reads");
+                sqlx::query_as(sql).fetch_all(&mut *reader).await.unwrap_or_default()
+            }
+            #[cfg(feature = "mariadb")]
+            Database::Mariadb { .. } => {
+                let store = courant_sql::Mariadb::connect(&database.url()).await.expect("connects");
                 let mut reader = store.read().await.expect("reads");
                 sqlx::query_as(sql).fetch_all(&mut *reader).await.unwrap_or_default()
             }
@@ -141,15 +194,25 @@ impl Database {
     }
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
 impl Drop for Database {
     fn drop(&mut self) {
         // A test that has failed leaves its database behind, to be looked at.
-        if let Database::Postgres { name, .. } = self
-            && !thread::panicking()
-        {
-            *name = format!("IF EXISTS {name} WITH (FORCE)");
-            self.administer("DROP DATABASE");
+        if thread::panicking() {
+            return;
+        }
+        match self {
+            Database::Sqlite(_) => {}
+            #[cfg(feature = "postgres")]
+            Database::Postgres { name, .. } => {
+                let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                self.administer(statement);
+            }
+            #[cfg(feature = "mariadb")]
+            Database::Mariadb { name, .. } => {
+                let statement = format!("DROP DATABASE IF EXISTS {name}");
+                self.administer(statement);
+            }
         }
     }
 }
@@ -255,7 +318,6 @@ pub(crate) fn django(test: &str, database: &Database, transactions: u32) -> Opti
 }
 
 /// The JDBC program with its arguments; none where Java is not prepared.
-#[cfg(feature = "postgres")]
 pub(crate) fn jdbc(test: &str, database: &Database, transactions: u32) -> Option<Vec<String>> {
     let Some(folder) = std::env::var_os("COURANT_TEST_JAVA_4").map(PathBuf::from) else {
         skip(&format!("relay::{test}"), "no Java has been prepared");
