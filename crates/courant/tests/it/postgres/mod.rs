@@ -3,6 +3,7 @@
 mod pool;
 mod private;
 mod progress_beside;
+mod ringing;
 pub(crate) mod support;
 
 #[path = "../cases/asked_from_outside.rs"]
@@ -35,3 +36,5 @@ mod rolling;
 mod stopping;
 #[path = "../cases/timers.rs"]
 mod timers;
+#[path = "../cases/waking.rs"]
+mod waking;

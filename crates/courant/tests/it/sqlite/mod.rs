@@ -32,3 +32,5 @@ mod rolling;
 mod stopping;
 #[path = "../cases/timers.rs"]
 mod timers;
+#[path = "../cases/waking.rs"]
+mod waking;
