@@ -11,6 +11,8 @@ mod support;
 mod dead_letters;
 #[path = "../cases/dead_notes.rs"]
 mod dead_notes;
+#[path = "../cases/deadlocks.rs"]
+mod deadlocks;
 #[path = "../cases/fencing.rs"]
 mod fencing;
 #[path = "../cases/inbox.rs"]

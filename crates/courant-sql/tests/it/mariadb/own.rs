@@ -121,42 +121,6 @@ async fn an_error_of_one_statement_leaves_the_rest() {
     assert_eq!(fixture.effects("e-1").await, 1);
 }
 
-/// One publishes in the lanes of `a` and `b`, the other in those of `b` and `a`, and they handle events and
-/// park others meanwhile: nobody ever waits in a circle.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_order_of_keys_makes_a_deadlock() {
-    const ROUNDS: u64 = 600;
-    let Some(fixture) = Fixture::new().await else { return };
-    let (a, b) = (new_event("a", "a"), new_event("b", "b"));
-    assert_ne!(a.lane(), b.lane());
-    let mut tasks = Vec::new();
-    for (task, keys) in (0_u64..).zip([["a", "b"], ["b", "a"], ["a", "b"], ["b", "a"]]) {
-        let store = fixture.another().await;
-        let lease =
-            store.take_over(&assignment(&format!("consumer-{task}")), "test", NOW).await.expect("a lease");
-        tasks.push(tokio::spawn(async move {
-            for round in 0..ROUNDS {
-                let event = event(round, Some("k"));
-                let (mut tx, _) = admit(&store, &lease, &event, Source::Log).await;
-                for key in keys {
-                    tx.publish(new_event(&format!("{task}-{round}-{key}"), key)).expect("room");
-                }
-                tx.commit(NOW).await.expect("no deadlock");
-                if round % 50 == 0 {
-                    let other = super::steps::event(ROUNDS + round, Some("other"));
-                    store.park(&lease, &other, &failure(), 0, NOW, NOW).await.expect("no deadlock");
-                    handle(&store, &lease, &other, Source::Parked).await;
-                }
-            }
-        }));
-    }
-    for task in tasks {
-        task.await.expect("no panic");
-    }
-    let committed = 4 * ROUNDS * 2;
-    assert_eq!(fixture.store.outbox_backlog().await.expect("a number"), committed);
-}
-
 /// Keys of any length and texts of any characters come back as they were, and are told apart to the last
 /// byte: MariaDB would pad texts, fold letters and cut what it sorts by.
 #[tokio::test]
