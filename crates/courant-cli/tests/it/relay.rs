@@ -50,6 +50,36 @@ fn survives(database: &Database, words: impl Fn(u32) -> Vec<String>) {
     assert!(relay.expect("it runs").stop().success());
 }
 
+/// A relay is stopped where it is, another one takes over, and the first one wakes: it may send again what it had
+/// in hand, under the same ids, and moves nothing on.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+fn wakes_too_late(database: &Database, words: &[String]) {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    let mut relay = Relay::start(database, &server);
+    let writers = Writers::start(words);
+    for round in 1..=rounds("COURANT_TEST_RELAY_ROUNDS", 3) {
+        changed(database, round as usize * 40);
+        relay.signal("STOP");
+        let next = Relay::start(database, &server);
+        // The successor publishes while the first one stands still.
+        let before = published_count(&server);
+        eventually("the successor publishes", PATIENCE, || (published_count(&server) > before).then_some(()));
+        relay.signal("CONT");
+        relay.says("stands by");
+        relay = next;
+    }
+    writers.kill();
+    settled(database, &server);
+}
+
+/// How many events there are; none before there is a topic.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+fn published_count(server: &Server) -> usize {
+    let read = crate::cli::run(server, &["tail", "shop.changes", "-o", "jsonl"]);
+    String::from_utf8_lossy(&read.stdout).lines().count()
+}
+
 #[test]
 fn what_django_commits_to_sqlite_is_published() {
     let database = Database::sqlite();
@@ -80,6 +110,15 @@ mod on_mariadb {
             survives(&database, |transactions| jdbc(test, &database, transactions).expect("it is here"));
         }
     }
+
+    /// O4 on MariaDB.
+    #[test]
+    fn a_relay_of_mariadb_that_wakes_too_late_does_no_harm() {
+        let test = "a_relay_of_mariadb_that_wakes_too_late_does_no_harm";
+        let Some(database) = Database::mariadb("stopped") else { return };
+        let Some(words) = jdbc(test, &database, 10_000) else { return };
+        wakes_too_late(&database, &words);
+    }
 }
 
 #[cfg(feature = "postgres")]
@@ -104,38 +143,13 @@ mod on_postgres {
         }
     }
 
-    /// A relay is stopped where it is, another one takes over, and the first one wakes: it may send again
-    /// what it had in hand, under the same ids, and moves nothing on.
+    /// O4 on Postgres.
     #[test]
     fn a_relay_that_wakes_after_its_successor_has_begun_does_no_harm() {
         let test = "a_relay_that_wakes_after_its_successor_has_begun_does_no_harm";
         let Some(database) = Database::postgres("stopped") else { return };
         let Some(words) = django(test, &database, 10_000) else { return };
-        let data = tempdir().unwrap();
-        let server = Server::start(data.path());
-        let mut relay = Relay::start(&database, &server);
-        let writers = Writers::start(&words);
-        for round in 1..=rounds("COURANT_TEST_RELAY_ROUNDS", 3) {
-            changed(&database, round as usize * 40);
-            relay.signal("STOP");
-            let next = Relay::start(&database, &server);
-            // The successor publishes while the first one stands still.
-            let before = published_count(&server);
-            eventually("the successor publishes", PATIENCE, || {
-                (published_count(&server) > before).then_some(())
-            });
-            relay.signal("CONT");
-            relay.says("stands by");
-            relay = next;
-        }
-        writers.kill();
-        settled(&database, &server);
-    }
-
-    /// How many events there are; none before there is a topic.
-    fn published_count(server: &Server) -> usize {
-        let read = crate::cli::run(server, &["tail", "shop.changes", "-o", "jsonl"]);
-        String::from_utf8_lossy(&read.stdout).lines().count()
+        wakes_too_late(&database, &words);
     }
 
     /// A reader that goes on behind the last number it has seen loses what is committed out of order: the
