@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask build | check | test | tidy | suite | torture | bench`.
+//! The project's own tasks: `cargo xtask build | check | test | tidy | suite | torture | counts | bench`.
 //!
 //! No shell scripts: what a person or the CI runs is here, in the project's own language.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task speaks to the person who started it")]
@@ -16,6 +16,7 @@ mod test;
 mod tests_output;
 
 mod bench;
+mod counts;
 mod engines;
 mod suite;
 mod tidy;
@@ -59,6 +60,8 @@ cargo xtask COMMAND
        --appendfsync VALUE  up redis: always (as without), everysec
        --sync-interval VALUE  up nats: always (as without), 2m
   torture page              docs/reliability.md, from the runs so far
+  counts [--bless]          instructions of the hot paths, by valgrind, beside the committed ones; --bless
+                            commits what was counted
   bench [ARGS]              the benchmark crate, in release mode; ARGS go to it
 ";
 
@@ -86,6 +89,7 @@ fn run(args: Vec<String>) -> Result<bool> {
         "test" => test::run(&root, rest),
         "tidy" => tidy::run(&root, rest),
         "suite" => suite::run(&root, rest),
+        "counts" => counts::run(&root, rest),
         "bench" => bench::run(&root, rest),
         "torture" => torture::run(&root, rest),
         "engines" => engines::run(&root, rest),

@@ -18,6 +18,8 @@ mod alter_configs;
 mod api_versions;
 mod broker_config;
 mod config_changes;
+#[cfg(test)]
+mod counts;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
