@@ -5,6 +5,7 @@
 
 mod client;
 mod console;
+mod floor;
 mod framework;
 mod machine;
 mod options;
@@ -15,6 +16,7 @@ mod process;
 mod rows;
 mod server;
 mod table;
+mod wire;
 
 use std::env;
 use std::fmt;
@@ -30,7 +32,9 @@ use table::Report;
 
 fn main() -> ExitCode {
     let mut args = env::args().skip(1).peekable();
-    let ended = if args.next_if(|arg| arg == "framework").is_some() {
+    let ended = if args.next_if(|arg| arg == floor::COMMAND).is_some() {
+        floor::serve(args)
+    } else if args.next_if(|arg| arg == "framework").is_some() {
         framework(args)
     } else if args.next_if(|arg| arg == "peers").is_some() {
         beside_peers(args)

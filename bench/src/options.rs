@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) const USAGE: &str = "\
 cargo xtask bench [OPTIONS]
 
-  --rows LIST        of batch,single,memory,start,recover [default: all]
+  --rows LIST        of floor,batch,single,partitions,read,embedded,memory,start,recover [default: all]
   --events N         events of a row with 100 bytes each; rows with 1 KiB have a quarter [2000000]
-  --recover-mib N    size of the log that is recovered [1024]
+  --recover-mib N    size of the log that is recovered, and of the one that is read again [1024]
   --quick            a tenth of everything, to see that it works
   --json             JSON instead of Markdown tables
 ";
@@ -23,8 +23,12 @@ const EVENTS_MIN: u64 = 100_000;
 /// One kind of row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
+    Floor,
     Batch,
     Single,
+    Partitions,
+    Read,
+    Embedded,
     Memory,
     Start,
     Recover,
@@ -32,13 +36,27 @@ pub(crate) enum Part {
 
 impl Part {
     /// In the order in which they are measured.
-    pub(crate) const ALL: [Part; 5] = [Part::Batch, Part::Single, Part::Memory, Part::Start, Part::Recover];
+    pub(crate) const ALL: [Part; 9] = [
+        Part::Floor,
+        Part::Batch,
+        Part::Single,
+        Part::Partitions,
+        Part::Read,
+        Part::Embedded,
+        Part::Memory,
+        Part::Start,
+        Part::Recover,
+    ];
 
     /// As it is written on the command line and in JSON.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Part::Floor => "floor",
             Part::Batch => "batch",
             Part::Single => "single",
+            Part::Partitions => "partitions",
+            Part::Read => "read",
+            Part::Embedded => "embedded",
             Part::Memory => "memory",
             Part::Start => "start",
             Part::Recover => "recover",
@@ -113,7 +131,8 @@ fn parts_of(list: &str) -> Result<Vec<Part>> {
     let named: Vec<&str> = list.split(',').map(str::trim).collect();
     let is_known = |name: &&str| Part::ALL.iter().any(|part| part.name() == *name);
     if let Some(unknown) = named.iter().find(|name| !is_known(name)) {
-        bail!("there are no rows `{unknown}`; --rows takes some of batch,single,memory,start,recover");
+        let known = Part::ALL.map(Part::name).join(",");
+        bail!("there are no rows `{unknown}`; --rows takes some of {known}");
     }
     let wanted = |part: &Part| named.contains(&part.name());
     Ok(Part::ALL.into_iter().filter(wanted).collect())

@@ -31,6 +31,7 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
         columns: vec![
             Column::text("state", "state"),
             Column::number("PSS MiB", "pss_mib"),
+            Column::text("wanted", "wanted"),
             Column::number("RSS MiB", "rss_mib"),
             Column::number("connections", "connections"),
         ],
@@ -39,7 +40,7 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
 }
 
 fn measure(server: &Server, events: u64) -> Result<Vec<Vec<Cell>>> {
-    let mut rows = vec![row(server, "idle".to_owned())?];
+    let mut rows = vec![row(server, "idle".to_owned(), "≤ 20")?];
 
     let bootstrap = server.bootstrap();
     let mut writer = Writer::new(&bootstrap, EVENT_BYTES, false)?;
@@ -48,7 +49,7 @@ fn measure(server: &Server, events: u64) -> Result<Vec<Vec<Cell>>> {
     writer.send(events - 1)?;
     reader.finish()?;
     drop((writer, reader));
-    rows.push(row(server, format!("after {events} events of 1 KiB, written and read"))?);
+    rows.push(row(server, format!("after {events} events of 1 KiB, written and read"), "")?);
 
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
@@ -56,7 +57,7 @@ fn measure(server: &Server, events: u64) -> Result<Vec<Vec<Cell>>> {
         client.send(EVENTS_EACH)?;
         clients.push(client);
     }
-    let connected = row(server, format!("then with {CLIENTS} producers connected"))?;
+    let connected = row(server, format!("then with {CLIENTS} producers connected"), "≤ 64")?;
     let connections = server.counters()?.connections;
     ensure!(
         connections >= CLIENTS as u64,
@@ -66,12 +67,13 @@ fn measure(server: &Server, events: u64) -> Result<Vec<Vec<Cell>>> {
     Ok(rows)
 }
 
-fn row(server: &Server, state: String) -> Result<Vec<Cell>> {
+fn row(server: &Server, state: String, wanted: &str) -> Result<Vec<Cell>> {
     thread::sleep(SETTLE);
     let memory = server.memory()?;
     Ok(vec![
         Cell::Text(state),
         Cell::Number(memory.pss_kib as f64 / 1024.0, 1),
+        Cell::text(wanted),
         Cell::Number(memory.rss_kib as f64 / 1024.0, 1),
         Cell::Count(server.counters()?.connections),
     ])

@@ -2,7 +2,11 @@
 //! server used between two moments.
 
 mod batch;
+mod embedded;
+mod floor;
 mod memory;
+mod partitions;
+mod read;
 mod recover;
 mod single;
 mod start;
@@ -22,6 +26,13 @@ use crate::process;
 use crate::say;
 use crate::server::{Counters, Server};
 use crate::table::{Cell, Column, Report};
+
+/// Data of a run that memory is warmed for at most.
+const WARM_MAX: u64 = 2 << 30;
+/// A durable row goes through so many checkpoints, or says that it did not.
+const CHECKPOINTS_MIN: u64 = 3;
+/// How often a probe is taken anew while the machine is busy.
+const PROBES_MAX: u32 = 5;
 
 /// Where and how much is measured.
 pub(crate) struct Bench {
@@ -44,8 +55,12 @@ impl Bench {
     pub(crate) fn run(&self, report: &mut Report) -> Result<()> {
         for part in &self.options.parts {
             let table = match part {
+                Part::Floor => floor::run(self),
                 Part::Batch => batch::run(self),
                 Part::Single => single::run(self),
+                Part::Partitions => partitions::run(self),
+                Part::Read => read::run(self),
+                Part::Embedded => embedded::run(self),
                 Part::Memory => memory::run(self),
                 Part::Start => start::run(self),
                 Part::Recover => recover::run(self),
@@ -64,8 +79,17 @@ impl Bench {
         Ok(dir)
     }
 
+    /// The disk now; where somebody else is at work, a little later.
     fn probe(&self) -> Result<Probe> {
-        Probe::take(self.scratch.path())
+        let mut probe = Probe::take(self.scratch.path())?;
+        for _ in 1..PROBES_MAX {
+            if !probe.is_busy() {
+                break;
+            }
+            progress("the machine is busy");
+            probe = Probe::take(self.scratch.path())?;
+        }
+        Ok(probe)
     }
 
     fn start(&self, data: &TempDir) -> Result<Server> {
@@ -163,14 +187,17 @@ fn probe_cells(probe: &Probe, remark: Option<String>) -> Vec<Cell> {
     vec![Cell::rounded(micros(probe.p50)), Cell::rounded(micros(probe.p99)), Cell::text(remarks.join("; "))]
 }
 
-/// A durable row: its name, its figures, the probe. A server that never synced promised too much, and
-/// its figures are not shown.
+/// A durable row: its name, its figures, the probe. The figures of a server that never synced, which promised
+/// too much, and of a busy machine are not shown.
 fn durable_row(name: String, mut figures: Vec<Cell>, used: &Used, probe: &Probe) -> Vec<Cell> {
-    let void = used.syncs == 0;
-    if void {
+    if used.syncs == 0 || probe.is_busy() {
         figures.fill(Cell::Void);
     }
-    let remark = void.then(|| "void: the server did not sync".to_owned());
+    let remark = if used.syncs == 0 {
+        Some("void: the server did not sync".to_owned())
+    } else {
+        (used.checkpoints < CHECKPOINTS_MIN).then(|| format!("fewer than {CHECKPOINTS_MIN} checkpoints"))
+    };
     let mut row = vec![Cell::Text(name)];
     row.append(&mut figures);
     row.append(&mut probe_cells(probe, remark));
@@ -217,6 +244,13 @@ mod tests {
         assert_eq!(row[3], Cell::Number(500.0, 1));
         assert_eq!(row[4], Cell::Count(500));
         assert_eq!(row[10], Cell::text(""));
+    }
+
+    #[test]
+    fn a_durable_row_of_a_busy_machine_is_void() {
+        let row = row(1_000, 251);
+        assert!(row[1..8].iter().all(|cell| *cell == Cell::Void));
+        assert_eq!(row[10], Cell::text("busy machine"));
     }
 
     #[test]

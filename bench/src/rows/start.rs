@@ -25,6 +25,7 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
         Cell::text("empty directory"),
         Cell::Count(RUNS),
         Cell::Number(millis(median), 1),
+        Cell::text("< 50"),
         shown(times.first()),
         shown(times.last()),
     ];
@@ -33,6 +34,7 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
         Column::text("start-up", "state"),
         Column::number("runs", "runs"),
         Column::number("median ms", "median_ms"),
+        Column::text("wanted", "wanted"),
         Column::number("least ms", "least_ms"),
         Column::number("most ms", "most_ms"),
     ];

@@ -39,7 +39,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "courant-sql",
         ],
     ),
-    ("courant-bench", &["courant"]),
+    ("courant-bench", &["courant", "courant-core", "courant-log"]),
     ("courant-sim", &["courant-core", "courant-log"]),
     ("xtask", &[]),
 ];
