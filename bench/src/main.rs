@@ -9,6 +9,7 @@ mod floor;
 mod framework;
 mod machine;
 mod options;
+mod page;
 mod peers;
 mod percentile;
 mod probe;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
         beside_peers(args)
     } else if args.next_if(|arg| arg == "console").is_some() {
         console(args)
+    } else if args.next_if(|arg| arg == "page").is_some() {
+        page(args)
     } else {
         match options::parse(args) {
             Ok(Asked::Help) => out(options::USAGE),
@@ -77,6 +80,11 @@ fn console(args: impl Iterator<Item = String>) -> Result<()> {
     let courant = built(&target)?;
     let facts = machine::facts(&courant)?;
     out(&console::run(args, &courant, &target, facts)?)
+}
+
+/// Takes all figures, and writes the page that shows them.
+fn page(args: impl Iterator<Item = String>) -> Result<()> {
+    out(&page::run(args, &target()?)?)
 }
 
 /// Takes the figures that were asked for. What was taken before an error is printed all the same.
