@@ -53,7 +53,19 @@ pub(crate) struct Writer {
 impl Writer {
     /// A writer of events of `bytes` bytes each.
     pub(crate) fn new(bootstrap: &str, bytes: usize, idempotent: bool) -> Result<Writer> {
-        let producer = writer_config(bootstrap)
+        Writer::by(writer_config(bootstrap), bytes, idempotent)
+    }
+
+    /// One that sends to the mock that librdkafka brings along, in this process.
+    pub(crate) fn on_mock(bytes: usize) -> Result<Writer> {
+        // The mock puts its own address in the place of this one.
+        let mut config = writer_config("127.0.0.1:1");
+        config.set("test.mock.num.brokers", "1");
+        Writer::by(config, bytes, false)
+    }
+
+    fn by(mut config: ClientConfig, bytes: usize, idempotent: bool) -> Result<Writer> {
+        let producer = config
             .set("linger.ms", "5")
             .set("batch.num.messages", BATCH)
             .set("enable.idempotence", idempotent.to_string())
@@ -200,21 +212,7 @@ pub(crate) struct Reader {
 impl Reader {
     /// Starts one that ends after `events` events.
     pub(crate) fn start(bootstrap: &str, events: u64) -> Result<Reader> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", bootstrap)
-            // The library wants a group even where assign() makes none.
-            .set("group.id", "assigned-by-hand")
-            .set("enable.auto.commit", "false")
-            // After it has read ahead enough, the client pauses, by default for a whole second: a
-            // figure would show that pause and not the server.
-            .set("fetch.queue.backoff.ms", "5")
-            .create()
-            .context("no consumer can be made")?;
-        let mut wanted = TopicPartitionList::new();
-        wanted
-            .add_partition_offset(TOPIC, PARTITION, Offset::Beginning)
-            .context("the beginning is no offset")?;
-        consumer.assign(&wanted).context("the partition cannot be assigned")?;
+        let consumer = consumer(bootstrap)?;
         let read = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
@@ -254,6 +252,24 @@ impl Drop for Reader {
     }
 }
 
+/// A consumer of the partition from its beginning, without a group.
+pub(crate) fn consumer(bootstrap: &str) -> Result<BaseConsumer> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        // The library wants a group even where assign() makes none.
+        .set("group.id", "assigned-by-hand")
+        .set("enable.auto.commit", "false")
+        // After it has read ahead enough, the client pauses, by default for a whole second: a
+        // figure would show that pause and not the server.
+        .set("fetch.queue.backoff.ms", "5")
+        .create()
+        .context("no consumer can be made")?;
+    let mut wanted = TopicPartitionList::new();
+    wanted.add_partition_offset(TOPIC, PARTITION, Offset::Beginning).context("the beginning is no offset")?;
+    consumer.assign(&wanted).context("the partition cannot be assigned")?;
+    Ok(consumer)
+}
+
 fn read_all(consumer: &BaseConsumer, events: u64, read: &AtomicU64, stop: &AtomicBool) -> Result<Instant> {
     let mut last = Instant::now();
     let mut number = 0;
@@ -275,7 +291,7 @@ fn read_all(consumer: &BaseConsumer, events: u64, read: &AtomicU64, stop: &Atomi
                     last = Instant::now();
                 }
             }
-            Some(Err(KafkaError::MessageConsumption(code))) if passes(code) => idle += 1,
+            Some(Err(error)) if passes(&error) => idle += 1,
             Some(Err(error)) => bail!("reading after {number} events: {error}"),
             None => idle += 1,
         }
@@ -290,14 +306,16 @@ fn read_all(consumer: &BaseConsumer, events: u64, read: &AtomicU64, stop: &Atomi
     Ok(last)
 }
 
-fn number_in(payload: &[u8]) -> Option<u64> {
+/// The number at the beginning of an event.
+pub(crate) fn number_in(payload: &[u8]) -> Option<u64> {
     let bytes = payload.first_chunk()?;
     Some(u64::from_le_bytes(*bytes))
 }
 
 /// What the library reports and then overcomes: that there is no coordinator for a group that is
 /// none, or a connection that is only being made.
-fn passes(code: RDKafkaErrorCode) -> bool {
+pub(crate) fn passes(error: &KafkaError) -> bool {
+    let KafkaError::MessageConsumption(code) = error else { return false };
     matches!(
         code,
         RDKafkaErrorCode::BrokerTransportFailure

@@ -7,11 +7,14 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) const USAGE: &str = "\
 cargo xtask bench [OPTIONS]
 
-  --rows LIST        of floor,batch,single,partitions,read,embedded,memory,start,recover [default: all]
+  --rows LIST        of floor,batch,relaxed,single,passing,partitions,read,embedded,memory,start,recover
+                     [default: all]
   --events N         events of a row with 100 bytes each; rows with 1 KiB have a quarter [2000000]
   --recover-mib N    size of the log that is recovered, and of the one that is read again [1024]
   --quick            a tenth of everything, to see that it works
   --json             JSON instead of Markdown tables
+
+cargo xtask bench peers | framework | console | page, each with --help: more figures, and the page of all.
 ";
 
 /// What `--quick` leaves of everything.
@@ -25,7 +28,9 @@ const EVENTS_MIN: u64 = 100_000;
 pub(crate) enum Part {
     Floor,
     Batch,
+    Relaxed,
     Single,
+    Passing,
     Partitions,
     Read,
     Embedded,
@@ -36,10 +41,12 @@ pub(crate) enum Part {
 
 impl Part {
     /// In the order in which they are measured.
-    pub(crate) const ALL: [Part; 9] = [
+    pub(crate) const ALL: [Part; 11] = [
         Part::Floor,
         Part::Batch,
+        Part::Relaxed,
         Part::Single,
+        Part::Passing,
         Part::Partitions,
         Part::Read,
         Part::Embedded,
@@ -53,7 +60,9 @@ impl Part {
         match self {
             Part::Floor => "floor",
             Part::Batch => "batch",
+            Part::Relaxed => "relaxed",
             Part::Single => "single",
+            Part::Passing => "passing",
             Part::Partitions => "partitions",
             Part::Read => "read",
             Part::Embedded => "embedded",

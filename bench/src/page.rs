@@ -22,7 +22,7 @@ cargo xtask bench page [OPTIONS]
   --quick        a tenth of everything, to see that it works; the page is printed and not written
 
 Writes docs/benchmarks.md. Takes what each part takes: see `cargo xtask bench`, `peers --help`, `framework
---help` and `console --help`. On 2 cores it takes about two hours, in which nothing else may run.
+--help` and `console --help`. It takes an hour or more, in which nothing else may run.
 ";
 
 const PAGE: &str = "docs/benchmarks.md";

@@ -57,12 +57,22 @@ impl Connection {
         Ok(Connection { stream, answer: Vec::new() })
     }
 
-    /// Creates a topic.
-    pub(crate) fn create_topic(&mut self, name: &str, partitions: u32) -> Result<()> {
+    /// Creates a topic with these configs.
+    pub(crate) fn create_topic(
+        &mut self,
+        name: &str,
+        partitions: u32,
+        configs: &[(&str, &str)],
+    ) -> Result<()> {
         let mut request = Frame::begin(CREATE_TOPICS);
         request.int(1).text(name).int(i32::try_from(partitions)?).short(1);
-        // No assignments, no configs, a patience, and not only a check.
-        request.int(0).int(0).int(60_000).byte(0);
+        // No assignments.
+        request.int(0).int(i32::try_from(configs.len())?);
+        for (name, value) in configs {
+            request.text(name).text(value);
+        }
+        // A patience, and not only a check.
+        request.int(60_000).byte(0);
         self.send(&request.end()?)?;
         let mut answer = self.receive()?;
         answer.skip(4)?;

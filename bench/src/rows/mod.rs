@@ -6,8 +6,10 @@ mod embedded;
 mod floor;
 mod memory;
 mod partitions;
+mod passing;
 mod read;
 mod recover;
+mod relaxed;
 mod single;
 mod start;
 
@@ -57,7 +59,9 @@ impl Bench {
             let table = match part {
                 Part::Floor => floor::run(self),
                 Part::Batch => batch::run(self),
+                Part::Relaxed => relaxed::run(self),
                 Part::Single => single::run(self),
+                Part::Passing => passing::run(self),
                 Part::Partitions => partitions::run(self),
                 Part::Read => read::run(self),
                 Part::Embedded => embedded::run(self),

@@ -77,7 +77,7 @@ fn sample(bench: &Bench, partitions: u32, round: u64, events: u64) -> Result<Sam
 
 fn measure(server: &Server, partitions: u32, batches: u64) -> Result<(Duration, Used)> {
     let mut connection = Connection::open(&server.bootstrap())?;
-    connection.create_topic("partitions", partitions)?;
+    connection.create_topic("partitions", partitions, &[])?;
     let batch = wire::batch(BATCH, EVENT_BYTES)?;
     let mut request = Produce::new("partitions", &batch)?;
     connection.produce(&mut request, partitions, WARM_BATCHES.max(partitions.into()))?;

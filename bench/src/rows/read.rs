@@ -70,7 +70,7 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
 
 fn fill(server: &Server, mib: u64) -> Result<()> {
     let mut connection = Connection::open(&server.bootstrap())?;
-    connection.create_topic(TOPIC, 1)?;
+    connection.create_topic(TOPIC, 1, &[])?;
     let batch = wire::batch(BATCH, EVENT_BYTES)?;
     let mut request = Produce::new(TOPIC, &batch)?;
     connection.produce(&mut request, 1, ((mib << 20) / batch.len() as u64).max(1))
