@@ -8,7 +8,8 @@
 //! - answers leave in the order in which their requests came;
 //! - a Produce is handed to the log before the next request is read, so that batches of one
 //!   connection reach the log in the order in which they were sent;
-//! - when the client goes away, everything that waits on its behalf is dropped with this task.
+//! - when the client goes away, everything that waits on its behalf is dropped with this task;
+//! - what a connection has with the log at one time is bounded, in requests and in bytes.
 
 mod answers;
 mod frames;
@@ -28,6 +29,7 @@ use self::answers::AnswerError;
 use self::frames::{FrameError, Frames};
 use crate::api::{self, Pending, Refusal};
 use crate::broker::{Broker, Caller, Place};
+use crate::budget::{Budget, Grant};
 use crate::limits;
 
 /// Why a connection ended.
@@ -125,6 +127,7 @@ fn prepare(stream: &TcpStream) -> std::io::Result<SocketAddr> {
 }
 
 async fn read_requests(caller: &Arc<Caller>, mut frames: Frames<'_>, queue: mpsc::Sender<Pending>) -> End {
+    let window = Budget::new(limits::BYTES_IN_FLIGHT_MAX);
     loop {
         let frame = match frames.next().await {
             Ok(frame) => frame,
@@ -134,7 +137,12 @@ async fn read_requests(caller: &Arc<Caller>, mut frames: Frames<'_>, queue: mpsc
         let Ok(slot) = queue.reserve().await else {
             return End::Stopping;
         };
-        match api::dispatch(caller, frame.bytes, frame.grant) {
+        let mut in_flight = Grant::default();
+        if frame.bytes.len() > limits::UNCOUNTED_FRAME_BYTES_MAX {
+            // All of it is free again once the log is done with what it has.
+            window.cover(&mut in_flight, frame.bytes.len()).await;
+        }
+        match api::dispatch(caller, frame.bytes, frame.grant, in_flight) {
             Ok(Pending::Now(work)) => slot.send(Pending::Turn(work.await)),
             Ok(pending) => slot.send(pending),
             Err(refusal) => return refusal.into(),

@@ -30,6 +30,14 @@ pub(crate) const READ_AHEAD_BYTES_MAX: usize = 64 * 1024;
 /// Requests of one connection that wait for their answer; the next one stays in the socket.
 pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 32;
 
+/// Bytes of batches that one connection may have with the log; what follows stays in the socket. The disk is
+/// as fast with this much at a time as with more, and the processor faster: its caches hold it, and memory is
+/// used again before it has gone back to the system. A request that is larger goes alone.
+pub(crate) const BYTES_IN_FLIGHT_MAX: usize = 4 * 1024 * 1024;
+
+/// Frames up to this size are not counted for it: [`REQUESTS_IN_FLIGHT_MAX`] of them are not much.
+pub(crate) const UNCOUNTED_FRAME_BYTES_MAX: usize = 64 * 1024;
+
 /// Answers that are ready are written together up to this size.
 pub(crate) const COALESCED_BYTES_MAX: usize = 256 * 1024;
 
@@ -129,6 +137,7 @@ const _: () = {
     assert!(SMALL_FRAME_BYTES_MAX <= FRAME_BYTES_MAX);
     assert!(READ_AHEAD_BYTES_MAX <= SMALL_FRAME_BYTES_MAX);
     assert!(FRAME_BYTES_MAX <= REQUEST_BYTES_BUDGET);
+    assert!(UNCOUNTED_FRAME_BYTES_MAX * REQUESTS_IN_FLIGHT_MAX <= BYTES_IN_FLIGHT_MAX);
     assert!(FETCH_BYTES_MAX <= RESPONSE_BYTES_BUDGET);
     // The length prefix is a signed 32-bit number.
     assert!(FRAME_BYTES_MAX <= i32::MAX as usize);

@@ -188,8 +188,14 @@ pub(crate) enum Refusal {
 
 /// Reads one request and starts what answers it.
 ///
-/// A Produce has been handed to the log when this returns. `grant` covers the frame.
-pub(crate) fn dispatch(caller: &Arc<Caller>, frame: Bytes, grant: Grant) -> Result<Pending, Refusal> {
+/// A Produce has been handed to the log when this returns. `grant` covers the frame; `in_flight` is its share
+/// of what the connection may have with the log.
+pub(crate) fn dispatch(
+    caller: &Arc<Caller>,
+    frame: Bytes,
+    grant: Grant,
+    in_flight: Grant,
+) -> Result<Pending, Refusal> {
     let frame_bytes = frame.len();
     caller.broker.counters.request(frame_bytes);
     let mut reader = Reader::bounded(frame, limits::ELEMENTS_MAX);
@@ -204,6 +210,7 @@ pub(crate) fn dispatch(caller: &Arc<Caller>, frame: Bytes, grant: Grant) -> Resu
         frame_bytes,
         elements: 0,
         grant,
+        in_flight,
     };
     if !range.serves(header.api_version) {
         if key == ApiKey::API_VERSIONS {
@@ -228,6 +235,8 @@ struct Call {
     elements: usize,
     /// Covers the frame and what its elements become.
     grant: Grant,
+    /// Held until a Produce is with the log no more, and by all else until it is answered.
+    in_flight: Grant,
 }
 
 impl Call {
@@ -397,6 +406,7 @@ impl Call {
         let memory = produce::Memory {
             answer_bytes: self.elements * limits::ELEMENT_BYTES,
             grant: std::mem::take(&mut self.grant),
+            in_flight: std::mem::take(&mut self.in_flight),
         };
         let results = produce::submit(&self.caller, request, self.version, memory);
         Ok(Pending::Produced(Produced { results, answered, call: self }))

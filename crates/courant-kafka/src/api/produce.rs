@@ -51,6 +51,8 @@ impl Refused {
 pub(super) struct Memory {
     pub(super) grant: Grant,
     pub(super) answer_bytes: usize,
+    /// Lets the connection read on once every batch is settled, also while an earlier answer is waited for.
+    pub(super) in_flight: Grant,
 }
 
 /// Hands all batches of a request to the log and returns where its answer will arrive.

@@ -69,6 +69,46 @@ async fn a_produce_does_not_wait_for_the_fetch_before_it() {
     running.stop().await;
 }
 
+/// More than a connection may have with the log at one time, and a request that is more than that by itself.
+/// The Fetch before them is still waiting: only the log has to be done with what was sent, not the client
+/// with its answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_may_be_in_flight_goes_on_when_the_log_is_done_with_it() {
+    const PRODUCES: i32 = 12;
+    let running = Running::start().await;
+    running.topic("audit", 6).await;
+    let watched = running.topic("watched", 1).await;
+    let large = batch(&["x".repeat(900_000).as_str()]);
+    let mut raw = running.connect().await;
+    raw.send(&fetch(watched, 0, 0, Duration::from_secs(60)), 17, 1000).await;
+    for number in 0..PRODUCES {
+        raw.send(&produce("audit", 0, -1, large.clone()), 9, number).await;
+    }
+    let mut whole = produce("audit", 0, -1, large.clone());
+    for partition in 1..6 {
+        let one = produce("audit", partition, -1, large.clone()).topic_data.remove(0).partition_data;
+        whole.topic_data[0].partition_data.extend(one);
+    }
+    raw.send(&whole, 9, PRODUCES).await;
+    raw.send(&produce("watched", 0, -1, batch(&["y"])), 9, PRODUCES + 1).await;
+
+    let (id, answer) = raw.receive::<FetchResponse>(17).await;
+    assert_eq!((id, answer.responses[0].partitions[0].error_code), (1000, 0));
+    for number in 0..PRODUCES + 2 {
+        let (id, answer) = raw.receive::<ProduceResponse>(9).await;
+        assert_eq!(id, number);
+        let results = &answer.responses[0].partition_responses;
+        assert!(results.iter().all(|result| result.error_code == 0), "{number}: {results:?}");
+    }
+    let offsets = |index: usize| {
+        let catalog = running.broker.log().catalog();
+        let partition = catalog.by_name("audit").expect("it is there").partitions[index];
+        running.broker.log().offsets(partition).expect("it is there").high_watermark
+    };
+    assert_eq!((offsets(0), offsets(5)), (PRODUCES as u64 + 1, 1));
+    running.stop().await;
+}
+
 /// Stopping answers what was read and ends waits at once.
 #[tokio::test]
 async fn stopping_answers_a_waiting_fetch() {

@@ -74,7 +74,10 @@ impl Gather {
             let response = std::mem::take(&mut state.response);
             let mut grant = std::mem::take(&mut state.memory.grant);
             grant.shrink_to(state.memory.answer_bytes);
+            let in_flight = std::mem::take(&mut state.memory.in_flight);
             drop(state);
+            // Before the answer, which another thread takes up at once.
+            drop(in_flight);
             // Nobody listens when the client is gone. What was stored stays stored.
             let _ = done.send(Settled { response, _grant: grant });
         }
