@@ -126,7 +126,7 @@ impl Inner {
                 answers.extend(effects.into_iter().map(|effect| refuse(effect, ended.clone())));
             }
         }
-        writer.group.clear();
+        writer.group.end();
         self.ask_for_maintenance(&writer);
         true
     }
@@ -382,7 +382,7 @@ impl Inner {
         let Writer { journal, group, .. } = &mut *writer;
         let sealed = synced.and_then(|()| journal.write(group, now_ms)).and_then(|()| journal.sync());
         add(&self.counters.syncs, 1 + u64::from(behind));
-        writer.group.clear();
+        writer.group.give_back();
         if let Err(error) = sealed {
             self.end(&error);
         }

@@ -86,25 +86,50 @@ pub(crate) fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(BLOCK_BYTES as u64)
 }
 
+/// What is kept of the memory of a large group when the groups have become small.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// Groups in a row that leave most of the memory unused before it is given back.
+const SMALL_GROUPS_MAX: u32 = 64;
+
 /// A group under construction: header space, then entries. Reused from group to group.
+///
+/// Its memory is kept as long as groups make use of it: taken from the system anew for each group, it
+/// would cost more than writing the group.
 #[derive(Debug)]
 pub(crate) struct GroupBuffer {
     bytes: Vec<u8>,
     entries: u32,
+    /// How many groups in a row have left most of the memory unused.
+    small_groups: u32,
 }
 
 impl GroupBuffer {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; HEADER_BYTES], entries: 0 }
+        Self { bytes: vec![0; HEADER_BYTES], entries: 0, small_groups: 0 }
     }
 
+    /// Makes room for the next group.
     pub(crate) fn clear(&mut self) {
         self.bytes.truncate(HEADER_BYTES);
         self.entries = 0;
-        // A burst must not hold its memory for ever.
-        if self.bytes.capacity() > 4 * 1024 * 1024 {
-            self.bytes.shrink_to(64 * 1024);
+    }
+
+    /// Ends a group that was written. A burst must not hold its memory for ever.
+    pub(crate) fn end(&mut self) {
+        let is_small = self.bytes.len() < self.bytes.capacity() / 4;
+        self.small_groups = if is_small { self.small_groups + 1 } else { 0 };
+        self.clear();
+        if self.small_groups >= SMALL_GROUPS_MAX {
+            self.give_back();
         }
+    }
+
+    /// Gives most of the memory back: nothing is coming for now.
+    pub(crate) fn give_back(&mut self) {
+        self.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.small_groups = 0;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -137,5 +162,40 @@ impl GroupBuffer {
 
     pub(crate) fn body_bytes(&self) -> u32 {
         (self.bytes.len() - HEADER_BYTES) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LARGE: usize = 5 * 1024 * 1024;
+
+    fn group_of(group: &mut GroupBuffer, bytes: usize) {
+        group.begin_entry().resize(HEADER_BYTES + bytes, 1);
+        group.end();
+        assert!(group.is_empty());
+        assert_eq!(group.bytes().len(), HEADER_BYTES);
+    }
+
+    /// Large groups among small ones find their memory where it was; a burst gives it back, after a while
+    /// of small groups or at once when nothing follows.
+    #[test]
+    fn memory_is_kept_for_as_long_as_it_is_used() {
+        let mut group = GroupBuffer::new();
+        for _ in 0..3 {
+            group_of(&mut group, LARGE);
+            let capacity = group.bytes.capacity();
+            assert!(capacity >= LARGE);
+            for _ in 1..SMALL_GROUPS_MAX {
+                group_of(&mut group, 100);
+                assert_eq!(group.bytes.capacity(), capacity);
+            }
+        }
+        group_of(&mut group, 100);
+        assert!(group.bytes.capacity() < LARGE / 4, "{}", group.bytes.capacity());
+        group_of(&mut group, LARGE);
+        group.give_back();
+        assert!(group.bytes.capacity() < LARGE / 4, "{}", group.bytes.capacity());
     }
 }
