@@ -16,7 +16,7 @@ use crate::lock;
 use crate::metrics::add;
 use crate::partition::Tail;
 use crate::reserve;
-use crate::segment::{Segment, SegmentState, remove_partitions, remove_segments};
+use crate::segment::{FileKind, Segment, SegmentState, remove_partitions, remove_segments};
 use crate::storage::StorageError;
 use crate::writer::{Dirty, LastCheckpoint, Writer, sync_segments};
 
@@ -95,6 +95,7 @@ impl Inner {
         partitions.sort_by_key(|partition| partition.id);
         let tails = writer.tails.values().map(|tail| (tail.id(), &tail.producers));
         let producers = encode_producers(sequence, tails);
+        writer.write_back_due = false;
         let dirty = std::mem::take(&mut writer.dirty).into_values();
         let dirty = dirty.map(|dirty| {
             let blocks = dirty.segment.blocks();
@@ -127,6 +128,27 @@ impl Inner {
         }
     }
 
+    /// Syncs the segments that have grown much since they were synced, so that a checkpoint finds little left
+    /// to do. Changes nothing of what recovery believes: see `docs/decisions/0009-segments-are-synced-ahead.md`.
+    ///
+    /// A checkpoint must not sync the same files meanwhile: who syncs second is not told of an error.
+    pub(crate) fn write_back(&self) {
+        let _no_checkpoint = lock(&self.checkpointing);
+        let grown = {
+            let mut writer = lock(&self.writer);
+            if !writer.write_back_due || self.is_closed() || self.ended.get().is_some() {
+                return;
+            }
+            writer.take_grown()
+        };
+        for (segment, file) in grown {
+            if let Err(source) = file.sync_data() {
+                self.end(&StorageError::new("sync", &segment.path(FileKind::Segment), source));
+                return;
+            }
+        }
+    }
+
     /// Everything captured is still to be synced, the names of its files included.
     fn put_off(&self, capture: Capture) {
         let mut writer = lock(&self.writer);
@@ -136,10 +158,11 @@ impl Inner {
             let tail = writer.tails.get(&segment.header.partition);
             tail.is_some_and(|tail| tail.shared.has_segment(segment.key()))
         });
-        for Dirty { segment, file } in again {
+        for Dirty { segment, file, unsynced_bytes } in again {
             writer.new_names.insert(segment.header.partition);
-            let newer = writer.dirty.remove(&segment.key()).and_then(|newer| newer.file);
-            writer.dirty.insert(segment.key(), Dirty { segment, file: file.or(newer) });
+            let newer = writer.dirty.remove(&segment.key()).unwrap_or_else(|| Dirty::new(segment.clone()));
+            let (file, unsynced_bytes) = (file.or(newer.file), unsynced_bytes + newer.unsynced_bytes);
+            writer.dirty.insert(segment.key(), Dirty { segment, file, unsynced_bytes });
         }
         let mut names = capture.new_names;
         names.retain(|partition| writer.tails.contains_key(partition));

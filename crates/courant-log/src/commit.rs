@@ -73,6 +73,9 @@ impl Inner {
                 let _ = lock(&self.writer).sync_journal(&*self.config.clock);
             }
             self.wake(wakes);
+            if !self.config.background {
+                self.write_back();
+            }
             if commands.is_empty() {
                 return true;
             }
@@ -241,9 +244,10 @@ impl Inner {
                     bytes: &writer.group.bytes()[append.stored.clone()],
                 })
                 .collect();
+            let bytes: u64 = appends.iter().map(|append| append.stored.len() as u64).sum();
             let open = writer.dirty_file(&key).or_else(|| files.take(&key));
             let (file, created) = segment.write(&*self.storage, &self.handles, open, &batches)?;
-            writer.wrote(segment, file, created);
+            writer.wrote(segment, file, created, bytes);
         }
         Ok(())
     }

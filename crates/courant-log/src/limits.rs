@@ -98,6 +98,9 @@ pub const FILES_UNTOLD: usize = 512;
 /// Dirty files above which a checkpoint syncs the whole filesystem instead of each file.
 pub const DIRTY_FILES_SYNCED_EACH: usize = 64;
 
+/// Unsynced bytes of one segment that are synced ahead of the next checkpoint, unless the ring is small.
+pub const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
+
 /// Bytes of a partition's end that are read without leaving the caller's thread, because they are
 /// almost surely in the page cache.
 pub const HOT_BYTES: u64 = 32 * 1024 * 1024;

@@ -1,5 +1,5 @@
-//! The maintenance thread: checkpoints, new journal files and retention, off the committer, which
-//! waits for it only when the ring is full.
+//! The maintenance thread: checkpoints, syncs ahead of them, new journal files and retention, off the
+//! committer, which waits for it only when the ring is full.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -22,6 +22,7 @@ pub(crate) struct Maintenance {
 struct Asked {
     checkpoint: bool,
     file: bool,
+    write_back: bool,
     stop: bool,
     /// Counts what was done, so that a waiter does not miss it.
     rounds: u64,
@@ -35,10 +36,17 @@ enum Work {
     Round {
         checkpoint: bool,
         file: bool,
+        write_back: bool,
     },
     Retention,
     /// Somebody changed what the thread waits for.
     Nothing,
+}
+
+impl Asked {
+    fn is_something(&self) -> bool {
+        self.checkpoint || self.file || self.write_back
+    }
 }
 
 impl Maintenance {
@@ -58,8 +66,8 @@ impl Inner {
     pub(crate) fn run_maintenance(&self) {
         let mut looked = Instant::now();
         while let Some(work) = self.next_work(looked) {
-            let (checkpoint, file) = match work {
-                Work::Round { checkpoint, file } => (checkpoint, file),
+            let (checkpoint, file, write_back) = match work {
+                Work::Round { checkpoint, file, write_back } => (checkpoint, file, write_back),
                 Work::Retention => {
                     looked = Instant::now();
                     if catch_unwind(AssertUnwindSafe(|| self.enforce_retention())).is_err() {
@@ -72,6 +80,9 @@ impl Inner {
             let done = catch_unwind(AssertUnwindSafe(|| {
                 if file {
                     self.grow_ring();
+                }
+                if write_back && !checkpoint {
+                    self.write_back();
                 }
                 // An error is kept: every append that needs the journal's room names it.
                 if checkpoint { self.checkpoint().err() } else { None }
@@ -96,7 +107,7 @@ impl Inner {
     fn next_work(&self, looked: Instant) -> Option<Work> {
         let due = looked + Duration::from_millis(self.retention_interval_ms());
         let mut asked = lock(&self.maintenance.asked);
-        if !asked.stop && !asked.checkpoint && !asked.file {
+        if !asked.stop && !asked.is_something() {
             let Some(left) = due.checked_duration_since(Instant::now()) else {
                 return Some(Work::Retention);
             };
@@ -106,12 +117,13 @@ impl Inner {
         if asked.stop {
             return None;
         }
-        if !asked.checkpoint && !asked.file {
+        if !asked.is_something() {
             return Some(Work::Nothing);
         }
         asked.busy = true;
         let checkpoint = std::mem::take(&mut asked.checkpoint);
-        Some(Work::Round { checkpoint, file: std::mem::take(&mut asked.file) })
+        let file = std::mem::take(&mut asked.file);
+        Some(Work::Round { checkpoint, file, write_back: std::mem::take(&mut asked.write_back) })
     }
 
     /// Asks for what the next groups will need, early enough that they need not wait for it.
@@ -122,19 +134,24 @@ impl Inner {
         let journal = &writer.journal;
         let grow = journal.files() < self.config.journal_files && journal.free_files() == 0;
         let since = journal.bytes_since(writer.checkpoint.position);
+        // A file is free again only when nothing behind the checkpoint stands in it. So room for another
+        // third is left while a checkpoint is under way, however the files lie.
         let checkpoint =
-            since > journal.ring_bytes() / 2 || 2 * writer.dirty.len() > self.handles.dirty_max();
+            since > journal.ring_bytes() / 3 || 2 * writer.dirty.len() > self.handles.dirty_max();
+        let write_back = writer.write_back_due;
         // What is under way will make room; whether it was enough is seen afterwards.
-        if (grow || checkpoint) && !lock(&self.maintenance.asked).busy {
-            self.ask(checkpoint, grow);
+        if (grow || checkpoint || write_back) && !lock(&self.maintenance.asked).busy {
+            self.ask(checkpoint, grow, write_back);
         }
     }
 
-    fn ask(&self, checkpoint: bool, file: bool) {
+    fn ask(&self, checkpoint: bool, file: bool, write_back: bool) {
         let mut asked = lock(&self.maintenance.asked);
-        let news = (checkpoint && !asked.checkpoint) || (file && !asked.file);
+        let had = (asked.checkpoint, asked.file, asked.write_back);
         asked.checkpoint |= checkpoint;
         asked.file |= file;
+        asked.write_back |= write_back;
+        let news = had != (asked.checkpoint, asked.file, asked.write_back);
         drop(asked);
         if news {
             self.maintenance.changed.notify_all();
@@ -144,7 +161,7 @@ impl Inner {
     /// Asks for a checkpoint soon; nobody waits for it.
     pub(crate) fn request_checkpoint(&self) {
         if self.config.background {
-            self.ask(true, false);
+            self.ask(true, false, false);
         }
     }
 

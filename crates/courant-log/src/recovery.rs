@@ -231,6 +231,7 @@ fn empty_writer(log_id: Uuid, config: &LogConfig, checkpoint: &Checkpoint, crc: 
         needs: Durability::Sync,
         synced_at_ms: config.clock.elapsed_ms(),
         dirty: BTreeMap::new(),
+        write_back_due: false,
         new_names: BTreeSet::new(),
         deleted: checkpoint.deleted.clone(),
         deleted_segments: checkpoint.deleted_segments.clone(),
@@ -304,7 +305,7 @@ fn reopen(
                 path = segment.path(FileKind::Sidecar),
                 "it is missing or damaged; it is made anew"
             );
-            writer.dirty.insert(segment.key(), Dirty { segment: segment.clone(), file: None });
+            writer.dirty.insert(segment.key(), Dirty::new(segment.clone()));
         }
         segments.push(segment);
     }

@@ -47,6 +47,8 @@ pub(crate) struct Writer {
     pub(crate) synced_at_ms: u64,
     /// Segments with bytes that no checkpoint covers.
     pub(crate) dirty: BTreeMap<SegmentKey, Dirty>,
+    /// One of them has so many unsynced bytes that they are to be synced before a checkpoint asks for it.
+    pub(crate) write_back_due: bool,
     /// Partitions in whose directory a file was created since the last checkpoint.
     pub(crate) new_names: BTreeSet<PartitionId>,
     /// Partitions whose deletion is durable and whose files may still be there.
@@ -69,6 +71,15 @@ pub(crate) struct Dirty {
     /// those who have it open when it happens. `None` when there are no bytes to sync, and perhaps a
     /// sidecar to write.
     pub(crate) file: Option<Arc<dyn File>>,
+    /// About how many bytes were written to it since it was synced.
+    pub(crate) unsynced_bytes: u64,
+}
+
+impl Dirty {
+    /// A segment without bytes to sync, as far as is known.
+    pub(crate) fn new(segment: Arc<Segment>) -> Self {
+        Self { segment, file: None, unsynced_bytes: 0 }
+    }
 }
 
 /// The newest durable checkpoint.

@@ -129,7 +129,7 @@ impl Replay<'_> {
         }
         self.writer.apply_replaced(&shared, end_offset, segment.clone()).ok_or_else(contradiction)?;
         if reopened.is_sidecar_lost {
-            self.writer.dirty.insert(segment.key(), Dirty { segment, file: None });
+            self.writer.dirty.insert(segment.key(), Dirty::new(segment));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Dirty, Writer};
 use crate::PartitionId;
-use crate::limits::DIRTY_FILES_SYNCED_EACH;
+use crate::limits::{DIRTY_FILES_SYNCED_EACH, WRITE_BACK_BYTES};
 use crate::segment::{self, Handles, Segment, SegmentKey, WrittenBatch, partition_dir};
 use crate::storage::{File, Storage, StorageError};
 
@@ -15,17 +15,37 @@ impl Writer {
         self.dirty.get(key)?.file.clone()
     }
 
-    /// Notes that something was added to a segment.
-    pub(crate) fn wrote(&mut self, segment: &Arc<Segment>, file: Arc<dyn File>, created: bool) {
+    /// Notes that so many bytes were added to a segment.
+    pub(crate) fn wrote(&mut self, segment: &Arc<Segment>, file: Arc<dyn File>, created: bool, bytes: u64) {
         if created {
             self.new_names.insert(segment.header.partition);
         }
-        let fresh = || Dirty { segment: segment.clone(), file: None };
-        let dirty = self.dirty.entry(segment.key()).or_insert_with(fresh);
+        let step = self.write_back_step();
+        let dirty = self.dirty.entry(segment.key()).or_insert_with(|| Dirty::new(segment.clone()));
+        dirty.unsynced_bytes += bytes;
+        self.write_back_due |= dirty.unsynced_bytes >= step;
         // The first one stays: it was open before the first write, and is told of every error since.
         if dirty.file.is_none() {
             dirty.file = Some(file);
         }
+    }
+
+    /// Unsynced bytes of a segment above which it is synced ahead of a checkpoint: less in a small ring, where
+    /// checkpoints are not far from each other.
+    fn write_back_step(&self) -> u64 {
+        (self.journal.ring_bytes() / 8).min(WRITE_BACK_BYTES)
+    }
+
+    /// The files with so many unsynced bytes, which count as synced from here on.
+    pub(crate) fn take_grown(&mut self) -> Vec<(Arc<Segment>, Arc<dyn File>)> {
+        self.write_back_due = false;
+        let step = self.write_back_step();
+        let grown = self.dirty.values_mut().filter(|dirty| dirty.unsynced_bytes >= step);
+        let taken = grown.filter_map(|dirty| {
+            dirty.unsynced_bytes = 0;
+            Some((dirty.segment.clone(), dirty.file.clone()?))
+        });
+        taken.collect()
     }
 
     /// Adds a replayed batch to a segment. `open` are the segments of which the file is open, to be
@@ -52,7 +72,7 @@ impl Writer {
         if !is_open {
             open.push(key);
         }
-        self.wrote(segment, file, created);
+        self.wrote(segment, file, created, batch.bytes.len() as u64);
         Ok(())
     }
 
@@ -70,6 +90,7 @@ impl Writer {
         for key in &open {
             if let Some(dirty) = self.dirty.get_mut(key) {
                 dirty.file = None;
+                dirty.unsynced_bytes = 0;
             }
         }
         Ok(())
@@ -85,7 +106,7 @@ pub(crate) fn sync_segments(
 ) -> Result<(), StorageError> {
     let each = dirty.len() <= DIRTY_FILES_SYNCED_EACH;
     let mut new_names = new_names.clone();
-    for (Dirty { segment, file }, done) in dirty {
+    for (Dirty { segment, file, .. }, done) in dirty {
         if segment.checkpoint(storage, file.as_deref(), *done, each)? {
             new_names.insert(segment.header.partition);
         }

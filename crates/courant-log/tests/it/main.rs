@@ -13,3 +13,4 @@ mod retention;
 mod scrub;
 mod threads;
 mod verify;
+mod write_back;
