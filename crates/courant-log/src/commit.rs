@@ -1,4 +1,5 @@
-//! The committer: one loop that makes whatever arrived during the last sync durable together.
+//! The committer: one loop that makes whatever arrived during the last sync durable together, and those
+//! who follow at once.
 //!
 //! Order: journal write, segment write, journal sync, make readable, advance the watermark,
 //! acknowledge, wake; `docs/formats/journal.md` says why. An error of the storage ends the writer for
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use self::files::GroupFiles;
 use crate::durability::{Durability, SYNC_INTERVAL_MS};
 use crate::error::WriterError;
+use crate::gathering::Gathering;
 use crate::inner::Inner;
 use crate::limits::{CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX, SEAL_AFTER_IDLE_MS};
 use crate::lock;
@@ -32,6 +34,7 @@ impl Inner {
     /// The committer's thread.
     pub(crate) fn run_committer(&self) {
         let mut may_seal = true;
+        let mut gathering = Gathering::default();
         loop {
             let sealed = lock(&self.writer).journal.sealed() || self.ended.get().is_some();
             let idle_after = Duration::from_millis(SEAL_AFTER_IDLE_MS);
@@ -42,7 +45,10 @@ impl Inner {
                         // On a full ring and a full disk there is nowhere to seal until something
                         // changes.
                         Woken::Idle => self.seal(),
-                        _ => self.commit(),
+                        _ => {
+                            gathering.wait(&self.queue);
+                            self.commit()
+                        }
                     }));
                     may_seal = done.unwrap_or_else(|_| {
                         self.end_because("the committer panicked, which is a defect");

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -146,10 +147,20 @@ pub(crate) enum Woken {
     Stop,
 }
 
+/// What waits, and how much was taken last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) count: usize,
+    pub(crate) bytes: usize,
+    pub(crate) taken: usize,
+}
+
 #[derive(Debug, Default)]
 struct State {
     commands: VecDeque<Command>,
     bytes: usize,
+    /// Commands that were taken last.
+    taken: usize,
     stopping: bool,
 }
 
@@ -158,6 +169,8 @@ struct State {
 pub(crate) struct Queue {
     state: Mutex<State>,
     arrived: Condvar,
+    /// Commands that wait, for who looks again and again and must not hold up those who bring some.
+    count: AtomicUsize,
 }
 
 impl Queue {
@@ -174,6 +187,7 @@ impl Queue {
         }
         state.bytes += bytes;
         state.commands.push_back(command);
+        self.count.store(state.commands.len(), Ordering::Relaxed);
         let first = state.commands.len() == 1;
         drop(state);
         // The committer takes all that waits: only the first one after that needs to wake it.
@@ -197,7 +211,20 @@ impl Queue {
             taken.extend(state.commands.pop_front());
         }
         state.bytes = state.bytes.saturating_sub(sum);
+        state.taken = taken.len();
+        self.count.store(state.commands.len(), Ordering::Relaxed);
         taken
+    }
+
+    /// What waits now.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let state = lock(&self.state);
+        Waiting { count: state.commands.len(), bytes: state.bytes, taken: state.taken }
+    }
+
+    /// How many commands wait now, without a lock.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Waits for work; at most `idle_after`, if given.
