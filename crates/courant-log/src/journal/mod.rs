@@ -45,9 +45,12 @@ impl Seed {
     pub(crate) fn checksum(&self, position: u64, parts: &[&[u8]]) -> u32 {
         let mut crc = crate::crc::Crc32c::new();
         if !is_planted(Defect::NoSeed) {
-            crc.update(&self.salt.to_le_bytes());
-            crc.update(&self.generation.to_le_bytes());
-            crc.update(&position.to_le_bytes());
+            // In one piece: each call for a few bytes costs as much as one for a hundred.
+            let mut seed = [0; 24];
+            seed[..8].copy_from_slice(&self.salt.to_le_bytes());
+            seed[8..16].copy_from_slice(&self.generation.to_le_bytes());
+            seed[16..].copy_from_slice(&position.to_le_bytes());
+            crc.update(&seed);
         }
         for part in parts {
             crc.update(part);
