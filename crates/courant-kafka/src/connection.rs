@@ -142,7 +142,12 @@ async fn read_requests(caller: &Arc<Caller>, mut frames: Frames<'_>, queue: mpsc
             // All of it is free again once the log is done with what it has.
             window.cover(&mut in_flight, frame.bytes.len()).await;
         }
-        match api::dispatch(caller, frame.bytes, frame.grant, in_flight) {
+        // A client that sends one small request and waits for its answer: then there is nothing to read
+        // for as long as the log is busy with it.
+        let is_small = frame.bytes.len() <= limits::FIRST_READ_BYTES;
+        let is_alone = is_small && frames.is_drained() && queue.capacity() + 1 == queue.max_capacity();
+        let shares = api::Shares { memory: frame.grant, in_flight };
+        match api::dispatch(caller, frame.bytes, shares, is_alone) {
             Ok(Pending::Now(work)) => slot.send(Pending::Turn(work.await)),
             Ok(pending) => slot.send(pending),
             Err(refusal) => return refusal.into(),

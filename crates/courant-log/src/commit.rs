@@ -1,5 +1,5 @@
-//! The committer: one loop that makes whatever arrived during the last sync durable together, and those
-//! who follow at once.
+//! Committing: whatever arrived during the last sync becomes durable together. Who does it and when is in
+//! `committer`.
 //!
 //! Order: journal write, segment write, journal sync, make readable, advance the watermark,
 //! acknowledge, wake; `docs/formats/journal.md` says why. An error of the storage ends the writer for
@@ -10,19 +10,18 @@ mod files;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::files::GroupFiles;
 use crate::durability::{Durability, SYNC_INTERVAL_MS};
 use crate::error::WriterError;
-use crate::gathering::Gathering;
 use crate::inner::Inner;
-use crate::limits::{CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX, SEAL_AFTER_IDLE_MS};
+use crate::limits::{CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX};
 use crate::lock;
 use crate::metrics::add;
 use crate::partition::{Hint, Partition, Published, Wakes};
 use crate::planted::{Defect, is_planted};
-use crate::queue::{Command, Woken};
+use crate::queue::Command;
 use crate::segment::{SegmentKey, WrittenBatch};
 use crate::storage::StorageError;
 use crate::writer::{AppendEffect, Effect, Writer};
@@ -31,34 +30,6 @@ use crate::{Appended, PartitionId};
 type Answers = Vec<Box<dyn FnOnce() + Send>>;
 
 impl Inner {
-    /// The committer's thread.
-    pub(crate) fn run_committer(&self) {
-        let mut may_seal = true;
-        let mut gathering = Gathering::default();
-        loop {
-            let sealed = lock(&self.writer).journal.sealed() || self.ended.get().is_some();
-            let idle_after = Duration::from_millis(SEAL_AFTER_IDLE_MS);
-            match self.queue.wait((!sealed && may_seal).then_some(idle_after)) {
-                Woken::Stop => return,
-                woken => {
-                    let done = catch_unwind(AssertUnwindSafe(|| match woken {
-                        // On a full ring and a full disk there is nowhere to seal until something
-                        // changes.
-                        Woken::Idle => self.seal(),
-                        _ => {
-                            gathering.wait(&self.queue);
-                            self.commit()
-                        }
-                    }));
-                    may_seal = done.unwrap_or_else(|_| {
-                        self.end_because("the committer panicked, which is a defect");
-                        false
-                    });
-                }
-            }
-        }
-    }
-
     /// Commits one group of what waits. False when nothing did.
     pub(crate) fn commit(&self) -> bool {
         let bytes_max = lock(&self.writer).group_bytes_max();

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::believed_clock::BelievedClock;
 use crate::catalog::Catalog;
+use crate::committer::Turn;
 use crate::compacting::Compactor;
 use crate::config::LogConfig;
 use crate::error::WriterError;
@@ -23,7 +24,7 @@ use crate::storage::{Storage, StorageError};
 use crate::writer::Writer;
 use crate::{PartitionId, layout, lock};
 
-/// Locks nest in this order: `compacting`, `checkpointing`, `writer`, then any of the others alone.
+/// Locks nest in this order: `compacting`, `turn`, `checkpointing`, `writer`, then any of the others alone.
 pub(crate) struct Inner {
     pub(crate) id: Uuid,
     pub(crate) storage: Arc<dyn Storage>,
@@ -31,6 +32,7 @@ pub(crate) struct Inner {
     pub(crate) handles: Handles,
     pub(crate) counters: Counters,
     pub(crate) queue: Queue,
+    pub(crate) turn: Turn,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) checkpointing: Mutex<()>,
     pub(crate) maintenance: Maintenance,

@@ -12,6 +12,7 @@ mod catalog;
 mod checkpoint;
 mod checkpointing;
 mod commit;
+mod committer;
 mod compacting;
 mod config;
 mod durability;

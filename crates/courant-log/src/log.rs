@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::batch::Batch;
 use crate::believed_clock::BelievedClock;
 use crate::catalog::{Catalog, NewTopic, Topic};
+use crate::committer::Turn;
 use crate::compacting::{CompactionReport, Compactor, remove_leftovers};
 use crate::config::LogConfig;
 use crate::error::{
@@ -103,6 +104,7 @@ impl Log {
             handles,
             counters: Counters::default(),
             queue: Queue::default(),
+            turn: Turn::default(),
             catalog: RwLock::new(Arc::new(writer.catalog.clone())),
             partitions: RwLock::new(partitions),
             groups: RwLock::new(groups),
@@ -452,9 +454,12 @@ impl Threads {
         if self.inner.stopped.swap(true, Ordering::AcqRel) {
             return;
         }
+        // Another thread may be in the middle of a commit.
+        let turn = self.inner.turn.wait_unless_held();
         // The maintenance thread goes last: what is still to be written may wait for it.
         while self.inner.commit() {}
         self.inner.seal();
+        drop(turn);
         self.inner.maintenance.stop();
         running.for_each(join);
         self.inner.wake_all();

@@ -22,6 +22,9 @@ use crate::limits::{
 use crate::segment::Segment;
 use crate::{Appended, NewTopic, PartitionId, Topic, lock};
 
+/// Groups of one command in a row after which the next one is expected to be one too.
+const LONE_MIN: usize = 8;
+
 /// Called once with the result, after every lock is released.
 pub(crate) type Done<T, E> = Box<dyn FnOnce(Result<T, E>) + Send>;
 
@@ -144,6 +147,8 @@ impl Command {
 pub(crate) enum Woken {
     Work,
     Idle,
+    /// Another thread has committed: what the committer waits for may have changed.
+    LookAgain,
     Stop,
 }
 
@@ -161,6 +166,10 @@ struct State {
     bytes: usize,
     /// Commands that were taken last.
     taken: usize,
+    /// Another thread has committed since the committer looked.
+    look_again: bool,
+    /// The committer waits for work alone.
+    is_unbounded: bool,
     stopping: bool,
 }
 
@@ -171,6 +180,8 @@ pub(crate) struct Queue {
     arrived: Condvar,
     /// Commands that wait, for who looks again and again and must not hold up those who bring some.
     count: AtomicUsize,
+    /// How often in a row a single command was taken.
+    lone: AtomicUsize,
 }
 
 impl Queue {
@@ -197,6 +208,36 @@ impl Queue {
         Ok(())
     }
 
+    /// Queues a command that its own thread takes at once: nobody is woken. Gives it back when others wait.
+    pub(crate) fn push_alone(&self, command: Command) -> Option<Command> {
+        let mut state = lock(&self.state);
+        if state.stopping || !state.commands.is_empty() {
+            return Some(command);
+        }
+        state.bytes += command.group_bytes();
+        state.commands.push_back(command);
+        self.count.store(1, Ordering::Relaxed);
+        None
+    }
+
+    /// Lets the committer know of a commit by another thread, if it has to: of what that one has left, and
+    /// that the journal is to be sealed again.
+    pub(crate) fn committed_aside(&self, was_sealed: bool) {
+        let mut state = lock(&self.state);
+        state.look_again = true;
+        // Behind a command that woke nobody the others have not either.
+        let wakes = was_sealed || state.is_unbounded || !state.commands.is_empty();
+        drop(state);
+        if wakes {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Whether only single commands have been taken for a while.
+    pub(crate) fn is_lone(&self) -> bool {
+        self.lone.load(Ordering::Relaxed) >= LONE_MIN
+    }
+
     /// Everything that waits, up to a group's worth.
     pub(crate) fn take(&self, bytes_max: usize) -> Vec<Command> {
         let mut state = lock(&self.state);
@@ -212,6 +253,13 @@ impl Queue {
         }
         state.bytes = state.bytes.saturating_sub(sum);
         state.taken = taken.len();
+        match taken.len() {
+            0 => {}
+            1 => {
+                self.lone.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => self.lone.store(0, Ordering::Relaxed),
+        }
         self.count.store(state.commands.len(), Ordering::Relaxed);
         taken
     }
@@ -230,12 +278,16 @@ impl Queue {
     /// Waits for work; at most `idle_after`, if given.
     pub(crate) fn wait(&self, idle_after: Option<Duration>) -> Woken {
         let mut state = lock(&self.state);
+        state.is_unbounded = idle_after.is_none();
         loop {
             if !state.commands.is_empty() {
                 return Woken::Work;
             }
             if state.stopping {
                 return Woken::Stop;
+            }
+            if std::mem::take(&mut state.look_again) {
+                return Woken::LookAgain;
             }
             match idle_after {
                 None => state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),

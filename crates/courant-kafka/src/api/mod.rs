@@ -188,13 +188,13 @@ pub(crate) enum Refusal {
 
 /// Reads one request and starts what answers it.
 ///
-/// A Produce has been handed to the log when this returns. `grant` covers the frame; `in_flight` is its share
-/// of what the connection may have with the log.
+/// A Produce has been handed to the log when this returns. Where the connection `is_alone` with this request,
+/// it may have waited for the disk.
 pub(crate) fn dispatch(
     caller: &Arc<Caller>,
     frame: Bytes,
-    grant: Grant,
-    in_flight: Grant,
+    shares: Shares,
+    is_alone: bool,
 ) -> Result<Pending, Refusal> {
     let frame_bytes = frame.len();
     caller.broker.counters.request(frame_bytes);
@@ -209,8 +209,9 @@ pub(crate) fn dispatch(
         client_id: header.client_id.unwrap_or_default(),
         frame_bytes,
         elements: 0,
-        grant,
-        in_flight,
+        grant: shares.memory,
+        in_flight: shares.in_flight,
+        is_alone,
     };
     if !range.serves(header.api_version) {
         if key == ApiKey::API_VERSIONS {
@@ -220,6 +221,15 @@ pub(crate) fn dispatch(
         return Err(Refusal::Version { key, version: header.api_version, min: range.min, max: range.max });
     }
     call.start(key, reader)
+}
+
+/// What a frame takes of what there is for all.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    /// Covers the frame.
+    pub(crate) memory: Grant,
+    /// Its share of what the connection may have with the log.
+    pub(crate) in_flight: Grant,
 }
 
 /// One request, as far as its answer has to know it.
@@ -237,6 +247,8 @@ struct Call {
     grant: Grant,
     /// Held until a Produce is with the log no more, and by all else until it is answered.
     in_flight: Grant,
+    /// Nothing else of the connection is under way.
+    is_alone: bool,
 }
 
 impl Call {
@@ -408,7 +420,7 @@ impl Call {
             grant: std::mem::take(&mut self.grant),
             in_flight: std::mem::take(&mut self.in_flight),
         };
-        let results = produce::submit(&self.caller, request, self.version, memory);
+        let results = produce::submit(&self.caller, request, self.version, memory, self.is_alone);
         Ok(Pending::Produced(Produced { results, answered, call: self }))
     }
 

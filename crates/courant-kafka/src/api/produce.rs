@@ -10,8 +10,10 @@
 mod batch;
 mod gather;
 
-use courant_log::{AppendError, Catalog, Topic, WriterError};
+use courant_log::{AppendError, Appended, Catalog, Topic, WriterError};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
+use tokio::task::block_in_place;
 
 use self::gather::Gather;
 pub(super) use self::gather::Settled;
@@ -55,18 +57,22 @@ pub(super) struct Memory {
     pub(super) in_flight: Grant,
 }
 
-/// Hands all batches of a request to the log and returns where its answer will arrive.
+/// Hands all batches of a request to the log and returns where its answer will arrive. With nothing else under
+/// way on the connection, a lone batch may be committed on this thread.
 pub(super) fn submit(
     caller: &Caller,
     request: ProduceRequest,
     version: i16,
     memory: Memory,
+    is_alone: bool,
 ) -> oneshot::Receiver<Settled> {
     let (done, awaited) = oneshot::channel();
+    let batches = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum::<usize>();
     let catalog = caller.log().catalog();
     let mut submission = Submission {
         caller,
         version,
+        may_wait: is_alone && batches == 1,
         naming: Naming::of(version, IDS_FROM),
         gather: Gather::new(skeleton(&request), memory, done),
         refusals: Tally::default(),
@@ -116,6 +122,8 @@ fn find<'a>(catalog: &'a Catalog, naming: Naming, data: &TopicProduceData) -> Re
 struct Submission<'a> {
     caller: &'a Caller,
     version: i16,
+    /// Nobody is held up when this thread waits for the disk.
+    may_wait: bool,
     naming: Naming,
     gather: Gather,
     refusals: Tally,
@@ -138,13 +146,20 @@ impl Submission<'_> {
                 let done = self.gather.one_more();
                 let naming = self.naming;
                 let span = traces::append(&self.caller.broker, topic, data.index, &batch);
-                self.caller.log().append(partition, batch, move |result| {
+                let done = move |result: Result<Appended, AppendError>| {
                     traces::appended(span, &result);
                     match result {
                         Ok(appended) => done.stored(at, &appended),
                         Err(error) => done.refuse(at, from_append(&error, naming)),
                     }
-                });
+                };
+                let log = self.caller.log();
+                if self.may_wait && log.is_alone() && can_wait() {
+                    // Another thread goes on with what else is to be done here, heartbeats among it.
+                    block_in_place(|| log.append_here(partition, batch, done));
+                } else {
+                    log.append(partition, batch, done);
+                }
             }
             Err(refused) => {
                 let place = format_args!("{}, partition {}", topic.name, data.index);
@@ -153,6 +168,11 @@ impl Submission<'_> {
             }
         }
     }
+}
+
+/// Whether the runtime has other threads that can take over what this one was about to do.
+fn can_wait() -> bool {
+    Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 /// What the client is told when the log does not take a batch.

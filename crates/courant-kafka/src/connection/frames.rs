@@ -133,6 +133,11 @@ impl<'a> Frames<'a> {
         Ok(Frame { bytes: self.received.split_to(length).freeze(), grant })
     }
 
+    /// Whether nothing of the next frame has been received yet.
+    pub(super) fn is_drained(&self) -> bool {
+        self.received.is_empty()
+    }
+
     /// Receives the first `length` bytes and the memory for them: granted as they arrive, in
     /// strides, so that a claim costs the others nothing.
     async fn receive(&mut self, length: usize) -> Result<Grant, FrameError> {

@@ -111,3 +111,85 @@ fn a_callback_that_panics_hurts_nobody_else() {
     log.stop();
     assert_eq!(stored(&log, partition).len(), 19);
 }
+
+fn background_log(seed: u64) -> (Log, PartitionId) {
+    let mut config = tiny(seed);
+    config.background = true;
+    let log = Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens").0;
+    let (created, topic) = channel();
+    log.create_topic(new_topic("orders", 1, &[]), move |topic| created.send(topic).expect("sends"));
+    let partition = topic.recv().expect("answered").expect("created").partitions[0];
+    (log, partition)
+}
+
+/// Appends one batch after the other, each when the one before is answered, and says how many of them this
+/// thread has committed itself.
+fn append_in_turn(log: &Log, partition: PartitionId, tags: std::ops::Range<u64>) -> u64 {
+    let mut here = 0;
+    let mut last = None;
+    for tag in tags {
+        let (answered, answer) = channel();
+        log.append_here(partition, batch(tag, 1, 100, None), move |appended| {
+            answered.send((appended, std::thread::current().id())).expect("sends");
+        });
+        let (appended, by) = answer.recv().expect("answered");
+        let offset = appended.expect("appended").base_offset;
+        assert!(last.is_none_or(|last| last < offset), "{last:?} {offset}");
+        last = Some(offset);
+        here += u64::from(by == std::thread::current().id());
+    }
+    here
+}
+
+/// Waits, within reason, until something is so.
+fn becomes(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed().as_secs() < 20, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// One append at a time needs no other thread, once that is seen; the journal is sealed behind it as behind
+/// any other, each time.
+#[test]
+fn a_lone_append_is_committed_where_it_comes_from_and_sealed() {
+    let (log, partition) = background_log(1);
+    assert!(!log.is_alone());
+    let (mut sent, mut here) = (0, 0);
+    becomes("appends that commit themselves", || {
+        here += append_in_turn(&log, partition, sent..sent + 1);
+        sent += 1;
+        here == 50
+    });
+    assert!(sent > 50, "the first ones were the committer's");
+    for _ in 0..3 {
+        // One for the append, and at least one for the seal behind it.
+        let syncs = log.metrics().syncs;
+        append_in_turn(&log, partition, sent..sent + 1);
+        sent += 1;
+        becomes("a seal", || log.metrics().syncs >= syncs + 2);
+    }
+    log.stop();
+    assert_eq!(stored(&log, partition).len() as u64, sent);
+}
+
+/// Whoever commits, the order of each thread is kept and nothing is twice or missing.
+#[test]
+fn appends_that_commit_themselves_and_appends_that_do_not_get_along() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 300;
+    let (log, partition) = background_log(2);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let log = &log;
+            scope.spawn(move || {
+                let first = thread * EACH;
+                append_in_turn(log, partition, first..first + EACH)
+            });
+        }
+    });
+    assert_eq!(log.health(), Health::Ready);
+    log.stop();
+    assert_eq!(stored(&log, partition).len() as u64, THREADS * EACH);
+}

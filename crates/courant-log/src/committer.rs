@@ -1,0 +1,162 @@
+//! Who commits: the committer's thread, or the thread of an append that has the log for itself.
+//!
+//! To hand an append to another thread and its answer back takes two wake-ups, which on a machine that has
+//! little to do take about as long as the sync. Where groups have been of one command for a while, the
+//! committer has nothing to add: it is there to make one sync of many.
+//!
+//! Invariant: one thread at a time, the one whose turn it is, takes from the queue and commits what it took,
+//! or seals. So the order of the queue is the order of the journal.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use crate::batch::Batch;
+use crate::gathering::Gathering;
+use crate::inner::Inner;
+use crate::limits::SEAL_AFTER_IDLE_MS;
+use crate::queue::{Command, Woken};
+use crate::{AppendError, Appended, Log, PartitionId, lock};
+
+/// Whose turn it is to commit.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    taken: Mutex<()>,
+    holder: Mutex<Option<ThreadId>>,
+    /// When a thread that is not the committer's has committed last.
+    aside: Mutex<Option<Instant>>,
+}
+
+/// It is this thread's turn for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    turn: &'a Turn,
+    _taken: MutexGuard<'a, ()>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        *lock(&self.turn.holder) = None;
+    }
+}
+
+impl Turn {
+    fn wait(&self) -> Held<'_> {
+        self.held(lock(&self.taken))
+    }
+
+    fn try_now(&self) -> Option<Held<'_>> {
+        match self.taken.try_lock() {
+            Ok(taken) => Some(self.held(taken)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(self.held(poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn held<'a>(&'a self, taken: MutexGuard<'a, ()>) -> Held<'a> {
+        *lock(&self.holder) = Some(thread::current().id());
+        Held { turn: self, _taken: taken }
+    }
+
+    /// `None` when it is this thread's turn already: it is in a callback.
+    pub(crate) fn wait_unless_held(&self) -> Option<Held<'_>> {
+        let is_held = *lock(&self.holder) == Some(thread::current().id());
+        (!is_held).then(|| self.wait())
+    }
+
+    /// What is left of a time since another thread than the committer's has committed.
+    fn left_of(&self, time: Duration) -> Option<Duration> {
+        let since = (*lock(&self.aside))?.elapsed();
+        time.checked_sub(since).filter(|left| !left.is_zero())
+    }
+}
+
+impl Inner {
+    /// The committer's thread.
+    pub(crate) fn run_committer(&self) {
+        let idle_after = Duration::from_millis(SEAL_AFTER_IDLE_MS);
+        let mut may_seal = true;
+        let mut patience = idle_after;
+        let mut gathering = Gathering::default();
+        loop {
+            let sealed = lock(&self.writer).journal.sealed() || self.ended.get().is_some();
+            let woken = self.queue.wait((!sealed && may_seal).then_some(patience));
+            patience = idle_after;
+            match woken {
+                Woken::Stop => return,
+                Woken::LookAgain => {
+                    may_seal = true;
+                    patience = self.turn.left_of(idle_after).unwrap_or(idle_after);
+                }
+                woken => {
+                    if let (Woken::Idle, Some(left)) = (woken, self.turn.left_of(idle_after)) {
+                        // Others have committed meanwhile.
+                        patience = left;
+                        continue;
+                    }
+                    let done = catch_unwind(AssertUnwindSafe(|| match woken {
+                        // On a full ring and a full disk there is nowhere to seal until something
+                        // changes.
+                        Woken::Idle => {
+                            let _turn = self.turn.wait();
+                            self.seal()
+                        }
+                        _ => {
+                            gathering.wait(&self.queue);
+                            let _turn = self.turn.wait();
+                            self.commit()
+                        }
+                    }));
+                    may_seal = done.unwrap_or_else(|_| {
+                        self.end_because("the committer panicked, which is a defect");
+                        false
+                    });
+                }
+            }
+        }
+    }
+
+    /// Commits a command on this thread when nobody else has anything to commit, and the last groups were of
+    /// one command too. Gives it back otherwise.
+    fn commit_here(&self, command: Command) -> Option<Command> {
+        if !self.config.background || !self.queue.is_lone() {
+            return Some(command);
+        }
+        let Some(turn) = self.turn.try_now() else { return Some(command) };
+        // Only who has the turn seals.
+        let was_sealed = lock(&self.writer).journal.sealed();
+        if let Some(command) = self.queue.push_alone(command) {
+            return Some(command);
+        }
+        if catch_unwind(AssertUnwindSafe(|| self.commit())).is_err() {
+            self.end_because("a commit panicked, which is a defect");
+        }
+        *lock(&self.turn.aside) = Some(Instant::now());
+        drop(turn);
+        self.queue.committed_aside(was_sealed);
+        None
+    }
+}
+
+impl Log {
+    /// As [`Log::append`], for a caller that may wait for the disk: where nobody else appends, this thread
+    /// commits the batch, and `done` is called on it before this returns. Elsewhere it is with the committer.
+    pub fn append_here(
+        &self,
+        partition: PartitionId,
+        batch: Batch,
+        done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
+    ) {
+        let command = Command::Append { partition, batch, done: Box::new(done) };
+        if let Some(command) = self.inner.commit_here(command) {
+            self.submit(command);
+        }
+    }
+
+    /// Whether nobody else seems to append, so that [`Log::append_here`] would commit on its caller's thread.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.inner.config.background && self.inner.queue.is_lone() && self.inner.queue.count() == 0
+    }
+}
