@@ -458,7 +458,7 @@ fn place_many(server: &Server) {
 fn ten_thousand_letters_are_listed_and_sent_back() {
     let test = "ten_thousand_letters_are_listed_and_sent_back";
     let Some(watched) = Watched::new(test, KEY) else { return };
-    let mut service = watched.site.start();
+    let service = watched.site.start();
     place_many(&watched.server);
     let told = eventually("the service tells of all of them", DAY, || {
         let told = get(&watched.server, "/dead-letters").json(200);

@@ -261,7 +261,7 @@ fn an_event_of_a_plain_client_is_found_by_what_came_of_it() {
     let engine = format!("courant://{}", server.bootstrap());
     let test = "traces::an_event_of_a_plain_client_is_found_by_what_came_of_it";
     let Some(site) = Site::with(test, &[engine.as_str()]) else { return };
-    let mut service = site.start();
+    let service = site.start();
     let headers = vec![("ce_type", "shop.order-placed"), ("content-type", "application/json")];
     let order = Sent { topic: "shop.orders", key: "ada", headers, at_ms: now_ms() };
     eventually("the service has made its topic", PATIENCE, || {

@@ -28,7 +28,7 @@ use courant_log::{Batch, Codec, Log, LogConfig, NewTopic, PartitionId, Topic};
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
-use super::{Pending, dispatch};
+use super::{Pending, Shares, dispatch};
 use crate::broker::{Broker, Caller};
 use crate::budget::Grant;
 use crate::config::KafkaConfig;
@@ -144,7 +144,9 @@ impl Door {
     }
 
     fn dispatch(&self, frame: &Bytes) -> Pending {
-        dispatch(&self.caller, frame.clone(), Grant::default()).expect("a request that is served")
+        let shares = Shares { memory: Grant::default(), in_flight: Grant::default() };
+        // Another thread commits, as it does where several requests are under way.
+        dispatch(&self.caller, frame.clone(), shares, false).expect("a request that is served")
     }
 
     /// From the frame of a Produce to the frame of its answer.

@@ -239,12 +239,17 @@ async fn a_fetch_without_memory_is_answered_empty() {
     let mut all = fetch(topic, 0, 0, NO_WAIT);
     all.max_bytes = i32::MAX;
     all.topics[0].partitions[0].partition_max_bytes = i32::MAX;
+    // It waits for its memory where the reader has some at that moment; without a wait it would go empty.
+    all.max_wait_ms = 10_000;
     let mut idler = running.connect().await;
     idler.send(&all, 17, 1).await;
     let mut request = fetch(topic, 0, 0, NO_WAIT);
-    while length(only(&reader.call(&request, 17).await)) > 0 {
-        tokio::task::yield_now().await;
-    }
+    let starves = async {
+        while length(only(&reader.call(&request, 17).await)) > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, starves).await.expect("the answer that nobody reads takes the memory");
     let (_, answer) = idler.receive::<FetchResponse>(17).await;
     assert!(length(only(&answer)) > 20_000_000);
     // The memory is free again when the last byte is on its way.

@@ -1,6 +1,6 @@
 //! Segments that are synced ahead of a checkpoint.
 
-use courant_log::storage::{CrashMode, Failure, FaultyStorage, File as _, OpenMode, Storage as _};
+use courant_log::storage::{CrashMode, Failure, FaultyStorage, OpenMode, Storage as _};
 use courant_log::{Health, Log, PartitionId};
 
 use courant_sim::tiny::{append, batch, create, open, stored};

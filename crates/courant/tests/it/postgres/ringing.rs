@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use courant::prelude::*;
 use courant::store_api::{NewEvent, Store as _, Transaction as _};
 use courant::{EventId, Running};
 use courant_core::topic::TopicName;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use courant::engine::{Header, NewRecord};
 use courant::prelude::*;
-use courant::store_api::Store as _;
 use courant::{EventId, Running};
 
 use super::common::{Counted, Script, Site, all, counted, effect, effects, numbered, of_key, seconds};
