@@ -8,7 +8,7 @@ use courant_kafka::wire::messages::{
     DeleteTopicState, DeleteTopicsRequest, FetchPartition, FetchResponse, PartitionData,
 };
 
-use crate::support::{Raw, Running, SOON, batch, fetch, produce};
+use crate::support::{Raw, Running, SOON, batch, fetch, produce, soon};
 
 const NO_WAIT: Duration = Duration::ZERO;
 
@@ -55,7 +55,7 @@ async fn idle_consumers_read_nothing_and_one_append_wakes_one() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(SOON, counted).await.expect("the wake-up is counted");
+    soon("the wake-up is counted", counted).await;
     consumers[41].expect_silence(Duration::from_millis(100)).await;
     let after = running.broker.log().metrics();
     assert_eq!(after.wakes - idle.wakes, 1, "one consumer waits there");
@@ -224,6 +224,9 @@ async fn min_bytes_out_of_reach_are_not_waited_for() {
 }
 
 /// One client leaves a large answer unread, which takes the memory that the other one needs.
+///
+/// It waits for that memory. Where it did not, an answer to the other one that was still on its way made its
+/// own an empty one, nobody took the memory, and the other one was answered for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fetch_without_memory_is_answered_empty() {
     const BATCHES: i32 = 50;
@@ -236,20 +239,15 @@ async fn a_fetch_without_memory_is_answered_empty() {
     for _ in 0..BATCHES {
         append(&mut reader, "audit", 0, &["x".repeat(BATCH_BYTES).as_str()]).await;
     }
-    let mut all = fetch(topic, 0, 0, NO_WAIT);
+    let mut all = fetch(topic, 0, 0, SOON);
     all.max_bytes = i32::MAX;
     all.topics[0].partitions[0].partition_max_bytes = i32::MAX;
-    // It waits for its memory where the reader has some at that moment; without a wait it would go empty.
-    all.max_wait_ms = 10_000;
     let mut idler = running.connect().await;
     idler.send(&all, 17, 1).await;
     let mut request = fetch(topic, 0, 0, NO_WAIT);
-    let starves = async {
-        while length(only(&reader.call(&request, 17).await)) > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(SOON, starves).await.expect("the answer that nobody reads takes the memory");
+    let starved = async { while length(only(&reader.call(&request, 17).await)) > 0 {} };
+    soon("an empty answer, for lack of memory", starved).await;
+    assert_eq!(length(only(&reader.call(&request, 17).await)), 0, "the large answer is still unread");
     let (_, answer) = idler.receive::<FetchResponse>(17).await;
     assert!(length(only(&answer)) > 20_000_000);
     // The memory is free again when the last byte is on its way.

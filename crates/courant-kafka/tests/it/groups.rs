@@ -19,9 +19,8 @@ use courant_kafka::wire::messages::{
     SyncGroupRequest, SyncGroupResponse,
 };
 use courant_log::storage::MemoryStorage;
-use tokio::time::timeout;
 
-use crate::support::{Raw, Running, SOON};
+use crate::support::{Raw, Running, soon};
 
 const GROUP: &str = "billing";
 
@@ -92,7 +91,7 @@ async fn is_told_of_a_rebalance(raw: &mut Raw, joined: &JoinGroupResponse) {
             }
         }
     };
-    let code = timeout(SOON, told).await.expect("it is told in time");
+    let code = soon("a member is told of a rebalance", told).await;
     assert_eq!(code, ErrorCode::REBALANCE_IN_PROGRESS);
 }
 

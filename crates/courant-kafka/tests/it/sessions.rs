@@ -10,7 +10,7 @@ use courant_kafka::wire::messages::{
 };
 use uuid::Uuid;
 
-use crate::support::{Raw, Running, SOON, batch, produce};
+use crate::support::{Raw, Running, batch, produce, soon};
 
 const VERSION: i16 = 17;
 
@@ -215,7 +215,7 @@ async fn a_session_outlives_a_client_that_goes_while_it_waits() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(SOON, gone).await.expect("the server sees that the client is gone");
+    soon("the server sees that the client is gone", gone).await;
     append(&mut other, 0).await;
     assert_eq!(told(&other.call(&fetch(topic, &[], session, 2), VERSION).await), [(0, true)]);
     running.stop().await;

@@ -1,7 +1,10 @@
-//! A server on a free port, and a client that sends and receives raw frames.
+//! A server on a free port, and a client that sends and receives raw frames. Whatever is waited for here is
+//! waited for within bounds: a test that waits in vain fails and says for what.
 
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,17 +19,37 @@ use courant_log::storage::MemoryStorage;
 use courant_log::{Codec, Log, LogConfig, SystemClock, SystemEntropy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 /// Longest wait for something that must happen. Long, for busy machines; nothing waits it out.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// What comes of something that must happen.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let outcome = timeout(SOON, future).await;
+    outcome.unwrap_or_else(|_| panic!("waited for {} s in vain: {what}", SOON.as_secs()))
+}
+
 /// A server in this process.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) broker: Arc<Broker>,
     server: KafkaServer,
+    _kept: KeptOnFailure,
+}
+
+/// The last handle of a log waits for the log's threads. A test that has failed must not: they may be what it
+/// has waited for, and its own words would never be read.
+struct KeptOnFailure(Arc<Broker>);
+
+impl Drop for KeptOnFailure {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            mem::forget(Arc::clone(&self.0));
+        }
+    }
 }
 
 impl Running {
@@ -51,11 +74,12 @@ impl Running {
         let address = listener.local_addr().expect("it is bound");
         let broker = Arc::new(Broker::new(log, config));
         let server = KafkaServer::start(Arc::clone(&broker), vec![listener]);
-        Self { address, broker, server }
+        Self { address, server, _kept: KeptOnFailure(Arc::clone(&broker)), broker }
     }
 
     pub(crate) async fn connect(&self) -> Raw {
-        let stream = TcpStream::connect(self.address).await.expect("it listens");
+        let connected = soon("a connection", TcpStream::connect(self.address)).await;
+        let stream = connected.expect("it listens");
         stream.set_nodelay(true).expect("a TCP socket");
         Raw { stream }
     }
@@ -75,7 +99,7 @@ impl Running {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(SOON, begun).await.expect("the requests arrive in time");
+        soon("the requests arrive", begun).await;
         self.connect().await.call(&ApiVersionsRequest::default(), 0).await;
     }
 
@@ -98,11 +122,17 @@ impl Running {
     /// Stops, and checks that nothing panicked on the way.
     pub(crate) async fn stop(self) {
         let broker = self.broker;
-        timeout(SOON, self.server.stop(SOON)).await.expect("it stops");
+        soon("the server stops", self.server.stop(SOON)).await;
         assert_eq!(broker.metrics().panics, 0);
         assert_eq!(broker.metrics().connections, 0);
-        let stopped = tokio::task::spawn_blocking(move || broker.log().stop());
-        timeout(SOON, stopped).await.expect("the log stops").expect("no panic");
+        // Not a thread of the runtime, which ends only when all of those have.
+        let (done, stopped) = oneshot::channel();
+        thread::spawn(move || {
+            broker.log().stop();
+            drop(broker);
+            done.send(())
+        });
+        soon("the log stops", stopped).await.expect("no panic");
     }
 }
 
@@ -118,7 +148,7 @@ impl Raw {
     }
 
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.expect("the server reads");
+        soon("the server reads", self.stream.write_all(bytes)).await.expect("the connection is open");
     }
 
     /// The next frame, without its length.
@@ -129,7 +159,7 @@ impl Raw {
             self.stream.read_exact(&mut frame).await?;
             Ok::<_, std::io::Error>(Bytes::from(frame))
         };
-        timeout(SOON, read).await.expect("an answer in time").expect("an answer")
+        soon("an answer", read).await.expect("an answer")
     }
 
     pub(crate) async fn receive<R: Response>(&mut self, version: i16) -> (i32, R) {
