@@ -2,14 +2,18 @@
 //!
 //! Cargo runs one program after the other, and most of ours wait for servers and disks half of their time. Both
 //! runs name the whole workspace, so that they have the same features and the same programs; each has this task
-//! as its runner, which starts a program or leaves it to the other run.
+//! as its runner, which starts a program or leaves it to the other run. It ends a program that runs for too
+//! long, so that a test that hangs is one failure and does not keep the others from being run.
 
 use std::env;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, exit};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::process::{Ended, run_until};
+use crate::tests_output;
 
 /// Packages whose tests compute or compile all the time.
 const BUSY: [&str; 2] = ["courant-macros", "courant-sim"];
@@ -38,15 +42,28 @@ impl Lane {
         }
     }
 
+    /// When one of its programs is ended. On 2 cores those of the main lane take up to 210 s, and those beside
+    /// them, which give way, up to 400 s.
+    pub(crate) fn longest(self) -> Duration {
+        Duration::from_secs(match self {
+            Lane::Main => 6 * 60,
+            Lane::Beside => 12 * 60,
+        })
+    }
+
     /// Whether it starts this program of that package.
     fn starts(self, package: &str, program: &Path) -> bool {
-        // The tests of documentation are programs elsewhere.
-        let is_test = program.parent().is_some_and(|folder| folder.ends_with("deps"));
-        (is_test && BUSY.contains(&package)) == (self == Lane::Beside)
+        (is_test(program) && BUSY.contains(&package)) == (self == Lane::Beside)
     }
 }
 
-/// `xtask lane LANE PROGRAM ARGS`, which cargo runs: becomes the program, unless the other lane does.
+/// Whether a program has tests of code: those of documentation are programs elsewhere.
+fn is_test(program: &Path) -> bool {
+    program.parent().is_some_and(|folder| folder.ends_with("deps"))
+}
+
+/// `xtask lane LANE PROGRAM ARGS`, which cargo runs: runs the program, unless the other lane does, and ends as
+/// it does.
 pub(crate) fn run(args: &[String]) -> Result<bool> {
     let [lane, program, args @ ..] = args else {
         bail!("lane is for cargo, which names the lane and a program");
@@ -59,6 +76,10 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
     if !lane.starts(&package, Path::new(program)) {
         return Ok(true);
     }
+    if is_test(Path::new(program)) {
+        // Cargo names the file of a program, and most are called the same.
+        println!("{}", tests_output::testing(&package, program));
+    }
     let mut command = match lane {
         Lane::Main => Command::new(program),
         Lane::Beside => Command::new("nice"),
@@ -66,7 +87,19 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
     if lane == Lane::Beside {
         command.args(["-n", "10", program]);
     }
-    Err(command.args(args).exec()).with_context(|| format!("{program} does not start"))
+    let ended = run_until(command.args(args), Instant::now() + lane.longest());
+    match ended.with_context(|| format!("{program} does not start"))? {
+        Ended::OverTime => {
+            println!("{}", tests_output::over_time(&package, program, lane.longest()));
+            Ok(false)
+        }
+        Ended::Exit(status) => match status.code() {
+            Some(0) => Ok(true),
+            // Tests that fail have a code of their own.
+            Some(code) => exit(code),
+            None => bail!("{program}: {status}"),
+        },
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How often a silent program is looked at.
 const POLL: Duration = Duration::from_millis(200);
+/// Longest pause before a program is looked at again whose output is nobody's here.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How long output may still trickle in after the program itself has ended: what it left behind may
 /// hold the pipe open for ever.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -122,6 +124,25 @@ pub(crate) fn stream(
     Ok(if over_time { Ended::OverTime } else { Ended::Exit(status) })
 }
 
+/// Runs `command` where this program writes to, until it ends or `deadline` passes.
+pub(crate) fn run_until(command: &mut Command, deadline: Instant) -> io::Result<Ended> {
+    let mut child = command.spawn()?;
+    // Most programs take no time at all, and there are many of them.
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Ended::Exit(status));
+        }
+        if Instant::now() > deadline {
+            kill_tree(&mut child);
+            child.wait()?;
+            return Ok(Ended::OverTime);
+        }
+        thread::sleep(pause);
+        pause = (2 * pause).min(PAUSE_MAX);
+    }
+}
+
 /// Sends each line of `source` until its end.
 fn read_lines(source: impl Read + Send + 'static, lines: Sender<String>) {
     thread::spawn(move || {
@@ -214,6 +235,18 @@ mod tests {
         seen.sort();
         assert_eq!(seen, ["one", "two"]);
         assert!(matches!(ended, Ended::Exit(status) if status.code() == Some(3)));
+    }
+
+    #[test]
+    fn who_only_waits_hears_how_a_program_ended() {
+        let later = Instant::now() + Duration::from_secs(30);
+        let ended = run_until(&mut shell("exit 101"), later).unwrap();
+        assert!(matches!(ended, Ended::Exit(status) if status.code() == Some(101)));
+        let started = Instant::now();
+        let soon = started + Duration::from_millis(300);
+        let ended = run_until(&mut shell("sleep 60 & sleep 60"), soon).unwrap();
+        assert!(matches!(ended, Ended::OverTime));
+        assert!(started.elapsed() < Duration::from_secs(20));
     }
 
     #[test]

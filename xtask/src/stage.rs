@@ -132,9 +132,13 @@ fn count_tests(
     show: &mut dyn FnMut(&str) -> bool,
 ) -> Tally {
     let ended = process::stream(command, deadline, &mut |line| output.line(line) && show(line));
+    let at = output.at();
     let mut tally = output.finish();
     match ended {
-        Ok(ended @ Ended::OverTime) => tally.add_failure(ended.describe()),
+        Ok(ended @ Ended::OverTime) => {
+            let at = at.map(|at| format!("; {at}")).unwrap_or_default();
+            tally.add_failure(format!("{}{at}", ended.describe()));
+        }
         // A binary that does not compile or that aborts reports no failed test.
         Ok(ended) if !ended.is_success() && tally.failed == 0 => {
             tally.add_failure(format!("cargo test: {}", ended.describe()));
@@ -143,4 +147,24 @@ fn count_tests(
         Err(error) => tally.add_failure(format!("cargo test does not start: {error}")),
     }
     tally
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise the one that hangs is found by counting those that have passed.
+    #[test]
+    fn tests_that_are_killed_are_named() {
+        let output = "echo '     Running tests/it/main.rs (deps/it-1)'; echo 'running 2 tests'; \
+                      echo 'test one ... ok'; echo 'test two has been running for over 60 seconds'; sleep 60";
+        let mut command = Command::new("sh");
+        command.args(["-c", output]);
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let (tally, lines) = run_tests_beside(&mut command, deadline, TestOutput::quiet());
+        assert_eq!(lines.len(), 4);
+        let expected = "killed: twice over its time budget; it was at `Running tests/it/main.rs (deps/it-1)`, \
+                        which waited for two";
+        assert_eq!(tally.problems, [expected]);
+    }
 }

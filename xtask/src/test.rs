@@ -292,6 +292,13 @@ mod tests {
         assert!(sum <= 25 * 60, "{sum} s");
     }
 
+    /// The others of the main lane still have the time that the budget gives them all.
+    #[test]
+    fn a_program_that_hangs_is_ended_before_its_stage_is() {
+        assert!(Lane::Main.longest() <= TESTS.budget());
+        assert!(Lane::Beside.longest() < 2 * TESTS.budget());
+    }
+
     #[test]
     fn only_a_skip_with_its_very_reason_is_allowed() {
         let allowed = parse_skips("# why\n\nkill::rounds: no signals here\n").unwrap();
