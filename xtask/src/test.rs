@@ -143,6 +143,8 @@ fn tests(root: &Path, task: &Path, deadline: Instant) -> Tally {
         for (name, place) in &environment {
             cargo.env(name, place);
         }
+        // For the tests that start a cargo of their own.
+        cargo.env("COURANT_TEST_FEATURES", FEATURES[1]);
         // Many of them wait for servers.
         cargo.args(["--", "--show-output", "--test-threads=4"]);
         for (_, module) in PARTS {
