@@ -107,11 +107,35 @@ fn recover_and_check(image: FaultyStorage, promised: &Promised, mode: CrashMode,
     }
 }
 
+/// Calls of a script, one of so many: whoever has more than one processor crashes each part beside the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Which one, from 0.
+    pub number: u64,
+    /// Of how many.
+    pub of: u64,
+}
+
+impl Part {
+    /// Every call.
+    const ALL: Part = Part { number: 0, of: 1 };
+
+    fn has(self, call: u64) -> bool {
+        call % self.of == self.number
+    }
+}
+
 /// Runs a script, and crashes it in every storage call that changes something.
 #[must_use]
 pub fn explore(plan: &Plan) -> Outcome {
+    explore_part(plan, Part::ALL)
+}
+
+/// As [`explore`], crashed only in the calls of a part. What comes of a call is the same in any part.
+#[must_use]
+pub fn explore_part(plan: &Plan, part: Part) -> Outcome {
     let faulty = FaultyStorage::new(plan.seed, CAP_BYTES);
-    explore_on(Arc::new(faulty.clone()), &faulty, plan)
+    crash(Arc::new(faulty.clone()), &faulty, plan, part)
 }
 
 /// As [`explore`], with the log on `storage`, which passes its calls on to `faulty`: a defect may stand
@@ -121,12 +145,19 @@ pub fn explore(plan: &Plan) -> Outcome {
 /// When the script fails before anything has crashed.
 #[must_use]
 pub fn explore_on(storage: Arc<dyn Storage>, faulty: &FaultyStorage, plan: &Plan) -> Outcome {
+    crash(storage, faulty, plan, Part::ALL)
+}
+
+fn crash(storage: Arc<dyn Storage>, faulty: &FaultyStorage, plan: &Plan, part: Part) -> Outcome {
     let ledger: Arc<Mutex<Ledger>> = Arc::default();
     let outcome: Arc<Mutex<Outcome>> = Arc::default();
     let live: Arc<OnceLock<Log>> = Arc::default();
     let (seen, counted, reading, modes, seed) =
         (ledger.clone(), outcome.clone(), live.clone(), plan.modes, plan.seed);
     faulty.set_hook(Box::new(move |storage, call, what| {
+        if !part.has(call) {
+            return;
+        }
         let promised = Promised::at(&seen, &reading);
         let mut outcome = counted.lock().expect("lock");
         // Once the power goes; once only the process is killed, and the power goes in the next start,

@@ -4,29 +4,67 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use courant_log::storage::{CrashMode, FaultyStorage};
-use courant_sim::crash::{Outcome, Plan, explore};
+use courant_sim::crash::{Outcome, Part, Plan, explore_part};
 use courant_sim::tiny::{batch, create, open, stored};
 use courant_sim::workload::Workload;
 
+/// All of it.
+const WHOLE: Part = Part { number: 0, of: 1 };
+
 /// Explores a script in every mode, and fails with the first thing that is wrong.
 fn nothing_is_lost(workload: Workload, operations: u64, seed: u64, points: u64, bytes: u64) -> Outcome {
-    let outcome = explore(&Plan { workload, operations, seed, modes: &CrashMode::ALL });
+    nothing_is_lost_in(WHOLE, workload, operations, seed, points, bytes)
+}
+
+/// As [`nothing_is_lost`], in one part of the calls. The points are those of all parts together.
+fn nothing_is_lost_in(
+    part: Part,
+    workload: Workload,
+    operations: u64,
+    seed: u64,
+    points: u64,
+    bytes: u64,
+) -> Outcome {
+    let outcome = explore_part(&Plan { workload, operations, seed, modes: &CrashMode::ALL }, part);
     println!(
-        "{}, seed {seed}: {} crash points, {} crashes of a recovery",
+        "{}, seed {seed}, {part:?}: {} crash points, {} crashes of a recovery",
         workload.name, outcome.points, outcome.nested
     );
     let failures = &outcome.failures;
     assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
+    // Of two parts, one may have a call more: so many points.
+    let more = if part.of > 1 { CrashMode::ALL.len() as u64 + 2 } else { 0 };
+    let points = points / part.of - more;
     assert!(outcome.points >= points, "{} points", outcome.points);
     assert!(outcome.nested >= points, "{} crashes of a recovery", outcome.nested);
     assert!(outcome.appended_bytes >= bytes, "{} bytes", outcome.appended_bytes);
     outcome
 }
 
-/// Twenty times around the ring.
+/// Twenty times around the ring, in four parts: alone it takes as long as all the others.
+fn everything_at_once(number: u64) {
+    let part = Part { number, of: 4 };
+    nothing_is_lost_in(part, Workload::MIXED, 350, 1, 15_000, 20 * 4 * 64 * 1024);
+}
+
 #[test]
-fn of_everything_at_once() {
-    nothing_is_lost(Workload::MIXED, 350, 1, 15_000, 20 * 4 * 64 * 1024);
+fn of_everything_at_once_in_the_first_part() {
+    everything_at_once(0);
+}
+
+#[test]
+fn of_everything_at_once_in_the_second_part() {
+    everything_at_once(1);
+}
+
+#[test]
+fn of_everything_at_once_in_the_third_part() {
+    everything_at_once(2);
+}
+
+#[test]
+fn of_everything_at_once_in_the_fourth_part() {
+    everything_at_once(3);
 }
 
 #[test]
@@ -54,10 +92,32 @@ fn when_topics_come_and_go() {
     nothing_is_lost(Workload::TOPICS, 60, 6, 1_000, 2 * 64 * 1024);
 }
 
-#[test]
-fn when_keys_are_superseded_and_segments_become_others() {
-    let outcome = nothing_is_lost(Workload::COMPACTION, 260, 8, 5_000, 2 * 64 * 1024);
+fn keys_are_superseded(number: u64) {
+    let part = Part { number, of: 2 };
+    let outcome = nothing_is_lost_in(part, Workload::COMPACTION, 260, 8, 5_000, 2 * 64 * 1024);
     assert!(outcome.compactions >= 20, "{} segments were compacted", outcome.compactions);
+}
+
+#[test]
+fn when_keys_are_superseded_and_segments_become_others_in_one_half() {
+    keys_are_superseded(0);
+}
+
+#[test]
+fn when_keys_are_superseded_and_segments_become_others_in_the_other_half() {
+    keys_are_superseded(1);
+}
+
+/// Parts have every call once, and what comes of a call does not depend on the part.
+#[test]
+fn parts_are_together_the_whole() {
+    let plan = Plan { workload: Workload::MIXED, operations: 12, seed: 9, modes: &[CrashMode::LoseAll] };
+    let whole = explore_part(&plan, WHOLE);
+    let parts: Vec<_> = (0..3).map(|number| explore_part(&plan, Part { number, of: 3 })).collect();
+    let sum = |count: fn(&Outcome) -> u64| parts.iter().map(count).sum::<u64>();
+    assert_eq!(sum(|outcome| outcome.points), whole.points);
+    assert_eq!(sum(|outcome| outcome.nested), whole.nested);
+    assert!(parts.iter().all(|part| part.points > 0 && part.trace == whole.trace), "{parts:?}");
 }
 
 #[test]
