@@ -67,7 +67,7 @@ impl Promised {
     }
 
     fn check(&self, log: &Log) {
-        self.ledger.check(log);
+        let read = self.ledger.check(log);
         for (partition, watermark) in &self.watermarks {
             // A partition that is gone was being deleted; the ledger knows whether it may be.
             if let Some(ends) = log.offsets(*partition) {
@@ -75,7 +75,7 @@ impl Promised {
                 assert!(end >= *watermark, "seen and lost: readers saw {watermark} events, {end} are left");
             }
         }
-        self.ledger.check_repetitions(log);
+        self.ledger.check_repetitions(log, &read);
     }
 }
 

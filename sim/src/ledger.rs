@@ -11,6 +11,9 @@ use crate::compacted;
 use crate::tiny::{append, batch, slot, stored, stored_before_gap, taken};
 use crate::versions::Versions;
 
+/// The batches of each partition that is not compacted, as [`stored_before_gap`] reads them.
+pub type Stored = BTreeMap<PartitionId, Vec<(u64, u32, u64)>>;
+
 /// One batch as it was sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
@@ -63,12 +66,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Looks at everything that the log has.
+    /// Looks at everything that the log has, and says what it has read.
     ///
     /// # Panics
     /// When it breaks a promise.
-    pub fn check(&self, log: &Log) {
+    pub fn check(&self, log: &Log) -> Stored {
         let catalog = log.catalog();
+        let mut read = Stored::new();
         for topic in catalog.topics() {
             let history = self.topics.get(&topic.name).expect("no topic comes from nowhere");
             assert_ne!(history.state, State::Deleted, "{} was deleted", topic.name);
@@ -81,9 +85,10 @@ impl Ledger {
             let configs = history.configs.possible();
             assert!(configs.contains(&topic.configs), "{:?} is none of {configs:?}", topic.configs);
             for (partition, of) in topic.partitions.iter().zip(&history.partitions) {
-                match history.is_compacted() {
-                    true => compacted::check(log, *partition, of),
-                    false => check_partition(log, *partition, of, history.relaxed),
+                if history.is_compacted() {
+                    compacted::check(log, *partition, of);
+                } else {
+                    read.insert(*partition, check_partition(log, *partition, of, history.relaxed));
                 }
             }
         }
@@ -98,6 +103,7 @@ impl Ledger {
         for name in log.groups() {
             assert!(self.groups.contains_key(&name), "group {name} comes from nowhere");
         }
+        read
     }
 
     /// Somebody asks for a topic.
@@ -118,17 +124,21 @@ impl Ledger {
         self.topics.get_mut(name).expect("asked for").state = State::Exists;
     }
 
-    /// Sends again what was sent last: the log must know that it has it. Then asks for a producer id.
+    /// Sends again what was sent last: the log must know that it has it. Then asks for a producer id. What is
+    /// stored is not read again: [`Ledger::check`] has just done that.
     ///
     /// # Panics
     /// When it breaks a promise.
-    pub fn check_repetitions(&self, log: &Log) {
+    pub fn check_repetitions(&self, log: &Log, read: &Stored) {
         let catalog = log.catalog();
         for topic in catalog.topics() {
             let of = &self.topics[&topic.name];
-            let check = if of.is_compacted() { compacted::check_repetition } else { check_repetition };
             for (partition, history) in topic.partitions.iter().zip(&of.partitions) {
-                check(log, *partition, history);
+                if of.is_compacted() {
+                    compacted::check_repetition(log, *partition, history);
+                } else {
+                    check_repetition(log, *partition, history, &read[partition]);
+                }
             }
         }
         let (slot, done) = slot();
@@ -152,14 +162,19 @@ fn check_group(log: &Log, name: &str, versions: &Versions<StoredGroup>) {
     assert!(possible.contains(&found), "lost: group {name} is {found:?}, which is none of {possible:?}");
 }
 
-fn check_partition(log: &Log, partition: PartitionId, history: &PartitionHistory, relaxed: bool) {
+fn check_partition(
+    log: &Log,
+    partition: PartitionId,
+    history: &PartitionHistory,
+    relaxed: bool,
+) -> Vec<(u64, u32, u64)> {
     // What a power cut may take away is the newest that was acknowledged, and its offsets are not given
     // out again: the watermark has moved on.
     let sent_events: u64 = history.sent.iter().map(|sent| sent.count as u64).sum();
     let resumed = log.offsets(partition).expect("exists").high_watermark > sent_events;
     assert!(!resumed || relaxed, "offsets are missing");
-    let stored = if resumed { stored_before_gap(log, partition) } else { stored(log, partition) };
-    let stored: Vec<_> = stored.into_iter().map(|(_, crc, _)| crc).collect();
+    let read = if resumed { stored_before_gap(log, partition) } else { stored(log, partition) };
+    let stored: Vec<_> = read.iter().map(|(_, crc, _)| *crc).collect();
     let sent: Vec<_> = history.sent.iter().map(|sent| sent.crc).collect();
     let gone = history.deleted(log, partition);
     let there = gone + stored.len();
@@ -170,6 +185,7 @@ fn check_partition(log: &Log, partition: PartitionId, history: &PartitionHistory
     );
     assert!(there <= sent.len(), "phantom or duplicate: {there} of {} sent", sent.len());
     assert_eq!(stored, sent[gone..there], "reordered, duplicated or never sent");
+    read
 }
 
 impl TopicHistory {
@@ -195,8 +211,12 @@ impl PartitionHistory {
     }
 }
 
-fn check_repetition(log: &Log, partition: PartitionId, history: &PartitionHistory) {
-    let found = stored_before_gap(log, partition);
+fn check_repetition(
+    log: &Log,
+    partition: PartitionId,
+    history: &PartitionHistory,
+    found: &[(u64, u32, u64)],
+) {
     let there = history.deleted(log, partition) + found.len();
     let last = found.last().zip(history.sent.get(there.wrapping_sub(1)));
     let Some((found_last, sent)) = last.filter(|(_, sent)| sent.producer.is_some()) else {

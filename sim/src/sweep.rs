@@ -87,8 +87,8 @@ fn run(workload: Workload, operations: u64, seed: u64, kind: Failure, call: u64)
     for (what, image) in images {
         let checked = caught(|| {
             let log = open(&image, seed ^ 1);
-            ledger.check(&log);
-            ledger.check_repetitions(&log);
+            let read = ledger.check(&log);
+            ledger.check_repetitions(&log, &read);
         });
         if let Err(reason) = checked {
             panic!("after {what}: {reason}");
