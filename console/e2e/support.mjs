@@ -113,6 +113,12 @@ export async function accessible(page, what) {
   }
 }
 
+/**
+ * Screens of a made-up server for axe. Those that `real.mjs` looks at on a real one are left out here, unless the
+ * script is told `all`, as `npm run screens` does.
+ */
+export const worthAxe = (here, real) => (process.argv.includes('all') ? [...real, ...here] : here)
+
 export const heading = (page) => page.locator('h1').textContent()
 export const path = (page) => page.evaluate(() => location.pathname + location.search)
 export { assert }
