@@ -1,9 +1,13 @@
-//! Two runs of `cargo test` beside each other, of which each starts the test programs of its own packages.
+//! Three runs of `cargo test` beside each other, of which each starts the test programs of its own packages.
 //!
-//! Cargo runs one program after the other, and most of ours wait for servers and disks half of their time. Both
+//! Cargo runs one program after the other, and most of ours wait for servers and disks half of their time. All
 //! runs name the whole workspace, so that they have the same features and the same programs; each has this task
-//! as its runner, which starts a program or leaves it to the other run. It ends a program that runs for too
+//! as its runner, which starts a program or leaves it to another run. It ends a program that runs for too
 //! long, so that a test that hangs is one failure and does not keep the others from being run.
+//!
+//! What the programs share can be shared: on the servers of others each test has databases, topics and groups of
+//! its own, whose names have the number of the process or are those of one program; ports that must be known
+//! before a server starts come from ranges of which each program has its own.
 
 use std::env;
 use std::path::Path;
@@ -17,17 +21,24 @@ use crate::tests_output;
 
 /// Packages whose tests compute or compile all the time.
 const BUSY: [&str; 2] = ["courant-macros", "courant-sim"];
+/// Packages whose tests start the built server, clients and browsers, and wait for them: half of the time of all
+/// that is not busy.
+const SERVING: [&str; 2] = ["courant-cli", "courant-engine-kafka"];
 
-/// One of the two runs.
+/// One of the runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     /// All other packages, and what stands in documentation.
     Main,
+    /// The packages that drive servers.
+    Servers,
     /// The busy packages; they give way to the others.
     Beside,
 }
 
 impl Lane {
+    const ALL: [Lane; 3] = [Lane::Main, Lane::Servers, Lane::Beside];
+
     /// What its cargo is told. `task` is this program.
     pub(crate) fn config(self, task: &Path) -> String {
         let runner = serde_json::json!([task.to_string_lossy(), "lane", self.name()]);
@@ -35,25 +46,33 @@ impl Lane {
         format!("target.'cfg(all())'.runner = {runner}")
     }
 
-    fn name(self) -> &'static str {
+    /// Its name, for people and for cargo.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Lane::Main => "main",
+            Lane::Servers => "servers",
             Lane::Beside => "beside",
         }
     }
 
-    /// When one of its programs is ended. On 2 cores those of the main lane take up to 210 s, and those beside
-    /// them, which give way, up to 400 s.
+    /// When one of its programs is ended. On 2 cores those that give way to nobody take up to 240 s, and
+    /// those beside them up to 400 s.
     pub(crate) fn longest(self) -> Duration {
         Duration::from_secs(match self {
-            Lane::Main => 6 * 60,
+            Lane::Main | Lane::Servers => 6 * 60,
             Lane::Beside => 12 * 60,
         })
     }
 
     /// Whether it starts this program of that package.
     fn starts(self, package: &str, program: &Path) -> bool {
-        (is_test(program) && BUSY.contains(&package)) == (self == Lane::Beside)
+        let lane = match package {
+            _ if !is_test(program) => Lane::Main,
+            package if BUSY.contains(&package) => Lane::Beside,
+            package if SERVING.contains(&package) => Lane::Servers,
+            _ => Lane::Main,
+        };
+        lane == self
     }
 }
 
@@ -62,13 +81,13 @@ fn is_test(program: &Path) -> bool {
     program.parent().is_some_and(|folder| folder.ends_with("deps"))
 }
 
-/// `xtask lane LANE PROGRAM ARGS`, which cargo runs: runs the program, unless the other lane does, and ends as
-/// it does.
+/// `xtask lane LANE PROGRAM ARGS`, which cargo runs: runs the program, unless another lane does, and ends as it
+/// does.
 pub(crate) fn run(args: &[String]) -> Result<bool> {
     let [lane, program, args @ ..] = args else {
         bail!("lane is for cargo, which names the lane and a program");
     };
-    let Some(lane) = [Lane::Main, Lane::Beside].into_iter().find(|known| known.name() == lane) else {
+    let Some(lane) = Lane::ALL.into_iter().find(|known| known.name() == lane) else {
         bail!("no lane `{lane}`");
     };
     // Cargo says whose program it is.
@@ -81,7 +100,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
         println!("{}", tests_output::testing(&package, program));
     }
     let mut command = match lane {
-        Lane::Main => Command::new(program),
+        Lane::Main | Lane::Servers => Command::new(program),
         Lane::Beside => Command::new("nice"),
     };
     if lane == Lane::Beside {
@@ -107,18 +126,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_program_is_started_in_one_of_the_two() {
+    fn each_program_is_started_in_one_of_them() {
         let test = Path::new("/src/target/debug/deps/it-0123456789abcdef");
         let documentation = Path::new("/elsewhere/rustdoctest/rust_out");
-        for package in ["courant", "courant-sim", "courant-macros", "courant-sql", ""] {
+        for package in ["courant", "courant-sim", "courant-macros", "courant-sql", "courant-cli", ""] {
             for program in [test, documentation] {
-                let lanes = [Lane::Main, Lane::Beside].map(|lane| lane.starts(package, program));
+                let lanes = Lane::ALL.map(|lane| lane.starts(package, program));
                 assert_eq!(lanes.iter().filter(|starts| **starts).count(), 1, "{package} {program:?}");
             }
         }
         assert!(Lane::Beside.starts("courant-sim", test));
         assert!(Lane::Main.starts("courant-sim", documentation));
         assert!(Lane::Main.starts("courant", test));
+        assert!(Lane::Servers.starts("courant-cli", test));
     }
 
     #[test]

@@ -128,15 +128,15 @@ fn build(root: &Path, deadline: Instant) -> Tally {
     stage::run_program("cargo build", &mut cargo, deadline)
 }
 
-/// Everything but the parts that have stages of their own, in two lanes. The output of passing tests is
-/// read for skips and not repeated.
+/// Everything but the parts that have stages of their own, in lanes. The output of passing tests is read for
+/// skips and not repeated.
 fn tests(root: &Path, task: &Path, deadline: Instant) -> Tally {
     let environment = prepare::environment(root);
     let cargo = |lane: Lane| {
         let mut cargo = process::cargo_anew(root);
         cargo.args(["test", "--workspace", "--no-fail-fast"]).args(FEATURES);
         cargo.arg("--config").arg(lane.config(task));
-        if lane == Lane::Beside {
+        if lane != Lane::Main {
             // Without what stands in documentation.
             cargo.arg("--tests");
         }
@@ -152,21 +152,29 @@ fn tests(root: &Path, task: &Path, deadline: Instant) -> Tally {
         }
         cargo
     };
-    let (mut main, mut beside) = (cargo(Lane::Main), cargo(Lane::Beside));
     thread::scope(|scope| {
-        let beside = scope.spawn(move || stage::run_tests_beside(&mut beside, deadline, TestOutput::quiet()));
-        let mut tally = stage::run_tests(&mut main, deadline, TestOutput::quiet());
-        match beside.join() {
-            Ok((other, lines)) => {
-                for line in lines {
-                    println!("{line}");
+        let start = |lane: Lane| {
+            let mut command = cargo(lane);
+            let run = move || stage::run_tests_beside(&mut command, deadline, TestOutput::quiet());
+            (lane.name(), scope.spawn(run))
+        };
+        let others = [Lane::Servers, Lane::Beside].map(start);
+        let mut tally = stage::run_tests(&mut cargo(Lane::Main), deadline, TestOutput::quiet());
+        for (lane, run) in others {
+            match run.join() {
+                Ok((other, lines)) => {
+                    for line in lines {
+                        println!("{line}");
+                    }
+                    if other.met() == 0 {
+                        tally.add_failure(format!(
+                            "no test ran in the lane `{lane}`: nothing was proved there"
+                        ));
+                    }
+                    tally.merge(other);
                 }
-                if other.met() == 0 {
-                    tally.add_failure("no test ran beside the others: nothing was proved by them");
-                }
-                tally.merge(other);
+                Err(_) => tally.add_failure(format!("the lane `{lane}` was not counted to its end")),
             }
-            Err(_) => tally.add_failure("the tests beside the others were not counted to their end"),
         }
         tally
     })

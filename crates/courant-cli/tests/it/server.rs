@@ -416,10 +416,10 @@ fn sample<'line>(line: &'line str, name: &str) -> Option<&'line str> {
 }
 
 /// A port that is free now and that no outgoing connection is given meanwhile: below the range from
-/// which Linux takes those.
+/// which Linux takes those, and above those of other test programs.
 pub(crate) fn fixed_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    let first = 24_000 + (std::process::id() % 6_000) as u16;
     for _ in 0..2_000 {
         let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

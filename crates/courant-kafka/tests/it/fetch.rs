@@ -225,8 +225,8 @@ async fn min_bytes_out_of_reach_are_not_waited_for() {
 
 /// One client leaves a large answer unread, which takes the memory that the other one needs.
 ///
-/// It waits for that memory. Where it did not, an answer to the other one that was still on its way made its
-/// own an empty one, nobody took the memory, and the other one was answered for ever.
+/// It waits for that memory: without a wait its answer would be an empty one whenever an answer to the other one
+/// is still on its way, and nobody would take the memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fetch_without_memory_is_answered_empty() {
     const BATCHES: i32 = 50;

@@ -100,7 +100,7 @@ impl Drop for Server {
 /// Linux takes those, and another one than other test programs take.
 pub(crate) fn fixed_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 18_000 + (std::process::id().wrapping_mul(131) % 8_000) as u16;
+    let first = 18_000 + (std::process::id().wrapping_mul(131) % 4_000) as u16;
     for _ in 0..2_000 {
         let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
