@@ -62,12 +62,19 @@ impl Runs {
 }
 
 /// The words that start a class of Java in the folder of its jars. A short life is not worth the
-/// second compiler.
+/// second compiler, nor threads that collect garbage.
 pub(crate) fn java(folder: &Path, class: &str) -> Vec<OsString> {
     let mut classpath = folder.join("*").into_os_string();
     classpath.push(":");
     classpath.push(folder);
-    vec!["java".into(), "-XX:TieredStopAtLevel=1".into(), "-cp".into(), classpath, class.into()]
+    vec![
+        "java".into(),
+        "-XX:TieredStopAtLevel=1".into(),
+        "-XX:+UseSerialGC".into(),
+        "-cp".into(),
+        classpath,
+        class.into(),
+    ]
 }
 
 /// The words that start a program of Node.js in the folder of its packages, which may hold a Node.js
