@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use courant::engine::{Header, NewRecord};
+use courant::engine::{Header, NewRecord, NewTopic};
 use courant::prelude::*;
 use courant::{EventId, Running};
+use courant_core::topic::TopicName;
 
 use super::common::{Counted, Script, Site, all, counted, effect, effects, numbered, of_key, seconds};
 
@@ -51,6 +52,16 @@ async fn remembered(store: &Sqlite) -> i64 {
     count.fetch_one(&mut *reader).await.expect("counts")
 }
 
+/// The topic is there before the service, and keeps events for a week: what has no such bound is remembered
+/// for ever.
+async fn topic_of_a_week(site: &Site) {
+    let service = site.app().await.build().await.expect("fits together").start().await.expect("starts");
+    let topic = NewTopic::new(TopicName::new("test.counted").expect("legal"), 1);
+    let topic = topic.with("retention.ms", days(7).as_millis().to_string());
+    service.engine().create_topics(vec![topic]).await.remove(0).expect("creates");
+    service.stop().await.expect("stops");
+}
+
 /// Sent under an id of its own, once more each time.
 async fn send(service: &Running<Sqlite>, key: &str) {
     let id = EventId::new(&format!("evt-{key}")).expect("legal");
@@ -63,6 +74,7 @@ async fn send(service: &Running<Sqlite>, key: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_that_is_sent_back_after_eight_days_has_one_effect() {
     let site = Site::memory().await;
+    topic_of_a_week(&site).await;
     let script = Script::default();
     script.fail("a");
     let noting = Subscription::named("noting").concurrency(1).batchable(500).retry(Retry::never()).on(note);
