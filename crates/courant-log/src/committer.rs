@@ -59,10 +59,19 @@ impl Turn {
         Held { turn: self, _taken: taken }
     }
 
-    /// `None` when it is this thread's turn already: it is in a callback.
+    /// Whether it is this thread's turn: then it is in a callback.
+    pub(crate) fn is_held_here(&self) -> bool {
+        *lock(&self.holder) == Some(thread::current().id())
+    }
+
+    /// `None` when it is this thread's turn already.
     pub(crate) fn wait_unless_held(&self) -> Option<Held<'_>> {
-        let is_held = *lock(&self.holder) == Some(thread::current().id());
-        (!is_held).then(|| self.wait())
+        (!self.is_held_here()).then(|| self.wait())
+    }
+
+    /// Whether it is nobody's turn.
+    fn is_free(&self) -> bool {
+        lock(&self.holder).is_none()
     }
 
     /// What is left of a time since another thread than the committer's has committed.
@@ -157,6 +166,7 @@ impl Log {
     /// Whether nobody else seems to append, so that [`Log::append_here`] would commit on its caller's thread.
     #[must_use]
     pub fn is_alone(&self) -> bool {
-        self.inner.config.background && self.inner.queue.is_lone() && self.inner.queue.count() == 0
+        let inner = &self.inner;
+        inner.queue.is_lone() && inner.queue.count() == 0 && inner.turn.is_free()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError};
 use std::thread::JoinHandle;
 
 use uuid::Uuid;
@@ -62,9 +62,9 @@ pub enum Health {
 
 /// A durable, partitioned, immutable event log.
 ///
-/// Handles are cheap to clone and share one log. Results come through callbacks, called on the
-/// committer's thread: they hand the result on and return. `append` acknowledges only what is on
-/// disk; readers never see anything else.
+/// Handles are cheap to clone and share one log. Results come through callbacks, called on the thread that
+/// commits, the committer's or that of an [`Log::append_here`]: they hand the result on and return.
+/// `append` acknowledges only what is on disk; readers never see anything else.
 ///
 /// Dropping the last handle of a log with threads stops it in order, as [`Log::stop`] does.
 #[derive(Clone, Debug)]
@@ -446,9 +446,16 @@ impl Threads {
     fn stop(&self) {
         self.inner.queue.stop();
         self.inner.compactor.stop();
-        let mut running = lock(&self.running);
+        // A callback has the turn, for which the committer may wait, and so may whoever stops the log already.
+        let in_callback = self.inner.turn.is_held_here();
+        let mut running = match self.running.try_lock() {
+            Err(TryLockError::WouldBlock) if in_callback => return,
+            Err(TryLockError::WouldBlock) => lock(&self.running),
+            Err(TryLockError::Poisoned(running)) => running.into_inner(),
+            Ok(running) => running,
+        };
         let mut running = running.drain(..);
-        if let Some(committer) = running.next() {
+        if let Some(committer) = running.next().filter(|_| !in_callback) {
             join(committer);
         }
         if self.inner.stopped.swap(true, Ordering::AcqRel) {
@@ -482,7 +489,7 @@ impl Drop for Threads {
 }
 
 fn join(thread: JoinHandle<()>) {
-    // A callback that drops the last handle runs on the committer, which cannot wait for itself.
+    // A callback of one of them that drops the last handle cannot wait for itself.
     if thread.thread().id() == std::thread::current().id() {
         return;
     }

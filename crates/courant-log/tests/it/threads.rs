@@ -193,3 +193,31 @@ fn appends_that_commit_themselves_and_appends_that_do_not_get_along() {
     log.stop();
     assert_eq!(stored(&log, partition).len() as u64, THREADS * EACH);
 }
+
+/// It used to wait for ever: the callback's thread for the committer, and the committer for its turn, which
+/// that thread has as long as it is in the callback.
+#[test]
+fn a_callback_of_an_append_that_commits_itself_may_stop_the_log() {
+    let (log, partition) = background_log(3);
+    let mut sent = 0;
+    becomes("an append that commits itself", || {
+        let (answered, answer) = channel();
+        let (log_of_callback, caller) = (log.clone(), std::thread::current().id());
+        log.append_here(partition, batch(sent, 1, 100, None), move |appended| {
+            appended.expect("appended");
+            let is_here = std::thread::current().id() == caller;
+            if is_here {
+                // The committer wakes for this one. It is stored, whoever does it.
+                log_of_callback.append(partition, batch(1000, 1, 100, None), |appended| {
+                    appended.expect("appended");
+                });
+                log_of_callback.stop();
+            }
+            answered.send(is_here).expect("sends");
+        });
+        sent += 1;
+        answer.recv().expect("answered")
+    });
+    assert_eq!(log.health(), Health::Stopping);
+    assert_eq!(stored(&log, partition).len() as u64, sent + 1);
+}
