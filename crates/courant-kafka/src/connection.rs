@@ -17,6 +17,7 @@ mod frames;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -82,9 +83,11 @@ async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream) -> End {
     let (read, write) = stream.split();
     let frames = Frames::new(read, broker.request_budget.clone(), broker.limits().frame_bytes_max);
     let (queue, queued) = mpsc::channel(limits::REQUESTS_IN_FLIGHT_MAX);
-    let mut answers = pin!(answers::write(write, queued, broker));
+    // Requests whose answer is not written yet. The queue does not say it: the first of them has left it.
+    let unanswered = AtomicUsize::new(0);
+    let mut answers = pin!(answers::write(write, queued, broker, &unanswered));
     let end = tokio::select! {
-        end = read_requests(caller, frames, queue) => end,
+        end = read_requests(caller, frames, queue, &unanswered) => end,
         // The queue is open while requests are read, so the writer only ends with an error.
         result = &mut answers => return result.map_or_else(End::from, |()| End::Stopping),
         () = broker.stopped() => End::Stopping,
@@ -126,7 +129,12 @@ fn prepare(stream: &TcpStream) -> std::io::Result<SocketAddr> {
     stream.local_addr()
 }
 
-async fn read_requests(caller: &Arc<Caller>, mut frames: Frames<'_>, queue: mpsc::Sender<Pending>) -> End {
+async fn read_requests(
+    caller: &Arc<Caller>,
+    mut frames: Frames<'_>,
+    queue: mpsc::Sender<Pending>,
+    unanswered: &AtomicUsize,
+) -> End {
     let window = Budget::new(limits::BYTES_IN_FLIGHT_MAX);
     loop {
         let frame = match frames.next().await {
@@ -142,10 +150,11 @@ async fn read_requests(caller: &Arc<Caller>, mut frames: Frames<'_>, queue: mpsc
             // All of it is free again once the log is done with what it has.
             window.cover(&mut in_flight, frame.bytes.len()).await;
         }
-        // A client that sends one small request and waits for its answer: then there is nothing to read
-        // for as long as the log is busy with it.
+        // A client that sends one small request and waits for its answer: then there is nothing to read, and
+        // nothing to write, for as long as the log is busy with it.
         let is_small = frame.bytes.len() <= limits::FIRST_READ_BYTES;
-        let is_alone = is_small && frames.is_drained() && queue.capacity() + 1 == queue.max_capacity();
+        let before = unanswered.fetch_add(1, Ordering::Relaxed);
+        let is_alone = is_small && frames.is_drained() && before == 0;
         let shares = api::Shares { memory: frame.grant, in_flight };
         match api::dispatch(caller, frame.bytes, shares, is_alone) {
             Ok(Pending::Now(work)) => slot.send(Pending::Turn(work.await)),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWriteExt;
@@ -25,7 +26,7 @@ pub(super) enum AnswerError {
     Unread { bytes: usize, seconds: u64 },
 }
 
-/// Writes until the queue is closed and empty.
+/// Writes until the queue is closed and empty, and takes what is written off `unanswered`.
 ///
 /// Dropping the future drops every answer that is still pending: a Fetch that waits for data stops
 /// waiting, a Produce is still written to the log.
@@ -33,6 +34,7 @@ pub(super) async fn write(
     mut socket: WriteHalf<'_>,
     mut queue: mpsc::Receiver<Pending>,
     broker: &Broker,
+    unanswered: &AtomicUsize,
 ) -> Result<(), AnswerError> {
     let mut outgoing = Outgoing::default();
     let mut held: Option<Pending> = None;
@@ -49,6 +51,7 @@ pub(super) async fn write(
         broker.counters.response(outgoing.bytes);
         // Answers that are due go out also when the next one is a refusal.
         outgoing.write_to(&mut socket).await?;
+        unanswered.fetch_sub(std::mem::take(&mut outgoing.replies), Ordering::Relaxed);
         held = gathered?;
     }
 }
@@ -72,12 +75,15 @@ fn gather(outgoing: &mut Outgoing, queue: &mut mpsc::Receiver<Pending>) -> Resul
 struct Outgoing {
     pieces: VecDeque<Bytes>,
     bytes: usize,
+    /// How many answers these are.
+    replies: usize,
     /// Shares of the memory for answers, free again when the bytes are written.
     grants: Vec<Grant>,
 }
 
 impl Outgoing {
     fn push(&mut self, reply: Reply) {
+        self.replies += 1;
         for piece in reply.pieces {
             // An empty piece would make a write of 0 bytes look like a closed socket.
             if !piece.is_empty() {
