@@ -42,6 +42,8 @@ pub struct Outcome {
     pub appended_bytes: u64,
     /// Segments that compaction has put in the place of others.
     pub compactions: u64,
+    /// Batches that whoever brought them has committed.
+    pub committed_alone: u64,
     /// A hash of every changing call of the script, see [`FaultyStorage::trace_hash`].
     pub trace: u64,
     /// What was lost, invented, reordered or repeated, and where.
@@ -179,12 +181,14 @@ fn crash(storage: Arc<dyn Storage>, faulty: &FaultyStorage, plan: &Plan, part: P
     }));
     let log = Log::open(storage, tiny(seed)).expect("opens").0;
     live.set(log.clone()).expect("set once");
-    Script::new(plan.workload, plan.operations, seed, ledger.clone()).run(&log);
+    let mut script = Script::new(plan.workload, plan.operations, seed, ledger.clone());
+    script.run(&log);
     faulty.clear_hook();
     ledger.lock().expect("lock").check(&log);
     let mut outcome = std::mem::take(&mut *outcome.lock().expect("lock"));
     outcome.appended_bytes = log.metrics().appended_bytes;
     outcome.compactions = log.metrics().compactions;
+    outcome.committed_alone = script.committed_alone();
     outcome.trace = faulty.trace_hash();
     outcome
 }

@@ -4,13 +4,13 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use courant_log::batch::records::Producer;
 use courant_log::{
-    AppendError, Batch, CommittedOffset, GroupError, Log, PartitionId, StoredGroup, WriterError,
+    AppendError, Appended, Batch, CommittedOffset, GroupError, Log, PartitionId, StoredGroup, WriterError,
 };
 
 use crate::compacted;
@@ -52,6 +52,10 @@ pub struct Script {
     refused: Refused,
     next_tag: u64,
     next_topic: usize,
+    /// Whether the next batch may be committed by whoever brings it.
+    by_itself: bool,
+    /// Batches that were.
+    committed_alone: AtomicU64,
     /// Next sequence by topic, partition and producer.
     sequences: HashMap<(String, usize, i64), i32>,
     producer_ids: Vec<i64>,
@@ -69,6 +73,8 @@ impl Script {
             refused: Refused { allowed: false, seen: Arc::default() },
             next_tag: 1,
             next_topic: 0,
+            by_itself: false,
+            committed_alone: AtomicU64::new(0),
             sequences: HashMap::new(),
             producer_ids: Vec::new(),
         }
@@ -79,6 +85,12 @@ impl Script {
     pub fn until_refused(mut self) -> Self {
         self.refused.allowed = true;
         self
+    }
+
+    /// Batches that whoever brought them has committed.
+    #[must_use]
+    pub fn committed_alone(&self) -> u64 {
+        self.committed_alone.load(Ordering::Relaxed)
     }
 
     fn is_refused(&self) -> bool {
@@ -113,8 +125,11 @@ impl Script {
     fn step(&mut self, log: &Log, step: Step) -> u64 {
         match step {
             Step::Append => {
-                let count = 1 + self.random.below(5);
-                for _ in 0..count {
+                let some_alone = self.workload.alone > 0;
+                let is_alone = some_alone && self.random.below(100) < self.workload.alone;
+                let count = if is_alone { 1 } else { 1 + self.random.below(5) };
+                for left in (0..count).rev() {
+                    self.by_itself = some_alone && left == 0;
                     self.append(log);
                 }
                 return 1 + count;
@@ -136,7 +151,8 @@ impl Script {
     fn create_topic(&mut self, log: &Log) {
         self.next_topic += 1;
         let name = self.new_name();
-        let partitions = if self.workload.compacted { 1 } else { 1 + self.random.below(3) as usize };
+        let one = self.workload.compacted || self.workload.alone > 0;
+        let partitions = if one { 1 } else { 1 + self.random.below(3) as usize };
         let classes = self.workload.durability;
         let durability = classes[self.next_topic % classes.len()];
         let relaxed = durability != "sync";
@@ -353,7 +369,7 @@ impl Script {
     /// stored is taken out of the history: others may come to stand where it would have.
     fn append_as(&self, log: &Log, topic: &str, partition: usize, id: PartitionId, tag: u64, batch: Batch) {
         let (ledger, refused, topic) = (self.ledger.clone(), self.refused.clone(), topic.to_owned());
-        log.append(id, batch, move |appended| {
+        let done = move |appended: Result<Appended, AppendError>| {
             let in_doubt = matches!(appended, Err(AppendError::Writer(WriterError::Ended { .. })));
             let stored = refused.take(appended).is_some();
             let mut ledger = ledger.lock().expect("lock");
@@ -364,7 +380,14 @@ impl Script {
                 Some(at) if !in_doubt && at >= history.acknowledged => drop(history.sent.remove(at)),
                 _ => {}
             }
-        });
+        };
+        if !self.by_itself {
+            return log.append(id, batch, done);
+        }
+        let groups = log.metrics().groups;
+        log.append_here(id, batch, done);
+        // Nobody else commits.
+        self.committed_alone.fetch_add(log.metrics().groups - groups, Ordering::Relaxed);
     }
 
     /// Sends the newest batch of a partition once more, as a client does that missed its answer; its

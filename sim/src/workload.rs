@@ -42,11 +42,14 @@ pub struct Workload {
     pub durability: &'static [&'static str],
     /// Whether topics keep the newest event of each key, and events have keys.
     pub compacted: bool,
+    /// Of hundred appends, how many are of one batch by somebody who commits it, where nobody else has one. Of
+    /// the others, the last batch is.
+    pub alone: u64,
 }
 
 impl Workload {
     /// Every mixture.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::MIXED,
         Self::ONE_PRODUCER,
         Self::RETRIES,
@@ -55,6 +58,7 @@ impl Workload {
         Self::TOPICS,
         Self::GROUPS,
         Self::COMPACTION,
+        Self::ALONE,
     ];
 
     /// Something of everything.
@@ -74,6 +78,7 @@ impl Workload {
         repeated: 12,
         durability: &["sync", "os", "sync"],
         compacted: false,
+        alone: 0,
     };
 
     /// Producers that number nothing, and no other thing.
@@ -84,6 +89,7 @@ impl Workload {
         repeated: 0,
         durability: &["sync"],
         compacted: false,
+        alone: 0,
     };
 
     /// Idempotent producers that miss their answers.
@@ -94,6 +100,7 @@ impl Workload {
         repeated: 40,
         durability: &["sync"],
         compacted: false,
+        alone: 0,
     };
 
     /// Every class of durability.
@@ -104,6 +111,7 @@ impl Workload {
         repeated: 12,
         durability: &["os", "interval", "sync"],
         compacted: false,
+        alone: 0,
     };
 
     /// Beginnings that go, by whole segments.
@@ -114,6 +122,7 @@ impl Workload {
         repeated: 12,
         durability: &["sync"],
         compacted: false,
+        alone: 0,
     };
 
     /// Topics that come, change and go.
@@ -130,6 +139,7 @@ impl Workload {
         repeated: 12,
         durability: &["sync", "sync", "os"],
         compacted: false,
+        alone: 0,
     };
 
     /// Consumer groups above all.
@@ -145,6 +155,7 @@ impl Workload {
         repeated: 12,
         durability: &["sync"],
         compacted: false,
+        alone: 0,
     };
 
     /// Keys that are superseded and deleted, and segments that become others.
@@ -162,6 +173,18 @@ impl Workload {
         repeated: 12,
         durability: &["sync"],
         compacted: true,
+        alone: 0,
+    };
+
+    /// Hardly ever two at the same time: most batches are committed by whoever brings them.
+    pub const ALONE: Self = Self {
+        name: "alone",
+        steps: &[(Step::Seal, 5), (Step::Checkpoint, 3)],
+        numbered: 0,
+        repeated: 0,
+        durability: &["sync"],
+        compacted: false,
+        alone: 90,
     };
 
     /// The step that a number below hundred stands for.

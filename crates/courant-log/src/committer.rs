@@ -127,9 +127,10 @@ impl Inner {
     }
 
     /// Commits a command on this thread when nobody else has anything to commit, and the last groups were of
-    /// one command too. Gives it back otherwise.
+    /// one command too. Gives it back otherwise. It is the same in a log without threads, so that the simulation
+    /// comes here.
     fn commit_here(&self, command: Command) -> Option<Command> {
-        if !self.config.background || !self.queue.is_lone() {
+        if !self.queue.is_lone() {
             return Some(command);
         }
         let Some(turn) = self.turn.try_now() else { return Some(command) };

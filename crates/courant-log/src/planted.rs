@@ -24,6 +24,12 @@ pub enum Defect {
     DuplicateBeforeOriginal,
     /// A compacted segment takes the place of others before it is on disk.
     CompactedNotSynced,
+    /// An append that commits itself goes before those that wait.
+    LoneOvertakes,
+    /// A checkpoint frees the journal of what segments have grown by since they were synced ahead of it.
+    SyncedAheadIsEnough,
+    /// An error of a sync ahead of a checkpoint is passed over.
+    ErrorAheadPassedOver,
 }
 
 #[cfg(feature = "planted-defects")]

@@ -19,6 +19,7 @@ use crate::journal::EntryWriter;
 use crate::limits::{
     CONFIGS_PER_TOPIC_MAX, GROUP_ENTRIES_MAX, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX, TOPIC_CONFIGS_BYTES_MAX,
 };
+use crate::planted::{Defect, is_planted};
 use crate::segment::Segment;
 use crate::{Appended, NewTopic, PartitionId, Topic, lock};
 
@@ -211,12 +212,13 @@ impl Queue {
     /// Queues a command that its own thread takes at once: nobody is woken. Gives it back when others wait.
     pub(crate) fn push_alone(&self, command: Command) -> Option<Command> {
         let mut state = lock(&self.state);
-        if state.stopping || !state.commands.is_empty() {
+        let others_wait = !state.commands.is_empty() && !is_planted(Defect::LoneOvertakes);
+        if state.stopping || others_wait {
             return Some(command);
         }
         state.bytes += command.group_bytes();
-        state.commands.push_back(command);
-        self.count.store(1, Ordering::Relaxed);
+        state.commands.push_front(command);
+        self.count.store(state.commands.len(), Ordering::Relaxed);
         None
     }
 

@@ -98,6 +98,13 @@ fn keys_are_superseded(number: u64) {
     assert!(outcome.compactions >= 20, "{} segments were compacted", outcome.compactions);
 }
 
+/// Most of them take the way of a lone append; the rest show that it does not overtake.
+#[test]
+fn of_appends_that_commit_themselves() {
+    let outcome = nothing_is_lost(Workload::ALONE, 150, 9, 2_000, 4 * 64 * 1024);
+    assert!(outcome.committed_alone >= 10, "{} batches", outcome.committed_alone);
+}
+
 #[test]
 fn when_keys_are_superseded_and_segments_become_others_in_one_half() {
     keys_are_superseded(0);

@@ -6,6 +6,7 @@ use courant_sim::workload::Workload;
 
 fn nothing_is_lost(kind: Failure) -> Swept {
     nothing_is_lost_of(Workload::COMPACTION, 80, kind);
+    nothing_is_lost_of(Workload::ALONE, 80, kind);
     nothing_is_lost_of(Workload::MIXED, 50, kind)
 }
 

@@ -1,5 +1,7 @@
 //! Defects that are planted in the log itself: the simulation must see each of them.
 
+use std::panic::catch_unwind;
+
 use courant_log::planted::{Defect, plant};
 use courant_log::storage::{CrashMode, Failure};
 use courant_sim::crash::{Plan, explore};
@@ -59,11 +61,46 @@ fn a_compacted_segment_that_is_not_on_disk() {
 }
 
 #[test]
-fn a_failed_sync_that_is_tried_again() {
-    let _planted = plant(Defect::RetryAfterFailedSync);
+fn a_checkpoint_that_leaves_the_ends_of_segments_unsynced() {
+    is_seen(Defect::SyncedAheadIsEnough, Workload::MIXED);
+}
+
+#[test]
+fn an_answer_of_whoever_commits_before_the_sync() {
+    is_seen(Defect::AnswerBeforeSync, Workload::ALONE);
+}
+
+/// The log itself is wrong then, not only what a crash leaves of it.
+#[test]
+fn an_append_that_commits_itself_and_overtakes() {
+    let _planted = plant(Defect::LoneOvertakes);
+    let plan = Plan { workload: Workload::ALONE, operations: 400, seed: 1, modes: &[] };
+    let explored = catch_unwind(|| explore(&plan));
+    match explored {
+        Ok(outcome) => assert!(!outcome.failures.is_empty(), "not seen in {} crash points", outcome.points),
+        Err(panic) => {
+            let reason = panic.downcast_ref::<String>().map_or("", String::as_str);
+            assert!(reason.contains("reordered"), "{reason}");
+        }
+    }
+}
+
+/// Fails unless one of the runs in which a sync fails shows the defect.
+fn is_seen_when_a_sync_fails(defect: Defect) {
+    let _planted = plant(defect);
     let swept = sweep(Workload::MIXED, 50, 21, Failure::FsyncEio);
-    println!("{} of {} runs fail", swept.failures.len(), swept.runs);
-    assert!(!swept.failures.is_empty(), "it is not seen in {} runs", swept.runs);
+    println!("{defect:?}: {} of {} runs fail", swept.failures.len(), swept.runs);
+    assert!(!swept.failures.is_empty(), "{defect:?} is not seen in {} runs", swept.runs);
+}
+
+#[test]
+fn a_failed_sync_that_is_tried_again() {
+    is_seen_when_a_sync_fails(Defect::RetryAfterFailedSync);
+}
+
+#[test]
+fn a_failed_sync_ahead_of_a_checkpoint_that_is_passed_over() {
+    is_seen_when_a_sync_fails(Defect::ErrorAheadPassedOver);
 }
 
 #[test]

@@ -34,7 +34,7 @@ const FOOT: &str = "
 
 ## What every run of CI does as well
 
-- At least 15,000 crash points in eight scripts, 100 power cuts, 30 kills.
+- At least 15,000 crash points in nine scripts, 100 power cuts, 30 kills.
 - Every storage call of a script fails once: EIO, ENOSPC, a short write, and a sync that fails as on ext4, where what it should have written is gone and the next sync says yes.
 - Every read of a start and of a reader goes wrong once: EIO, too short, a flipped bit, a sector of zeros, bytes from another place. The answer is an error or what was stored.
 - Bits flipped all over journal, checkpoints, segments and sidecars; every file halved, zeroed, removed, replaced by an older copy, doubled. A start refuses, or serves all but what is damaged, and names it.

@@ -1,5 +1,6 @@
 //! The log from outside: what it promises. `sim/` shows that it keeps it when the power goes.
 
+mod alone;
 mod backup;
 mod basics;
 mod compaction;

@@ -14,12 +14,17 @@ const IMAGES: usize = 400;
 
 /// What was sent to each partition and how much of it was acknowledged.
 #[derive(Clone, Default)]
-struct Progress {
-    sent: Vec<Vec<u32>>,
-    acknowledged: Vec<usize>,
+pub(crate) struct Progress {
+    pub(crate) sent: Vec<Vec<u32>>,
+    pub(crate) acknowledged: Vec<usize>,
 }
 
-fn check(image: &FaultyStorage, partitions: &[PartitionId], acknowledged: &[usize], sent: &[Vec<u32>]) {
+pub(crate) fn check(
+    image: &FaultyStorage,
+    partitions: &[PartitionId],
+    acknowledged: &[usize],
+    sent: &[Vec<u32>],
+) {
     let log = open(image, 9);
     for (index, partition) in partitions.iter().enumerate() {
         let found: Vec<_> = stored(&log, *partition).into_iter().map(|(_, crc, _)| crc).collect();
