@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::counts::COUNT;
 use crate::process;
 use crate::report::Report;
 use crate::stage::{self, Stage, Tally};
@@ -37,6 +38,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
     report.run(UNIT, |deadline| {
         let mut cargo = process::cargo(root);
         cargo.args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]).args(FEATURES);
+        cargo.env(COUNT.0, COUNT.1);
         stage::run_tests(&mut cargo, deadline, TestOutput::new())
     });
     Ok(report.close())

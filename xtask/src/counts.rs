@@ -9,6 +9,8 @@ use crate::process;
 
 /// The test that counts; `crates/courant-kafka/src/api/counts.rs` says how and what.
 const TEST: &str = "api::counts::instructions_stay_what_they_were";
+/// Tells it that it is compiled as the committed counts were.
+pub(crate) const COUNT: (&str, &str) = ("COURANT_TEST_COUNTS", "1");
 /// Tells it to write what it has counted.
 const BLESS: &str = "COURANT_TEST_BLESS_COUNTS";
 
@@ -23,6 +25,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
     // All of the workspace: other features would be another program.
     cargo.args(["test", "--quiet", "--workspace", "--lib"]).args(FEATURES);
     cargo.args(["--", "--exact", TEST, "--nocapture"]);
+    cargo.env(COUNT.0, COUNT.1);
     if is_blessed {
         cargo.env(BLESS, "1");
     }

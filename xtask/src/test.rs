@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::check::{self, CLIPPY, FEATURES, FMT, TIDY};
+use crate::counts::COUNT;
 use crate::lanes::Lane;
 use crate::prepare;
 use crate::process;
@@ -145,6 +146,7 @@ fn tests(root: &Path, task: &Path, deadline: Instant) -> Tally {
         }
         // For the tests that start a cargo of their own.
         cargo.env("COURANT_TEST_FEATURES", FEATURES[1]);
+        cargo.env(COUNT.0, COUNT.1);
         // Many of them wait for servers.
         cargo.args(["--", "--show-output", "--test-threads=4"]);
         for (_, module) in PARTS {

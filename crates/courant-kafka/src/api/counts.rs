@@ -9,9 +9,14 @@
 //! this crate not at all. A step of this crate weighs more than in the released server. So the gate says
 //! that something takes more than it did, and where; how much slower the server is, `cargo xtask bench` says.
 //!
+//! Checksums and copies choose their instructions by the processor, and it is valgrind that answers when they ask
+//! for it: the processor that it makes up has AVX2 where the real one has, and no AVX-512. So machines with AVX2
+//! count the same, whatever else they have. The C library has its own share. The committed file says what its
+//! counts were taken on; on anything else nothing is compared.
+//!
 //! `cargo xtask counts` shows the figures, and with `--bless` writes them into the committed file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,14 +50,20 @@ const GATE: &str = "instructions_stay_what_they_were";
 const DRIVERS: [&str; 3] = ["produce", "fetch", "flush"];
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instruction-counts.txt");
+/// Set by `cargo xtask`, which compiles all of the workspace. By itself this crate is another program.
+const COUNT: &str = "COURANT_TEST_COUNTS";
 /// Set by `cargo xtask counts --bless`.
 const BLESS: &str = "COURANT_TEST_BLESS_COUNTS";
 
 const HEAD: &str = "\
 # Instructions of the drivers in src/api/counts.rs, by callgrind, as `cargo xtask counts --bless` writes them.
-# The gate fails at a difference of 2 %. They also differ with another compiler, another C library, and on a
-# processor without AVX2: after such a change, and after one that is worth it, they are written anew.
+# The gate fails at a difference of 2 %. After a change that is worth it, and with another compiler, they are
+# written anew; on another machine than the one named here nothing is compared.
 ";
+/// In front of what the committed counts were taken on.
+const MACHINE: &str = "machine";
+/// In front of what a driver sees of the processor.
+const PROCESSOR: &str = "the processor has ";
 
 /// A count may differ from the committed one by so much.
 const TOLERANCE_PERCENT: u64 = 2;
@@ -78,6 +89,28 @@ fn counted_here(rounds: u32, round: &mut dyn FnMut()) {
     for _ in 0..rounds {
         round();
     }
+}
+
+/// Says what it is counted on, and does the work that counts.
+fn counted(round: &mut dyn FnMut()) {
+    println!("{PROCESSOR}{}", processor());
+    counted_here(ROUNDS, round);
+}
+
+/// What checksums and copies choose by, as far as this process is told.
+fn processor() -> String {
+    #[cfg(target_arch = "x86_64")]
+    let features = [
+        ("sse4.2", std::arch::is_x86_feature_detected!("sse4.2")),
+        ("pclmulqdq", std::arch::is_x86_feature_detected!("pclmulqdq")),
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("avx512vl", std::arch::is_x86_feature_detected!("avx512vl")),
+        ("vpclmulqdq", std::arch::is_x86_feature_detected!("vpclmulqdq")),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let features: [(&str, bool); 0] = [];
+    let there: Vec<_> = features.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();
+    there.join(" ")
 }
 
 struct StandsStill;
@@ -218,7 +251,7 @@ fn produce() {
     let frame = produce_frame();
     // The first one makes the segment.
     door.produce(&frame);
-    counted_here(ROUNDS, &mut || door.produce(&frame));
+    counted(&mut || door.produce(&frame));
     assert_eq!(door.events(), u64::from(ROUNDS + 1) * BATCH as u64);
 }
 
@@ -233,7 +266,7 @@ fn fetch() {
     let frame = fetch_frame(&door.topic);
     let bytes = door.fetch(&runtime, &frame);
     assert!(bytes > BATCH * EVENT_BYTES * 10, "{bytes} bytes are no good part of a MiB");
-    counted_here(ROUNDS, &mut || assert_eq!(door.fetch(&runtime, &frame), bytes));
+    counted(&mut || assert_eq!(door.fetch(&runtime, &frame), bytes));
 }
 
 /// The flush loop: 64 producers with an event each, written and synced as one group.
@@ -251,29 +284,44 @@ fn flush() {
     };
     group();
     let groups = door.log().metrics().groups;
-    counted_here(ROUNDS, &mut group);
+    counted(&mut group);
     assert_eq!(door.events(), u64::from((ROUNDS + 1) * WAITING));
     assert_eq!(door.log().metrics().groups - groups, u64::from(ROUNDS), "one group for all that wait");
 }
 
 #[test]
 fn instructions_stay_what_they_were() {
-    if let Some(reason) = no_counts_here() {
+    let blesses = env::var_os(BLESS).is_some();
+    let skip = |reason: &str| {
+        assert!(!blesses, "nothing is committed: {reason}");
         println!("SKIPPED: {MODULE}::{GATE}: {reason}");
-        return;
+    };
+    if let Some(reason) = no_counts_here() {
+        return skip(reason);
     }
-    let counted = DRIVERS.map(|driver| (driver, count(driver)));
-    if env::var_os(BLESS).is_some() {
-        fs::write(COMMITTED, page(&counted)).expect("the file can be written");
+    let mut processors = BTreeSet::new();
+    let counts = DRIVERS.map(|driver| {
+        let (count, processor) = count(driver);
+        processors.insert(processor);
+        (driver, count)
+    });
+    assert_eq!(processors.len(), 1, "the drivers have seen different processors: {processors:?}");
+    let machine = format!("{}; {}", c_library(), processors.into_iter().collect::<String>());
+    if blesses {
+        fs::write(COMMITTED, page(&machine, &counts)).expect("the file can be written");
     }
     let committed = parse(&fs::read_to_string(COMMITTED).expect("the file is committed"));
+    if let Some(other) = committed.machine.filter(|other| *other != machine) {
+        println!("counted on {machine}; committed are the counts of {other}");
+        return skip("the committed counts are those of another processor or C library");
+    }
     let mut problems = Vec::new();
-    for (driver, count) in counted {
-        let before = committed.get(driver).copied();
+    for (driver, count) in counts {
+        let before = committed.counts.get(driver).copied();
         println!("{driver}: {count} instructions, {} committed", before.unwrap_or_default());
         problems.extend(judge(driver, count, before));
     }
-    let gone = committed.keys().filter(|driver| !DRIVERS.contains(&driver.as_str()));
+    let gone = committed.counts.keys().filter(|driver| !DRIVERS.contains(&driver.as_str()));
     problems.extend(gone.map(|driver| format!("{driver} is in {COMMITTED} and counted nowhere")));
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
@@ -287,21 +335,32 @@ fn no_counts_here() -> Option<&'static str> {
         Some("the committed counts are those of x86-64")
     } else if !cfg!(debug_assertions) {
         Some("the committed counts are those of the profile that tests are compiled with")
+    } else if env::var_os(COUNT).is_none() {
+        Some("only `cargo xtask` compiles what the committed counts are those of")
     } else {
         None
     }
 }
 
-/// Instructions of a driver inside [`counted_here`].
-fn count(driver: &str) -> u64 {
+/// The C library, whose copies and allocations are counted too.
+fn c_library() -> String {
+    let asked = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let said = asked.ok().filter(|answer| answer.status.success()).map(|answer| answer.stdout);
+    let said = said.map(|said| String::from_utf8_lossy(&said).trim().to_owned());
+    said.filter(|said| !said.is_empty()).unwrap_or_else(|| "another C library than glibc".to_owned())
+}
+
+/// Instructions of a driver inside [`counted_here`], and the processor that it was shown.
+fn count(driver: &str) -> (u64, String) {
     let out = env::temp_dir().join(format!("courant-counts-{}-{driver}", std::process::id()));
     let output = Command::new("valgrind")
         // Somebody's own options would count something else.
         .env_remove("VALGRIND_OPTS")
+        .env_remove("GLIBC_TUNABLES")
         .args(["--tool=callgrind", "--toggle-collect=*counted_here*"])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(env::current_exe().expect("this program finds itself"))
-        .args(["--exact", &format!("{MODULE}::{driver}"), "--test-threads=1"])
+        .args(["--exact", &format!("{MODULE}::{driver}"), "--test-threads=1", "--nocapture"])
         .output()
         .expect("valgrind starts");
     let said =
@@ -311,7 +370,9 @@ fn count(driver: &str) -> u64 {
     fs::remove_file(&out).expect("it can be removed");
     let total = total(&text).unwrap_or_else(|| panic!("{driver}: callgrind says no total\n{said}"));
     assert!(total > 0, "{driver}: callgrind has not seen {MODULE}::counted_here\n{said}");
-    total
+    let processor = said.lines().find_map(|line| line.split_once(PROCESSOR));
+    let (_, processor) = processor.unwrap_or_else(|| panic!("{driver} says no processor\n{said}"));
+    (total, processor.trim().to_owned())
 }
 
 /// The last line of callgrind's file that has one.
@@ -343,21 +404,33 @@ fn judge(driver: &str, count: u64, committed: Option<u64>) -> Option<String> {
     })
 }
 
-fn page(counts: &[(&str, u64)]) -> String {
-    let mut page = HEAD.to_owned();
+fn page(machine: &str, counts: &[(&str, u64)]) -> String {
+    let mut page = format!("{HEAD}{MACHINE} {machine}\n");
     for (driver, count) in counts {
         writeln!(page, "{driver} {count}").expect("a string takes it");
     }
     page
 }
 
-fn parse(page: &str) -> BTreeMap<String, u64> {
-    let lines = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let count = |line: &str| {
-        let (driver, count) = line.split_once(' ')?;
-        Some((driver.to_owned(), count.parse().ok()?))
-    };
-    lines.map(|line| count(line).unwrap_or_else(|| panic!("{COMMITTED}: `{line}` is no count"))).collect()
+/// What the committed file says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Committed {
+    machine: Option<String>,
+    counts: BTreeMap<String, u64>,
+}
+
+fn parse(page: &str) -> Committed {
+    let mut committed = Committed::default();
+    for line in page.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+        if name == MACHINE {
+            committed.machine = Some(value.to_owned());
+            continue;
+        }
+        let count = value.parse::<u64>().unwrap_or_else(|_| panic!("{COMMITTED}: `{line}` is no count"));
+        committed.counts.insert(name.to_owned(), count);
+    }
+    committed
 }
 
 #[test]
@@ -371,8 +444,11 @@ fn two_percent_are_let_through() {
 
 #[test]
 fn what_is_written_is_read_again() {
-    let counts = parse(&page(&[("fetch", 7), ("flush", 9)]));
-    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("fetch".to_owned(), 7), ("flush".to_owned(), 9)]);
+    let committed = parse(&page("glibc 2.36; sse4.2 avx2", &[("fetch", 7), ("flush", 9)]));
+    assert_eq!(committed.machine.as_deref(), Some("glibc 2.36; sse4.2 avx2"));
+    let counts = committed.counts.into_iter().collect::<Vec<_>>();
+    assert_eq!(counts, [("fetch".to_owned(), 7), ("flush".to_owned(), 9)]);
+    assert_eq!(parse(HEAD), Committed::default());
     assert_eq!(total("summary: 12\nfn=(1) main\n1 12\n\ntotals: 12\n"), Some(12));
     assert_eq!(total("events: Ir\n"), None);
 }
