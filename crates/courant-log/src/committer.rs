@@ -126,6 +126,18 @@ impl Inner {
         }
     }
 
+    /// As [`Inner::commit`], for a thread that may not have the turn.
+    pub(crate) fn commit_in_turn(&self) -> bool {
+        let _turn = self.turn.wait_unless_held();
+        self.commit()
+    }
+
+    /// As [`Inner::seal`], for a thread that may not have the turn.
+    pub(crate) fn seal_in_turn(&self) {
+        let _turn = self.turn.wait_unless_held();
+        self.seal();
+    }
+
     /// Commits a command on this thread when nobody else has anything to commit, and the last groups were of
     /// one command too. Gives it back otherwise. It is the same in a log without threads, so that the simulation
     /// comes here.

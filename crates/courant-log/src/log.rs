@@ -400,13 +400,13 @@ impl Log {
     /// Commits one group of what waits, on the caller's thread; false when nothing did. For logs that
     /// were opened without threads of their own.
     pub fn commit(&self) -> bool {
-        self.inner.commit()
+        self.inner.commit_in_turn()
     }
 
     /// Vouches for the last group with an empty one, as the committer does when it is idle.
     pub fn seal(&self) {
         if !self.inner.is_stopped() {
-            self.inner.seal();
+            self.inner.seal_in_turn();
         }
     }
 
@@ -458,11 +458,11 @@ impl Threads {
         if let Some(committer) = running.next().filter(|_| !in_callback) {
             join(committer);
         }
+        // Another thread may be in the middle of a commit. No checkpoint may call that an orderly stop.
+        let turn = self.inner.turn.wait_unless_held();
         if self.inner.stopped.swap(true, Ordering::AcqRel) {
             return;
         }
-        // Another thread may be in the middle of a commit.
-        let turn = self.inner.turn.wait_unless_held();
         // The maintenance thread goes last: what is still to be written may wait for it.
         while self.inner.commit() {}
         self.inner.seal();

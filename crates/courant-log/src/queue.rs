@@ -315,3 +315,84 @@ impl Queue {
         lock(&self.state).stopping
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command() -> Command {
+        Command::AllocateProducerId { done: Box::new(|_| {}) }
+    }
+
+    fn push(queue: &Queue) {
+        assert!(queue.push(command()).is_ok());
+    }
+
+    #[test]
+    fn whoever_commits_itself_waits_behind_others_and_comes_too_late_for_a_stop() {
+        let queue = Queue::default();
+        push(&queue);
+        assert!(queue.push_alone(command()).is_some());
+        assert_eq!(queue.take(usize::MAX).len(), 1);
+        assert!(queue.push_alone(command()).is_none());
+        assert_eq!((queue.count(), queue.take(usize::MAX).len(), queue.count()), (1, 1, 0));
+        queue.stop();
+        assert!(queue.push_alone(command()).is_some());
+    }
+
+    #[test]
+    fn one_group_of_several_ends_a_row_of_single_ones() {
+        let queue = Queue::default();
+        for _ in 0..LONE_MIN {
+            assert!(!queue.is_lone());
+            push(&queue);
+            queue.take(usize::MAX);
+        }
+        assert!(queue.is_lone());
+        assert_eq!(queue.take(usize::MAX).len(), 0);
+        assert!(queue.is_lone(), "nothing is no group");
+        push(&queue);
+        push(&queue);
+        queue.take(usize::MAX);
+        assert!(!queue.is_lone());
+    }
+
+    /// What arrives behind a command that commits itself wakes nobody. When its thread has taken only its own,
+    /// as a full group does, the committer must learn of the rest, also when it waits for work alone.
+    #[test]
+    fn nothing_that_is_left_behind_is_slept_through() {
+        let queue = Queue::default();
+        std::thread::scope(|scope| {
+            let committer = scope.spawn(|| queue.wait(None));
+            // Said under the lock that it then gives back only to wait.
+            while !lock(&queue.state).is_unbounded {
+                std::thread::yield_now();
+            }
+            assert!(queue.push_alone(command()).is_none());
+            push(&queue);
+            queue.committed_aside(false);
+            assert_eq!(committer.join().expect("it does not panic"), Woken::Work);
+            assert_eq!(queue.take(usize::MAX).len(), 2);
+        });
+    }
+
+    #[test]
+    fn a_committer_that_waits_for_work_alone_learns_that_there_is_something_to_seal() {
+        let queue = Queue::default();
+        std::thread::scope(|scope| {
+            let committer = scope.spawn(|| queue.wait(None));
+            while !lock(&queue.state).is_unbounded {
+                std::thread::yield_now();
+            }
+            assert!(queue.push_alone(command()).is_none());
+            assert_eq!(queue.take(usize::MAX).len(), 1);
+            queue.committed_aside(true);
+            // It may have met the command before it was taken, and finds nothing then.
+            let woken = committer.join().expect("it does not panic");
+            assert!(matches!(woken, Woken::LookAgain | Woken::Work), "{woken:?}");
+            if woken == Woken::Work {
+                assert_eq!(queue.wait(None), Woken::LookAgain);
+            }
+        });
+    }
+}
