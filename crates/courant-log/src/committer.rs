@@ -109,7 +109,8 @@ impl Inner {
                         // changes.
                         Woken::Idle => {
                             let _turn = self.turn.wait();
-                            self.seal()
+                            // Who had the turn until now has committed.
+                            self.turn.left_of(idle_after).is_some() || self.seal()
                         }
                         _ => {
                             gathering.wait(&self.queue);
