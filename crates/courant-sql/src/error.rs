@@ -10,6 +10,7 @@ use crate::dead::DeadState;
 use crate::limits::{
     ADMITTED_MAX, EVENT_BYTES_MAX, PUBLISHED_BYTES_MAX, PUBLISHED_EVENTS_MAX, TIMER_NAME_BYTES_MAX,
 };
+use crate::version::RAISED;
 
 /// What kind of trouble a database is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -165,6 +166,9 @@ pub enum SchemaError {
 fn other_version(found: &i64, known: &i64) -> &'static str {
     if found > known {
         "use the newer version of the program; this one would not understand what the tables hold"
+    } else if *found == RAISED {
+        "start the service with this version, or `courant relay --install`: that raises the tables, and \
+         keeps what is in them"
     } else {
         "there is no migration from it; finish what is in the tables with the older program, drop the \
          tables whose names begin with courant_, and install them anew"
@@ -427,5 +431,7 @@ mod tests {
         assert!(newer.contains("version 9") && newer.contains("newer version of the program"), "{newer}");
         let older = SchemaError::OtherVersion { found: 0, known: 1 }.to_string();
         assert!(older.contains("courant_"), "{older}");
+        let raised = SchemaError::OtherVersion { found: RAISED, known: 3 }.to_string();
+        assert!(raised.contains("raises the tables") && !raised.contains("drop"), "{raised}");
     }
 }

@@ -1,10 +1,13 @@
 //! On disk: the version of the tables, which is the same for every database. A change of the tables is
-//! a new version; a program refuses every version that it does not know.
+//! a new version; a program raises the one before, and refuses every other one.
 
 use crate::error::SchemaError;
 use crate::limits::LANES;
 
 pub(crate) const VERSION: i64 = 3;
+
+/// The version that an installation raises to this one.
+pub(crate) const RAISED: i64 = 2;
 
 /// What the tables say of themselves.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +20,11 @@ impl Installed {
     /// A table without its row: nothing that this program has made.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) const UNKNOWN: Self = Self { version: 0, lanes: 0 };
+
+    /// Whether an installation raises these tables to the version of this program.
+    pub(crate) fn is_raised(self) -> bool {
+        self.version == RAISED && self.lanes == i64::from(LANES)
+    }
 
     pub(crate) fn check(self) -> Result<(), SchemaError> {
         if self.version != VERSION {

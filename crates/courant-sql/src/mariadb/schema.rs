@@ -17,7 +17,12 @@ use crate::version::{Installed, VERSION};
 
 const TABLES: &str = include_str!("../../schema/mariadb.sql");
 
+/// From version 2: a note may say that a dead letter was restored. It can be repeated, as the rest.
+const RAISE: &str = "ALTER TABLE courant_dead_note MODIFY action VARCHAR(16) NOT NULL \
+                     CHECK (action IN ('edited', 'discarded', 'archived', 'restored'))";
+
 const INSTALL: &str = "install its tables";
+const RAISING: &str = "raise its tables to another version";
 const CHECK: &str = "look at the version of its tables";
 
 /// How long another program may take to install them.
@@ -43,8 +48,10 @@ pub(super) async fn install(store: &Mariadb, now_ms: i64) -> Result<(), SchemaEr
 }
 
 async fn install_alone(connection: &mut MySqlConnection, now_ms: i64) -> Result<(), SchemaError> {
-    if let Some(found) = installed(connection).await? {
-        return found.check();
+    match installed(connection).await? {
+        Some(found) if found.is_raised() => return Ok(raise(connection).await?),
+        Some(found) => return found.check(),
+        None => {}
     }
     sqlx::raw_sql(TABLES).execute(&mut *connection).await.map_err(failed(INSTALL))?;
     sqlx::query("INSERT INTO courant_schema (one, version, lanes, installed_ms) VALUES (1, ?, ?, ?)")
@@ -54,6 +61,18 @@ async fn install_alone(connection: &mut MySqlConnection, now_ms: i64) -> Result<
         .execute(&mut *connection)
         .await
         .map_err(failed(INSTALL))?;
+    Ok(())
+}
+
+/// Makes the tables of the version before those of this one. The version comes last: what was interrupted is
+/// done again.
+async fn raise(connection: &mut MySqlConnection) -> Result<(), StoreError> {
+    sqlx::raw_sql(RAISE).execute(&mut *connection).await.map_err(failed(RAISING))?;
+    sqlx::query("UPDATE courant_schema SET version = ? WHERE one = 1")
+        .bind(VERSION)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed(RAISING))?;
     Ok(())
 }
 

@@ -11,13 +11,28 @@ use crate::version::{Installed, VERSION};
 
 const TABLES: &str = include_str!("../../schema/postgres.sql");
 
+/// From version 2: a note may say that a dead letter was restored.
+const RAISE: &str = "
+ALTER TABLE courant_dead_note
+    DROP CONSTRAINT IF EXISTS courant_dead_note_action_check,
+    ADD CONSTRAINT courant_dead_note_action_check
+        CHECK (action IN ('edited', 'discarded', 'archived', 'restored'));
+";
+
 const INSTALL: &str = "install its tables";
+const RAISING: &str = "raise its tables to another version";
 const CHECK: &str = "look at the version of its tables";
 
 pub(super) async fn install(store: &Postgres, now_ms: i64) -> Result<(), SchemaError> {
     let mut session = store.writer(INSTALL).await?;
     locks::take(&mut session, vec![locks::installation()], INSTALL).await?;
-    if let Some(found) = installed(&mut session).await? {
+    let found = installed(&mut session).await?;
+    if found.is_some_and(Installed::is_raised) {
+        raise(&mut session).await?;
+        session.commit().await.map_err(failed(RAISING))?;
+        return Ok(());
+    }
+    if let Some(found) = found {
         // Nothing was changed, so there is nothing that could fail to be undone.
         let _ = session.rollback().await;
         return found.check();
@@ -31,6 +46,17 @@ pub(super) async fn install(store: &Postgres, now_ms: i64) -> Result<(), SchemaE
         .await
         .map_err(failed(INSTALL))?;
     session.commit().await.map_err(failed(INSTALL))?;
+    Ok(())
+}
+
+/// Makes the tables of the version before those of this one. All of it is one transaction.
+async fn raise(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::raw_sql(RAISE).execute(&mut *connection).await.map_err(failed(RAISING))?;
+    sqlx::query("UPDATE courant_schema SET version = $1 WHERE one = 1")
+        .bind(VERSION)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed(RAISING))?;
     Ok(())
 }
 

@@ -11,7 +11,32 @@ use crate::version::{Installed, VERSION};
 
 const TABLES: &str = include_str!("../../schema/sqlite.sql");
 
+/// From version 2: a note may say that a dead letter was restored. A table of SQLite keeps the conditions
+/// that it was made with, so another one takes its place. Nothing is renamed: SQLite would look at everything
+/// that the service has made beside these tables, too.
+const RAISE: &str = "
+CREATE TABLE courant_dead_note_2 AS SELECT * FROM courant_dead_note;
+DROP TABLE courant_dead_note;
+CREATE TABLE courant_dead_note (
+    id          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    dead_id     INTEGER NOT NULL,
+    action      TEXT    NOT NULL CHECK (action IN ('edited', 'discarded', 'archived', 'restored')),
+    done_by     TEXT    NOT NULL,
+    reason      TEXT    NOT NULL,
+    at_ms       INTEGER NOT NULL,
+    event_id    TEXT,
+    event_value BLOB,
+    headers     TEXT,
+    CHECK ((action = 'edited') = (event_id IS NOT NULL))
+) STRICT;
+CREATE INDEX courant_dead_note_dead ON courant_dead_note (dead_id, id);
+INSERT INTO courant_dead_note (id, dead_id, action, done_by, reason, at_ms, event_id, event_value, headers)
+    SELECT id, dead_id, action, done_by, reason, at_ms, event_id, event_value, headers FROM courant_dead_note_2;
+DROP TABLE courant_dead_note_2;
+";
+
 const INSTALL: &str = "install its tables";
+const RAISING: &str = "raise its tables to another version";
 const CHECK: &str = "look at the version of its tables";
 
 pub(super) async fn install(store: &Sqlite, now_ms: i64) -> Result<(), SchemaError> {
@@ -23,6 +48,11 @@ pub(super) async fn install(store: &Sqlite, now_ms: i64) -> Result<(), SchemaErr
             return Err(error.into());
         }
     };
+    if found.is_some_and(Installed::is_raised) {
+        raise(&mut session).await?;
+        session.commit().await.map_err(failed(RAISING))?;
+        return Ok(());
+    }
     if let Some(found) = found {
         // Nothing was changed, so there is nothing that could fail to be undone.
         let _ = session.rollback().await;
@@ -37,6 +67,17 @@ pub(super) async fn install(store: &Sqlite, now_ms: i64) -> Result<(), SchemaErr
         .await
         .map_err(failed(INSTALL))?;
     session.commit().await.map_err(failed(INSTALL))?;
+    Ok(())
+}
+
+/// Makes the tables of the version before those of this one. All of it is one transaction.
+async fn raise(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::raw_sql(RAISE).execute(&mut *connection).await.map_err(failed(RAISING))?;
+    sqlx::query("UPDATE courant_schema SET version = ?1 WHERE one = 1")
+        .bind(VERSION)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed(RAISING))?;
     Ok(())
 }
 

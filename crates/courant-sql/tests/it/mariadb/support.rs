@@ -83,6 +83,16 @@ pub(crate) async fn make(store: &Db, statements: &[&str]) {
     tx.rollback().await.expect("nothing to roll back");
 }
 
+/// Makes the tables those of version 2.
+pub(crate) async fn make_older(store: &Db) {
+    let action = "ALTER TABLE courant_dead_note MODIFY action VARCHAR(16) NOT NULL \
+                  CHECK (action IN ('edited', 'discarded', 'archived'))";
+    make(store, &[action]).await;
+    let mut tx = store.begin(None).await.expect("a transaction");
+    run(&mut tx, "UPDATE courant_schema SET version = 2").await;
+    tx.commit(NOW).await.expect("a commit");
+}
+
 /// A table of the service's own with a number for each name.
 pub(crate) async fn make_counters(store: &Db) {
     let table = "CREATE TABLE counters (name VARCHAR(255) NOT NULL PRIMARY KEY, number BIGINT NOT NULL)";

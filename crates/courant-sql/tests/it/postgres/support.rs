@@ -77,6 +77,20 @@ impl Fixture {
     }
 }
 
+/// Makes the tables those of version 2.
+pub(crate) async fn make_older(store: &Db) {
+    let mut tx = store.begin(None).await.expect("a transaction");
+    for statement in [
+        // The server gives the condition this name, and the next one the same.
+        "ALTER TABLE courant_dead_note DROP CONSTRAINT courant_dead_note_action_check",
+        "ALTER TABLE courant_dead_note ADD CHECK (action IN ('edited', 'discarded', 'archived'))",
+        "UPDATE courant_schema SET version = 2",
+    ] {
+        run(&mut tx, statement).await;
+    }
+    tx.commit(NOW).await.expect("a commit");
+}
+
 /// A table of the service's own with a number for each name.
 pub(crate) async fn make_counters(store: &Db) {
     let mut tx = store.begin(None).await.expect("a transaction");

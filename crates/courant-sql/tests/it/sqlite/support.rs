@@ -74,6 +74,24 @@ impl Fixture {
     }
 }
 
+/// Makes the tables those of version 2.
+pub(crate) async fn make_older(store: &Db) {
+    let mut tx = store.begin(None).await.expect("a transaction");
+    for statement in [
+        "DROP TABLE courant_dead_note",
+        "CREATE TABLE courant_dead_note (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, \
+         dead_id INTEGER NOT NULL, \
+         action TEXT NOT NULL CHECK (action IN ('edited', 'discarded', 'archived')), \
+         done_by TEXT NOT NULL, reason TEXT NOT NULL, at_ms INTEGER NOT NULL, event_id TEXT, \
+         event_value BLOB, headers TEXT, CHECK ((action = 'edited') = (event_id IS NOT NULL))) STRICT",
+        "CREATE INDEX courant_dead_note_dead ON courant_dead_note (dead_id, id)",
+        "UPDATE courant_schema SET version = 2",
+    ] {
+        run(&mut tx, statement).await;
+    }
+    tx.commit(NOW).await.expect("a commit");
+}
+
 /// A table of the service's own with a number for each name.
 pub(crate) async fn make_counters(store: &Db) {
     let mut tx = store.begin(None).await.expect("a transaction");
