@@ -393,13 +393,9 @@ pub(super) async fn restore(
         .fetch_all(&mut *session)
         .await
         .map_err(failed(RESTORE))?;
-    let mut restored = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let columns = Columns::new(row, RESTORE);
-        let (consumer, event_id) = (columns.assignment(0)?.consumer, columns.event_id(4)?);
-        write_outcome(&mut session, &consumer, event_id.as_str(), Outcome::Dead, now_ms).await?;
-        restored.push(columns.int(5)?);
-    }
+    let letters = rows.iter().map(|row| Columns::new(row, RESTORE).int(5));
+    let restored = letters.collect::<Result<Vec<i64>, StoreError>>()?;
+    // The letters first, and what the inbox says after them: so does who makes one a dead letter again.
     let dead = concat!(
         "UPDATE ",
         numbers!(),
@@ -411,6 +407,11 @@ pub(super) async fn restore(
         .execute(&mut *session)
         .await
         .map_err(failed(RESTORE))?;
+    for row in &rows {
+        let columns = Columns::new(row, RESTORE);
+        let (consumer, event_id) = (columns.assignment(0)?.consumer, columns.event_id(4)?);
+        write_outcome(&mut session, &consumer, event_id.as_str(), Outcome::Dead, now_ms).await?;
+    }
     note::decided(&mut session, &restored, decision, now_ms).await?;
     session.commit().await.map_err(failed(RESTORE))?;
     Ok(restored)

@@ -319,15 +319,16 @@ pub(super) async fn restore(
     let archived = "SELECT consumer, generation, topic, partition_id, event_id, id FROM courant_dead \
                     WHERE state = 'archived' AND id = ANY($1) ORDER BY id";
     let rows = sqlx::query(archived).bind(ids).fetch_all(&mut *session).await.map_err(failed(RESTORE))?;
-    let mut restored = Vec::with_capacity(rows.len());
+    let letters = rows.iter().map(|row| Columns::new(row, RESTORE).int(5));
+    let restored = letters.collect::<Result<Vec<i64>, StoreError>>()?;
+    // The letters first, and what the inbox says after them: so does who makes one a dead letter again.
+    let dead = "UPDATE courant_dead SET state = 'dead', closed_ms = NULL WHERE id = ANY($1)";
+    sqlx::query(dead).bind(restored.as_slice()).execute(&mut *session).await.map_err(failed(RESTORE))?;
     for row in &rows {
         let columns = Columns::new(row, RESTORE);
         let (consumer, event_id) = (columns.assignment(0)?.consumer, columns.event_id(4)?);
         write_outcome(&mut session, &consumer, event_id.as_str(), Outcome::Dead, now_ms).await?;
-        restored.push(columns.int(5)?);
     }
-    let dead = "UPDATE courant_dead SET state = 'dead', closed_ms = NULL WHERE id = ANY($1)";
-    sqlx::query(dead).bind(restored.as_slice()).execute(&mut *session).await.map_err(failed(RESTORE))?;
     note::decided(&mut session, &restored, decision, now_ms).await?;
     session.commit().await.map_err(failed(RESTORE))?;
     Ok(restored)
