@@ -192,6 +192,8 @@ fn letter_at(text: &[u8]) -> Option<(u32, u64)> {
 struct Look {
     /// From here on each partition is read; at its beginning otherwise.
     from: BTreeMap<u32, u64>,
+    /// Up to here; to its end otherwise.
+    until: BTreeMap<u32, u64>,
     bytes_left: usize,
     scanned: u64,
     is_cut: bool,
@@ -202,7 +204,8 @@ struct Look {
 impl Look {
     /// One that reads about so many bytes.
     fn of(bytes: usize) -> Self {
-        Self { from: BTreeMap::new(), bytes_left: bytes, scanned: 0, is_cut: false, reached: None }
+        let (from, until) = (BTreeMap::new(), BTreeMap::new());
+        Self { from, until, bytes_left: bytes, scanned: 0, is_cut: false, reached: None }
     }
 
     /// Shows the letters that nobody has decided about, partition by partition, until `look` wants no more.
@@ -218,9 +221,11 @@ impl Look {
         for (number, id) in (0_u32..).zip(&topic.partitions) {
             let Some(ends) = log.offsets(*id) else { continue };
             let begin = self.from.get(&number).copied().unwrap_or(ends.start).max(ends.start);
+            let end =
+                self.until.get(&number).map_or(ends.high_watermark, |end| ends.high_watermark.min(*end));
             let mut next = begin;
-            while next < ends.high_watermark && !is_over {
-                let passed = read(log, *id, next..ends.high_watermark, |record| {
+            while next < end && !is_over {
+                let passed = read(log, *id, next..end, |record| {
                     if decided.contains(&(number, offset(record.offset))) {
                         return Taken::Yes;
                     }
@@ -236,7 +241,7 @@ impl Look {
             if next > begin {
                 self.reached = Some((number, next - 1));
             }
-            if next < ends.high_watermark {
+            if next < end {
                 self.is_cut = true;
             }
         }
@@ -404,13 +409,13 @@ mod tests {
     use courant_log::storage::MemoryStorage;
     use courant_log::{Batch, Codec, LogConfig, NewTopic, SystemClock, SystemEntropy};
 
-    fn log() -> Log {
+    pub(super) fn log() -> Log {
         let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
         config.reserve_bytes = 0;
         Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens").0
     }
 
-    fn create(log: &Log, name: &str, partitions: u32) -> Arc<Topic> {
+    pub(super) fn create(log: &Log, name: &str, partitions: u32) -> Arc<Topic> {
         let (done, created) = mpsc::channel();
         let name = TopicName::new(name).expect("legal");
         log.create_topic(NewTopic { name, partitions, configs: BTreeMap::new() }, move |result| {
@@ -420,7 +425,7 @@ mod tests {
     }
 
     /// Each record in a batch of its own.
-    fn append(log: &Log, topic: &Topic, partition: usize, record: NewRecord) {
+    pub(super) fn append(log: &Log, topic: &Topic, partition: usize, record: NewRecord) {
         let batch = encode(&[record], Codec::None, None).expect("a batch");
         let (done, appended) = mpsc::channel();
         let id = topic.partitions[partition];
@@ -431,14 +436,14 @@ mod tests {
     }
 
     /// One that is nearly as large as what is read at once.
-    fn dead() -> NewRecord {
+    pub(super) fn dead() -> NewRecord {
         let header = |name: &'static str, value: &'static str| (Bytes::from(name), Some(Bytes::from(value)));
         let headers =
             vec![header("kafka_dlt-original-topic", "orders"), header("kafka_dlt-exception-fqcn", "NoPrice")];
         NewRecord { timestamp: 5, key: None, value: Some(vec![0; 400 * 1024].into()), headers }
     }
 
-    fn decide(log: &Log, decisions: &Topic, about: &Topic, letter: &str) {
+    pub(super) fn decide(log: &Log, decisions: &Topic, about: &Topic, letter: &str) {
         let value = format!(r#"{{"topic_id":"{}","state":"discarded"}}"#, about.id);
         let key = Some(Bytes::from(letter.to_owned()));
         append(log, decisions, 0, NewRecord { key, value: Some(value.into()), ..NewRecord::default() });

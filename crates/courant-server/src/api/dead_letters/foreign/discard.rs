@@ -20,7 +20,7 @@ use super::super::line::{append, partition};
 use super::super::{LETTER_NOT_FOUND, actor, reason, short_enough};
 use super::{Look, letter_at};
 use crate::api::limits::{
-    FOREIGN_AT_A_TIME, FOREIGN_LETTERS_MAX, FOREIGN_NEWEST_BYTES_MAX, LETTERS_NAMED_MAX,
+    FOREIGN_AT_A_TIME, FOREIGN_LETTERS_MAX, FOREIGN_NEWEST_BYTES_MAX as BYTES, LETTERS_NAMED_MAX,
 };
 use crate::api::problem::{INVALID, Problem};
 use crate::api::records::read::{Taken, offset};
@@ -130,14 +130,14 @@ pub(in crate::api::dead_letters) async fn discard(
     let topic = state.topic(&name)?;
     let about = Arc::clone(&topic);
     if !asking.execute {
-        let found = state.blocking(move |state| find(state.log()?, &about, meant)).await?;
+        let found = state.blocking(move |state| find(state.log()?, &about, &meant, BYTES)).await?;
         return Ok(Json(found.told(&topic, true)).into_response());
     }
     let detail = json!({ "which": asking.which, "reason": reason, "by": by });
     let change = Change { caller, action: "foreign_dead_letters.discard", target: name, detail };
     let deciding = state.clone();
     let made = state.change(change, async move {
-        let found = deciding.blocking(move |state| find(state.log()?, &about, meant)).await?;
+        let found = deciding.blocking(move |state| find(state.log()?, &about, &meant, BYTES)).await?;
         let decision = Decision::discarded(topic.id.to_string(), &by, &reason, deciding.now_ms());
         write_down(deciding.log()?, &topic, &found.letters, &decision).await?;
         Ok(found.told(&topic, false))
@@ -146,17 +146,12 @@ pub(in crate::api::dead_letters) async fn discard(
 }
 
 /// Looks for the letters: named ones wherever they are, others among the newest ones, which are those that
-/// failures are counted of. May wait for the disk.
-fn find(log: &Log, topic: &Topic, meant: Meant) -> Result<Found, Problem> {
-    let mut look = Look::newest(log, topic);
+/// failures are counted of. About so many bytes are read. May wait for the disk.
+fn find(log: &Log, topic: &Topic, meant: &Meant, bytes: usize) -> Result<Found, Problem> {
+    let mut look = Look { bytes_left: bytes, ..Look::newest(log, topic) };
     let mut left = BTreeSet::new();
-    if let Meant::Named(named) = &meant {
-        look = Look::of(FOREIGN_NEWEST_BYTES_MAX);
-        let all = 0..u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
-        look.from.extend(all.map(|partition| {
-            let first = named.range((partition, 0)..).next().filter(|(of, _)| *of == partition);
-            (partition, first.map_or(u64::MAX, |(_, offset)| *offset))
-        }));
+    if let Meant::Named(named) = meant {
+        look = named_ones(topic, named, bytes);
         left.clone_from(named);
     }
     let is_named = !left.is_empty();
@@ -166,7 +161,7 @@ fn find(log: &Log, topic: &Topic, meant: Meant) -> Result<Found, Problem> {
             return Taken::No;
         }
         let at = (partition, offset(record.offset));
-        let is_meant = match &meant {
+        let is_meant = match meant {
             Meant::All => true,
             Meant::Named(_) => left.remove(&at),
             Meant::Group(group) => cause.group() == *group,
@@ -174,21 +169,42 @@ fn find(log: &Log, topic: &Topic, meant: Meant) -> Result<Found, Problem> {
         letters.extend(is_meant.then_some(at));
         Taken::Yes
     })?;
+    let is_reached = |at: At| !look.is_cut || look.reached.is_some_and(|reached| at <= reached);
     let mut others: Vec<String> = left
         .into_iter()
         .map(|(partition, offset)| {
-            format!("there is no letter {partition}@{offset} that nobody has decided about")
+            if is_reached((partition, offset)) {
+                format!("there is no letter {partition}@{offset} that nobody has decided about")
+            } else {
+                format!("letter {partition}@{offset} was not reached; name fewer letters at once")
+            }
         })
         .collect();
+    if !is_named && letters.is_empty() {
+        others.push("no dead letter that nobody has decided about is meant".to_owned());
+    }
     if !is_named && look.is_cut {
-        others.push("there are more letters than one look goes through; ask again for the rest".to_owned());
+        let sentence = "only the newest letters of the topic are gone through here; `courant dlq foreign discard` \
+                        goes through all of them";
+        others.push(sentence.to_owned());
     }
     if letters.is_empty() {
-        let none = "no dead letter that nobody has decided about is meant".to_owned();
-        let sentence = if others.is_empty() { none } else { others.join("; ") };
-        return Err(Problem::new(&LETTER_NOT_FOUND, sentence));
+        return Err(Problem::new(&LETTER_NOT_FOUND, others.join("; ")));
     }
     Ok(Found { letters, others })
+}
+
+/// A look at what stands between the first and the last of these letters in each partition.
+fn named_ones(topic: &Topic, named: &BTreeSet<At>, bytes: usize) -> Look {
+    let mut look = Look::of(bytes);
+    for partition in 0..u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX) {
+        let mut of_it = named.range((partition, 0)..=(partition, u64::MAX));
+        let first = of_it.next();
+        let last = of_it.next_back().or(first);
+        look.from.extend(first.copied());
+        look.until.insert(partition, last.map_or(0, |(_, offset)| offset.saturating_add(1)));
+    }
+    look
 }
 
 /// Writes a decision down about each of these letters.
@@ -216,7 +232,33 @@ async fn write_down(log: &Log, topic: &Topic, letters: &[At], decision: &Decisio
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{append, create, dead, decide, log};
     use super::*;
+
+    /// Named letters are found whatever stands in the partitions before theirs. What one look has not come to is
+    /// not said to be absent.
+    #[test]
+    fn named_letters_are_found_in_every_partition() {
+        let log = log();
+        let topic = create(&log, "orders-dlt", 2);
+        let decisions = create(&log, "orders-dlt.courant-decisions", 1);
+        for partition in [0, 0, 0, 1, 1] {
+            append(&log, &topic, partition, dead());
+        }
+        decide(&log, &decisions, &topic, "0@1");
+        let named = |letters: &[At]| Meant::Named(letters.iter().copied().collect());
+        let found = find(&log, &topic, &named(&[(0, 0), (0, 1), (0, 9), (1, 1)]), BYTES).expect("some");
+        assert_eq!(found.letters, [(0, 0), (1, 1)]);
+        assert!(found.others[0].contains("no letter 0@1") && found.others[1].contains("no letter 0@9"));
+        // One read is enough for what is named, and for nothing behind it.
+        let found = find(&log, &topic, &named(&[(0, 0), (1, 0)]), 1).expect("some");
+        assert_eq!(found.letters, [(0, 0)]);
+        assert!(found.others[0].contains("1@0 was not reached"), "{:?}", found.others);
+        let found = find(&log, &topic, &Meant::All, 1).expect("some");
+        assert!(found.letters.len() < 4 && found.others[0].contains("courant dlq foreign"), "{found:?}");
+        let refused = find(&log, &topic, &Meant::Group("none".to_owned()), BYTES).expect_err("none");
+        assert!(refused.detail.contains("nobody has decided"), "{}", refused.detail);
+    }
 
     fn meant(json: &str) -> Result<Meant, Problem> {
         serde_json::from_str::<Wanted>(json).expect("what can be asked").meant()
