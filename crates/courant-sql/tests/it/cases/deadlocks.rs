@@ -7,7 +7,7 @@ use super::steps::{Fixture, NOW, admit, assignment, event, failure, handle, new_
 /// Rounds of each writer in the CI. `COURANT_DEADLOCK_ROUNDS` sets another number; a run before a release takes
 /// 10,000.
 const ROUNDS: &str = "COURANT_DEADLOCK_ROUNDS";
-const ROUNDS_DEFAULT: u64 = 600;
+const ROUNDS_DEFAULT: u64 = 150;
 
 /// One publishes in the lanes of `a` and `b`, the other in those of `b` and `a`, and they handle events and
 /// park others meanwhile: nobody ever waits in a circle.

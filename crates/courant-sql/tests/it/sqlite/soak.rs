@@ -20,7 +20,7 @@ use super::support::{make_counters, next_number};
 
 /// How many events are committed at least; a run before a release takes 100,000.
 const EVENTS: &str = "COURANT_SOAK_EVENTS";
-const EVENTS_DEFAULT: i64 = 6_000;
+const EVENTS_DEFAULT: i64 = 2_000;
 const EVENTS_EACH: i64 = 10;
 const WRITERS: u64 = 12;
 const KEYS: u64 = 60;
