@@ -156,9 +156,10 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    /// Bytes of its event as they are shown.
+    /// Bytes of its event and of its error, as they are shown.
     pub(super) fn bytes(&self) -> usize {
-        self.record.as_ref().map_or(0, |record| record.get().len())
+        let record = self.record.as_ref().map_or(0, |record| record.get().len());
+        record.saturating_add(self.message.as_ref().map_or(0, String::len))
     }
 }
 
