@@ -97,8 +97,11 @@ function ofService([, service, what, id, more], method, query, body, answer) {
     return answer({ service, letters: found.slice(0, limit).map(inList), next: found.length > limit ? String(found[limit - 1].letter) : null })
   }
   if (what === 'export') {
-    const found = letters.filter((one) => one.service === service && one.group === query.get('group'))
-    return answer({ service, letters: found.slice(0, 100).map((one) => whole(service, one)), next: null })
+    // Three pages are enough of them.
+    const all = letters.filter((one) => one.service === service && one.group === query.get('group')).slice(0, 250)
+    const found = all.filter((one) => one.letter > Number(query.get('after') ?? 0))
+    const listed = found.slice(0, 100).map((one) => whole(service, one))
+    return answer({ service, letters: listed, next: found.length > 100 ? String(found[99].letter) : null })
   }
   const letter = letters.find((one) => one.service === service && String(one.letter) === id)
   if (what === 'letters' && !letter) return no(answer, 404, 'letter_not_found', 'There is no such letter', `${service} has no letter ${id}`)

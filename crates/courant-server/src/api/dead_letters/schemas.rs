@@ -245,7 +245,11 @@ static PLACE: Schema = Schema {
 static WHICH: Schema = Schema {
     name: "which_dead_letters",
     fields: &[
-        optional("all", Kind::Flag, "Every one that nobody has decided about; then nothing else is said"),
+        optional(
+            "all",
+            Kind::Flag,
+            "Every one that nobody has decided about, of a restore every archived one; then nothing else is said",
+        ),
         optional("letters", Kind::Many(&Kind::Integer), "Numbers, at most 1000"),
         optional("consumer", Kind::Text, ""),
         optional("group", Kind::Text, "The short name of a failure"),
