@@ -416,6 +416,9 @@ fn dead_letters_of_others_are_seen() {
     assert_eq!(names(&documented("list_foreign_dead_letters", letters)), ["1@0"]);
     post(&server, discard, &of_group).assert_problem(404, "letter_not_found");
     post(&server, discard, &json!({ "which": {}, "reason": "r" })).assert_problem(422, "invalid");
+    let of_all = json!({ "which": { "all": true }, "reason": "r", "execute": true });
+    let own = "/foreign-dead-letters/_courant.audit/discard";
+    post(&server, own, &of_all).assert_problem(403, "internal_topic");
     // The command line knows it as well.
     let left = rows(run(&server, &["dlq", "foreign", "list", "orders-dlt", "--letters", "-o", "jsonl"]));
     assert_eq!(left.len(), 1, "{left:?}");

@@ -22,8 +22,9 @@ use super::{Look, letter_at};
 use crate::api::limits::{
     FOREIGN_AT_A_TIME, FOREIGN_LETTERS_MAX, FOREIGN_NEWEST_BYTES_MAX as BYTES, LETTERS_NAMED_MAX,
 };
-use crate::api::problem::{INVALID, Problem};
+use crate::api::problem::{INTERNAL_TOPIC, INVALID, Problem};
 use crate::api::records::read::{Taken, offset};
+use crate::api::topics::is_internal;
 use crate::api::{ApiState, Asked, Caller, Change, Json, asked};
 
 /// What is asked for.
@@ -127,6 +128,11 @@ pub(in crate::api::dead_letters) async fn discard(
     let asking: Asking = asked::json(&headers, body)?;
     let (by, reason) = (actor(&caller, asking.by.as_deref())?, reason(&asking.reason)?);
     let meant = asking.which.meant()?;
+    // Decisions about its events would make another topic of that kind.
+    if is_internal(&name) {
+        let sentence = format!("{name} is the server's own, and holds no dead letters; name another topic");
+        return Err(Problem::new(&INTERNAL_TOPIC, sentence));
+    }
     let topic = state.topic(&name)?;
     let about = Arc::clone(&topic);
     if !asking.execute {
