@@ -92,6 +92,9 @@ pub(crate) const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
 /// Topics that one request may create or delete.
 pub(crate) const TOPICS_PER_CHANGE_MAX: usize = 1_000;
 
+/// How often a change of configs is decided, when somebody else's is taken first each time.
+pub(crate) const ALTER_TRIES_MAX: usize = 100;
+
 /// A peer that neither sends nor asks for anything for this long is let go (Kafka's
 /// `connections.max.idle.ms`).
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(600);

@@ -1,5 +1,8 @@
 //! Errors, one enum for each operation.
 
+use std::sync::Arc;
+
+use crate::Topic;
 use crate::limits::TOPIC_CONFIGS_BYTES_MAX;
 use crate::storage::StorageError;
 
@@ -172,6 +175,12 @@ pub enum AlterTopicError {
         max_count: usize,
         /// Bytes that a name or value may have.
         max_bytes: usize,
+    },
+    /// Its configs are not those that were seen.
+    #[error("the topic's configs were changed meanwhile; look at them and try again")]
+    Changed {
+        /// The topic as the change met it.
+        now: Arc<Topic>,
     },
     /// Nothing is written now.
     #[error(transparent)]

@@ -35,6 +35,7 @@ mod scrub;
 mod segment;
 mod state_io;
 mod system;
+mod topic_api;
 mod verify;
 mod writer;
 

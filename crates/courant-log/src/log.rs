@@ -11,14 +11,11 @@ use uuid::Uuid;
 
 use crate::batch::Batch;
 use crate::believed_clock::BelievedClock;
-use crate::catalog::{Catalog, NewTopic, Topic};
+use crate::catalog::Catalog;
 use crate::committer::Turn;
 use crate::compacting::{CompactionReport, Compactor, remove_leftovers};
 use crate::config::LogConfig;
-use crate::error::{
-    AcceptGapError, AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError,
-    DeleteTopicError, OpenError, WriterError,
-};
+use crate::error::{AcceptGapError, AppendError, DeleteRecordsError, OpenError, WriterError};
 use crate::inner::Inner;
 use crate::limits::HOT_BYTES;
 use crate::maintenance::Maintenance;
@@ -159,37 +156,6 @@ impl Log {
         self.submit(Command::Append { partition, batch, done: Box::new(done) });
     }
 
-    /// Creates a topic. `done` is called once that is durable, or was refused.
-    pub fn create_topic(
-        &self,
-        new: NewTopic,
-        done: impl FnOnce(Result<Arc<Topic>, CreateTopicError>) + Send + 'static,
-    ) {
-        self.submit(Command::CreateTopic { new, done: Box::new(done) });
-    }
-
-    /// Sets configs of a topic; `None` takes one back to its default. The caller has validated them.
-    /// `done` is called once that is durable, or was refused.
-    pub fn alter_topic(
-        &self,
-        id: Uuid,
-        changes: Vec<(String, Option<String>)>,
-        done: impl FnOnce(Result<Arc<Topic>, AlterTopicError>) + Send + 'static,
-    ) {
-        self.submit(Command::AlterTopic { id, changes, done: Box::new(done) });
-    }
-
-    /// Adds partitions to a topic until it has `total`. `done` is called once that is durable, or was
-    /// refused.
-    pub fn add_partitions(
-        &self,
-        id: Uuid,
-        total: u32,
-        done: impl FnOnce(Result<Arc<Topic>, AddPartitionsError>) + Send + 'static,
-    ) {
-        self.submit(Command::AddPartitions { id, total, done: Box::new(done) });
-    }
-
     /// Deletes a partition's events before an offset. `done` is called with the offset of the oldest
     /// event that is left once that is durable, or was refused. Files go by whole segments, a little
     /// later.
@@ -248,11 +214,6 @@ impl Log {
             }
         }
         Ok(())
-    }
-
-    /// Deletes a topic with all its events and everything that groups have committed for it. `done` is called once that is durable, or was refused.
-    pub fn delete_topic(&self, id: Uuid, done: impl FnOnce(Result<(), DeleteTopicError>) + Send + 'static) {
-        self.submit(Command::DeleteTopic { id, done: Box::new(done) });
     }
 
     /// Gives out a producer id that no producer has had before.

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     },
     AlterTopic {
         id: Uuid,
+        /// What the changes follow from. They are refused when its configs are others by then.
+        seen: Option<Arc<Topic>>,
         /// New values by name; `None` takes a config back to its default.
         changes: Vec<(String, Option<String>)>,
         done: Done<Arc<Topic>, AlterTopicError>,

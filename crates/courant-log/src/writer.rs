@@ -167,7 +167,9 @@ impl Writer {
         match command {
             Command::Append { partition, batch, done } => self.append(partition, &batch, done),
             Command::CreateTopic { new, done } => self.create_topic(new, entropy.uuid(), done),
-            Command::AlterTopic { id, changes, done } => self.alter_topic(id, changes, done),
+            Command::AlterTopic { id, seen, changes, done } => {
+                self.alter_topic(id, seen.as_deref(), changes, done)
+            }
             Command::AddPartitions { id, total, done } => self.add_partitions(id, total, done),
             Command::DeleteTopic { id, done } => self.delete_topic(id, done),
             Command::DeleteRecords { partition, before, done } => {

@@ -1,13 +1,14 @@
 //! What AlterConfigs and IncrementalAlterConfigs have in common: which configs can be changed, what
 //! they become, and the log that keeps it.
 //!
-//! Only topics have configs that can be changed while the server runs.
+//! Only topics have configs that can be changed while the server runs. What a change makes of them may follow
+//! from what is set, as with APPEND. So the log takes it only while that is still set; else it is decided anew.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use courant_log::topic_config::{self, ConfigKind, TOPIC_CONFIGS};
-use courant_log::{AlterTopicError, Catalog, Topic, WriterError};
+use courant_log::{AlterTopicError, Catalog, Log, Topic, WriterError};
 use tokio::sync::oneshot;
 use tracing::info;
 
@@ -91,6 +92,12 @@ type Changes = Vec<(String, Option<String>)>;
 
 type Altered = oneshot::Receiver<Result<Arc<Topic>, AlterTopicError>>;
 
+/// What the log is asked for, and what may have to be asked once more.
+struct Asked {
+    wanted: Vec<Change>,
+    altered: Altered,
+}
+
 /// Changes configs, and returns what became of each resource, in their order.
 pub(super) async fn alter(caller: &Caller, wanted: Vec<Wanted>, manner: Manner) -> Vec<Outcome> {
     let mut times: HashMap<Resource, usize> = HashMap::new();
@@ -119,7 +126,7 @@ pub(super) async fn alter(caller: &Caller, wanted: Vec<Wanted>, manner: Manner) 
     for (resource, step) in steps {
         let refused = match step {
             Ok(None) => None,
-            Ok(Some(altered)) => finish(caller, &resource, altered).await.err(),
+            Ok(Some(asked)) => finish(caller, &resource, asked, manner).await.err(),
             Err(refused) => Some(refused),
         };
         if let Some(refused) = &refused {
@@ -140,9 +147,9 @@ fn begin(
     wanted: Vec<Change>,
     manner: Manner,
     ignored: &mut Tally,
-) -> Result<Option<Altered>, Refused> {
+) -> Result<Option<Asked>, Refused> {
     let topic = find(catalog, resource)?;
-    let changes = resolve(&topic.configs, wanted, manner.replace)?;
+    let changes = resolve(&topic.configs, &wanted, manner.replace)?;
     for (name, value) in &changes {
         if let Some(value) = value.as_ref().filter(|value| topic_config::not_in_force(name, value)) {
             ignored.note(|| format!("{}: {name}={value} is stored, and that is all", topic.name));
@@ -151,12 +158,16 @@ fn begin(
     if manner.only_check || changes.is_empty() {
         return Ok(None);
     }
+    Ok(Some(Asked { wanted, altered: hand_over(caller.log(), topic.clone(), changes) }))
+}
+
+fn hand_over(log: &Log, seen: Arc<Topic>, changes: Changes) -> Altered {
     let (done, altered) = oneshot::channel();
-    caller.log().alter_topic(topic.id, changes, move |result| {
+    log.alter_topic_seen(seen, changes, move |result| {
         // The client may have gone; the configs are changed all the same.
         let _ = done.send(result);
     });
-    Ok(Some(altered))
+    altered
 }
 
 fn find<'a>(catalog: &'a Catalog, resource: &Resource) -> Result<&'a Arc<Topic>, Refused> {
@@ -172,18 +183,14 @@ fn find<'a>(catalog: &'a Catalog, resource: &Resource) -> Result<&'a Arc<Topic>,
 }
 
 /// What is to be changed in the configs that a topic has set.
-fn resolve(
-    configs: &BTreeMap<String, String>,
-    wanted: Vec<Change>,
-    replace: bool,
-) -> Result<Changes, Refused> {
+fn resolve(configs: &BTreeMap<String, String>, wanted: &[Change], replace: bool) -> Result<Changes, Refused> {
     let mut changes = BTreeMap::new();
     for change in wanted {
-        let value = new_value(configs, &change)?;
+        let value = new_value(configs, change)?;
         if changes.contains_key(&change.name) {
             return Err(Refused::invalid(format!("{:?} is changed twice", change.name)));
         }
-        changes.insert(change.name, value);
+        changes.insert(change.name.clone(), value);
     }
     if replace {
         for name in configs.keys() {
@@ -236,13 +243,38 @@ fn validate(name: &str, value: &str) -> Result<(), Refused> {
         .map_err(|error| Refused::new(ErrorCode::INVALID_CONFIG, error.to_string()))
 }
 
-async fn finish(caller: &Caller, resource: &Resource, altered: Altered) -> Result<(), Refused> {
-    match altered.await.unwrap_or(Err(AlterTopicError::Writer(WriterError::Stopped))) {
+/// Waits until the log has changed the configs. Whenever somebody else was faster, what is wanted is decided
+/// anew from what that has left.
+async fn finish(caller: &Caller, resource: &Resource, asked: Asked, manner: Manner) -> Result<(), Refused> {
+    let Asked { wanted, mut altered } = asked;
+    let mut tries = 1;
+    loop {
+        let now = match altered.await.unwrap_or(Err(AlterTopicError::Writer(WriterError::Stopped))) {
+            Err(AlterTopicError::Changed { now }) if tries < limits::ALTER_TRIES_MAX => now,
+            altered => return told(caller, resource, altered),
+        };
+        tries += 1;
+        let changes = resolve(&now.configs, &wanted, manner.replace)?;
+        // Also when nothing is left to change: what the others have set may not be durable yet.
+        altered = hand_over(caller.log(), now, changes);
+    }
+}
+
+fn told(
+    caller: &Caller,
+    resource: &Resource,
+    altered: Result<Arc<Topic>, AlterTopicError>,
+) -> Result<(), Refused> {
+    match altered {
         Ok(_) => {
             info!(peer = %caller.peer, topic = resource.name, "altered");
             Ok(())
         }
         Err(AlterTopicError::Unknown) => Err(Refused::unknown_topic(&resource.name)),
+        // Somebody else's change was taken each time.
+        Err(error @ AlterTopicError::Changed { .. }) => {
+            Err(Refused::new(ErrorCode::REQUEST_TIMED_OUT, error.to_string()))
+        }
         Err(AlterTopicError::Writer(error)) => Err(Refused::not_written(&error)),
         Err(error) => Err(Refused::new(ErrorCode::INVALID_CONFIG, error.to_string())),
     }
@@ -266,8 +298,9 @@ mod tests {
         wanted: &[(&str, i8, Option<&str>)],
         expected: Result<&[(&str, Option<&str>)], ErrorCode>,
     ) {
-        let wanted = wanted.iter().map(|(name, operation, value)| change(name, *operation, *value)).collect();
-        let changes = resolve(&set(configs), wanted, false);
+        let wanted: Vec<Change> =
+            wanted.iter().map(|(name, operation, value)| change(name, *operation, *value)).collect();
+        let changes = resolve(&set(configs), &wanted, false);
         let changes = changes.as_ref().map_err(|refused| refused.code);
         let changes: Result<Vec<_>, _> = changes
             .map(|changes| changes.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect());
@@ -314,7 +347,7 @@ mod tests {
     fn replacing_takes_back_what_is_not_named() {
         let configs = set(&[("retention.ms", "5"), ("segment.ms", "7"), ("flush.ms", "9")]);
         let wanted = vec![change("retention.ms", SET, Some("6")), change("segment.ms", SET, Some("7"))];
-        let changes = resolve(&configs, wanted, true).expect("they are valid");
+        let changes = resolve(&configs, &wanted, true).expect("they are valid");
         let expected = [("flush.ms".to_owned(), None), ("retention.ms".to_owned(), Some("6".to_owned()))];
         assert_eq!(changes, expected);
     }

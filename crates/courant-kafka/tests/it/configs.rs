@@ -258,6 +258,31 @@ async fn single_configs_are_changed() {
     running.stop().await;
 }
 
+/// Two clients take a word each out of a list that needs one. Both ask before the other is answered: whoever
+/// is second must find what the first has left, and is told that it cannot be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_at_one_time_follow_from_each_other() {
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let (mut one, mut other) = (running.connect().await, running.connect().await);
+    let policy = |operation: i8, words: &str| {
+        changes(TOPIC, "audit", vec![change("cleanup.policy", operation, Some(words))])
+    };
+    for _ in 0..100 {
+        let (code, sentence) = alter(&mut one, policy(SET, "delete,compact"), false).await;
+        assert_eq!(code, ErrorCode::NONE, "{sentence}");
+        let ((first, _), (second, _)) = tokio::join!(
+            alter(&mut one, policy(SUBTRACT, "delete"), false),
+            alter(&mut other, policy(SUBTRACT, "compact"), false),
+        );
+        let left = if first == ErrorCode::NONE { "compact" } else { "delete" };
+        let refused = if first == ErrorCode::NONE { second } else { first };
+        assert_eq!((refused, first == second), (ErrorCode::INVALID_CONFIG, false), "{left} is left");
+        assert_eq!(set_on(&mut one, "audit").await, pairs(&[("cleanup.policy", left)]));
+    }
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_changed_says_why() {
     let running = Running::start().await;

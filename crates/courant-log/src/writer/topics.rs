@@ -106,12 +106,18 @@ impl Writer {
     pub(super) fn alter_topic(
         &mut self,
         id: Uuid,
+        seen: Option<&Topic>,
         changes: Vec<(String, Option<String>)>,
         done: Done<Arc<Topic>, AlterTopicError>,
     ) -> Effect {
         let Some(topic) = self.catalog.by_id(&id) else {
             return Effect::Answer(Box::new(move || done(Err(AlterTopicError::Unknown))));
         };
+        // As queued, not as readers see them: what stands before this in the group counts.
+        if seen.is_some_and(|seen| seen.configs != topic.configs) {
+            let now = topic.clone();
+            return Effect::Answer(Box::new(move || done(Err(AlterTopicError::Changed { now }))));
+        }
         let mut configs = topic.configs.clone();
         for (name, value) in changes {
             match value {

@@ -4,6 +4,7 @@ mod alone;
 mod backup;
 mod basics;
 mod compaction;
+mod configs;
 mod damage;
 mod durability;
 mod few_files;
