@@ -125,7 +125,11 @@ async fn linger(stream: &mut TcpStream) {
 fn prepare(stream: &TcpStream) -> std::io::Result<SocketAddr> {
     // Answers are written whole; waiting for more to send would only delay them.
     stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(limits::KEEPALIVE))?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits::KEEPALIVE)
+        .with_interval(limits::KEEPALIVE_INTERVAL)
+        .with_retries(limits::KEEPALIVE_RETRIES);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
     stream.local_addr()
 }
 
@@ -186,5 +190,27 @@ fn report(broker: &Broker, peer: SocketAddr, end: &End) {
             broker.counters.bad_request();
             warn!(%peer, "connection closed: {end}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::net::TcpListener;
+
+    /// The numbers that the guide names, not those of the system.
+    #[tokio::test]
+    async fn a_peer_that_has_vanished_is_asked_for_soon() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("an address");
+        let _peer = TcpStream::connect(address).await.expect("a connection");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        assert_eq!(prepare(&stream).expect("a TCP socket"), address);
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("it can be asked"));
+        assert_eq!(socket.tcp_keepalive_time().expect("it can be asked"), Duration::from_secs(60));
+        assert_eq!(socket.tcp_keepalive_interval().expect("it can be asked"), Duration::from_secs(10));
+        assert_eq!(socket.tcp_keepalive_retries().expect("it can be asked"), 3);
     }
 }

@@ -124,8 +124,13 @@ pub(crate) const LINGER_MAX: Duration = Duration::from_secs(1);
 pub(crate) const LINGER_SILENCE_MAX: Duration = Duration::from_millis(200);
 pub(crate) const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Silence after which the kernel asks whether the peer is still there.
+/// Silence after which the kernel asks whether the peer is still there, and how often until it believes that
+/// it is not: a peer that has vanished while nothing was on its way to it is let go after 90 s. With an answer
+/// on its way the kernel repeats that instead, and [`IDLE_MAX`] ends the connection. Fewer repetitions would
+/// also end those of consumers that leave an answer in their socket while they work on the one before it.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Pause after an error of `accept`, which is usually a lack of file handles.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

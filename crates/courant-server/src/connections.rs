@@ -1,4 +1,5 @@
-//! Bounds on HTTP connections: how many there are, and how long each may say nothing.
+//! Bounds on HTTP connections: how many there are, how long each may say nothing, and how long a peer that has
+//! vanished is believed to be there.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
+use tracing::debug;
 
 /// How long a connection may go without taking a part of an answer, so also how long a request may
 /// take to arrive. Between the usual intervals of scrapes (15, 30 and 60 s), so that a kept
@@ -41,12 +43,30 @@ impl Listener for Bounded {
         // Nobody closes the semaphore; without a place a connection would only be unbounded.
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (stream, peer) = Listener::accept(&mut self.listener).await;
+        if let Err(error) = expect_receipts(&stream, SILENCE_MAX) {
+            // A peer that has gone is met by the first read, too.
+            debug!(%peer, %error, "whether an HTTP client is still there will be known late");
+        }
         (Connection::new(stream, place), peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
+}
+
+/// Ends the connection when its peer has not received for so long what was sent to it. The kernel takes what a
+/// live tail says to a peer whose machine or network is gone, and would repeat it for a quarter of an hour before
+/// anybody is told: the bytes count as written.
+#[cfg(target_os = "linux")]
+fn expect_receipts(stream: &TcpStream, within: Duration) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(within))
+}
+
+/// Other systems have their own idea of how long that takes.
+#[cfg(not(target_os = "linux"))]
+fn expect_receipts(_: &TcpStream, _: Duration) -> io::Result<()> {
+    Ok(())
 }
 
 /// Where a request comes from.
@@ -179,5 +199,38 @@ mod tests {
         assert_eq!(places.available_permits(), 0);
         drop(connection);
         assert_eq!(places.available_permits(), 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn every_connection_expects_receipts() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let mut bounded = Bounded::new(listener, Arc::new(Semaphore::new(1)));
+        let address = Listener::local_addr(&bounded).expect("an address");
+        let _peer = TcpStream::connect(address).await.expect("a connection");
+        let (connection, _) = bounded.accept().await;
+        let set = socket2::SockRef::from(&connection.stream).tcp_user_timeout().expect("a TCP socket");
+        assert_eq!(set, Some(SILENCE_MAX));
+    }
+
+    /// The kernel of the peer drops what comes before it looks at it: no receipt, and no word that nobody is
+    /// there. By itself the connection would live for a quarter of an hour.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_peer_that_vanishes_ends_its_connection() {
+        /// Takes nothing of any packet: `BPF_RET | BPF_K` with 0 bytes.
+        const NOTHING: socket2::SockFilter = socket2::SockFilter::new(0x06, 0, 0, 0);
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("an address");
+        let peer = TcpStream::connect(address).await.expect("a connection");
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        expect_receipts(&stream, Duration::from_millis(300)).expect("a TCP socket");
+        socket2::SockRef::from(&peer).attach_filter(&[NOTHING]).expect("a filter");
+
+        stream.write_all(b": heartbeat\n\n").await.expect("the kernel takes it");
+        let read = tokio::time::timeout(Duration::from_secs(30), stream.read_u8()).await;
+        let ended = read.expect("it ends in time").expect_err("nobody is there");
+        assert_eq!(ended.kind(), ErrorKind::TimedOut);
     }
 }
