@@ -504,6 +504,16 @@ fn letters_of_many_pages_are_listed_and_sent_back() {
     assert_eq!((&done["handled"], &done["failed"]), (&json!(many), &json!(0)));
     let results = watched.get("list_redrive_results", &format!("{redrives}/all/results?limit=1000"));
     assert_eq!((&results["total"], results["results"].as_array().map(Vec::len)), (&json!(many), Some(1_000)));
+    let (mut told, mut next) = (1_000, results["next"].as_str().map(str::to_owned));
+    while let Some(after) = next {
+        let path = format!("{redrives}/all/results?limit=1000&after={after}");
+        let page = watched.get("list_redrive_results", &path);
+        let shown = page["results"].as_array().expect("a page");
+        assert!(!shown.is_empty(), "behind {after} there is nothing");
+        told += shown.len();
+        next = page["next"].as_str().map(str::to_owned);
+    }
+    assert_eq!(told, many, "each result was told once");
     let billed = watched.site.billed(many);
     let customers: BTreeSet<&String> = billed.iter().collect();
     assert_eq!((billed.len(), customers.len()), (many, many), "each was billed once");

@@ -17,7 +17,7 @@ pub use self::state::{
 };
 pub use self::wire::{
     Action, Answer, Change, DecidedLetter, EXPIRY_MAX_MS, Envelope, Outcome, PlannedRedrive, REQUEST_TYPE,
-    RedriveProgress, RedriveResult, Refusal, Request, Signed, VERSION, Which,
+    RedriveProgress, RedriveResult, Refusal, Request, ResultPage, Signed, VERSION, Which,
 };
 
 /// Where services say how they are: compacted, one event for each instance.

@@ -70,6 +70,9 @@ pub enum Action {
         redrive: String,
         /// And what has become of each letter.
         events: bool,
+        /// Of these, so many behind how far the redrive is; `None`: all of them, and nothing else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        page: Option<ResultPage>,
     },
     /// Cancel what a redrive has not begun.
     Cancel {
@@ -106,6 +109,15 @@ pub enum Action {
         /// And what people have done with each.
         notes: bool,
     },
+}
+
+/// Which of a redrive's results are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultPage {
+    /// Those of letters with larger numbers than this.
+    pub after: i64,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// Dead letters that somebody decides about.
@@ -379,6 +391,15 @@ pub struct RedriveResult {
     pub state: String,
 }
 
+impl RedriveProgress {
+    /// How many letters the redrive has.
+    #[must_use]
+    pub fn letters(&self) -> u64 {
+        let counts = [self.pending, self.delivering, self.handled, self.failed, self.cancelled];
+        counts.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
 impl Action {
     /// A word for the log.
     #[must_use]
@@ -461,5 +482,17 @@ mod tests {
         let json = serde_json::to_string(&request()).expect("JSON");
         assert!(json.starts_with(r#"{"version":1,"id":"r-1","service":"shop","actor":"grace","#), "{json}");
         assert!(json.contains(r#""action":{"kind":"discard","which":{"all":false,"letters":[7]"#), "{json}");
+    }
+
+    /// Who knows of no pages asks for all results.
+    #[test]
+    fn a_page_is_asked_for_by_whoever_wants_one() {
+        let all = r#"{"kind":"status","redrive":"r","events":true}"#;
+        let page = r#"{"kind":"status","redrive":"r","events":true,"page":{"after":7,"limit":2}}"#;
+        for (json, page) in [(all, None), (page, Some(ResultPage { after: 7, limit: 2 }))] {
+            let action = Action::Status { redrive: "r".to_owned(), events: true, page };
+            assert_eq!(serde_json::from_str::<Action>(json).expect("an action"), action);
+            assert_eq!(serde_json::to_string(&action).expect("JSON"), json);
+        }
     }
 }

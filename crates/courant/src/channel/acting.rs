@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use courant_core::event_id::EventId;
-use courant_core::operations::{Action, Outcome, PlannedRedrive, RedriveResult, Request, Which, unhex};
+use courant_core::operations::{
+    Action, Outcome, PlannedRedrive, RedriveResult, Request, ResultPage, Which, unhex,
+};
 use courant_sql::limits::{EVENT_BYTES_MAX, LISTED_MAX};
 use courant_sql::{DeadEdit, DeadReason, EditError, RedriveError, Store, StoreError, Verdict};
 use serde::Serialize;
@@ -97,14 +99,7 @@ pub(super) async fn act<S: Store>(
             let begun = store.request_redrive_at(redrive, &request.actor, &filter, *rate, now_ms).await?;
             Ok(vec![Outcome::Redrive { progress: progress(&begun), was_known: false }])
         }
-        Action::Status { redrive, events } => {
-            let found = store.redrive(redrive).await?;
-            if *events {
-                let results = results(store, redrive).await?;
-                return Ok(parts(results, |results| Outcome::Results { results }));
-            }
-            Ok(vec![Outcome::Redrive { progress: progress(&found), was_known: true }])
-        }
+        Action::Status { redrive, events, page } => status(store, redrive, *events, *page).await,
         Action::Cancel { redrive } => {
             let cancelled = store.cancel_redrive(redrive, now_ms).await?;
             Ok(vec![Outcome::Redrive { progress: progress(&cancelled), was_known: true }])
@@ -175,14 +170,44 @@ async fn plan<S: Store>(store: &S, which: &Which) -> Result<Vec<PlannedRedrive>,
     Ok(named.collect())
 }
 
-async fn results<S: Store>(store: &S, redrive: &str) -> Result<Vec<RedriveResult>, ActError> {
-    let (mut results, mut after) = (Vec::new(), 0);
-    loop {
-        let page = store.redrive_events(redrive, after, LISTED_MAX).await?;
-        let Some(last) = page.last() else { return Ok(results) };
+/// How far a redrive is, or what has become of its letters. Before a page of that stands how far it is: who
+/// asks for a page does not count the letters.
+async fn status<S: Store>(
+    store: &S,
+    redrive: &str,
+    events: bool,
+    page: Option<ResultPage>,
+) -> Result<Vec<Outcome>, ActError> {
+    let found = store.redrive(redrive).await?;
+    let how_far = Outcome::Redrive { progress: progress(&found), was_known: true };
+    if !events {
+        return Ok(vec![how_far]);
+    }
+    let mut said = Vec::new();
+    let (after, limit) = page.map_or((0, usize::MAX), |page| {
+        said.push(how_far);
+        (page.after, usize::try_from(page.limit).unwrap_or(usize::MAX))
+    });
+    let results = results(store, redrive, after, limit).await?;
+    said.extend(parts(results, |results| Outcome::Results { results }));
+    Ok(said)
+}
+
+async fn results<S: Store>(
+    store: &S,
+    redrive: &str,
+    mut after: i64,
+    limit: usize,
+) -> Result<Vec<RedriveResult>, ActError> {
+    let mut results = Vec::new();
+    while results.len() < limit {
+        let left = u32::try_from(limit - results.len()).unwrap_or(u32::MAX);
+        let page = store.redrive_events(redrive, after, left.min(LISTED_MAX)).await?;
+        let Some(last) = page.last() else { break };
         after = last.dead_id;
         results.extend(page.iter().map(result));
     }
+    Ok(results)
 }
 
 async fn edit<S: Store>(store: &S, request: &Request, now_ms: i64) -> Result<Outcome, ActError> {

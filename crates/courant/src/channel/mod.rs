@@ -25,8 +25,8 @@ mod wire;
 pub use courant_core::operations::{
     ANSWERS, Action, Answer, Change, DeadState, DecidedLetter, EXPIRY_MAX_MS, FailureState, InvalidKey,
     OperationsKey, Outcome, ParkedState, PartitionState, PlannedRedrive, PolicyState, REQUESTS,
-    RedriveProgress, RedriveResult, Refusal, Request, RequestsState, SERVICES, ServiceState, Signed,
-    SubscriptionState, ToldLetter, ToldNote, UnreadableState, Which, failure_name,
+    RedriveProgress, RedriveResult, Refusal, Request, RequestsState, ResultPage, SERVICES, ServiceState,
+    Signed, SubscriptionState, ToldLetter, ToldNote, UnreadableState, Which, failure_name,
 };
 
 pub(crate) use self::announcer::Channel;

@@ -196,7 +196,7 @@ fn discard_those(id: &str, which: Which, expires_ms: i64) -> Signed {
     Signed::new(&request, &key())
 }
 
-async fn asked(world: &World, engine: &Arc<dyn Engine>, database: &Path) -> Running<Sqlite> {
+pub(crate) async fn asked(world: &World, engine: &Arc<dyn Engine>, database: &Path) -> Running<Sqlite> {
     crate::planted::as_asked();
     let billing = Subscription::named("billing").retry(Retry::never());
     let service = App::new("shop")
@@ -398,6 +398,28 @@ async fn requests_are_off_where_they_cannot_be_taken_safely() {
     on_server(key().signature_is_enough()).await.expect("somebody has said so");
 }
 
+/// Asks a service for something, and gives back the parts of its answer.
+pub(crate) async fn answered(
+    world: &World,
+    engine: &dyn Engine,
+    service: &mut Running<Sqlite>,
+    id: &str,
+    action: Action,
+) -> Vec<Outcome> {
+    let request = Request {
+        version: 1,
+        id: id.to_owned(),
+        service: "shop".to_owned(),
+        actor: "grace".to_owned(),
+        expires_ms: world.now_ms() + 60_000,
+        action,
+    };
+    ask(service, id, &Signed::new(&request, &key())).await;
+    service.settle().await.expect("settles");
+    let answers = answers(engine).await.into_iter().filter(|answer| answer.request == id);
+    answers.map(|answer| answer.outcome).collect()
+}
+
 /// Asks for letters, two at once, and gives them back with where the next ones begin.
 async fn told(
     world: &World,
@@ -407,19 +429,9 @@ async fn told(
     which: Which,
     (state, after): (Option<&str>, i64),
 ) -> (Vec<ToldLetter>, Option<i64>) {
-    let request = Request {
-        version: 1,
-        id: id.to_owned(),
-        service: "shop".to_owned(),
-        actor: "grace".to_owned(),
-        expires_ms: world.now_ms() + 60_000,
-        action: Action::Letters { which, state: state.map(str::to_owned), after, limit: 2, notes: true },
-    };
-    ask(service, id, &Signed::new(&request, &key())).await;
-    service.settle().await.expect("settles");
-    let answer = answers(engine).await.into_iter().find(|answer| answer.request == id);
-    match answer.expect("it is answered").outcome {
-        Outcome::Letters { letters, next } => (letters, next),
+    let action = Action::Letters { which, state: state.map(str::to_owned), after, limit: 2, notes: true };
+    match answered(world, engine, service, id, action).await.pop() {
+        Some(Outcome::Letters { letters, next }) => (letters, next),
         other => panic!("{other:?}"),
     }
 }

@@ -23,6 +23,7 @@ mod planted;
 mod poor_engine;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod redrive_results;
 mod reminding;
 mod server;
 mod settling;

@@ -120,7 +120,7 @@ async fn close(global: &Global, at: &At, args: &DlqClose, verdict: Verdict) -> R
 async fn redrive(global: &Global, at: &At, args: &DlqRedrive) -> Result<Exit, Failure> {
     let by = &args.by.by;
     if let Some(redrive) = &args.status {
-        let action = Action::Status { redrive: redrive.clone(), events: args.events };
+        let action = Action::Status { redrive: redrive.clone(), events: args.events, page: None };
         return redriven(global, ask(global, at, by, action).await?);
     }
     if let Some(redrive) = &args.cancel {

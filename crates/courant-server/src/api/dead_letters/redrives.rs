@@ -8,7 +8,9 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use courant_core::operations::{Action, Outcome, PlannedRedrive, RedriveProgress, RedriveResult, Which};
+use courant_core::operations::{
+    Action, Outcome, PlannedRedrive, RedriveProgress, RedriveResult, ResultPage, Which,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -88,15 +90,14 @@ pub(super) struct Redrive {
 impl From<RedriveProgress> for Redrive {
     fn from(progress: RedriveProgress) -> Self {
         let RedriveProgress { pending, delivering, handled, failed, cancelled, .. } = progress;
-        let counts = [pending, delivering, handled, failed, cancelled];
         Self {
+            letters: progress.letters(),
             state: known(&progress.state, &["running", "done", "cancelled"]),
             id: progress.id,
             requested_by: progress.requested_by,
             requested_ms: progress.requested_ms,
             finished_ms: progress.finished_ms,
             filter: progress.filter,
-            letters: counts.into_iter().fold(0, u64::saturating_add),
             pending,
             delivering,
             handled,
@@ -111,7 +112,7 @@ pub(super) struct Results {
     redrive: String,
     results: Vec<Made>,
     next: Option<String>,
-    total: usize,
+    total: u64,
 }
 
 /// What a redrive has made of one letter.
@@ -205,7 +206,7 @@ pub(super) async fn show(
     Asked::of(query.as_deref(), &[])?;
     short_enough("the id", &redrive)?;
     let line = Line::to(&state, &service).await?;
-    let action = Action::Status { redrive, events: false };
+    let action = Action::Status { redrive, events: false, page: None };
     let outcomes = line.ask(&actor(&caller, None)?, action, &REDRIVE_NOT_FOUND).await?;
     Ok(Json(Redrive::from(progress(outcomes)?.0)))
 }
@@ -220,21 +221,35 @@ pub(super) async fn results(
     let (limit, after) = (asked.limit()?, asked.text("after").map(letter_after).transpose()?);
     short_enough("the id", &redrive)?;
     let line = Line::to(&state, &service).await?;
-    let action = Action::Status { redrive: redrive.clone(), events: true };
-    let mut all: Vec<RedriveResult> = Vec::new();
-    for outcome in line.ask(&actor(&caller, None)?, action, &REDRIVE_NOT_FOUND).await? {
-        let Outcome::Results { results } = outcome else { return Err(not_understood()) };
-        all.extend(results);
-    }
-    Ok(Json(page(redrive, &all, limit, after)))
+    // One more than is shown says whether there are more.
+    let wanted = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
+    let of_it = Some(ResultPage { after: after.unwrap_or(0), limit: wanted });
+    let action = Action::Status { redrive: redrive.clone(), events: true, page: of_it };
+    let outcomes = line.ask(&actor(&caller, None)?, action, &REDRIVE_NOT_FOUND).await?;
+    Ok(Json(page(redrive, outcomes, limit, after)?))
 }
 
-fn page(redrive: String, all: &[RedriveResult], limit: usize, after: Option<i64>) -> Results {
+/// A page of what a service has said: it, or all results, as one says that knows of no pages.
+fn page(
+    redrive: String,
+    outcomes: Vec<Outcome>,
+    limit: usize,
+    after: Option<i64>,
+) -> Result<Results, Problem> {
+    let (mut all, mut total) = (Vec::new(), None);
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Redrive { progress, .. } => total = Some(progress.letters()),
+            Outcome::Results { results } => all.extend(results),
+            _ => return Err(not_understood()),
+        }
+    }
     // In the order of the letters.
     let mut left = all.iter().filter(|result| after.is_none_or(|after| result.letter > after)).peekable();
     let results: Vec<Made> = left.by_ref().take(limit).map(Made::from).collect();
     let next = left.peek().and_then(|_| results.last()).map(|last| last.letter.to_string());
-    Results { redrive, results, next, total: all.len() }
+    let total = total.unwrap_or_else(|| u64::try_from(all.len()).unwrap_or(u64::MAX));
+    Ok(Results { redrive, results, next, total })
 }
 
 /// The number of a letter, as `next` of a page has it.
@@ -276,9 +291,8 @@ pub(super) async fn cancel(
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_redrive_has_all_of_its_letters() {
-        let progress = RedriveProgress {
+    fn progress() -> RedriveProgress {
+        RedriveProgress {
             id: "r".to_owned(),
             requested_by: "grace".to_owned(),
             requested_ms: 1,
@@ -290,24 +304,51 @@ mod tests {
             handled: 3,
             failed: 4,
             cancelled: 5,
-        };
-        let redrive = Redrive::from(progress);
-        assert_eq!((redrive.letters, redrive.state), (15, "unknown"));
+        }
     }
 
     #[test]
-    fn results_come_in_pages() {
-        let result = |letter| RedriveResult {
-            letter,
+    fn a_redrive_has_all_of_its_letters() {
+        let redrive = Redrive::from(progress());
+        assert_eq!((redrive.letters, redrive.state), (15, "unknown"));
+    }
+
+    fn results(letters: &[i64]) -> Outcome {
+        let result = |letter: &i64| RedriveResult {
+            letter: *letter,
             result: "handled".to_owned(),
             since_ms: 1,
             state: "redriven".to_owned(),
         };
-        let all: Vec<_> = [3, 5, 9].map(result).into();
-        let first = page("r".to_owned(), &all, 2, None);
-        assert_eq!((first.results.len(), first.next.as_deref(), first.total), (2, Some("5"), 3));
-        let second = page("r".to_owned(), &all, 2, Some(5));
-        assert_eq!((second.results[0].letter, second.next), (9, None));
+        Outcome::Results { results: letters.iter().map(result).collect() }
+    }
+
+    /// A service is asked for one more than is shown, and tells how many there are.
+    #[test]
+    fn results_come_in_pages() {
+        let of = |letters: &[i64], after| {
+            let how_far = Outcome::Redrive { progress: progress(), was_known: true };
+            page("r".to_owned(), vec![how_far, results(letters)], 2, after).expect("results")
+        };
+        let first = of(&[3, 5, 9], None);
+        assert_eq!((first.results.len(), first.next.as_deref(), first.total), (2, Some("5"), 15));
+        let second = of(&[9], Some(5));
+        assert_eq!((second.results[0].letter, second.next, second.total), (9, None, 15));
         assert_eq!(letter_after("x").expect_err("no number").kind.code, "bad_request");
+        let other = page("r".to_owned(), vec![Outcome::Planned { redrives: Vec::new() }], 2, None);
+        assert_eq!(other.expect_err("no results").kind.code, "service_failed");
+    }
+
+    /// A service of an earlier version tells all of them each time, in parts.
+    #[test]
+    fn a_page_is_taken_out_of_all_results() {
+        let of = |after| {
+            let outcomes = vec![results(&[3, 5]), results(&[9])];
+            page("r".to_owned(), outcomes, 2, after).expect("results")
+        };
+        let first = of(None);
+        assert_eq!((first.results.len(), first.next.as_deref(), first.total), (2, Some("5"), 3));
+        let second = of(Some(5));
+        assert_eq!((second.results[0].letter, second.next, second.total), (9, None, 3));
     }
 }
