@@ -42,6 +42,7 @@ mod places;
 mod postgres;
 mod publishing;
 mod redrive;
+mod room;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
@@ -69,6 +70,7 @@ pub use parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
 #[cfg(feature = "postgres")]
 pub use postgres::{Postgres, PostgresReader, PostgresTransaction};
 pub use redrive::{Redrive, RedriveClaim, RedriveEvent, RedriveEventState, RedriveState};
+pub use room::lacks_room;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Reader, Sqlite, SqliteTransaction};
 pub use store::{Committed, Store, Transaction};

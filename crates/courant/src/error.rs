@@ -91,6 +91,11 @@ impl HandlerError {
         self.error_type
     }
 
+    /// It comes of a database that has no room: nothing that the handler has done.
+    pub(crate) fn lacks_room(&self) -> bool {
+        courant_sql::lacks_room(&*self.cause)
+    }
+
     /// The error and what caused it, from the outside in.
     pub fn chain(&self) -> Vec<String> {
         let mut chain = vec![self.cause.to_string()];

@@ -1,5 +1,6 @@
 //! What MariaDB's error numbers mean for the caller.
 
+use sqlx::error::DatabaseError;
 use sqlx::mysql::MySqlDatabaseError;
 
 use crate::error::{Class, CommitError, StoreError};
@@ -28,6 +29,12 @@ pub(super) fn class_of(error: &sqlx::Error) -> Class {
     }
 }
 
+/// What an answer of MariaDB means; `None`: it is another database's.
+pub(crate) fn class_of_answer(answer: &(dyn DatabaseError + 'static)) -> Option<Class> {
+    let answer = answer.try_downcast_ref::<MySqlDatabaseError>()?;
+    Some(class_of_number(answer.number(), answer.code()))
+}
+
 fn database(error: &sqlx::Error) -> Option<&MySqlDatabaseError> {
     error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()
 }
@@ -48,9 +55,11 @@ fn class_of_number(number: u16, state: Option<&str>) -> Class {
         1040 | 1203 | 1226 | 1053 | 1079 | 1152 | 1158..=1161 | 1184 | 1927 | 2006 | 2013 | 2055 => {
             Class::ConnectionLost
         }
-        1021 | 1114 => Class::Full,
-        // Files cannot be opened, read, written, synced
-        1016..=1019 | 1024 | 1026 | 1030 => Class::Io,
+        // The disk is full, as the server says it and the library below it; the table is full. What the system
+        // calls 28, no space left, comes as the first of them.
+        1021 | 20 | 1114 => Class::Full,
+        // Files cannot be opened, read, written, synced; a temporary one cannot be written
+        1016..=1019 | 1024 | 1026 | 1030 | 3 => Class::Io,
         // The server may only read, as a replica does
         1290 | 1836 => Class::Standby,
         // The table or the transaction may only be read; no privilege for the table
@@ -102,7 +111,10 @@ mod tests {
             (1062, "23000", Class::Constraint),
             (1048, "23000", Class::Constraint),
             (4025, "23000", Class::Constraint),
+            (1021, "HY000", Class::Full),
             (1114, "HY000", Class::Full),
+            (20, "HY000", Class::Full),
+            (3, "HY000", Class::Io),
             (1030, "HY000", Class::Io),
             (1792, "25006", Class::ReadOnly),
             (1290, "HY000", Class::Standby),

@@ -42,6 +42,8 @@ use sqlx::mysql::MySqlConnectOptions;
 
 pub use self::transaction::MariadbTransaction;
 
+pub(crate) use self::class::class_of_answer;
+
 use self::class::failed;
 use self::session::{Pool, Session};
 use crate::error::{AttachError, BeginError, ConnectError, StoreError};

@@ -1,5 +1,8 @@
 //! What Postgres' error codes mean for the caller.
 
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
+
 use crate::error::{Class, CommitError, StoreError};
 
 /// Raised by `courant_hold`: somebody takes the partition over.
@@ -25,6 +28,11 @@ pub(super) fn class_of(error: &sqlx::Error) -> Class {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Class::Corrupt,
         _ => Class::Other,
     }
+}
+
+/// What an answer of Postgres means; `None`: it is another database's.
+pub(crate) fn class_of_answer(answer: &(dyn DatabaseError + 'static)) -> Option<Class> {
+    answer.try_downcast_ref::<PgDatabaseError>().map(|answer| class_of_state(answer.code()))
 }
 
 /// Why a transaction was not begun. A server in recovery says of one that is to write that this is a feature

@@ -32,6 +32,7 @@ use sqlx::postgres::PgConnectOptions;
 pub use self::transaction::PostgresTransaction;
 
 pub(crate) use self::bell::Listening;
+pub(crate) use self::class::class_of_answer;
 
 use self::class::{failed, not_begun};
 use self::session::{Pool, Session};

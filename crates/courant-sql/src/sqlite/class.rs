@@ -1,5 +1,8 @@
 //! What SQLite's result codes mean for the caller.
 
+use sqlx::error::DatabaseError;
+use sqlx::sqlite::SqliteError;
+
 use crate::error::{Class, StoreError};
 
 /// The database's answer to something, as an error of the store.
@@ -17,6 +20,12 @@ pub(super) fn class_of(error: &sqlx::Error) -> Class {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Class::Corrupt,
         _ => Class::Other,
     }
+}
+
+/// What an answer of SQLite means; `None`: it is another database's.
+pub(crate) fn class_of_answer(answer: &(dyn DatabaseError + 'static)) -> Option<Class> {
+    let code: i32 = answer.try_downcast_ref::<SqliteError>()?.code()?.parse().ok()?;
+    Some(class_of_code(code & 0xff))
 }
 
 /// The result code without its extension.

@@ -31,6 +31,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
 pub use self::transaction::SqliteTransaction;
 
+pub(crate) use self::class::class_of_answer;
+
 use self::class::failed;
 use self::session::{Session, Slot};
 use crate::error::{BeginError, ConnectError, StoreError};

@@ -16,6 +16,8 @@ pub(crate) struct Failed {
     pub(crate) is_undecodable: bool,
     /// The handler was stopped in the middle of its work.
     pub(crate) was_cancelled: bool,
+    /// The handler wants another attempt because a database has no room.
+    pub(crate) lacks_room: bool,
     /// The span of the call that has failed.
     pub(crate) span: Option<Box<TraceContext>>,
 }
@@ -54,7 +56,9 @@ impl Failed {
             place: place.to_owned(),
             message: error.chain().join(": "),
         };
-        Self { failure, verdict: error.verdict(), is_undecodable: false, was_cancelled: false, span: None }
+        let verdict = error.verdict();
+        let lacks_room = matches!(verdict, Verdict::Retry | Verdict::RetryAfter(_)) && error.lacks_room();
+        Self { failure, verdict, is_undecodable: false, was_cancelled: false, lacks_room, span: None }
     }
 
     /// What a layer says that has stopped a handler at `place`.
@@ -65,7 +69,14 @@ impl Failed {
     /// A failure that no handler has named.
     fn of_kind(kind: &str, place: &str, message: String) -> Self {
         let failure = Failure { kind: kind.to_owned(), place: place.to_owned(), message };
-        Self { failure, verdict: Verdict::Retry, is_undecodable: false, was_cancelled: false, span: None }
+        Self {
+            failure,
+            verdict: Verdict::Retry,
+            is_undecodable: false,
+            was_cancelled: false,
+            lacks_room: false,
+            span: None,
+        }
     }
 
     /// The handler took too long, and was stopped.

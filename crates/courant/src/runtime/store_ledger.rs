@@ -118,6 +118,10 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
             }
             (Err(failed), Some(lent)) if !failed.was_cancelled => {
                 self.undo(lent.transaction).await;
+                if failed.lacks_room {
+                    // As when there is none for the commit: the store is waited for, and that is no attempt.
+                    return Err(Bad::Passing(failed.failure.message));
+                }
                 Ok(Attempted::Failed(failed))
             }
             // Dropped: what may be in the middle of a query is closed, and not used again.

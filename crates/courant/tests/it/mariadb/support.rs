@@ -22,6 +22,9 @@ pub(crate) const NUMBER_OF: &str = "select number from counters where name = ?";
 pub(crate) const SHARED_EVENTS: u64 = 300;
 /// An error that a handler does not pass on leaves its transaction as it was.
 pub(crate) const SWALLOWED_ERROR_ENDS: bool = false;
+/// What is refused as when the disk is full, and what makes room again.
+pub(crate) const NO_ROOM: &str = "signal sqlstate 'HY000' set mysql_errno = 1021, message_text = 'no room'";
+pub(crate) const ROOM: &str = "select 1";
 /// The program of the bank.
 pub(crate) const BANK: &str = "bank-service-mariadb";
 /// Kills of the bank's service and of its database in the CI.

@@ -38,3 +38,5 @@ mod stopping;
 mod timers;
 #[path = "../cases/waking.rs"]
 mod waking;
+#[path = "../cases/without_room.rs"]
+mod without_room;

@@ -22,6 +22,9 @@ pub(crate) const NUMBER_OF: &str = "select number from counters where name = $1"
 pub(crate) const SHARED_EVENTS: u64 = 1_000;
 /// An error aborts the transaction, whether the handler passes it on or not.
 pub(crate) const SWALLOWED_ERROR_ENDS: bool = true;
+/// What is refused as when the disk is full, and what makes room again.
+pub(crate) const NO_ROOM: &str = "do $$ begin raise exception 'no room' using errcode = 'disk_full'; end $$";
+pub(crate) const ROOM: &str = "select 1";
 
 /// The program of the bank.
 pub(crate) const BANK: &str = "bank-service-postgres";

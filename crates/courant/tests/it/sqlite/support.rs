@@ -20,6 +20,10 @@ pub(crate) const NUMBER_OF: &str = "select number from counters where name = ?";
 pub(crate) const SHARED_EVENTS: u64 = 100;
 /// An error that a handler does not pass on leaves its transaction as it was.
 pub(crate) const SWALLOWED_ERROR_ENDS: bool = false;
+/// What is refused as when the disk is full, and what makes room again.
+pub(crate) const NO_ROOM: &str =
+    "pragma max_page_count = 1; insert into effects (what) values (hex(zeroblob(1000000)))";
+pub(crate) const ROOM: &str = "pragma max_page_count = 1073741823";
 
 /// The program of the bank.
 pub(crate) const BANK: &str = "bank-service";
