@@ -29,6 +29,8 @@ mod scrub;
 
 mod error;
 
+pub mod planted;
+
 pub use api::{ApiSettings, ApiTokens, InvalidServiceKeys, InvalidTokens, ServiceKeys, TraceSettings};
 pub use client::{ApiClient, ApiError, ApiUrl, InvalidApiUrl, path_part};
 pub use config::{CompactionSettings, ServerConfig};

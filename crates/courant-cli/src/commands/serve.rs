@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 pub(super) fn run(global: &Global, args: &Serve) -> Result<Exit, Failure> {
     let settings = Settings::read(global, &args.settings)?;
     log_to_stderr(global, settings.log())?;
+    plant();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -31,6 +32,20 @@ pub(super) fn run(global: &Global, args: &Serve) -> Result<Exit, Failure> {
     telemetry.end(&ended);
     ended
 }
+
+/// Breaks the guarantee of the server that the environment names. Only builds for tests can.
+#[cfg(feature = "planted-defects")]
+fn plant() {
+    use courant_server::planted::{self, Defect};
+
+    let name = std::env::var("COURANT_PLANTED_DEFECT").unwrap_or_default();
+    if let Some(defect) = Defect::ALL.into_iter().find(|defect| defect.name() == name) {
+        planted::plant(defect);
+    }
+}
+
+#[cfg(not(feature = "planted-defects"))]
+fn plant() {}
 
 /// Bytes of a file of tokens or of keys: a hundred of the longest tokens fit.
 const TOKEN_FILE_BYTES_MAX: u64 = 256 * 1024;

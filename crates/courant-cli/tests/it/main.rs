@@ -49,6 +49,7 @@ mod many_partitions;
 mod memory_limit;
 mod metrics;
 mod otlp;
+mod planted;
 mod power_cut;
 mod raw;
 mod recompression;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crate::{PATIENCE, raw};
+use crate::{PATIENCE, planted, raw};
 
 const COURANT: &str = env!("CARGO_BIN_EXE_courant");
 
@@ -122,6 +122,7 @@ impl Launch {
             command.current_dir(&self.data);
         }
         without_settings(&mut command);
+        planted::as_asked(&mut command);
         command.args(&self.more).envs(self.environment.iter().cloned());
         let mut child = command.spawn().expect("the binary under test starts");
         let lines = Arc::new(Lines::default());

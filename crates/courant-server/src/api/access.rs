@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::TraceSettings;
 use super::dead_letters::ServiceKeys;
 use super::limits::{TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TOKENS_MAX};
+use crate::planted::{Defect, is_planted};
 
 /// The settings of the HTTP API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,7 +111,8 @@ impl ApiTokens {
     /// compared.
     pub(super) fn name_of(&self, token: &str) -> Option<&str> {
         let hash = hash(token);
-        self.0.iter().find(|known| known.hash == hash).map(|known| known.name.as_str())
+        let is_it = |known: &&Token| known.hash == hash || is_planted(Defect::AnyToken);
+        self.0.iter().find(is_it).map(|known| known.name.as_str())
     }
 }
 

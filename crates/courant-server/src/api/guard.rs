@@ -21,6 +21,7 @@ use super::problem::{
 use super::route::{Access, Route};
 use super::{ApiState, PREFIX};
 use crate::connections::Peer;
+use crate::planted::{Defect, is_planted};
 
 /// What stands before a handler.
 #[derive(Clone, Debug)]
@@ -63,9 +64,12 @@ pub(super) async fn check(State(guard): State<Guard>, mut request: Request, next
 /// made in it, and so it takes the place of the client's.
 fn begin(guard: &Guard, headers: &mut HeaderMap) -> Option<Active> {
     let parent = TraceContext::of(headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()));
+    let parent = parent.filter(|_| !is_planted(Defect::SpansWithoutParents));
     let (method, path) = (guard.route.method.word().to_ascii_uppercase(), guard.route.path);
     let span = guard.state.status().tracer().http(&method, &format!("{PREFIX}{path}"), parent)?;
-    if let Ok(value) = HeaderValue::from_str(&span.context().to_string()) {
+    if let Ok(value) = HeaderValue::from_str(&span.context().to_string())
+        && !is_planted(Defect::OutsideOfSpans)
+    {
         headers.insert(TRACEPARENT, value);
     }
     Some(span)
@@ -143,7 +147,7 @@ fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
         origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
     };
     for origin in headers.get_all(header::ORIGIN) {
-        if !origin.to_str().is_ok_and(is_own) {
+        if !origin.to_str().is_ok_and(is_own) && !is_planted(Defect::AnyOrigin) {
             return Err(of_other_site());
         }
     }

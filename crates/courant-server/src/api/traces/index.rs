@@ -14,6 +14,7 @@ use courant_log::PartitionId;
 
 use super::facts::{Joined, hashed};
 use crate::api::limits::{TRACE_LIST_MEMBERS_MAX, TRACE_LIST_STEPS_MAX, TRACE_NODES_MAX, TRACE_PLAIN_PART};
+use crate::planted::{Defect, is_planted};
 
 /// A record that is to be indexed. Of ids there are only hashes; 0 is none.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +164,9 @@ impl Index {
 
     /// Says that events older than this may be missing.
     pub(super) fn incomplete_before(&mut self, time_ms: i64) {
+        if is_planted(Defect::ForgottenInSilence) {
+            return;
+        }
         let since = self.counts.complete_since_ms.get_or_insert(time_ms);
         *since = time_ms.max(*since);
     }

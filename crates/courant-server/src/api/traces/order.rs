@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::index::New;
+use crate::planted::{Defect, is_planted};
 
 /// What is known of an event's cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,7 @@ pub(super) fn causal(mut members: Vec<New>) -> Vec<Placed> {
 fn parent(index: usize, member: &New, by_event: &HashMap<u64, usize>) -> (Option<usize>, Cause) {
     // A dead letter is below the event that it is a copy of.
     let wanted = if member.is_dead && member.event != 0 { member.event } else { member.causation };
-    if wanted == 0 || (!member.is_dead && wanted == member.event) {
+    if wanted == 0 || (!member.is_dead && wanted == member.event) || is_planted(Defect::NoCauses) {
         return (None, Cause::None);
     }
     match by_event.get(&wanted) {
