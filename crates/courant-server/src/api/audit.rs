@@ -5,17 +5,16 @@
 //! still be possible: its event waits, in order and within a bound, and is written before the next one, or
 //! a little while after the log takes events again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use courant_core::headers;
-use courant_core::topic::TopicName;
-use courant_log::batch::records::{NewRecord, encode};
-use courant_log::{Batch, Codec, CreateTopicError, Log, NewTopic, PartitionId, Topic};
+use courant_log::Log;
+use courant_log::batch::records::NewRecord;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -27,7 +26,8 @@ use super::ApiState;
 use super::guard::Caller;
 use super::json::Json;
 use super::limits::{AUDIT_DETAIL_BYTES_MAX, AUDIT_ERROR_BYTES_MAX, AUDIT_WAITING_MAX};
-use super::problem::{NOT_AUDITED, NOT_WRITTEN, Problem};
+use super::own_topics;
+use super::problem::{NOT_AUDITED, Problem};
 use super::records::cloudevent::floor;
 use crate::planted::{Defect, is_planted};
 
@@ -273,42 +273,8 @@ fn shortened(sentence: &str) -> &str {
 }
 
 async fn append(log: &Log, events: &[NewRecord]) -> Result<u64, Problem> {
-    let partition = partition(log).await?;
-    let batch = encode(events, Codec::None, None).map_err(|error| Problem::defect(&error.to_string()))?;
-    let batch = Batch::validate(batch).map_err(|error| Problem::defect(&error.to_string()))?;
-    let (done, appended) = oneshot::channel();
-    // Who waits for it may have gone with the runtime.
-    log.append(partition, batch, move |result| drop(done.send(result)));
-    Ok(appended.await.map_err(|_| unanswered())??.base_offset)
-}
-
-/// The first partition of the topic, which is made if it is not there.
-async fn partition(log: &Log) -> Result<PartitionId, Problem> {
-    let topic = match log.catalog().by_name(AUDIT_TOPIC) {
-        Some(topic) => Arc::clone(topic),
-        None => create(log).await?,
-    };
-    topic.partitions.first().copied().ok_or_else(|| Problem::defect("a topic without partitions"))
-}
-
-async fn create(log: &Log) -> Result<Arc<Topic>, Problem> {
-    let name = TopicName::new(AUDIT_TOPIC).map_err(|error| Problem::defect(&error.to_string()))?;
-    let (done, created) = oneshot::channel();
-    let new = NewTopic { name, partitions: 1, configs: BTreeMap::new() };
-    log.create_topic(new, move |result| drop(done.send(result)));
-    match created.await.map_err(|_| unanswered())? {
-        // A client was faster.
-        Err(CreateTopicError::Exists) => {
-            let found = log.catalog().by_name(AUDIT_TOPIC).cloned();
-            found.ok_or_else(|| Problem::topic_not_found(AUDIT_TOPIC))
-        }
-        created => Ok(created?),
-    }
-}
-
-/// The log has gone without an answer.
-pub(super) fn unanswered() -> Problem {
-    Problem::new(&NOT_WRITTEN, "the log is stopping")
+    let partition = own_topics::partition(log, AUDIT_TOPIC, &[]).await?;
+    own_topics::append(log, partition, events).await
 }
 
 #[cfg(test)]
@@ -318,6 +284,7 @@ mod tests {
     use courant_log::storage::MemoryStorage;
     use courant_log::{LogConfig, SystemClock, SystemEntropy};
     use futures_util::future::join_all;
+    use std::sync::Arc;
 
     fn log() -> Log {
         let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));

@@ -20,6 +20,7 @@ mod history;
 mod json;
 mod lag;
 mod openapi;
+mod own_topics;
 mod publish;
 mod readers;
 mod records;

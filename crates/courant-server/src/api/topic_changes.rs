@@ -19,9 +19,10 @@ use tokio::sync::oneshot;
 
 use super::ApiState;
 use super::asked::{self, Asked, Path};
-use super::audit::{AUDIT_TOPIC, Change, unanswered};
+use super::audit::{AUDIT_TOPIC, Change};
 use super::guard::Caller;
 use super::json::Json;
+use super::own_topics::unanswered;
 use super::problem::{INTERNAL_TOPIC, INVALID, NOT_CONFIRMED, Problem, TOPIC_EXISTS};
 use super::route::{Access, DRY_RUN, Kind, RequestBody, Route, Schema, Verb, answer, field, optional, query};
 use super::topics::{TOPIC, size};

@@ -9,17 +9,16 @@ use bytes::Bytes;
 use courant_core::operations::{
     ANSWERS, Action, Answer, KEPT_MS, OperationsKey, Outcome, REQUESTS, Refusal, Request, Signed, VERSION,
 };
-use courant_core::topic::TopicName;
-use courant_log::batch::records::{NewRecord, Record, encode};
-use courant_log::{Batch, Codec, CreateTopicError, Health, Log, NewTopic, PartitionId};
+use courant_log::batch::records::{NewRecord, Record};
+use courant_log::{Health, PartitionId};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::services::SERVICE_NOT_FOUND;
 use crate::api::ApiState;
-use crate::api::audit::unanswered as log_unanswered;
 use crate::api::limits::{ANSWER_BYTES_MAX, ANSWER_WAIT, ANSWERS_BYTES_MAX, WORDS_BYTES_MAX};
+use crate::api::own_topics;
 use crate::api::problem::{INVALID, Problem, ProblemKind};
 use crate::api::records::cloudevent::floor;
 use crate::api::records::read::{Taken, read};
@@ -121,9 +120,9 @@ impl Line {
 
     async fn answered(&self, by: &str, action: Action) -> Result<Vec<Outcome>, Problem> {
         let log = self.state.log()?.clone();
-        let kept = ("retention.ms", KEPT_MS);
-        let answers = partition(&log, ANSWERS, kept).await?;
-        let requests = partition(&log, REQUESTS, kept).await?;
+        let kept = [("retention.ms", KEPT_MS)];
+        let answers = own_topics::partition(&log, ANSWERS, &kept).await?;
+        let requests = own_topics::partition(&log, REQUESTS, &kept).await?;
         let mut next = log.offsets(answers).map_or(0, |ends| ends.high_watermark);
         let now_ms = self.state.now_ms();
         let wait_ms = i64::try_from(ANSWER_WAIT.as_millis()).unwrap_or(i64::MAX);
@@ -135,7 +134,7 @@ impl Line {
             expires_ms: now_ms.saturating_add(wait_ms),
             action,
         };
-        append(&log, requests, &[event(&request, &self.key, now_ms)?]).await?;
+        own_topics::append(&log, requests, &[event(&request, &self.key, now_ms)?]).await?;
         let held = Held { all: self.state.operations().answer_bytes(), bytes: 0 };
         let mut parts = Parts { id: request.id, service: self.service.clone(), held, ..Parts::default() };
         loop {
@@ -144,7 +143,7 @@ impl Line {
                 return Ok(parts.parts.into_values().collect());
             }
             if matches!(log.health(), Health::Stopping) {
-                return Err(log_unanswered());
+                return Err(own_topics::unanswered());
             }
             let (wake, woken) = oneshot::channel();
             let waiting = log.wait(&[(answers, next)], 1, move || {
@@ -298,47 +297,6 @@ fn event(request: &Request, key: &OperationsKey, now_ms: i64) -> Result<NewRecor
         value: Some(Bytes::from(value)),
         headers: headers.collect(),
     })
-}
-
-/// Appends events as one batch, and waits until they are stored.
-pub(super) async fn append(log: &Log, partition: PartitionId, events: &[NewRecord]) -> Result<(), Problem> {
-    let batch = encode(events, Codec::None, None).map_err(|error| Problem::defect(&error.to_string()))?;
-    let batch = Batch::validate(batch).map_err(|error| Problem::defect(&error.to_string()))?;
-    let (done, appended) = oneshot::channel();
-    // Who waits for it may have gone with the runtime.
-    log.append(partition, batch, move |result| drop(done.send(result)));
-    appended.await.map_err(|_| log_unanswered())??;
-    Ok(())
-}
-
-/// The first partition of a topic, which is made with one partition and this config if it is not there.
-pub(super) async fn partition(
-    log: &Log,
-    name: &str,
-    (config, value): (&str, &str),
-) -> Result<PartitionId, Problem> {
-    let found = log.catalog().by_name(name).cloned();
-    let topic = match found {
-        Some(topic) => topic,
-        None => {
-            let new = NewTopic {
-                name: TopicName::new(name).map_err(|error| Problem::defect(&error.to_string()))?,
-                partitions: 1,
-                configs: BTreeMap::from([(config.to_owned(), value.to_owned())]),
-            };
-            let (done, created) = oneshot::channel();
-            log.create_topic(new, move |result| drop(done.send(result)));
-            match created.await.map_err(|_| log_unanswered())? {
-                // Somebody else was faster.
-                Err(CreateTopicError::Exists) => {
-                    let found = log.catalog().by_name(name).cloned();
-                    found.ok_or_else(|| Problem::topic_not_found(name))?
-                }
-                created => created?,
-            }
-        }
-    };
-    topic.partitions.first().copied().ok_or_else(|| Problem::defect("a topic without partitions"))
 }
 
 #[cfg(test)]

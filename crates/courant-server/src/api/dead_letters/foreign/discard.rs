@@ -16,12 +16,12 @@ use courant_log::{Log, Topic};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::super::line::{append, partition};
 use super::super::{LETTER_NOT_FOUND, actor, reason, short_enough};
 use super::{Look, letter_at};
 use crate::api::limits::{
     FOREIGN_AT_A_TIME, FOREIGN_LETTERS_MAX, FOREIGN_NEWEST_BYTES_MAX as BYTES, LETTERS_NAMED_MAX,
 };
+use crate::api::own_topics;
 use crate::api::problem::{INTERNAL_TOPIC, INVALID, Problem};
 use crate::api::records::read::{Taken, offset};
 use crate::api::topics::is_internal;
@@ -220,7 +220,7 @@ async fn write_down(log: &Log, topic: &Topic, letters: &[At], decision: &Decisio
         let sentence = format!("decisions about {} cannot be written down: {error}", topic.name);
         Problem::new(&INVALID, sentence)
     })?;
-    let id = partition(log, &name, ("cleanup.policy", "compact")).await?;
+    let id = own_topics::partition(log, &name, &[("cleanup.policy", "compact")]).await?;
     let value = serde_json::to_vec(decision).map_err(|error| Problem::defect(&error.to_string()))?;
     let value = Bytes::from(value);
     for some in letters.chunks(FOREIGN_AT_A_TIME) {
@@ -231,7 +231,7 @@ async fn write_down(log: &Log, topic: &Topic, letters: &[At], decision: &Decisio
             headers: Vec::new(),
         };
         let records: Vec<NewRecord> = some.iter().map(record).collect();
-        append(log, id, &records).await?;
+        own_topics::append(log, id, &records).await?;
     }
     Ok(())
 }
