@@ -59,17 +59,11 @@ fn start(program: &Path, folder: &Path, sync_interval: &str, deadline: Instant) 
     let [port] = server::free_ports()?;
     prepare::empty(folder)?;
     prepare::empty(&folder.join("data"))?;
-    let (file, log) = (settings_file(folder), folder.join("log"));
+    let file = settings_file(folder);
     fs::write(&file, settings(folder, port, sync_interval)).with_context(|| file.display().to_string())?;
     let mut command = Command::new(program);
-    let mut child = server::spawn(command.arg("-c").arg(&file).current_dir(folder), &log)?;
-    server::write_number(folder, server::PID, child.id())?;
-    let ready = server::wait_until_ready(&mut child, NAME, deadline, &mut || answers(port).unwrap_or(false));
-    if ready.is_err() {
-        server::give_up(&mut child);
-    }
-    ready.with_context(|| format!("see {}", log.display()))?;
-    server::write_number(folder, server::PORT, port.into())
+    command.arg("-c").arg(&file);
+    server::start(NAME, folder, port, &mut command, deadline, &mut || answers(port).unwrap_or(false))
 }
 
 fn settings_file(folder: &Path) -> PathBuf {

@@ -55,17 +55,11 @@ fn start(program: &Path, folder: &Path, appendfsync: &str, deadline: Instant) ->
     let [port] = server::free_ports()?;
     prepare::empty(folder)?;
     prepare::empty(&folder.join("data"))?;
-    let (file, log) = (settings_file(folder), folder.join("log"));
+    let file = settings_file(folder);
     fs::write(&file, settings(folder, port, appendfsync)).with_context(|| file.display().to_string())?;
     let mut command = Command::new(program);
-    let mut child = server::spawn(command.arg(&file).current_dir(folder), &log)?;
-    server::write_number(folder, server::PID, child.id())?;
-    let ready = server::wait_until_ready(&mut child, NAME, deadline, &mut || answers(port).is_ok());
-    if ready.is_err() {
-        server::give_up(&mut child);
-    }
-    ready.with_context(|| format!("see {}", log.display()))?;
-    server::write_number(folder, server::PORT, port.into())
+    command.arg(&file);
+    server::start(NAME, folder, port, &mut command, deadline, &mut || answers(port).is_ok())
 }
 
 fn settings_file(folder: &Path) -> PathBuf {

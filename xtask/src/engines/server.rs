@@ -47,6 +47,27 @@ pub(super) fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
     Ok(ports)
 }
 
+/// Starts a server in its folder, where its output goes to the file `log`, and waits until it answers on this
+/// port.
+pub(super) fn start(
+    name: &str,
+    folder: &Path,
+    port: u16,
+    command: &mut Command,
+    deadline: Instant,
+    answers: &mut dyn FnMut() -> bool,
+) -> Result<()> {
+    let log = folder.join("log");
+    let mut child = spawn(command.current_dir(folder), &log)?;
+    write_number(folder, PID, child.id())?;
+    let ready = wait_until_ready(&mut child, name, deadline, answers);
+    if ready.is_err() {
+        give_up(&mut child);
+    }
+    ready.with_context(|| format!("see {}", log.display()))?;
+    write_number(folder, PORT, port.into())
+}
+
 /// Starts a program whose output goes to the file `log`.
 pub(super) fn spawn(command: &mut Command, log: &Path) -> Result<Child> {
     let output = File::create(log).with_context(|| log.display().to_string())?;
