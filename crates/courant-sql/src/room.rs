@@ -25,7 +25,7 @@ pub fn lacks_room(error: &(dyn Error + 'static)) -> bool {
 
 /// What a database has answered with. An error that is transparent for the driver's has only the answer among
 /// its causes, in its box.
-fn answer(error: &(dyn Error + 'static)) -> Option<&(dyn DatabaseError + 'static)> {
+fn answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn DatabaseError + 'static)> {
     if let Some(boxed) = error.downcast_ref::<Box<dyn DatabaseError>>() {
         return Some(&**boxed);
     }
