@@ -10,6 +10,7 @@ mod framework;
 mod machine;
 mod options;
 mod page;
+mod passing;
 mod peers;
 mod percentile;
 mod probe;

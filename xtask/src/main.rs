@@ -57,6 +57,7 @@ cargo xtask COMMAND
        --lanes N            disks at the same time (8); of power-cuts only
   engines up|down|status NAME  servers that tests and benchmarks use; NAME: postgres, mariadb, kafka, redis,
                             nats, rabbitmq; the tests start the first three themselves
+       --for VALUE          up kafka: tests (as without), figures: with the memory and threads of its own scripts
        --appendfsync VALUE  up redis: always (as without), everysec
        --sync-interval VALUE  up nats: always (as without), 2m
   torture page              docs/reliability.md, from the runs so far

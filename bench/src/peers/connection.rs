@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -66,6 +67,21 @@ impl Connection {
             }
             self.fill()?;
         }
+    }
+
+    /// Whether something has come that nobody has looked at.
+    pub(super) fn has_more(&self) -> bool {
+        self.at < self.bytes.len()
+    }
+
+    /// Takes what comes from here on, and forgets it, to the end of the connection.
+    pub(super) fn leave_unread(&self) -> Result<()> {
+        let mut stream = self.stream.try_clone().context("the connection")?;
+        thread::spawn(move || {
+            let mut chunk = vec![0; CHUNK];
+            while matches!(stream.read(&mut chunk), Ok(read) if read > 0) {}
+        });
+        Ok(())
     }
 
     fn front(&self) -> &[u8] {
@@ -140,7 +156,6 @@ pub(super) fn place<'address>(address: &'address str, scheme: &str) -> Result<&'
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::thread;
 
     use super::*;
 

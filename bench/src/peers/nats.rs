@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 
 use super::connection::{self, Answer, Connection, Protocol, line};
 use super::{Client, EVENT_BYTES};
+use crate::passing::{Receiver, Sender};
 
 const STREAM: &str = "bench";
 /// Where answers go, with a producer's number or a word behind it.
 const ANSWERS: &str = "courant.answers.";
 const ASKED: &str = "asked";
+/// Where events go for the consumer.
+const EVENTS: &str = "courant.events";
 const PONG: &[u8] = b"PONG\r\n";
 /// Bytes that a message may have.
 const MESSAGE_MAX: usize = 512 * 1024;
@@ -20,12 +23,11 @@ const MESSAGE_MAX: usize = 512 * 1024;
 pub(super) struct Nats {
     connection: Connection,
     version: String,
-    producers: usize,
     events: Events,
 }
 
 impl Nats {
-    pub(super) fn connect(address: &str, producers: usize) -> Result<Nats> {
+    pub(super) fn connect(address: &str) -> Result<Nats> {
         let mut connection = Connection::open(connection::place(address, "nats://")?)?;
         let greeting = connection.next(|bytes| {
             Ok(line(bytes).map(|(line, next)| (next, String::from_utf8_lossy(line).into_owned())))
@@ -38,7 +40,7 @@ impl Nats {
             json!({ "verbose": false, "pedantic": false, "lang": "rust", "version": "1", "protocol": 1 });
         connection.send(format!("CONNECT {hello}\r\nSUB {ANSWERS}* 1\r\n").as_bytes())?;
         let payload = format!("{EVENT_BYTES}\r\n{}\r\n", "x".repeat(EVENT_BYTES));
-        let mut nats = Nats { connection, version, producers, events: Events { payload } };
+        let mut nats = Nats { connection, version, events: Events { payload } };
         let stream = json!({
             "name": STREAM,
             "subjects": [STREAM],
@@ -46,14 +48,14 @@ impl Nats {
             "retention": "limits",
             "num_replicas": 1,
         });
-        nats.ask("CREATE", &stream.to_string())?;
+        nats.ask("STREAM.CREATE", &stream.to_string())?;
         Ok(nats)
     }
 
-    /// Asks for something about the stream.
+    /// Asks for something about the stream, or about its consumers.
     fn ask(&mut self, what: &str, body: &str) -> Result<Value> {
         let length = body.len();
-        let request = format!("PUB $JS.API.STREAM.{what}.{STREAM} {ANSWERS}{ASKED} {length}\r\n{body}\r\n");
+        let request = format!("PUB $JS.API.{what}.{STREAM} {ANSWERS}{ASKED} {length}\r\n{body}\r\n");
         self.connection.send(request.as_bytes())?;
         loop {
             let message = self.connection.next(|bytes| {
@@ -79,13 +81,61 @@ impl Client for Nats {
         Ok(format!("NATS {}, JetStream in a file, sync_interval always", self.version))
     }
 
-    fn wait(&mut self, time: Duration) -> Result<Vec<u32>> {
-        self.connection.wait(&mut self.events, self.producers, time)
+    fn wait(&mut self, waiting: usize, time: Duration) -> Result<Vec<u32>> {
+        self.connection.wait(&mut self.events, waiting, time)
     }
 
-    fn stored(&mut self) -> Result<u64> {
-        let stream = self.ask("INFO", "")?;
-        stream["state"]["messages"].as_u64().with_context(|| format!("the stream has no length: {stream}"))
+    fn stored(&mut self) -> Result<Option<u64>> {
+        let stream = self.ask("STREAM.INFO", "")?;
+        let events = stream["state"]["messages"].as_u64();
+        events.map(Some).with_context(|| format!("the stream has no length: {stream}"))
+    }
+}
+
+/// A producer that waits for nobody, and a consumer.
+pub(super) fn pass(address: &str) -> Result<(Box<dyn Sender>, Box<dyn Receiver>)> {
+    let producer = Nats::connect(address)?;
+    // Who consumes the events sees whether one is missing.
+    producer.connection.leave_unread()?;
+    let mut consumer = Nats::connect(address)?;
+    consumer.connection.send(format!("SUB {EVENTS} 2\r\n").as_bytes())?;
+    let wanted = json!({
+        "stream_name": STREAM,
+        "config": { "deliver_subject": EVENTS, "deliver_policy": "all", "ack_policy": "none" },
+    });
+    consumer.ask("CONSUMER.CREATE", &wanted.to_string())?;
+    Ok((Box::new(Producer(producer.connection)), Box::new(Consumer(consumer.connection))))
+}
+
+struct Producer(Connection);
+
+impl Sender for Producer {
+    fn send(&mut self, payload: &[u8]) -> Result<()> {
+        let mut event = format!("PUB {STREAM} {ANSWERS}0 {}\r\n", payload.len()).into_bytes();
+        event.extend_from_slice(payload);
+        event.extend_from_slice(b"\r\n");
+        self.0.send(&event)
+    }
+}
+
+struct Consumer(Connection);
+
+impl Receiver for Consumer {
+    fn receive(&mut self) -> Result<Vec<Vec<u8>>> {
+        let mut events = Vec::new();
+        // One event, and those that have come with it.
+        while events.is_empty() || self.0.has_more() {
+            let said = self.0.next(|bytes| {
+                let found = message(bytes)?;
+                Ok(found.map(|(length, message)| (length, message.owned())))
+            })?;
+            match said {
+                Said::Message(event) => events.push(event.into_bytes()),
+                Said::Ping => self.0.send(PONG)?,
+                Said::Nothing => {}
+            }
+        }
+        Ok(events)
     }
 }
 

@@ -7,25 +7,27 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::connection::{self, Answer, Connection, Protocol, line};
 use super::{Client, EVENT_BYTES};
+use crate::passing::{Receiver, Sender};
 
 const STREAM: &str = "bench";
 /// Values that an answer may have.
 const VALUES_MAX: usize = 1_000;
-/// How deep answers may stand in each other.
-const DEPTH_MAX: usize = 4;
+/// How deep answers may stand in each other: streams, entries, fields and what stands in them.
+const DEPTH_MAX: usize = 6;
+/// Entries that are read at once.
+const ENTRIES_MAX: &str = "500";
 
 pub(super) struct Redis {
     connection: Connection,
-    producers: usize,
     events: Events,
 }
 
 impl Redis {
-    pub(super) fn connect(address: &str, producers: usize) -> Result<Redis> {
+    pub(super) fn connect(address: &str) -> Result<Redis> {
         let connection = Connection::open(connection::place(address, "redis://")?)?;
         let payload = "x".repeat(EVENT_BYTES);
         let command = command(&["XADD", STREAM, "*", "e", &payload]);
-        Ok(Redis { connection, producers, events: Events { command, waiting: VecDeque::new() } })
+        Ok(Redis { connection, events: Events { command, waiting: VecDeque::new() } })
     }
 
     fn ask(&mut self, words: &[&str]) -> Result<Vec<String>> {
@@ -44,14 +46,62 @@ impl Client for Redis {
         Ok(format!("Redis {version}, appendfsync {appendfsync}"))
     }
 
-    fn wait(&mut self, time: Duration) -> Result<Vec<u32>> {
-        self.connection.wait(&mut self.events, self.producers, time)
+    fn wait(&mut self, waiting: usize, time: Duration) -> Result<Vec<u32>> {
+        self.connection.wait(&mut self.events, waiting, time)
     }
 
-    fn stored(&mut self) -> Result<u64> {
+    fn stored(&mut self) -> Result<Option<u64>> {
         let answer = self.ask(&["XLEN", STREAM])?.concat();
-        answer.parse().with_context(|| format!("the stream is `{answer}` long"))
+        answer.parse().map(Some).with_context(|| format!("the stream is `{answer}` long"))
     }
+}
+
+/// A producer that waits for nobody, and a consumer.
+pub(super) fn pass(address: &str) -> Result<(Box<dyn Sender>, Box<dyn Receiver>)> {
+    let producer = Redis::connect(address)?;
+    // Who consumes the events sees whether one is missing.
+    producer.connection.leave_unread()?;
+    let consumer = Redis::connect(address)?;
+    Ok((
+        Box::new(Producer(producer.connection)),
+        Box::new(Consumer { redis: consumer, last: "0".to_owned() }),
+    ))
+}
+
+struct Producer(Connection);
+
+impl Sender for Producer {
+    fn send(&mut self, payload: &[u8]) -> Result<()> {
+        let payload = std::str::from_utf8(payload).context("the event is no text")?;
+        self.0.send(&command(&["XADD", STREAM, "*", "e", payload]))
+    }
+}
+
+struct Consumer {
+    redis: Redis,
+    /// The name of the last entry that has come.
+    last: String,
+}
+
+impl Receiver for Consumer {
+    fn receive(&mut self) -> Result<Vec<Vec<u8>>> {
+        let words = ["XREAD", "COUNT", ENTRIES_MAX, "BLOCK", "60000", "STREAMS", STREAM, &self.last];
+        let answer = self.redis.ask(&words)?;
+        let (last, events) = entries(&answer)?;
+        self.last = last;
+        Ok(events)
+    }
+}
+
+/// The last name and the events in an answer: the stream, and of each entry its name, its field and its value.
+fn entries(answer: &[String]) -> Result<(String, Vec<Vec<u8>>)> {
+    let entries = answer.get(1..).unwrap_or_default().chunks_exact(3);
+    ensure!(entries.remainder().is_empty(), "entries of more than one field");
+    let events = entries.clone().filter_map(|entry| entry.last()).map(|event| event.clone().into_bytes());
+    let events = events.collect();
+    let last =
+        entries.clone().next_back().and_then(|entry| entry.first()).context("no entry has come in time")?;
+    Ok((last.clone(), events))
 }
 
 struct Events {
@@ -154,6 +204,18 @@ mod tests {
             assert_eq!(reply(&answer[..length], 0).unwrap(), None, "{length}");
         }
         assert_eq!(reply(b":12\r\n", 0).unwrap(), Some((5, vec!["12".to_owned()])));
-        assert!(reply(b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n", 0).is_err());
+        assert!(reply(&b"*1\r\n".repeat(DEPTH_MAX + 1), 0).is_err());
+    }
+
+    #[test]
+    fn a_consumer_gets_the_entries_of_a_stream() {
+        let answer = b"*1\r\n*2\r\n$5\r\nbench\r\n*2\r\n\
+            *2\r\n$3\r\n1-0\r\n*2\r\n$1\r\ne\r\n$3\r\none\r\n\
+            *2\r\n$3\r\n1-1\r\n*2\r\n$1\r\ne\r\n$3\r\ntwo\r\n";
+        let (length, values) = reply(answer, 0).unwrap().unwrap();
+        assert_eq!(length, answer.len());
+        let expected = vec![b"one".to_vec(), b"two".to_vec()];
+        assert_eq!(entries(&values).unwrap(), ("1-1".to_owned(), expected));
+        assert!(entries(&[]).is_err());
     }
 }

@@ -13,7 +13,7 @@ mod relaxed;
 mod single;
 mod start;
 
-pub(crate) use single::measure as wait_for_single_events;
+pub(crate) use single::Producers;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -140,11 +140,11 @@ impl Before {
 
 /// What a measurement took of server and client.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Used {
-    pub(crate) server_cpu: f64,
-    pub(crate) client_cpu: f64,
+struct Used {
+    server_cpu: f64,
+    client_cpu: f64,
     appends: u64,
-    pub(crate) syncs: u64,
+    syncs: u64,
     checkpoints: u64,
     journal_waits: u64,
     /// Since the start of the server, which a row has for itself.

@@ -20,12 +20,12 @@ const EVENT_BYTES: usize = 100;
 const WARM_UP: u32 = 10;
 
 /// What waiting came to.
-pub(crate) struct Outcome {
-    pub(crate) acks: u64,
-    pub(crate) time: Duration,
-    pub(crate) p50: Duration,
-    pub(crate) p99: Duration,
-    pub(crate) used: Used,
+struct Outcome {
+    acks: u64,
+    time: Duration,
+    p50: Duration,
+    p99: Duration,
+    used: Used,
 }
 
 pub(super) fn run(bench: &Bench) -> Result<Table> {
@@ -78,16 +78,11 @@ fn wanted(waiting: usize) -> &'static str {
 }
 
 /// Lets so many producers wait for acknowledgements of events of 100 bytes for so long.
-pub(crate) fn measure(server: &Server, waiting: usize, time: Duration) -> Result<Outcome> {
-    let producer: FutureProducer = writer_config(&server.bootstrap())
-        .set("linger.ms", "0")
-        .create()
-        .context("no producer can be made")?;
-    // One thread for all tasks: the server has its share of the machine too.
-    let runtime = Builder::new_current_thread().enable_time().build().context("no runtime can be made")?;
-    wait_for_acks(&runtime, &producer, waiting, time / WARM_UP)?;
+fn measure(server: &Server, waiting: usize, time: Duration) -> Result<Outcome> {
+    let producers = Producers::new(&server.bootstrap())?;
+    producers.wait(waiting, time / WARM_UP)?;
     let before = Before::now(server)?;
-    let mut acks = wait_for_acks(&runtime, &producer, waiting, time)?;
+    let mut acks = producers.wait(waiting, time)?;
     let time = before.at.elapsed();
     let used = before.used(server)?;
     let (p50, p99) = percentile::median_and_99th(&mut acks).context("no event was acknowledged in time")?;
@@ -100,25 +95,38 @@ pub(crate) fn measure(server: &Server, waiting: usize, time: Duration) -> Result
     })
 }
 
-/// Nanoseconds that each acknowledgement took.
-fn wait_for_acks(
-    runtime: &Runtime,
-    producer: &FutureProducer,
-    waiting: usize,
-    time: Duration,
-) -> Result<Vec<u32>> {
-    runtime.block_on(async {
-        let until = Instant::now() + time;
-        let mut tasks = JoinSet::new();
-        for _ in 0..waiting {
-            tasks.spawn(wait_in_turn(producer.clone(), until));
-        }
-        let mut all = Vec::new();
-        while let Some(ended) = tasks.join_next().await {
-            all.append(&mut ended.context("a waiting task panicked")??);
-        }
-        Ok(all)
-    })
+/// Producers that share one client, each of which waits for its acknowledgement before it sends again.
+pub(crate) struct Producers {
+    producer: FutureProducer,
+    runtime: Runtime,
+}
+
+impl Producers {
+    /// To any server that speaks the protocol.
+    pub(crate) fn new(bootstrap: &str) -> Result<Producers> {
+        let producer =
+            writer_config(bootstrap).set("linger.ms", "0").create().context("no producer can be made")?;
+        // One thread for all tasks: the server has its share of the machine too.
+        let runtime =
+            Builder::new_current_thread().enable_time().build().context("no runtime can be made")?;
+        Ok(Producers { producer, runtime })
+    }
+
+    /// Nanoseconds that each acknowledgement took.
+    pub(crate) fn wait(&self, waiting: usize, time: Duration) -> Result<Vec<u32>> {
+        self.runtime.block_on(async {
+            let until = Instant::now() + time;
+            let mut tasks = JoinSet::new();
+            for _ in 0..waiting {
+                tasks.spawn(wait_in_turn(self.producer.clone(), until));
+            }
+            let mut all = Vec::new();
+            while let Some(ended) = tasks.join_next().await {
+                all.append(&mut ended.context("a waiting task panicked")??);
+            }
+            Ok(all)
+        })
+    }
 }
 
 async fn wait_in_turn(producer: FutureProducer, until: Instant) -> Result<Vec<u32>> {

@@ -13,9 +13,13 @@ use anyhow::{Context as _, Result, ensure};
 use crate::prepare;
 use crate::process;
 
-use super::server;
+use super::{Setting, server};
 
 pub(super) const NAME: &str = "kafka";
+/// What it is there for: tests, or figures.
+pub(super) const SETTING: Setting = Setting { option: "--for", values: &["tests", FIGURES] };
+/// Who measures it gets it as its own scripts start it.
+const FIGURES: &str = "figures";
 
 /// Names the jars and their version.
 const POM: &str = "xtask/engines/kafka.xml";
@@ -25,9 +29,22 @@ const JARS: &str = "kafka-server";
 const CLUSTER: &str = "courant-tests-of-kafka";
 const STORAGE_TOOL: &str = "kafka.tools.StorageTool";
 const SERVER: &str = "kafka.Kafka";
+const QUIET: &str = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn";
 /// A short life is not worth the second compiler, nor threads that collect garbage.
-const JAVA: [&str; 3] =
-    ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"];
+const SMALL: [&str; 2] = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+/// The memory of a server of tests.
+const SMALL_HEAP: &str = "-Xmx384m";
+/// As `kafka-server-start.sh` and `kafka-run-class.sh` start it.
+const FULL: [&str; 8] = [
+    "-Xmx1G",
+    "-Xms1G",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-Djava.awt.headless=true",
+];
 
 /// How long one answer may take while the server starts.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -35,7 +52,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Starts it on new data, unless it runs. Whether that was needed.
-pub(super) fn up(root: &Path, deadline: Instant) -> Result<bool> {
+pub(super) fn up(root: &Path, purpose: &str, deadline: Instant) -> Result<bool> {
     if address(root).is_some() {
         return Ok(false);
     }
@@ -43,7 +60,7 @@ pub(super) fn up(root: &Path, deadline: Instant) -> Result<bool> {
     let jars = prepare::folder(root, JARS);
     prepare::copy_jars(&root.join(POM), &jars, deadline)?;
     let folder = super::folder(root, NAME);
-    server::on_free_ports(NAME, &mut || start(&folder, &jars, deadline))
+    server::on_free_ports(NAME, &mut || start(&folder, &jars, purpose, deadline))
 }
 
 /// Ends it, if it runs. Whether that was needed.
@@ -61,12 +78,16 @@ pub(super) fn address(root: &Path) -> Option<String> {
 }
 
 /// Formats the data, starts the server on ports that are free now, and waits until it answers.
-fn start(folder: &Path, jars: &Path, deadline: Instant) -> Result<()> {
+fn start(folder: &Path, jars: &Path, purpose: &str, deadline: Instant) -> Result<()> {
     let [port, controller_port] = server::free_ports()?;
     prepare::empty(folder)?;
     let file = settings_file(folder);
-    fs::write(&file, settings(folder, port, controller_port)).with_context(|| file.display().to_string())?;
-    let mut format = java(jars, "128m", STORAGE_TOOL);
+    let mut text = settings(folder, port, controller_port);
+    if purpose != FIGURES {
+        text.push_str(SMALL_SETTINGS);
+    }
+    fs::write(&file, text).with_context(|| file.display().to_string())?;
+    let mut format = java(jars, &[SMALL.as_slice(), &["-Xmx128m"]].concat(), STORAGE_TOOL);
     format.args(["format", "-t", CLUSTER, "-c"]).arg(&file).current_dir(folder);
     let mut said = Vec::new();
     let ended = process::stream(&mut format, deadline, &mut |line| {
@@ -76,15 +97,16 @@ fn start(folder: &Path, jars: &Path, deadline: Instant) -> Result<()> {
     .context("java does not start")?;
     ensure!(ended.is_success(), "the storage tool: {}: {}", ended.describe(), said.join(" | "));
 
-    let mut command = java(jars, "384m", SERVER);
+    let options = if purpose == FIGURES { FULL.to_vec() } else { [SMALL.as_slice(), &[SMALL_HEAP]].concat() };
+    let mut command = java(jars, &options, SERVER);
     command.arg(&file);
     let mut answers = || brokers(port).is_ok_and(|brokers| brokers > 0);
     server::start(NAME, folder, port, &mut command, deadline, &mut answers)
 }
 
-fn java(jars: &Path, heap: &str, class: &str) -> Command {
+fn java(jars: &Path, options: &[&str], class: &str) -> Command {
     let mut command = Command::new("java");
-    command.arg(format!("-Xmx{heap}")).args(JAVA).arg("-cp").arg(jars.join("*")).arg(class);
+    command.args(options).arg(QUIET).arg("-cp").arg(jars.join("*")).arg(class);
     command
 }
 
@@ -113,6 +135,14 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
+# Tests and figures write records whose times are years ago.
+log.retention.ms=-1
+"
+    )
+}
+
+/// What a server of tests has besides.
+const SMALL_SETTINGS: &str = "\
 # Small, and soon there.
 offsets.topic.num.partitions=4
 transaction.state.log.num.partitions=4
@@ -123,11 +153,7 @@ broker.heartbeat.interval.ms=100
 group.initial.rebalance.delay.ms=0
 # Members may be given up sooner than outside of tests.
 group.min.session.timeout.ms=500
-# Tests write records whose times are years ago.
-log.retention.ms=-1
-"
-    )
-}
+";
 
 /// Asks for the cluster without its topics: Metadata, version 1, with an empty list.
 const QUESTION: [u8; 18] = [
@@ -164,6 +190,17 @@ fn pid(folder: &Path) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    /// A figure of a server that was made small for tests would be a figure of the tests.
+    #[test]
+    fn what_is_measured_is_set_as_it_comes() {
+        let settings = settings(Path::new("/w/target/engines/kafka"), 7_001, 7_002);
+        for small in SMALL_SETTINGS.lines().filter_map(|line| line.split_once('=')) {
+            assert!(!settings.contains(small.0), "{}", small.0);
+        }
+        assert!(FULL.iter().all(|option| !SMALL.contains(option) && *option != SMALL_HEAP));
+    }
 
     #[test]
     fn the_question_is_as_long_as_it_says() {

@@ -78,8 +78,8 @@ const ENGINES: [Engine; 6] = [
         name: kafka::NAME,
         variable: "COURANT_TEST_KAFKA",
         in_tests: true,
-        setting: None,
-        up: |root, _, deadline| kafka::up(root, deadline),
+        setting: Some(kafka::SETTING),
+        up: kafka::up,
         down: kafka::down,
         address: kafka::address,
     },
@@ -260,6 +260,12 @@ mod tests {
         assert_eq!(engine("redis").default(), "always");
         assert_eq!(engine("nats").default(), "always");
         assert_eq!(engine("rabbitmq").default(), "");
+    }
+
+    #[test]
+    fn tests_get_a_small_kafka() {
+        assert_eq!(engine("kafka").default(), "tests");
+        assert_eq!(asked("kafka", "--for figures").unwrap(), Some("figures"));
     }
 
     #[test]
