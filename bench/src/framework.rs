@@ -23,11 +23,11 @@ cargo xtask bench framework [OPTIONS]
   --rounds N     rounds, each once through the framework and once by hand [5]
   --events N     events of one measurement [10000]
   --only NAME    sqlite or postgres
-  --quick        a tenth of the events, to see that it works
+  --postgres URL a server on which databases may be created [COURANT_TEST_POSTGRES]
+  --quick        one round of a tenth of the events, to see that it works
   --json         JSON instead of Markdown tables
 
-Postgres is measured where COURANT_TEST_POSTGRES has the address of a server on which databases may be
-created (`cargo xtask engines up postgres`).
+Postgres is measured where there is the address of a server (`cargo xtask engines up postgres`).
 ";
 
 /// Fewer rounds have no median to speak of.
@@ -57,24 +57,30 @@ struct Options {
     rounds: u32,
     events: u32,
     only: Option<String>,
+    postgres: Option<String>,
     json: bool,
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
-    let mut options = Options { rounds: ROUNDS_MIN, events: 10_000, only: None, json: false };
-    let mut part = 1;
+    let (rounds, postgres) = (ROUNDS_MIN, std::env::var(SERVER).ok());
+    let mut options = Options { rounds, events: 10_000, only: None, postgres, json: false };
+    let mut quick = false;
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--rounds" => options.rounds = number(&arg, args.next(), ROUNDS_MIN)?,
             "--events" => options.events = number(&arg, args.next(), EVENTS_MIN)?,
             "--only" => options.only = Some(database(args.next())?),
-            "--quick" => part = QUICK,
+            "--postgres" => options.postgres = Some(args.next().context("--postgres needs a value")?),
+            "--quick" => quick = true,
             "--json" => options.json = true,
             "-h" | "--help" => return Ok(None),
             other => bail!("there is no option `{other}`\n\n{USAGE}"),
         }
     }
-    options.events = (options.events / part).max(EVENTS_MIN);
+    if quick {
+        options.rounds = 1;
+        options.events = (options.events / QUICK).max(EVENTS_MIN);
+    }
     Ok(Some(options))
 }
 
@@ -182,11 +188,11 @@ pub(crate) fn run(
 
 async fn measure(options: &Options, target: &Path) -> Result<Vec<Table>> {
     let wants = |name: &str| options.only.as_deref().is_none_or(|only| only == name);
-    let server = std::env::var(SERVER).ok().filter(|_| wants("postgres"));
+    let server = options.postgres.clone().filter(|_| wants("postgres"));
     if let Some(server) = &server {
         postgres::check(server).await?;
     } else if wants("postgres") {
-        say(format_args!("SKIPPED: Postgres: {SERVER} names no server"));
+        say(format_args!("SKIPPED: Postgres: neither --postgres nor {SERVER} names a server"));
     }
     let mut bench = Measured { events: options.events, target, cases: Vec::new() };
     for round in 1..=options.rounds {
@@ -356,9 +362,12 @@ mod tests {
     #[test]
     fn rounds_are_at_least_five() {
         assert!(options("--rounds 4").is_err());
-        let quick = options("--rounds 7 --events 30000 --quick --json --only sqlite").expect("parses");
-        let only = Some("sqlite".to_owned());
-        assert_eq!(quick, Some(Options { rounds: 7, events: 3_000, only, json: true }));
+        let line = "--rounds 7 --events 30000 --json --only sqlite --postgres postgres://there/x";
+        let some = options(line).expect("parses").expect("no help");
+        let (only, postgres) = (Some("sqlite".to_owned()), Some("postgres://there/x".to_owned()));
+        assert_eq!(some, Options { rounds: 7, events: 30_000, only, postgres, json: true });
+        let quick = options("--events 30000 --quick").expect("parses").expect("no help");
+        assert_eq!((quick.rounds, quick.events), (1, 3_000));
         assert_eq!(options("--help").expect("parses"), None);
         assert!(options("--only mariadb").is_err());
         assert!(options("--rows batch").is_err());

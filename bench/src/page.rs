@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -18,17 +19,26 @@ use crate::{built, console, framework, peers};
 const USAGE: &str = "\
 cargo xtask bench page [OPTIONS]
 
-  --only LIST    of rows,peers,framework,console [default: all]; the page is printed and not written
-  --quick        a tenth of everything, to see that it works; the page is printed and not written
+  --only LIST    of rows,single,passing,kafka,framework,console [default: all]
+  --quick        a tenth of everything, to see that it works; the page is printed, and nothing is kept
 
-Writes docs/benchmarks.md. Takes what each part takes: see `cargo xtask bench`, `peers --help`, `framework
---help` and `console --help`. It takes an hour or more, in which nothing else may run.
+Writes docs/benchmarks.md. Each part is kept in target/bench-page, so they can be measured in several runs: the
+page is written when all parts are there that were measured after the server was built. All of them take some 35
+minutes on 2 cores, in which nothing else may run. What each part takes is in `cargo xtask bench --help`, `peers
+--help`, `framework --help` and `console --help`.
 ";
 
 const PAGE: &str = "docs/benchmarks.md";
+/// Where parts are kept, below the target folder.
+const KEPT: &str = "bench-page";
 
 /// More than the usual number, so that durable rows go through their checkpoints.
-const EVENTS: &str = "4000000";
+const ROWS: [&str; 2] = ["--events", "4000000"];
+/// What keeps the page within its time. One producer alone is among the rows of the server.
+const SINGLE: [&str; 6] = ["--what", "single", "--waiting", "64,256", "--seconds", "3"];
+const PASSING: [&str; 4] = ["--what", "passing", "--seconds", "4"];
+const KAFKA: [&str; 4] = ["--what", "batch", "--events", "4000000"];
+const CONSOLE: [&str; 2] = ["--seconds", "8"];
 
 const HEAD: &str = "\
 # Benchmarks
@@ -47,24 +57,37 @@ How to read the figures:
 - A durable row without syncs is void too, and one that has gone through fewer than three checkpoints says so.
 - The **floor** is the least that any server can do for an event on this machine.
 - **wanted** is what the project asks of itself. A row that does not reach it stays.
+- Each part begins with the server and the machine that it was measured on.
+- There are no figures with TLS: the server does not speak it.
 ";
 
 /// What the page has, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Section {
     Rows,
-    Peers,
+    Single,
+    Passing,
+    Kafka,
     Framework,
     Console,
 }
 
 impl Section {
-    const ALL: [Section; 4] = [Section::Rows, Section::Peers, Section::Framework, Section::Console];
+    const ALL: [Section; 6] = [
+        Section::Rows,
+        Section::Single,
+        Section::Passing,
+        Section::Kafka,
+        Section::Framework,
+        Section::Console,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Section::Rows => "rows",
-            Section::Peers => "peers",
+            Section::Single => "single",
+            Section::Passing => "passing",
+            Section::Kafka => "kafka",
             Section::Framework => "framework",
             Section::Console => "console",
         }
@@ -73,7 +96,9 @@ impl Section {
     fn title(self) -> &'static str {
         match self {
             Section::Rows => "The server and the log",
-            Section::Peers => "Beside others",
+            Section::Single => "Single events, beside others",
+            Section::Passing => "From a producer to a consumer, beside others",
+            Section::Kafka => "Batches, beside Apache Kafka",
             Section::Framework => "Through the framework",
             Section::Console => "An open console",
         }
@@ -81,13 +106,19 @@ impl Section {
 
     /// Measures it: its tables, and what went wrong, if anything did.
     fn measure(self, target: &Path, quick: bool) -> (String, Option<String>) {
-        let quick_one = || quick.then(|| "--quick".to_owned()).into_iter();
+        let args = |given: &[&str]| {
+            let quick = quick.then_some("--quick");
+            given.iter().copied().chain(quick).map(str::to_owned).collect::<Vec<_>>().into_iter()
+        };
         let measured = match self {
-            Section::Rows => return rows(target, quick),
-            Section::Peers => peers::run(quick_one(), target),
-            Section::Framework => facts(target).and_then(|f| framework::run(quick_one(), target, f)),
-            Section::Console => built(target)
-                .and_then(|courant| console::run(quick_one(), &courant, target, machine::facts(&courant)?)),
+            Section::Rows => return rows(target, args(&ROWS)),
+            Section::Single => peers::run(args(&SINGLE), target),
+            Section::Passing => peers::run(args(&PASSING), target),
+            Section::Kafka => peers::run(args(&KAFKA), target),
+            Section::Framework => return effects(target, args(&[])),
+            Section::Console => built(target).and_then(|courant| {
+                console::run(args(&CONSOLE), &courant, target, machine::facts(&courant)?)
+            }),
         };
         match measured {
             Ok(tables) => (tables, None),
@@ -101,10 +132,8 @@ fn facts(target: &Path) -> Result<Vec<(&'static str, String)>> {
 }
 
 /// The rows of the server. What was taken before an error stands there all the same.
-fn rows(target: &Path, quick: bool) -> (String, Option<String>) {
-    let mut args = vec!["--events".to_owned(), EVENTS.to_owned()];
-    args.extend(quick.then(|| "--quick".to_owned()));
-    let begun = facts(target).and_then(|facts| match options::parse(args.into_iter())? {
+fn rows(target: &Path, args: impl Iterator<Item = String>) -> (String, Option<String>) {
+    let begun = facts(target).and_then(|facts| match options::parse(args)? {
         Asked::Run(options) => Ok((Report::new(facts), Bench::new(built(target)?, target, options)?)),
         Asked::Help => bail!("no figures were asked for"),
     });
@@ -117,17 +146,27 @@ fn rows(target: &Path, quick: bool) -> (String, Option<String>) {
     }
 }
 
+/// The figures of the framework, with a Postgres of their own; without it where there is none.
+fn effects(target: &Path, args: impl Iterator<Item = String>) -> (String, Option<String>) {
+    let args: Vec<String> = args.collect();
+    let measured = |more: &[&str]| {
+        let more = more.iter().map(|arg| (*arg).to_owned());
+        framework::run(args.iter().cloned().chain(more), target, facts(target)?)
+    };
+    let failed = match peers::with_postgres(target, |address| measured(&["--postgres", address])) {
+        Ok(tables) => return (tables, None),
+        Err(error) => format!("{error:#}"),
+    };
+    match measured(&["--only", "sqlite"]) {
+        Ok(tables) => (tables, Some(failed)),
+        Err(error) => (String::new(), Some(format!("{failed}; {error:#}"))),
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
     sections: Vec<Section>,
     quick: bool,
-}
-
-impl Options {
-    /// A page of which something is missing is nobody's page.
-    fn writes(&self) -> bool {
-        !self.quick && self.sections == Section::ALL
-    }
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
@@ -152,24 +191,64 @@ fn sections_of(list: &str) -> Result<Vec<Section>> {
     Ok(Section::ALL.into_iter().filter(|section| named.contains(&section.name())).collect())
 }
 
-/// Measures, and writes the page; gives back what is to be printed.
+/// Measures, and writes the page when all of it is there; gives back what is to be printed.
 pub(crate) fn run(args: impl Iterator<Item = String>, target: &Path) -> Result<String> {
     let Some(options) = parse(args)? else { return Ok(USAGE.to_owned()) };
-    let mut page = HEAD.to_owned();
+    let kept = target.join(KEPT);
+    let mut measured = String::new();
     for section in &options.sections {
         say(format_args!("bench: the page, {}", section.name()));
         let (tables, failed) = section.measure(target, options.quick);
         if let Some(failed) = &failed {
             say(format_args!("FAILED: {}: {failed}", section.name()));
         }
-        page.push_str(&shown(*section, &tables, failed.as_deref()));
+        let text = shown(*section, &tables, failed.as_deref());
+        measured.push_str(&text);
+        if !options.quick {
+            keep(&kept, *section, &text)?;
+        }
     }
-    if !options.writes() {
-        return Ok(page);
+    if options.quick {
+        return Ok(measured);
+    }
+    let built = fs::metadata(built(target)?)
+        .and_then(|server| server.modified())
+        .context("the server does not say when it was built")?;
+    let (page, missing) = put_together(&kept, built)?;
+    if !missing.is_empty() {
+        return Ok(format!("{measured}\n{PAGE} is not written; still to measure: {}\n", missing.join(",")));
     }
     let path = root().join(PAGE);
     fs::write(&path, page).with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(format!("{PAGE} is written\n"))
+}
+
+fn keep(kept: &Path, section: Section, text: &str) -> Result<()> {
+    let path = part(kept, section);
+    fs::create_dir_all(kept)
+        .and_then(|()| fs::write(&path, text))
+        .with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn part(kept: &Path, section: Section) -> PathBuf {
+    kept.join(format!("{}.md", section.name()))
+}
+
+/// The page from the parts that are kept, and those that are missing or older than the server: figures of two
+/// servers are no page.
+fn put_together(kept: &Path, built: SystemTime) -> Result<(String, Vec<&'static str>)> {
+    let (mut page, mut missing) = (HEAD.to_owned(), Vec::new());
+    for section in Section::ALL {
+        let path = part(kept, section);
+        let is_new =
+            fs::metadata(&path).and_then(|file| file.modified()).is_ok_and(|measured| measured >= built);
+        if is_new {
+            page.push_str(&fs::read_to_string(&path).with_context(|| path.display().to_string())?);
+        } else {
+            missing.push(section.name());
+        }
+    }
+    Ok((page, missing))
 }
 
 fn root() -> PathBuf {
@@ -197,6 +276,8 @@ fn shown(section: Section, tables: &str, failed: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn options(line: &str) -> Result<Option<Options>> {
@@ -204,16 +285,31 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_page_is_written() {
-        assert!(options("").unwrap().unwrap().writes());
-        assert!(!options("--quick").unwrap().unwrap().writes());
-        let some = options("--only framework,rows").unwrap().unwrap();
-        assert_eq!(some.sections, [Section::Rows, Section::Framework]);
-        assert!(!some.writes());
+    fn parts_are_measured_in_the_order_of_the_page() {
+        assert_eq!(options("").unwrap().unwrap().sections, Section::ALL);
+        let some = options("--only framework,rows --quick").unwrap().unwrap();
+        assert_eq!((some.sections, some.quick), (vec![Section::Rows, Section::Framework], true));
         assert_eq!(options("--help").unwrap(), None);
-        for line in ["--only kafka", "--only", "--json"] {
+        for line in ["--only peers", "--only", "--json"] {
             assert!(options(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_page_is_whole_and_of_one_server() {
+        let kept = tempfile::tempdir().unwrap();
+        let built = SystemTime::UNIX_EPOCH;
+        for section in &Section::ALL[1..] {
+            keep(kept.path(), *section, &format!("<{}>", section.name())).unwrap();
+        }
+        assert_eq!(put_together(kept.path(), built).unwrap().1, ["rows"]);
+        keep(kept.path(), Section::Rows, "<rows>").unwrap();
+        let (page, missing) = put_together(kept.path(), built).unwrap();
+        assert!(page.ends_with("<rows><single><passing><kafka><framework><console>"), "{page}");
+        assert!(missing.is_empty(), "{missing:?}");
+        // A server that was built since has other figures.
+        let later = SystemTime::now() + Duration::from_secs(60);
+        assert_eq!(put_together(kept.path(), later).unwrap().1.len(), Section::ALL.len());
     }
 
     #[test]
@@ -224,8 +320,8 @@ mod tests {
             "\n## The server and the log\n\nserver: courant 0.1.0\n\n### Start-up\n\n| a |\n"
         );
         assert_eq!(
-            shown(Section::Peers, "", Some("no apt-get\nhere")),
-            "\n## Beside others\n\nNot measured to its end: no apt-get here\n"
+            shown(Section::Single, "", Some("no apt-get\nhere")),
+            "\n## Single events, beside others\n\nNot measured to its end: no apt-get here\n"
         );
     }
 }

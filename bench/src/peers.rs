@@ -32,6 +32,7 @@ use crate::say;
 use crate::table::{Report, Table};
 use crate::wire::Connection;
 
+use engines::Engines;
 use options::{Options, What};
 use peer::Peer;
 use rounds::{Rounds, Sample, Taken, Who};
@@ -84,6 +85,15 @@ pub(crate) fn run(args: impl Iterator<Item = String>, target: &Path) -> Result<S
         report.add(table);
     }
     Ok(if options.json { report.json() } else { report.markdown() })
+}
+
+/// Starts a PostgreSQL for somebody else's figures, and ends it.
+pub(crate) fn with_postgres<T>(target: &Path, measure: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+    let engines = Engines::from_environment(target)?;
+    let running = engines.up("postgres", &[])?;
+    let taken = measure(running.address())?;
+    running.down()?;
+    Ok(taken)
 }
 
 /// All rounds of one kind of load.
