@@ -43,10 +43,37 @@ pub(crate) fn writer_config(bootstrap: &str) -> ClientConfig {
     config
 }
 
+/// What compresses a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    None,
+    Lz4,
+    Zstd,
+    Snappy,
+    Gzip,
+}
+
+impl Codec {
+    pub(crate) const ALL: [Codec; 5] = [Codec::None, Codec::Lz4, Codec::Zstd, Codec::Snappy, Codec::Gzip];
+
+    /// As clients write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Codec::None => "none",
+            Codec::Lz4 => "lz4",
+            Codec::Zstd => "zstd",
+            Codec::Snappy => "snappy",
+            Codec::Gzip => "gzip",
+        }
+    }
+}
+
 /// Sends batches of 500 numbered events.
 pub(crate) struct Writer {
     producer: ThreadedProducer<Acks>,
     payload: Vec<u8>,
+    /// What stands behind the number, where it is not always the same: each event has the next part of it.
+    text: Vec<u8>,
     sent: u64,
 }
 
@@ -54,6 +81,15 @@ impl Writer {
     /// A writer of events of `bytes` bytes each.
     pub(crate) fn new(bootstrap: &str, bytes: usize, idempotent: bool) -> Result<Writer> {
         Writer::by(writer_config(bootstrap), bytes, idempotent)
+    }
+
+    /// One whose batches are compressed, with events like those of services.
+    pub(crate) fn compressed(bootstrap: &str, bytes: usize, codec: Codec) -> Result<Writer> {
+        let mut config = writer_config(bootstrap);
+        config.set("compression.type", codec.name());
+        let mut writer = Writer::by(config, bytes, false)?;
+        writer.text = orders();
+        Ok(writer)
     }
 
     /// One that sends to the mock that librdkafka brings along, in this process.
@@ -75,6 +111,7 @@ impl Writer {
             producer,
             // Room for the number.
             payload: vec![b'x'; bytes.max(size_of::<u64>())],
+            text: Vec::new(),
             sent: 0,
         })
     }
@@ -104,10 +141,21 @@ impl Writer {
         self.acks().begin(self.sent);
         for number in first..self.sent {
             before(number - first);
-            self.payload[..size_of::<u64>()].copy_from_slice(&number.to_le_bytes());
+            self.fill(number);
             self.send_one()?;
         }
         self.wait()
+    }
+
+    /// The event of this number.
+    fn fill(&mut self, number: u64) {
+        let (front, rest) = self.payload.split_at_mut(size_of::<u64>());
+        front.copy_from_slice(&number.to_le_bytes());
+        let parts = (self.text.len() / rest.len().max(1)) as u64;
+        if let Some(part) = number.checked_rem(parts) {
+            let at = part as usize * rest.len();
+            rest.copy_from_slice(&self.text[at..at + rest.len()]);
+        }
     }
 
     fn send_one(&self) -> Result<()> {
@@ -139,6 +187,27 @@ impl Writer {
     fn acks(&self) -> &Acks {
         self.producer.context()
     }
+}
+
+/// A megabyte of JSON as services write it, with numbers that nobody guesses: the same each time.
+fn orders() -> Vec<u8> {
+    const BYTES: usize = 1 << 20;
+    let mut text = Vec::with_capacity(BYTES + 256);
+    // The multiplier and the increment of Knuth's MMIX.
+    let mut random = 1_u64;
+    let mut next = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random >> 33
+    };
+    while text.len() < BYTES {
+        let (order, customer, cents) = (next(), next() % 100_000, next() % 1_000_000);
+        let status = ["placed", "paid", "packed", "shipped"][(next() % 4) as usize];
+        let event = format!(
+            r#"{{"order_id":"order-{order:010}","customer":{customer},"cents":{cents},"status":"{status}"}}"#
+        );
+        text.extend_from_slice(event.as_bytes());
+    }
+    text
 }
 
 fn is_full(error: &KafkaError) -> bool {
@@ -359,6 +428,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_of_services_differ_and_carry_their_numbers() {
+        let mut writer = Writer::by(ClientConfig::new(), 100, false).unwrap();
+        writer.fill(7);
+        assert_eq!(writer.payload[8..], [b'x'; 92]);
+        writer.text = orders();
+        writer.fill(7);
+        let first = writer.payload.clone();
+        writer.fill(8);
+        assert_eq!((number_in(&first), number_in(&writer.payload)), (Some(7), Some(8)));
+        assert_ne!(first[8..], writer.payload[8..]);
+        // Behind the last part comes the first one again.
+        writer.fill(u64::MAX);
+        assert_eq!(number_in(&writer.payload), Some(u64::MAX));
+    }
 
     #[test]
     fn an_event_carries_its_number() {

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) const USAGE: &str = "\
 cargo xtask bench [OPTIONS]
 
-  --rows LIST        of floor,batch,relaxed,single,passing,partitions,read,embedded,memory,start,recover
-                     [default: all]
+  --rows LIST        of floor,client,batch,compression,relaxed,single,passing,partitions,connections,read,
+                     embedded,memory,start,recover [default: all]
   --events N         events of a row with 100 bytes each; rows with 1 KiB have a quarter [2000000]
   --recover-mib N    size of the log that is recovered, and of the one that is read again [1024]
   --quick            a tenth of everything, to see that it works
@@ -27,11 +27,14 @@ const EVENTS_MIN: u64 = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Floor,
+    Client,
     Batch,
+    Compression,
     Relaxed,
     Single,
     Passing,
     Partitions,
+    Connections,
     Read,
     Embedded,
     Memory,
@@ -41,13 +44,16 @@ pub(crate) enum Part {
 
 impl Part {
     /// In the order in which they are measured.
-    pub(crate) const ALL: [Part; 11] = [
+    pub(crate) const ALL: [Part; 14] = [
         Part::Floor,
+        Part::Client,
         Part::Batch,
+        Part::Compression,
         Part::Relaxed,
         Part::Single,
         Part::Passing,
         Part::Partitions,
+        Part::Connections,
         Part::Read,
         Part::Embedded,
         Part::Memory,
@@ -59,6 +65,9 @@ impl Part {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Part::Floor => "floor",
+            Part::Client => "client",
+            Part::Compression => "compression",
+            Part::Connections => "connections",
             Part::Batch => "batch",
             Part::Relaxed => "relaxed",
             Part::Single => "single",
@@ -90,6 +99,8 @@ pub(crate) struct Options {
     pub(crate) large_events: u64,
     /// Events before the memory of the server is looked at.
     pub(crate) memory_events: u64,
+    /// Connections that are open at the same time.
+    pub(crate) connections: usize,
     /// How long single acknowledgements are waited for, one after the other.
     pub(crate) single_time: Duration,
     pub(crate) recover_mib: u64,
@@ -118,6 +129,7 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked> {
         events: events / part,
         large_events: events / 4 / part,
         memory_events: 1_000_000 / part,
+        connections: if quick { 1_000 } else { 10_000 },
         single_time: Duration::from_millis(10_000 / part),
         recover_mib: recover_mib / part,
         json,
@@ -170,6 +182,7 @@ mod tests {
         assert_eq!(quick.events * 10, all.events);
         assert_eq!(quick.large_events * 10, all.large_events);
         assert_eq!(quick.memory_events * 10, all.memory_events);
+        assert_eq!(quick.connections * 10, all.connections);
         assert_eq!(quick.single_time * 10, all.single_time);
         assert_eq!(run("--quick --recover-mib 500").recover_mib, 50);
     }

@@ -53,7 +53,8 @@ How to read the figures:
 - **Rates** are worth something as ratios within a round. What is compared runs in turns, in every second round
   in the other order, on new data each time; the table says the median, the least and the most.
 - Beside every durable figure stands the **probe**: 4 KiB written over zeros, and a sync, on the same disk just
-  before. Above 250 µs the machine is busy, and the row or the round is void.
+  before. Above 250 µs, or where a tenth of the CPUs has had something to do before it, the machine is busy, and
+  the row or the round is void.
 - A durable row without syncs is void too, and one that has gone through fewer than three checkpoints says so.
 - The **floor** is the least that any server can do for an event on this machine.
 - **wanted** is what the project asks of itself. A row that does not reach it stays.

@@ -109,10 +109,11 @@ fn measured(
     for round in 1..=options.rounds {
         say(format_args!("bench: {} beside others, round {round} of {}", what.name(), options.rounds));
         for who in order(&peers, round) {
-            // What others have come to is worth something all the same.
-            if let Err(error) = one_round(bench, what, who, options, |load, sample| {
+            let ended = one_round(bench, what, who, options, |load, sample| {
                 rounds.add(round, load, who, sample);
-            }) {
+            });
+            // What others have come to is worth something all the same.
+            if let Err(error) = ended {
                 let failed = format!("{}, round {round}, {}: {error:#}", what.name(), who.name());
                 say(format_args!("FAILED: {failed}"));
                 missing.push(failed);

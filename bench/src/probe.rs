@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -20,16 +21,27 @@ const BLOCKS: u64 = 1024;
 /// A median above this means that somebody else is at work: a sync waits for its turn on the CPU.
 const BUSY: Duration = Duration::from_micros(250);
 
+/// How long it is looked whether the CPUs have something to do, and the part of them that has to have nothing.
+const LOOK: Duration = Duration::from_millis(200);
+const IDLE_MIN: f64 = 0.9;
+/// Times of the CPUs in `/proc/stat` that differ: those of guests are in others of them.
+const TIMES: usize = 8;
+/// Which of them is that without work.
+const IDLE: usize = 3;
+
 /// Times of a 4 KiB overwrite of a zero-filled file and the `fdatasync` after it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
+    /// The part of all CPUs that had nothing to do before. What the host takes away is not in it.
+    pub(crate) idle: f64,
 }
 
 impl Probe {
     /// Takes them in this directory.
     pub(crate) fn take(dir: &Path) -> Result<Probe> {
+        let idle = idle()?;
         let path = dir.join("probe");
         let times = sync_times(&path);
         // A file that could not be made cannot be removed either; the first error is the one to tell.
@@ -38,13 +50,34 @@ impl Probe {
         removed.with_context(|| probing(&path))?;
         let (p50, p99) = percentile::median_and_99th(&mut times)
             .with_context(|| format!("{}: no sync ended in time", probing(&path)))?;
-        Ok(Probe { p50, p99 })
+        Ok(Probe { p50, p99, idle })
     }
 
     /// True when wall clock figures taken now are not worth much.
     pub(crate) fn is_busy(&self) -> bool {
-        self.p50 > BUSY
+        self.p50 > BUSY || self.idle < IDLE_MIN
     }
+}
+
+/// The part of the CPUs that has nothing to do now.
+fn idle() -> Result<f64> {
+    let times = || {
+        let stat = fs::read_to_string("/proc/stat").context("/proc/stat cannot be read")?;
+        cpu_times(&stat).context("/proc/stat has no times")
+    };
+    let (idle, all) = times()?;
+    thread::sleep(LOOK);
+    let (idle_then, all_then) = times()?;
+    // Time that is counted in ticks may stand still, and that without work even go back a little.
+    Ok(idle_then.saturating_sub(idle) as f64 / all_then.saturating_sub(all).max(1) as f64)
+}
+
+/// Ticks of all CPUs without work, and of all that they did.
+fn cpu_times(stat: &str) -> Option<(u64, u64)> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let times: Option<Vec<u64>> = line.split_whitespace().take(TIMES).map(|time| time.parse().ok()).collect();
+    let times = times?;
+    Some((*times.get(IDLE)?, times.iter().sum()))
 }
 
 fn probing(path: &Path) -> String {
@@ -98,8 +131,19 @@ mod tests {
 
     #[test]
     fn a_slow_sync_means_a_busy_machine() {
-        let probe = |micros| Probe { p50: Duration::from_micros(micros), p99: Duration::from_millis(4) };
-        assert!(!probe(130).is_busy());
-        assert!(probe(4_000).is_busy());
+        let probe = |micros, idle| {
+            let (p50, p99) = (Duration::from_micros(micros), Duration::from_millis(4));
+            Probe { p50, p99, idle }
+        };
+        assert!(!probe(130, 0.97).is_busy());
+        assert!(probe(4_000, 0.97).is_busy());
+        assert!(probe(130, 0.6).is_busy());
+    }
+
+    #[test]
+    fn what_the_host_takes_is_not_idle() {
+        let stat = "cpu  10 1 5 70 2 0 3 9 4 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
+        assert_eq!(cpu_times(stat), Some((70, 100)));
+        assert_eq!(cpu_times("intr 1 2\n"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel knows about a process: CPU time and memory.
+//! What the kernel knows about a process: CPU time, memory and what it has written.
 
 use std::fs;
 
@@ -46,6 +46,28 @@ fn ticks(stat: &str) -> Option<u64> {
     let fields: Vec<&str> = fields.split_whitespace().collect();
     let times = fields.get(TIMES)?;
     times.iter().map(|field| field.parse::<u64>().ok()).sum()
+}
+
+/// What a process has written, with all its threads, to files and sockets alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Calls of the system that write.
+    pub(crate) calls: u64,
+    /// Bytes that go to a disk sooner or later, in whole pages.
+    pub(crate) bytes: u64,
+}
+
+/// What a process has written so far; `None` where the system does not tell.
+pub(crate) fn written(pid: u32) -> Option<Written> {
+    written_in(&fs::read_to_string(format!("/proc/{pid}/io")).ok()?)
+}
+
+fn written_in(text: &str) -> Option<Written> {
+    let value = |name: &str| {
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))?.trim().parse().ok()
+    };
+    Some(Written { calls: value("syscw")?, bytes: value("write_bytes")? })
 }
 
 /// Memory of a process in KiB.
@@ -96,6 +118,14 @@ mod tests {
         child.wait().unwrap();
         assert!(children.contains(&child.id()), "{children:?}");
         assert!(sum >= own, "{sum} {own}");
+    }
+
+    #[test]
+    fn what_was_written_is_not_what_was_taken_back() {
+        let text = "rchar: 1\nwchar: 2\nsyscr: 3\nsyscw: 44\nread_bytes: 0\nwrite_bytes: 8192\n\
+                    cancelled_write_bytes: 4096\n";
+        assert_eq!(written_in(text), Some(Written { calls: 44, bytes: 8_192 }));
+        assert_eq!(written_in("rchar: 1\n"), None);
     }
 
     #[test]

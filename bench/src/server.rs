@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
-use crate::process::{self, Memory};
+use crate::process::{self, Memory, Written};
 
 /// How long a start may take, recovery included.
 const START_PATIENCE: Duration = Duration::from_secs(300);
@@ -89,6 +89,11 @@ impl Server {
     /// CPU seconds of the server so far.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         process::cpu_seconds(self.process.0.id())
+    }
+
+    /// What the server has written so far.
+    pub(crate) fn written(&self) -> Option<Written> {
+        process::written(self.process.0.id())
     }
 
     /// The memory of the server now.

@@ -14,6 +14,7 @@ use courant_log::batch::records::{self, NewRecord};
 
 const PRODUCE: (i16, i16) = (0, 3);
 const FETCH: (i16, i16) = (1, 4);
+const API_VERSIONS: (i16, i16) = (18, 0);
 const CREATE_TOPICS: (i16, i16) = (19, 2);
 
 /// How long an answer may take.
@@ -57,6 +58,12 @@ impl Connection {
         Ok(Connection { stream, answer: Vec::new() })
     }
 
+    /// Asks for the versions of the API, as clients do first: then somebody is there.
+    pub(crate) fn greet(&mut self) -> Result<()> {
+        self.send(&Frame::begin(API_VERSIONS).end()?)?;
+        no_error("the server does not say what it serves", self.receive()?.short()?)
+    }
+
     /// Creates a topic with these configs.
     pub(crate) fn create_topic(
         &mut self,
@@ -98,7 +105,13 @@ impl Connection {
         Ok(())
     }
 
-    fn produced(&mut self) -> Result<()> {
+    /// Sends a batch to the first partition. Its answer is waited for later.
+    pub(crate) fn begin(&mut self, request: &mut Produce) -> Result<()> {
+        self.send(request.to(0))
+    }
+
+    /// Waits for the answer to a batch.
+    pub(crate) fn produced(&mut self) -> Result<()> {
         let mut answer = self.receive()?;
         ensure!(answer.int()? == 1, "the answer to a Produce is about one topic");
         answer.text()?;

@@ -197,7 +197,8 @@ pub(super) mod tests {
         let used = Used { time, server_cpu: 0.5, client_cpu: 0.5, counted };
         let waits = Some([400, 900].map(Duration::from_micros));
         let taken = Taken { events, time, read: Some(time), waits, used };
-        let probe = Probe { p50: Duration::from_micros(probe_us), p99: Duration::from_micros(900) };
+        let probe =
+            Probe { p50: Duration::from_micros(probe_us), p99: Duration::from_micros(900), idle: 1.0 };
         Sample { taken, probe }
     }
 

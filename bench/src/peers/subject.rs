@@ -18,7 +18,7 @@ use crate::say;
 use crate::server::{Counters, Server};
 
 /// How often a probe is taken anew while the machine is busy.
-const PROBES_MAX: u32 = 3;
+const PROBES_MAX: u32 = 5;
 
 /// Where it is measured.
 pub(super) struct Bench {

@@ -17,6 +17,11 @@ use crate::wire;
 
 /// Fewer rounds have no median to speak of.
 const ROUNDS: u64 = 5;
+/// What librdkafka puts into one batch at most.
+const BATCH_BYTES_MAX: usize = 1_000_000;
+/// Bytes of the largest events, and how many fewer there are of them than of 1 KiB.
+const LARGEST_BYTES: usize = 64 * 1024;
+const LARGEST_FEWER: u64 = 64;
 
 /// One kind of load.
 #[derive(Clone, Copy)]
@@ -28,9 +33,18 @@ struct Load {
 
 impl Load {
     fn name(&self) -> String {
-        let size = if self.bytes == 1024 { "1 KiB".to_owned() } else { format!("{} B", self.bytes) };
+        let size = if self.bytes < 1024 {
+            format!("{} B", self.bytes)
+        } else {
+            format!("{} KiB", self.bytes / 1024)
+        };
         let idempotent = if self.idempotent { ", idempotent" } else { "" };
-        format!("500 × {size}{idempotent}")
+        format!("{} × {size}{idempotent}", self.batch())
+    }
+
+    /// Events of a batch: the client makes none of more than a megabyte.
+    fn batch(&self) -> usize {
+        BATCH.min(BATCH_BYTES_MAX / self.bytes)
     }
 
     fn wanted(&self) -> &'static str {
@@ -53,13 +67,18 @@ struct Outcome {
 
 pub(super) fn run(bench: &Bench) -> Result<Table> {
     let (events, large_events) = (bench.options.events, bench.options.large_events);
-    let loads = [(100, events), (1024, large_events)]
-        .map(|(bytes, events)| [false, true].map(|idempotent| Load { bytes, events, idempotent }));
+    let load = |bytes, events, idempotent| Load { bytes, events, idempotent };
+    let loads = [
+        load(100, events, false),
+        load(100, events, true),
+        load(1024, large_events, false),
+        load(1024, large_events, true),
+        load(LARGEST_BYTES, large_events / LARGEST_FEWER, false),
+    ];
     // Every byte is written twice: journal and segment.
     let warm = (large_events * 1024 * 2).min(WARM_MAX);
     progress(&format!("warming {} MiB of memory", warm >> 20));
     probe::warm_memory(bench.scratch.path(), warm)?;
-    let loads = loads.as_flattened();
     let mut rounds: Vec<Vec<Round>> = loads.iter().map(|_| Vec::new()).collect();
     for round in 1..=ROUNDS {
         let mut order: Vec<_> = loads.iter().zip(&mut rounds).collect();
@@ -88,7 +107,10 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
     let columns = columns.into_iter().chain(USED_COLUMNS).chain(PROBE_COLUMNS);
     Ok(Table {
         key: "batch",
-        title: format!("Batches: {events} events of 100 B, {large_events} of 1 KiB"),
+        title: format!(
+            "Batches: {events} events of 100 B, {large_events} of 1 KiB, {} of 64 KiB",
+            large_events / LARGEST_FEWER
+        ),
         note: "One producer (linger 5 ms, acks=all, no compression) and one concurrent consumer \
                (assign, no group), one partition. CPU is that of producing and consuming together. The limit \
                of events read per second is the number of CPUs ÷ the CPU time of server and client per event, \
@@ -170,10 +192,10 @@ fn row(load: &Load, rounds: &mut [Round]) -> Vec<Cell> {
 /// Events per second of a floor that writes journal and segment.
 fn floor_of(bench: &Bench, load: &Load) -> Result<f64> {
     let dir = bench.fresh_dir()?;
-    let message = wire::batch(BATCH, load.bytes)?;
-    let until = Until::Messages(load.events / BATCH as u64);
+    let message = wire::batch(load.batch(), load.bytes)?;
+    let until = Until::Messages(load.events / load.batch() as u64);
     let taken = floor::measure(dir.path(), How::SyncAndSegment, &message, BATCHES_WAITING, until)?;
-    Ok(taken.per_second() * BATCH as f64)
+    Ok(taken.per_second() * load.batch() as f64)
 }
 
 fn measure(server: &Server, load: &Load) -> Result<Outcome> {
@@ -203,13 +225,15 @@ mod tests {
         let used = Used {
             server_cpu,
             client_cpu: 0.9,
+            written: None,
             appends: 2_000,
             syncs: 700,
             checkpoints: 3,
             journal_waits: 0,
             longest_wait_us: None,
         };
-        let probe = Probe { p50: Duration::from_micros(probe_us), p99: Duration::from_micros(400) };
+        let probe =
+            Probe { p50: Duration::from_micros(probe_us), p99: Duration::from_micros(400), idle: 1.0 };
         let time = Duration::from_secs(1);
         Round { acked: time, read: time, cpus: 2, floor: 2_000_000.0, used, probe }
     }
@@ -223,6 +247,13 @@ mod tests {
         assert!((0.599..0.601).contains(&of_the_limit), "{of_the_limit}");
         assert_eq!((&row[2], &row[7]), (&Cell::Count(1_000_000), &Cell::Number(0.5, 2)));
         assert_eq!((&row[10], &row[11]), (&Cell::Count(3), &Cell::Number(0.3, 2)));
+    }
+
+    #[test]
+    fn a_batch_of_large_events_has_fewer_of_them() {
+        assert_eq!(LOAD.name(), "500 × 100 B");
+        assert_eq!(Load { bytes: 1024, idempotent: true, ..LOAD }.name(), "500 × 1 KiB, idempotent");
+        assert_eq!(Load { bytes: LARGEST_BYTES, ..LOAD }.name(), "15 × 64 KiB");
     }
 
     #[test]

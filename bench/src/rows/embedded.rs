@@ -356,7 +356,8 @@ mod tests {
     }
 
     fn row_of(taken: &Taken, probe_us: u64) -> Vec<Cell> {
-        let probe = Probe { p50: Duration::from_micros(probe_us), p99: Duration::from_micros(400) };
+        let probe =
+            Probe { p50: Duration::from_micros(probe_us), p99: Duration::from_micros(400), idle: 1.0 };
         let against = Against { name: "a sync", ratio: Some(1.125), wanted: "≤ 1.15" };
         row("one", taken, &probe, &against)
     }

@@ -1,4 +1,5 @@
-//! Memory of the server: with nothing to do, after much was written and read, with many connections.
+//! Memory of the server: with nothing to do, after much was written and read, with many connections, with many
+//! partitions.
 
 use std::thread;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use super::{Bench, progress};
 use crate::client::{Reader, Writer};
 use crate::server::Server;
 use crate::table::{Cell, Column, Table};
+use crate::wire::{self, Connection, Produce};
 
 /// How long the server is left alone before it is looked at.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -17,6 +19,9 @@ const CLIENTS: usize = 64;
 /// What each of them has sent: one batch.
 const EVENTS_EACH: u64 = 500;
 const EVENT_BYTES: usize = 1024;
+/// A topic that each of its partitions has one event of.
+const MANY: &str = "many";
+const PARTITIONS: u32 = 1_000;
 
 pub(super) fn run(bench: &Bench) -> Result<Table> {
     progress("memory");
@@ -64,6 +69,12 @@ fn measure(server: &Server, events: u64) -> Result<Vec<Vec<Cell>>> {
         "{CLIENTS} producers should be connected, and the server has {connections} connections"
     );
     rows.push(connected);
+
+    let mut connection = Connection::open(&bootstrap)?;
+    connection.create_topic(MANY, PARTITIONS, &[])?;
+    let mut request = Produce::new(MANY, &wire::batch(1, EVENT_BYTES)?)?;
+    connection.produce(&mut request, PARTITIONS, PARTITIONS.into())?;
+    rows.push(row(server, format!("then with {PARTITIONS} partitions more, written to"), "")?);
     Ok(rows)
 }
 

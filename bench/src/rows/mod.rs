@@ -2,6 +2,9 @@
 //! server used between two moments.
 
 mod batch;
+mod client;
+mod compression;
+mod connections;
 mod embedded;
 mod floor;
 mod memory;
@@ -24,7 +27,7 @@ use tempfile::TempDir;
 
 use crate::options::{Options, Part};
 use crate::probe::Probe;
-use crate::process;
+use crate::process::{self, Written};
 use crate::say;
 use crate::server::{Counters, Server};
 use crate::table::{Cell, Column, Report};
@@ -58,11 +61,14 @@ impl Bench {
         for part in &self.options.parts {
             let table = match part {
                 Part::Floor => floor::run(self),
+                Part::Client => client::run(self),
                 Part::Batch => batch::run(self),
+                Part::Compression => compression::run(self),
                 Part::Relaxed => relaxed::run(self),
                 Part::Single => single::run(self),
                 Part::Passing => passing::run(self),
                 Part::Partitions => partitions::run(self),
+                Part::Connections => connections::run(self),
                 Part::Read => read::run(self),
                 Part::Embedded => embedded::run(self),
                 Part::Memory => memory::run(self),
@@ -105,6 +111,7 @@ impl Bench {
 struct Before {
     server_cpu: f64,
     client_cpu: f64,
+    written: Option<Written>,
     counters: Counters,
     at: Instant,
 }
@@ -113,6 +120,7 @@ impl Before {
     fn now(server: &Server) -> Result<Before> {
         Ok(Before {
             counters: server.counters()?,
+            written: server.written(),
             server_cpu: server.cpu_seconds()?,
             client_cpu: process::cpu_seconds(std::process::id())?,
             at: Instant::now(),
@@ -123,12 +131,17 @@ impl Before {
     fn used(&self, server: &Server) -> Result<Used> {
         let server_cpu = server.cpu_seconds()? - self.server_cpu;
         let client_cpu = process::cpu_seconds(std::process::id())? - self.client_cpu;
+        let written = server.written().zip(self.written).map(|(after, before)| Written {
+            calls: after.calls.saturating_sub(before.calls),
+            bytes: after.bytes.saturating_sub(before.bytes),
+        });
         let counters = server.counters()?;
         let grown =
             |counter: fn(&Counters) -> u64| counter(&counters).saturating_sub(counter(&self.counters));
         Ok(Used {
             server_cpu,
             client_cpu,
+            written,
             appends: grown(|c| c.appends),
             syncs: grown(|c| c.syncs),
             checkpoints: grown(|c| c.checkpoints),
@@ -143,6 +156,8 @@ impl Before {
 struct Used {
     server_cpu: f64,
     client_cpu: f64,
+    /// By the server, where the system tells.
+    written: Option<Written>,
     appends: u64,
     syncs: u64,
     checkpoints: u64,
@@ -152,10 +167,12 @@ struct Used {
 }
 
 /// What [`used_cells`] fills.
-const USED_COLUMNS: [Column; 7] = [
+const USED_COLUMNS: [Column; 9] = [
     Column::number("server CPU s/M", "server_cpu_s_per_million"),
     Column::number("client CPU s/M", "client_cpu_s_per_million"),
     Column::number("events/batch", "events_per_batch"),
+    Column::number("write calls/event", "write_calls_per_event"),
+    Column::number("written B/event", "written_bytes_per_event"),
     Column::number("syncs/s", "syncs_per_s"),
     Column::number("checkpoints", "checkpoints"),
     Column::number("journal waits", "journal_waits"),
@@ -166,10 +183,15 @@ const USED_COLUMNS: [Column; 7] = [
 fn used_cells(used: &Used, events: u64, time: Duration) -> Vec<Cell> {
     let millions = events as f64 / 1e6;
     let longest = used.longest_wait_us.map(|us| us as f64 / 1e3);
+    let per_event = |of: fn(Written) -> u64, digits: usize| {
+        used.written.map_or(Cell::Missing, |written| Cell::Number(of(written) as f64 / events as f64, digits))
+    };
     vec![
         Cell::Number(used.server_cpu / millions, 2),
         Cell::Number(used.client_cpu / millions, 2),
         Cell::Number(events as f64 / used.appends as f64, 1),
+        per_event(|written| written.calls, 4),
+        per_event(|written| written.bytes, 0),
         Cell::rounded(used.syncs as f64 / time.as_secs_f64()),
         Cell::Count(used.checkpoints),
         Cell::Count(used.journal_waits),
@@ -229,13 +251,15 @@ mod tests {
         let used = Used {
             server_cpu: 0.6,
             client_cpu: 1.8,
+            written: Some(Written { calls: 1_000, bytes: 400_000_000 }),
             appends: 4_000,
             syncs,
             checkpoints: 3,
             journal_waits: 0,
             longest_wait_us: None,
         };
-        let probe = Probe { p50: Duration::from_micros(probe_us), p99: Duration::from_micros(900) };
+        let probe =
+            Probe { p50: Duration::from_micros(probe_us), p99: Duration::from_micros(900), idle: 1.0 };
         let figures = used_cells(&used, 2_000_000, Duration::from_secs(2));
         durable_row("row".to_owned(), figures, &used, &probe)
     }
@@ -246,23 +270,24 @@ mod tests {
         assert_eq!(row.len(), 1 + USED_COLUMNS.len() + PROBE_COLUMNS.len());
         assert_eq!(row[1], Cell::Number(0.3, 2));
         assert_eq!(row[3], Cell::Number(500.0, 1));
-        assert_eq!(row[4], Cell::Count(500));
-        assert_eq!(row[10], Cell::text(""));
+        assert_eq!((&row[4], &row[5]), (&Cell::Number(0.0005, 4), &Cell::Number(200.0, 0)));
+        assert_eq!(row[6], Cell::Count(500));
+        assert_eq!(row[12], Cell::text(""));
     }
 
     #[test]
     fn a_durable_row_of_a_busy_machine_is_void() {
         let row = row(1_000, 251);
-        assert!(row[1..8].iter().all(|cell| *cell == Cell::Void));
-        assert_eq!(row[10], Cell::text("busy machine"));
+        assert!(row[1..10].iter().all(|cell| *cell == Cell::Void));
+        assert_eq!(row[12], Cell::text("busy machine"));
     }
 
     #[test]
     fn a_durable_row_without_syncs_is_void() {
         let row = row(0, 4_000);
-        assert!(row[1..8].iter().all(|cell| *cell == Cell::Void));
-        assert_eq!(row[8], Cell::Count(4_000));
+        assert!(row[1..10].iter().all(|cell| *cell == Cell::Void));
+        assert_eq!(row[10], Cell::Count(4_000));
         let remark = Cell::text("busy machine; void: the server did not sync");
-        assert_eq!(row[10], remark);
+        assert_eq!(row[12], remark);
     }
 }

@@ -177,13 +177,15 @@ mod tests {
         let used = Used {
             server_cpu,
             client_cpu: 0.1,
+            written: None,
             appends: 2_000,
             syncs: 700,
             checkpoints: 4,
             journal_waits: 0,
             longest_wait_us: Some(1_500),
         };
-        let probe = Probe { p50: Duration::from_micros(probe_us), p99: Duration::from_micros(400) };
+        let probe =
+            Probe { p50: Duration::from_micros(probe_us), p99: Duration::from_micros(400), idle: 1.0 };
         Sample { partitions, round, events: 1_000_000, time: Duration::from_secs(1), used, probe }
     }
 

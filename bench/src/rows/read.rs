@@ -210,7 +210,7 @@ mod tests {
             fetched: Duration::from_millis(500),
             streamed: Duration::from_millis(streamed),
             server_cpu: 0.25,
-            probe: Probe { p50: Duration::from_micros(probe), p99: Duration::from_micros(400) },
+            probe: Probe { p50: Duration::from_micros(probe), p99: Duration::from_micros(400), idle: 1.0 },
         };
         let table = table(&[sample(400, 100), sample(450, 100), sample(100, 300)], 1_024);
         let row = &table.rows[0];

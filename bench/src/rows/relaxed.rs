@@ -168,13 +168,15 @@ mod tests {
         let used = Used {
             server_cpu: 0.5,
             client_cpu: 0.9,
+            written: None,
             appends: 4_000,
             syncs: 10,
             checkpoints: 3,
             journal_waits: 0,
             longest_wait_us: None,
         };
-        let probe = Probe { p50: Duration::from_micros(probe_us), p99: Duration::from_micros(400) };
+        let probe =
+            Probe { p50: Duration::from_micros(probe_us), p99: Duration::from_micros(400), idle: 1.0 };
         Round { taken: Taken { acked: Duration::from_millis(acked_ms), read: None, used, probe }, client }
     }
 
