@@ -16,8 +16,6 @@ use crate::client::{self, PARTITION, PATIENCE, TOPIC};
 
 pub(crate) const PER_SECOND: u64 = 5_000;
 pub(crate) const EVENT_BYTES: usize = 100;
-/// Events before those that count: connections, memory, compilers.
-const WARM_UP: u64 = 5_000;
 /// Hexadecimal digits of a moment, at the beginning of an event: they may stand in every protocol.
 const STAMP_BYTES: usize = 16;
 /// How long the consumer waits before it looks whether it has waited too long.
@@ -46,15 +44,17 @@ pub(crate) struct Taken<B> {
     pub(crate) before: B,
 }
 
-/// Passes so many events. What `before` gives is taken after those that do not count.
+/// Passes so many events. Others come first and do not count: connections, memory and compilers get warm. What
+/// `before` gives is taken between the two.
 pub(crate) fn measure<B>(
     mut sender: Box<dyn Sender>,
     receiver: Box<dyn Receiver>,
+    warm_up: u64,
     events: u64,
     before: impl FnOnce() -> Result<B>,
 ) -> Result<Taken<B>> {
-    let reader = thread::spawn(move || read(receiver, WARM_UP + events));
-    paced(sender.as_mut(), WARM_UP)?;
+    let reader = thread::spawn(move || read(receiver, warm_up + events));
+    paced(sender.as_mut(), warm_up)?;
     let before = before()?;
     let (first, begun) = (now(), Instant::now());
     paced(sender.as_mut(), events)?;
@@ -180,11 +180,11 @@ mod tests {
         assert_eq!(stamp_of(&[b'x'; EVENT_BYTES]), None);
     }
 
-    /// The five thousand events before count for nothing, and those that count all do.
+    /// The events before count for nothing, and those that count all do.
     #[test]
     fn only_what_comes_after_the_warm_up_counts() {
         let (sender, receiver) = mpsc::channel::<Vec<u8>>();
-        let taken = measure(Box::new(sender), Box::new(receiver), 50, || Ok("before")).unwrap();
+        let taken = measure(Box::new(sender), Box::new(receiver), 20, 50, || Ok("before")).unwrap();
         assert_eq!((taken.waits.len(), taken.before), (50, "before"));
         assert!(taken.time >= Duration::from_millis(9), "{:?}", taken.time);
     }
@@ -194,6 +194,6 @@ mod tests {
         let (sender, receiver) = mpsc::channel::<Vec<u8>>();
         drop(sender);
         let (other, _unread) = mpsc::channel::<Vec<u8>>();
-        assert!(measure(Box::new(other), Box::new(receiver), 1, || Ok(())).is_err());
+        assert!(measure(Box::new(other), Box::new(receiver), 1, 1, || Ok(())).is_err());
     }
 }

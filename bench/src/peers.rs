@@ -38,8 +38,10 @@ use peer::Peer;
 use rounds::{Rounds, Sample, Taken, Who};
 use subject::{Bench, Subject};
 
-/// A run before the run is this part of it: connections, topic, memory, compilers.
-const WARM_UP: u32 = 10;
+/// Batches before those that count are this part of them: connections, topic, memory, compilers.
+const WARM_UP: u64 = 4;
+/// Events on their way before those that count: two seconds of them.
+const PASSING_WARM_UP: u64 = 2 * PER_SECOND;
 
 /// Producers of single events, each of which sends its next event when its last one was acknowledged.
 trait Client {
@@ -106,6 +108,11 @@ fn measured(
 ) -> [Table; 2] {
     let peers: Vec<Peer> = options.peers.iter().copied().filter(|peer| what.takes(*peer)).collect();
     let mut rounds = Rounds::new(what, names);
+    if what == What::Batch
+        && let Err(error) = bench.warm_memory(options.events * options.bytes as u64)
+    {
+        missing.push(format!("{error:#}"));
+    }
     for round in 1..=options.rounds {
         say(format_args!("bench: {} beside others, round {round} of {}", what.name(), options.rounds));
         for who in order(&peers, round) {
@@ -171,7 +178,7 @@ fn single(
     let mut acked = 0;
     for waiting in options.waiting.iter().copied() {
         let probe = bench.probe()?;
-        acked += client.wait(waiting, options.time / WARM_UP)?.len() as u64;
+        acked += client.wait(waiting, subject.warm_up(options.time))?.len() as u64;
         let before = subject.now()?;
         let mut acks = client.wait(waiting, options.time)?;
         let used = subject.used(&before)?;
@@ -192,20 +199,20 @@ fn single(
 fn passing(subject: &Subject<'_>, time: Duration) -> Result<Taken> {
     let (sender, receiver) = subject.pass()?;
     let events = time.as_secs() * PER_SECOND;
-    let mut taken = passing::measure(sender, receiver, events, || subject.now())?;
+    let mut taken = passing::measure(sender, receiver, PASSING_WARM_UP, events, || subject.now())?;
     let used = subject.used(&taken.before)?;
     let (p50, p99) = percentile::median_and_99th(&mut taken.waits).context("nothing was read")?;
     let waits = Some([p50, p99].map(Duration::from_nanos));
     Ok(Taken { events, time: taken.time, read: None, waits, used })
 }
 
-/// Batches, while one consumer reads them. A tenth of them before does not count.
+/// Batches, while one consumer reads them. A quarter of them before does not count.
 fn batch(subject: &Subject<'_>, options: &Options) -> Result<Taken> {
     let bootstrap = subject.address();
     let topic = subject.topic().context("only who speaks the protocol takes its batches")?;
     Connection::open(bootstrap)?.create_topic(TOPIC, 1, topic)?;
     let mut writer = Writer::new(bootstrap, options.bytes, false)?;
-    let warm = 1 + options.events / u64::from(WARM_UP);
+    let warm = 1 + options.events / WARM_UP;
     writer.send(1)?;
     let mut reader = Reader::start(bootstrap, warm + options.events)?;
     reader.wait_for_first()?;

@@ -12,13 +12,17 @@ use super::peer::Peer;
 use super::rounds::Who;
 use super::{Client, kafka};
 use crate::passing::{Receiver, Sender};
-use crate::probe::Probe;
+use crate::probe::{self, Probe};
 use crate::process;
 use crate::say;
 use crate::server::{Counters, Server};
 
 /// How often a probe is taken anew while the machine is busy.
 const PROBES_MAX: u32 = 5;
+/// Data of a run that memory is warmed for at most.
+const WARM_MAX: u64 = 2 << 30;
+/// A run before the run is this part of it: connections, topic, memory.
+const WARM_UP: u32 = 10;
 
 /// Where it is measured.
 pub(super) struct Bench {
@@ -63,6 +67,11 @@ impl Bench {
         let running = self.engines.up(name, settings)?;
         let address = running.address().to_owned();
         Ok(Subject { who, address, process: Process::Theirs(running) })
+    }
+
+    /// As much memory as server and log write, twice.
+    pub(super) fn warm_memory(&self, bytes: u64) -> Result<()> {
+        probe::warm_memory(self.scratch.path(), (bytes * 2).min(WARM_MAX))
     }
 
     /// What the last measurement left to the file system is done before. Where somebody else is at work, it is
@@ -133,6 +142,14 @@ impl Subject<'_> {
             Who::Courant => Some(&[]),
             Who::Relaxed => Some(&[("courant.durability", "interval")]),
             Who::Peer(peer) => peer.topic(),
+        }
+    }
+
+    /// How long a run before the run is. Who compiles itself meanwhile gets as long as is measured.
+    pub(super) fn warm_up(&self, time: Duration) -> Duration {
+        match self.who {
+            Who::Peer(Peer::Kafka | Peer::KafkaFlush) => time,
+            _ => time / WARM_UP,
         }
     }
 

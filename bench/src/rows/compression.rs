@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Before, Bench, PROBE_COLUMNS, USED_COLUMNS, Used, durable_row, progress, used_cells};
+use super::{Before, Bench, PROBE_COLUMNS, USED_COLUMNS, Used, WARM_MAX, durable_row, progress, used_cells};
 use crate::client::{Codec, Reader, Writer};
 use crate::framework::median;
-use crate::probe::Probe;
+use crate::probe::{self, Probe};
 use crate::server::Server;
 use crate::table::{Cell, Column, Table};
 
@@ -38,6 +38,7 @@ impl Sample {
 pub(super) fn run(bench: &Bench) -> Result<Table> {
     // Half of the usual number: what counts here is CPU.
     let events = bench.options.events / 2;
+    probe::warm_memory(bench.scratch.path(), (events * EVENT_BYTES as u64 * 2).min(WARM_MAX))?;
     let mut samples = Vec::new();
     for round in 1..=ROUNDS {
         let mut codecs = Codec::ALL;

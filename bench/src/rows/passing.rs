@@ -12,6 +12,8 @@ use crate::server::Server;
 use crate::table::{Cell, Column, Table};
 use crate::wire::Connection;
 
+/// Events before those that count: a second of them.
+const WARM_UP: u64 = PER_SECOND;
 const WANTED: &str = "p50 ≤ 350 µs, p99 ≤ 1,200 µs";
 
 pub(super) fn run(bench: &Bench) -> Result<Table> {
@@ -56,7 +58,7 @@ fn measure(server: &Server, events: u64) -> Result<(Vec<u64>, Duration, Used)> {
     let bootstrap = server.bootstrap();
     Connection::open(&bootstrap)?.create_topic(TOPIC, 1, &[])?;
     let (sender, receiver) = passing::by_librdkafka(&bootstrap)?;
-    let taken = passing::measure(sender, receiver, events, || Before::now(server))?;
+    let taken = passing::measure(sender, receiver, WARM_UP, events, || Before::now(server))?;
     let used = taken.before.used(server)?;
     Ok((taken.waits, taken.time, used))
 }

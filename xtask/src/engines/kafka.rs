@@ -135,6 +135,9 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
+# Soon there: fifty of each would be made while the first client waits.
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
 # Tests and figures write records whose times are years ago.
 log.retention.ms=-1
 "
@@ -144,8 +147,6 @@ log.retention.ms=-1
 /// What a server of tests has besides.
 const SMALL_SETTINGS: &str = "\
 # Small, and soon there.
-offsets.topic.num.partitions=4
-transaction.state.log.num.partitions=4
 num.network.threads=2
 num.io.threads=2
 log.cleaner.dedupe.buffer.size=4194304
