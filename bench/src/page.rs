@@ -24,8 +24,8 @@ cargo xtask bench page [OPTIONS]
 
 Writes docs/benchmarks.md. Each part is kept in target/bench-page, so they can be measured in several runs: the
 page is written when all parts are there that were measured after the server was built. All of them take not
-quite 40 minutes on 2 cores, in which nothing else may run. What each part takes is in `cargo xtask bench --help`, `peers
---help`, `framework --help` and `console --help`.
+quite 40 minutes on 2 cores, in which nothing else may run. What each part takes is in `cargo xtask bench
+--help`, `peers --help`, `framework --help` and `console --help`.
 ";
 
 const PAGE: &str = "docs/benchmarks.md";

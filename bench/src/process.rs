@@ -22,13 +22,31 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
 /// The same of a process and of all that it has started and that still run.
 pub(crate) fn tree_cpu_seconds(pid: u32) -> Result<f64> {
     let mut sum = cpu_seconds(pid)?;
-    let mut waiting = children_of(pid);
-    while let Some(child) = waiting.pop() {
+    for child in descendants_of(pid) {
         // One that has ended meanwhile is counted by its parent.
         sum += cpu_seconds(child).unwrap_or(0.0);
-        waiting.extend(children_of(child));
     }
     Ok(sum)
+}
+
+/// PSS of a process and of all that it has started and that still run.
+pub(crate) fn tree_pss_kib(pid: u32) -> Result<u64> {
+    let mut sum = memory(pid)?.pss_kib;
+    for child in descendants_of(pid) {
+        sum += memory(child).map_or(0, |memory| memory.pss_kib);
+    }
+    Ok(sum)
+}
+
+/// All that a process has started and that still run.
+fn descendants_of(pid: u32) -> Vec<u32> {
+    let mut found = children_of(pid);
+    let mut next = 0;
+    while let Some(child) = found.get(next).copied() {
+        found.extend(children_of(child));
+        next += 1;
+    }
+    found
 }
 
 /// The direct children of a process, of all its threads.
@@ -114,10 +132,12 @@ mod tests {
         let children = children_of(std::process::id());
         let own = cpu_seconds(std::process::id()).unwrap();
         let sum = tree_cpu_seconds(std::process::id()).unwrap();
+        let (alone, both) = (memory(child.id()).unwrap(), tree_pss_kib(std::process::id()).unwrap());
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(children.contains(&child.id()), "{children:?}");
         assert!(sum >= own, "{sum} {own}");
+        assert!(both > alone.pss_kib, "{both} {alone:?}");
     }
 
     #[test]

@@ -86,6 +86,10 @@ impl Sample {
         self.taken.used.client_cpu * 1e6 / self.taken.events as f64
     }
 
+    pub(super) fn pss_mib(&self) -> f64 {
+        self.taken.used.pss_kib as f64 / 1024.0
+    }
+
     pub(super) fn syncs_per_s(&self) -> f64 {
         self.taken.used.counted.map_or(f64::NAN, |c| c.syncs as f64 / self.taken.used.time.as_secs_f64())
     }
@@ -194,7 +198,7 @@ pub(super) mod tests {
     pub(in crate::peers) fn sample(events: u64, probe_us: u64, syncs: Option<u64>) -> Sample {
         let time = Duration::from_secs(1);
         let counted = syncs.map(|syncs| Counted { syncs, checkpoints: 4, longest_wait_us: Some(1_500) });
-        let used = Used { time, server_cpu: 0.5, client_cpu: 0.5, counted };
+        let used = Used { time, server_cpu: 0.5, client_cpu: 0.5, pss_kib: 20_480, counted };
         let waits = Some([400, 900].map(Duration::from_micros));
         let taken = Taken { events, time, read: Some(time), waits, used };
         let probe =

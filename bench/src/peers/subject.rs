@@ -118,6 +118,8 @@ pub(super) struct Used {
     pub(super) time: Duration,
     pub(super) server_cpu: f64,
     pub(super) client_cpu: f64,
+    /// Memory of the server at the end, with its clients still connected.
+    pub(super) pss_kib: u64,
     /// What Courant counts itself.
     pub(super) counted: Option<Counted>,
 }
@@ -190,7 +192,7 @@ impl Subject<'_> {
             checkpoints: after.checkpoints.saturating_sub(before.checkpoints),
             longest_wait_us: after.longest_wait_us,
         });
-        Ok(Used { time, server_cpu, client_cpu, counted })
+        Ok(Used { time, server_cpu, client_cpu, pss_kib: self.pss_kib()?, counted })
     }
 
     /// Of all its processes.
@@ -198,6 +200,13 @@ impl Subject<'_> {
         match &self.process {
             Process::Ours(server, _) => server.cpu_seconds(),
             Process::Theirs(running) => process::tree_cpu_seconds(running.pid()),
+        }
+    }
+
+    fn pss_kib(&self) -> Result<u64> {
+        match &self.process {
+            Process::Ours(server, _) => Ok(server.memory()?.pss_kib),
+            Process::Theirs(running) => process::tree_pss_kib(running.pid()),
         }
     }
 

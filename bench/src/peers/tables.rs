@@ -14,7 +14,8 @@ macro_rules! note {
             $what,
             " \
 CPU is that of the server with all its processes, and that of the clients, in seconds per million events. \
-Ratios are those of the same round, the median and its least and most: of a rate, Courant ÷ the other one, so \
+PSS is that of the server with all its processes at the end, with what it has in its heap and not in the page \
+cache. Ratios are those of the same round, the median and its least and most: of a rate, Courant ÷ the other one, so \
 that below 1 the other one is faster; of CPU, Courant ÷ the other one, so that below 1 Courant needs less. \
 Those of the durable class stand beside all; those who do not sync before they answer have the relaxed class \
 beside them too. Every server starts with new data in each round, and does smaller loads first; apart from \
@@ -119,6 +120,7 @@ impl Rounds<'_> {
             Column::number("p50 × probe", "p50_per_probe"),
             Column::number("server CPU s/M", "server_cpu_s_per_million"),
             Column::number("client CPU s/M", "client_cpu_s_per_million"),
+            Column::number("PSS MiB", "pss_mib"),
         ];
         columns.extend(ratio_columns(self.what));
         columns.extend([
@@ -149,6 +151,7 @@ impl Rounds<'_> {
             number(of(|sample| sample.p50_us() / sample.probe_us()), 1),
             figure(number(of(Sample::server_cpu), 2)),
             figure(number(of(Sample::client_cpu), 2)),
+            figure(number(of(Sample::pss_mib), 1)),
         ];
         let compared = compared(self.what);
         for ratio in compared {
@@ -299,6 +302,7 @@ mod tests {
         assert_eq!(theirs[at(&table, "wanted")], Cell::text("rate 1.50"));
         assert_eq!(ours[at(&table, "first_ratio")], Cell::Missing);
         assert_eq!(ours[at(&table, "checkpoints")], Cell::Count(4));
+        assert_eq!(theirs[at(&table, "pss_mib")], Cell::Number(20.0, 1));
         assert_eq!(ours[at(&table, "longest_journal_wait_ms")], Cell::Number(1.5, 1));
         // Nobody here is compared with the relaxed class.
         assert!(table.columns.iter().all(|column| column.key != "relaxed_first_ratio"));
@@ -310,7 +314,7 @@ mod tests {
     fn every_kind_has_a_cell_for_each_column() {
         for what in What::ALL {
             let rounds = measured(what, &[], &[(300, 200), (200, 200)]);
-            assert_eq!(rounds.row(PEER, 64).len(), 24, "{}", what.name());
+            assert_eq!(rounds.row(PEER, 64).len(), 25, "{}", what.name());
             for table in rounds.tables(&[Who::Courant, PEER], &options()) {
                 assert!(table.rows.iter().all(|row| row.len() == table.columns.len()), "{}", table.key);
             }
@@ -322,8 +326,8 @@ mod tests {
         let mut rounds = measured(What::Batch, &[], &[(300, 200)]);
         rounds.add(1, 64, Who::Relaxed, sample(400, 100, Some(10)));
         rounds.add(1, 64, Who::Peer(Peer::Kafka), sample(200, 100, None));
-        assert_eq!(rounds.row(Who::Peer(Peer::Kafka), 64)[16], Cell::Number(2.0, 2));
-        assert_eq!(rounds.row(PEER, 64)[16], Cell::Missing);
+        assert_eq!(rounds.row(Who::Peer(Peer::Kafka), 64)[17], Cell::Number(2.0, 2));
+        assert_eq!(rounds.row(PEER, 64)[17], Cell::Missing);
     }
 
     #[test]
@@ -331,6 +335,6 @@ mod tests {
         let mut rounds = measured(What::Single, &[], &[]);
         rounds.add(1, 64, Who::Courant, sample(900, 100, Some(0)));
         let row = rounds.row(Who::Courant, 64);
-        assert_eq!((&row[3], &row[8], &row[22]), (&Cell::Void, &Cell::Void, &Cell::Count(0)));
+        assert_eq!((&row[3], &row[8], &row[23]), (&Cell::Void, &Cell::Void, &Cell::Count(0)));
     }
 }
