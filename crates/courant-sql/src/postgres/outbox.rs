@@ -2,7 +2,8 @@
 //! lane has no gaps and the order of its positions is the order of the commits.
 //!
 //! Whoever wants several lanes takes them in their order, so that nobody waits in a circle. At READ
-//! COMMITTED the one who has waited goes on from the position that the other one has committed.
+//! COMMITTED the one who has waited goes on from the position that the other one has committed. The relay
+//! waits for no lane.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -54,6 +55,41 @@ const WRITE_ONE: &str = "WITH moved AS ( \
         timestamp_ms, bytes) \
     SELECT $1, moved.position, $2::text, $3::text, $4::bytea, $5::bytea, $6::text, $7::bigint, $8::bigint \
     FROM moved WHERE set_config('courant.commit', txid_current()::text, true) IS NOT NULL";
+
+/// Takes published events out, if the lease is the last one and every position was given; otherwise it says what
+/// is wrong and does nothing. One statement: rows are found by their index, because a plan of the whole table
+/// would read what was in it since it was vacuumed.
+///
+/// Whoever publishes locks the row of its lane until its commit. This statement waits for none of them, and
+/// keeps none of them waiting: it deletes rows that nobody else touches. `published` only says where to look for
+/// the first row, so it follows every [`PUBLISHED_BEHIND`] positions, and only while nobody has the lane.
+const TAKE_OUT: &str = "WITH lease AS MATERIALIZED ( \
+        SELECT epoch FROM courant_relay WHERE shard = $1 FOR SHARE), \
+    done AS MATERIALIZED ( \
+        SELECT d.lane, d.until, l.published, l.position IS NULL OR d.until > l.position AS is_unknown \
+        FROM unnest($3::bigint[], $4::bigint[]) AS d (lane, until) \
+        LEFT JOIN courant_outbox_lane l ON l.lane = d.lane), \
+    moving AS MATERIALIZED ( \
+        SELECT d.lane, d.until, d.published FROM done d CROSS JOIN lease \
+        WHERE lease.epoch = $2 AND NOT EXISTS (SELECT 1 FROM done WHERE is_unknown)), \
+    gone AS ( \
+        DELETE FROM courant_outbox WHERE ctid = ANY (ARRAY ( \
+            SELECT o.ctid FROM moving m CROSS JOIN LATERAL ( \
+                SELECT w.ctid FROM courant_outbox w \
+                WHERE w.lane = m.lane AND w.position > m.published AND w.position <= m.until \
+                ORDER BY w.position) o))), \
+    free AS MATERIALIZED ( \
+        SELECT l.lane FROM courant_outbox_lane l JOIN moving m ON m.lane = l.lane \
+        WHERE m.until >= m.published + $5::bigint ORDER BY l.lane FOR UPDATE OF l SKIP LOCKED), \
+    followed AS ( \
+        UPDATE courant_outbox_lane l SET published = GREATEST(l.published, m.until) \
+        FROM free f JOIN moving m ON m.lane = f.lane WHERE l.lane = f.lane) \
+    SELECT COALESCE((SELECT epoch FROM lease), 0::bigint), \
+        (SELECT lane FROM done WHERE is_unknown ORDER BY lane LIMIT 1), \
+        (SELECT until FROM done WHERE is_unknown ORDER BY lane LIMIT 1)";
+
+/// Rows that a look may have to pass in each lane because they are gone already.
+const PUBLISHED_BEHIND: i64 = 16;
 
 /// Gives positions to what a transaction publishes, and writes it. The lanes, in order.
 pub(super) async fn flush_in(
@@ -243,8 +279,6 @@ pub(super) async fn advance(
     lease: &RelayLease,
     published: &[LanePosition],
 ) -> Result<(), AdvanceError> {
-    let mut session = store.writer(ADVANCE).await?;
-    held(&mut session, lease).await?;
     let mut furthest: BTreeMap<i64, i64> = BTreeMap::new();
     for at in published {
         let position = signed(at.position, ADVANCE)?;
@@ -252,18 +286,24 @@ pub(super) async fn advance(
         *last = position.max(*last);
     }
     let (lanes, until): (Vec<i64>, Vec<i64>) = furthest.into_iter().unzip();
-    lock_lanes(&mut session, &lanes, &until).await?;
-    let moved = "UPDATE courant_outbox_lane l SET published = GREATEST(l.published, done.until) \
-                 FROM unnest($1::bigint[], $2::bigint[]) AS done (lane, until) WHERE l.lane = done.lane";
-    let rows = "DELETE FROM courant_outbox o USING unnest($1::bigint[], $2::bigint[]) AS done (lane, until) \
-                WHERE o.lane = done.lane AND o.position <= done.until";
-    for sql in [moved, rows] {
-        sqlx::query(sql)
-            .bind(&lanes[..])
-            .bind(&until[..])
-            .execute(&mut *session)
-            .await
-            .map_err(failed(ADVANCE))?;
+    let mut session = store.relaying(ADVANCE).await?;
+    let row = sqlx::query(TAKE_OUT)
+        .bind(&*text(&lease.shard))
+        .bind(signed(lease.epoch, ADVANCE)?)
+        .bind(&lanes[..])
+        .bind(&until[..])
+        .bind(PUBLISHED_BEHIND)
+        .fetch_one(&mut *session)
+        .await
+        .map_err(failed(ADVANCE))?;
+    let columns = Columns::new(&row, ADVANCE);
+    let current: u64 = columns.number(0)?;
+    if current != lease.epoch {
+        return Err(AdvanceError::Fenced { shard: lease.shard.clone(), held: lease.epoch, current });
+    }
+    if let (Some(lane), Some(position)) = (columns.int_or_null(1)?, columns.int_or_null(2)?) {
+        let lane = u16::try_from(lane).unwrap_or(u16::MAX);
+        return Err(AdvanceError::NoSuchEvent { lane, position: position.unsigned_abs() });
     }
     session.commit().await.map_err(failed(ADVANCE))?;
     Ok(())
@@ -286,29 +326,16 @@ pub(super) async fn held(connection: &mut PgConnection, lease: &RelayLease) -> R
     Err(AdvanceError::Fenced { shard: lease.shard.clone(), held: lease.epoch, current })
 }
 
-/// Locks lanes in their order, and refuses positions that were never given.
-async fn lock_lanes(connection: &mut PgConnection, lanes: &[i64], until: &[i64]) -> Result<(), AdvanceError> {
-    let sql = "SELECT lane, position FROM courant_outbox_lane WHERE lane = ANY($1::bigint[]) \
-               ORDER BY lane FOR UPDATE";
-    let rows = sqlx::query(sql).bind(lanes).fetch_all(&mut *connection).await.map_err(failed(ADVANCE))?;
-    let mut given: BTreeMap<i64, i64> = BTreeMap::new();
-    for row in &rows {
-        let columns = Columns::new(row, ADVANCE);
-        given.insert(columns.int(0)?, columns.int(1)?);
-    }
-    for (lane, until) in lanes.iter().zip(until) {
-        if given.get(lane).is_none_or(|position| until > position) {
-            let lane = u16::try_from(*lane).unwrap_or(u16::MAX);
-            return Err(AdvanceError::NoSuchEvent { lane, position: until.unsigned_abs() });
-        }
-    }
-    Ok(())
-}
-
 pub(super) async fn backlog(store: &Postgres) -> Result<u64, StoreError> {
     let mut session = store.reader().await?;
-    // What is submitted has no count: of more than a thousand rows it is enough to know that.
-    let sql = "SELECT (SELECT COALESCE(SUM(position - published), 0)::bigint FROM courant_outbox_lane) \
+    // A lane has no gaps, so from its first row to its last position everything waits. What is submitted has no
+    // count: of more than a thousand rows it is enough to know that.
+    let sql = "SELECT (SELECT COALESCE(SUM(l.position - head.position + 1), 0)::bigint \
+                       FROM courant_outbox_lane l CROSS JOIN LATERAL ( \
+                           SELECT w.position FROM courant_outbox w \
+                           WHERE w.lane = l.lane AND w.position > l.published \
+                           ORDER BY w.position LIMIT 1) AS head \
+                       WHERE l.position > l.published) \
                + (SELECT COUNT(*) FROM (SELECT 1 FROM courant_outbox_submit LIMIT 1000) submitted)";
     let row = sqlx::query(sql).fetch_one(&mut *session).await.map_err(failed(READ))?;
     session.give_back();

@@ -4,6 +4,7 @@ mod answers;
 mod attached;
 mod lost;
 mod own;
+mod relaying;
 mod restored;
 mod soak;
 mod submitted_side_by_side;
