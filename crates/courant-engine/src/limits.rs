@@ -33,6 +33,9 @@ pub(crate) const HEADER_OVERHEAD_BYTES: usize = 10;
 /// not say. One batch may exceed it.
 pub const FETCH_BYTES_DEFAULT: usize = 1024 * 1024;
 
+/// Bytes that are read of one partition before another one has its turn, while there are so many left.
+pub(crate) const SHARE_BYTES_MIN: usize = 64 * 1024;
+
 /// Most bytes that a subscription can ask for.
 pub const FETCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 

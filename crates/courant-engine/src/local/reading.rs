@@ -5,7 +5,7 @@ use courant_log::batch::records;
 use courant_log::{BatchHeader, Log, PartitionId, ReadError as LogError};
 
 use super::Shared;
-use crate::limits::{BATCH_DECODED_BYTES_MAX, DECODED_BYTES_MAX};
+use crate::limits::{BATCH_DECODED_BYTES_MAX, DECODED_BYTES_MAX, SHARE_BYTES_MIN};
 use crate::{
     Ends, FetchError, Fetched, Header, Partition, Position, ReadBack, ReadError, Record, TimedOffset,
 };
@@ -38,17 +38,20 @@ struct Decoded {
     bytes: usize,
 }
 
-/// Reads `bytes_max` bytes of whole batches over all of `wanted`, and at least one batch if there is any.
+/// Reads `bytes_max` bytes of whole batches over all of `wanted`, and at least one batch if there is any. Each
+/// partition has its share, and what those before it have not needed of theirs: whoever handles events of
+/// different keys side by side finds keys of all partitions in what was read.
 pub(super) fn round(log: &Log, wanted: Vec<Wanted>, bytes_max: usize) -> Round {
     let mut round = Round::default();
     let mut bytes_left = bytes_max;
     let mut decoded_left = DECODED_BYTES_MAX;
-    for wanted in wanted {
+    for (wanted, sharing) in with_sharing(wanted) {
         if bytes_left == 0 || decoded_left == 0 {
             break;
         }
         let at_least_one = round.fetched.is_empty();
-        let read = match log.read(wanted.id, wanted.offset, bytes_left, at_least_one) {
+        let bytes = share(bytes_left, sharing);
+        let read = match log.read(wanted.id, wanted.offset, bytes, at_least_one) {
             Ok(read) => read,
             Err(error) => {
                 let error = from_read(error, &wanted);
@@ -77,6 +80,17 @@ pub(super) fn round(log: &Log, wanted: Vec<Wanted>, bytes_max: usize) -> Round {
         }
     }
     round
+}
+
+/// Each partition, and how many share what is left when it has its turn.
+fn with_sharing(wanted: Vec<Wanted>) -> impl Iterator<Item = (Wanted, usize)> {
+    let sharing = (1..=wanted.len()).rev();
+    wanted.into_iter().zip(sharing)
+}
+
+/// What one of so many may take. A small share would cost more reads than it is worth.
+fn share(bytes_left: usize, sharing: usize) -> usize {
+    (bytes_left / sharing.max(1)).max(SHARE_BYTES_MIN).min(bytes_left)
 }
 
 /// Takes the records from the wanted offset on out of whole batches, until they are `bytes_max` bytes.
@@ -217,5 +231,20 @@ fn converted(partition: &Partition, record: records::Record) -> Record {
         key: record.key,
         value: record.value,
         headers: record.headers.into_iter().map(|(name, value)| Header { name, value }).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The last one has all that is left, many have a share that is worth a read, and nobody has more than
+    /// there is.
+    #[test]
+    fn shares_are_what_is_left_over_those_who_share_it() {
+        assert_eq!(share(1 << 20, 8), 1 << 17);
+        assert_eq!(share(1 << 20, 1), 1 << 20);
+        assert_eq!(share(1 << 20, 500), SHARE_BYTES_MIN);
+        assert_eq!((share(1, 8), share(SHARE_BYTES_MIN - 1, 2)), (1, SHARE_BYTES_MIN - 1));
     }
 }

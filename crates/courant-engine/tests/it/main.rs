@@ -12,6 +12,7 @@ mod reading;
 mod records;
 mod refusals;
 mod served;
+mod shares;
 mod topics;
 mod waiting;
 
