@@ -48,8 +48,9 @@ An effect is one event handled once: inbox row, business row, outbox row, commit
 framework its event is also read from the embedded log and published there again, by a relay that works \
 beside it; time runs from the start of the service until the last handler has returned, and `until published` \
 until the outbox is empty. By hand: the same rows in as many connections, one transaction for each event, \
-and nothing else. In batches: `.batchable(50)`. One key failing: the first of 100 keys fails for ever, and the \
-other 99 are compared with themselves in the run before, in which nothing fails.";
+and nothing else. All connections of Postgres are open before time runs. In batches: `.batchable(50)`. One key \
+failing: the first of 100 keys fails for ever, and the other 99 are compared with themselves in the run before, \
+in which nothing fails.";
 
 /// How much is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -64,6 +64,7 @@ pub(super) async fn through(server: &str, dir: &Path, run: Run) -> Result<Took> 
 async fn through_in(url: &str, dir: &Path, run: Run) -> Result<Took> {
     let store = Postgres::connect_with(url, run.writers + CONNECTIONS_MORE).await?;
     prepare(&store, &[BILLS]).await?;
+    open_connections(&store, run.writers).await?;
     let seen = Seen::new(run);
     let billing = through::billing(run).on(bill);
     let took = through::measure(dir, store, billing, seen, run).await?;
@@ -158,6 +159,18 @@ async fn prepare(store: &Postgres, statements: &[&'static str]) -> Result<()> {
         sqlx::raw_sql(*statement).execute(&mut *transaction).await?;
     }
     transaction.commit(0).await?;
+    Ok(())
+}
+
+/// By hand they are open before the time runs, too: to open one takes as long as a dozen effects.
+async fn open_connections(store: &Postgres, connections: u32) -> Result<()> {
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        open.push(store.begin(None).await?);
+    }
+    for transaction in open {
+        transaction.rollback().await?;
+    }
     Ok(())
 }
 
