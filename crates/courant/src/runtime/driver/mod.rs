@@ -22,6 +22,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::warn;
 
+use self::asking::Looked;
 use self::saving::Kept;
 use super::context::Context;
 use super::lanes::Lanes;
@@ -75,6 +76,8 @@ pub(crate) struct Driver {
     workers: JoinSet<Ended>,
     /// What keeps progress beside them, one at a time.
     savers: JoinSet<Result<Kept, Trouble>>,
+    /// What looks at what others have done in the store, one at a time.
+    lookers: JoinSet<Result<Vec<Looked>, Trouble>>,
     serial: u64,
     /// When the loop looks next at what others have done in the store; `None` without one.
     look_ms: Option<i64>,
@@ -152,6 +155,7 @@ enum Wake {
     Stop,
     Ended(Result<Ended, JoinError>),
     Kept(Result<Result<Kept, Trouble>, JoinError>),
+    Looked(Result<Result<Vec<Looked>, Trouble>, JoinError>),
     Decided,
     Due,
     Again,
@@ -180,6 +184,7 @@ impl Driver {
             unopened: BTreeMap::new(),
             workers: JoinSet::new(),
             savers: JoinSet::new(),
+            lookers: JoinSet::new(),
             serial: 0,
             look_ms: None,
             is_holding: false,
@@ -212,7 +217,7 @@ impl Driver {
 
     /// One turn of the loop. Whether another one follows.
     async fn turn(&mut self, stop: &mut watch::Receiver<bool>) -> Result<bool, Trouble> {
-        self.look_around().await?;
+        self.look_around();
         self.begin_turns().await?;
         self.save_in_time().await?;
         self.report();
@@ -222,6 +227,7 @@ impl Driver {
             Wake::Stop => return Ok(false),
             Wake::Ended(ended) => self.ended(ended).await?,
             Wake::Kept(kept) => self.kept(kept)?,
+            Wake::Looked(looked) => self.looked(looked)?,
             Wake::Decided => self.is_holding = true,
             Wake::Due => {}
             Wake::Again => self.assign_again().await?,
@@ -249,6 +255,7 @@ impl Driver {
             () = told(stop) => Wake::Stop,
             Some(ended) = self.workers.join_next() => Wake::Ended(ended),
             Some(kept) = self.savers.join_next() => Wake::Kept(kept),
+            Some(looked) = self.lookers.join_next() => Wake::Looked(looked),
             () = self.decided.notified() => Wake::Decided,
             () = self.context.time.sleep_until(due_ms.unwrap_or(i64::MAX)), if due_ms.is_some() => Wake::Due,
             () = again(again_at), if again_at.is_some() => Wake::Again,
@@ -266,8 +273,9 @@ impl Driver {
     fn report(&self) {
         let next = self.parts.values().map(|part| (part.assigned.partition.clone(), part.next)).collect();
         let due_ms = self.due_ms();
-        // Every turn that may begin has begun: what waits, waits for what is under way.
-        let is_resting = !self.is_holding;
+        // Every turn that may begin has begun: what waits, waits for what is under way. What a look finds may let
+        // others begin.
+        let is_resting = !self.is_holding && self.lookers.is_empty();
         self.status.update(|state| {
             state.is_resting = is_resting;
             state.under_way = self.lanes.under_way();
