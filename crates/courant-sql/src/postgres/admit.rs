@@ -64,19 +64,8 @@ const ONE: &str = "INSERT INTO courant_inbox (consumer, generation, event_id, ou
         AND sha256(k.event_key) = sha256($8) AND k.event_key = $8) \
     ON CONFLICT (consumer, generation, event_id) DO NOTHING";
 
-/// [`ONE`] under a name, for connections that are told it once. What is parked of the key is found by the key's
-/// SHA-256 alone: a key that has the same one by accident is looked at once more.
-pub(super) const PREPARE: &str = "PREPARE courant_admit (text, bigint, text, bigint, bigint, text, bigint, bytea) \
-    AS INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
-    SELECT $1, $2, $6, 'handled', $5 \
-    WHERE NOT EXISTS (SELECT 1 FROM courant_parked p WHERE p.consumer = $1 AND p.generation = $2 \
-        AND p.topic = $3 AND p.partition_id = $4 AND p.event_offset = $7) \
-    AND NOT EXISTS (SELECT 1 FROM courant_parked k WHERE k.consumer = $1 AND k.generation = $2 \
-        AND k.topic = $3 AND k.partition_id = $4 AND sha256(k.event_key) = $8) \
-    ON CONFLICT (consumer, generation, event_id) DO NOTHING";
-
-/// What writes the inbox row of one event of the log by [`PREPARE`], if that may be. `None` where there is more
-/// than one, or another one, or one whose id is no plain text.
+/// What writes the inbox row of one event of the log, on a connection that was told [`super::told::PREPARE`], if
+/// that may be. `None` where there is more than one, or another one, or one whose id is no plain text.
 pub(super) fn row(assignment: &Assignment, deliveries: &[Delivery<'_>], now_ms: i64) -> Option<String> {
     let [delivery] = deliveries else { return None };
     let id = delivery.id.as_str();

@@ -18,6 +18,7 @@ mod session;
 mod store;
 mod submitted;
 mod timers;
+mod told;
 mod transaction;
 
 use std::fmt;

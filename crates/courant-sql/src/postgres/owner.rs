@@ -56,10 +56,20 @@ pub(super) async fn take_over(
 /// It stands behind BEGIN in one text, so that nobody waits for an answer in between; numbers are written
 /// out, and names have no letter that means anything.
 pub(super) fn hold(lease: &Lease) -> String {
+    format!("{}SELECT courant_hold({})", ending(lease.idle_max), place(lease))
+}
+
+/// [`hold`] for a handler's transaction, which it gives its name: on a connection that was told
+/// [`super::told::PREPARE`].
+pub(super) fn hold_for(lease: &Lease, transaction: u64) -> String {
+    format!("{}EXECUTE courant_hold ({}, '{transaction}')", ending(lease.idle_max), place(lease))
+}
+
+/// The partition and the epoch, as `courant_hold` takes them.
+fn place(lease: &Lease) -> String {
     let assignment = &lease.assignment;
     format!(
-        "{}SELECT courant_hold({}, {}, {}, {}, {}, {})",
-        lease.idle_max.map(ending).unwrap_or_default(),
+        "{}, {}, {}, {}, {}, {}",
         locks::partition(assignment),
         quoted(assignment.consumer.name.as_str()),
         assignment.consumer.generation,
@@ -71,7 +81,8 @@ pub(super) fn hold(lease: &Lease) -> String {
 
 /// Has the server end the transaction of an owner that stands still for longer: a process that is stopped
 /// keeps its connections, and so its locks. In whole milliseconds; 0 would be for ever.
-fn ending(idle_max: Duration) -> String {
+fn ending(idle_max: Option<Duration>) -> String {
+    let Some(idle_max) = idle_max else { return String::new() };
     let ms = i32::try_from(idle_max.as_millis()).unwrap_or(i32::MAX).max(1);
     format!("SET LOCAL idle_in_transaction_session_timeout = {ms}; ")
 }

@@ -12,6 +12,7 @@ use sqlx_core::transaction::TransactionManager as _;
 use super::class::{failed, not_begun, not_committed, not_proved, sqlstate};
 use super::row::Columns;
 use super::session::{Begin, NotCommitted, Session};
+use super::told::PREPARE;
 use super::{BEGIN as BEGIN_STATEMENT, Postgres, admit, locks, outbox, owner, resolve, timers};
 use crate::answers::{bounded, within};
 use crate::consumer::{Admission, Delivery};
@@ -59,7 +60,7 @@ pub(super) async fn begin(
 ) -> Result<PostgresTransaction, BeginError> {
     let savepoint = store.next_savepoint();
     let then = behind_begin(lease, savepoint);
-    let text = Begin { begin: BEGIN_STATEMENT, once: None, then: Some(&then) };
+    let text = Begin { begin: BEGIN_STATEMENT, once: lease.map(|_| PREPARE), then: Some(&then) };
     let (transaction, _) = begun(store, lease, savepoint, text).await?;
     Ok(transaction)
 }
@@ -74,7 +75,7 @@ pub(super) async fn begin_admitted(
     if let Some(row) = admit::row(&lease.assignment, deliveries, now_ms) {
         let savepoint = store.next_savepoint();
         let then = format!("{}; {row}", behind_begin(Some(lease), savepoint));
-        let text = Begin { begin: BEGIN_STATEMENT, once: Some(admit::PREPARE), then: Some(&then) };
+        let text = Begin { begin: BEGIN_STATEMENT, once: Some(PREPARE), then: Some(&then) };
         let (mut transaction, rows) = begun(store, Some(lease), savepoint, text).await?;
         if rows == 1 {
             return Ok((transaction, vec![Admission::New]));
@@ -89,8 +90,11 @@ pub(super) async fn begin_admitted(
 
 /// What stands behind BEGIN. The partition is held before the savepoint: going back to that does not let it go.
 fn behind_begin(lease: Option<&Lease>, savepoint: u64) -> String {
-    let hold = lease.map(|lease| format!("{}; ", owner::hold(lease))).unwrap_or_default();
-    format!("SET LOCAL courant.transaction = '{savepoint}'; {hold}SAVEPOINT courant_{savepoint}")
+    let named = match lease {
+        Some(lease) => owner::hold_for(lease, savepoint),
+        None => format!("SET LOCAL courant.transaction = '{savepoint}'"),
+    };
+    format!("{named}; SAVEPOINT courant_{savepoint}")
 }
 
 async fn begun(

@@ -183,6 +183,20 @@ async fn what_writes_one_event_is_planned_once() {
     assert_eq!(super::steps::number(&store, positions).await, 20, "each has its own");
 }
 
+/// What holds the partition and names the transaction is planned once for each connection, too.
+#[tokio::test]
+async fn what_holds_a_partition_is_planned_once() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let store = fixture.narrow().await;
+    let lease = store.take_over(&assignment("billing"), "test", NOW).await.expect("a lease");
+    for offset in 1..=20 {
+        handle(&store, &lease, &event(offset, Some("k")), Source::Log).await;
+    }
+    let planned = "SELECT COALESCE(SUM(generic_plans), 0)::bigint FROM pg_prepared_statements \
+                   WHERE name = 'courant_hold'";
+    assert!(super::steps::number(&store, planned).await >= 10);
+}
+
 /// The last two events of a redrive are handled at the same moment: it has ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redrive_ends_with_its_last_two_events() {

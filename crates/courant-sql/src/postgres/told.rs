@@ -1,0 +1,18 @@
+//! What each connection is told once: the server keeps the plans of what begins a handler's transaction.
+
+/// Under names of this crate:
+///
+/// - `courant_hold` holds the partition and names the transaction.
+/// - `courant_admit` writes the inbox row of one event of the log, if it is new and nothing of its key is parked.
+///   What is parked of the key is found by the key's SHA-256 alone: a key that has the same one by accident is
+///   looked at once more.
+pub(super) const PREPARE: &str = "PREPARE courant_hold (bigint, text, bigint, text, bigint, bigint, text) AS \
+    SELECT courant_hold($1, $2, $3, $4, $5, $6), set_config('courant.transaction', $7, true); \
+    PREPARE courant_admit (text, bigint, text, bigint, bigint, text, bigint, bytea) AS \
+    INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
+    SELECT $1, $2, $6, 'handled', $5 \
+    WHERE NOT EXISTS (SELECT 1 FROM courant_parked p WHERE p.consumer = $1 AND p.generation = $2 \
+        AND p.topic = $3 AND p.partition_id = $4 AND p.event_offset = $7) \
+    AND NOT EXISTS (SELECT 1 FROM courant_parked k WHERE k.consumer = $1 AND k.generation = $2 \
+        AND k.topic = $3 AND k.partition_id = $4 AND sha256(k.event_key) = $8) \
+    ON CONFLICT (consumer, generation, event_id) DO NOTHING";
