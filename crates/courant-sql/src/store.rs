@@ -91,14 +91,14 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
         assignment: &Assignment,
     ) -> impl Future<Output = Result<Option<Progress>, StoreError>> + Send;
 
-    /// Moves the low-water mark on. It never moves back: an older one changes nothing.
+    /// Moves the low-water marks of partitions on, each of them named once, in one transaction where the
+    /// database can. They never move back: an older one changes nothing.
     ///
     /// # Errors
-    /// [`BeginError::Fenced`] once somebody else has the partition.
+    /// [`BeginError::Fenced`] once somebody else has one of them. Nothing of that one is saved.
     fn save_progress(
         &self,
-        lease: &Lease,
-        progress: &Progress,
+        saves: &[(&Lease, &Progress)],
         now_ms: i64,
     ) -> impl Future<Output = Result<(), LeaseError>> + Send;
 

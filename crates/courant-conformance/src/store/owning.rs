@@ -40,8 +40,8 @@ fn at(offset: u64) -> Progress {
 pub(super) async fn an_old_owner_moves_no_progress<S: Store>(stage: &mut StoreStage<S>) -> Outcome {
     let old = stage.lease("billing").await?;
     let new = stage.lease("billing").await?;
-    stage.store.save_progress(&new, &at(3), NOW).await?;
-    ensure!(is_fenced(&stage.store.save_progress(&old, &at(9), NOW).await), "the old owner moves on");
+    stage.store.save_progress(&[(&new, &at(3))], NOW).await?;
+    ensure!(is_fenced(&stage.store.save_progress(&[(&old, &at(9))], NOW).await), "the old owner moves on");
     ensure_eq!(stage.store.progress(&new.assignment).await?, Some(at(3)), "what the new one has saved");
     Ok(())
 }
@@ -50,7 +50,7 @@ pub(super) async fn progress_never_moves_back<S: Store>(stage: &mut StoreStage<S
     let lease = stage.lease("billing").await?;
     ensure_eq!(stage.store.progress(&lease.assignment).await?, None, "there is none yet");
     for offset in [3, 30, 5] {
-        stage.store.save_progress(&lease, &at(offset), NOW).await?;
+        stage.store.save_progress(&[(&lease, &at(offset))], NOW).await?;
     }
     ensure_eq!(stage.store.progress(&lease.assignment).await?, Some(at(30)), "5 comes behind 30");
     Ok(())
@@ -58,7 +58,7 @@ pub(super) async fn progress_never_moves_back<S: Store>(stage: &mut StoreStage<S
 
 pub(super) async fn progress_is_found_again<S: Store>(stage: &mut StoreStage<S>) -> Outcome {
     let lease = stage.lease("billing").await?;
-    stage.store.save_progress(&lease, &at(7), NOW).await?;
+    stage.store.save_progress(&[(&lease, &at(7))], NOW).await?;
     stage.restart().await?;
     ensure_eq!(stage.store.progress(&lease.assignment).await?, Some(at(7)), "after a restart");
     Ok(())
@@ -66,7 +66,7 @@ pub(super) async fn progress_is_found_again<S: Store>(stage: &mut StoreStage<S>)
 
 pub(super) async fn progress_can_be_set_anywhere<S: Store>(stage: &mut StoreStage<S>) -> Outcome {
     let lease = stage.lease("billing").await?;
-    stage.store.save_progress(&lease, &at(7), NOW).await?;
+    stage.store.save_progress(&[(&lease, &at(7))], NOW).await?;
     stage.store.reset_progress(&lease, Some(&at(2)), NOW).await?;
     ensure_eq!(stage.store.progress(&lease.assignment).await?, Some(at(2)), "set back");
     stage.store.reset_progress(&lease, None, NOW).await?;

@@ -149,12 +149,16 @@ impl<S: Store> Store for LyingStore<S> {
         Ok(progress.filter(|_| !is_forgotten))
     }
 
-    async fn save_progress(&self, lease: &Lease, progress: &Progress, now_ms: i64) -> Result<(), LeaseError> {
-        if self.tells(StoreLie::MovesProgressBack) {
-            return self.inner.reset_progress(lease, Some(progress), now_ms).await;
+    async fn save_progress(&self, saves: &[(&Lease, &Progress)], now_ms: i64) -> Result<(), LeaseError> {
+        for &(lease, progress) in saves {
+            if self.tells(StoreLie::MovesProgressBack) {
+                self.inner.reset_progress(lease, Some(progress), now_ms).await?;
+                continue;
+            }
+            let lease = self.newest(lease, StoreLie::SavesProgressForAnybody);
+            self.inner.save_progress(&[(&lease, progress)], now_ms).await?;
         }
-        let lease = self.newest(lease, StoreLie::SavesProgressForAnybody);
-        self.inner.save_progress(&lease, progress, now_ms).await
+        Ok(())
     }
 
     async fn reset_progress(
@@ -165,7 +169,7 @@ impl<S: Store> Store for LyingStore<S> {
     ) -> Result<(), LeaseError> {
         match progress {
             Some(progress) if self.tells(StoreLie::SetsProgressOnlyForward) => {
-                self.inner.save_progress(lease, progress, now_ms).await
+                self.inner.save_progress(&[(lease, progress)], now_ms).await
             }
             progress => self.inner.reset_progress(lease, progress, now_ms).await,
         }

@@ -87,6 +87,17 @@ pub(super) async fn progress(
 
 pub(super) async fn save_progress(
     store: &Mariadb,
+    saves: &[(&Lease, &Progress)],
+    now_ms: i64,
+) -> Result<(), LeaseError> {
+    for &(lease, progress) in saves {
+        save_one(store, lease, progress, now_ms).await?;
+    }
+    Ok(())
+}
+
+async fn save_one(
+    store: &Mariadb,
     lease: &Lease,
     progress: &Progress,
     now_ms: i64,

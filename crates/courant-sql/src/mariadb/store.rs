@@ -53,8 +53,8 @@ impl Store for Mariadb {
         bounded(owner::progress(self, assignment)).await
     }
 
-    async fn save_progress(&self, lease: &Lease, progress: &Progress, now_ms: i64) -> Result<(), LeaseError> {
-        bounded(owner::save_progress(self, lease, progress, now_ms)).await
+    async fn save_progress(&self, saves: &[(&Lease, &Progress)], now_ms: i64) -> Result<(), LeaseError> {
+        bounded(owner::save_progress(self, saves, now_ms)).await
     }
 
     async fn reset_progress(

@@ -5,6 +5,7 @@
 //! while it waits are turned away. So nobody reads parked keys before the last change of the owner so
 //! far is there.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use sqlx::PgConnection;
@@ -12,7 +13,8 @@ use sqlx::postgres::PgDatabaseError;
 
 use super::class::{FENCED, failed, not_begun};
 use super::row::{Columns, on_partition, signed, text};
-use super::{Postgres, locks};
+use super::session::Session;
+use super::{BEGIN, Postgres, locks};
 use crate::consumer::{Assignment, Progress};
 use crate::error::{BeginError, LeaseError, StoreError};
 use crate::limits::BUSY_TIMEOUT_MS;
@@ -120,21 +122,99 @@ pub(super) async fn progress(
 
 pub(super) async fn save_progress(
     store: &Postgres,
-    lease: &Lease,
-    progress: &Progress,
+    saves: &[(&Lease, &Progress)],
     now_ms: i64,
 ) -> Result<(), LeaseError> {
-    let mut session = store.owner(lease, SAVE).await?;
-    let sql = "INSERT INTO courant_progress \
-               (consumer, generation, topic, partition_id, event_offset, mark, gap_events, saved_ms) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-               ON CONFLICT (consumer, generation, topic, partition_id) DO UPDATE \
-               SET event_offset = excluded.event_offset, mark = excluded.mark, \
-               gap_events = excluded.gap_events, saved_ms = excluded.saved_ms \
-               WHERE excluded.event_offset >= courant_progress.event_offset";
-    write(&mut session, sql, lease, progress, now_ms).await?;
+    match save_together(store, saves, now_ms).await {
+        // Of several the server does not say which one, and the others can be saved.
+        Err(BeginError::Fenced { .. }) if saves.len() > 1 => {
+            for save in saves {
+                save_together(store, std::slice::from_ref(save), now_ms).await?;
+            }
+            Ok(())
+        }
+        saved => saved,
+    }
+}
+
+/// Holds all partitions in one text, and saves all of them in one statement: or none of them.
+async fn save_together(
+    store: &Postgres,
+    saves: &[(&Lease, &Progress)],
+    now_ms: i64,
+) -> Result<(), LeaseError> {
+    let Some(&(first, _)) = saves.first() else { return Ok(()) };
+    let rows = Rows::new(saves)?;
+    let begin: Vec<String> =
+        std::iter::once(BEGIN.to_owned()).chain(saves.iter().map(|&(lease, _)| hold(lease))).collect();
+    let begun = Session::begin(&store.inner.pool, &begin.join("; ")).await;
+    let mut session = begun.map_err(|error| not_held(first, SAVE, error))?;
+    rows.write(&mut session, now_ms).await.map_err(failed(SAVE))?;
     session.commit().await.map_err(failed(SAVE))?;
     Ok(())
+}
+
+/// Progress as the columns that it is sent in.
+struct Rows<'a> {
+    consumers: Vec<&'a str>,
+    generations: Vec<i64>,
+    topics: Vec<&'a str>,
+    partitions: Vec<i64>,
+    offsets: Vec<i64>,
+    marks: Vec<Cow<'a, str>>,
+    gaps: Vec<i64>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(saves: &[(&'a Lease, &'a Progress)]) -> Result<Self, StoreError> {
+        let mut rows = Self {
+            consumers: Vec::new(),
+            generations: Vec::new(),
+            topics: Vec::new(),
+            partitions: Vec::new(),
+            offsets: Vec::new(),
+            marks: Vec::new(),
+            gaps: Vec::new(),
+        };
+        for &(lease, progress) in saves {
+            let Assignment { consumer, partition } = &lease.assignment;
+            rows.consumers.push(consumer.name.as_str());
+            rows.generations.push(i64::from(consumer.generation));
+            rows.topics.push(partition.topic.as_str());
+            rows.partitions.push(i64::from(partition.partition));
+            rows.offsets.push(signed(progress.offset, SAVE)?);
+            rows.marks.push(text(&progress.mark));
+            rows.gaps.push(signed(progress.gap_events, SAVE)?);
+        }
+        Ok(rows)
+    }
+
+    async fn write(&self, connection: &mut PgConnection, now_ms: i64) -> Result<(), sqlx::Error> {
+        let sql = "INSERT INTO courant_progress \
+                   (consumer, generation, topic, partition_id, event_offset, mark, gap_events, saved_ms) \
+                   SELECT p.consumer, p.generation, p.topic, p.partition_id, p.event_offset, p.mark, \
+                       p.gap_events, $8::bigint \
+                   FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], \
+                       $7::bigint[]) \
+                       AS p (consumer, generation, topic, partition_id, event_offset, mark, gap_events) \
+                   ON CONFLICT (consumer, generation, topic, partition_id) DO UPDATE \
+                   SET event_offset = excluded.event_offset, mark = excluded.mark, \
+                   gap_events = excluded.gap_events, saved_ms = excluded.saved_ms \
+                   WHERE excluded.event_offset >= courant_progress.event_offset";
+        let marks: Vec<&str> = self.marks.iter().map(|mark| &**mark).collect();
+        sqlx::query(sql)
+            .bind(&self.consumers[..])
+            .bind(&self.generations[..])
+            .bind(&self.topics[..])
+            .bind(&self.partitions[..])
+            .bind(&self.offsets[..])
+            .bind(&marks[..])
+            .bind(&self.gaps[..])
+            .bind(now_ms)
+            .execute(&mut *connection)
+            .await?;
+        Ok(())
+    }
 }
 
 pub(super) async fn reset_progress(

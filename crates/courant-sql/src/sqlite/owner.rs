@@ -75,11 +75,31 @@ pub(super) async fn progress(
 
 pub(super) async fn save_progress(
     store: &Sqlite,
+    saves: &[(&Lease, &Progress)],
+    now_ms: i64,
+) -> Result<(), LeaseError> {
+    if saves.is_empty() {
+        return Ok(());
+    }
+    let mut session = store.writer(SAVE).await?;
+    for &(lease, progress) in saves {
+        if let Err(error) = held(&mut session, lease, SAVE).await {
+            // The refusal is what matters; the connection is closed if this fails.
+            let _ = session.rollback().await;
+            return Err(error);
+        }
+        save_one(&mut session, lease, progress, now_ms).await?;
+    }
+    session.commit().await.map_err(failed(SAVE))?;
+    Ok(())
+}
+
+async fn save_one(
+    connection: &mut SqliteConnection,
     lease: &Lease,
     progress: &Progress,
     now_ms: i64,
-) -> Result<(), LeaseError> {
-    let mut session = store.owner(lease, SAVE).await?;
+) -> Result<(), StoreError> {
     let sql = "INSERT INTO courant_progress \
                (consumer, generation, topic, partition_id, event_offset, mark, gap_events, saved_ms) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
@@ -92,10 +112,9 @@ pub(super) async fn save_progress(
         .bind(progress.mark.as_str())
         .bind(signed(progress.gap_events, SAVE)?)
         .bind(now_ms)
-        .execute(&mut *session)
+        .execute(&mut *connection)
         .await
         .map_err(failed(SAVE))?;
-    session.commit().await.map_err(failed(SAVE))?;
     Ok(())
 }
 

@@ -175,6 +175,13 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
         Box::pin(async { Ok(()) })
     }
 
+    fn save_together<'a>(
+        &'a self,
+        _: &'a [(Arc<Assigned>, courant_sql::Progress)],
+    ) -> Boxed<'a, Result<(), Trouble>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn reset<'a>(
         &'a self,
         _: &'a Assigned,

@@ -130,6 +130,13 @@ pub(crate) trait Ledger: Send + Sync + 'static {
         next: u64,
     ) -> Boxed<'a, Result<(), Trouble>>;
 
+    /// [`Ledger::save`] for several partitions at once. When it says [`Trouble::Fenced`], somebody else has one of
+    /// them, and which one is known when each is saved by itself.
+    fn save_together<'a>(
+        &'a self,
+        saves: &'a [(Arc<Assigned>, courant_sql::Progress)],
+    ) -> Boxed<'a, Result<(), Trouble>>;
+
     /// Sets progress where it has not come by itself.
     fn reset<'a>(
         &'a self,

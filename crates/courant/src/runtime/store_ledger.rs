@@ -400,7 +400,26 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
             let lease = lease(assigned).map_err(Trouble::from)?;
             let mut pause = Pause::new();
             loop {
-                match self.store.save_progress(lease, &progress, self.now_ms()).await {
+                match self.store.save_progress(&[(lease, &progress)], self.now_ms()).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => pause.or_trouble(Bad::from(error)).await?,
+                }
+            }
+        })
+    }
+
+    fn save_together<'a>(
+        &'a self,
+        saves: &'a [(Arc<Assigned>, courant_sql::Progress)],
+    ) -> Boxed<'a, Result<(), Trouble>> {
+        Box::pin(async move {
+            let mut leased = Vec::with_capacity(saves.len());
+            for (assigned, progress) in saves {
+                leased.push((lease(assigned).map_err(Trouble::from)?, progress));
+            }
+            let mut pause = Pause::new();
+            loop {
+                match self.store.save_progress(&leased, self.now_ms()).await {
                     Ok(()) => return Ok(()),
                     Err(error) => pause.or_trouble(Bad::from(error)).await?,
                 }

@@ -25,7 +25,7 @@ async fn an_old_epoch_can_do_nothing() {
     is_fenced(store.queue(&old, std::slice::from_ref(&event), NOW).await);
     is_fenced(store.skip(&old, &of(&event, Source::Log), NOW).await);
     is_fenced(store.bury(&old, burial(&event, &failure(), true), NOW).await);
-    is_fenced(store.save_progress(&old, &progress, NOW).await);
+    is_fenced(store.save_progress(&[(&old, &progress)], NOW).await);
     is_fenced(store.reset_progress(&old, None, NOW).await);
     is_fenced(store.claim_redrives(&old, 10, NOW).await);
     let tables = "SELECT (SELECT COUNT(*) FROM courant_parked) + (SELECT COUNT(*) FROM courant_dead) \
@@ -69,6 +69,40 @@ async fn another_partition_is_not_fenced() {
     tx.rollback().await.expect("a rollback");
 }
 
+/// Several partitions are saved at once. When somebody else has one of them, that one is named, and nothing of it
+/// is saved.
+#[tokio::test]
+async fn progress_of_several_partitions_is_saved_at_once() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let store = &fixture.store;
+    let numbered = |number| {
+        let mut numbered = assignment("billing");
+        numbered.partition.partition = number;
+        numbered
+    };
+    let mut leases = Vec::new();
+    for number in 0..3 {
+        leases.push(store.take_over(&numbered(number), "test", NOW).await.expect("a lease"));
+    }
+    let at = |offset: u64| Progress { offset, mark: format!("it's {offset}"), gap_events: offset / 10 };
+    let first = [at(1), at(2), at(3)];
+    let saves: Vec<_> = leases.iter().zip(&first).collect();
+    store.save_progress(&saves, NOW).await.expect("saved");
+    store.save_progress(&[], NOW).await.expect("nothing to save");
+    for (lease, progress) in saves {
+        let saved = store.progress(&lease.assignment).await.expect("a row");
+        assert_eq!(saved.as_ref(), Some(progress));
+    }
+    fixture.another().await.take_over(&numbered(1), "other", NOW).await.expect("a lease");
+    let second = [at(10), at(20), at(30)];
+    let saves: Vec<_> = leases.iter().zip(&second).collect();
+    match store.save_progress(&saves, NOW).await.expect_err("another owner") {
+        BeginError::Fenced { assignment, held: 1, current: 2 } => assert_eq!(*assignment, numbered(1)),
+        error => panic!("{error}"),
+    }
+    assert_eq!(store.progress(&numbered(1)).await.expect("a row"), Some(at(2)));
+}
+
 #[tokio::test]
 async fn progress_moves_on_and_survives() {
     let Some(fixture) = Fixture::new().await else { return };
@@ -76,7 +110,7 @@ async fn progress_moves_on_and_survives() {
     let at = |offset: u64| Progress { offset, mark: format!("e-{offset}"), gap_events: offset / 10 };
     assert_eq!(fixture.store.progress(&lease.assignment).await.expect("a row"), None);
     for offset in [3, 30, 5] {
-        fixture.store.save_progress(&lease, &at(offset), NOW).await.expect("saved");
+        fixture.store.save_progress(&[(&lease, &at(offset))], NOW).await.expect("saved");
     }
     let fixture = fixture.reopened().await;
     let saved = fixture.store.progress(&lease.assignment).await.expect("a row");

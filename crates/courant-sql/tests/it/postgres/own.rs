@@ -103,7 +103,7 @@ async fn what_postgres_cannot_keep_as_it_is_comes_back_as_it_was() {
     let seen = admission(store, &lease, &odd, Source::Log).await;
     assert_eq!(seen, Admission::Seen(Outcome::Dead));
     let progress = Progress { offset: 0, mark: odd.id.as_str().to_owned(), gap_events: 0 };
-    store.save_progress(&lease, &progress, NOW).await.expect("saved");
+    store.save_progress(&[(&lease, &progress)], NOW).await.expect("saved");
     assert_eq!(store.progress(&lease.assignment).await.expect("a row"), Some(progress));
 }
 

@@ -1,7 +1,7 @@
 //! Keeping how far partitions have come, in the ledger and, as a copy, in the engine.
 //!
-//! Each partition is a transaction of its own, and there may be many. While events are handled they are kept
-//! beside them, so that nobody waits for that; at rest the loop waits, so that rest means that all is kept.
+//! All partitions are one transaction, where the store can. While events are handled they are kept beside them,
+//! so that nobody waits for that; at rest the loop waits, so that rest means that all is kept.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,15 +53,10 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(self, saves: Vec<Save>) -> Result<Kept, Trouble> {
-        let mut kept = Kept::default();
-        for save in saves {
+        for _ in &saves {
             self.context.faults.reach(FaultPoint::BeforeProgress).await;
-            match self.ledger.save(&save.assigned, save.progress.clone(), save.next).await {
-                Ok(()) => kept.kept.push(save),
-                Err(Trouble::Fenced) => kept.lost.push(save),
-                Err(trouble) => return Err(trouble),
-            }
         }
+        let kept = self.saved(saves).await?;
         let positions: Vec<_> = kept.kept.iter().map(|save| save.partition.at(save.next)).collect();
         if positions.is_empty() {
             return Ok(kept);
@@ -72,6 +67,26 @@ impl Keeper {
         }
         if self.prunes {
             self.ledger.prune().await?;
+        }
+        Ok(kept)
+    }
+
+    /// Keeps all of it together, or each by itself when somebody else has one of the partitions.
+    async fn saved(&self, saves: Vec<Save>) -> Result<Kept, Trouble> {
+        let together = saves.iter().filter_map(|save| Some((save.assigned.clone(), save.progress.clone()?)));
+        let together: Vec<_> = together.collect();
+        match self.ledger.save_together(&together).await {
+            Ok(()) => return Ok(Kept { kept: saves, lost: Vec::new() }),
+            Err(Trouble::Fenced) => {}
+            Err(trouble) => return Err(trouble),
+        }
+        let mut kept = Kept::default();
+        for save in saves {
+            match self.ledger.save(&save.assigned, save.progress.clone(), save.next).await {
+                Ok(()) => kept.kept.push(save),
+                Err(Trouble::Fenced) => kept.lost.push(save),
+                Err(trouble) => return Err(trouble),
+            }
         }
         Ok(kept)
     }
