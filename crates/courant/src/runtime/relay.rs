@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use self::pace::{PACE, are_few};
+use self::pace::{PACE, are_few, are_many};
 use self::refusals::Refusals;
 use self::shares::Shares;
 use self::waking::{rung, stopped, woken};
@@ -48,7 +48,7 @@ const BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Submitted rows that are taken in at once.
 const ROWS_MAX: u32 = 1000;
 
-/// After so many batches in a row nobody has to wake the relay.
+/// After so many batches in a row, or a large one, nobody has to wake the relay.
 const BUSY: u32 = 3;
 
 /// How long the relay of a service sleeps when nobody wakes it: a wake-up that is lost costs time, not
@@ -279,7 +279,7 @@ impl<D: Store> Relay<D> {
         };
         self.first_lane = (last.lane + 1) % LANES;
         // A relay that was stopped for long hears here that it is not the relay any more.
-        self.keep(self.is_resting && self.busy < BUSY).await?;
+        self.keep(self.is_resting && self.busy < BUSY && !are_many(&lanes)).await?;
         let (published, events, stopped) = self.publish_and_keep(&lanes).await;
         self.stopped.retain(|lane| lanes.iter().all(|read| read.lane != *lane));
         self.stopped.extend(stopped);

@@ -23,6 +23,15 @@ pub(super) fn are_few(lanes: &[LaneBatch]) -> bool {
         && lanes.iter().all(|lane| lane.events.len() < EVENTS_PER_LANE as usize)
 }
 
+/// After so many events at once more will come: nobody has to wake the relay for them. In Postgres, commits that
+/// wake somebody go one after the other.
+const MANY: usize = 16;
+
+/// Whether these say that others are at work.
+pub(super) fn are_many(lanes: &[LaneBatch]) -> bool {
+    lanes.iter().map(|lane| lane.events.len()).sum::<usize>() >= MANY
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -45,6 +54,13 @@ mod tests {
             },
         };
         LaneBatch { lane, events: (1..=events).map(pending).collect() }
+    }
+
+    /// A handful of events is no sign of more.
+    #[test]
+    fn sixteen_events_are_many() {
+        assert!(!are_many(&[lane(1, 8), lane(2, 7)]));
+        assert!(are_many(&[lane(1, 8), lane(2, 8)]));
     }
 
     /// A relay that has much to work off does not wait between two batches.
