@@ -61,7 +61,7 @@ impl Bench {
             let data = tempfile::tempdir_in(self.scratch.path()).context("no directory for the data")?;
             let server = Server::start(&self.courant, data.path())?;
             let bootstrap = server.bootstrap();
-            return Ok(Subject { who, address: bootstrap, process: Process::Ours(server, data) });
+            return Ok(Subject { who, address: bootstrap, process: Process::Ours { server, _data: data } });
         };
         let (name, settings) = peer.engine();
         let running = self.engines.up(name, settings)?;
@@ -100,7 +100,10 @@ pub(super) struct Subject<'engines> {
 
 enum Process<'engines> {
     /// With its data.
-    Ours(Server, TempDir),
+    Ours {
+        server: Server,
+        _data: TempDir,
+    },
     Theirs(Running<'engines>),
 }
 
@@ -198,21 +201,21 @@ impl Subject<'_> {
     /// Of all its processes.
     fn cpu_seconds(&self) -> Result<f64> {
         match &self.process {
-            Process::Ours(server, _) => server.cpu_seconds(),
+            Process::Ours { server, .. } => server.cpu_seconds(),
             Process::Theirs(running) => process::tree_cpu_seconds(running.pid()),
         }
     }
 
     fn pss_kib(&self) -> Result<u64> {
         match &self.process {
-            Process::Ours(server, _) => Ok(server.memory()?.pss_kib),
+            Process::Ours { server, .. } => Ok(server.memory()?.pss_kib),
             Process::Theirs(running) => process::tree_pss_kib(running.pid()),
         }
     }
 
     fn counters(&self) -> Result<Option<Counters>> {
         match &self.process {
-            Process::Ours(server, _) => server.counters().map(Some),
+            Process::Ours { server, .. } => server.counters().map(Some),
             Process::Theirs(_) => Ok(None),
         }
     }
@@ -220,7 +223,7 @@ impl Subject<'_> {
     /// Ends it.
     pub(super) fn end(self) -> Result<()> {
         match self.process {
-            Process::Ours(server, _) => server.kill(),
+            Process::Ours { server, .. } => server.kill(),
             Process::Theirs(running) => running.down(),
         }
     }

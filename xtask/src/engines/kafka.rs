@@ -192,7 +192,6 @@ fn pid(folder: &Path) -> Option<u32> {
 mod tests {
     use super::*;
 
-    #[test]
     /// A figure of a server that was made small for tests would be a figure of the tests.
     #[test]
     fn what_is_measured_is_set_as_it_comes() {
