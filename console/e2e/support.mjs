@@ -8,7 +8,7 @@ import { chromium } from 'playwright-core'
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 // Generous, because a busy machine is not a failure.
-const PATIENCE_MS = 40_000
+const PATIENCE_MS = 120_000
 /** All of it; whoever started the test has its own patience. */
 const OVER_MS = 300_000
 

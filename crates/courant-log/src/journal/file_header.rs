@@ -53,7 +53,7 @@ impl FileHeader {
         out.extend_from_slice(&self.capacity.to_le_bytes());
         let crc = crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
-        debug_assert_eq!(out.len(), ENCODED_BYTES);
+        assert_eq!(out.len(), ENCODED_BYTES);
         let copy = out.clone();
         out.resize(COPY_AT, 0);
         out.extend_from_slice(&copy);

@@ -75,7 +75,7 @@ fn run_of(segments: &[Arc<Segment>], range: Range<u64>) -> Option<Range<usize>> 
 
 impl Partition {
     pub(crate) fn new(id: PartitionId, offsets: Offsets, segments: Vec<Arc<Segment>>) -> Self {
-        debug_assert!(!segments.is_empty(), "a partition always has a segment");
+        assert!(!segments.is_empty(), "a partition always has a segment");
         let state = State {
             start: offsets.start,
             high_watermark: offsets.high_watermark,
@@ -154,7 +154,7 @@ impl Partition {
 
     pub(crate) fn add_segment(&self, segment: Arc<Segment>) {
         let mut state = lock(&self.state);
-        debug_assert!(
+        assert!(
             state.segments.last().is_none_or(|last| last.header.base_offset < segment.header.base_offset)
         );
         state.segments.push(segment);
@@ -163,7 +163,7 @@ impl Partition {
     /// Makes a group's batches visible and returns the waiters that they complete.
     pub(crate) fn publish(&self, published: Published, wakes: &mut Wakes) {
         let mut state = lock(&self.state);
-        debug_assert!(state.high_watermark <= published.high_watermark);
+        assert!(state.high_watermark <= published.high_watermark);
         state.high_watermark = published.high_watermark;
         for hint in published.batches {
             if state.recent.len() == RECENT_BATCHES {

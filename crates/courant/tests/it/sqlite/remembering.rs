@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use courant::engine::NewTopic;
 use courant::prelude::*;
-use courant::{EventId, Running};
+use courant::{EngineChoice, EventId, Running};
 use courant_core::topic::TopicName;
 
 use super::common::{Script, Site, all, count, counted, effects, numbered, of_key, seconds};
@@ -26,14 +26,17 @@ async fn later(site: &Site, script: &Script, service: Running<Sqlite>, by: Durat
     started(site, script).await
 }
 
-/// The topic is there before the service, and keeps events for a week: of one that keeps them for ever everything
-/// is remembered.
-async fn topic_of_a_week(site: &Site) {
-    let service = site.app().await.build().await.expect("fits together").start().await.expect("starts");
-    let topic = NewTopic::new(TopicName::new("test.counted").expect("legal"), 1);
-    let topic = topic.with("retention.ms", days(7).as_millis().to_string());
-    service.engine().create_topics(vec![topic]).await.remove(0).expect("creates");
-    service.stop().await.expect("stops");
+/// The topic and that of its dead letters' copies are there before the service, and keep events for a week: of
+/// one that keeps them for ever everything is remembered.
+async fn topics_of_a_week(site: &Site) {
+    let EngineChoice::Opened(engine) = site.engine() else { panic!("the engine outlives its services") };
+    let topics = ["test.counted", "test.counted.noting.dlq"].map(|name| {
+        NewTopic::new(TopicName::new(name).expect("legal"), 1)
+            .with("retention.ms", days(7).as_millis().to_string())
+    });
+    for created in engine.create_topics(topics.into()).await {
+        created.expect("creates");
+    }
 }
 
 async fn remembered(store: &Sqlite) -> i64 {
@@ -57,7 +60,7 @@ async fn send(service: &mut Running<Sqlite>, keys: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_that_is_sent_back_after_eight_days_has_one_effect() {
     let site = Site::memory().await;
-    topic_of_a_week(&site).await;
+    topics_of_a_week(&site).await;
     let script = Script::default();
     script.fail("a");
     let mut service = started(&site, &script).await;
