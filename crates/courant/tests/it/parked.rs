@@ -11,12 +11,12 @@ use courant::{ConsumerName, Running};
 use crate::given::from_environment;
 
 /// Events of a run in the CI. `COURANT_PARKED_EVENTS` sets another number.
-const EVENTS: u64 = 6_000;
+const EVENTS: u64 = 12_000;
 const KEYS: u64 = 20;
 const VALUE_BYTES: usize = 8 * 1024;
 const BATCH: u64 = 100;
 /// What the process may grow by while three quarters of the events are parked: far less than they have.
-const GROWTH_MAX: u64 = 16 * 1024 * 1024;
+const GROWTH_MAX: u64 = 32 * 1024 * 1024;
 
 /// Says that this process is the one that parks.
 const CHILD: &str = "COURANT_PARKED_CHILD";
