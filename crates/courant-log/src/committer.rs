@@ -13,7 +13,6 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
-use crate::gathering::Gathering;
 use crate::inner::Inner;
 use crate::limits::SEAL_AFTER_IDLE_MS;
 use crate::queue::{Command, Woken};
@@ -87,7 +86,6 @@ impl Inner {
         let idle_after = Duration::from_millis(SEAL_AFTER_IDLE_MS);
         let mut may_seal = true;
         let mut patience = idle_after;
-        let mut gathering = Gathering::default();
         loop {
             let sealed = lock(&self.writer).journal.sealed() || self.ended.get().is_some();
             let woken = self.queue.wait((!sealed && may_seal).then_some(patience));
@@ -113,7 +111,6 @@ impl Inner {
                             self.turn.left_of(idle_after).is_some() || self.seal()
                         }
                         _ => {
-                            gathering.wait(&self.queue);
                             let _turn = self.turn.wait();
                             self.commit()
                         }

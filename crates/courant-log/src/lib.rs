@@ -17,7 +17,6 @@ mod compacting;
 mod config;
 mod durability;
 mod error;
-mod gathering;
 mod group_api;
 mod groups;
 mod inner;

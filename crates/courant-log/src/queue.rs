@@ -155,20 +155,10 @@ pub(crate) enum Woken {
     Stop,
 }
 
-/// What waits, and how much was taken last.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiting {
-    pub(crate) count: usize,
-    pub(crate) bytes: usize,
-    pub(crate) taken: usize,
-}
-
 #[derive(Debug, Default)]
 struct State {
     commands: VecDeque<Command>,
     bytes: usize,
-    /// Commands that were taken last.
-    taken: usize,
     /// Another thread has committed since the committer looked.
     look_again: bool,
     /// The committer waits for work alone.
@@ -256,7 +246,6 @@ impl Queue {
             taken.extend(state.commands.pop_front());
         }
         state.bytes = state.bytes.saturating_sub(sum);
-        state.taken = taken.len();
         match taken.len() {
             0 => {}
             1 => {
@@ -266,12 +255,6 @@ impl Queue {
         }
         self.count.store(state.commands.len(), Ordering::Relaxed);
         taken
-    }
-
-    /// What waits now.
-    pub(crate) fn waiting(&self) -> Waiting {
-        let state = lock(&self.state);
-        Waiting { count: state.commands.len(), bytes: state.bytes, taken: state.taken }
     }
 
     /// How many commands wait now, without a lock.
