@@ -10,13 +10,14 @@ use courant_core::topic::TopicName;
 use super::common::{Db, Script, Site, count, counted, from_environment, seconds};
 
 /// Commits of a run in the CI. `COURANT_WAKE_COMMITS` sets another number: from 1,000 on, 99 in 100 of them have
-/// to be quick, on a machine that does nothing else. In the CI, which does, every other one has to be woken for.
+/// to be quick, on a machine that does nothing else. In the CI, which does, one in four has to be woken for.
 const COMMITS: u64 = 40;
 const MANY: usize = 1_000;
 
 const QUICK: Duration = Duration::from_millis(50);
-/// A relay that nobody wakes looks once a second, and nothing is committed before it sleeps.
-pub(crate) const WOKEN: Duration = Duration::from_millis(300);
+/// A relay that nobody wakes looks once a second, and nothing is committed before it sleeps: each of its commits
+/// takes longer than this. One that is woken needs a small part of it, and may be late where others work.
+pub(crate) const WOKEN: Duration = Duration::from_millis(600);
 
 /// A reader of the engine that has all records there are.
 pub(crate) struct Reading(Box<dyn courant::engine::Subscription>);
@@ -52,7 +53,7 @@ pub(crate) async fn resting(site: &Site) -> Running<Db> {
 }
 
 /// The time that so many of a hundred took at most.
-pub(crate) fn percentile(mut took: Vec<Duration>, percent: usize) -> Duration {
+fn percentile(mut took: Vec<Duration>, percent: usize) -> Duration {
     took.sort_unstable();
     took[(took.len() * percent / 100).min(took.len() - 1)]
 }
@@ -64,7 +65,7 @@ pub(crate) fn commits() -> u32 {
 
 /// Fails unless as many as have to were quick.
 pub(crate) fn assert_quick(took: Vec<Duration>) {
-    let (percent, bound) = if took.len() >= MANY { (99, QUICK) } else { (50, WOKEN) };
+    let (percent, bound) = if took.len() >= MANY { (99, QUICK) } else { (25, WOKEN) };
     let slow = percentile(took, percent);
     assert!(slow < bound, "{percent} % took up to {slow:?}");
 }
