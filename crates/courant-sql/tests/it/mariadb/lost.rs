@@ -67,7 +67,8 @@ async fn a_cancelled_handler_leaves_nothing_behind() {
 async fn an_owner_that_stands_still_loses_its_transaction() {
     let Some(fixture) = Fixture::new().await else { return };
     let mut lease = fixture.lease().await;
-    lease.idle_max = Some(Duration::from_secs(1));
+    // Longer than a busy machine keeps the handler itself waiting.
+    lease.idle_max = Some(Duration::from_secs(3));
     let (mut tx, _) = admit(&fixture.store, &lease, &event(1, Some("k")), Source::Log).await;
     effect(&mut tx, "e-1").await;
     let other = fixture.another().await;

@@ -19,9 +19,11 @@ async fn publish(store: &Db, events: u32) -> u16 {
     new_event("p", "k").lane()
 }
 
+/// The relay takes out what it has published. Whoever has a lane here has it until later: a relay that waits for
+/// that waits in vain, however long.
 async fn advance(store: &Db, lease: &RelayLease, lane: u16, position: u64) {
     let published = [LanePosition { lane, position }];
-    let advanced = tokio::time::timeout(Duration::from_secs(10), store.advance(lease, &published)).await;
+    let advanced = tokio::time::timeout(Duration::from_secs(45), store.advance(lease, &published)).await;
     advanced.expect("it waits for nobody").expect("moved on");
 }
 

@@ -94,20 +94,23 @@ async fn an_open_transaction_delays_no_lane() {
         run(&mut reading, "SELECT COUNT(*) FROM courant_outbox").await;
         open.extend([writing, reading]);
     }
-    let begun = std::time::Instant::now();
-    let mut tx = fixture.store.begin(None).await.expect("a transaction");
-    tx.publish(super::steps::new_event("p", "k")).expect("room");
-    tx.commit(NOW).await.expect("a commit");
-    let waits: Vec<_> = waiting(&fixture.store).await.into_iter().map(|event| event.id.to_string()).collect();
+    // They are open until they are rolled back below: whoever waits for one of them waits in vain.
+    let waits = soon(async {
+        let mut tx = fixture.store.begin(None).await.expect("a transaction");
+        tx.publish(super::steps::new_event("p", "k")).expect("room");
+        tx.commit(NOW).await.expect("a commit");
+        waiting(&fixture.store).await
+    });
+    let waits: Vec<_> = waits.await.into_iter().map(|event| event.id.to_string()).collect();
     assert_eq!(waits, ["p"]);
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     for tx in open {
         tx.rollback().await.expect("a rollback");
     }
 }
 
+/// What comes of something that has to happen. Long, for busy machines; nothing waits it out.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), what).await.expect("within ten seconds")
+    tokio::time::timeout(Duration::from_secs(45), what).await.expect("it happens")
 }
 
 /// Both doors wake a relay that rests, with the commit. One that is at work is not told.
