@@ -148,7 +148,12 @@ impl Raw {
     }
 
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
-        soon("the server reads", self.stream.write_all(bytes)).await.expect("the connection is open");
+        self.try_send_bytes(bytes).await.expect("the connection is open");
+    }
+
+    /// As [`Raw::send_bytes`], where the server may close the connection meanwhile.
+    pub(crate) async fn try_send_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        soon("the server reads", self.stream.write_all(bytes)).await
     }
 
     /// The next frame, without its length.
