@@ -1,5 +1,5 @@
-//! Discarding, archiving and restoring: which letters are meant is fixed first, and the answer tells of all of them,
-//! also of those that the same request has reached before it was interrupted.
+//! Discarding, archiving and restoring: which letters are meant is fixed first, and the answer tells of all of
+//! them, also of those that the same request has reached before it was interrupted.
 
 use std::collections::{BTreeMap, BTreeSet};
 

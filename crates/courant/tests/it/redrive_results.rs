@@ -20,7 +20,7 @@ fn told(outcomes: &[Outcome]) -> (Option<u64>, Vec<i64>) {
 }
 
 /// Results are told page by page, behind how far the redrive is, however many letters it has; who asks for no
-/// page gets all of them and nothing else, as before there were pages.
+/// page, because it knows of none, gets all of them and nothing else.
 #[tokio::test(flavor = "multi_thread")]
 async fn results_are_told_page_by_page() {
     let world = World::new(7);
