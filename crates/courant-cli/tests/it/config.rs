@@ -85,11 +85,12 @@ fn tools_take_their_server_from_the_file() {
     let directory = tempdir().unwrap();
     fs::write(directory.path().join("courant.toml"), format!("server = \"{}\"\n", server.bootstrap()))
         .unwrap();
-    let list = ["topic", "list", "-o", "jsonl", "--timeout", "2s"];
+    let list = ["topic", "list", "-o", "jsonl"];
     assert_eq!(rows(run_in(directory.path(), &list, &[])).len(), 1);
 
     let nobody = format!("127.0.0.1:{}", fixed_port());
-    let by_variable = run_in(directory.path(), &list, &[("COURANT_SERVER", &nobody)]);
+    let in_vain = [&list[..], &["--timeout", "2s"]].concat();
+    let by_variable = run_in(directory.path(), &in_vain, &[("COURANT_SERVER", &nobody)]);
     assert_eq!(by_variable.status.code(), Some(UNREACHABLE), "{}", stderr(&by_variable));
     // Before the command, for every command.
     let usual = directory.path().join("courant.toml");
