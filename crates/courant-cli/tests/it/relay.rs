@@ -111,7 +111,7 @@ mod on_mariadb {
         }
     }
 
-    /// O4 on MariaDB.
+    /// O4 on MariaDB: a relay that was stopped while another one took over.
     #[test]
     fn a_relay_of_mariadb_that_wakes_too_late_does_no_harm() {
         let test = "a_relay_of_mariadb_that_wakes_too_late_does_no_harm";
@@ -143,7 +143,7 @@ mod on_postgres {
         }
     }
 
-    /// O4 on Postgres.
+    /// O4 on Postgres: a relay that was stopped while another one took over.
     #[test]
     fn a_relay_that_wakes_after_its_successor_has_begun_does_no_harm() {
         let test = "a_relay_that_wakes_after_its_successor_has_begun_does_no_harm";
