@@ -2,8 +2,13 @@
 //!
 //! A lane has no gaps, so what is wanted of it is known by its positions. A read costs what it brings, and
 //! not what waits.
+//!
+//! Whoever publishes has the row of its lane until its commit. The relay waits for it only where `published`
+//! would be left too far behind; it says where to look for a lane's first row, and no more. Looks have bounds
+//! in numbers at both ends: rows that are gone may stay in the index for as long as anybody reads an older state,
+//! and a look without its beginning would pass all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
@@ -23,7 +28,13 @@ const KEEP: &str = "show that a relay is there";
 /// Positions that one statement deletes.
 const DELETED_AT_ONCE: usize = 5_000;
 
-/// Positions of a lane that wait: behind the first, up to the last.
+/// Rows that a look may have to pass in each lane because they are gone already, if nobody had the lane.
+const PUBLISHED_BEHIND: i64 = 16;
+
+/// [`PUBLISHED_BEHIND`], whoever had the lane. Fewer than a relay reads of a lane at once.
+const PUBLISHED_BEHIND_MAX: i64 = 64;
+
+/// Positions of a lane: behind the first, up to the last.
 #[derive(Clone, Copy, Debug)]
 struct Range {
     lane: u16,
@@ -123,37 +134,36 @@ pub(super) async fn pending(
     bytes_max: u64,
 ) -> Result<Vec<LaneBatch>, StoreError> {
     let mut session = store.reader().await?;
-    let mut ranges = waiting(&mut session, i64::from(events_per_lane.clamp(1, LISTED_MAX))).await?;
+    let events_per_lane = events_per_lane.clamp(1, LISTED_MAX);
+    let mut ranges = waiting(&mut session, PUBLISHED_BEHIND_MAX + i64::from(events_per_lane)).await?;
     // The first one that was asked for, and round.
     let turn = |lane: u16| (lane + LANES - first_lane % LANES) % LANES;
     ranges.sort_unstable_by_key(|range| turn(range.lane));
-    let ranges = fitting(&mut session, &ranges, bytes_max).await?;
+    let ranges = fitting(&mut session, &ranges, events_per_lane as usize, bytes_max).await?;
     let mut events = read(&mut session, &ranges).await?;
     session.give_back();
     events.sort_by_key(|pending| (turn(pending.at.lane), pending.at.position));
     by_lane(events.into_iter().map(Ok))
 }
 
-/// The next positions of each lane.
-async fn waiting(connection: &mut MySqlConnection, events_per_lane: i64) -> Result<Vec<Range>, StoreError> {
+/// At most so many positions of each lane behind `published`. The first ones may be gone already.
+async fn waiting(connection: &mut MySqlConnection, positions: i64) -> Result<Vec<Range>, StoreError> {
     let sql = "SELECT lane, published, position FROM courant_outbox_lane WHERE position > published";
     let rows = sqlx::query(sql).fetch_all(&mut *connection).await.map_err(failed(READ))?;
     let ranges = rows.iter().map(|row| {
         let columns = Columns::new(row, READ);
         let (behind, last) = (columns.int(1)?, columns.int(2)?);
-        Ok(Range {
-            lane: columns.number(0)?,
-            behind,
-            until: last.min(behind.saturating_add(events_per_lane)),
-        })
+        Ok(Range { lane: columns.number(0)?, behind, until: last.min(behind.saturating_add(positions)) })
     });
     ranges.collect()
 }
 
-/// What of the ranges has about so many bytes; at least one position, if there is one.
+/// The first events of the ranges, so many of each, that have about so many bytes; at least one event, if there
+/// is one.
 async fn fitting(
     connection: &mut MySqlConnection,
     ranges: &[Range],
+    events_per_lane: usize,
     bytes_max: u64,
 ) -> Result<Vec<Range>, StoreError> {
     let Some(condition) = condition(ranges) else { return Ok(Vec::new()) };
@@ -172,7 +182,7 @@ async fn fitting(
         let mut of_lane = sizes.remove(&range.lane).unwrap_or_default();
         of_lane.sort_unstable();
         let mut until = range.behind;
-        for (position, bytes) in of_lane {
+        for (position, bytes) in of_lane.into_iter().take(events_per_lane) {
             if ahead >= bytes_max.max(1) {
                 break;
             }
@@ -232,15 +242,16 @@ pub(super) async fn advance(
         let last = furthest.entry(at.lane).or_default();
         *last = position.max(*last);
     }
-    let ranges = lock_lanes(&mut session, &furthest).await?;
-    move_on(&mut session, &ranges).await?;
+    let ranges = behind(&mut session, &furthest).await?;
     delete(&mut session, &ranges).await?;
+    follow(&mut session, &ranges).await?;
     session.commit().await.map_err(failed(ADVANCE))?;
     Ok(())
 }
 
-/// Locks lanes in their order, and refuses positions that were never given. What is to go.
-async fn lock_lanes(
+/// What is to go of each lane, without a lock; refuses positions that were never given. What is read here does
+/// not change: a position that was given stays given, and `published` is moved by nobody else.
+async fn behind(
     connection: &mut MySqlConnection,
     furthest: &BTreeMap<u16, i64>,
 ) -> Result<Vec<Range>, AdvanceError> {
@@ -249,8 +260,7 @@ async fn lock_lanes(
     }
     let lanes = furthest.keys().map(u16::to_string).collect::<Vec<_>>().join(", ");
     let sql = format!(
-        "SELECT lane, position, published FROM courant_outbox_lane FORCE INDEX (PRIMARY) \
-         WHERE lane IN ({lanes}) ORDER BY lane FOR UPDATE"
+        "SELECT lane, position, published FROM courant_outbox_lane FORCE INDEX (PRIMARY) WHERE lane IN ({lanes})"
     );
     // The text is made of numbers and nothing else.
     let rows =
@@ -271,6 +281,40 @@ async fn lock_lanes(
     Ok(ranges)
 }
 
+/// Lets `published` follow where it is far behind: in the lanes that nobody has, and in those where it would be
+/// left too far behind. The ones that are waited for come first, in their order, so that nobody waits in a
+/// circle: for the others nobody waits.
+async fn follow(connection: &mut MySqlConnection, ranges: &[Range]) -> Result<(), StoreError> {
+    let lag = |range: &Range| range.until - range.behind;
+    let (far, near): (Vec<Range>, Vec<Range>) = ranges
+        .iter()
+        .copied()
+        .filter(|range| lag(range) >= PUBLISHED_BEHIND)
+        .partition(|range| lag(range) >= PUBLISHED_BEHIND_MAX);
+    move_on(connection, &far).await?;
+    let free = free(connection, near).await?;
+    move_on(connection, &free).await
+}
+
+/// Those whose lanes nobody has; they are locked now.
+async fn free(connection: &mut MySqlConnection, mut ranges: Vec<Range>) -> Result<Vec<Range>, StoreError> {
+    if ranges.is_empty() {
+        return Ok(ranges);
+    }
+    let lanes = ranges.iter().map(|range| range.lane.to_string()).collect::<Vec<_>>().join(", ");
+    let sql = format!(
+        "SELECT lane FROM courant_outbox_lane FORCE INDEX (PRIMARY) WHERE lane IN ({lanes}) \
+         ORDER BY lane FOR UPDATE SKIP LOCKED"
+    );
+    // The text is made of numbers and nothing else.
+    let rows =
+        sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.map_err(failed(ADVANCE))?;
+    let lanes = rows.iter().map(|row| Columns::new(row, ADVANCE).number(0));
+    let lanes: BTreeSet<u16> = lanes.collect::<Result<_, _>>()?;
+    ranges.retain(|range| lanes.contains(&range.lane));
+    Ok(ranges)
+}
+
 async fn move_on(connection: &mut MySqlConnection, ranges: &[Range]) -> Result<(), StoreError> {
     if ranges.is_empty() {
         return Ok(());
@@ -280,7 +324,7 @@ async fn move_on(connection: &mut MySqlConnection, ranges: &[Range]) -> Result<(
     let lanes = ranges.iter().map(|range| range.lane.to_string()).collect::<Vec<_>>().join(", ");
     let sql = format!(
         "UPDATE courant_outbox_lane FORCE INDEX (PRIMARY) \
-         SET published = CASE lane {cases} ELSE published END WHERE lane IN ({lanes}) ORDER BY lane"
+         SET published = GREATEST(published, CASE lane {cases} ELSE 0 END) WHERE lane IN ({lanes}) ORDER BY lane"
     );
     // The text is made of numbers and nothing else.
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await.map_err(failed(ADVANCE))?;
@@ -304,13 +348,42 @@ async fn delete(connection: &mut MySqlConnection, ranges: &[Range]) -> Result<()
     }
 }
 
-/// What waits in the lanes, and at most a thousand submitted rows.
+/// What waits in the lanes, and at most a thousand submitted rows. A lane has no gaps, so from its first row to
+/// its last position everything waits.
 pub(super) async fn backlog(store: &Mariadb) -> Result<u64, StoreError> {
-    let sql = "SELECT CAST(COALESCE(SUM(position - published), 0) AS SIGNED) \
-               + (SELECT COUNT(*) FROM (SELECT 1 FROM courant_outbox_submit LIMIT 1000) s) \
-               FROM courant_outbox_lane";
+    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM courant_outbox_submit LIMIT 1000) s";
     let mut session = store.reader().await?;
     let row = sqlx::query(sql).fetch_one(&mut *session).await.map_err(failed(READ))?;
+    let submitted: u64 = Columns::new(&row, READ).number(0)?;
+    let lanes = waiting(&mut session, i64::MAX).await?;
+    let first = first_rows(&mut session, &lanes).await?;
     session.give_back();
-    Columns::new(&row, READ).number(0)
+    let in_lanes = lanes.iter().filter_map(|lane| {
+        // The relay may have moved on since the lanes were read: then nothing of this one waits.
+        let first = first.get(&lane.lane).filter(|first| **first <= lane.until)?;
+        Some((lane.until - first).unsigned_abs() + 1)
+    });
+    Ok(submitted + in_lanes.sum::<u64>())
+}
+
+/// The first row of each lane that has one.
+async fn first_rows(
+    connection: &mut MySqlConnection,
+    lanes: &[Range],
+) -> Result<BTreeMap<u16, i64>, StoreError> {
+    let near = lanes.iter().map(|lane| Range {
+        until: lane.until.min(lane.behind.saturating_add(PUBLISHED_BEHIND_MAX)),
+        ..*lane
+    });
+    let Some(condition) = condition(&near.collect::<Vec<_>>()) else { return Ok(BTreeMap::new()) };
+    let sql = format!(
+        "SELECT lane, MIN(position) FROM courant_outbox FORCE INDEX (PRIMARY) WHERE {condition} GROUP BY lane"
+    );
+    // The text is made of numbers and nothing else.
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.map_err(failed(READ))?;
+    let first = rows.iter().map(|row| {
+        let columns = Columns::new(row, READ);
+        Ok((columns.number(0)?, columns.int(1)?))
+    });
+    first.collect()
 }

@@ -4,6 +4,7 @@ mod attached;
 mod lost;
 mod own;
 mod proxy;
+mod relaying;
 mod soak;
 mod support;
 
