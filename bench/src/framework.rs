@@ -1,9 +1,10 @@
-//! Effects per second through the framework, beside the same rows written by hand: SQLite and Postgres
+//! Effects per second through the framework, beside the same rows written by hand: SQLite, Postgres and MariaDB
 //! with the embedded log, every commit synced, 256 lanes.
 //!
 //! What is compared is measured in turns, on a new database each time, so that what happens to the machine
 //! happens to all. What counts is the median of the ratios.
 
+mod mariadb;
 mod postgres;
 mod sqlite;
 mod through;
@@ -22,25 +23,28 @@ cargo xtask bench framework [OPTIONS]
 
   --rounds N     rounds, each once through the framework and once by hand [5]
   --events N     events of one measurement [10000]
-  --only NAME    sqlite or postgres
+  --only LIST    of sqlite,postgres,mariadb [default: all]
   --postgres URL a server on which databases may be created [COURANT_TEST_POSTGRES]
+  --mariadb URL  the same [COURANT_TEST_MARIADB]
   --quick        one round of a tenth of the events, to see that it works
   --json         JSON instead of Markdown tables
 
-Postgres is measured where there is the address of a server (`cargo xtask engines up postgres`).
+Postgres and MariaDB are measured where there is the address of a server (`cargo xtask engines up postgres`).
 ";
 
 /// Fewer rounds have no median to speak of.
 const ROUNDS_MIN: u32 = 5;
 const EVENTS_MIN: u32 = 1_000;
 const QUICK: u32 = 10;
-/// The address of a server where databases may be created.
-const SERVER: &str = "COURANT_TEST_POSTGRES";
+const DATABASES: [&str; 3] = ["sqlite", "postgres", "mariadb"];
+/// The addresses of servers where databases may be created.
+const POSTGRES: &str = "COURANT_TEST_POSTGRES";
+const MARIADB: &str = "COURANT_TEST_MARIADB";
 /// Events of one transaction where they are handled in batches.
 const BATCH: usize = 50;
-/// Writers of Postgres, and what is wanted of the framework with them.
+/// Writers of Postgres and of MariaDB, and what is wanted of the framework with them on Postgres.
 const WRITERS: [(u32, &str); 3] = [(1, "0.85"), (16, "0.85"), (64, "0.75")];
-/// The writers with which one key fails.
+/// The writers with which one key fails, on Postgres.
 const FAILING_WRITERS: u32 = 16;
 
 const MEDIANS_NOTE: &str = "\
@@ -48,30 +52,40 @@ An effect is one event handled once: inbox row, business row, outbox row, commit
 framework its event is also read from the embedded log and published there again, by a relay that works \
 beside it; time runs from the start of the service until the last handler has returned, and `until published` \
 until the outbox is empty. By hand: the same rows in as many connections, one transaction for each event, \
-and nothing else. All connections of Postgres are open before time runs. In batches: `.batchable(50)`. One key \
-failing: the first of 100 keys fails for ever, and the other 99 are compared with themselves in the runs before \
-and after, in which nothing fails.";
+and nothing else. All connections of Postgres and MariaDB are open before time runs. In batches: \
+`.batchable(50)`, which the framework does not do on MariaDB: a handler there could commit what those before it \
+have done. One key failing: the first of 100 keys fails for ever, and the other 99 are compared with themselves \
+in the runs before and after, in which nothing fails.";
 
 /// How much is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Options {
     rounds: u32,
     events: u32,
-    only: Option<String>,
+    only: Vec<String>,
     postgres: Option<String>,
+    mariadb: Option<String>,
     json: bool,
 }
 
+impl Options {
+    fn wants(&self, database: &str) -> bool {
+        self.only.iter().any(|only| only == database)
+    }
+}
+
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
-    let (rounds, postgres) = (ROUNDS_MIN, std::env::var(SERVER).ok());
-    let mut options = Options { rounds, events: 10_000, only: None, postgres, json: false };
+    let (postgres, mariadb) = (std::env::var(POSTGRES).ok(), std::env::var(MARIADB).ok());
+    let only = DATABASES.map(str::to_owned).to_vec();
+    let mut options = Options { rounds: ROUNDS_MIN, events: 10_000, only, postgres, mariadb, json: false };
     let mut quick = false;
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--rounds" => options.rounds = number(&arg, args.next(), ROUNDS_MIN)?,
             "--events" => options.events = number(&arg, args.next(), EVENTS_MIN)?,
-            "--only" => options.only = Some(database(args.next())?),
+            "--only" => options.only = databases(&args.next().context("--only needs a value")?)?,
             "--postgres" => options.postgres = Some(args.next().context("--postgres needs a value")?),
+            "--mariadb" => options.mariadb = Some(args.next().context("--mariadb needs a value")?),
             "--quick" => quick = true,
             "--json" => options.json = true,
             "-h" | "--help" => return Ok(None),
@@ -93,11 +107,12 @@ fn number(option: &str, given: Option<String>, least: u32) -> Result<u32> {
     }
 }
 
-fn database(given: Option<String>) -> Result<String> {
-    match given.as_deref() {
-        Some("sqlite" | "postgres") => Ok(given.unwrap_or_default()),
-        _ => bail!("--only takes sqlite or postgres"),
+fn databases(list: &str) -> Result<Vec<String>> {
+    let named: Vec<&str> = list.split(',').map(str::trim).collect();
+    if let Some(unknown) = named.iter().find(|name| !DATABASES.contains(name)) {
+        bail!("there is no database `{unknown}`; --only takes some of {}", DATABASES.join(","));
     }
+    Ok(named.into_iter().map(str::to_owned).collect())
 }
 
 /// Where effects take place.
@@ -105,6 +120,8 @@ enum Database {
     Sqlite,
     /// On the server at this address.
     Postgres(String),
+    /// The same.
+    Mariadb(String),
 }
 
 /// How events are handled in one measurement.
@@ -139,10 +156,29 @@ impl Took {
 }
 
 impl Database {
+    /// How many events a transaction may have, one after the other.
+    fn batches(&self) -> &'static [usize] {
+        match self {
+            Self::Sqlite | Self::Postgres(_) => &[1, BATCH],
+            Self::Mariadb(_) => &[1],
+        }
+    }
+
+    /// Numbers of writers on a server, what is wanted with them, and whether one key fails then.
+    fn writers(&self) -> [(u32, &'static str, bool); 3] {
+        match self {
+            Self::Mariadb(_) => WRITERS.map(|(writers, _)| (writers, "", false)),
+            Self::Sqlite | Self::Postgres(_) => {
+                WRITERS.map(|(writers, wanted)| (writers, wanted, writers == FAILING_WRITERS))
+            }
+        }
+    }
+
     async fn by_hand(&self, dir: &Path, run: Run) -> Result<f64> {
         let took = match self {
             Self::Sqlite => sqlite::by_hand(dir, run.events).await?,
             Self::Postgres(server) => postgres::by_hand(server, run).await?,
+            Self::Mariadb(server) => mariadb::by_hand(server, run).await?,
         };
         Ok(f64::from(run.events) / took.as_secs_f64())
     }
@@ -151,6 +187,7 @@ impl Database {
         match self {
             Self::Sqlite => sqlite::through(dir, run).await,
             Self::Postgres(server) => postgres::through(server, dir, run).await,
+            Self::Mariadb(server) => mariadb::through(server, dir, run).await,
         }
     }
 }
@@ -187,27 +224,38 @@ pub(crate) fn run(
     Ok(if options.json { report.json() } else { report.markdown() })
 }
 
-async fn measure(options: &Options, target: &Path) -> Result<Vec<Table>> {
-    let wants = |name: &str| options.only.as_deref().is_none_or(|only| only == name);
-    let server = options.postgres.clone().filter(|_| wants("postgres"));
-    if let Some(server) = &server {
+/// The servers that are measured, and what each is called. Those that nobody has named are left out.
+async fn servers(options: &Options) -> Result<Vec<(&'static str, Database)>> {
+    let mut servers = Vec::new();
+    if let Some(server) = options.postgres.as_ref().filter(|_| options.wants("postgres")) {
         postgres::check(server).await?;
-    } else if wants("postgres") {
-        say(format_args!("SKIPPED: Postgres: neither --postgres nor {SERVER} names a server"));
+        servers.push(("Postgres", Database::Postgres(server.clone())));
+    } else if options.wants("postgres") {
+        say(format_args!("SKIPPED: Postgres: neither --postgres nor {POSTGRES} names a server"));
     }
+    if let Some(server) = options.mariadb.as_ref().filter(|_| options.wants("mariadb")) {
+        mariadb::check(server).await?;
+        servers.push(("MariaDB", Database::Mariadb(server.clone())));
+    } else if options.wants("mariadb") {
+        say(format_args!("SKIPPED: MariaDB: neither --mariadb nor {MARIADB} names a server"));
+    }
+    Ok(servers)
+}
+
+async fn measure(options: &Options, target: &Path) -> Result<Vec<Table>> {
+    let servers = servers(options).await?;
     let mut bench = Measured { events: options.events, target, cases: Vec::new() };
     for round in 1..=options.rounds {
         say(format_args!("bench: framework, round {round} of {}", options.rounds));
-        if wants("sqlite") {
+        if options.wants("sqlite") {
             // More than one event at a time only wait for the one writer: they are ready when it is.
             bench.group(round, &Database::Sqlite, "SQLite", 4, ["0.60", "0.60 and 8,000/s"], true).await?;
         }
-        for (writers, wanted) in WRITERS {
-            let Some(server) = &server else { break };
-            let name = format!("Postgres, {writers} writers");
-            let database = Database::Postgres(server.clone());
-            let fails = writers == FAILING_WRITERS;
-            bench.group(round, &database, &name, writers, [wanted, wanted], fails).await?;
+        for (title, database) in &servers {
+            for (writers, wanted, fails) in database.writers() {
+                let name = format!("{title}, {writers} writers");
+                bench.group(round, database, &name, writers, [wanted, wanted], fails).await?;
+            }
         }
     }
     Ok(vec![bench.medians(options), bench.rounds()])
@@ -233,19 +281,21 @@ impl Measured<'_> {
     ) -> Result<()> {
         let dir = tempfile::Builder::new().prefix("bench-framework-").tempdir_in(self.target)?;
         let probe_us = Probe::take(dir.path())?.p50.as_secs_f64() * 1e6;
-        let runs = [1, BATCH].map(|batch| Run { writers, batch, events: self.events, fails: false });
+        let events = self.events;
+        let run = |batch: usize| Run { writers, batch, events, fails: false };
+        let runs: Vec<Run> = database.batches().iter().copied().map(run).collect();
         let hand_first = round % 2 == 1;
         let mut hand = None;
         if hand_first {
-            hand = Some(database.by_hand(dir.path(), runs[0]).await?);
+            hand = Some(database.by_hand(dir.path(), run(1)).await?);
         }
         let mut healthy = Vec::new();
-        for run in runs {
-            healthy.push(database.through(dir.path(), run).await?);
+        for run in &runs {
+            healthy.push(database.through(dir.path(), *run).await?);
         }
         let hand = match hand {
             Some(hand) => hand,
-            None => database.by_hand(dir.path(), runs[0]).await?,
+            None => database.by_hand(dir.path(), run(1)).await?,
         };
         for ((run, took), wanted) in runs.iter().zip(&healthy).zip(wanted) {
             let (rate, published) = (took.rate(), Some(took.published_rate()));
@@ -370,14 +420,18 @@ mod tests {
     #[test]
     fn rounds_are_at_least_five() {
         assert!(options("--rounds 4").is_err());
-        let line = "--rounds 7 --events 30000 --json --only sqlite --postgres postgres://there/x";
+        let line = "--rounds 7 --events 30000 --json --only sqlite,mariadb --postgres postgres://there/x \
+                    --mariadb mysql://here/y";
         let some = options(line).expect("parses").expect("no help");
-        let (only, postgres) = (Some("sqlite".to_owned()), Some("postgres://there/x".to_owned()));
-        assert_eq!(some, Options { rounds: 7, events: 30_000, only, postgres, json: true });
+        let only = vec!["sqlite".to_owned(), "mariadb".to_owned()];
+        let (postgres, mariadb) = (Some("postgres://there/x".to_owned()), Some("mysql://here/y".to_owned()));
+        assert!(some.wants("mariadb") && !some.wants("postgres"));
+        assert_eq!(some, Options { rounds: 7, events: 30_000, only, postgres, mariadb, json: true });
         let quick = options("--events 30000 --quick").expect("parses").expect("no help");
         assert_eq!((quick.rounds, quick.events), (1, 3_000));
+        assert_eq!(quick.only, DATABASES);
         assert_eq!(options("--help").expect("parses"), None);
-        assert!(options("--only mariadb").is_err());
+        assert!(options("--only oracle").is_err());
         assert!(options("--rows batch").is_err());
     }
 

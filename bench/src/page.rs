@@ -40,6 +40,8 @@ const PASSING: [&str; 6] = ["--what", "passing", "--seconds", "3", "--only", PAS
 const PASSING_PEERS: &str = "redis-always,nats,postgres,kafka-flush,rabbitmq-quorum,redis-everysec,kafka";
 const KAFKA: [&str; 4] = ["--what", "batch", "--events", "3000000"];
 const CONSOLE: [&str; 2] = ["--seconds", "7"];
+/// Servers that the framework is measured on, besides SQLite.
+const DATABASES: [&str; 2] = ["postgres", "mariadb"];
 
 const HEAD: &str = "\
 # Benchmarks
@@ -148,21 +150,35 @@ fn rows(target: &Path, args: impl Iterator<Item = String>) -> (String, Option<St
     }
 }
 
-/// The figures of the framework, with a Postgres of their own; without it where there is none.
+/// The figures of the framework, with databases of their own; without those that there are not.
 fn effects(target: &Path, args: impl Iterator<Item = String>) -> (String, Option<String>) {
     let args: Vec<String> = args.collect();
-    let measured = |more: &[&str]| {
-        let more = more.iter().map(|arg| (*arg).to_owned());
-        framework::run(args.iter().cloned().chain(more), target, facts(target)?)
-    };
-    let failed = match peers::with_postgres(target, |address| measured(&["--postgres", address])) {
-        Ok(tables) => return (tables, None),
-        Err(error) => format!("{error:#}"),
-    };
-    match measured(&["--only", "sqlite"]) {
-        Ok(tables) => (tables, Some(failed)),
-        Err(error) => (String::new(), Some(format!("{failed}; {error:#}"))),
-    }
+    let measured =
+        |more: Vec<String>| framework::run(args.iter().cloned().chain(more), target, facts(target)?);
+    let mut failed = Vec::new();
+    let taken = peers::with_databases(target, &DATABASES, |addresses| {
+        let (mut only, mut more) = ("sqlite".to_owned(), Vec::new());
+        for (name, address) in DATABASES.iter().zip(addresses) {
+            match address {
+                Ok(address) => {
+                    only.push_str(&format!(",{name}"));
+                    more.extend([format!("--{name}"), (*address).to_owned()]);
+                }
+                Err(error) => failed.push(format!("{name}: {error:#}")),
+            }
+        }
+        more.extend(["--only".to_owned(), only]);
+        measured(more)
+    });
+    let tables = taken.or_else(|error| {
+        failed.push(format!("{error:#}"));
+        measured(vec!["--only".to_owned(), "sqlite".to_owned()])
+    });
+    let tables = tables.unwrap_or_else(|error| {
+        failed.push(format!("{error:#}"));
+        String::new()
+    });
+    (tables, Some(failed.join("; ")).filter(|failed| !failed.is_empty()))
 }
 
 #[derive(Debug, PartialEq, Eq)]

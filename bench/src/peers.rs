@@ -22,7 +22,7 @@ mod tables;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 
 use crate::client::{Reader, TOPIC, Writer};
 use crate::machine;
@@ -32,7 +32,7 @@ use crate::say;
 use crate::table::{Report, Table};
 use crate::wire::Connection;
 
-use engines::Engines;
+use engines::{Engines, Running};
 use options::{Options, What};
 use peer::Peer;
 use rounds::{Rounds, Sample, Taken, Who};
@@ -89,12 +89,21 @@ pub(crate) fn run(args: impl Iterator<Item = String>, target: &Path) -> Result<S
     Ok(if options.json { report.json() } else { report.markdown() })
 }
 
-/// Starts a PostgreSQL for somebody else's figures, and ends it.
-pub(crate) fn with_postgres<T>(target: &Path, measure: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+/// Starts databases for somebody else's figures, and ends them. `measure` gets their addresses, or what is in the
+/// way of one.
+pub(crate) fn with_databases<T>(
+    target: &Path,
+    names: &[&'static str],
+    measure: impl FnOnce(&[Result<&str, &Error>]) -> Result<T>,
+) -> Result<T> {
     let engines = Engines::from_environment(target)?;
-    let running = engines.up("postgres", &[])?;
-    let taken = measure(running.address())?;
-    running.down()?;
+    let started: Vec<Result<Running<'_>>> = names.iter().copied().map(|name| engines.up(name, &[])).collect();
+    let addresses: Vec<Result<&str, &Error>> =
+        started.iter().map(|started| started.as_ref().map(|running| running.address())).collect();
+    let taken = measure(&addresses)?;
+    for running in started.into_iter().flatten() {
+        running.down()?;
+    }
     Ok(taken)
 }
 

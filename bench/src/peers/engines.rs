@@ -41,9 +41,10 @@ impl Engines {
 
     /// The first process of a server.
     fn pid(&self, name: &str) -> Result<u32> {
-        // Postgres keeps the file itself, and more in it.
+        // Postgres and MariaDB keep the file themselves, Postgres with more in it.
         let file = match name {
             "postgres" => self.folder.join("postgres/data/postmaster.pid"),
+            "mariadb" => self.folder.join("mariadb/data/pid"),
             other => self.folder.join(other).join("pid"),
         };
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
