@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use courant_core::event_id::EventId;
 use courant_core::headers::TRACEPARENT;
@@ -15,6 +16,7 @@ use tracing::warn;
 use crate::channel::new_topic;
 use crate::envelope::text;
 use crate::outbox::{Outbox, PublishError, Stamp};
+use crate::runtime::dead_letter_origin;
 use crate::{Event, Meta};
 
 /// Sends events to the engine at once, whatever becomes of the handler that sends them.
@@ -119,9 +121,7 @@ impl Sender {
         if missing.is_empty() {
             return Ok(answers);
         }
-        let names = missing.into_iter().filter_map(|name| TopicName::new(&name).ok());
-        let topics = names.map(|name| new_topic(name, self.partitions)).collect();
-        if let Err(error) = courant_engine::ensure_topics(&*self.engine, topics).await {
+        if let Err(error) = self.create(&missing, &records).await {
             if answers.iter().all(|answer| unknown_topic(answer).is_some()) {
                 return Err(error);
             }
@@ -137,6 +137,36 @@ impl Sender {
             answers[index] = answer;
         }
         Ok(answers)
+    }
+
+    /// Creates the topics of records that have none yet. Copies of dead letters are kept as long as the topic of
+    /// their events keeps them: somebody may publish one anew under its id, and for so long a consumer has to
+    /// remember what it has handled.
+    async fn create(
+        &self,
+        missing: &BTreeSet<String>,
+        records: &[NewRecord],
+    ) -> Result<(), CreateTopicError> {
+        let names: Vec<TopicName> = missing.iter().filter_map(|name| TopicName::new(name).ok()).collect();
+        let mut topics = Vec::with_capacity(names.len());
+        for name in names {
+            let is_of_topic = |record: &&NewRecord| &*record.topic == name.as_str();
+            let copied_from = records.iter().filter(is_of_topic).find_map(dead_letter_origin);
+            let mut topic = new_topic(name, self.partitions);
+            if let Some(from) = copied_from
+                && let Some(kept) = self.retention(from).await?
+            {
+                topic = topic.with("retention.ms", kept.as_millis().to_string());
+            }
+            topics.push(topic);
+        }
+        courant_engine::ensure_topics(&*self.engine, topics).await.map(drop)
+    }
+
+    /// How long a topic keeps events. `None`: it says nothing of that, or is gone.
+    async fn retention(&self, topic: TopicName) -> Result<Option<Duration>, CreateTopicError> {
+        let found = self.engine.topics(vec![topic]).await?;
+        Ok(found.into_iter().flatten().find_map(|topic| topic.retention))
     }
 }
 

@@ -46,7 +46,8 @@ impl Again {
         };
         for topic in topics(sketch) {
             let kept = found.get(topic).and_then(|topic| topic.retention);
-            // One that does not exist yet is taken to keep its copies as long as the topic its events.
+            // One that does not exist yet will keep its copies as long as the topic its events: whoever publishes
+            // the first copy creates it so.
             let there = dead_letters(sketch, topic).and_then(|topic| found.get(topic.as_str()));
             let copies = there.map_or(kept, |topic| topic.retention);
             again.topics = longer(again.topics, kept);

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use courant_core::consumer::ConsumerName;
 use courant_core::headers;
 use courant_core::topic::{InvalidTopicName, TopicName};
+use courant_engine::NewRecord;
 use courant_sql::{Failure, NewEvent};
 
 use super::context::Context;
@@ -48,6 +49,19 @@ pub(crate) fn copy(
     })
 }
 
+/// The topic that the event of a copy was in. `None`: the record is no copy.
+pub(crate) fn origin(record: &NewRecord) -> Option<TopicName> {
+    // The copy of a copy says it twice: what was added last is about itself.
+    let last = |name: &str| {
+        let header = record.headers.iter().rev().find(|header| header.name == name.as_bytes())?;
+        std::str::from_utf8(header.value.as_deref()?).ok()
+    };
+    let from = TopicName::new(last(headers::DEAD_TOPIC)?).ok()?;
+    let consumer = ConsumerName::new(last(headers::DEAD_CONSUMER)?).ok()?;
+    let copies = topic(from.as_str(), &consumer).ok()?;
+    (copies.as_str() == &*record.topic).then_some(from)
+}
+
 fn beginning(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
@@ -58,6 +72,8 @@ fn beginning(text: &str, bytes_max: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use courant_engine::Header;
+
     use super::*;
 
     #[test]
@@ -65,6 +81,29 @@ mod tests {
         let consumer = ConsumerName::new("billing").expect("legal");
         assert_eq!(topic("orders", &consumer).expect("legal").as_str(), "orders.billing.dlq");
         assert!(topic(&"t".repeat(240), &consumer).is_err());
+    }
+
+    /// Whoever consumes copies has copies of its own, whose events were in the topic of the copies.
+    #[test]
+    fn a_copy_says_where_its_event_was() {
+        let said = |topic: &str, from: &[(&str, &str)]| {
+            let headers = from.iter().flat_map(|(topic, consumer)| {
+                [
+                    Header::new(headers::DEAD_TOPIC, (*topic).to_owned()),
+                    Header::new(headers::DEAD_CONSUMER, (*consumer).to_owned()),
+                ]
+            });
+            let record = NewRecord { headers: headers.collect(), ..NewRecord::new(topic, "k", "v") };
+            origin(&record).map(TopicName::into_string)
+        };
+        let (first, second) = (("orders", "billing"), ("orders.billing.dlq", "audit"));
+        assert_eq!(said("orders.billing.dlq", &[first]).as_deref(), Some("orders"));
+        assert_eq!(
+            said("orders.billing.dlq.audit.dlq", &[first, second]).as_deref(),
+            Some("orders.billing.dlq")
+        );
+        assert_eq!(said("elsewhere", &[first]), None, "published anew, with the headers of a copy");
+        assert_eq!(said("orders.billing.dlq", &[]), None);
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod timers;
 pub(crate) use self::begin::{Begin, begin};
 pub(crate) use self::call::Caller;
 pub(crate) use self::context::{Activity, Backlog, Context};
-pub(crate) use self::dead::topic as dead_letter_topic;
+pub(crate) use self::dead::{origin as dead_letter_origin, topic as dead_letter_topic};
 pub(crate) use self::direct_ledger::DirectLedger;
 pub(crate) use self::driver::{Driver, Orders};
 #[cfg(feature = "testkit")]

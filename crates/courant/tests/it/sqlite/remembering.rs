@@ -1,13 +1,16 @@
 //! I3: a consumer remembers what it has handled for as long as it can come again, and no longer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use courant::engine::NewTopic;
+use courant::engine::{Engine, NewTopic};
 use courant::prelude::*;
+use courant::testkit::World;
 use courant::{EngineChoice, EventId, Running};
 use courant_core::topic::TopicName;
 
 use super::common::{Script, Site, all, count, counted, effects, numbered, of_key, seconds};
+use crate::server::Server;
 
 const fn days(days: u64) -> Duration {
     seconds(days * 24 * 3600)
@@ -26,15 +29,17 @@ async fn later(site: &Site, script: &Script, service: Running<Sqlite>, by: Durat
     started(site, script).await
 }
 
-/// The topic and that of its dead letters' copies are there before the service, and keep events for a week: of
-/// one that keeps them for ever everything is remembered.
-async fn topics_of_a_week(site: &Site) {
+fn engine_of(site: &Site) -> Arc<dyn Engine> {
     let EngineChoice::Opened(engine) = site.engine() else { panic!("the engine outlives its services") };
-    let topics = ["test.counted", "test.counted.noting.dlq"].map(|name| {
-        NewTopic::new(TopicName::new(name).expect("legal"), 1)
-            .with("retention.ms", days(7).as_millis().to_string())
-    });
-    for created in engine.create_topics(topics.into()).await {
+    engine
+}
+
+/// The topic is there before the service, and keeps events for so long: of one that keeps them for ever
+/// everything is remembered.
+async fn create_topic(engine: &dyn Engine, kept: Duration) {
+    let topic = NewTopic::new(TopicName::new("test.counted").expect("legal"), 1)
+        .with("retention.ms", kept.as_millis().to_string());
+    for created in engine.create_topics(vec![topic]).await {
         created.expect("creates");
     }
 }
@@ -55,12 +60,13 @@ async fn send(service: &mut Running<Sqlite>, keys: &[&str]) {
 }
 
 /// Eight days are longer than others remember, who forget after minutes or a week: a letter that is sent back
-/// after them has one effect, and so has what its producer sends once more. Topics keep events for a week here,
-/// so that after ten weeks nobody can have them any more, and they are forgotten.
+/// after them has one effect, and so has what its producer sends once more. The topic keeps events for a week
+/// here, and that of the copies of its dead letters as well, so that after ten weeks nobody can have them any more,
+/// and they are forgotten.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_that_is_sent_back_after_eight_days_has_one_effect() {
     let site = Site::memory().await;
-    topics_of_a_week(&site).await;
+    create_topic(&*engine_of(&site), days(7)).await;
     let script = Script::default();
     script.fail("a");
     let mut service = started(&site, &script).await;
@@ -83,4 +89,35 @@ async fn a_letter_that_is_sent_back_after_eight_days_has_one_effect() {
     assert_eq!(of_key(&effects(service.store()).await, "b"), ["b:1", "b:1"]);
     assert_eq!(remembered(service.store()).await, 1, "what is old is forgotten");
     service.stop().await.expect("stops");
+}
+
+/// A service on an engine has a dead letter. How long the topic keeps its copy that is created for it.
+async fn copies_are_kept(engine: &Arc<dyn Engine>, kept: Duration) -> Option<Duration> {
+    let site = Site::memory().await;
+    create_topic(&**engine, kept).await;
+    let script = Script::default();
+    script.fail("a");
+    let app = App::new("test").engine(EngineChoice::from(engine.clone())).partitions(1).in_world(&site.world);
+    let noting = Subscription::named("noting").retry(Retry::never()).on(count);
+    let app = app.store(site.store().await).state(script).subscribe(noting);
+    let mut service = app.build().await.expect("fits together").start().await.expect("starts");
+    send(&mut service, &["a"]).await;
+    let copies = TopicName::new("test.counted.noting.dlq").expect("legal");
+    let found = engine.topics(vec![copies]).await.expect("answers").pop().flatten();
+    service.stop().await.expect("stops");
+    found.expect("it was created").retention
+}
+
+/// Copies are kept as long as the topic of their events keeps them, in the process and on a server. There the
+/// clock is the machine's, and events of the test's time are old.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_are_kept_as_long_as_their_events() {
+    let site = Site::memory().await;
+    assert_eq!(copies_are_kept(&engine_of(&site), days(7)).await, Some(days(7)));
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let Some(server) = Server::start(directory.path()) else { return };
+    let engine = World::new(1).engine(&server.url()).await.expect("opens");
+    assert_eq!(copies_are_kept(&engine, days(36_500)).await, Some(days(36_500)));
+    engine.close().await;
 }
