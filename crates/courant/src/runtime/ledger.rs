@@ -113,7 +113,7 @@ pub(crate) trait Ledger: Send + Sync + 'static {
     /// has become of each. What fails leaves them, and is handled by itself.
     fn settle_batch(&self, works: Vec<Work>) -> Boxed<'_, Result<Vec<Settled>, Trouble>>;
 
-    /// Puts events of one key behind the parked ones of it.
+    /// Puts events of one assignment behind the parked ones of their keys.
     fn queue(&self, works: Vec<Work>) -> Boxed<'_, Result<(), Trouble>>;
 
     /// Parked events that are due now, of each key the first.

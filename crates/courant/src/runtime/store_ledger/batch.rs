@@ -3,13 +3,16 @@
 //!
 //! ```text
 //!   begin ─▶ admit all ─▶ handler, proof ─▶ handler, proof ─▶ … ─▶ outbox, commit
-//!                              └── anything fails: roll back; the event that has failed, and what is of
-//!                                  its key, each by itself; the others together once more
+//!                              └── anything fails: roll back; the others together once more; the event
+//!                                  that has failed by itself, and what is of its key behind it
 //! ```
 //!
 //! No failure counts here, and nothing is parked: what went wrong is found again where the rules for it
 //! are, event by event. The proof keeps a handler away from a transaction that an earlier one has ended.
 
+use std::collections::HashSet;
+
+use bytes::Bytes;
 use courant_sql::{Admission, Delivery, Store, Transaction as _};
 use tracing::debug;
 
@@ -60,12 +63,43 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
                 }
             }
         }
-        for index in others.into_iter().chain(failing) {
-            if let Some(work) = works.get(index) {
-                put(&mut settled, index, self.settle(work.clone()).await?);
-            }
-        }
+        let singly = others.into_iter().chain(failing);
+        self.settle_singly(&works, singly.collect(), &mut settled).await?;
         Ok(settled.into_iter().flatten().collect())
+    }
+
+    /// Settles events one by one. What comes behind one that is parked then is not looked at: all of it is put
+    /// behind the parked ones at once, as the loop does with what comes later.
+    async fn settle_singly(
+        &self,
+        works: &[Work],
+        singly: Vec<usize>,
+        settled: &mut [Option<Settled>],
+    ) -> Result<(), Trouble> {
+        let mut parked: HashSet<&Bytes> = HashSet::new();
+        let mut behind = Vec::new();
+        for index in singly {
+            let Some(work) = works.get(index) else { continue };
+            let key = work.event.key.as_ref();
+            if key.is_some_and(|key| parked.contains(key)) {
+                behind.push((index, work.clone()));
+                continue;
+            }
+            let one = self.settle(work.clone()).await?;
+            if matches!(one, Settled::Waits { .. } | Settled::Queued | Settled::Holds) {
+                parked.extend(key);
+            }
+            put(settled, index, one);
+        }
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let (indices, queued): (Vec<usize>, Vec<Work>) = behind.into_iter().unzip();
+        self.queue(queued).await?;
+        for index in indices {
+            put(settled, index, Settled::Queued);
+        }
+        Ok(())
     }
 
     /// Says why a batch was not handled as one; the event that it failed at, if it was one.

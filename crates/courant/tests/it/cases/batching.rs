@@ -23,18 +23,18 @@ async fn note(event: Counted, State(script): State<Script>, mut tx: Tx<Db>) -> R
     Ok(Noted { what })
 }
 
-fn noting() -> Subscription<Db, Script> {
+pub(crate) fn noting() -> Subscription<Db, Script> {
     Subscription::named("noting").concurrency(1).batchable(50).retry(Retry::every(seconds(10))).on(note)
 }
 
 /// `rounds` events of each of `keys` keys, key by key in each round.
-fn events(keys: u32, rounds: u32) -> Vec<Counted> {
+pub(crate) fn events(keys: u32, rounds: u32) -> Vec<Counted> {
     (1..=rounds).flat_map(|n| (0..keys).map(move |key| counted(&format!("key-{key}"), n))).collect()
 }
 
 /// A service that finds all its events when it starts, so that they are ready at once. The id of an event
 /// says which one it is.
-async fn ready(
+pub(crate) async fn ready(
     site: &Site,
     script: &Script,
     subscription: Subscription<Db, Script>,

@@ -3,6 +3,7 @@
 mod pool;
 mod private;
 mod progress_beside;
+mod queued_at_once;
 mod ringing;
 pub(crate) mod support;
 
