@@ -11,6 +11,7 @@ use courant_log::batch::records::Record;
 use uuid::Uuid;
 
 use super::index::New;
+use super::places::Place;
 use crate::api::records::cloudevent;
 use crate::api::records::read::offset;
 
@@ -101,6 +102,11 @@ impl<'a> Facts<'a> {
         self.trace.is_none() && !self.is_dead
     }
 
+    /// Whether another record may be looked for because of it: its cause, or what it is a copy of.
+    pub(super) fn names_another(&self) -> bool {
+        self.causation.is_some() || self.is_dead
+    }
+
     /// Gives an event that brings no id the one that services give it, by its place: their effects name that
     /// as their cause. Of a dead letter it is the place that the event had.
     pub(super) fn placed(mut self, record: &Record, log: &Uuid, topic: &str, partition: u32) -> Self {
@@ -131,6 +137,14 @@ impl<'a> Facts<'a> {
             is_dead: self.is_dead,
         })
     }
+}
+
+/// What the index keeps of a record that nothing joins to anything.
+pub(super) fn plain(hasher: &RandomState, log: &Uuid, topic: &str, partition: u32, place: Place) -> New {
+    let event = hashed(hasher, EventId::of_place(log, topic, partition, place.offset).as_str());
+    let Place { partition, offset, time_ms } = place;
+    let (causation, trace, joined, is_dead) = (0, event, Joined::Event, false);
+    New { partition, offset, time_ms, event, causation, trace, joined, is_dead }
 }
 
 /// The id of the event that a dead letter of a service of ours is a copy of, by its place.

@@ -12,15 +12,16 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{debug, error};
 
-use super::facts::Facts;
+use super::facts::{self, Facts};
 use super::index::New;
 use super::is_looked_at;
+use super::places::{Place, Places};
 use crate::api::ApiState;
 use crate::api::limits::{
     TRACE_AHEAD_MS, TRACE_BEHIND_MAX, TRACE_ENTRIES_PER_READ_MAX, TRACE_KEPT_PART, TRACE_LOOK, TRACE_PAUSE,
     TRACE_PAUSE_MAX, TRACE_REBUILD_RECORDS_MAX, TRACE_REST,
 };
-use crate::api::records::read::{Taken, read};
+use crate::api::records::read::{Taken, offset, read};
 
 /// One partition, as far as it was looked at.
 #[derive(Debug)]
@@ -50,14 +51,18 @@ struct Follower {
     has_caught_up: bool,
     /// A record with a later time than this says nothing about how far back the others go.
     latest_ms: i64,
+    places: Places,
 }
 
 /// What one read has found.
 #[derive(Debug, Default)]
 struct Looked {
     new: Vec<New>,
-    /// Those that nothing joins to anything.
+    /// Those that nothing joins to anything: with their ids, or only where they are while nobody asks for those.
     plain: Vec<New>,
+    places: Vec<Place>,
+    /// Whether one names another.
+    names_another: bool,
     seen: u64,
     without: u64,
     passed_over: u64,
@@ -79,6 +84,7 @@ pub(super) async fn keep(state: ApiState) {
         settled: None,
         has_caught_up: false,
         latest_ms: i64::MAX,
+        places: Places::new(state.traces(|index| index.plain_max())),
     };
     let mut appended_bytes = None;
     loop {
@@ -140,14 +146,17 @@ impl Follower {
             && let Some(Reverse((_, id))) = self.queue.pop()
         {
             let Some(looked) = self.read(log, id) else { continue };
+            let asked = self.asked_for(log, &looked);
             state.traces(|index| {
                 index.counts.seen += looked.seen;
-                index.counts.without += looked.without;
+                // Those with ids are counted as they come to the index.
+                let without = index.counts.without + looked.without + looked.places.len() as u64;
+                index.counts.without = without.saturating_sub(asked.len() as u64);
                 index.counts.passed_over += looked.passed_over;
                 if let Some(time_ms) = looked.incomplete_before {
                     index.incomplete_before(time_ms);
                 }
-                looked.plain.iter().for_each(|new| index.add_plain(*new));
+                asked.iter().chain(&looked.plain).for_each(|new| index.add_plain(*new));
                 looked.new.iter().for_each(|new| index.add(*new));
             });
         }
@@ -203,6 +212,21 @@ impl Follower {
         passed_over
     }
 
+    /// Keeps the places that were found. Where a record names another one for the first time, it is here that the
+    /// ids are made.
+    fn asked_for(&mut self, log: &Log, looked: &Looked) -> Vec<New> {
+        self.places.keep(&looked.places);
+        if self.places.are_asked() || !looked.names_another {
+            return Vec::new();
+        }
+        let with_id = |place: Place| {
+            // Those of topics that are deleted are gone.
+            let lane = self.lanes.get(&place.partition)?;
+            Some(facts::plain(&self.hasher, &log.id(), &lane.topic, lane.number, place))
+        };
+        self.places.ask().into_iter().filter_map(with_id).collect()
+    }
+
     /// Reads on in one partition, and queues it again where more is to come.
     fn read(&mut self, log: &Log, id: PartitionId) -> Option<Looked> {
         let (hasher, header) = (&self.hasher, self.header.as_deref());
@@ -210,9 +234,10 @@ impl Follower {
         let ends = log.offsets(id)?;
         let (log_id, topic, number) = (log.id(), Arc::clone(&lane.topic), lane.number);
         let begin = lane.next;
+        let are_asked = self.places.are_asked();
         let mut looked = Looked::default();
         let passed = read(log, id, begin..ends.high_watermark, |record| {
-            if looked.new.len() + looked.plain.len() >= TRACE_ENTRIES_PER_READ_MAX {
+            if looked.new.len() + looked.plain.len() + looked.places.len() >= TRACE_ENTRIES_PER_READ_MAX {
                 return Taken::No;
             }
             looked.seen += 1;
@@ -222,6 +247,12 @@ impl Follower {
                 looked.incomplete_before = Some(record.timestamp);
             }
             let facts = Facts::of(record, header);
+            if facts.is_plain() && !are_asked {
+                let (offset, time_ms) = (offset(record.offset), record.timestamp);
+                looked.places.push(Place { partition: id, offset, time_ms });
+                return Taken::Yes;
+            }
+            looked.names_another |= facts.names_another();
             let list = if facts.is_plain() { &mut looked.plain } else { &mut looked.new };
             match facts.placed(record, &log_id, &topic, number).indexed(hasher, id, record) {
                 Some(new) => list.push(new),
@@ -285,6 +316,7 @@ mod tests {
             settled: None,
             has_caught_up: false,
             latest_ms: i64::MAX,
+            places: Places::new(0),
         };
         assert!(!follower.is_through());
         follower.lanes.values_mut().for_each(|lane| lane.next = 10);

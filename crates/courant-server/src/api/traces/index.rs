@@ -158,6 +158,11 @@ impl Index {
         self.max
     }
 
+    /// How many records that belong to nothing are remembered.
+    pub(super) fn plain_max(&self) -> usize {
+        self.max / TRACE_PLAIN_PART
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -200,7 +205,7 @@ impl Index {
             return;
         }
         self.counts.without += 1;
-        let max = self.max / TRACE_PLAIN_PART;
+        let max = self.plain_max();
         while max > 0
             && self.plain_order.len() >= max
             && let Some(oldest) = self.plain_order.pop_front()

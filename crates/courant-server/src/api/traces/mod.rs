@@ -8,6 +8,7 @@ mod follow;
 mod index;
 mod nodes;
 mod order;
+mod places;
 mod schemas;
 
 use std::collections::HashMap;
