@@ -101,7 +101,7 @@ async fn an_open_transaction_delays_no_lane() {
         tx.commit(NOW).await.expect("a commit");
         waiting(&fixture.store).await
     });
-    let waits: Vec<_> = waits.await.into_iter().map(|event| event.id.to_string()).collect();
+    let waits: Vec<_> = Box::pin(waits).await.into_iter().map(|event| event.id.to_string()).collect();
     assert_eq!(waits, ["p"]);
     for tx in open {
         tx.rollback().await.expect("a rollback");
