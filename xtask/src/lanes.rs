@@ -1,8 +1,8 @@
-//! Three runs of `cargo test` beside each other, of which each starts the test programs of its own packages.
+//! Two runs of `cargo test` beside each other, of which each starts the test programs of its own packages.
 //!
-//! Cargo runs one program after the other, and most of ours wait for servers and disks half of their time. All
+//! Cargo runs one program after the other, and most of ours wait for servers and disks half of their time. Both
 //! runs name the whole workspace, so that they have the same features and the same programs; each has this task
-//! as its runner, which starts a program or leaves it to another run. It ends a program that runs for too
+//! as its runner, which starts a program or leaves it to the other run. It ends a program that runs for too
 //! long, so that a test that hangs is one failure and does not keep the others from being run.
 //!
 //! What the programs share can be shared: on the servers of others each test has databases, topics and groups of
@@ -21,23 +21,18 @@ use crate::tests_output;
 
 /// Packages whose tests compute or compile all the time.
 const BUSY: [&str; 2] = ["courant-macros", "courant-sim"];
-/// Packages whose tests start the built server, clients and browsers, and wait for them: half of the time of all
-/// that is not busy.
-const SERVING: [&str; 2] = ["courant-cli", "courant-engine-kafka"];
 
 /// One of the runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     /// All other packages, and what stands in documentation.
     Main,
-    /// The packages that drive servers.
-    Servers,
     /// The busy packages; they give way to the others.
     Beside,
 }
 
 impl Lane {
-    const ALL: [Lane; 3] = [Lane::Main, Lane::Servers, Lane::Beside];
+    const ALL: [Lane; 2] = [Lane::Main, Lane::Beside];
 
     /// What its cargo is told. `task` is this program.
     pub(crate) fn config(self, task: &Path) -> String {
@@ -50,16 +45,15 @@ impl Lane {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Lane::Main => "main",
-            Lane::Servers => "servers",
             Lane::Beside => "beside",
         }
     }
 
-    /// When one of its programs is ended. On 2 cores those that give way to nobody take up to 240 s, and
-    /// those beside them up to 400 s.
+    /// When one of its programs is ended. On 2 cores those of the main lane take up to 210 s, and
+    /// those beside them, which give way, up to 510 s.
     pub(crate) fn longest(self) -> Duration {
         Duration::from_secs(match self {
-            Lane::Main | Lane::Servers => 6 * 60,
+            Lane::Main => 9 * 60,
             Lane::Beside => 12 * 60,
         })
     }
@@ -69,7 +63,6 @@ impl Lane {
         let lane = match package {
             _ if !is_test(program) => Lane::Main,
             package if BUSY.contains(&package) => Lane::Beside,
-            package if SERVING.contains(&package) => Lane::Servers,
             _ => Lane::Main,
         };
         lane == self
@@ -100,7 +93,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
         println!("{}", tests_output::testing(&package, program));
     }
     let mut command = match lane {
-        Lane::Main | Lane::Servers => Command::new(program),
+        Lane::Main => Command::new(program),
         Lane::Beside => Command::new("nice"),
     };
     if lane == Lane::Beside {
@@ -138,7 +131,7 @@ mod tests {
         assert!(Lane::Beside.starts("courant-sim", test));
         assert!(Lane::Main.starts("courant-sim", documentation));
         assert!(Lane::Main.starts("courant", test));
-        assert!(Lane::Servers.starts("courant-cli", test));
+        assert!(Lane::Main.starts("courant-cli", test));
     }
 
     #[test]

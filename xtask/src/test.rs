@@ -160,7 +160,7 @@ fn tests(root: &Path, task: &Path, deadline: Instant) -> Tally {
             let run = move || stage::run_tests_beside(&mut command, deadline, TestOutput::quiet());
             (lane.name(), scope.spawn(run))
         };
-        let others = [Lane::Servers, Lane::Beside].map(start);
+        let others = [Lane::Beside].map(start);
         let mut tally = stage::run_tests(&mut cargo(Lane::Main), deadline, TestOutput::quiet());
         for (lane, run) in others {
             match run.join() {

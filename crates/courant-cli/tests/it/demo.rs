@@ -45,7 +45,8 @@ fn done(demo: &Server) -> BTreeSet<String> {
 
 #[track_caller]
 fn until_done(demo: &Server, tick: &str) {
-    eventually(&format!("the tick {tick} is set: {:?}", look(demo)), PATIENCE, || {
+    // Services of a busy machine heal slowly.
+    eventually(&format!("the tick {tick} is set: {:?}", look(demo)), 3 * PATIENCE, || {
         done(demo).contains(tick).then_some(())
     });
 }
