@@ -24,7 +24,7 @@ pub(crate) const FEATURES: [&str; 2] = [
 ];
 
 pub(crate) const FMT: Stage = Stage { name: "fmt", budget_s: 10 };
-pub(crate) const CLIPPY: Stage = Stage { name: "clippy", budget_s: 215 };
+pub(crate) const CLIPPY: Stage = Stage { name: "clippy", budget_s: 225 };
 pub(crate) const TIDY: Stage = Stage { name: "tidy", budget_s: 10 };
 const UNIT: Stage = Stage { name: "unit", budget_s: 40 };
 

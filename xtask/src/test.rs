@@ -19,8 +19,8 @@ use crate::suite;
 use crate::tests_output::TestOutput;
 
 const PREPARE: Stage = Stage { name: "prepare", budget_s: 100 };
-const BUILD: Stage = Stage { name: "build", budget_s: 375 };
-const TESTS: Stage = Stage { name: "unit+integration", budget_s: 570 };
+const BUILD: Stage = Stage { name: "build", budget_s: 385 };
+const TESTS: Stage = Stage { name: "unit+integration", budget_s: 550 };
 const CLIENTS: Stage = Stage { name: "clients", budget_s: 180 };
 const KILL: Stage = Stage { name: "kill", budget_s: 10 };
 const POWER_CUT: Stage = Stage { name: "power-cut", budget_s: 25 };
