@@ -20,7 +20,8 @@ use crate::{Due, Event};
 ///
 /// It commits when the handler has succeeded, together with the note that the event was handled and
 /// with everything that was published; so it has no `commit`. To undo a part, begin a savepoint with
-/// the driver (`tx.begin()`).
+/// the driver (`tx.begin()`), and publish what belongs to the part when the savepoint was committed: while
+/// it is open it has the transaction, so that nothing can be published which is then undone.
 pub struct Tx<D: Store> {
     lent: Option<Lent<D>>,
     slot: Slot<D>,

@@ -33,6 +33,8 @@ mod progress;
 mod publishing;
 #[path = "../cases/rolling.rs"]
 mod rolling;
+#[path = "../cases/savepoints.rs"]
+mod savepoints;
 #[path = "../cases/stopping.rs"]
 mod stopping;
 #[path = "../cases/timers.rs"]
