@@ -10,6 +10,7 @@ use crate::outbox::{Outbox, PublishError};
 use crate::runtime::Context;
 use crate::service::Watched;
 use crate::{Due, Event};
+use courant_core::event_id::EventId;
 use courant_sql::{
     CommitError, DeadEdit, DeadFilter, DeadGroup, DeadLetter, DeadNote, DeadState, DeadSummary, Decision,
     EditError, Redrive, RedriveError, RedriveEvent, Store, StoreError, TimerName, Transaction as _,
@@ -188,6 +189,14 @@ impl<D: Store> PlainTx<D> {
     /// It cannot be written as JSON, or is larger than the engine takes.
     pub fn publish<E: Event>(&mut self, event: &E) -> Result<(), PublishError> {
         self.outbox.publish(event)
+    }
+
+    /// As [`Tx::publish_as`](crate::Tx::publish_as).
+    ///
+    /// # Errors
+    /// As [`PlainTx::publish`].
+    pub fn publish_as<E: Event>(&mut self, id: &EventId, event: &E) -> Result<(), PublishError> {
+        self.outbox.publish_as(id, event)
     }
 
     /// As [`Tx::schedule`](crate::Tx::schedule).

@@ -198,7 +198,15 @@ impl Outbox {
     /// # Errors
     /// It cannot be written as JSON, or is larger than the engine takes.
     pub fn publish<E: Event>(&mut self, event: &E) -> Result<(), PublishError> {
-        let record = self.stamp.record(event, self.stamp.new_id())?;
+        self.publish_as(&self.stamp.new_id(), event)
+    }
+
+    /// As [`Outbox::publish`], under an id of the caller's.
+    ///
+    /// # Errors
+    /// As [`Outbox::publish`].
+    pub fn publish_as<E: Event>(&mut self, id: &EventId, event: &E) -> Result<(), PublishError> {
+        let record = self.stamp.record(event, id.clone())?;
         self.events.push(record);
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use courant_core::event_id::EventId;
 use courant_sql::{Store, TimerName, Transaction as _};
 
 use crate::outbox::{Outbox, PublishError};
@@ -40,6 +41,16 @@ impl<D: Store> Tx<D> {
     /// It cannot be written as JSON, or is larger than the engine takes.
     pub fn publish<E: Event>(&mut self, event: &E) -> Result<(), PublishError> {
         self.lent_mut().outbox.publish(event)
+    }
+
+    /// As [`Tx::publish`], under an id of the caller's: one that says which fact it is, such as
+    /// `month-closed/2026-10`. Whoever publishes that fact again, from wherever, does so under the same id, and
+    /// consumers with a store handle it once. It must be the id of nothing else that they get.
+    ///
+    /// # Errors
+    /// As [`Tx::publish`].
+    pub fn publish_as<E: Event>(&mut self, id: &EventId, event: &E) -> Result<(), PublishError> {
+        self.lent_mut().outbox.publish_as(id, event)
     }
 
     /// Publishes an event later, if the transaction is committed: after a [`Duration`](std::time::Duration),

@@ -16,6 +16,8 @@ mod common;
 mod dead_letters;
 #[path = "../cases/effects.rs"]
 mod effects;
+#[path = "../cases/facts.rs"]
+mod facts;
 #[path = "../cases/frozen.rs"]
 mod frozen;
 #[path = "../cases/killed_relays.rs"]

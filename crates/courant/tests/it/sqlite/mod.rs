@@ -18,6 +18,8 @@ pub(crate) mod common;
 mod dead_letters;
 #[path = "../cases/effects.rs"]
 mod effects;
+#[path = "../cases/facts.rs"]
+mod facts;
 #[path = "../cases/killed_relays.rs"]
 mod killed_relays;
 #[path = "../cases/ordering.rs"]
