@@ -19,7 +19,8 @@
 //!
 //! A scenario asserts what is guaranteed, never how. It makes topics and groups of its own, so an engine
 //! that others use as well can be tried, too. What an engine says that it cannot do
-//! ([`courant_engine::Capabilities`]) is not asked of it, and the report says so.
+//! ([`courant_engine::Capabilities`]) is not asked of it, and the report says so; what it is expected to say
+//! stands in a table, against which [`assert_listed`] holds it.
 //!
 //! A store is held against its own scenarios by [`check_store`] in the same way.
 //!
@@ -28,6 +29,7 @@
 
 mod failure;
 mod follower;
+mod listed;
 mod report;
 mod scenarios;
 mod stage;
@@ -36,7 +38,8 @@ mod subject;
 
 pub use failure::Failure;
 pub(crate) use failure::Outcome;
-pub use report::{Report, check, check_some};
+pub use listed::assert_listed;
+pub use report::{Report, check, check_side_by_side, check_some};
 pub use scenarios::{Scenario, scenarios};
 pub(crate) use stage::Stage;
 pub use store::{

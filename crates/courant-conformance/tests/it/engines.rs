@@ -1,7 +1,9 @@
 //! The engines on the log of this process keep the contract.
 
-use courant_conformance::{Opening, Subject, check};
+use courant_conformance::{Opening, Report, Subject, assert_listed, check};
 use courant_engine::{EngineConfig, EngineUrl, open};
+
+const PAGE: &str = include_str!("../../../../docs/guide/framework/engines.md");
 
 pub(crate) fn opening(url: String) -> Opening {
     Box::pin(async move {
@@ -10,10 +12,18 @@ pub(crate) fn opening(url: String) -> Opening {
     })
 }
 
+async fn held(listed: &str, url: String) -> Report {
+    let engine = opening(url.clone()).await.expect("opens");
+    assert_listed(PAGE, listed, &engine.capabilities());
+    engine.close().await;
+    let report = check(&Subject::new(listed, move || opening(url.clone()))).await;
+    report.assert_kept();
+    report
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory() {
-    let report = check(&Subject::new("memory:", || opening("memory:".to_owned()))).await;
-    report.assert_kept();
+    let report = held("memory:", "memory:".to_owned()).await;
     // It keeps nothing, and says so; everything else is asked of it.
     assert!(report.left_out.iter().all(|name| name.starts_with("keeping::")), "{:?}", report.left_out);
 }
@@ -21,8 +31,6 @@ async fn memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn embedded() {
     let dir = tempfile::tempdir().expect("a directory");
-    let url = format!("embedded:{}", dir.path().display());
-    let report = check(&Subject::new("embedded:", move || opening(url.clone()))).await;
-    report.assert_kept();
+    let report = held("embedded:", format!("embedded:{}", dir.path().display())).await;
     assert_eq!(report.left_out, Vec::<&str>::new());
 }

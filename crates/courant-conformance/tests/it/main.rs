@@ -1,6 +1,7 @@
 //! The engines and stores of this workspace against their contracts, and the scenarios of these against
 //! engines and stores that lie.
 
+mod adapters;
 mod engines;
 mod liar;
 mod lies;
