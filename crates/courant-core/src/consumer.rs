@@ -4,6 +4,10 @@ use std::fmt;
 
 use crate::topic::{InvalidTopicName, TopicName};
 
+/// What stands beside each offset that a service commits while its progress is in its own database: the offset
+/// is a copy for tools that show lag, and whoever sets it changes nothing.
+pub const COPY_OF_PROGRESS: &str = "courant: a copy, the progress is in the service's database";
+
 /// The written name of a consumer. What it has handled, parked and given up is kept under it, so it
 /// outlives every type and function of the code.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

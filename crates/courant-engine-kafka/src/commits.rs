@@ -13,25 +13,34 @@ use crate::member::{Consumer, list, number};
 use crate::passing::until_passed;
 use crate::settings::{self, Quiet};
 
-/// Commits as the member of the group that this engine has, or as nobody where it has none. Waits for the
-/// network.
+/// Commits as the member of the group that this engine has, or as nobody where it has none, and keeps `note`
+/// beside each offset. Waits for the network.
 pub(crate) fn commit(
     address: &Address,
     group: &str,
     member: Option<Arc<Consumer>>,
     positions: &[Position],
+    note: &str,
 ) -> KafkaResult<()> {
     match member {
-        Some(member) => commit_by(&*member, positions),
-        None => commit_by(&outsider(address, group)?, positions),
+        Some(member) => commit_by(&*member, positions, note),
+        None => commit_by(&outsider(address, group)?, positions, note),
     }
 }
 
-fn commit_by<C: ConsumerContext>(consumer: &BaseConsumer<C>, positions: &[Position]) -> KafkaResult<()> {
+fn commit_by<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    positions: &[Position],
+    note: &str,
+) -> KafkaResult<()> {
     let mut offsets = TopicPartitionList::new();
     for Position { partition, offset } in positions {
         let offset = Offset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));
-        offsets.add_partition_offset(&partition.topic, number(partition), offset)?;
+        let mut added = offsets.add_partition(&partition.topic, number(partition));
+        added.set_offset(offset)?;
+        if !note.is_empty() {
+            added.set_metadata(note);
+        }
     }
     until_passed(COMMIT_MAX / 2, || consumer.commit(&offsets, CommitMode::Sync))
 }

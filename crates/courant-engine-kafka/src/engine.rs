@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
+use courant_core::consumer::COPY_OF_PROGRESS;
 use courant_core::topic::TopicName;
 use courant_engine::limits::FETCH_BYTES_MAX;
 use courant_engine::{
@@ -242,7 +243,13 @@ impl Shared {
         self.members().iter().filter(|joined| joined.group == group).find_map(|one| one.consumer.upgrade())
     }
 
-    async fn commit(&self, group: String, positions: Vec<Position>) -> Result<(), CommitError> {
+    /// Commits, with something that is kept beside each offset.
+    async fn commit(
+        &self,
+        group: String,
+        positions: Vec<Position>,
+        note: &'static str,
+    ) -> Result<(), CommitError> {
         {
             let partitions: Vec<_> = positions.iter().map(|position| &position.partition).collect();
             self.check_group(&group, &partitions).await?;
@@ -251,7 +258,7 @@ impl Shared {
             return Ok(());
         }
         let (member, address, name) = (self.member_of(&group), self.address.clone(), group.clone());
-        let committing = spawn_blocking(move || commits::commit(&address, &name, member, &positions));
+        let committing = spawn_blocking(move || commits::commit(&address, &name, member, &positions, note));
         self.kept(group, timeout(COMMIT_MAX, committing).await)
     }
 
@@ -422,7 +429,11 @@ impl Engine for KafkaEngine {
     }
 
     fn commit(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>> {
-        Box::pin(self.shared.commit(group, positions))
+        Box::pin(self.shared.commit(group, positions, ""))
+    }
+
+    fn commit_copy(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>> {
+        Box::pin(self.shared.commit(group, positions, COPY_OF_PROGRESS))
     }
 
     fn committed(

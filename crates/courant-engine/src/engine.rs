@@ -71,6 +71,13 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// consumed next. All or nothing.
     fn commit(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>>;
 
+    /// As [`Engine::commit`], for a group whose progress is kept elsewhere. Where the engine can, it keeps
+    /// [`COPY_OF_PROGRESS`](courant_core::consumer::COPY_OF_PROGRESS) beside each offset, so that a tool tells
+    /// whoever wants to set one that this changes nothing.
+    fn commit_copy(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>> {
+        self.commit(group, positions)
+    }
+
     /// The copies that [`Engine::commit`] has kept; `None` where there is none.
     fn committed(
         &self,

@@ -15,6 +15,7 @@ use std::future::ready;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use courant_core::consumer::COPY_OF_PROGRESS;
 use courant_core::topic::TopicName;
 use courant_log::limits::{GROUP_NAME_BYTES_MAX, MESSAGE_BYTES_MAX, PARTITIONS_PER_TOPIC_MAX};
 use courant_log::{CommittedOffset, GroupError, Log, PartitionId, WriterError};
@@ -133,6 +134,7 @@ impl Shared {
         &self,
         group: &str,
         positions: Vec<Position>,
+        note: &str,
     ) -> Result<oneshot::Receiver<Result<(), GroupError>>, CommitError> {
         if self.is_closed() {
             return Err(CommitError::Closed);
@@ -141,7 +143,7 @@ impl Shared {
         let mut offsets = Vec::with_capacity(positions.len());
         for Position { partition, offset } in positions {
             let id = self.partition(&partition).ok_or(CommitError::UnknownPartition { partition })?;
-            let metadata = String::new();
+            let metadata = note.to_owned();
             let leader_epoch = NO_LEADER_EPOCH;
             offsets.push((id, CommittedOffset { offset, leader_epoch, metadata, committed_ms }));
         }
@@ -151,6 +153,20 @@ impl Shared {
             let _ = done.send(result);
         });
         Ok(answered)
+    }
+
+    /// Commits, with something that is kept beside each offset.
+    async fn commit_with(
+        &self,
+        group: String,
+        positions: Vec<Position>,
+        note: &str,
+    ) -> Result<(), CommitError> {
+        match self.commit(&group, positions, note)?.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(GroupError::Writer(WriterError::Stopped))) | Err(_) => Err(CommitError::Closed),
+            Ok(Err(error)) => Err(CommitError::Failed { group, reason: error.to_string() }),
+        }
     }
 
     fn committed(&self, group: &str, partitions: Vec<Partition>) -> Result<Vec<Option<u64>>, CommitError> {
@@ -267,13 +283,11 @@ impl Engine for LocalEngine {
     }
 
     fn commit(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>> {
-        Box::pin(async move {
-            match self.shared.commit(&group, positions)?.await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(GroupError::Writer(WriterError::Stopped))) | Err(_) => Err(CommitError::Closed),
-                Ok(Err(error)) => Err(CommitError::Failed { group, reason: error.to_string() }),
-            }
-        })
+        Box::pin(self.shared.commit_with(group, positions, ""))
+    }
+
+    fn commit_copy(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>> {
+        Box::pin(self.shared.commit_with(group, positions, COPY_OF_PROGRESS))
     }
 
     fn committed(

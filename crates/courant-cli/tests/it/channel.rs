@@ -9,13 +9,15 @@ use courant::channel::{Action, Change, OperationsKey, REQUESTS, Request, Signed,
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
-use crate::cli::{assert_fails, rows};
+use crate::cli::{assert_fails, rows, run, said};
 use crate::dlq::Site;
+use crate::http_records::post;
 use crate::server::{Server, command, courant};
 use crate::{PATIENCE, eventually};
 
 const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 3;
+const CONFLICT: i32 = 4;
 const NOT_ALLOWED: i32 = 5;
 const UNREACHABLE: i32 = 6;
 
@@ -350,4 +352,33 @@ fn a_service_that_does_not_answer_is_not_waited_for_any_longer_than_said() {
     let late = asked.dlq(&["discard", "1", "--reason", "r", "--timeout", "6s"]);
     assert_fails(&late, UNREACHABLE, "has not answered");
     assert_eq!(asked.site.letters(1), [1]);
+}
+
+/// The progress of a service is in its database, and the server has a copy of it. To set the copy would change
+/// nothing, so that is refused, by the command line and by HTTP, planned or done. Another group is set as ever.
+#[test]
+fn the_copy_of_a_services_progress_is_not_set() {
+    let Some(asked) = Asked::new("the_copy_of_a_services_progress_is_not_set") else { return };
+    let mut service = asked.site.start();
+    service.place(&["ada 1 fine"]);
+    asked.site.billed(1);
+    service.stop();
+    let reset = |group: &str, more: &[&str]| {
+        let words = ["group", "reset", group, "--topic", "shop.orders", "--to", "start"];
+        run(&asked.server, &[&words[..], more].concat())
+    };
+    let refused = eventually("the service has left its group", PATIENCE, || {
+        let output = reset("billing", &["--execute"]);
+        (!String::from_utf8_lossy(&output.stderr).contains("has members")).then_some(output)
+    });
+    assert_fails(&refused, CONFLICT, ".generation(");
+    assert_fails(&reset("billing", &[]), CONFLICT, ".generation(");
+    let body = json!({ "topic": "shop.orders", "to": "start", "execute": true });
+    let refused = post(&asked.server, "/groups/billing/reset", &body);
+    refused.assert_problem(422, "invalid");
+    assert!(refused.text.contains(".generation("), "{}", refused.text);
+    said(reset("audit", &["--execute"]));
+    let shown = said(run(&asked.server, &["group", "show", "billing", "-o", "json"]));
+    let shown: Value = serde_json::from_str(&shown).expect("a document");
+    assert_eq!(shown["total"]["events"], 0, "the copy says that it has everything");
 }

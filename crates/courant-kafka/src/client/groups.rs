@@ -1,6 +1,8 @@
 //! Asking about consumer groups and changing what they have committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use courant_core::consumer::COPY_OF_PROGRESS;
 
 use super::backoff::Backoff;
 use super::{Address, AdminError, Client, Refusal};
@@ -8,7 +10,7 @@ use crate::wire::messages::offset_commit::{OffsetCommitRequestPartition, OffsetC
 use crate::wire::messages::offset_fetch::OffsetFetchRequestGroup;
 use crate::wire::messages::{
     DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, ListGroupsRequest,
-    OffsetCommitRequest, OffsetFetchRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse,
 };
 use crate::wire::{ErrorCode, Request};
 
@@ -112,11 +114,29 @@ impl Client {
         })
     }
 
-    /// Everything that a group has committed.
+    /// The topics for which a group has committed copies alone: it is a service, whose progress is in its own
+    /// database, and setting them changes nothing.
     ///
     /// # Errors
-    /// No answer, or a refusal. A group that nobody knows has committed nothing.
-    pub async fn committed(&mut self, group: &str) -> Result<CommittedOffsets, AdminError> {
+    /// As [`Client::committed`].
+    pub async fn copied(&mut self, group: &str) -> Result<BTreeSet<String>, AdminError> {
+        let response = self.offsets_of(group).await?;
+        let is_copy = |metadata: &Option<String>| metadata.as_deref() == Some(COPY_OF_PROGRESS);
+        let mut copied = BTreeSet::new();
+        for topic in &response.topics {
+            if topic.partitions.iter().any(|one| is_copy(&one.metadata)) {
+                copied.insert(topic.name.clone());
+            }
+        }
+        for topic in response.groups.iter().flat_map(|group| &group.topics) {
+            if topic.partitions.iter().any(|one| is_copy(&one.metadata)) {
+                copied.insert(topic.name.clone());
+            }
+        }
+        Ok(copied)
+    }
+
+    async fn offsets_of(&mut self, group: &str) -> Result<OffsetFetchResponse, AdminError> {
         let make = |version: i16| {
             if version >= SEVERAL_GROUPS_FROM {
                 let group = OffsetFetchRequestGroup {
@@ -134,7 +154,15 @@ impl Client {
             let of_group = response.groups.first().map(|group| group.error_code);
             ErrorCode(of_group.unwrap_or(response.error_code))
         });
-        let response = response.await?;
+        response.await
+    }
+
+    /// Everything that a group has committed.
+    ///
+    /// # Errors
+    /// No answer, or a refusal. A group that nobody knows has committed nothing.
+    pub async fn committed(&mut self, group: &str) -> Result<CommittedOffsets, AdminError> {
+        let response = self.offsets_of(group).await?;
         let mut committed = CommittedOffsets::new();
         let mut put = |topic: &str, partition: i32, offset: i64| {
             if offset >= 0 {

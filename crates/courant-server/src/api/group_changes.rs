@@ -9,6 +9,7 @@ use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::on;
+use courant_core::consumer::COPY_OF_PROGRESS;
 use courant_kafka::ChangeGroupError;
 use courant_log::limits::GROUP_NAME_BYTES_MAX;
 use courant_log::{CommittedOffset, PartitionId, Topic};
@@ -201,6 +202,15 @@ fn targets(
         return Err(not_changed(name, ChangeGroupError::InUse));
     }
     let committed = group.map(|group| group.stored.offsets).unwrap_or_default();
+    let is_copy = |id: &PartitionId| committed.get(id).is_some_and(|place| place.metadata == COPY_OF_PROGRESS);
+    if topic.partitions.iter().any(is_copy) {
+        let sentence = format!(
+            "the group {name:?} is a service that keeps its progress in its own database, and what the server has \
+             is a copy; to have everything handled anew, with all its effects, count up .generation(…) of its \
+             subscription"
+        );
+        return Err(Problem::new(&INVALID, sentence));
+    }
     let numbered = (0u32..).zip(&topic.partitions);
     let mut moved = Vec::new();
     for (number, id) in numbered.filter(|(number, _)| partition.is_none_or(|wanted| wanted == *number)) {

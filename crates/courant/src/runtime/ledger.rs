@@ -144,7 +144,8 @@ pub(crate) trait Ledger: Send + Sync + 'static {
         progress: Option<courant_sql::Progress>,
     ) -> Boxed<'a, Result<(), Trouble>>;
 
-    /// Whether others can change what is parked and dead, so that somebody has to look.
+    /// Whether it is a store: it has the progress, of which the engine gets a copy, and others can change what is
+    /// parked and dead, so that somebody has to look.
     fn is_shared(&self) -> bool;
 
     /// What others may have done since the last look. Only reads.

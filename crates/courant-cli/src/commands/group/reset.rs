@@ -42,6 +42,7 @@ pub(super) async fn run(global: &Global, args: GroupReset) -> Result<Exit, Failu
         Some(partition) => vec![partition],
         None => topic.partitions.iter().map(|partition| partition.index).collect(),
     };
+    check_is_the_progress(&mut client, &args.name, &args.topic).await?;
     let committed = client.committed(&args.name).await.map_err(|e| explain::admin(&e))?;
     let committed = committed.get(&args.topic).cloned().unwrap_or_default();
     let to = targets(&mut client, &topic, &partitions, &committed, &args.to).await?;
@@ -75,6 +76,19 @@ async fn check_is_at_rest(client: &mut Client, name: &str) -> Result<(), Failure
         Ok(_) | Err(AdminError::UnknownGroup { .. }) => Ok(()),
         Err(error) => Err(explain::admin(&error)),
     }
+}
+
+/// A service with a database goes on where that says, whatever the server has been told.
+async fn check_is_the_progress(client: &mut Client, name: &str, topic: &str) -> Result<(), Failure> {
+    let copied = client.copied(name).await.map_err(|e| explain::admin(&e))?;
+    if !copied.contains(topic) {
+        return Ok(());
+    }
+    let sentence = format!(
+        "group `{name}` is a service that keeps its progress in its own database, and what the server has is a copy; \
+         to have everything handled anew, with all its effects, count up .generation(…) of its subscription"
+    );
+    Err(Failure::new(Exit::Conflict, sentence))
 }
 
 async fn targets(

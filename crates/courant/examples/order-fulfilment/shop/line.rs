@@ -119,6 +119,13 @@ impl Engine for Line {
         self.engine.commit(group, positions)
     }
 
+    fn commit_copy(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>> {
+        if self.is_cut() {
+            return self.commit(group, positions);
+        }
+        self.engine.commit_copy(group, positions)
+    }
+
     fn committed(
         &self,
         group: String,

@@ -62,7 +62,13 @@ impl Keeper {
             return Ok(kept);
         }
         // A copy for tools that show lag; without a store it is the progress, and comes again if it is lost.
-        if let Err(error) = self.context.engine.commit(self.consumer.clone(), positions).await {
+        let (engine, group) = (&self.context.engine, self.consumer.clone());
+        let committed = if self.ledger.is_shared() {
+            engine.commit_copy(group, positions).await
+        } else {
+            engine.commit(group, positions).await
+        };
+        if let Err(error) = committed {
             warn!(consumer = self.consumer, %error, "the engine does not keep how far the consumer is");
         }
         if self.prunes {
