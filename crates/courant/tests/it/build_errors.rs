@@ -1,12 +1,16 @@
 //! What is wrong with a service is said at once, all of it, and with what to change.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use courant::engine::Engine;
 use courant::prelude::*;
+use courant::store_api::{Store as _, Transaction as _};
 use courant::testkit::World;
 use courant::{BuildError, Service};
 use courant_core::topic::TopicName;
 
+use crate::absent_engine::AbsentEngine;
 use crate::common::{Counted, Script, count};
 
 #[derive(Command, Serialize, Deserialize)]
@@ -238,4 +242,28 @@ async fn an_inbox_that_forgets_too_early() {
     let enough = 48 * hour + Duration::from_secs(300);
     let mindful = Subscription::named("mindful").remember_for(enough).on(hear);
     app().store(store().await).subscribe(mindful).build().await.expect("fits together");
+}
+
+/// What was opened says no: the engine has gone, and the tables are those of a newer program. Both are said at
+/// once, with what each says itself.
+#[tokio::test]
+async fn an_engine_and_a_store_that_refuse() {
+    let world = World::new(1);
+    let absent = AbsentEngine::around(world.engine("memory:").await.expect("opens"));
+    absent.leave();
+    let engine: Arc<dyn Engine> = absent;
+    let store = store().await;
+    store.install(1).await.expect("installs");
+    let mut tx = store.begin(None).await.expect("begins");
+    sqlx::query("update courant_schema set version = 99").execute(&mut *tx).await.expect("updates");
+    tx.commit(1).await.expect("commits");
+    let hearing = Subscription::named("hearing").on(hear);
+    let built =
+        App::new("test").engine(engine).in_world(&world).store(store).subscribe(hearing).build().await;
+    let error = built.expect_err("is refused");
+    let what: Vec<_> = error.problems().iter().map(|problem| problem.what()).collect();
+    assert_eq!(what, ["its topics cannot be had", "the store does not take the tables of the framework"]);
+    let fixes: Vec<_> = error.problems().iter().map(|problem| problem.fix()).collect();
+    assert!(fixes[0].contains("the broker is away"), "{fixes:?}");
+    assert!(fixes[1].contains("version 99"), "{fixes:?}");
 }

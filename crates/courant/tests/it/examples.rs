@@ -1,5 +1,6 @@
 //! The examples print what the guide says, on every engine, on files of their own.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -71,6 +72,27 @@ fn the_guide_shows_programs_that_run() {
     assert_shown("effects-once.md", "examples/2-effects-once.rs");
     assert_shown("poison-messages.md", "examples/3-poison.rs");
     assert_shown("testing.md", "tests/it/reminding.rs");
+}
+
+/// The bank is written once. What is compiled for each database differs by its name alone: in the type that the
+/// handlers' transactions have, and in the folder of the statements, which are the same ones by name.
+#[test]
+fn the_bank_differs_by_its_database_alone() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let program = |name: &str| {
+        let text = fs::read_to_string(examples.join(name)).expect("the program");
+        text.to_lowercase()
+    };
+    let statements = |folder: &str| -> BTreeSet<_> {
+        let files = fs::read_dir(examples.join("bank").join(folder)).expect("the folder");
+        files.map(|file| file.expect("a file").file_name()).collect()
+    };
+    for database in ["postgres", "mariadb"] {
+        let expected = program("bank-service.rs").replace("sqlite", database);
+        assert_eq!(program(&format!("bank-service-{database}.rs")), expected);
+        assert_eq!(statements(database), statements("sqlite"), "{database}");
+    }
+    assert!(statements("sqlite").len() > 3, "there are some");
 }
 
 #[test]
