@@ -49,6 +49,7 @@
 
 pub mod prelude;
 
+mod anew;
 mod app;
 pub mod channel;
 mod engines;
@@ -73,6 +74,7 @@ pub mod testkit;
 mod timers;
 mod tx;
 
+pub use anew::Anew;
 pub use app::{App, BuildError, EngineChoice, Problem};
 pub use courant_core::consumer::ConsumerName;
 pub use courant_core::event_id::EventId;

@@ -15,11 +15,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::Publisher;
 use crate::channel::Channel;
 use crate::operations::{DeadLetters, PlainTx};
 use crate::runtime::{Context, Driver, Ledger, Orders, State, Status, Trouble, run_relay, run_timers};
 use crate::store::{Backing, NoStore};
+use crate::{Anew, Publisher};
 
 /// How long subscriptions may take to end. Each step of theirs has a bound of its own, and these come to less.
 const STOP_MAX: Duration = Duration::from_secs(60);
@@ -33,6 +33,7 @@ pub struct Service<S: Backing = NoStore> {
     owns_engine: bool,
     /// What says how the service is; `None`: nobody does.
     channel: Option<Arc<Channel>>,
+    anew: Vec<Anew>,
 }
 
 /// A subscription, ready to run.
@@ -104,11 +105,21 @@ pub enum RunError {
 
 impl<S: Backing> Service<S> {
     pub(crate) fn new(context: Arc<Context>, prepared: Vec<Prepared>, store: S, owns_engine: bool) -> Self {
-        Self { context, prepared, store, owns_engine, channel: None }
+        Self { context, prepared, store, owns_engine, channel: None, anew: Vec::new() }
     }
 
     pub(crate) fn with_channel(self, channel: Option<Arc<Channel>>) -> Self {
         Self { channel, ..self }
+    }
+
+    pub(crate) fn beginning_anew(self, anew: Vec<Anew>) -> Self {
+        Self { anew, ..self }
+    }
+
+    /// Subscriptions that will handle again what they have handled before, because they are of a new generation:
+    /// what repeats by that is to be known before the service starts, which says it in the log as well.
+    pub fn begins_anew(&self) -> &[Anew] {
+        &self.anew
     }
 
     /// Publishes directly into the engine, for code that is no handler.
@@ -188,7 +199,10 @@ impl<D: Store> Service<D> {
 
 impl<S: Backing> Service<S> {
     async fn started(self, mut relay: JoinSet<RunError>) -> Result<Running<S>, RunError> {
-        let Self { context, prepared, store, owns_engine, channel } = self;
+        let Self { context, prepared, store, owns_engine, channel, anew } = self;
+        for anew in anew {
+            warn!("{anew}");
+        }
         let stop = watch::Sender::new(false);
         let (mut drivers, mut watched) = (JoinSet::new(), Vec::new());
         for Prepared { ledger, orders, partitions, status, decided } in prepared {

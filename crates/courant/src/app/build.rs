@@ -12,8 +12,7 @@ use tokio::sync::Notify;
 
 use super::checks::{Handled, Sketch, capabilities, commands, mappings, subscriptions, topics};
 use super::memory::{dead_letter_topics, remembered_ms, remembers_enough};
-use super::{App, BuildError, Declared, EngineChoice, Parts, Problem};
-use crate::Boxed;
+use super::{App, BuildError, Declared, EngineChoice, Parts, Problem, Settings};
 use crate::channel::{self, Described};
 use crate::layer::layered;
 use crate::mapping::Mappings;
@@ -25,6 +24,7 @@ use crate::runtime::{
 };
 use crate::service::{Prepared, Service};
 use crate::store::{Backing, NoStore};
+use crate::{Anew, Boxed};
 
 /// An engine that is open, and the topics of the service in it.
 struct Opened {
@@ -60,8 +60,10 @@ impl<D: Store, T: Send + Sync + 'static> App<D, T> {
             return Err(BuildError::new(parts.name, problems));
         };
         let mappings = Mappings::new(parts.mappings.clone());
+        let mut anew = Vec::new();
         for declared in &subscriptions {
-            compare(&store, declared, &opened, &mappings, &mut problems).await;
+            let has_begun = compare(&store, declared, &opened, &mappings, &mut problems).await;
+            anew.extend((!has_begun).then(|| begins_anew(declared)).flatten());
         }
         if !problems.is_empty() {
             close(&opened).await;
@@ -87,7 +89,7 @@ impl<D: Store, T: Send + Sync + 'static> App<D, T> {
         let prepared: Vec<Prepared> = prepared.collect();
         let channel = channel::prepare(&context, &store, described, &prepared, desk.as_ref());
         let channel = announces.then_some(channel);
-        Ok(Service::new(context, prepared, store, is_own).with_channel(channel))
+        Ok(Service::new(context, prepared, store, is_own).with_channel(channel).beginning_anew(anew))
     }
 }
 
@@ -266,17 +268,25 @@ fn partitions<S: Backing, T>(declared: &Declared<S, T>, opened: &Opened) -> Vec<
     names.iter().filter_map(|name| opened.topics.get(name)).flat_map(Topic::all_partitions).collect()
 }
 
-/// Whether the log is the one that a subscription's progress was made in.
+/// A subscription without progress, if it is not the first one of its name.
+fn begins_anew<S: Backing, T>(declared: &Declared<S, T>) -> Option<Anew> {
+    let Settings { consumer, generation, .. } = &declared.settings;
+    let event_types = declared.handlers.iter().map(|handler| handler.event_type).collect();
+    (*generation > 1).then(|| Anew { consumer: consumer.clone(), generation: *generation, event_types })
+}
+
+/// Whether the log is the one that a subscription's progress was made in. Gives back whether there is any.
 async fn compare<D: Store, T>(
     store: &D,
     declared: &Declared<D, T>,
     opened: &Opened,
     mappings: &Mappings,
     problems: &mut Vec<Problem>,
-) {
+) -> bool {
     let settings = &declared.settings;
-    let Ok(name) = ConsumerName::new(&settings.consumer) else { return };
+    let Ok(name) = ConsumerName::new(&settings.consumer) else { return true };
     let consumer = Consumer { name, generation: settings.generation };
+    let mut has_begun = false;
     for partition in partitions(declared, opened) {
         let Ok(topic) = TopicName::new(&partition.topic) else { continue };
         let named = TopicPartition { topic, partition: partition.number };
@@ -286,9 +296,10 @@ async fn compare<D: Store, T>(
             Ok(None) => continue,
             Err(error) => {
                 problems.push(Problem::new("the store does not say how far it has come", error.to_string()));
-                return;
+                return true;
             }
         };
+        has_begun = true;
         let looked = look(&*opened.engine, mappings, &partition, &kept).await;
         let trouble = match looked {
             Ok((there, ends)) => match begin(&kept, there.as_ref(), ends, settings.other_log) {
@@ -303,6 +314,7 @@ async fn compare<D: Store, T>(
         };
         problems.push(Problem::new("the log is not the one that progress was made in", said));
     }
+    has_begun
 }
 
 fn context(parts: Parts, opened: &Opened, backlog: Option<Backlog>) -> Arc<Context> {
@@ -347,7 +359,7 @@ fn prepare<S: Backing, T: Send + Sync + 'static, L: Ledger>(
     context: &Arc<Context>,
     state: &Arc<T>,
     opened: &Opened,
-    ledger: impl FnOnce(Caller<S, T>, &super::Settings, Arc<Status>) -> Arc<L>,
+    ledger: impl FnOnce(Caller<S, T>, &Settings, Arc<Status>) -> Arc<L>,
 ) -> Option<Prepared> {
     let consumer = ConsumerName::new(&declared.settings.consumer).ok()?;
     let partitions = partitions(&declared, opened);

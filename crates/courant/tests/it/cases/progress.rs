@@ -113,15 +113,26 @@ async fn a_consumer_that_begins_at_the_end_misses_nothing_after_that() {
     service.stop().await.expect("stops");
 }
 
-/// A new generation shares nothing with the one before: everything is handled anew.
+/// A new generation shares nothing with the one before: everything is handled anew. What repeats by that is said
+/// before the service starts, and not any more once it has begun.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_generation_handles_everything_anew() {
     let Some(site) = Site::on_memory().await else { return };
     five(&site).await;
-    let again = Subscription::named("counting").generation(2).on(count);
-    let service = site.app().await.state(Script::default()).subscribe(again).build().await;
-    let mut service = service.expect("fits together").start().await.expect("starts");
+    let of_generation = async |generation| {
+        let again = Subscription::named("counting").generation(generation).on(count);
+        let service = site.app().await.state(Script::default()).subscribe(again).build().await;
+        service.expect("fits together")
+    };
+    assert!(of_generation(1).await.begins_anew().is_empty(), "it goes on");
+    let service = of_generation(2).await;
+    let [anew] = service.begins_anew() else { panic!("{:?}", service.begins_anew()) };
+    assert_eq!((anew.consumer.as_str(), anew.generation), ("counting", 2));
+    assert_eq!(anew.event_types, ["test.counted"]);
+    assert!(anew.to_string().contains("idempotency keys of the first time"), "{anew}");
+    let mut service = service.start().await.expect("starts");
     service.settle().await.expect("settles");
     assert_eq!(effects(service.store()).await, [numbered("a", 1..=5), numbered("a", 1..=5)].concat());
     service.stop().await.expect("stops");
+    assert!(of_generation(2).await.begins_anew().is_empty(), "it has begun");
 }
