@@ -137,6 +137,9 @@ pub struct PartitionState {
     pub partition: u32,
     /// The first offset that is not done with.
     pub next: u64,
+    /// Events before it that were never handled: retention has taken them, or damage.
+    #[serde(default)]
+    pub missed: u64,
     /// Where the partition ends; `None` when the engine does not say.
     pub end: Option<u64>,
     /// Offsets that are not done with; `None` when the engine does not say.

@@ -258,6 +258,7 @@ impl Channel {
                 topic: partition.topic.to_string(),
                 partition: partition.partition,
                 next,
+                missed: state.missed.get(partition).copied().unwrap_or_default(),
                 end,
                 lag_events,
                 lag_seconds: lag_events.filter(|lag| *lag == 0),

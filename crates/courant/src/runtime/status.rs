@@ -22,6 +22,9 @@ pub(crate) struct State {
     pub(crate) next: BTreeMap<TopicPartition, u64>,
     /// Up to where each partition is done with.
     pub(crate) low_water: BTreeMap<TopicPartition, u64>,
+    /// Events before that which were never handled, because they are not there any more: of partitions that have
+    /// missed any.
+    pub(crate) missed: BTreeMap<TopicPartition, u64>,
     /// The next time at which something is due by itself.
     pub(crate) due_ms: Option<i64>,
     /// Events of types that nobody here wants, so far.

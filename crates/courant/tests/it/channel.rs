@@ -63,7 +63,7 @@ async fn records(engine: &dyn Engine, topic: &str) -> Vec<Record> {
 }
 
 /// What was said of the service, the newest last.
-async fn states(engine: &dyn Engine) -> Vec<ServiceState> {
+pub(crate) async fn states(engine: &dyn Engine) -> Vec<ServiceState> {
     let values = records(engine, SERVICES).await.into_iter().filter_map(|record| record.value);
     values.map(|value| ServiceState::read(&value).expect("a state")).collect()
 }

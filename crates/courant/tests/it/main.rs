@@ -25,6 +25,7 @@ mod poor_engine;
 mod postgres;
 mod redrive_results;
 mod reminding;
+mod retention_gap;
 mod server;
 mod settling;
 mod spans;

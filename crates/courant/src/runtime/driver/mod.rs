@@ -283,6 +283,8 @@ impl Driver {
             let parts = self.parts.values();
             state
                 .keep_low_water(parts.map(|part| (&part.assigned.partition, part.progress.low_water().next)));
+            let missed = self.parts.values().filter(|part| part.gap > 0);
+            state.missed = missed.map(|part| (part.assigned.partition.clone(), part.gap)).collect();
             state.due_ms = due_ms;
             state.passed = self.passed;
         });
