@@ -28,6 +28,8 @@ pub(crate) enum Turn<L, J> {
 #[derive(Debug)]
 pub(crate) struct Lanes<L, J> {
     concurrency: usize,
+    /// How many turns more may begin, and wait for one of the others to end.
+    ahead: usize,
     /// Most events of one turn.
     batch: usize,
     waiting: HashMap<L, VecDeque<(u64, J)>>,
@@ -47,6 +49,7 @@ impl<L: Clone + Eq + Hash, J> Lanes<L, J> {
     pub(crate) fn new(concurrency: usize, batch: usize) -> Self {
         Self {
             concurrency,
+            ahead: 0,
             batch,
             waiting: HashMap::new(),
             ready: BTreeMap::new(),
@@ -56,6 +59,11 @@ impl<L: Clone + Eq + Hash, J> Lanes<L, J> {
             arrivals: 0,
             count: 0,
         }
+    }
+
+    /// So many turns more may be under way, so that whoever ends one finds the next.
+    pub(crate) fn with_ahead(self, ahead: usize) -> Self {
+        Self { ahead, ..self }
     }
 
     /// How many events wait for their turn.
@@ -95,10 +103,13 @@ impl<L: Clone + Eq + Hash, J> Lanes<L, J> {
     /// The next events whose turn it is, if one more turn may be under way. `fits` says whether events
     /// of the second lane may be in one batch with those of the first.
     pub(crate) fn next(&mut self, fits: impl Fn(&L, &L) -> bool) -> Option<Turn<L, J>> {
-        if self.turns >= self.concurrency {
+        if self.turns >= self.turns_max() {
             return None;
         }
         let (&oldest, lane) = self.ready.first_key_value()?;
+        if self.turns >= self.concurrency && self.is_overtaking(oldest) {
+            return None;
+        }
         let lane = lane.clone();
         let mut taken = Vec::new();
         if self.parked.contains(&lane) {
@@ -112,6 +123,17 @@ impl<L: Clone + Eq + Hash, J> Lanes<L, J> {
         self.parked = parked;
         self.begin(taken.iter().map(|(lane, _)| lane));
         Some(Turn::Handle(taken))
+    }
+
+    fn turns_max(&self) -> usize {
+        self.concurrency.saturating_add(self.ahead)
+    }
+
+    /// Where one turn follows the other, the order of their events is that of all events that may: whether an
+    /// older one, of a lane that is under way, has its turn before this one.
+    fn is_overtaking(&self, arrival: u64) -> bool {
+        let mut waiting = self.busy.iter().filter_map(|lane| self.waiting.get(lane)?.front());
+        self.concurrency == 1 && waiting.any(|(older, _)| *older < arrival)
     }
 
     /// Takes up to `most` events in the order of their arrival, from `oldest` on: those of lanes that may
@@ -153,7 +175,7 @@ impl<L: Clone + Eq + Hash, J> Lanes<L, J> {
     /// Takes the turn of a parked lane for what is parked itself. Says no when events of the lane are
     /// under way, or too many turns are.
     pub(crate) fn begin_parked(&mut self, lane: &L) -> bool {
-        if !self.parked.contains(lane) || self.busy.contains(lane) || self.turns >= self.concurrency {
+        if !self.parked.contains(lane) || self.busy.contains(lane) || self.turns >= self.turns_max() {
             return false;
         }
         self.begin(std::iter::once(lane));
@@ -306,6 +328,37 @@ mod tests {
         assert_eq!(lanes.under_way(), 1);
     }
 
+    /// One turn more than may be handled at once is there for whoever ends one, and a parked lane has its turn
+    /// among these as among the others.
+    #[test]
+    fn so_many_more_wait_for_a_turn_to_end() {
+        let mut lanes = Lanes::new(2, 1).with_ahead(1);
+        for lane in 1..=4 {
+            lanes.push(lane, u32::from(lane));
+        }
+        assert_eq!(drain(&mut lanes), [handle(1, 1), handle(2, 2), handle(3, 3)]);
+        lanes.end(&[1]);
+        lanes.park(5);
+        assert!(lanes.begin_parked(&5));
+        assert!(drain(&mut lanes).is_empty());
+        assert_eq!((lanes.waiting(), lanes.under_way()), (1, 3));
+    }
+
+    /// Where one turn follows the other, what comes next is decided by the order of all events, and the next one
+    /// of a key that is under way is not overtaken.
+    #[test]
+    fn one_at_a_time_nothing_overtakes() {
+        let mut lanes = Lanes::new(1, 1).with_ahead(1);
+        for (lane, job) in [(1, 10), (2, 20), (2, 21), (3, 30)] {
+            lanes.push(lane, job);
+        }
+        assert_eq!(drain(&mut lanes), [handle(1, 10), handle(2, 20)]);
+        lanes.end(&[1]);
+        assert!(drain(&mut lanes).is_empty(), "21 is before 30");
+        lanes.end(&[2]);
+        assert_eq!(drain(&mut lanes), [handle(2, 21), handle(3, 30)]);
+    }
+
     #[test]
     fn so_many_of_a_parked_lane_are_queued_at_once() {
         let mut lanes = Lanes::new(8, 1);
@@ -437,8 +490,9 @@ mod tests {
             steps in proptest::collection::vec(step(), 1..300),
             concurrency in 1_usize..4,
             batch in 1_usize..6,
+            ahead in 0_usize..3,
         ) {
-            let mut lanes: Lanes<u8, u32> = Lanes::new(concurrency, batch);
+            let mut lanes: Lanes<u8, u32> = Lanes::new(concurrency, batch).with_ahead(ahead);
             let mut seen = Seen::default();
             let mut pushed: HashMap<u8, Vec<u32>> = HashMap::new();
             let mut number = 0;
@@ -487,7 +541,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(lanes.under_way(), seen.under_way.len());
-                prop_assert!(lanes.under_way() <= concurrency);
+                prop_assert!(lanes.under_way() <= concurrency + ahead);
                 for (lane, handled) in &seen.handled {
                     let pushed = pushed.get(lane).map_or(&[][..], |pushed| &pushed[..]);
                     prop_assert_eq!(&handled[..], &pushed[..handled.len()]);

@@ -99,6 +99,16 @@ pub(crate) enum Trouble {
     Broken(String),
 }
 
+/// What a worker handles behind the event that it has, and whom it tells what has become of them.
+pub(crate) trait Turns: Send + Sync {
+    /// The next event whose turn it is, if one stands ready that is handled by itself. It is to be taken before
+    /// the last one is said to be over: otherwise somebody else begins in its place.
+    fn next(&self) -> Option<Work>;
+
+    /// What has become of the first event that is not over.
+    fn ended(&self, settled: Result<Settled, Trouble>);
+}
+
 /// What a subscription is settled in. Operations come back to trouble that passes by itself until it has
 /// passed, except for taking a partition over.
 pub(crate) trait Ledger: Send + Sync + 'static {
@@ -108,6 +118,17 @@ pub(crate) trait Ledger: Send + Sync + 'static {
 
     /// Handles an event, and keeps what has become of it.
     fn settle(&self, work: Work) -> Boxed<'_, Result<Settled, Trouble>>;
+
+    /// Whether [`Ledger::settle_all`] goes on with events that stand ready, so that it is of use to have some.
+    fn goes_on(&self) -> bool {
+        false
+    }
+
+    /// [`Ledger::settle`], and what has become of the event is said. Where it [goes on](Ledger::goes_on), also
+    /// events whose turn it is behind it.
+    fn settle_all<'a>(&'a self, work: Work, turns: &'a dyn Turns) -> Boxed<'a, ()> {
+        Box::pin(async move { turns.ended(self.settle(work).await) })
+    }
 
     /// Handles events of one assignment in one transaction, those of a key in their order, and keeps what
     /// has become of each. What fails leaves them, and is handled by itself.

@@ -5,6 +5,7 @@
 
 mod batch;
 mod failing;
+mod one;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,22 +13,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use courant_core::position::TopicPartition;
 use courant_sql::{
-    Admission, Assignment, CommitError, Committed, Consumer, Event, Lease, NewEvent, Source, Store,
-    StoreError, Transaction as _,
+    Assignment, Committed, Consumer, Event, Lease, NewEvent, Source, Store, StoreError, Transaction as _,
 };
 use tracing::warn;
 
-use super::call::{Begun, Caller};
-use super::faults::FaultPoint;
-use super::ledger::{Assigned, Kept, Ledger, News, Settled, Taken, Trouble, Work};
+use super::call::Caller;
+use super::ledger::{Assigned, Kept, Ledger, News, Settled, Taken, Trouble, Turns, Work};
 use super::passing::{Bad, Pause};
-use super::policy::Failed;
 use super::seldom::Seldom;
 use crate::outbox::PublishError;
-use crate::planted::{Defect, is_planted};
-use crate::subscription::Registered;
-use crate::tx::{Lent, Slot};
-use crate::{Boxed, Exhausted, HandlerError, Retry};
+use crate::tx::Lent;
+use crate::{Boxed, Exhausted, Retry};
 
 /// A subscription that is settled in a store.
 pub(crate) struct StoreLedger<D: Store, T> {
@@ -59,171 +55,7 @@ const UNDONE_MAX: Duration = Duration::from_secs(5);
 /// How much longer than its handler may take a transaction may stand still.
 const IDLE_BEYOND: Duration = Duration::from_secs(10);
 
-/// What an attempt has come to.
-enum Attempted {
-    Settled(Settled),
-    Failed(Failed),
-    /// Whether it was committed is not known. The inbox will say.
-    InDoubt,
-}
-
-/// Whether an event may be handled now.
-enum Admitted<X> {
-    New(X),
-    Settled(Settled),
-}
-
 impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
-    async fn attempt(&self, work: &Work) -> Result<Attempted, Bad> {
-        let handler = match self.caller.handler(work) {
-            Ok(handler) => handler,
-            Err(failed) => return Ok(Attempted::Failed(failed)),
-        };
-        let transaction = match self.admit(work).await? {
-            Admitted::New(transaction) => transaction,
-            Admitted::Settled(settled) => return Ok(Attempted::Settled(settled)),
-        };
-        let mut begun = self.caller.begin(work);
-        let mut attempted = if self.rules.at_least_once {
-            self.undo(transaction).await;
-            self.attempt_outside(handler, work, &begun).await
-        } else {
-            self.attempt_inside(handler, work, &begun, transaction).await
-        };
-        if let Ok(Attempted::Failed(failed)) = &mut attempted {
-            begun.failed(failed);
-        }
-        attempted
-    }
-
-    /// Calls the handler in a transaction, and commits it.
-    async fn attempt_inside(
-        &self,
-        handler: &Registered<D, T>,
-        work: &Work,
-        begun: &Begun,
-        transaction: D::Transaction,
-    ) -> Result<Attempted, Bad> {
-        self.caller.context.faults.reach(FaultPoint::AfterBegin).await;
-        let slot = Slot::new(Lent { transaction, outbox: self.caller.outbox(begun) });
-        let called = self.caller.call(handler, work, begun, slot.clone()).await;
-        match (called, slot.close()) {
-            (Ok(returned), Some(lent)) => {
-                let (transaction, published) = keep_published(lent, returned);
-                self.commit(handler, work, transaction, published).await
-            }
-            (Ok(_), None) => {
-                let error = HandlerError::from(TransactionEscaped);
-                Ok(Attempted::Failed(Failed::from_handler(&error, handler.place)))
-            }
-            (Err(failed), Some(lent)) if !failed.was_cancelled => {
-                self.undo(lent.transaction).await;
-                if failed.lacks_room {
-                    // As when there is none for the commit: the store is waited for, and that is no attempt.
-                    return Err(Bad::Passing(failed.failure.message));
-                }
-                Ok(Attempted::Failed(failed))
-            }
-            // Dropped: what may be in the middle of a query is closed, and not used again.
-            (Err(failed), _) => Ok(Attempted::Failed(failed)),
-        }
-    }
-
-    /// Calls the handler without a transaction, then notes that it was done.
-    async fn attempt_outside(
-        &self,
-        handler: &Registered<D, T>,
-        work: &Work,
-        begun: &Begun,
-    ) -> Result<Attempted, Bad> {
-        let returned = match self.caller.call(handler, work, begun, Slot::empty()).await {
-            Ok(returned) => returned,
-            Err(failed) => return Ok(Attempted::Failed(failed)),
-        };
-        let mut pause = Pause::new();
-        loop {
-            let committed = match self.admit(work).await {
-                Ok(Admitted::New(transaction)) => {
-                    let lent: Lent<D> = Lent { transaction, outbox: self.caller.outbox(begun) };
-                    let (transaction, published) = keep_published(lent, returned.clone());
-                    self.commit(handler, work, transaction, published).await
-                }
-                Ok(Admitted::Settled(settled)) => return Ok(Attempted::Settled(settled)),
-                Err(bad) => Err(bad),
-            };
-            match committed {
-                Ok(Attempted::InDoubt) => pause.wait().await,
-                Ok(attempted) => return Ok(attempted),
-                // The handler is done; only the note is written again.
-                Err(bad) => pause.after(bad).await?,
-            }
-        }
-    }
-
-    async fn admit(&self, work: &Work) -> Result<Admitted<D::Transaction>, Bad> {
-        let now_ms = self.now_ms();
-        let lease = lease(&work.assigned)?;
-        let is_parked = work.source == Source::Parked;
-        if !is_parked && is_planted(Defect::NoInbox) {
-            return Ok(Admitted::New(self.store.begin(Some(lease)).await?));
-        }
-        let (transaction, admissions) = self.store.begin_admitted(lease, &[work.delivery()], now_ms).await?;
-        match admissions.first() {
-            Some(Admission::New) => Ok(Admitted::New(transaction)),
-            Some(Admission::Seen(_)) if is_parked => match transaction.commit(now_ms).await {
-                Ok(committed) => Ok(Admitted::Settled(self.done(work, &committed))),
-                Err(error) => Err(Bad::from(error)),
-            },
-            Some(Admission::Seen(_)) => {
-                self.undo(transaction).await;
-                Ok(Admitted::Settled(Settled::Done { drained: false }))
-            }
-            Some(Admission::Behind) => {
-                self.undo(transaction).await;
-                self.store.queue(lease, std::slice::from_ref(&work.event), now_ms).await?;
-                Ok(Admitted::Settled(Settled::Queued))
-            }
-            Some(Admission::Gone) => {
-                self.undo(transaction).await;
-                let rest = self.store.parked(&lease.assignment, work.event.key.as_deref(), 1).await?;
-                Ok(Admitted::Settled(Settled::Done { drained: rest.is_empty() }))
-            }
-            None => Err(Bad::Broken("the store did not say whether an event may be handled".to_owned())),
-        }
-    }
-
-    async fn commit(
-        &self,
-        handler: &Registered<D, T>,
-        work: &Work,
-        transaction: D::Transaction,
-        published: Result<(), PublishError>,
-    ) -> Result<Attempted, Bad> {
-        let context = &self.caller.context;
-        let failed = |error: HandlerError| Attempted::Failed(Failed::from_handler(&error, handler.place));
-        if let Err(error) = published {
-            self.undo(transaction).await;
-            return Ok(failed(HandlerError::from(error)));
-        }
-        context.faults.reach(FaultPoint::AfterHandler).await;
-        match transaction.commit(self.now_ms()).await {
-            Ok(committed) => {
-                context.faults.reach(FaultPoint::AfterCommit).await;
-                Ok(Attempted::Settled(self.done(work, &committed)))
-            }
-            Err(CommitError::Unknown(error)) => {
-                warn!(consumer = %self.consumer, event = %work.event.id, %error, "a commit without an answer");
-                Ok(Attempted::InDoubt)
-            }
-            Err(CommitError::Store(error)) => match Bad::from(error) {
-                // A handler may have made its transaction one that only reads.
-                Bad::Broken(said) | Bad::Standby(said) => Ok(failed(HandlerError::retry(said))),
-                bad => Err(bad),
-            },
-            Err(error) => Ok(failed(HandlerError::from(error))),
-        }
-    }
-
     fn done(&self, work: &Work, committed: &Committed) -> Settled {
         self.caller.context.committed(committed);
         let is_drained = |key: &Bytes| committed.drained.contains(key);
@@ -316,23 +148,15 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
     }
 
     fn settle(&self, work: Work) -> Boxed<'_, Result<Settled, Trouble>> {
-        Box::pin(async move {
-            let mut pause = Pause::new();
-            let failed = loop {
-                match self.attempt(&work).await {
-                    Ok(Attempted::Settled(settled)) => return Ok(settled),
-                    Ok(Attempted::Failed(failed)) => break failed,
-                    Ok(Attempted::InDoubt) => pause.wait().await,
-                    Err(bad) => pause.or_trouble(bad).await?,
-                }
-            };
-            loop {
-                match self.keep(&work, &failed).await {
-                    Ok(settled) => return Ok(settled),
-                    Err(bad) => pause.or_trouble(bad).await?,
-                }
-            }
-        })
+        Box::pin(async move { self.settle_one(&work).await })
+    }
+
+    fn goes_on(&self) -> bool {
+        true
+    }
+
+    fn settle_all<'a>(&'a self, work: Work, turns: &'a dyn Turns) -> Boxed<'a, ()> {
+        Box::pin(self.go_on(work, turns))
     }
 
     fn settle_batch(&self, works: Vec<Work>) -> Boxed<'_, Result<Vec<Settled>, Trouble>> {

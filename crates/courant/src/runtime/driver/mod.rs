@@ -1,8 +1,10 @@
 //! The loop of one subscription: it reads, gives each event its turn, and keeps how far it has come.
 //!
 //! What may happen is decided by [`Lanes`] and [`Progress`], which know no I/O; what it means is the
-//! business of the [`Ledger`]. One task has all three, so nothing here is locked.
+//! business of the [`Ledger`]. One task has all three, so nothing of them is locked; what it shares with its
+//! workers is [`Ahead`].
 
+mod ahead;
 mod asking;
 mod assigning;
 mod reading;
@@ -17,11 +19,13 @@ use bytes::Bytes;
 use courant_core::event_id::EventId;
 use courant_engine::{FetchError, Next, Partition};
 use courant_sql::Source;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::warn;
 
+use self::ahead::Ahead;
 use self::asking::Looked;
 use self::saving::Kept;
 use super::context::Context;
@@ -73,7 +77,12 @@ pub(crate) struct Driver {
     /// Partitions that the subscription has, and that could not be taken over yet or were taken away. When
     /// each is tried again, in the time of the machine.
     unopened: BTreeMap<Partition, Instant>,
-    workers: JoinSet<Ended>,
+    /// Turns that have begun for the lanes, and that no worker has yet.
+    ahead: Arc<Ahead>,
+    workers: JoinSet<()>,
+    /// What workers say: of each turn once, so there is never more of it than turns.
+    reports: UnboundedReceiver<Report>,
+    reporting: UnboundedSender<Report>,
     /// What keeps progress beside them, one at a time.
     savers: JoinSet<Result<Kept, Trouble>>,
     /// What looks at what others have done in the store, one at a time.
@@ -134,6 +143,11 @@ enum Look {
     Now,
 }
 
+/// What a worker says.
+enum Report {
+    Ended(Ended),
+}
+
 /// What a worker has done.
 struct Ended {
     partition: Partition,
@@ -153,7 +167,7 @@ struct Job {
 /// What the loop wakes up for.
 enum Wake {
     Stop,
-    Ended(Result<Ended, JoinError>),
+    Reported(Report),
     Kept(Result<Result<Kept, Trouble>, JoinError>),
     Looked(Result<Result<Vec<Looked>, Trouble>, JoinError>),
     Decided,
@@ -171,7 +185,10 @@ impl Driver {
         status: Arc<Status>,
         decided: Arc<Notify>,
     ) -> Self {
-        let lanes = Lanes::new(orders.concurrency, orders.batch);
+        // Of a batch nobody knows what will be in it before it begins.
+        let ahead = if orders.batch == 1 && ledger.goes_on() { orders.concurrency } else { 0 };
+        let lanes = Lanes::new(orders.concurrency, orders.batch).with_ahead(ahead);
+        let (reporting, reports) = unbounded_channel();
         Self {
             context,
             ledger,
@@ -182,7 +199,10 @@ impl Driver {
             lanes,
             parts: BTreeMap::new(),
             unopened: BTreeMap::new(),
+            ahead: Arc::default(),
             workers: JoinSet::new(),
+            reports,
+            reporting,
             savers: JoinSet::new(),
             lookers: JoinSet::new(),
             serial: 0,
@@ -225,7 +245,7 @@ impl Driver {
         self.status.update(|state| state.is_resting = false);
         match wake {
             Wake::Stop => return Ok(false),
-            Wake::Ended(ended) => self.ended(ended).await?,
+            Wake::Reported(report) => self.reported(report).await?,
             Wake::Kept(kept) => self.kept(kept)?,
             Wake::Looked(looked) => self.looked(looked)?,
             Wake::Decided => self.is_holding = true,
@@ -253,7 +273,7 @@ impl Driver {
         tokio::select! {
             biased;
             () = told(stop) => Wake::Stop,
-            Some(ended) = self.workers.join_next() => Wake::Ended(ended),
+            Some(report) = self.reports.recv() => Wake::Reported(report),
             Some(kept) = self.savers.join_next() => Wake::Kept(kept),
             Some(looked) = self.lookers.join_next() => Wake::Looked(looked),
             () = self.decided.notified() => Wake::Decided,
@@ -273,12 +293,13 @@ impl Driver {
     fn report(&self) {
         let next = self.parts.values().map(|part| (part.assigned.partition.clone(), part.next)).collect();
         let due_ms = self.due_ms();
+        let under_way = self.with_workers();
         // Every turn that may begin has begun: what waits, waits for what is under way. What a look finds may let
         // others begin.
         let is_resting = !self.is_holding && self.lookers.is_empty();
         self.status.update(|state| {
             state.is_resting = is_resting;
-            state.under_way = self.lanes.under_way();
+            state.under_way = under_way;
             state.next = next;
             let parts = self.parts.values();
             state
@@ -293,11 +314,15 @@ impl Driver {
 
     /// Lets what is under way come to its end, and keeps how far that is.
     async fn finish(&mut self) -> Result<(), Trouble> {
+        self.ahead.hold();
+        for piece in self.ahead.give_up() {
+            self.lanes.end(piece.lanes());
+        }
         let waited = tokio::time::timeout(STOP_MAX, self.settle_workers()).await;
         if let Ok(result) = waited {
             result?;
         } else {
-            let events = self.workers.len();
+            let events = self.with_workers();
             warn!(
                 consumer = self.orders.consumer,
                 events, "gave up waiting; what is under way is rolled back"
@@ -313,11 +338,18 @@ impl Driver {
         }
     }
 
+    /// Waits for what workers have. What stands ready is to be held.
     async fn settle_workers(&mut self) -> Result<(), Trouble> {
-        while let Some(ended) = self.workers.join_next().await {
-            self.ended(ended).await?;
+        while self.with_workers() > 0 {
+            let Some(report) = self.reports.recv().await else { return Ok(()) };
+            self.reported(report).await?;
         }
         Ok(())
+    }
+
+    /// How many turns workers have.
+    fn with_workers(&self) -> usize {
+        self.lanes.under_way().saturating_sub(self.ahead.len())
     }
 }
 

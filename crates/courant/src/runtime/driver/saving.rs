@@ -102,7 +102,7 @@ impl Driver {
     /// Keeps progress if it is time to: at once when nothing is under way, and otherwise now and then,
     /// because each time is a transaction of its own.
     pub(super) async fn save_in_time(&mut self) -> Result<(), Trouble> {
-        if self.workers.is_empty() {
+        if self.lanes.under_way() == 0 {
             return self.save().await;
         }
         let now_ms = self.context.time.now_ms();

@@ -4,25 +4,21 @@ use std::time::Duration;
 
 use courant_engine::Partition;
 use courant_sql::Source;
-use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::ahead::{Doing, Hand, Piece, work};
 use super::assigning::TAKEN_AGAIN;
-use super::{Driver, Ended, Job, Lane, Look, task_ended};
+use super::{Driver, Ended, Job, Lane, Look, Report};
 use crate::runtime::lanes::Turn;
-use crate::runtime::ledger::{Ledger, Settled, Trouble, Work};
-
-/// What a worker is to do.
-enum Doing {
-    Settle,
-    Queue,
-}
+use crate::runtime::ledger::{Settled, Trouble, Work};
 
 impl Driver {
     /// Begins whatever may begin now.
     pub(super) async fn begin_turns(&mut self) -> Result<(), Trouble> {
         if self.is_holding {
+            // What has begun for the lanes comes to its end.
+            self.begin_workers();
             if self.lanes.under_way() > 0 {
                 return Ok(());
             }
@@ -35,13 +31,14 @@ impl Driver {
         // A batch is one transaction, and that belongs to one assignment.
         while let Some(turn) = self.lanes.next(|one, other| one.serial() == other.serial()) {
             match turn {
-                Turn::Handle(taken) => self.spawn(taken, Doing::Settle),
+                Turn::Handle(taken) => self.stand_ready(taken, Doing::Settle),
                 Turn::QueueBehind(lane, works) => {
                     let taken = works.into_iter().map(|work| (lane.clone(), work)).collect();
-                    self.spawn(taken, Doing::Queue);
+                    self.stand_ready(taken, Doing::Queue);
                 }
             }
         }
+        self.begin_workers();
         Ok(())
     }
 
@@ -72,7 +69,7 @@ impl Driver {
             }
         }
         for taken in begun {
-            self.spawn(vec![taken], Doing::Settle);
+            self.stand_ready(vec![taken], Doing::Settle);
         }
         Ok(())
     }
@@ -98,31 +95,36 @@ impl Driver {
         Ok(())
     }
 
-    fn spawn(&mut self, taken: Vec<(Lane, Work)>, doing: Doing) {
-        let Some((_, first)) = taken.first() else { return };
-        let topic_partition = &first.assigned.partition;
-        let partition = Partition::new(topic_partition.topic.as_str(), topic_partition.partition);
-        let (jobs, works): (Vec<Job>, Vec<Work>) = taken
-            .into_iter()
-            .map(|(lane, work)| {
-                let (offset, id, source) = (work.event.offset, work.event.id.clone(), work.source);
-                (Job { lane, offset, id, source }, work)
-            })
-            .unzip();
-        let ledger = self.ledger.clone();
-        self.context.activity.note();
-        self.workers.spawn(async move {
-            let result = match doing {
-                Doing::Settle => settle(&*ledger, works).await,
-                Doing::Queue => ledger.queue(works).await.map(|()| vec![Settled::Queued; jobs.len()]),
-            };
-            Ended { partition, jobs, result }
-        });
+    /// A turn has begun, and waits for a worker.
+    fn stand_ready(&self, taken: Vec<(Lane, Work)>, doing: Doing) {
+        if let Some(piece) = Piece::new(taken, doing) {
+            self.context.activity.note();
+            self.ahead.push(piece);
+        }
+    }
+
+    /// Has workers do what stands ready, so many as may be at work at once.
+    fn begin_workers(&mut self) {
+        while let Some(piece) = self.ahead.next_of(self.lanes.under_way(), self.orders.concurrency) {
+            let hand = Hand::new(self.ahead.clone(), self.reporting.clone());
+            self.workers.spawn(work(self.ledger.clone(), piece, hand));
+        }
+    }
+
+    /// Takes in what a worker has said, and what the others have said by now.
+    pub(super) async fn reported(&mut self, report: Report) -> Result<(), Trouble> {
+        // A worker that has panicked has said so.
+        while self.workers.try_join_next().is_some() {}
+        let mut next = Some(report);
+        while let Some(Report::Ended(ended)) = next {
+            self.ended(ended).await?;
+            next = self.reports.try_recv().ok();
+        }
+        Ok(())
     }
 
     /// A turn is over.
-    pub(super) async fn ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Trouble> {
-        let ended = ended.map_err(|error| task_ended(&error))?;
+    async fn ended(&mut self, ended: Ended) -> Result<(), Trouble> {
         let Ended { partition, jobs, result } = ended;
         let settled = match result {
             Ok(settled) => settled,
@@ -207,9 +209,12 @@ impl Driver {
 
     /// Gives partitions up that are wanted elsewhere: what is under way comes to its end first.
     pub(super) async fn revoke(&mut self, partitions: &[Partition]) -> Result<(), Trouble> {
-        for part in partitions.iter().filter_map(|partition| self.parts.get(partition)) {
-            let serial = part.assigned.serial;
-            self.lanes.forget(|lane| lane.serial() == serial);
+        let parts = partitions.iter().filter_map(|partition| self.parts.get(partition));
+        let serials: Vec<u64> = parts.map(|part| part.assigned.serial).collect();
+        self.lanes.forget(|lane| serials.contains(&lane.serial()));
+        self.ahead.hold();
+        for piece in self.ahead.give_up_of(&serials) {
+            self.lanes.end(piece.lanes());
         }
         match tokio::time::timeout(REVOKE_MAX, self.settle_workers()).await {
             Ok(settled) => settled?,
@@ -220,6 +225,7 @@ impl Driver {
                 );
             }
         }
+        self.ahead.let_go();
         self.save().await?;
         self.unopened.retain(|waiting, _| !partitions.contains(waiting));
         for partition in partitions {
@@ -232,15 +238,3 @@ impl Driver {
 
 /// How long a partition that is wanted elsewhere is kept for what is under way. The next owner fences it.
 const REVOKE_MAX: Duration = Duration::from_secs(20);
-
-/// Settles one event, or several in one transaction.
-async fn settle(ledger: &dyn Ledger, mut works: Vec<Work>) -> Result<Vec<Settled>, Trouble> {
-    match works.pop() {
-        Some(work) if works.is_empty() => Ok(vec![ledger.settle(work).await?]),
-        Some(work) => {
-            works.push(work);
-            ledger.settle_batch(works).await
-        }
-        None => Ok(Vec::new()),
-    }
-}
