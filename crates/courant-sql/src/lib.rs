@@ -11,7 +11,8 @@
 //! 2. [`Transaction::admit`]: its inbox row is written, or says that it was handled before. Both steps are one
 //!    in [`Store::begin_admitted`].
 //! 3. The handler works on [`Transaction::connection`]; [`Transaction::publish`] keeps what it returns.
-//! 4. [`Transaction::commit`]: the outbox is flushed, the savepoint released, the transaction committed.
+//! 4. [`Transaction::commit`]: the outbox is flushed, the savepoint released, the transaction committed. Where an
+//!    event stands ready behind this one, 1 and 2 of that one go with it: [`Transaction::commit_and_begin`].
 //!
 //! A handler that fails rolls back, and the event is parked ([`Store::park`]) or becomes a dead letter
 //! ([`Store::bury`]), each in a transaction of its own. The partition's progress moves on by itself
@@ -73,7 +74,7 @@ pub use redrive::{Redrive, RedriveClaim, RedriveEvent, RedriveEventState, Redriv
 pub use room::lacks_room;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Reader, Sqlite, SqliteTransaction};
-pub use store::{Committed, Store, Transaction};
+pub use store::{Begun, Committed, Store, Transaction};
 pub use submitted::{RefusedEvent, Sequenced, Sequencing};
 pub use timer::{Fired, NewTimer, TimerName};
 

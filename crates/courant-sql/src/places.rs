@@ -7,6 +7,7 @@
 //! out of it some places are always left.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -18,6 +19,8 @@ const LEFT: usize = 2;
 pub(crate) struct Places {
     all: Arc<Semaphore>,
     of_handlers: Arc<Semaphore>,
+    /// How many wait for one.
+    waiting: AtomicUsize,
 }
 
 /// Who wants a place.
@@ -42,17 +45,44 @@ impl Places {
     pub(crate) fn new(number: usize) -> Self {
         let number = number.clamp(1, Semaphore::MAX_PERMITS);
         let of_handlers = number.saturating_sub(LEFT).max(1);
-        Self { all: Arc::new(Semaphore::new(number)), of_handlers: Arc::new(Semaphore::new(of_handlers)) }
+        Self {
+            all: Arc::new(Semaphore::new(number)),
+            of_handlers: Arc::new(Semaphore::new(of_handlers)),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
     /// Waits for a place. `None` if there will never be one.
     pub(crate) async fn get(&self, wanted: For) -> Option<Place> {
+        let _waiting = Waiting::new(&self.waiting);
         let of_handlers = match wanted {
             For::Anybody => None,
             For::Handler => Some(Arc::clone(&self.of_handlers).acquire_owned().await.ok()?),
         };
         let place = Arc::clone(&self.all).acquire_owned().await.ok()?;
         Some(Place { _place: place, _of_handlers: of_handlers })
+    }
+
+    /// Whether somebody waits for a place: whoever has one is not to go on with it.
+    #[cfg(any(feature = "postgres", test))]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+}
+
+/// One who waits. Dropped, nobody does: the wait is over, or was given up.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -85,6 +115,25 @@ mod tests {
         let others = (now(pin!(places.get(For::Anybody))).await, now(pin!(places.get(For::Anybody))).await);
         assert!(others.0.is_some() && others.1.is_some());
         assert!(now(pin!(places.get(For::Anybody))).await.is_none(), "there are five");
+    }
+
+    /// Whoever has a place hears that others wait for one, until they have it or give up.
+    #[tokio::test]
+    async fn a_place_is_wanted_while_somebody_waits() {
+        let places = Places::new(1);
+        let place = places.get(For::Handler).await.expect("a place");
+        assert!(!places.is_wanted());
+        {
+            let mut given_up = pin!(places.get(For::Handler));
+            assert!(now(given_up.as_mut()).await.is_none());
+            assert!(places.is_wanted());
+        }
+        assert!(!places.is_wanted());
+        let mut other = pin!(places.get(For::Anybody));
+        assert!(now(other.as_mut()).await.is_none() && places.is_wanted());
+        drop(place);
+        assert!(now(other.as_mut()).await.flatten().is_some());
+        assert!(!places.is_wanted());
     }
 
     /// With one place, who comes behind a queue of handlers waits for one of them and not for all.

@@ -18,7 +18,7 @@ use crate::redrive::{Redrive, RedriveClaim, RedriveEvent};
 use crate::submitted::{RefusedEvent, Sequenced, Sequencing};
 use crate::timer::Fired;
 
-pub use crate::transaction::{Committed, Transaction};
+pub use crate::transaction::{Begun, Committed, Transaction};
 
 /// A database with the framework's tables.
 ///

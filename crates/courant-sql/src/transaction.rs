@@ -23,6 +23,9 @@ pub struct Committed {
     pub next_timer_ms: Option<i64>,
 }
 
+/// A transaction that was begun for events, and what the inbox says of each.
+pub type Begun<T> = (T, Vec<Admission>);
+
 /// A transaction of the store. Only [`Transaction::commit`] makes it last; dropped, it is rolled back
 /// and its connection closed.
 ///
@@ -85,11 +88,35 @@ pub trait Transaction: fmt::Debug + Send + Sized + 'static {
     /// [`CommitError::Unknown`] that the inbox has to be asked.
     fn commit(self, now_ms: i64) -> impl Future<Output = Result<Committed, CommitError>> + Send;
 
+    /// [`Transaction::commit`] and [`Store::begin_admitted`] of the next transaction in one, with fewer answers to
+    /// wait for. Of the next one there is nothing where the database cannot do it, where somebody waits for the
+    /// connection, or where the next one could not be begun; why not, whoever begins it by itself hears.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::commit`]. The next transaction has then not begun.
+    fn commit_and_begin(
+        self,
+        lease: &Lease,
+        deliveries: &[Delivery<'_>],
+        now_ms: i64,
+    ) -> impl Future<Output = Result<(Committed, Option<Begun<Self>>), CommitError>> + Send {
+        let _ = (lease, deliveries);
+        commit_alone(self, now_ms)
+    }
+
     /// Undoes everything.
     ///
     /// # Errors
     /// Says what the database said. The connection is closed, so nothing is kept even then.
     fn rollback(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// [`Transaction::commit_and_begin`] of a database where nothing begins with a commit.
+async fn commit_alone<T: Transaction>(
+    transaction: T,
+    now_ms: i64,
+) -> Result<(Committed, Option<Begun<T>>), CommitError> {
+    Ok((transaction.commit(now_ms).await?, None))
 }
 
 /// [`Store::begin_admitted`] in two steps. When the second one fails the transaction is dropped.

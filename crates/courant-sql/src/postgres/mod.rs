@@ -25,7 +25,6 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
@@ -59,8 +58,6 @@ pub struct Postgres {
 
 struct Inner {
     pool: Arc<Pool>,
-    /// Numbers savepoints, so that no handler meets a name of its own by accident.
-    savepoints: AtomicU64,
 }
 
 /// A connection for looking at tables. It cannot change anything.
@@ -91,7 +88,7 @@ impl Postgres {
         let pool = Arc::new(Pool::new(options, connections.clamp(1, CONNECTIONS_MAX)));
         // What is wrong with the server shows now, and not at the first event.
         Session::open(&pool).await?.give_back();
-        Ok(Self { inner: Arc::new(Inner { pool, savepoints: AtomicU64::new(0) }) })
+        Ok(Self { inner: Arc::new(Inner { pool }) })
     }
 
     /// Takes a transaction of the service's own over, to publish with what it has done. Only
@@ -141,7 +138,7 @@ impl Postgres {
     }
 
     fn next_savepoint(&self) -> u64 {
-        self.inner.savepoints.fetch_add(1, Ordering::Relaxed)
+        self.inner.pool.next_savepoint()
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::TryStreamExt as _;
@@ -39,6 +40,8 @@ pub(super) struct Pool {
     places: Places,
     /// Those that nobody uses, the last used one at the end.
     idle: Mutex<Vec<Connected>>,
+    /// Numbers savepoints, so that no handler meets a name of its own by accident.
+    savepoints: AtomicU64,
 }
 
 /// An open connection. The driver takes it for one with a transaction, also when there is none: so what a
@@ -89,12 +92,17 @@ pub(super) enum NotCommitted {
 impl Pool {
     pub(super) fn new(options: PgConnectOptions, connections: u32) -> Self {
         let places = Places::new(usize::try_from(connections).unwrap_or(usize::MAX));
-        Self { options, places, idle: Mutex::default() }
+        Self { options, places, idle: Mutex::default(), savepoints: AtomicU64::new(0) }
     }
 
     /// How its connections are made.
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.options
+    }
+
+    /// A number for a savepoint, which no other one has.
+    pub(super) fn next_savepoint(&self) -> u64 {
+        self.savepoints.fetch_add(1, Ordering::Relaxed)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connected>> {
@@ -150,6 +158,17 @@ impl Connected {
         self.tell(&parts.join("; "), &mut said).await?;
         self.is_told |= once.is_some();
         Ok(said.rows)
+    }
+}
+
+impl Said {
+    /// Why a transaction was not committed behind so many statements. The server says what it has done in its
+    /// order. A connection that has ended says nothing.
+    fn not_committed(&self, error: sqlx::Error, statements: usize) -> NotCommitted {
+        match error {
+            error @ sqlx::Error::Database(_) if self.statements < statements => NotCommitted::Before(error),
+            error => NotCommitted::AtCommit(error),
+        }
     }
 }
 
@@ -229,17 +248,38 @@ impl Session {
         let mut said = Said::default();
         let text = format!("{proof}; COMMIT");
         let told = within(ANSWER_MAX, self.connected.tell(&text, &mut said)).await;
+        told.map_err(|error| said.not_committed(error, statements))?;
+        self.give_back();
+        Ok(())
+    }
+
+    /// [`Session::commit_behind`], and begins the next transaction on the same connection. `None` of one that was
+    /// not begun behind a commit: its connection is closed. How many rows its last statement has written.
+    pub(super) async fn commit_and_begin(
+        mut self,
+        proof: &str,
+        statements: usize,
+        begin: &str,
+    ) -> Result<Option<(Self, u64)>, NotCommitted> {
+        let mut said = Said::default();
+        let text = format!("{proof}; COMMIT; {begin}");
+        let told = within(ANSWER_MAX, self.connected.tell(&text, &mut said)).await;
         match told {
-            Ok(()) => {
-                self.give_back();
-                Ok(())
-            }
-            // The server says what it has done in its order. A connection that has ended says nothing.
-            Err(error @ sqlx::Error::Database(_)) if said.statements < statements => {
-                Err(NotCommitted::Before(error))
-            }
-            Err(error) => Err(NotCommitted::AtCommit(error)),
+            Ok(()) => Ok(Some((self, said.rows))),
+            // COMMIT is one of the statements that the server has done.
+            Err(_) if said.statements > statements => Ok(None),
+            Err(error) => Err(said.not_committed(error, statements)),
         }
+    }
+
+    /// Whether the connection was told [`Begin::once`], and nobody waits for its place.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.connected.is_told && !self.pool.places.is_wanted()
+    }
+
+    /// A number for a savepoint, which no other one has.
+    pub(super) fn next_savepoint(&self) -> u64 {
+        self.pool.next_savepoint()
     }
 
     /// Rolls back and gives the connection back; closes it if it is in any other state than expected.

@@ -22,7 +22,7 @@ use crate::outbox::NewEvent;
 use crate::parked::Lease;
 use crate::places::For;
 use crate::publishing::Publishing;
-use crate::store::{Committed, Transaction};
+use crate::store::{Begun, Committed, Transaction};
 use crate::timer::{NewTimer, TimerName};
 
 const BEGIN: &str = "begin a transaction";
@@ -86,6 +86,21 @@ pub(super) async fn begin_admitted(
     let mut transaction = begin(store, Some(lease)).await?;
     let admissions = transaction.admit(deliveries, now_ms).await?;
     Ok((transaction, admissions))
+}
+
+/// Commits and begins the next transaction in one text, which is [`begin_admitted`]'s behind COMMIT.
+async fn commit_and_begin(
+    session: Session,
+    proof: &Proof,
+    lease: &Lease,
+    row: &str,
+) -> Result<Option<(PostgresTransaction, u64)>, NotCommitted> {
+    let savepoint = session.next_savepoint();
+    let begin = format!("{BEGIN_STATEMENT}; {}; {row}", behind_begin(Some(lease), savepoint));
+    let begun = session.commit_and_begin(&proof.text, proof.statements, &begin).await?;
+    Ok(begun.map(|(session, rows)| {
+        (PostgresTransaction::new(Held::Own(session), savepoint, Some(lease.clone())), rows)
+    }))
 }
 
 /// What stands behind BEGIN. The partition is held before the savepoint: going back to that does not let it go.
@@ -169,6 +184,16 @@ impl PostgresTransaction {
             committed.lanes = outbox::flush_in(&mut self.held, &own, &published).await?;
         }
         Ok(committed)
+    }
+
+    /// What comes before the proof and COMMIT.
+    async fn finish(&mut self, now_ms: i64) -> Result<(Committed, Proof), CommitError> {
+        if PgTransactionManager::get_transaction_depth(&self.held) != 1 {
+            return Err(CommitError::NestedOpen);
+        }
+        let committed = bounded(self.flush(now_ms)).await?;
+        let proof = Proof::of(self.savepoint, &committed);
+        Ok((committed, proof))
     }
 
     /// Takes the parked events that were handled out of the store. The keys that have none any more.
@@ -256,20 +281,54 @@ impl Transaction for PostgresTransaction {
     }
 
     async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {
-        if PgTransactionManager::get_transaction_depth(&self.held) != 1 {
-            return Err(CommitError::NestedOpen);
-        }
-        let committed = bounded(self.flush(now_ms)).await?;
-        let proof = Proof::of(self.savepoint, &committed);
-        self.held.commit_behind(&proof).await.map_err(|error| match error {
-            NotCommitted::Before(error) => not_proved(COMMIT, error),
-            NotCommitted::AtCommit(error) => not_committed(COMMIT, error),
-        })?;
+        let (committed, proof) = self.finish(now_ms).await?;
+        self.held.commit_behind(&proof).await.map_err(not_done)?;
         Ok(committed)
+    }
+
+    async fn commit_and_begin(
+        mut self,
+        lease: &Lease,
+        deliveries: &[Delivery<'_>],
+        now_ms: i64,
+    ) -> Result<(Committed, Option<Begun<Self>>), CommitError> {
+        let (committed, proof) = self.finish(now_ms).await?;
+        let row = admit::row(&lease.assignment, deliveries, now_ms);
+        let held = match (self.held, row) {
+            (Held::Own(session), Some(row)) if session.may_go_on() => {
+                let begun = commit_and_begin(session, &proof, lease, &row).await.map_err(not_done)?;
+                return Ok((committed, admitted(begun, deliveries, now_ms).await));
+            }
+            (held, _) => held,
+        };
+        held.commit_behind(&proof).await.map_err(not_done)?;
+        Ok((committed, None))
     }
 
     async fn rollback(self) -> Result<(), StoreError> {
         self.held.rollback().await.map_err(failed(ROLL_BACK))
+    }
+}
+
+/// What the inbox says of the next event. One that is not plainly new is looked at once more; a transaction in
+/// which that cannot be done is dropped.
+async fn admitted(
+    begun: Option<(PostgresTransaction, u64)>,
+    deliveries: &[Delivery<'_>],
+    now_ms: i64,
+) -> Option<Begun<PostgresTransaction>> {
+    let (mut transaction, rows) = begun?;
+    if rows == 1 {
+        return Some((transaction, vec![Admission::New]));
+    }
+    let admissions = transaction.admit(deliveries, now_ms).await.ok()?;
+    Some((transaction, admissions))
+}
+
+fn not_done(error: NotCommitted) -> CommitError {
+    match error {
+        NotCommitted::Before(error) => not_proved(COMMIT, error),
+        NotCommitted::AtCommit(error) => not_committed(COMMIT, error),
     }
 }
 

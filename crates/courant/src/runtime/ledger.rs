@@ -105,6 +105,9 @@ pub(crate) trait Turns: Send + Sync {
     /// the last one is said to be over: otherwise somebody else begins in its place.
     fn next(&self) -> Option<Work>;
 
+    /// Gives the event back that was taken last: it is not to wait for what is before it.
+    fn give_back(&self, work: Work);
+
     /// What has become of the first event that is not over.
     fn ended(&self, settled: Result<Settled, Trouble>);
 }

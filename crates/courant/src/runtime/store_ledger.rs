@@ -148,7 +148,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
     }
 
     fn settle(&self, work: Work) -> Boxed<'_, Result<Settled, Trouble>> {
-        Box::pin(async move { self.settle_one(&work).await })
+        Box::pin(async move { self.settle_one(&work, None, None).await })
     }
 
     fn goes_on(&self) -> bool {

@@ -8,7 +8,7 @@ use courant_sql::{
     Admission, BeginError, CommitError, Lease, PublishError, Source, Store as _, Transaction as _,
 };
 
-use super::steps::{Db, Fixture, NOW, Tx, admission, admit, effect, event, new_event};
+use super::steps::{Db, Fixture, NOW, Tx, admission, admit, effect, event, new_event, of};
 use super::support::{EFFECT, UNDONE};
 
 /// Runs a handler that ends its transaction in some way, and then goes on as if nothing had happened.
@@ -165,4 +165,32 @@ async fn an_invented_lease_is_refused() {
     let lease = Lease { assignment: super::steps::assignment("nobody"), epoch: 1, idle_max: None };
     let refused = fixture.store.begin(Some(&lease)).await.expect_err("no such owner");
     assert!(matches!(refused, BeginError::Fenced { held: 1, current: 0, .. }), "{refused}");
+}
+
+/// Whether the next transaction begins with the commit or by itself: both events are handled, each once.
+#[tokio::test]
+async fn the_next_transaction_may_begin_with_the_commit() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let (first, second) = (event(1, Some("k")), event(2, Some("k")));
+    let (mut tx, _) = admit(&fixture.store, &lease, &first, Source::Log).await;
+    effect(&mut tx, "e-1").await;
+    tx.publish(new_event("p-1", "k")).expect("room for one");
+    let committed = tx.commit_and_begin(&lease, &[of(&second, Source::Log)], NOW).await;
+    let (committed, begun) = committed.expect("a commit");
+    assert_eq!(committed.lanes.len(), 1);
+    let (mut next, admissions) = match begun {
+        Some(begun) => begun,
+        None => {
+            let (next, admission) = admit(&fixture.store, &lease, &second, Source::Log).await;
+            (next, vec![admission])
+        }
+    };
+    assert_eq!(admissions, [Admission::New]);
+    effect(&mut next, "e-2").await;
+    next.commit(NOW).await.expect("a commit");
+    for id in ["e-1", "e-2"] {
+        assert_eq!(fixture.effects(id).await, 1, "{id}");
+    }
+    assert_eq!(fixture.store.outbox_backlog().await.expect("a number"), 1);
 }

@@ -17,6 +17,8 @@ const READY: u8 = b'Z';
 
 /// BEGIN with everything that holds the partition, and the inbox; COMMIT with the savepoint's release.
 const OF_AN_EVENT: u64 = 2;
+/// What an event behind another one saves: its transaction begins with the commit before it.
+const BEHIND_ANOTHER: u64 = 1;
 /// The outbox is one more, however much is published.
 const OF_AN_EVENT_THAT_PUBLISHES: u64 = OF_AN_EVENT + 1;
 /// A batch looks into the inbox by itself, and has one more for each of its events: the proof behind its handler.
@@ -117,4 +119,33 @@ async fn an_event_costs_a_fixed_number_of_answers() {
         }
         assert_eq!(took, expected, "{count} events that publish {published} each");
     }
+}
+
+/// The transaction of the next event begins with the commit: one way less, and the same rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_behind_another_one_costs_one_answer_less() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (through, answers) = counting(&fixture.url()).await;
+    let store = Postgres::connect_with(&through, 1).await.expect("a database");
+    let lease = store.take_over(&assignment("billing"), "test", NOW).await.expect("a lease");
+    let events: Vec<_> = (0..4).map(|offset| event(offset, Some("k"))).collect();
+    let begun = store.begin_admitted(&lease, &[of(&events[0], Source::Log)], NOW).await;
+    let (mut tx, _) = begun.expect("a transaction and an answer");
+    let mut took = 0;
+    for next in &events[1..] {
+        tx.publish(new_event(&format!("before-{}", next.id), "k")).expect("has room");
+        let before = answers.load(Ordering::SeqCst);
+        let committed = tx.commit_and_begin(&lease, &[of(next, Source::Log)], NOW).await;
+        let (committed, begun) = committed.expect("a commit");
+        assert_eq!(committed.lanes.len(), 1);
+        let (begun, admissions) = begun.expect("a transaction");
+        assert_eq!(admissions, [Admission::New]);
+        // The first one also prepares the statement of the outbox.
+        took = answers.load(Ordering::SeqCst) - before;
+        tx = begun;
+    }
+    assert_eq!(took, OF_AN_EVENT_THAT_PUBLISHES - BEHIND_ANOTHER);
+    tx.commit(NOW).await.expect("a commit");
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_inbox").await, 4);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_outbox").await, 3);
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod attached;
+mod behind;
 mod lost;
 mod own;
 mod relaying;

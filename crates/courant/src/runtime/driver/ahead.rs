@@ -92,6 +92,11 @@ impl Ahead {
         self.ready().pieces.push_back(piece);
     }
 
+    /// A turn stands ready again, before the others.
+    fn push_first(&self, piece: Piece) {
+        self.ready().pieces.push_front(piece);
+    }
+
     /// How many stand ready.
     pub(super) fn len(&self) -> usize {
         self.ready().pieces.len()
@@ -164,6 +169,14 @@ impl Turns for Hand {
         let work = works.pop()?;
         self.taken().push_back((partition, jobs));
         Some(work)
+    }
+
+    fn give_back(&self, work: Work) {
+        if let Some((partition, jobs)) = self.taken().pop_back() {
+            self.ahead.push_first(Piece { partition, jobs, works: vec![work], doing: Doing::Settle });
+            // Who works already may not come to it for long, and the loop begins a worker.
+            let _ = self.reports.send(Report::GivenBack);
+        }
     }
 
     fn ended(&self, settled: Result<Settled, Trouble>) {
@@ -245,6 +258,7 @@ mod tests {
     fn ended(reports: &mut UnboundedReceiver<Report>) -> Option<(u64, Result<Vec<Settled>, Trouble>)> {
         match reports.try_recv().ok()? {
             Report::Ended(Ended { jobs, result, .. }) => Some((jobs.first()?.offset, result)),
+            Report::GivenBack => None,
         }
     }
 
@@ -310,5 +324,22 @@ mod tests {
         drop(hand);
         assert!(matches!(ended(&mut reports), Some((1, Err(Trouble::Broken(_))))));
         assert_eq!(ended(&mut reports), None, "the third one was not taken");
+    }
+
+    /// A turn that is given back is the next one again, and the loop hears of it: the worker may have much to do
+    /// with the turn before it.
+    #[test]
+    fn what_is_given_back_is_the_next_one_again() {
+        let (sender, mut reports) = unbounded_channel();
+        let ahead = Arc::new(Ahead::default());
+        (0..3).for_each(|offset| ahead.push(single(offset)));
+        let hand = Hand::new(ahead.clone(), sender);
+        assert_eq!(hand.next().map(|work| work.event.offset), Some(0));
+        let second = hand.next().expect("stands ready");
+        hand.give_back(second);
+        assert!(matches!(reports.try_recv(), Ok(Report::GivenBack)));
+        assert_eq!(offset(ahead.next_of(3, 2)), Some(1), "one is with a worker, and two stand ready");
+        hand.ended(Ok(DONE));
+        assert_eq!(ended(&mut reports), Some((0, Ok(vec![DONE]))));
     }
 }

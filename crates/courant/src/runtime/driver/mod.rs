@@ -80,7 +80,7 @@ pub(crate) struct Driver {
     /// Turns that have begun for the lanes, and that no worker has yet.
     ahead: Arc<Ahead>,
     workers: JoinSet<()>,
-    /// What workers say: of each turn once, so there is never more of it than turns.
+    /// What workers say. They say little of each turn, so there is never much of it.
     reports: UnboundedReceiver<Report>,
     reporting: UnboundedSender<Report>,
     /// What keeps progress beside them, one at a time.
@@ -146,6 +146,8 @@ enum Look {
 /// What a worker says.
 enum Report {
     Ended(Ended),
+    /// A turn stands ready again that a worker had taken.
+    GivenBack,
 }
 
 /// What a worker has done.

@@ -116,8 +116,10 @@ impl Driver {
         // A worker that has panicked has said so.
         while self.workers.try_join_next().is_some() {}
         let mut next = Some(report);
-        while let Some(Report::Ended(ended)) = next {
-            self.ended(ended).await?;
+        while let Some(report) = next {
+            if let Report::Ended(ended) = report {
+                self.ended(ended).await?;
+            }
             next = self.reports.try_recv().ok();
         }
         Ok(())

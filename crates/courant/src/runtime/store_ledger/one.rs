@@ -1,13 +1,20 @@
 //! One event in a transaction of its own, and the next one behind it.
+//!
+//! ```text
+//!   begin, inbox ─▶ handler ─▶ outbox ─▶ commit; begin, inbox ─▶ handler ─▶ outbox ─▶ commit; begin, …
+//! ```
+//!
+//! The transaction of the next event begins with the commit of this one, where the store can. It belongs to that
+//! event alone: whatever becomes of it has no part in this one, which is committed by then.
 
-use courant_sql::{Admission, CommitError, Source, Store, Transaction as _};
+use courant_sql::{Admission, Begun, CommitError, Committed, Source, Store, Transaction as _};
 use tracing::warn;
 
 use super::{StoreLedger, TransactionEscaped, keep_published, lease};
 use crate::HandlerError;
 use crate::outbox::PublishError;
 use crate::planted::{Defect, is_planted};
-use crate::runtime::call::Begun;
+use crate::runtime::call::Begun as Call;
 use crate::runtime::faults::FaultPoint;
 use crate::runtime::ledger::{Settled, Trouble, Turns, Work};
 use crate::runtime::passing::{Bad, Pause};
@@ -29,22 +36,37 @@ enum Admitted<X> {
     Settled(Settled),
 }
 
+/// A transaction that has begun with the commit before it.
+pub(super) type BegunIn<D> = Begun<<D as Store>::Transaction>;
+
+/// The event behind the one that is at work.
+pub(super) struct Behind<'a, D: Store> {
+    turns: &'a dyn Turns,
+    next: Option<(Work, Option<BegunIn<D>>)>,
+}
+
 impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
     /// Settles an event, and then those whose turn it is behind it.
     pub(super) async fn go_on(&self, first: Work, turns: &dyn Turns) {
-        let mut next = Some(first);
-        while let Some(work) = next {
-            let settled = self.settle_one(&work).await;
-            next = turns.next();
+        let mut next = Some((first, None));
+        while let Some((work, begun)) = next {
+            let mut behind = Behind { turns, next: None };
+            let settled = self.settle_one(&work, begun, Some(&mut behind)).await;
+            next = behind.next.or_else(|| turns.next().map(|work| (work, None)));
             turns.ended(settled);
         }
     }
 
     /// Tries it until it is known what becomes of it.
-    pub(super) async fn settle_one(&self, work: &Work) -> Result<Settled, Trouble> {
+    pub(super) async fn settle_one(
+        &self,
+        work: &Work,
+        mut begun: Option<BegunIn<D>>,
+        mut behind: Option<&mut Behind<'_, D>>,
+    ) -> Result<Settled, Trouble> {
         let mut pause = Pause::new();
         let failed = loop {
-            match self.attempt(work).await {
+            match self.attempt(work, begun.take(), behind.as_deref_mut()).await {
                 Ok(Attempted::Settled(settled)) => return Ok(settled),
                 Ok(Attempted::Failed(failed)) => break failed,
                 Ok(Attempted::InDoubt) => pause.wait().await,
@@ -59,24 +81,34 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         }
     }
 
-    async fn attempt(&self, work: &Work) -> Result<Attempted, Bad> {
+    async fn attempt(
+        &self,
+        work: &Work,
+        begun: Option<BegunIn<D>>,
+        behind: Option<&mut Behind<'_, D>>,
+    ) -> Result<Attempted, Bad> {
         let handler = match self.caller.handler(work) {
             Ok(handler) => handler,
-            Err(failed) => return Ok(Attempted::Failed(failed)),
+            Err(failed) => {
+                if let Some((transaction, _)) = begun {
+                    self.undo(transaction).await;
+                }
+                return Ok(Attempted::Failed(failed));
+            }
         };
-        let transaction = match self.admit(work).await? {
+        let transaction = match self.admit(work, begun).await? {
             Admitted::New(transaction) => transaction,
             Admitted::Settled(settled) => return Ok(Attempted::Settled(settled)),
         };
-        let mut begun = self.caller.begin(work);
+        let mut call = self.caller.begin(work);
         let mut attempted = if self.rules.at_least_once {
             self.undo(transaction).await;
-            self.attempt_outside(handler, work, &begun).await
+            self.attempt_outside(handler, work, &call).await
         } else {
-            self.attempt_inside(handler, work, &begun, transaction).await
+            self.attempt_inside(handler, work, &call, transaction, behind).await
         };
         if let Ok(Attempted::Failed(failed)) = &mut attempted {
-            begun.failed(failed);
+            call.failed(failed);
         }
         attempted
     }
@@ -86,16 +118,17 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         &self,
         handler: &Registered<D, T>,
         work: &Work,
-        begun: &Begun,
+        call: &Call,
         transaction: D::Transaction,
+        behind: Option<&mut Behind<'_, D>>,
     ) -> Result<Attempted, Bad> {
         self.caller.context.faults.reach(FaultPoint::AfterBegin).await;
-        let slot = Slot::new(Lent { transaction, outbox: self.caller.outbox(begun) });
-        let called = self.caller.call(handler, work, begun, slot.clone()).await;
+        let slot = Slot::new(Lent { transaction, outbox: self.caller.outbox(call) });
+        let called = self.caller.call(handler, work, call, slot.clone()).await;
         match (called, slot.close()) {
             (Ok(returned), Some(lent)) => {
                 let (transaction, published) = keep_published(lent, returned);
-                self.commit(handler, work, transaction, published).await
+                self.commit(handler, work, transaction, published, behind).await
             }
             (Ok(_), None) => {
                 let error = HandlerError::from(TransactionEscaped);
@@ -119,19 +152,19 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         &self,
         handler: &Registered<D, T>,
         work: &Work,
-        begun: &Begun,
+        call: &Call,
     ) -> Result<Attempted, Bad> {
-        let returned = match self.caller.call(handler, work, begun, Slot::empty()).await {
+        let returned = match self.caller.call(handler, work, call, Slot::empty()).await {
             Ok(returned) => returned,
             Err(failed) => return Ok(Attempted::Failed(failed)),
         };
         let mut pause = Pause::new();
         loop {
-            let committed = match self.admit(work).await {
+            let committed = match self.admit(work, None).await {
                 Ok(Admitted::New(transaction)) => {
-                    let lent: Lent<D> = Lent { transaction, outbox: self.caller.outbox(begun) };
+                    let lent: Lent<D> = Lent { transaction, outbox: self.caller.outbox(call) };
                     let (transaction, published) = keep_published(lent, returned.clone());
-                    self.commit(handler, work, transaction, published).await
+                    self.commit(handler, work, transaction, published, None).await
                 }
                 Ok(Admitted::Settled(settled)) => return Ok(Attempted::Settled(settled)),
                 Err(bad) => Err(bad),
@@ -145,14 +178,17 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         }
     }
 
-    async fn admit(&self, work: &Work) -> Result<Admitted<D::Transaction>, Bad> {
+    async fn admit(&self, work: &Work, begun: Option<BegunIn<D>>) -> Result<Admitted<D::Transaction>, Bad> {
         let now_ms = self.now_ms();
         let lease = lease(&work.assigned)?;
         let is_parked = work.source == Source::Parked;
         if !is_parked && is_planted(Defect::NoInbox) {
             return Ok(Admitted::New(self.store.begin(Some(lease)).await?));
         }
-        let (transaction, admissions) = self.store.begin_admitted(lease, &[work.delivery()], now_ms).await?;
+        let (transaction, admissions) = match begun {
+            Some(begun) => begun,
+            None => self.store.begin_admitted(lease, &[work.delivery()], now_ms).await?,
+        };
         match admissions.first() {
             Some(Admission::New) => Ok(Admitted::New(transaction)),
             Some(Admission::Seen(_)) if is_parked => match transaction.commit(now_ms).await {
@@ -183,6 +219,7 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         work: &Work,
         transaction: D::Transaction,
         published: Result<(), PublishError>,
+        behind: Option<&mut Behind<'_, D>>,
     ) -> Result<Attempted, Bad> {
         let context = &self.caller.context;
         let failed = |error: HandlerError| Attempted::Failed(Failed::from_handler(&error, handler.place));
@@ -191,7 +228,11 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
             return Ok(failed(HandlerError::from(error)));
         }
         context.faults.reach(FaultPoint::AfterHandler).await;
-        match transaction.commit(self.now_ms()).await {
+        let committed = match behind {
+            Some(behind) => self.commit_and_begin(transaction, behind).await,
+            None => transaction.commit(self.now_ms()).await,
+        };
+        match committed {
             Ok(committed) => {
                 context.faults.reach(FaultPoint::AfterCommit).await;
                 Ok(Attempted::Settled(self.done(work, &committed)))
@@ -206,6 +247,31 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
                 bad => Err(bad),
             },
             Err(error) => Ok(failed(HandlerError::from(error))),
+        }
+    }
+    /// Commits, and begins the transaction of the event behind this one, if one stands ready. That event waits for
+    /// nothing that becomes of this one when it is not committed.
+    async fn commit_and_begin(
+        &self,
+        transaction: D::Transaction,
+        behind: &mut Behind<'_, D>,
+    ) -> Result<Committed, CommitError> {
+        let now_ms = self.now_ms();
+        let next = if is_planted(Defect::NoInbox) { None } else { behind.turns.next() };
+        let Some(next) = next else { return transaction.commit(now_ms).await };
+        let committed = match &next.assigned.lease {
+            Some(lease) => transaction.commit_and_begin(lease, &[next.delivery()], now_ms).await,
+            None => transaction.commit(now_ms).await.map(|committed| (committed, None)),
+        };
+        match committed {
+            Ok((committed, begun)) => {
+                behind.next = Some((next, begun));
+                Ok(committed)
+            }
+            Err(error) => {
+                behind.turns.give_back(next);
+                Err(error)
+            }
         }
     }
 }

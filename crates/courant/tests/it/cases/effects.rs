@@ -71,6 +71,37 @@ async fn a_kill_at_any_place_leaves_one_effect() {
     }
 }
 
+/// I1, where events stand ready behind each other: the transaction of one begins with the commit of another one,
+/// where the store can, and a kill takes the one and not the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_between_events_behind_each_other_leaves_one_effect_each() {
+    let all: Vec<String> = (0..6).map(|key| format!("key-{key}:1")).collect();
+    for (point, committed) in
+        [(FaultPoint::AfterBegin, 2), (FaultPoint::AfterHandler, 2), (FaultPoint::AfterCommit, 3)]
+    {
+        let Some(site) = Site::on_files().await else { return };
+        let script = Script::default();
+        let start = async || {
+            let noting = Subscription::named("noting").concurrency(1).on(note);
+            let service = site.app().await.state(script.clone()).subscribe(noting).build().await;
+            service.expect("fits together").start().await.expect("starts")
+        };
+        site.world.crash_at(point, 2);
+        let service = start().await;
+        publish(&service, (0..6).map(|key| counted(&format!("key-{key}"), 1))).await;
+        site.world.crashed(1).await;
+        service.kill().await;
+        assert_eq!(effects(&site.store().await).await.len(), committed, "{point:?}");
+
+        let mut service = start().await;
+        service.settle().await.expect("settles");
+        let mut effects = effects(service.store()).await;
+        effects.sort_unstable();
+        assert_eq!(effects, all, "{point:?}");
+        service.stop().await.expect("stops");
+    }
+}
+
 async fn count_again(event: Counted, mut tx: Tx<Db>) -> Result<(), HandlerError> {
     effect(&mut tx, format!("again-{}:{}", event.key, event.n)).await
 }

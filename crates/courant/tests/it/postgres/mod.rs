@@ -1,5 +1,6 @@
 //! Whole services on Postgres.
 
+mod behind;
 mod pool;
 mod private;
 mod progress_beside;

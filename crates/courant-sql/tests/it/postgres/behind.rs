@@ -1,0 +1,102 @@
+//! A transaction that begins with the commit of the one before it: each counts by itself.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use courant_sql::{Admission, Class, CommitError, Lease, Outcome, Source, Store as _, Transaction as _};
+
+use super::steps::{Fixture, NOW, admission, admit, effect, event, of, run};
+
+/// What is dropped or undone behind a commit has no part in it.
+#[tokio::test]
+async fn what_becomes_of_the_next_one_undoes_no_commit() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let (first, second) = (event(1, Some("k")), event(2, Some("k")));
+    let (mut tx, _) = admit(&fixture.store, &lease, &first, Source::Log).await;
+    effect(&mut tx, "e-1").await;
+    let committed = tx.commit_and_begin(&lease, &[of(&second, Source::Log)], NOW).await;
+    let (_, begun) = committed.expect("a commit");
+    let (mut next, admissions) = begun.expect("a transaction");
+    assert_eq!(admissions, [Admission::New]);
+    effect(&mut next, "e-2").await;
+    assert_eq!((fixture.effects("e-1").await, fixture.effects("e-2").await), (1, 0));
+    next.rollback().await.expect("a rollback");
+    let seen = admission(&fixture.store, &lease, &first, Source::Log).await;
+    assert_eq!(seen, Admission::Seen(Outcome::Handled));
+    let again = admission(&fixture.store, &lease, &second, Source::Log).await;
+    assert_eq!(again, Admission::New);
+    assert_eq!(fixture.effects("e-2").await, 0);
+}
+
+/// An event that comes twice in a row is seen the second time, and one of a lease that is over has no
+/// transaction: whoever asks for it hears why.
+#[tokio::test]
+async fn the_next_one_is_admitted_like_any_other() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let (first, second) = (event(1, Some("k")), event(2, Some("k")));
+    let (tx, _) = admit(&fixture.store, &lease, &first, Source::Log).await;
+    let (_, begun) = tx.commit_and_begin(&lease, &[of(&first, Source::Log)], NOW).await.expect("a commit");
+    let (again, admissions) = begun.expect("a transaction");
+    assert_eq!(admissions, [Admission::Seen(Outcome::Handled)]);
+    again.rollback().await.expect("a rollback");
+    let (tx, _) = admit(&fixture.store, &lease, &second, Source::Log).await;
+    let over = Lease { epoch: lease.epoch - 1, ..lease.clone() };
+    let third = event(3, Some("k"));
+    let (_, begun) = tx.commit_and_begin(&over, &[of(&third, Source::Log)], NOW).await.expect("a commit");
+    assert!(begun.is_none(), "its lease is over");
+    let seen = admission(&fixture.store, &lease, &second, Source::Log).await;
+    assert_eq!(seen, Admission::Seen(Outcome::Handled));
+    let new = admission(&fixture.store, &lease, &third, Source::Log).await;
+    assert_eq!(new, Admission::New);
+}
+
+/// The server looks at nothing behind a COMMIT that it refuses, nor behind a proof that fails.
+#[tokio::test]
+async fn behind_a_refused_commit_nothing_begins() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let (first, second) = (event(1, Some("k")), event(2, Some("k")));
+    let (mut tx, _) = admit(&fixture.store, &lease, &first, Source::Log).await;
+    run(&mut tx, "CREATE TABLE late (n BIGINT UNIQUE DEFERRABLE INITIALLY DEFERRED)").await;
+    run(&mut tx, "INSERT INTO late VALUES (1), (1)").await;
+    let refused = tx.commit_and_begin(&lease, &[of(&second, Source::Log)], NOW).await;
+    let refused = refused.expect_err("a constraint at the commit");
+    assert!(
+        matches!(&refused, CommitError::Store(error) if error.class() == Class::Constraint),
+        "{refused:?}"
+    );
+    let (mut tx, admitted) = admit(&fixture.store, &lease, &first, Source::Log).await;
+    assert_eq!(admitted, Admission::New, "it was not handled");
+    // In the way of the handler's own: nobody knows any more what belongs to it.
+    for statement in ["ROLLBACK", "BEGIN"] {
+        run(&mut tx, statement).await;
+    }
+    let ended = tx.commit_and_begin(&lease, &[of(&second, Source::Log)], NOW).await;
+    let ended = ended.expect_err("it has ended");
+    assert!(matches!(ended, CommitError::Ended), "{ended:?}");
+    for event in [&first, &second] {
+        let again = admission(&fixture.store, &lease, event, Source::Log).await;
+        assert_eq!(again, Admission::New, "{}", event.id);
+    }
+}
+
+/// Who waits for a connection has it before the next event.
+#[tokio::test]
+async fn nobody_goes_on_with_a_connection_that_others_wait_for() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let store = fixture.narrow().await;
+    let lease = fixture.lease().await;
+    let (first, second) = (event(1, Some("k")), event(2, Some("k")));
+    let (tx, _) = admit(&store, &lease, &first, Source::Log).await;
+    let mut waiting = pin!(store.begin(None));
+    let is_waiting = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await;
+    assert!(is_waiting, "there is one connection");
+    let (_, begun) = tx.commit_and_begin(&lease, &[of(&second, Source::Log)], NOW).await.expect("a commit");
+    assert!(begun.is_none());
+    waiting.await.expect("the connection").rollback().await.expect("a rollback");
+    let seen = admission(&store, &lease, &first, Source::Log).await;
+    assert_eq!(seen, Admission::Seen(Outcome::Handled));
+}
