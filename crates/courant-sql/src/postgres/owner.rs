@@ -64,7 +64,8 @@ pub(super) fn hold(lease: &Lease) -> String {
 /// [`hold`] for a handler's transaction, which it gives its name: on a connection that was told
 /// [`super::told::PREPARE`].
 pub(super) fn hold_for(lease: &Lease, transaction: u64) -> String {
-    format!("{}EXECUTE courant_hold ({}, '{transaction}')", ending(lease.idle_max), place(lease))
+    let idle = idle_ms(lease.idle_max).map_or_else(|| "NULL".to_owned(), |ms| format!("'{ms}'"));
+    format!("EXECUTE courant_hold ({}, '{transaction}', {idle})", place(lease))
 }
 
 /// The partition and the epoch, as `courant_hold` takes them.
@@ -82,11 +83,16 @@ fn place(lease: &Lease) -> String {
 }
 
 /// Has the server end the transaction of an owner that stands still for longer: a process that is stopped
-/// keeps its connections, and so its locks. In whole milliseconds; 0 would be for ever.
+/// keeps its connections, and so its locks.
 fn ending(idle_max: Option<Duration>) -> String {
-    let Some(idle_max) = idle_max else { return String::new() };
-    let ms = i32::try_from(idle_max.as_millis()).unwrap_or(i32::MAX).max(1);
+    let Some(ms) = idle_ms(idle_max) else { return String::new() };
     format!("SET LOCAL idle_in_transaction_session_timeout = {ms}; ")
+}
+
+/// In whole milliseconds; 0 would be for ever.
+fn idle_ms(idle_max: Option<Duration>) -> Option<i32> {
+    let idle_max = idle_max?;
+    Some(i32::try_from(idle_max.as_millis()).unwrap_or(i32::MAX).max(1))
 }
 
 pub(super) fn quoted(name: &str) -> String {

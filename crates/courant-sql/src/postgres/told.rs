@@ -2,12 +2,15 @@
 
 /// Under names of this crate:
 ///
-/// - `courant_hold` holds the partition and names the transaction.
+/// - `courant_hold` holds the partition, names the transaction, and says how long it may stand still, if that is
+///   given. What is set ends with the transaction.
 /// - `courant_admit` writes the inbox row of one event of the log, if it is new and nothing of its key is parked.
 ///   What is parked of the key is found by the key's SHA-256 alone: a key that has the same one by accident is
 ///   looked at once more.
-pub(super) const PREPARE: &str = "PREPARE courant_hold (bigint, text, bigint, text, bigint, bigint, text) AS \
-    SELECT courant_hold($1, $2, $3, $4, $5, $6), set_config('courant.transaction', $7, true); \
+pub(super) const PREPARE: &str = "PREPARE courant_hold (bigint, text, bigint, text, bigint, bigint, text, text) AS \
+    SELECT courant_hold($1, $2, $3, $4, $5, $6), set_config('courant.transaction', $7, true), \
+        set_config('idle_in_transaction_session_timeout', \
+            COALESCE($8, current_setting('idle_in_transaction_session_timeout')), true); \
     PREPARE courant_admit (text, bigint, text, bigint, bigint, text, bigint, bytea) AS \
     INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
     SELECT $1, $2, $6, 'handled', $5 \
