@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use courant_log::PartitionId;
+use courant_log::{PartitionId, Waiting};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
@@ -28,6 +28,16 @@ pub(super) struct LocalSubscription {
     revoking: Vec<Partition>,
     /// The partition that came first the last time there were records. The next time it comes last.
     served: Option<Partition>,
+    /// Nothing is to be read before this says so. It stays when a wait is given up: who waits for other things as
+    /// well asks again and again, and would read all partitions each time to find nothing.
+    watch: Option<Watch>,
+}
+
+/// Tells when there is more to read than there was.
+#[derive(Debug)]
+struct Watch {
+    woken: oneshot::Receiver<()>,
+    _waiting: Waiting,
 }
 
 /// A partition that it has.
@@ -56,33 +66,53 @@ impl LocalSubscription {
             reading: BTreeMap::new(),
             revoking: Vec::new(),
             served: None,
+            watch: None,
         }
     }
 
     async fn next_within(&mut self, wait: Duration) -> Result<Next, FetchError> {
         let deadline = Instant::now() + wait.min(WAIT_MAX);
         self.give_up();
+        if wait.is_zero() {
+            // What was published before is to be found, and who has published it knows of that first.
+            self.watch = None;
+        }
         loop {
             if self.shared.is_closed() {
                 return Err(FetchError::Closed);
             }
             if let Some(change) = self.follow_group() {
+                self.watch = None;
                 return Ok(change);
             }
-            let round = self.read_round().await?;
-            let has_passed = !round.passed.is_empty();
-            let seen = match self.take(round)? {
-                Taken::Records(records) => return Ok(records),
-                Taken::Seen(seen) => seen,
-            };
-            // Behind offsets that no record has there may be more.
-            if !has_passed {
-                if Instant::now() >= deadline {
-                    return Ok(Next::Nothing);
+            if self.watch.is_none() {
+                let round = self.read_round().await?;
+                let has_passed = !round.passed.is_empty();
+                let seen = match self.take(round)? {
+                    Taken::Records(records) => return Ok(records),
+                    Taken::Seen(seen) => seen,
+                };
+                // Behind offsets that no record has there may be more.
+                if has_passed {
+                    continue;
                 }
-                self.until_news(&seen, deadline).await;
+                self.watch = Some(self.watch(&seen));
             }
+            if Instant::now() >= deadline {
+                return Ok(Next::Nothing);
+            }
+            self.until_news(deadline).await;
         }
+    }
+
+    /// Watches for more to read than was seen.
+    fn watch(&self, seen: &[(PartitionId, u64)]) -> Watch {
+        let (wake, woken) = oneshot::channel();
+        let waiting = self.shared.log.wait(seen, 1, move || {
+            // The wait may be over in the same moment.
+            let _ = wake.send(());
+        });
+        Watch { woken, _waiting: waiting }
     }
 
     /// Gives up what it was told to.
@@ -170,19 +200,15 @@ impl LocalSubscription {
 
     /// Waits until there is more to read than was seen, the group changes, the engine is closed, or the
     /// time is up.
-    async fn until_news(&self, seen: &[(PartitionId, u64)], deadline: Instant) {
-        let (wake, woken) = oneshot::channel();
-        let waiting = self.shared.log.wait(seen, 1, move || {
-            // The wait may be over in the same moment.
-            let _ = wake.send(());
-        });
+    async fn until_news(&mut self, deadline: Instant) {
+        let Some(watch) = &mut self.watch else { return };
         tokio::select! {
-            _ = woken => {}
+            _ = &mut watch.woken => self.watch = None,
             () = self.wake.notified() => {}
             () = self.shared.until_closed() => {}
-            () = sleep_until(deadline) => {}
+            // One more look.
+            () = sleep_until(deadline) => self.watch = None,
         }
-        drop(waiting);
     }
 }
 
@@ -203,6 +229,7 @@ impl Subscription for LocalSubscription {
         if let Some(position) = foreign {
             return Err(SeekError::NotAssigned { partition: position.partition.clone() });
         }
+        self.watch = None;
         for Position { partition, offset } in positions {
             if let Some(reading) = self.reading.get_mut(&partition) {
                 reading.offset = Some(offset);
@@ -226,6 +253,7 @@ impl Subscription for LocalSubscription {
 
 impl LocalSubscription {
     fn set_paused(&mut self, partitions: &[Partition], paused: bool) {
+        self.watch = None;
         for partition in partitions {
             if let Some(reading) = self.reading.get_mut(partition) {
                 reading.paused = paused;

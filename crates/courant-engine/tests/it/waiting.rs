@@ -13,6 +13,7 @@ on_every_engine!(
     a_wait_without_news_ends_with_nothing,
     closing_ends_a_wait_with_an_error_and_everything_after_it,
     a_next_that_is_dropped_loses_nothing,
+    after_a_wait_that_was_given_up_everything_is_found,
 );
 
 /// Longer than the test's patience: only being woken ends such a wait in time.
@@ -74,4 +75,26 @@ async fn a_next_that_is_dropped_loses_nothing(place: &Place) {
         }
         assert_eq!(read(&mut *subscription, 1).await[0].position.offset, n);
     }
+}
+
+/// A wait that was given up goes on with the next call: it hears what was published meanwhile, and of a partition
+/// that is sought or was paused it does not go by what it knew.
+async fn after_a_wait_that_was_given_up_everything_is_found(place: &Place) {
+    place.topic("orders", 1).await;
+    let partition = Partition::new("orders", 0);
+    let mut subscription = place.subscribe("billing", "orders").await;
+    for n in 0..20u64 {
+        let given_up = timeout(Duration::from_millis(5), subscription.next(FOR_EVER)).await;
+        assert!(given_up.is_err(), "there is nothing yet: {given_up:?}");
+        place.publish(vec![record("key", n.to_string())]).await;
+        assert_eq!(read(&mut *subscription, 1).await[0].position.offset, n);
+    }
+    assert!(timeout(Duration::from_millis(5), subscription.next(FOR_EVER)).await.is_err());
+    subscription.seek(vec![partition.at(3)]).expect("it has the partition");
+    assert_eq!(read(&mut *subscription, 17).await[0].position.offset, 3);
+    subscription.pause(std::slice::from_ref(&partition));
+    subscription.seek(vec![partition.at(4)]).expect("it has the partition");
+    assert!(timeout(Duration::from_millis(5), subscription.next(FOR_EVER)).await.is_err(), "it is paused");
+    subscription.resume(std::slice::from_ref(&partition));
+    assert_eq!(read(&mut *subscription, 16).await[0].position.offset, 4);
 }
