@@ -326,6 +326,28 @@ mod tests {
         assert_eq!(ended(&mut reports), None, "the third one was not taken");
     }
 
+    /// Nobody takes what a worker gives back while a partition is given up, and it goes with its partition: its
+    /// owner is somebody else then.
+    #[test]
+    fn what_is_given_back_of_a_partition_that_goes_is_given_up() {
+        let (sender, _reports) = unbounded_channel();
+        let ahead = Arc::new(Ahead::default());
+        for serial in [1, 2, 3] {
+            ahead.push(piece(serial, serial..serial + 1, Doing::Settle));
+        }
+        let hand = Hand::new(ahead.clone(), sender);
+        assert_eq!(hand.next().map(|work| work.event.offset), Some(1));
+        let second = hand.next().expect("stands ready");
+        ahead.hold();
+        assert_eq!(ahead.give_up_of(&[2]).len(), 0, "it is with a worker");
+        hand.give_back(second);
+        assert!(ahead.next_of(3, 9).is_none());
+        assert_eq!(ahead.give_up_of(&[2]).len(), 1);
+        ahead.let_go();
+        assert_eq!(offset(ahead.next_of(2, 9)), Some(3));
+        hand.ended(Ok(DONE));
+    }
+
     /// A turn that is given back is the next one again, and the loop hears of it: the worker may have much to do
     /// with the turn before it.
     #[test]

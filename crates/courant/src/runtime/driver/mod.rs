@@ -343,8 +343,15 @@ impl Driver {
     /// Waits for what workers have. What stands ready is to be held.
     async fn settle_workers(&mut self) -> Result<(), Trouble> {
         while self.with_workers() > 0 {
-            let Some(report) = self.reports.recv().await else { return Ok(()) };
-            self.reported(report).await?;
+            tokio::select! {
+                biased;
+                Some(report) = self.reports.recv() => self.reported(report).await?,
+                // A turn of the loop that was given up may have begun what no worker has. Whoever has worked has
+                // said so before.
+                ended = self.workers.join_next() => if ended.is_none() {
+                    return Ok(());
+                },
+            }
         }
         Ok(())
     }

@@ -198,11 +198,19 @@ impl Driver {
         Ok(())
     }
 
+    /// Gives up what stands ready of some assignments.
+    fn give_up_ahead(&mut self, serials: &[u64]) {
+        for piece in self.ahead.give_up_of(serials) {
+            self.lanes.end(piece.lanes());
+        }
+    }
+
     /// Somebody else has a partition now.
     pub(super) fn lose(&mut self, partition: &Partition) {
         let Some(part) = self.parts.remove(partition) else { return };
         let serial = part.assigned.serial;
         self.lanes.forget(|lane| lane.serial() == serial);
+        self.give_up_ahead(&[serial]);
         self.subscription.pause(std::slice::from_ref(partition));
         // If the group still means this instance, the other one was late, and nobody else comes back to it.
         self.unopened.insert(partition.clone(), Instant::now() + TAKEN_AGAIN);
@@ -215,9 +223,7 @@ impl Driver {
         let serials: Vec<u64> = parts.map(|part| part.assigned.serial).collect();
         self.lanes.forget(|lane| serials.contains(&lane.serial()));
         self.ahead.hold();
-        for piece in self.ahead.give_up_of(&serials) {
-            self.lanes.end(piece.lanes());
-        }
+        self.give_up_ahead(&serials);
         match tokio::time::timeout(REVOKE_MAX, self.settle_workers()).await {
             Ok(settled) => settled?,
             Err(_) => {
@@ -227,6 +233,8 @@ impl Driver {
                 );
             }
         }
+        // What workers have given back meanwhile is no business of this instance any more.
+        self.give_up_ahead(&serials);
         self.ahead.let_go();
         self.save().await?;
         self.unopened.retain(|waiting, _| !partitions.contains(waiting));
