@@ -37,6 +37,10 @@ pub trait Transaction: fmt::Debug + Send + Sized + 'static {
     /// Why several handlers cannot share a transaction of this database; `None`: they can.
     const NOT_SHARED: Option<&'static str> = None;
 
+    /// Whether [`Transaction::commit_and_begin`] begins anything, so that it is worth an event that stands ready.
+    /// Where it does not, nobody is to hold that event back for as long as the commit takes.
+    const BEGINS_WITH_COMMIT: bool = false;
+
     /// What queries run on.
     fn connection(&mut self) -> &mut Self::Connection;
 

@@ -249,6 +249,8 @@ impl Proof {
 impl Transaction for PostgresTransaction {
     type Connection = PgConnection;
 
+    const BEGINS_WITH_COMMIT: bool = true;
+
     fn connection(&mut self) -> &mut PgConnection {
         &mut self.held
     }

@@ -249,6 +249,7 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
             Err(error) => Ok(failed(HandlerError::from(error))),
         }
     }
+
     /// Commits, and begins the transaction of the event behind this one, if one stands ready. That event waits for
     /// nothing that becomes of this one when it is not committed.
     async fn commit_and_begin(
@@ -257,7 +258,8 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         behind: &mut Behind<'_, D>,
     ) -> Result<Committed, CommitError> {
         let now_ms = self.now_ms();
-        let next = if is_planted(Defect::NoInbox) { None } else { behind.turns.next() };
+        let begins = D::Transaction::BEGINS_WITH_COMMIT && !is_planted(Defect::NoInbox);
+        let next = if begins { behind.turns.next() } else { None };
         let Some(next) = next else { return transaction.commit(now_ms).await };
         let committed = match &next.assigned.lease {
             Some(lease) => transaction.commit_and_begin(lease, &[next.delivery()], now_ms).await,
