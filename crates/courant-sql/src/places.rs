@@ -19,8 +19,10 @@ const LEFT: usize = 2;
 pub(crate) struct Places {
     all: Arc<Semaphore>,
     of_handlers: Arc<Semaphore>,
-    /// How many wait for one.
-    waiting: AtomicUsize,
+    /// How many handlers wait for one.
+    handlers_waiting: AtomicUsize,
+    /// How many others do.
+    others_waiting: AtomicUsize,
 }
 
 /// Who wants a place.
@@ -48,13 +50,14 @@ impl Places {
         Self {
             all: Arc::new(Semaphore::new(number)),
             of_handlers: Arc::new(Semaphore::new(of_handlers)),
-            waiting: AtomicUsize::new(0),
+            handlers_waiting: AtomicUsize::new(0),
+            others_waiting: AtomicUsize::new(0),
         }
     }
 
     /// Waits for a place. `None` if there will never be one.
     pub(crate) async fn get(&self, wanted: For) -> Option<Place> {
-        let _waiting = Waiting::new(&self.waiting);
+        let _waiting = Waiting::new(self.waiting(wanted));
         let of_handlers = match wanted {
             For::Anybody => None,
             For::Handler => Some(Arc::clone(&self.of_handlers).acquire_owned().await.ok()?),
@@ -63,10 +66,17 @@ impl Places {
         Some(Place { _place: place, _of_handlers: of_handlers })
     }
 
-    /// Whether somebody waits for a place: whoever has one is not to go on with it.
+    /// Whether somebody of this kind waits for a place: whoever has one is not to go on with it for long.
     #[cfg(any(feature = "postgres", test))]
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
+    pub(crate) fn is_wanted(&self, by: For) -> bool {
+        self.waiting(by).load(Ordering::SeqCst) > 0
+    }
+
+    fn waiting(&self, by: For) -> &AtomicUsize {
+        match by {
+            For::Anybody => &self.others_waiting,
+            For::Handler => &self.handlers_waiting,
+        }
     }
 }
 
@@ -122,18 +132,20 @@ mod tests {
     async fn a_place_is_wanted_while_somebody_waits() {
         let places = Places::new(1);
         let place = places.get(For::Handler).await.expect("a place");
-        assert!(!places.is_wanted());
+        let wanted = || (places.is_wanted(For::Handler), places.is_wanted(For::Anybody));
+        assert_eq!(wanted(), (false, false));
         {
             let mut given_up = pin!(places.get(For::Handler));
             assert!(now(given_up.as_mut()).await.is_none());
-            assert!(places.is_wanted());
+            assert_eq!(wanted(), (true, false));
         }
-        assert!(!places.is_wanted());
+        assert_eq!(wanted(), (false, false));
         let mut other = pin!(places.get(For::Anybody));
-        assert!(now(other.as_mut()).await.is_none() && places.is_wanted());
+        assert!(now(other.as_mut()).await.is_none());
+        assert_eq!(wanted(), (false, true));
         drop(place);
         assert!(now(other.as_mut()).await.flatten().is_some());
-        assert!(!places.is_wanted());
+        assert_eq!(wanted(), (false, false));
     }
 
     /// With one place, who comes behind a queue of handlers waits for one of them and not for all.

@@ -93,8 +93,8 @@ pub trait Transaction: fmt::Debug + Send + Sized + 'static {
     fn commit(self, now_ms: i64) -> impl Future<Output = Result<Committed, CommitError>> + Send;
 
     /// [`Transaction::commit`] and [`Store::begin_admitted`] of the next transaction in one, with fewer answers to
-    /// wait for. Of the next one there is nothing where the database cannot do it, where somebody waits for the
-    /// connection, or where the next one could not be begun; why not, whoever begins it by itself hears.
+    /// wait for. Of the next one there is nothing where the database cannot do it, where others have waited for
+    /// the connection, or where the next one could not be begun; why not, whoever begins it by itself hears.
     ///
     /// # Errors
     /// Those of [`Transaction::commit`]. The next transaction has then not begun.

@@ -34,6 +34,10 @@ const SETTINGS: &str = "SELECT set_config(wanted.name, wanted.value, false) \
      UNION ALL SELECT set_config('synchronous_commit', 'on', false) \
      WHERE current_setting('synchronous_commit') = 'off'";
 
+/// How many transactions may begin with the commit before them, one after the other, while handlers wait for
+/// the connection. Of as many handlers as connections some always wait: places are left for others.
+const GONE_ON_MAX: u32 = 8;
+
 /// Connections to one database.
 pub(super) struct Pool {
     options: PgConnectOptions,
@@ -58,6 +62,8 @@ pub(super) struct Session {
     connected: Connected,
     place: Place,
     pool: Arc<Pool>,
+    /// How many transactions have begun with the commit before them since it was taken.
+    gone_on: u32,
 }
 
 /// What begins a transaction, in one text. It is made by this crate, of constants, numbers and names that have
@@ -179,6 +185,10 @@ impl<'a> Begin<'a> {
 }
 
 impl Session {
+    fn new(connected: Connected, place: Place, pool: &Arc<Pool>) -> Self {
+        Self { connected, place, pool: Arc::clone(pool), gone_on: 0 }
+    }
+
     /// Waits for a connection that answers.
     pub(super) async fn open(pool: &Arc<Pool>) -> Result<Self, StoreError> {
         Self::opened(pool).await.map_err(failed("open a connection"))
@@ -189,12 +199,12 @@ impl Session {
         while let Some(mut connected) = pool.take() {
             // The server may have been started anew since it was used.
             match within(REUSED_MAX, connected.connection.ping()).await {
-                Ok(()) => return Ok(Self { connected, place, pool: Arc::clone(pool) }),
+                Ok(()) => return Ok(Self::new(connected, place, pool)),
                 Err(error) => pool.doubt(&error),
             }
         }
         let connected = within(ANSWER_MAX, pool.connect()).await?;
-        Ok(Self { connected, place, pool: Arc::clone(pool) })
+        Ok(Self::new(connected, place, pool))
     }
 
     /// Waits for a connection and begins a transaction on it.
@@ -217,7 +227,7 @@ impl Session {
             };
             let max = if is_new { ANSWER_MAX } else { REUSED_MAX };
             match within(max, connected.begin(begin)).await {
-                Ok(rows) => return Ok((Self { connected, place, pool: Arc::clone(pool) }, rows)),
+                Ok(rows) => return Ok((Self::new(connected, place, pool), rows)),
                 // Nothing was committed on it yet. One that was opened before a failover still leads to the
                 // server that was the primary then.
                 Err(error)
@@ -265,16 +275,23 @@ impl Session {
         let text = format!("{proof}; COMMIT; {begin}");
         let told = within(ANSWER_MAX, self.connected.tell(&text, &mut said)).await;
         match told {
-            Ok(()) => Ok(Some((self, said.rows))),
+            Ok(()) => {
+                self.gone_on = self.gone_on.saturating_add(1);
+                Ok(Some((self, said.rows)))
+            }
             // COMMIT is one of the statements that the server has done.
             Err(_) if said.statements > statements => Ok(None),
             Err(error) => Err(said.not_committed(error, statements)),
         }
     }
 
-    /// Whether the connection was told [`Begin::once`], and nobody waits for its place.
+    /// Whether the next transaction may begin with the commit: the connection was told [`Begin::once`], and nobody
+    /// waits for its place who is not to wait. A handler may wait for a few transactions of another one.
     pub(super) fn may_go_on(&self) -> bool {
-        self.connected.is_told && !self.pool.places.is_wanted()
+        let places = &self.pool.places;
+        let has_gone_on = self.gone_on >= GONE_ON_MAX;
+        let is_wanted = places.is_wanted(For::Anybody) || (has_gone_on && places.is_wanted(For::Handler));
+        self.connected.is_told && !is_wanted
     }
 
     /// A number for a savepoint, which no other one has.
@@ -294,7 +311,7 @@ impl Session {
 
     /// Gives the connection back when nothing is open on it.
     pub(super) fn give_back(self) {
-        let Self { connected, place, pool } = self;
+        let Self { connected, place, pool, .. } = self;
         pool.idle().push(connected);
         drop(place);
     }

@@ -83,7 +83,31 @@ async fn behind_a_refused_commit_nothing_begins() {
     }
 }
 
-/// Who waits for a connection has it before the next event.
+/// A handler that waits for the only connection has it after a few events of another one, and not after all of
+/// them.
+#[tokio::test]
+async fn a_handler_waits_for_a_few_events_of_another_one() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let store = fixture.narrow().await;
+    let lease = fixture.lease().await;
+    let events: Vec<_> = (0..100).map(|offset| event(offset, Some("k"))).collect();
+    let (mut tx, _) = admit(&store, &lease, &events[0], Source::Log).await;
+    let mut waiting = pin!(store.begin(Some(&lease)));
+    let is_waiting = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await;
+    assert!(is_waiting, "there is one connection");
+    let mut handled = 1;
+    for next in &events[1..] {
+        let committed = tx.commit_and_begin(&lease, &[of(next, Source::Log)], NOW).await;
+        let (_, begun) = committed.expect("a commit");
+        let Some((begun, _)) = begun else { break };
+        tx = begun;
+        handled += 1;
+    }
+    assert!((2..=20).contains(&handled), "{handled} were handled before it");
+    waiting.await.expect("the connection").rollback().await.expect("a rollback");
+}
+
+/// Who waits for a connection for a moment has it before the next event.
 #[tokio::test]
 async fn nobody_goes_on_with_a_connection_that_others_wait_for() {
     let Some(fixture) = Fixture::new().await else { return };
