@@ -13,6 +13,7 @@
 
 mod answers;
 mod frames;
+mod queue;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -22,12 +23,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
 use self::answers::AnswerError;
 use self::frames::{FrameError, Frames};
+use self::queue::Queue;
 use crate::api::{self, Pending, Refusal};
 use crate::broker::{Broker, Caller, Place};
 use crate::budget::{Budget, Grant};
@@ -82,16 +83,19 @@ async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream) -> End {
     let broker = &caller.broker;
     let (read, write) = stream.split();
     let frames = Frames::new(read, broker.request_budget.clone(), broker.limits().frame_bytes_max);
-    let (queue, queued) = mpsc::channel(limits::REQUESTS_IN_FLIGHT_MAX);
+    let queue = Queue::default();
     // Requests whose answer is not written yet. The queue does not say it: the first of them has left it.
     let unanswered = AtomicUsize::new(0);
-    let mut answers = pin!(answers::write(write, queued, broker, &unanswered));
+    let mut answers = pin!(answers::write(write, &queue, broker, &unanswered));
     let end = tokio::select! {
-        end = read_requests(caller, frames, queue, &unanswered) => end,
+        // In this order: what was read is taken up by the same poll, and nobody is woken for it.
+        biased;
+        end = read_requests(caller, frames, &queue, &unanswered) => end,
         // The queue is open while requests are read, so the writer only ends with an error.
         result = &mut answers => return result.map_or_else(End::from, |()| End::Stopping),
         () = broker.stopped() => End::Stopping,
     };
+    queue.close();
     if end.leaves_a_reader() {
         // Either everything is written, or the time is up, or the socket is dead: all end here.
         let _ = timeout(limits::DRAIN_MAX, answers).await;
@@ -136,7 +140,7 @@ fn prepare(stream: &TcpStream) -> std::io::Result<SocketAddr> {
 async fn read_requests(
     caller: &Arc<Caller>,
     mut frames: Frames<'_>,
-    queue: mpsc::Sender<Pending>,
+    queue: &Queue,
     unanswered: &AtomicUsize,
 ) -> End {
     let window = Budget::new(limits::BYTES_IN_FLIGHT_MAX);
@@ -145,10 +149,8 @@ async fn read_requests(
             Ok(frame) => frame,
             Err(error) => return error.into(),
         };
-        // First a slot in the queue, then the work: no more than that is ever in flight.
-        let Ok(slot) = queue.reserve().await else {
-            return End::Stopping;
-        };
+        // First room in the queue, then the work: no more than that is ever in flight.
+        queue.room().await;
         let mut in_flight = Grant::default();
         if frame.bytes.len() > limits::UNCOUNTED_FRAME_BYTES_MAX {
             // All of it is free again once the log is done with what it has.
@@ -161,8 +163,8 @@ async fn read_requests(
         let is_alone = is_small && frames.is_drained() && before == 0;
         let shares = api::Shares { memory: frame.grant, in_flight };
         match api::dispatch(caller, frame.bytes, shares, is_alone) {
-            Ok(Pending::Now(work)) => slot.send(Pending::Turn(work.await)),
-            Ok(pending) => slot.send(pending),
+            Ok(Pending::Now(work)) => queue.put(Pending::Turn(work.await)),
+            Ok(pending) => queue.put(pending),
             Err(refusal) => return refusal.into(),
         }
     }

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::WriteHalf;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use super::queue::Queue;
 use crate::api::{Pending, Refusal, Reply};
 use crate::broker::Broker;
 use crate::budget::Grant;
@@ -32,7 +32,7 @@ pub(super) enum AnswerError {
 /// waiting, a Produce is still written to the log.
 pub(super) async fn write(
     mut socket: WriteHalf<'_>,
-    mut queue: mpsc::Receiver<Pending>,
+    queue: &Queue,
     broker: &Broker,
     unanswered: &AtomicUsize,
 ) -> Result<(), AnswerError> {
@@ -41,13 +41,13 @@ pub(super) async fn write(
     loop {
         let pending = match held.take() {
             Some(pending) => pending,
-            None => match queue.recv().await {
+            None => match queue.next().await {
                 Some(pending) => pending,
                 None => return Ok(()),
             },
         };
         outgoing.push(pending.resolve().await?);
-        let gathered = gather(&mut outgoing, &mut queue);
+        let gathered = gather(&mut outgoing, queue);
         broker.counters.response(outgoing.bytes);
         // Answers that are due go out also when the next one is a refusal.
         outgoing.write_to(&mut socket).await?;
@@ -57,9 +57,9 @@ pub(super) async fn write(
 }
 
 /// Adds answers that are ready. Returns the first that is not.
-fn gather(outgoing: &mut Outgoing, queue: &mut mpsc::Receiver<Pending>) -> Result<Option<Pending>, Refusal> {
+fn gather(outgoing: &mut Outgoing, queue: &Queue) -> Result<Option<Pending>, Refusal> {
     while outgoing.bytes < limits::COALESCED_BYTES_MAX {
-        let Ok(pending) = queue.try_recv() else {
+        let Some(pending) = queue.try_next() else {
             break;
         };
         match pending.try_resolve() {
