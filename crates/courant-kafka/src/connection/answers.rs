@@ -99,6 +99,7 @@ impl Outgoing {
     async fn write_to(&mut self, socket: &mut WriteHalf<'_>) -> Result<(), AnswerError> {
         let begun = Instant::now();
         let late = begun + limits::WRITE_SILENCE_MAX + limits::transfer_time(self.bytes);
+        let mut heard = begun;
         let mut left = self.bytes;
         while !self.pieces.is_empty() {
             let mut slices = [IoSlice::new(&[]); limits::WRITE_PIECES_MAX];
@@ -107,7 +108,7 @@ impl Outgoing {
                 *slice = IoSlice::new(piece);
             }
             let write = socket.write_vectored(&slices[..count]);
-            let silent = Instant::now() + limits::WRITE_SILENCE_MAX;
+            let silent = heard + limits::WRITE_SILENCE_MAX;
             let written = match timeout_at(silent.min(late), write).await {
                 Err(_) => {
                     return Err(AnswerError::Unread { bytes: left, seconds: begun.elapsed().as_secs() });
@@ -118,6 +119,9 @@ impl Outgoing {
             };
             left -= written;
             self.advance(written);
+            if left > 0 {
+                heard = Instant::now();
+            }
         }
         self.bytes = 0;
         self.grants.clear();

@@ -7,11 +7,15 @@
 //! most twice what was received plus [`limits::READ_AHEAD_BYTES_MAX`], and an idle connection has
 //! none.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::tcp::ReadHalf;
-use tokio::time::{Duration, Instant, timeout, timeout_at};
+use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 
 use crate::budget::{Budget, Grant};
 use crate::limits;
@@ -92,6 +96,33 @@ pub(super) struct Frames<'a> {
     greeted: bool,
     /// When the frame that is being received began.
     begun: Instant,
+    alarm: Alarm,
+}
+
+/// The one timer of a connection. Nearly every wait ends before its time is up, so it is not set anew for each:
+/// only when it goes off is it known whether that is the time that somebody waits for.
+#[derive(Debug)]
+struct Alarm(Pin<Box<Sleep>>);
+
+impl Alarm {
+    fn at(deadline: Instant) -> Self {
+        Self(Box::pin(sleep_until(deadline)))
+    }
+
+    /// Whether it is that late.
+    fn poll(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<()> {
+        if deadline < self.0.deadline() {
+            self.0.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(self.0.as_mut().poll(context));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            // It was set for an earlier wait, which is over.
+            self.0.as_mut().reset(deadline);
+        }
+    }
 }
 
 impl<'a> Frames<'a> {
@@ -104,6 +135,7 @@ impl<'a> Frames<'a> {
             first_bytes: limits::FIRST_READ_BYTES,
             greeted: false,
             begun: Instant::now(),
+            alarm: Alarm::at(Instant::now() + limits::FIRST_REQUEST_MAX),
         }
     }
 
@@ -157,54 +189,54 @@ impl<'a> Frames<'a> {
     /// Waits between frames, where nothing is amiss when the client closes.
     async fn first_bytes_of_a_frame(&mut self) -> Result<(), FrameError> {
         let patience = if self.greeted { limits::IDLE_MAX } else { limits::FIRST_REQUEST_MAX };
-        loop {
-            match timeout(patience, self.socket.readable()).await {
-                Err(_) => return Err(FrameError::Idle { seconds: patience.as_secs() }),
-                Ok(Err(error)) => return Err(FrameError::Io(error)),
-                Ok(Ok(())) => {}
-            }
-            match self.take(usize::MAX)? {
-                Some(0) => return Err(FrameError::Closed),
-                Some(_) => return Ok(()),
-                None => {}
-            }
+        match self.take(usize::MAX, Instant::now() + patience).await? {
+            None => Err(FrameError::Idle { seconds: patience.as_secs() }),
+            Some(0) => Err(FrameError::Closed),
+            Some(_) => Ok(()),
         }
     }
 
     /// Waits for more of a frame and takes what is there, at most `most`.
     async fn fill(&mut self, most: usize) -> Result<(), FrameError> {
-        loop {
-            let received = self.received.len();
-            let silent = Instant::now() + limits::FRAME_SILENCE_MAX;
-            let slow = self.begun + patience(received);
-            match timeout_at(silent.min(slow), self.socket.readable()).await {
-                Err(_) if slow <= silent => {
-                    return Err(FrameError::Slow { received, seconds: self.begun.elapsed().as_secs() });
-                }
-                Err(_) => return Err(FrameError::Silent { received }),
-                Ok(Err(error)) => return Err(FrameError::Io(error)),
-                Ok(Ok(())) => {}
+        let received = self.received.len();
+        let silent = Instant::now() + limits::FRAME_SILENCE_MAX;
+        let slow = self.begun + patience(received);
+        match self.take(most, silent.min(slow)).await? {
+            None if slow <= silent => {
+                Err(FrameError::Slow { received, seconds: self.begun.elapsed().as_secs() })
             }
-            match self.take(most)? {
-                Some(0) => return Err(FrameError::Cut { received }),
-                Some(_) => return Ok(()),
-                None => {}
-            }
+            None => Err(FrameError::Silent { received }),
+            Some(0) => Err(FrameError::Cut { received }),
+            Some(_) => Ok(()),
         }
     }
 
-    /// Takes what the socket has, at most `most` bytes. 0: the client closed; `None`: nothing yet.
-    fn take(&mut self, most: usize) -> Result<Option<usize>, FrameError> {
+    /// Takes what the socket has, at most `most` bytes, as soon as there is something. 0: the client closed;
+    /// `None`: nothing came until `deadline`.
+    async fn take(&mut self, most: usize, deadline: Instant) -> Result<Option<usize>, FrameError> {
+        let taken = poll_fn(|context| match self.poll_take(most, context) {
+            Poll::Ready(taken) => Poll::Ready(taken.map(Some)),
+            Poll::Pending => self.alarm.poll(deadline, context).map(|()| Ok(None)),
+        });
+        taken.await.map_err(FrameError::Io)
+    }
+
+    /// One read that leaves room in the buffer has emptied the socket: the runtime sees that, and no second
+    /// one is made to find nothing.
+    fn poll_take(&mut self, most: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ready!(self.socket.as_ref().poll_read_ready(context))?;
         if self.received.capacity() == self.received.len() {
             // Only now, with bytes waiting, is memory taken.
             let room = self.received.len().clamp(self.first_bytes, limits::READ_AHEAD_BYTES_MAX);
             self.received.reserve(room.min(most.max(limits::FIRST_READ_BYTES)));
         }
-        match self.socket.try_read_buf(&mut (&mut self.received).limit(most)) {
-            Ok(taken) => Ok(Some(taken)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(FrameError::Io(error)),
+        let mut room = (&mut self.received).limit(most);
+        let taken = pin!(self.socket.read_buf(&mut room)).poll(context);
+        if taken.is_pending() && self.received.is_empty() {
+            // There were none after all.
+            self.received = BytesMut::new();
         }
+        taken
     }
 
     async fn cover(&mut self, grant: &mut Grant, bytes: usize) -> Result<(), FrameError> {
@@ -261,12 +293,55 @@ fn stranger(prefix: [u8; PREFIX_BYTES]) -> Option<Stranger> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
 
     const MAX: usize = 1_000_000;
 
     #[track_caller]
     fn refused(prefix: [u8; 4]) -> FrameError {
         frame_length(prefix, MAX).expect_err("the prefix must be refused")
+    }
+
+    /// What epoll reports is a change: a runtime that has not seen the socket empty asks it again.
+    #[tokio::test]
+    async fn a_request_that_is_here_whole_takes_one_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let mut client =
+            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (read, _write) = stream.split();
+        let mut frames = Frames::new(read, Budget::new(MAX), MAX);
+        for _ in 0..3 {
+            client.write_all(b"\0\0\0\x0812345678").await.expect("it is sent");
+            let frame = frames.next().await.expect("a frame");
+            assert_eq!(&frame.bytes[..], b"12345678");
+            let reads_again =
+                poll_fn(|context| Poll::Ready(frames.socket.as_ref().poll_read_ready(context).is_ready()));
+            assert!(!reads_again.await);
+        }
+        drop(client);
+        assert!(matches!(frames.next().await, Err(FrameError::Closed)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_goes_off_at_the_time_of_the_wait_that_it_is_asked_for() {
+        let begun = Instant::now();
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        let mut alarm = Alarm::at(after(30));
+        // Somebody waits for less, and then no more.
+        let waits = poll_fn(|context| Poll::Ready(alarm.poll(after(10), context).is_pending()));
+        assert!(waits.await);
+        for seconds in [60, 65, 100] {
+            poll_fn(|context| alarm.poll(after(seconds), context)).await;
+            let late = Instant::now().duration_since(after(seconds));
+            assert!(late < Duration::from_secs(1), "{late:?} behind {seconds} s");
+            assert!(Instant::now() >= after(seconds));
+        }
+        let waits = poll_fn(|context| Poll::Ready(alarm.poll(after(600), context).is_pending()));
+        assert!(waits.await);
+        poll_fn(|context| alarm.poll(after(110), context)).await;
+        assert!(Instant::now() < after(111), "a wait that ends earlier sets it anew");
     }
 
     #[test]
