@@ -20,10 +20,11 @@
 //! 61  records                 compressed together by the codec
 //! ```
 //!
-//! The write path reads the header alone. Only [`records`] looks further, and it decompresses within
-//! a bound that the caller gives.
+//! The write path reads the header alone. Only [`records`] and [`glance`] look further, and they decompress
+//! within a bound that the caller gives.
 
 mod codec;
+pub mod glance;
 mod header;
 mod lz4_frame;
 #[cfg(test)]

@@ -103,6 +103,19 @@ impl<'a> Iterator for Walk<'a> {
 }
 
 impl Outline<'_> {
+    /// Whether the record has no headers. One that is not as the format says is none of those: what is wrong
+    /// with it says [`Self::record`].
+    pub(super) fn is_bare(&self) -> bool {
+        let mut rest = self.rest;
+        // A count of no headers is one byte, and the last.
+        skip_nullable(&mut rest).is_some() && skip_nullable(&mut rest).is_some() && *rest == [0]
+    }
+
+    /// Bytes behind its offset.
+    pub(super) fn bytes(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Whether the record has a key, an empty one included.
     pub(super) fn has_key(&self) -> Result<bool, RecordError> {
         let bad = RecordError::Malformed { index: self.index, problem: "its key is cut off" };
@@ -139,6 +152,15 @@ fn take_nullable(rest: &mut &[u8], payload: &Bytes) -> Option<Option<Bytes>> {
             Some(Some(payload.slice_ref(bytes)))
         }
     }
+}
+
+/// Passes over bytes behind a length, -1 for null. `None` means that they are not there.
+fn skip_nullable(rest: &mut &[u8]) -> Option<()> {
+    match varint::take32(rest)? {
+        -1 => {}
+        length => *rest = rest.get(usize::try_from(length).ok()?..)?,
+    }
+    Some(())
 }
 
 fn take_headers(rest: &mut &[u8], payload: &Bytes) -> Option<Vec<(Bytes, Option<Bytes>)>> {

@@ -5,7 +5,8 @@
 use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
-use courant_log::batch::records::{Record, each};
+use courant_log::batch::glance::{Glance, glance};
+use courant_log::batch::records::{Record, RecordError, each};
 use courant_log::{BatchHeader, Log, PartitionId, ReadError};
 use serde::Serialize;
 
@@ -74,6 +75,67 @@ pub(crate) fn read(
     wanted: Range<u64>,
     mut look: impl FnMut(&Record) -> Taken,
 ) -> Result<Passed, ReadError> {
+    by_batch(log, id, wanted, |batch, begin, course| {
+        each(batch, begin, RECORD_DECOMPRESSED_BYTES_MAX, RECORD_HEADERS_MAX, |record| {
+            course.pass(record.offset, size(&record), || look(&record))
+        })
+    })
+}
+
+/// As [`read`], for who wants nothing of records without headers but where they are.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn glance_over(
+    log: &Log,
+    id: PartitionId,
+    wanted: Range<u64>,
+    mut look: impl FnMut(&Glance) -> Taken,
+) -> Result<Passed, ReadError> {
+    by_batch(log, id, wanted, |batch, begin, course| {
+        glance(batch, begin, RECORD_DECOMPRESSED_BYTES_MAX, RECORD_HEADERS_MAX, |seen| {
+            let (offset, bytes) = match &seen {
+                Glance::Bare { offset, bytes, .. } => (*offset, *bytes),
+                Glance::Whole(record) => (record.offset, size(record)),
+            };
+            course.pass(offset, bytes, || look(&seen))
+        })
+    })
+}
+
+/// How far the look through one batch has come.
+struct Course<'a> {
+    end: u64,
+    passed: &'a mut Passed,
+    unpacked: usize,
+}
+
+impl Course<'_> {
+    /// Shows the next record, unless it stands behind what is wanted.
+    fn pass(&mut self, at: i64, bytes: usize, look: impl FnOnce() -> Taken) -> ControlFlow<()> {
+        self.unpacked += bytes;
+        let at = offset(at);
+        if at >= self.end {
+            self.passed.next = self.end;
+            return ControlFlow::Break(());
+        }
+        if look() == Taken::No {
+            self.passed.next = at;
+            return ControlFlow::Break(());
+        }
+        self.passed.next = at.saturating_add(1);
+        // What stands behind the last one that is wanted is not looked at.
+        if self.passed.next < self.end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
+/// Reads batches, and has `records` go through each of them, from an offset on, until that breaks off.
+fn by_batch(
+    log: &Log,
+    id: PartitionId,
+    wanted: Range<u64>,
+    mut records: impl FnMut(&Bytes, i64, &mut Course<'_>) -> Result<Option<()>, RecordError>,
+) -> Result<Passed, ReadError> {
     let mut passed = Passed { next: wanted.start, hole: None, bytes: 0, unpacked: 0 };
     let read = match log.read(id, wanted.start, RECORD_READ_BYTES, true) {
         Ok(read) => read,
@@ -92,7 +154,7 @@ pub(crate) fn read(
             passed.next = wanted.end;
             return Ok(passed);
         };
-        if !through(&header, &batch, &wanted, &mut passed, &mut look) {
+        if !through(&header, &batch, &wanted, &mut passed, &mut records) {
             return Ok(passed);
         }
     }
@@ -106,7 +168,7 @@ fn through(
     batch: &Bytes,
     wanted: &Range<u64>,
     passed: &mut Passed,
-    look: &mut impl FnMut(&Record) -> Taken,
+    records: &mut impl FnMut(&Bytes, i64, &mut Course<'_>) -> Result<Option<()>, RecordError>,
 ) -> bool {
     let last = offset(header.last_offset());
     let behind = last.saturating_add(1).max(passed.next);
@@ -116,22 +178,9 @@ fn through(
         return true;
     }
     let begin = i64::try_from(wanted.start).unwrap_or(i64::MAX);
-    let mut unpacked = 0;
-    let shown = each(batch, begin, RECORD_DECOMPRESSED_BYTES_MAX, RECORD_HEADERS_MAX, |record| {
-        unpacked += size(&record);
-        let at = offset(record.offset);
-        if at >= wanted.end {
-            passed.next = wanted.end;
-            return ControlFlow::Break(());
-        }
-        if look(&record) == Taken::No {
-            passed.next = at;
-            return ControlFlow::Break(());
-        }
-        passed.next = at.saturating_add(1);
-        // What stands behind the last one that is wanted is not looked at.
-        if passed.next < wanted.end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
+    let mut course = Course { end: wanted.end, passed: &mut *passed, unpacked: 0 };
+    let shown = records(batch, begin, &mut course);
+    let unpacked = course.unpacked;
     passed.unpacked += unpacked.max(batch.len());
     match shown {
         Ok(Some(())) => false,
@@ -267,6 +316,37 @@ mod tests {
         assert_eq!((seen, passed.next), (vec![], 9), "there is nothing at the end");
     }
 
+    /// Who takes nothing of records without headers comes as far as others, and sees the same.
+    #[test]
+    fn a_glance_comes_as_far_as_a_look() {
+        let (log, id) = log();
+        let header = |name: &'static str| (Bytes::from_static(name.as_bytes()), None);
+        let record = |headers: Vec<_>| NewRecord { headers, value: Some("v".into()), ..NewRecord::default() };
+        let records = [record(vec![]), record(vec![header("a")]), record(vec![]), record(vec![])];
+        for codec in [Codec::None, Codec::Zstd] {
+            append_records(&log, id, &records, codec);
+        }
+        for (start, end, room) in (0..8).flat_map(|start| (start..=8).map(move |end| (start, end, end / 2))) {
+            let (whole, passed) = offsets(&log, id, start..end, room as usize);
+            let mut seen = Vec::new();
+            let glanced = glance_over(&log, id, start..end, |glance| {
+                if seen.len() == room as usize {
+                    return Taken::No;
+                }
+                match glance {
+                    Glance::Bare { offset, .. } => seen.push(*offset),
+                    Glance::Whole(record) => {
+                        assert_eq!((record.headers.len(), record.offset % 4), (1, 1));
+                        seen.push(record.offset);
+                    }
+                }
+                Taken::Yes
+            });
+            let glanced = glanced.expect("readable");
+            assert_eq!((seen, glanced.next, glanced.hole), (whole, passed.next, None), "{start}..{end}");
+        }
+    }
+
     /// A small batch can become a large one: what is counted is what the look has gone through.
     #[test]
     fn a_look_ends_where_small_batches_have_become_many_bytes() {
@@ -278,6 +358,8 @@ mod tests {
         let (seen, passed) = offsets(&log, id, 0..6, 10);
         assert_eq!((seen, passed.next), (vec![0, 1, 2, 3], 4));
         assert!(passed.bytes < RECORD_READ_BYTES && passed.unpacked >= RECORD_UNPACKED_BYTES, "{passed:?}");
+        let passed = glance_over(&log, id, 0..6, |_| Taken::Yes).expect("readable");
+        assert_eq!(passed.next, 4, "also where nothing is taken out");
         let (seen, passed) = offsets(&log, id, 4..6, 10);
         assert_eq!((seen, passed.next), (vec![4, 5], 6));
     }

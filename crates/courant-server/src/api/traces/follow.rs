@@ -7,6 +7,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use courant_log::batch::glance::Glance;
 use courant_log::{Log, PartitionId};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -21,7 +22,7 @@ use crate::api::limits::{
     TRACE_AHEAD_MS, TRACE_BEHIND_MAX, TRACE_ENTRIES_PER_READ_MAX, TRACE_KEPT_PART, TRACE_LOOK, TRACE_PAUSE,
     TRACE_PAUSE_MAX, TRACE_REBUILD_RECORDS_MAX, TRACE_REST,
 };
-use crate::api::records::read::{Taken, offset, read};
+use crate::api::records::read::{Taken, glance_over, offset};
 
 /// One partition, as far as it was looked at.
 #[derive(Debug)]
@@ -236,22 +237,31 @@ impl Follower {
         let begin = lane.next;
         let are_asked = self.places.are_asked();
         let mut looked = Looked::default();
-        let passed = read(log, id, begin..ends.high_watermark, |record| {
+        let passed = glance_over(log, id, begin..ends.high_watermark, |seen| {
             if looked.new.len() + looked.plain.len() + looked.places.len() >= TRACE_ENTRIES_PER_READ_MAX {
                 return Taken::No;
             }
             looked.seen += 1;
-            lane.time_ms = record.timestamp;
-            if lane.is_cut && (0..=self.latest_ms).contains(&record.timestamp) {
+            let (at, time_ms, record) = match seen {
+                Glance::Bare { offset, timestamp, .. } => (*offset, *timestamp, None),
+                Glance::Whole(record) => (record.offset, record.timestamp, Some(record)),
+            };
+            lane.time_ms = time_ms;
+            if lane.is_cut && (0..=self.latest_ms).contains(&time_ms) {
                 lane.is_cut = false;
-                looked.incomplete_before = Some(record.timestamp);
+                looked.incomplete_before = Some(time_ms);
             }
-            let facts = Facts::of(record, header);
-            if facts.is_plain() && !are_asked {
-                let (offset, time_ms) = (offset(record.offset), record.timestamp);
-                looked.places.push(Place { partition: id, offset, time_ms });
+            // Without headers nothing joins it to anything.
+            let told = record.map(|record| (record, Facts::of(record, header)));
+            let told = told.filter(|(_, facts)| !facts.is_plain() || facts.names_another());
+            let Some((record, facts)) = told else {
+                let place = Place { partition: id, offset: offset(at), time_ms };
+                match are_asked {
+                    true => looked.plain.push(facts::plain(hasher, &log_id, &topic, number, place)),
+                    false => looked.places.push(place),
+                }
                 return Taken::Yes;
-            }
+            };
             looked.names_another |= facts.names_another();
             let list = if facts.is_plain() { &mut looked.plain } else { &mut looked.new };
             match facts.placed(record, &log_id, &topic, number).indexed(hasher, id, record) {
@@ -301,14 +311,19 @@ fn share(mut lengths: Vec<u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
 
-    /// Where more comes all the time than is looked at, the queue is never empty; the fast look at what was
-    /// there ends all the same.
-    #[test]
-    fn what_was_there_at_the_start_comes_to_an_end_while_more_comes() {
-        let id = PartitionId(1);
-        let lane = Lane { topic: "t".into(), number: 0, next: 9, time_ms: 0, backlog: 10, is_cut: false };
-        let mut follower = Follower {
+    use bytes::Bytes;
+    use courant_core::headers;
+    use courant_core::topic::TopicName;
+    use courant_log::batch::records::{NewRecord, encode};
+    use courant_log::storage::MemoryStorage;
+    use courant_log::{Batch, Codec, LogConfig, NewTopic, SystemClock, SystemEntropy};
+
+    /// A follower of one partition, at its beginning.
+    fn follower(id: PartitionId, next: u64, backlog: u64) -> Follower {
+        let lane = Lane { topic: "t".into(), number: 0, next, time_ms: 0, backlog, is_cut: false };
+        Follower {
             hasher: RandomState::new(),
             header: None,
             lanes: HashMap::from([(id, lane)]),
@@ -316,8 +331,68 @@ mod tests {
             settled: None,
             has_caught_up: false,
             latest_ms: i64::MAX,
-            places: Places::new(0),
+            places: Places::new(9),
+        }
+    }
+
+    /// A log with one partition, which has these records.
+    fn log(records: &[NewRecord]) -> (Log, PartitionId) {
+        let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+        config.reserve_bytes = 0;
+        let (log, _) = Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens");
+        let (done, created) = mpsc::channel();
+        let name = TopicName::new("t").expect("legal");
+        log.create_topic(NewTopic { name, partitions: 1, configs: Default::default() }, move |result| {
+            done.send(result).expect("the test waits");
+        });
+        let id = created.recv().expect("an answer").expect("created").partitions[0];
+        let batch =
+            Batch::validate(encode(records, Codec::None, None).expect("a batch")).expect("a good one");
+        let (done, appended) = mpsc::channel();
+        log.append(id, batch, move |result| done.send(result).expect("the test waits"));
+        appended.recv().expect("an answer").expect("appended");
+        (log, id)
+    }
+
+    /// Records without headers, and with some that say nothing, are places alone until another is named.
+    #[test]
+    fn plain_records_are_places_until_one_is_asked_for() {
+        let record = |name: Option<&'static str>| NewRecord {
+            timestamp: 5,
+            value: Some("v".into()),
+            headers: name
+                .map(|name| (Bytes::from_static(name.as_bytes()), Some(Bytes::from_static(b"1"))))
+                .into_iter()
+                .collect(),
+            ..NewRecord::default()
         };
+        let names = [None, Some("x"), Some(headers::ID), Some(headers::CAUSATION_ID), None];
+        let (log, id) = log(&names.map(record));
+        let mut follower = follower(id, 0, 0);
+        let looked = follower.read(&log, id).expect("it is there");
+        let places: Vec<_> = looked.places.iter().map(|place| (place.offset, place.time_ms)).collect();
+        assert_eq!(places, [(0, 5), (1, 5), (4, 5)]);
+        let offsets = |list: &[New]| list.iter().map(|new| new.offset).collect::<Vec<_>>();
+        assert_eq!((offsets(&looked.new), offsets(&looked.plain)), (vec![2], vec![3]));
+        assert!(looked.names_another && looked.seen == 5);
+        let asked = follower.asked_for(&log, &looked);
+        assert_eq!(offsets(&asked), [0, 1, 4]);
+        follower.lanes.values_mut().for_each(|lane| lane.next = 0);
+        let again = follower.read(&log, id).expect("it is there");
+        assert_eq!((offsets(&again.new), offsets(&again.plain)), (vec![2], vec![0, 1, 3, 4]));
+        assert!(again.places.is_empty());
+        let events = |list: &[New], at: u64| list.iter().find(|new| new.offset == at).map(|new| new.event);
+        for at in [0, 1, 4] {
+            assert_eq!(events(&again.plain, at), events(&asked, at), "the id of its place");
+        }
+    }
+
+    /// Where more comes all the time than is looked at, the queue is never empty; the fast look at what was
+    /// there ends all the same.
+    #[test]
+    fn what_was_there_at_the_start_comes_to_an_end_while_more_comes() {
+        let id = PartitionId(1);
+        let mut follower = follower(id, 9, 10);
         assert!(!follower.is_through());
         follower.lanes.values_mut().for_each(|lane| lane.next = 10);
         assert!(follower.is_through());
