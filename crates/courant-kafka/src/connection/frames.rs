@@ -7,13 +7,14 @@
 //! most twice what was received plus [`limits::READ_AHEAD_BYTES_MAX`], and an idle connection has
 //! none.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 use tokio::net::tcp::ReadHalf;
 use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 
@@ -25,6 +26,12 @@ const PREFIX_BYTES: usize = 4;
 
 /// The first field of a request.
 const API_KEY_BYTES: usize = 2;
+
+thread_local! {
+    /// Where small requests are received.
+    static ROOM: RefCell<[u8; limits::FIRST_READ_BYTES]> =
+        const { RefCell::new([0; limits::FIRST_READ_BYTES]) };
+}
 
 /// Why no further frame comes out of a connection.
 #[derive(Debug, thiserror::Error)]
@@ -224,6 +231,10 @@ impl<'a> Frames<'a> {
     /// One read that leaves room in the buffer has emptied the socket: the runtime sees that, and no second
     /// one is made to find nothing.
     fn poll_take(&mut self, most: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let is_small = self.first_bytes <= limits::FIRST_READ_BYTES && most == usize::MAX;
+        if is_small && self.received.is_empty() {
+            return self.poll_small(context);
+        }
         ready!(self.socket.as_ref().poll_read_ready(context))?;
         if self.received.capacity() == self.received.len() {
             // Only now, with bytes waiting, is memory taken.
@@ -237,6 +248,17 @@ impl<'a> Frames<'a> {
             self.received = BytesMut::new();
         }
         taken
+    }
+
+    /// Where the last request was small, this one is received in the room that its thread has for them, and
+    /// what is kept is as large as it is: it goes to another thread, which gives small memory back for less.
+    fn poll_small(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ROOM.with_borrow_mut(|room| -> Poll<io::Result<usize>> {
+            let mut room = ReadBuf::new(room);
+            ready!(Pin::new(&mut self.socket).poll_read(context, &mut room))?;
+            self.received = BytesMut::from(room.filled());
+            Poll::Ready(Ok(self.received.len()))
+        })
     }
 
     async fn cover(&mut self, grant: &mut Grant, bytes: usize) -> Result<(), FrameError> {
@@ -322,6 +344,33 @@ mod tests {
         }
         drop(client);
         assert!(matches!(frames.next().await, Err(FrameError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn requests_are_cut_apart_and_put_together_whatever_their_size() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let mut client =
+            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (read, _write) = stream.split();
+        let mut frames = Frames::new(read, Budget::new(MAX), MAX);
+        const FIRST: usize = limits::FIRST_READ_BYTES;
+        let lengths =
+            [8, 9, FIRST - PREFIX_BYTES, FIRST, 3 * FIRST + 5, 2 * limits::READ_AHEAD_BYTES_MAX, 8, 10];
+        let body = |length: usize| (0..length).map(|at| (at % 251) as u8).collect::<Vec<_>>();
+        let sent =
+            lengths.map(|length| [&(length as u32).to_be_bytes()[..], &body(length)].concat()).concat();
+        let (write, received) = tokio::join!(client.write_all(&sent), async {
+            let mut received = Vec::new();
+            for _ in lengths {
+                received.push(frames.next().await.expect("a frame").bytes);
+            }
+            received
+        });
+        write.expect("it is sent");
+        for (bytes, length) in received.iter().zip(lengths) {
+            assert!(*bytes == body(length), "a request of {length} bytes is another one");
+        }
     }
 
     #[tokio::test(start_paused = true)]
