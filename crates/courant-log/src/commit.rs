@@ -5,13 +5,15 @@
 //! acknowledge, wake; `docs/formats/journal.md` says why. An error of the storage ends the writer for
 //! good: nothing that the group queued was ever visible, and a restart finds out what the disk holds.
 
+mod answers;
 mod files;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use self::answers::Answers;
 use self::files::GroupFiles;
 use crate::durability::{Durability, SYNC_INTERVAL_MS};
 use crate::error::WriterError;
@@ -27,8 +29,6 @@ use crate::storage::StorageError;
 use crate::writer::{AppendEffect, Effect, Writer};
 use crate::{Appended, PartitionId};
 
-type Answers = Vec<Box<dyn FnOnce() + Send>>;
-
 impl Inner {
     /// Commits one group of what waits. False when nothing did.
     pub(crate) fn commit(&self) -> bool {
@@ -43,8 +43,8 @@ impl Inner {
         loop {
             let mut wakes = Wakes::new();
             self.commit_some(&mut commands, &mut answers, &mut wakes);
-            for answer in answers.drain(..) {
-                call(answer);
+            for answer in answers.drain() {
+                call(|| answer.give());
             }
             if is_planted(Defect::AnswerBeforeSync) {
                 let _ = lock(&self.writer).sync_journal(&*self.config.clock);
@@ -230,9 +230,10 @@ impl Inner {
     }
 
     fn publish(&self, writer: &mut Writer, effects: Vec<Effect>, answers: &mut Answers, wakes: &mut Wakes) {
-        let mut published: HashMap<PartitionId, (Arc<Partition>, Published)> = HashMap::new();
+        let mut published: BTreeMap<PartitionId, (Arc<Partition>, Published)> = BTreeMap::new();
         let mut catalog_changed = false;
         let mut requests_checkpoint = false;
+        answers.reserve(effects.len());
         for effect in effects {
             match effect {
                 Effect::Appended(append) => {
@@ -240,8 +241,7 @@ impl Inner {
                 }
                 Effect::Duplicate { base_offset, partition, done } => {
                     add(&self.counters.duplicates, 1);
-                    let log_start = partition.offsets().start;
-                    answers.push(Box::new(move || done(Ok(Appended { base_offset, log_start }))));
+                    answers.appended(partition, base_offset, done);
                 }
                 Effect::Created { topic, partitions, done } => {
                     catalog_changed = true;
@@ -300,7 +300,7 @@ impl Inner {
     fn publish_append(
         &self,
         append: AppendEffect,
-        published: &mut HashMap<PartitionId, (Arc<Partition>, Published)>,
+        published: &mut BTreeMap<PartitionId, (Arc<Partition>, Published)>,
         answers: &mut Answers,
     ) {
         let bytes = append.stored.len() as u64;
@@ -321,10 +321,7 @@ impl Inner {
             position: append.position,
         });
         let AppendEffect { partition, base_offset, done, .. } = append;
-        answers.push(Box::new(move || {
-            let log_start = partition.offsets().start;
-            done(Ok(Appended { base_offset, log_start }));
-        }));
+        answers.appended(partition, base_offset, done);
     }
 
     fn publish_partitions(&self, partitions: Vec<Arc<Partition>>) {
@@ -415,7 +412,7 @@ fn call(callback: impl FnOnce()) {
 /// What no journal file can take is refused here, before it touches any state.
 fn split_oversized(commands: Vec<Command>, bytes_max: usize) -> (Vec<Command>, Answers) {
     let max = bytes_max.saturating_sub(crate::journal::GROUP_OVERHEAD_BYTES);
-    let mut answers = Answers::new();
+    let mut answers = Answers::default();
     let mut fitting = Vec::with_capacity(commands.len());
     for command in commands {
         if command.group_bytes() <= bytes_max {

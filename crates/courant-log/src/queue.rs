@@ -235,7 +235,7 @@ impl Queue {
     /// Everything that waits, up to a group's worth.
     pub(crate) fn take(&self, bytes_max: usize) -> Vec<Command> {
         let mut state = lock(&self.state);
-        let mut taken = Vec::new();
+        let mut taken = Vec::with_capacity(state.commands.len().min(GROUP_ENTRIES_MAX / 2));
         let mut sum = 0;
         while let Some(next) = state.commands.front() {
             let bytes = next.group_bytes();
