@@ -1,13 +1,17 @@
 //! What every connection shares: the log, the settings, the budgets, the counters.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 
 use courant_core::clock::Clock as _;
 use courant_log::{Log, SystemClock};
 use tokio::sync::watch;
+use tokio::task::coop::unconstrained;
 
 use crate::api::FetchSessions;
 use crate::budget::Budget;
@@ -29,6 +33,8 @@ pub struct Broker {
     pub(crate) fetch_sessions: FetchSessions,
     groups: Arc<Coordinator>,
     stopping: watch::Sender<bool>,
+    /// Set before `stopping` says it.
+    is_stopping: AtomicBool,
 }
 
 impl Broker {
@@ -48,6 +54,7 @@ impl Broker {
             fetch_sessions: FetchSessions::new(config.limits.fetch_sessions_max),
             config,
             stopping: watch::Sender::new(false),
+            is_stopping: AtomicBool::new(false),
         }
     }
 
@@ -85,6 +92,7 @@ impl Broker {
 
     /// Tells every connection to answer what it has read and to close.
     pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
         self.stopping.send_replace(true);
     }
 
@@ -93,6 +101,28 @@ impl Broker {
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
+
+    /// As [`Broker::stopped`], for a task that waits for other things beside it: when those wake it, this is
+    /// a look at a flag. It must not go from one task to another.
+    pub(crate) async fn stopped_beside(&self) {
+        seldom(&self.is_stopping, self.stopped()).await;
+    }
+}
+
+/// Polls a future once, so that it knows whom to wake, and then only when `flag` is set, which is before it
+/// is done: what it looks at is shared by all connections, with a lock.
+async fn seldom<F: Future>(flag: &AtomicBool, future: F) -> F::Output {
+    // A task that has done enough for now would be turned away, and not be known.
+    let mut future = pin!(unconstrained(future));
+    let mut is_known = false;
+    poll_fn(|context| {
+        if is_known && !flag.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        is_known = true;
+        future.as_mut().poll(context)
+    })
+    .await
 }
 
 impl fmt::Debug for Broker {
@@ -243,6 +273,54 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::{Context, Waker};
+
+    #[test]
+    fn what_is_asked_for_seldom_is_asked_once_and_when_its_flag_is_set() {
+        let flag = AtomicBool::new(false);
+        let mut polls = 0;
+        let counted = poll_fn(|_| {
+            polls += 1;
+            if polls < 3 { Poll::Pending } else { Poll::Ready(polls) }
+        });
+        let mut seldom = pin!(seldom(&flag, counted));
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..9 {
+            assert_eq!(seldom.as_mut().poll(&mut context), Poll::Pending);
+        }
+        flag.store(true, Ordering::Release);
+        assert_eq!(seldom.as_mut().poll(&mut context), Poll::Pending, "the second time");
+        assert_eq!(seldom.poll(&mut context), Poll::Ready(3));
+    }
+
+    /// Whatever the task was woken for in the meantime.
+    #[tokio::test]
+    async fn a_stop_wakes_who_was_not_asking() {
+        let (stopping, is_stopping) = (watch::Sender::new(false), Arc::new(AtomicBool::new(false)));
+        let (mut receiver, flag) = (stopping.subscribe(), Arc::clone(&is_stopping));
+        let (tick, mut ticks) = tokio::sync::mpsc::channel::<()>(1);
+        let waits = tokio::spawn(async move {
+            let stopped = async move { receiver.wait_for(|stopping| *stopping).await.is_ok() };
+            let mut stopped = pin!(seldom(&flag, stopped));
+            let mut seen = 0;
+            loop {
+                tokio::select! {
+                    is_stopped = &mut stopped => {
+                        assert!(is_stopped);
+                        return seen;
+                    }
+                    Some(()) = ticks.recv() => seen += 1,
+                }
+            }
+        });
+        for _ in 0..3 {
+            tick.send(()).await.expect("it waits");
+        }
+        tick.reserve().await.expect("it has taken them").send(());
+        is_stopping.store(true, Ordering::Release);
+        stopping.send_replace(true);
+        assert!(waits.await.expect("it does not panic") >= 3);
+    }
 
     #[test]
     fn hosts() {

@@ -72,7 +72,10 @@ impl Grant {
         let keep = bytes.div_ceil(UNIT_BYTES);
         if let Some(permit) = &mut self.permit {
             let surplus = permit.num_permits().saturating_sub(keep);
-            drop(permit.split(surplus));
+            // To give nothing back would be a word with all that share the budget, too.
+            if surplus > 0 {
+                drop(permit.split(surplus));
+            }
         }
     }
 

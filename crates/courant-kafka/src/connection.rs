@@ -93,7 +93,7 @@ async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream) -> End {
         end = read_requests(caller, frames, &queue, &unanswered) => end,
         // The queue is open while requests are read, so the writer only ends with an error.
         result = &mut answers => return result.map_or_else(End::from, |()| End::Stopping),
-        () = broker.stopped() => End::Stopping,
+        () = broker.stopped_beside() => End::Stopping,
     };
     queue.close();
     if end.leaves_a_reader() {
