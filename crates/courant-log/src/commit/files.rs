@@ -28,6 +28,8 @@ pub(super) struct GroupFiles {
     segments: BTreeMap<SegmentKey, Option<Arc<dyn File>>>,
     /// Each is open in the place of a file that is still to be created.
     spare: Vec<Arc<dyn File>>,
+    /// Where the batch before goes, in a segment that is there.
+    last: Option<SegmentKey>,
 }
 
 impl GroupFiles {
@@ -75,6 +77,11 @@ impl Inner {
     pub(super) fn has_file_for(&self, writer: &Writer, command: &Command, files: &mut GroupFiles) -> bool {
         let Command::Append { partition, batch, .. } = command else { return true };
         let Some(tail) = writer.tails.get(partition) else { return true };
+        let is_new = tail.is_empty() || tail.is_full_for(batch.header(), batch.bytes().len() as u64);
+        // Looked at with the batch before. Where its end was damaged it is closed, and this batch begins a new one.
+        if !is_new && files.last == Some(tail.segment.key()) {
+            return true;
+        }
         let mut open = None;
         if !tail.is_empty() && !files.has(writer, &tail.segment.key()) {
             open = match tail.segment.file(&*self.storage, &self.handles) {
@@ -87,6 +94,7 @@ impl Inner {
         Reader { storage, handles, partition: &tail.shared }.is_fit_to_grow(&tail.segment);
         let is_new = tail.is_empty() || tail.is_full_for(batch.header(), batch.bytes().len() as u64);
         let key = if is_new { next_segment(tail) } else { tail.segment.key() };
+        files.last = Some(key).filter(|_| !is_new);
         if files.has(writer, &key) {
             return true;
         }
