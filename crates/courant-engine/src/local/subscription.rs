@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courant_log::{PartitionId, Waiting};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
@@ -40,6 +41,13 @@ struct Watch {
     _waiting: Waiting,
 }
 
+impl Watch {
+    /// Whether there is more by now, or nobody is left who would say so.
+    fn has_news(&mut self) -> bool {
+        !matches!(self.woken.try_recv(), Err(TryRecvError::Empty))
+    }
+}
+
 /// A partition that it has.
 #[derive(Debug)]
 struct Reading {
@@ -73,8 +81,9 @@ impl LocalSubscription {
     async fn next_within(&mut self, wait: Duration) -> Result<Next, FetchError> {
         let deadline = Instant::now() + wait.min(WAIT_MAX);
         self.give_up();
-        if wait.is_zero() {
-            // What was published before is to be found, and who has published it knows of that first.
+        // With a wait of zero what was published before is to be found, and who has published it knows of that
+        // first. A wait may also be over before it hears of what there is.
+        if wait.is_zero() || self.watch.as_mut().is_some_and(Watch::has_news) {
             self.watch = None;
         }
         loop {

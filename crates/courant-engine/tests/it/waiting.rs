@@ -14,6 +14,7 @@ on_every_engine!(
     closing_ends_a_wait_with_an_error_and_everything_after_it,
     a_next_that_is_dropped_loses_nothing,
     after_a_wait_that_was_given_up_everything_is_found,
+    the_shortest_waits_find_what_there_is,
 );
 
 /// Longer than the test's patience: only being woken ends such a wait in time.
@@ -97,4 +98,24 @@ async fn after_a_wait_that_was_given_up_everything_is_found(place: &Place) {
     assert!(timeout(Duration::from_millis(5), subscription.next(FOR_EVER)).await.is_err(), "it is paused");
     subscription.resume(std::slice::from_ref(&partition));
     assert_eq!(read(&mut *subscription, 16).await[0].position.offset, 4);
+}
+
+/// A wait that is over as soon as it begins has not waited for anything, and finds what was published before.
+async fn the_shortest_waits_find_what_there_is(place: &Place) {
+    place.topic("orders", 1).await;
+    let mut subscription = place.subscribe("billing", "orders").await;
+    let given_up = timeout(Duration::from_millis(5), subscription.next(FOR_EVER)).await;
+    assert!(given_up.is_err(), "there is nothing yet: {given_up:?}");
+    place.publish(vec![record("key", "value")]).await;
+    let found = timeout(PATIENCE, async {
+        loop {
+            match subscription.next(Duration::from_nanos(1)).await {
+                Ok(Next::Nothing) => tokio::task::yield_now().await,
+                found => return found,
+            }
+        }
+    });
+    let found = found.await.expect("in time");
+    let Ok(Next::Records(fetched)) = found else { panic!("records, not {found:?}") };
+    assert_eq!(fetched[0].records[0].position.offset, 0);
 }
