@@ -26,35 +26,45 @@ const OF_A_BATCH: u64 = OF_AN_EVENT_THAT_PUBLISHES + 1;
 
 /// A server between the store and the one that the environment names, which counts answers.
 async fn counting(url: &str) -> (String, Arc<AtomicU64>) {
+    let answers = Arc::new(AtomicU64::new(0));
+    let counted = answers.clone();
+    let through = between(url, move |kind| {
+        if kind == READY {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+        true
+    });
+    (through.await, answers)
+}
+
+/// A server between the store and the one that the environment names. It hears the kind of each message that
+/// comes from there, and says whether it is passed on; otherwise the connection ends.
+pub(super) async fn between(url: &str, passes: impl Fn(u8) -> bool + Clone + Send + 'static) -> String {
     let (_, place) = url.rsplit_once('@').expect("an address with a user");
     let (server, database) = place.split_once('/').expect("an address with a database");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let own = listener.local_addr().expect("an address");
-    // Encrypted, nothing could be counted.
+    // Encrypted, nothing could be told apart.
     let through = url.replace(place, &format!("{own}/{database}?sslmode=disable"));
-    let (answers, server) = (Arc::new(AtomicU64::new(0)), server.to_owned());
-    let counted = answers.clone();
+    let server = server.to_owned();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let server = TcpStream::connect(&server).await.expect("the server");
-            tokio::spawn(pass(client, server, counted.clone()));
+            tokio::spawn(pass(client, server, passes.clone()));
         }
     });
-    (through, answers)
+    through
 }
 
-/// Passes everything on, until one of the two ends.
-async fn pass(client: TcpStream, server: TcpStream, answers: Arc<AtomicU64>) {
+/// Passes everything on that is to be, until one of the two ends.
+async fn pass(client: TcpStream, server: TcpStream, passes: impl Fn(u8) -> bool) {
     client.set_nodelay(true).expect("an option");
     server.set_nodelay(true).expect("an option");
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
     while let Some((kind, message)) = message(&mut from_server).await {
-        if kind == READY {
-            answers.fetch_add(1, Ordering::SeqCst);
-        }
-        if to_client.write_all(&message).await.is_err() {
+        if !passes(kind) || to_client.write_all(&message).await.is_err() {
             return;
         }
     }

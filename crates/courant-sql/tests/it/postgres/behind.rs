@@ -2,10 +2,15 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::Poll;
 
-use courant_sql::{Admission, Class, CommitError, Lease, Outcome, Source, Store as _, Transaction as _};
+use courant_sql::{
+    Admission, Class, CommitError, Lease, Outcome, Postgres, Source, Store as _, Transaction as _,
+};
 
+use super::answers::between;
 use super::steps::{Fixture, NOW, admission, admit, effect, event, of, run};
 
 /// What is dropped or undone behind a commit has no part in it.
@@ -81,6 +86,44 @@ async fn behind_a_refused_commit_nothing_begins() {
         let again = admission(&fixture.store, &lease, event, Source::Log).await;
         assert_eq!(again, Admission::New, "{}", event.id);
     }
+}
+
+/// The connection ends at any message of the answer. What the store says of the event before is never more than it
+/// has heard: only behind the answer to COMMIT is it committed, and what has begun behind that is undone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_may_end_at_any_message() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let left = Arc::new(AtomicI64::new(i64::MAX));
+    let passing = left.clone();
+    let through = between(&fixture.url(), move |_| passing.fetch_sub(1, Ordering::SeqCst) > 0).await;
+    let mut known = Vec::new();
+    for messages in 0_i64..50 {
+        left.store(i64::MAX, Ordering::SeqCst);
+        let store = Postgres::connect_with(&through, 1).await.expect("a database");
+        let offset = messages.unsigned_abs() * 2;
+        let (first, second) = (event(offset, Some("k")), event(offset + 1, Some("k")));
+        let (mut tx, _) = admit(&store, &lease, &first, Source::Log).await;
+        effect(&mut tx, first.id.as_str()).await;
+        left.store(messages, Ordering::SeqCst);
+        known.push(match tx.commit_and_begin(&lease, &[of(&second, Source::Log)], NOW).await {
+            Ok((_, Some(_))) => "both",
+            Ok((_, None)) => "the commit",
+            Err(CommitError::Unknown(_)) => "nothing",
+            Err(error) => panic!("behind {messages} messages: {error}"),
+        });
+        // The server answers when it has done all of it, so the first one is committed each time.
+        let seen = admission(&fixture.store, &lease, &first, Source::Log).await;
+        assert_eq!(seen, Admission::Seen(Outcome::Handled), "behind {messages} messages");
+        let new = admission(&fixture.store, &lease, &second, Source::Log).await;
+        assert_eq!(new, Admission::New, "behind {messages} messages");
+        assert_eq!(fixture.effects(first.id.as_str()).await, 1);
+        if known.ends_with(&["both"]) {
+            break;
+        }
+    }
+    known.dedup();
+    assert_eq!(known, ["nothing", "the commit", "both"]);
 }
 
 /// A handler that waits for the only connection has it after a few events of another one, and not after all of
