@@ -94,7 +94,8 @@ pub trait Transaction: fmt::Debug + Send + Sized + 'static {
 
     /// [`Transaction::commit`] and [`Store::begin_admitted`] of the next transaction in one, with fewer answers to
     /// wait for. Of the next one there is nothing where the database cannot do it, where others have waited for
-    /// the connection, or where the next one could not be begun; why not, whoever begins it by itself hears.
+    /// the connection, or where the next one could not be begun; why not, whoever begins it by itself hears. It is
+    /// called where [`Transaction::BEGINS_WITH_COMMIT`] says so.
     ///
     /// # Errors
     /// Those of [`Transaction::commit`]. The next transaction has then not begun.

@@ -103,6 +103,7 @@ pub fn store_scenarios<S: Store>() -> Vec<StoreScenario<S>> {
         timers::a_cancelled_timer_does_not_come,
         transactions::what_was_committed_is_there,
         transactions::what_was_rolled_back_is_not_published,
+        transactions::what_begins_with_a_commit_has_no_part_in_it,
     };
     all.extend(scenarios! { true:
         transactions::a_transaction_that_has_ended_is_not_committed,

@@ -3,7 +3,7 @@
 use courant_sql::{Admission, CommitError, Outcome as Settled, Source, Store, Transaction as _};
 
 use super::StoreStage;
-use super::given::{NOW, event, new_event};
+use super::given::{NOW, event, new_event, of};
 use crate::Outcome;
 use crate::failure::{ensure, ensure_eq};
 
@@ -33,6 +33,30 @@ pub(super) async fn what_was_rolled_back_is_not_published<S: Store>(stage: &mut 
         }
         ensure_eq!(stage.waiting().await?.len(), 0, "events that wait");
     }
+    Ok(())
+}
+
+/// Whether the next transaction begins with the commit or has to be begun by itself: the one is committed, and what
+/// becomes of the other has no part in it.
+pub(super) async fn what_begins_with_a_commit_has_no_part_in_it<S: Store>(
+    stage: &mut StoreStage<S>,
+) -> Outcome {
+    let lease = stage.lease("billing").await?;
+    let (first, second) = (event(1, Some("k"))?, event(2, Some("k"))?);
+    let (mut transaction, _) = stage.admit(&lease, &first, Source::Log).await?;
+    transaction.publish(new_event("p", "k")?)?;
+    let committed = transaction.commit_and_begin(&lease, &[of(&second, Source::Log)], NOW).await;
+    let (committed, begun) = committed?;
+    ensure_eq!(committed.lanes, [new_event("p", "k")?.lane()], "lanes that have something");
+    if let Some((mut next, admissions)) = begun {
+        ensure_eq!(admissions, [Admission::New], "the next event");
+        next.publish(new_event("q", "k")?)?;
+        next.rollback().await?;
+    }
+    ensure_eq!(stage.waiting().await?.len(), 1, "events that wait");
+    let seen = stage.admission(&lease, &first, Source::Log).await?;
+    ensure_eq!(seen, Admission::Seen(Settled::Handled), "the event that was committed");
+    stage.handle(&lease, &second, Source::Log).await?;
     Ok(())
 }
 

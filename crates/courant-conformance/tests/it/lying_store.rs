@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use courant_core::event_id::EventId;
 use courant_sql::{
-    Admission, AdmitError, AdvanceError, Assignment, BeginError, Burial, Buried, CommitError, Committed,
-    Consumer, DeadEdit, DeadFilter, DeadGroup, DeadLetter, DeadNote, DeadSummary, Decision, Delivery,
-    EditError, Event, Failure, Fired, LaneBatch, LanePosition, Lease, LeaseError, NewEvent, NewTimer,
-    OutboxBell, Outcome, Parked, ParkedCounts, ParkedEvent, ParkedKey, Progress, PublishError, Redrive,
-    RedriveClaim, RedriveError, RedriveEvent, RefusedEvent, RelayLease, RelayState, SchemaError, Sequenced,
-    Sequencing, Source, Store, StoreError, TimerName, Transaction,
+    Admission, AdmitError, AdvanceError, Assignment, BeginError, Begun, Burial, Buried, CommitError,
+    Committed, Consumer, DeadEdit, DeadFilter, DeadGroup, DeadLetter, DeadNote, DeadSummary, Decision,
+    Delivery, EditError, Event, Failure, Fired, LaneBatch, LanePosition, Lease, LeaseError, NewEvent,
+    NewTimer, OutboxBell, Outcome, Parked, ParkedCounts, ParkedEvent, ParkedKey, Progress, PublishError,
+    Redrive, RedriveClaim, RedriveError, RedriveEvent, RefusedEvent, RelayLease, RelayState, SchemaError,
+    Sequenced, Sequencing, Source, Store, StoreError, TimerName, Transaction,
 };
 
 use crate::store_lies::StoreLie;
@@ -458,6 +458,21 @@ impl<S: Store> Transaction for LyingTransaction<S> {
             }
             committed => committed,
         }
+    }
+
+    async fn commit_and_begin(
+        self,
+        lease: &Lease,
+        deliveries: &[Delivery<'_>],
+        now_ms: i64,
+    ) -> Result<(Committed, Option<Begun<Self>>), CommitError> {
+        if !self.store.tells(StoreLie::BeginsInPlaceOfTheCommit) {
+            return Ok((self.commit(now_ms).await?, None));
+        }
+        let Self { inner, store, published } = self;
+        inner.rollback().await?;
+        let begun = store.begin_admitted(lease, deliveries, now_ms).await.ok();
+        Ok((Committed { lanes: published, ..Committed::default() }, begun))
     }
 
     async fn rollback(self) -> Result<(), StoreError> {

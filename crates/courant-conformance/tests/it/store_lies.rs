@@ -51,6 +51,7 @@ pub(crate) enum StoreLie {
     // Commits.
     AcksARolledBackCommit,
     SkipsTheSavepointCheck,
+    BeginsInPlaceOfTheCommit,
 }
 
 /// Each lie with all the scenarios that are there because of it.
@@ -104,4 +105,5 @@ pub(crate) const STORE_LIES: &[(StoreLie, &[&str])] = &[
     (StoreLie::IgnoresCancellations, &["timers::a_cancelled_timer_does_not_come"]),
     (StoreLie::AcksARolledBackCommit, &["transactions::what_was_committed_is_there"]),
     (StoreLie::SkipsTheSavepointCheck, &["transactions::a_transaction_that_has_ended_is_not_committed"]),
+    (StoreLie::BeginsInPlaceOfTheCommit, &["transactions::what_begins_with_a_commit_has_no_part_in_it"]),
 ];
