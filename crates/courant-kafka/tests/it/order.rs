@@ -121,3 +121,34 @@ async fn stopping_answers_a_waiting_fetch() {
     let ((), (id, answer)) = tokio::join!(running.stop(), raw.receive::<FetchResponse>(17));
     assert_eq!((id, answer.responses[0].partitions[0].error_code), (1, 0));
 }
+
+/// A connection takes so many requests behind the one whose answer is waited for, and no more. Stopped while the
+/// next one waits for room, it answers all that it took, in their order, and nothing else.
+#[tokio::test]
+async fn stopping_answers_what_was_taken_while_more_waits_for_room() {
+    const TAKEN: i32 = 32;
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let watched = running.topic("watched", 1).await;
+    let mut raw = running.connect().await;
+    let before = running.requests();
+    raw.send(&fetch(watched, 0, 0, Duration::from_secs(60)), 17, 1000).await;
+    for number in 0..TAKEN + 8 {
+        raw.send(&produce("audit", 0, -1, batch(&["x"])), 9, number).await;
+    }
+    running.settles(before + 1 + TAKEN as u64).await;
+    // With the question that has told so.
+    assert_eq!(running.requests(), before + 1 + TAKEN as u64 + 1);
+    let answers = async {
+        let (id, _) = raw.receive::<FetchResponse>(17).await;
+        assert_eq!(id, 1000);
+        for number in 0..TAKEN {
+            let (id, answer) = raw.receive::<ProduceResponse>(9).await;
+            let result = &answer.responses[0].partition_responses[0];
+            let expected = (number, 0, i64::from(number));
+            assert_eq!((id, result.error_code, result.base_offset), expected);
+        }
+        raw.expect_closed("nothing else was taken").await;
+    };
+    tokio::join!(running.stop(), answers);
+}
