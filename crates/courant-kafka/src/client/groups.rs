@@ -114,8 +114,8 @@ impl Client {
         })
     }
 
-    /// The topics for which a group has committed copies alone: it is a service, whose progress is in its own
-    /// database, and setting them changes nothing.
+    /// The topics for which a group has committed copies, of one partition at least: it is a service, whose progress
+    /// is in its own database, and setting them changes nothing.
     ///
     /// # Errors
     /// As [`Client::committed`].

@@ -17,7 +17,7 @@ pub enum Glance {
         offset: i64,
         /// Milliseconds since 1970; -1 for none.
         timestamp: i64,
-        /// Bytes of its key and its value, with their lengths.
+        /// What it takes behind its offset: mostly its key and its value.
         bytes: usize,
     },
     /// One with headers.
