@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use self::answers::Answers;
 use self::files::GroupFiles;
-use crate::durability::{Durability, SYNC_INTERVAL_MS};
+use crate::durability::Durability;
 use crate::error::WriterError;
 use crate::inner::Inner;
 use crate::limits::{CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX};
@@ -182,13 +182,7 @@ impl Inner {
         writer.journal.write(&mut writer.group, now_ms)?;
         self.write_segments(writer, effects, files)?;
         add(&self.counters.groups, 1);
-        let is_due = match writer.needs {
-            Durability::Sync => true,
-            Durability::Interval => {
-                self.config.clock.elapsed_ms().saturating_sub(writer.synced_at_ms) >= SYNC_INTERVAL_MS
-            }
-            Durability::Os => false,
-        };
+        let is_due = writer.is_sync_due(&*self.config.clock);
         publish_early(effects);
         if is_due && !is_planted(Defect::AnswerBeforeSync) {
             writer.sync_journal(&*self.config.clock)?;

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::limits::SEAL_AFTER_IDLE_MS;
 use crate::topic_config::{SegmentLimits, effective};
 
-/// How long acknowledged events of the class `interval` may wait for the disk while the log is busy.
-/// An idle log syncs earlier, when it is sealed.
-pub(crate) const SYNC_INTERVAL_MS: u64 = 100;
+/// How long acknowledged events of the class `interval` wait for the disk at most.
+const INTERVAL_MS: u64 = 100;
+
+/// How long after a sync the next group makes one when such events wait. A log that gets no next group
+/// is sealed when it has been idle for a while, and that is within the interval too.
+pub(crate) const SYNC_AGAIN_AFTER_MS: u64 = INTERVAL_MS - SEAL_AFTER_IDLE_MS;
 
 /// Offsets that a partition of a relaxed class may give out before it has to sync once more, so that
 /// none of them is given out again after a power cut.

@@ -230,6 +230,7 @@ fn empty_writer(log_id: Uuid, config: &LogConfig, checkpoint: &Checkpoint, crc: 
         group: GroupBuffer::new(),
         needs: Durability::Sync,
         synced_at_ms: config.clock.elapsed_ms(),
+        interval_waits: false,
         dirty: BTreeMap::new(),
         write_back_due: false,
         new_names: BTreeSet::new(),

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::batch::Batch;
 use crate::catalog::{Catalog, Topic};
-use crate::durability::Durability;
+use crate::durability::{Durability, SYNC_AGAIN_AFTER_MS};
 use crate::error::{
     AcceptGapError, AppendError, CreateTopicError, DeleteRecordsError, DeleteTopicError, GroupError,
     ReplaceError, WriterError,
@@ -45,6 +45,8 @@ pub(crate) struct Writer {
     pub(crate) needs: Durability,
     /// When everything that was written was on disk.
     pub(crate) synced_at_ms: u64,
+    /// Events of the class `interval` were written since then.
+    pub(crate) interval_waits: bool,
     /// Segments with bytes that no checkpoint covers.
     pub(crate) dirty: BTreeMap<SegmentKey, Dirty>,
     /// One of them has so many unsynced bytes that they are to be synced before a checkpoint asks for it.
@@ -252,10 +254,22 @@ impl Writer {
         Effect::ProducerId { id: i64::try_from(id).unwrap_or(i64::MAX), done }
     }
 
+    /// Whether the group that was just written is to be synced before it is answered. What an earlier
+    /// group has promised counts as well: behind events of the class `interval` there may be nothing but
+    /// such of the class `os` for a long time.
+    pub(crate) fn is_sync_due(&mut self, clock: &dyn Clock) -> bool {
+        if self.needs == Durability::Sync {
+            return true;
+        }
+        self.interval_waits |= self.needs == Durability::Interval;
+        self.interval_waits && clock.elapsed_ms().saturating_sub(self.synced_at_ms) >= SYNC_AGAIN_AFTER_MS
+    }
+
     /// Puts everything that was written on disk.
     pub(crate) fn sync_journal(&mut self, clock: &dyn Clock) -> Result<(), StorageError> {
         self.journal.sync()?;
         self.synced_at_ms = clock.elapsed_ms();
+        self.interval_waits = false;
         Ok(())
     }
 

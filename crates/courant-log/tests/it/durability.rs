@@ -1,11 +1,35 @@
 //! Classes of durability: what is acknowledged when, and what a power cut and a kill leave of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use courant_core::clock::Clock;
 use courant_log::storage::{CrashMode, Failure, FaultyStorage};
 use courant_log::{Log, PartitionId};
 
-use courant_sim::tiny::{append, batch, create, open, slot, stored, stored_before_gap, taken};
+use courant_sim::tiny::{append, batch, create, open, slot, stored, stored_before_gap, taken, tiny};
 
 const STEP: u64 = 1_000_000;
+
+/// Stands until the test moves it.
+#[derive(Default)]
+struct Standing(AtomicU64);
+
+impl Standing {
+    fn pass(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Standing {
+    fn now_ms(&self) -> i64 {
+        1_700_000_000_000
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 fn storage() -> FaultyStorage {
     FaultyStorage::new(1, 64 * 1024 * 1024)
@@ -34,6 +58,42 @@ fn only_the_class_sync_waits_for_the_disk() {
         assert_eq!(log.metrics().syncs - before, expected, "{durability}");
         assert_eq!(high_watermark(&log, partition), 14, "readable when acknowledged");
     }
+}
+
+/// Symptom: a power cut took events of the class `interval` that had been acknowledged minutes before.
+/// Cause: each group was asked for its own class alone, and behind them there was nothing but events of
+/// the class `os`, often enough that the log was never idle. Fix: the writer knows what still waits.
+#[test]
+fn an_event_of_the_class_interval_waits_for_a_tenth_of_a_second_whatever_comes_behind_it() {
+    let (storage, clock) = (storage(), Arc::new(Standing::default()));
+    let mut config = tiny(1);
+    config.clock = clock.clone();
+    let log = Log::open(Arc::new(storage.clone()), config).expect("opens").0;
+    let (interval, os) = (topic(&log, "interval"), topic(&log, "os"));
+    let after_power_cut = |partition| {
+        let log = open(&storage.crash_image(CrashMode::LoseAll, 1), 2);
+        stored_before_gap(&log, partition).len()
+    };
+    let put = |partition, tag| append(&log, partition, batch(tag, 1, 100, None)).expect("appends");
+
+    let before = log.metrics().syncs;
+    put(interval, 2);
+    // Less than 50 ms later: until the log is sealed because nothing comes, another 50 may pass.
+    clock.pass(49);
+    put(os, 3);
+    assert_eq!((log.metrics().syncs - before, after_power_cut(interval)), (0, 1));
+    clock.pass(1);
+    put(os, 4);
+    assert_eq!((log.metrics().syncs - before, after_power_cut(interval)), (1, 2));
+    assert_eq!(after_power_cut(os), 3, "what came before is on disk with it");
+
+    // Nothing of that class waits any more.
+    clock.pass(10_000);
+    put(os, 5);
+    assert_eq!((log.metrics().syncs - before, after_power_cut(os)), (1, 3));
+    // After a long time without a sync it does not wait at all.
+    put(interval, 6);
+    assert_eq!((log.metrics().syncs - before, after_power_cut(interval)), (2, 3));
 }
 
 #[test]
