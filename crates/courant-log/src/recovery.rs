@@ -422,7 +422,11 @@ fn start_journal(
 ) -> Result<(), OpenError> {
     // The new file's header vouches for everything before it, the accepted last group included.
     for held in &scanned.held {
-        held.file.sync_data().map_err(|source| StorageError::new("sync", &held.path, source))?;
+        held.file.sync_data().map_err(|source| {
+            // A process that was killed has left groups that were answered, seen and never synced.
+            layout::note_doubt(storage);
+            StorageError::new("sync", &held.path, source)
+        })?;
     }
     writer.next_file_number = scanned.next_number;
     let usable = |file: &RingFile| file.file_bytes >= crate::limits::JOURNAL_FILE_BYTES_MIN;

@@ -134,6 +134,33 @@ fn after_a_failed_sync_the_offsets_that_were_seen_are_not_given_out_again() {
     assert_eq!(high_watermark(&log, relaxed), 11 + STEP);
 }
 
+/// Symptom: as above, after a start whose sync of the journal had failed. Cause: what a killed process had
+/// left in memory was gone then, and only the writer left a note. Fix: such a start leaves one too.
+#[test]
+fn after_a_start_with_a_failed_sync_the_offsets_that_were_seen_are_not_given_out_again() {
+    let storage = storage();
+    let log = open(&storage, 1);
+    let relaxed = topic(&log, "os");
+    append(&log, relaxed, batch(2, 5, 100, None)).expect("appends");
+    assert_eq!(high_watermark(&log, relaxed), 15, "it was seen");
+    let clean = storage.killed(2);
+    let started = open(&clean, 2);
+    let calls = clean.calls();
+    drop(started);
+    let mut dropped = 0;
+    for call in 1..=calls {
+        let restarted = storage.killed(2);
+        restarted.fail_call(call, Failure::FsyncEio);
+        // Refused, or the call was none that syncs and a later one is.
+        drop(Log::open(Arc::new(restarted.clone()), tiny(2)));
+        let log = open(&restarted.killed(3), 3);
+        dropped += usize::from(stored_before_gap(&log, relaxed).len() == 1);
+        let next = append(&log, relaxed, batch(3, 1, 100, None)).expect("appends").base_offset;
+        assert!(next >= 15, "call {call}: {next} was seen with another event");
+    }
+    assert!(dropped > 0, "none of {calls} calls that fail has dropped anything");
+}
+
 #[test]
 fn a_power_cut_takes_the_newest_and_their_offsets_are_not_given_out_again() {
     let storage = storage();
