@@ -68,8 +68,8 @@ impl Promised {
         Self { ledger: ledger.lock().expect("lock").clone(), watermarks }
     }
 
-    fn check(&self, log: &Log) {
-        let read = self.ledger.check(log);
+    fn check(&self, log: &Log, only_killed: bool) {
+        let read = if only_killed { self.ledger.check_after_kill(log) } else { self.ledger.check(log) };
         for (partition, watermark) in &self.watermarks {
             // A partition that is gone was being deleted; the ledger knows whether it may be.
             if let Some(ends) = log.offsets(*partition) {
@@ -81,9 +81,15 @@ impl Promised {
     }
 }
 
-/// Opens a crash image and checks it, and does the same with an image of that recovery, and so on.
-/// Returns how many recoveries were crashed.
-fn recover_and_check(image: FaultyStorage, promised: &Promised, mode: CrashMode, seed: u64) -> u64 {
+/// Opens what a power cut or a kill has left and checks it, and does the same with an image of that
+/// recovery, and so on. Returns how many recoveries were crashed.
+fn recover_and_check(
+    image: FaultyStorage,
+    killed: bool,
+    promised: &Promised,
+    mode: CrashMode,
+    seed: u64,
+) -> u64 {
     let mut random = Random(seed);
     let mut image = image;
     let mut crashed = 0;
@@ -100,7 +106,7 @@ fn recover_and_check(image: FaultyStorage, promised: &Promised, mode: CrashMode,
         }
         let log = open(&image, seed ^ crashed);
         image.clear_hook();
-        promised.check(&log);
+        promised.check(&log, killed && crashed == 0);
         let Some(nested) = next.lock().expect("lock").take() else {
             return crashed;
         };
@@ -169,7 +175,7 @@ fn crash(storage: Arc<dyn Storage>, faulty: &FaultyStorage, plan: &Plan, part: P
             let seed = Random(seed ^ (call << 8) ^ mode as u64).draw();
             let checked = caught(|| {
                 let image = if killed { storage.killed(seed) } else { storage.crash_image(mode, seed) };
-                outcome.nested += recover_and_check(image, &promised, mode, seed);
+                outcome.nested += recover_and_check(image, killed, &promised, mode, seed);
             });
             outcome.points += 1;
             if let Err(reason) = checked {

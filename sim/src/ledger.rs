@@ -71,6 +71,19 @@ impl Ledger {
     /// # Panics
     /// When it breaks a promise.
     pub fn check(&self, log: &Log) -> Stored {
+        self.check_after(log, false)
+    }
+
+    /// As [`Ledger::check`], where only the process has ended since: that costs no class of durability
+    /// anything.
+    ///
+    /// # Panics
+    /// When it breaks a promise.
+    pub fn check_after_kill(&self, log: &Log) -> Stored {
+        self.check_after(log, true)
+    }
+
+    fn check_after(&self, log: &Log, only_killed: bool) -> Stored {
         let catalog = log.catalog();
         let mut read = Stored::new();
         for topic in catalog.topics() {
@@ -88,7 +101,8 @@ impl Ledger {
                 if history.is_compacted() {
                     compacted::check(log, *partition, of);
                 } else {
-                    read.insert(*partition, check_partition(log, *partition, of, history.relaxed));
+                    let may_lose = history.relaxed && !only_killed;
+                    read.insert(*partition, check_partition(log, *partition, of, may_lose));
                 }
             }
         }
