@@ -15,7 +15,7 @@ use crate::{CAP_BYTES, caught};
 /// How often the power goes again while a start recovers from the last time.
 const DEPTH: u32 = 3;
 
-/// A recovery makes that many storage calls or more.
+/// A recovery makes that many storage calls or more, of which one is chosen at once.
 const RECOVERY_CALLS: u64 = 20;
 
 /// One script, and how it is crashed.
@@ -97,10 +97,14 @@ fn recover_and_check(
         let next: Arc<Mutex<Option<FaultyStorage>>> = Arc::default();
         // The second and third crash of a recovery are taken from each fourth point.
         if crashed < 1 || (crashed < u64::from(DEPTH) && seed.is_multiple_of(4)) {
-            let (taken, at, nested_seed) = (next.clone(), 1 + random.below(RECOVERY_CALLS), random.draw());
+            let (taken, mut lots) = (next.clone(), Random(random.draw()));
+            let first = 1 + lots.below(RECOVERY_CALLS);
+            // Each call of the recovery with the same chance, however many they turn out to be: a later
+            // one takes the place of the one that was chosen before.
             image.set_hook(Box::new(move |storage, call, _| {
-                if call == at {
-                    *taken.lock().expect("lock") = Some(storage.crash_image(mode, nested_seed));
+                let is_chosen = if call <= RECOVERY_CALLS { call == first } else { lots.below(call) == 0 };
+                if is_chosen {
+                    *taken.lock().expect("lock") = Some(storage.crash_image(mode, lots.draw()));
                 }
             }));
         }
@@ -196,5 +200,57 @@ fn crash(storage: Arc<dyn Storage>, faulty: &FaultyStorage, plan: &Plan, part: P
     outcome.compactions = log.metrics().compactions;
     outcome.committed_alone = script.committed_alone();
     outcome.trace = faulty.trace_hash();
+    outcome
+}
+
+/// Runs a script, and cuts the power in every storage call of the start that follows it: one on what a
+/// kill has left, and one on what a power cut has.
+///
+/// # Panics
+/// When the script fails.
+#[must_use]
+pub fn explore_start(plan: &Plan) -> Outcome {
+    let faulty = FaultyStorage::new(plan.seed, CAP_BYTES);
+    let (ledger, live): (Arc<Mutex<Ledger>>, OnceLock<Log>) = (Arc::default(), OnceLock::new());
+    let log = open(&faulty, plan.seed);
+    live.set(log.clone()).expect("set once");
+    Script::new(plan.workload, plan.operations, plan.seed, ledger.clone()).run(&log);
+    let promised = Arc::new(Promised::at(&ledger, &live));
+    let mut sum = Outcome::default();
+    let found = [
+        ("a kill", faulty.killed(plan.seed)),
+        ("a power cut", faulty.crash_image(CrashMode::RandomSubset, plan.seed)),
+    ];
+    for (after, image) in found {
+        let outcome = crash_start(&image, &promised, plan);
+        sum.points += outcome.points;
+        sum.failures.extend(outcome.failures.iter().map(|reason| format!("after {after}, {reason}")));
+    }
+    sum
+}
+
+/// Starts on an image and cuts the power in every call of that.
+fn crash_start(image: &FaultyStorage, promised: &Arc<Promised>, plan: &Plan) -> Outcome {
+    let outcome: Arc<Mutex<Outcome>> = Arc::default();
+    let (counted, expected, modes, seed) = (outcome.clone(), promised.clone(), plan.modes, plan.seed);
+    image.set_hook(Box::new(move |storage, call, what| {
+        let mut outcome = counted.lock().expect("lock");
+        for mode in modes {
+            let seed = Random(seed ^ (call << 8) ^ *mode as u64).draw();
+            outcome.points += 1;
+            if let Err(reason) =
+                caught(|| expected.check(&open(&storage.crash_image(*mode, seed), seed), false))
+            {
+                outcome.failures.push(format!("{mode:?} at call {call} of the start ({what}): {reason}"));
+            }
+        }
+    }));
+    let started = caught(|| {
+        let log = open(image, seed);
+        image.clear_hook();
+        promised.check(&log, false);
+    });
+    let mut outcome = std::mem::take(&mut *outcome.lock().expect("lock"));
+    outcome.failures.extend(started.err().map(|reason| format!("without another one: {reason}")));
     outcome
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use courant_log::storage::{CrashMode, FaultyStorage};
-use courant_sim::crash::{Outcome, Part, Plan, explore_part};
+use courant_sim::crash::{Outcome, Part, Plan, explore_part, explore_start};
 use courant_sim::tiny::{batch, create, open, stored};
 use courant_sim::workload::Workload;
 
@@ -113,6 +113,21 @@ fn when_keys_are_superseded_and_segments_become_others_in_one_half() {
 #[test]
 fn when_keys_are_superseded_and_segments_become_others_in_the_other_half() {
     keys_are_superseded(1);
+}
+
+/// A recovery makes more calls the more it finds. The nested crashes above choose one of them each time;
+/// here are all of them.
+#[test]
+fn in_every_call_of_a_start() {
+    for workload in [Workload::MIXED, Workload::RELAXED, Workload::RETENTION, Workload::COMPACTION] {
+        let plan = Plan { workload, operations: 60, seed: 10, modes: &CrashMode::ALL };
+        let outcome = explore_start(&plan);
+        println!("{}: {} crash points of a start", workload.name, outcome.points);
+        let failures = &outcome.failures;
+        assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
+        // Two starts of 15 calls at the least, in seven ways.
+        assert!(outcome.points >= 210, "{}: {} points", workload.name, outcome.points);
+    }
 }
 
 /// Parts have every call once, and what comes of a call does not depend on the part.

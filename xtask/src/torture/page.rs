@@ -24,7 +24,7 @@ The promise that is tested: **no acknowledged event is lost, reordered, torn, or
 ";
 
 const FOOT: &str = "
-**sim**: the real log on a storage in memory that knows what was synced, bytes and names apart, per 512-byte sector. The power is cut in every storage call of a script, in seven ways (everything unsynced lost, kept, a prefix, a random subset, the last write torn, zeros, stale bytes), and after a kill whose cache survives; and again in every storage call of the recovery, to depth three. Each crash point is one start and one look at everything. A seed gives the same calls and bytes again: `cargo xtask torture sim --seed N`.
+**sim**: the real log on a storage in memory that knows what was synced, bytes and names apart, per 512-byte sector. The power is cut in every storage call of a script, in seven ways (everything unsynced lost, kept, a prefix, a random subset, the last write torn, zeros, stale bytes), and after a kill whose cache survives; and again in a storage call of the recovery, drawn from all that it makes, to depth three. Each crash point is one start and one look at everything. A seed gives the same calls and bytes again: `cargo xtask torture sim --seed N`.
 
 **damage**: a small data directory in memory, filled by a script. Every byte of every file in it goes bad, one after the other, by one bit; some bytes also become ones, and every sector zeros, each in a copy of its own. The start on it is refused and changes nothing, or serves everything, or serves everything but the events that the damage took: then it names the file, and so does `courant log verify`, and what is damaged stays as it is.
 
@@ -34,7 +34,7 @@ const FOOT: &str = "
 
 ## What every run of CI does as well
 
-- At least 15,000 crash points in nine scripts, 100 power cuts, 30 kills.
+- At least 15,000 crash points in nine scripts, and every storage call of a start on what a script leaves, 100 power cuts, 30 kills.
 - Every storage call of a script fails once: EIO, ENOSPC, a short write, and a sync that fails as on ext4, where what it should have written is gone and the next sync says yes.
 - Every read of a start and of a reader goes wrong once: EIO, too short, a flipped bit, a sector of zeros, bytes from another place. The answer is an error or what was stored.
 - Bits flipped all over journal, checkpoints, segments and sidecars; every file halved, zeroed, removed, replaced by an older copy, doubled. A start refuses, or serves all but what is damaged, and names it.
