@@ -2,8 +2,9 @@
 //!
 //! A [`script::Script`] does what clients do, by a seed; the [`ledger::Ledger`] knows what they were
 //! promised. [`crash`] cuts the power in every storage call of it, and again in every recovery;
-//! [`sweep`] has every call fail once; [`damage`] has bits go bad, and [`every_byte`] all of them. Nothing
-//! here has threads or reads a clock, so that the same seed makes the same bytes.
+//! [`sweep`] has every call fail once, those of a start too; [`damage`] has bits go bad, and
+//! [`every_byte`] all of them. Nothing here has threads or reads a clock, so that the same seed makes the
+//! same bytes.
 
 pub mod crash;
 pub mod damage;

@@ -1,4 +1,5 @@
-//! Every storage call of a script fails once: the N-th, for every N, in every way.
+//! Every storage call of a script, and of the start that follows it, fails once: the N-th, for every N, in
+//! every way.
 //!
 //! Whatever is refused, what was acknowledged stays; and where the log goes on, it does go on.
 
@@ -46,6 +47,44 @@ pub fn sweep(workload: Workload, operations: u64, seed: u64, kind: Failure) -> S
     swept
 }
 
+/// Runs the script, kills it, and starts once for each call that such a start makes, with that call
+/// failing in this way.
+///
+/// # Panics
+/// When the script fails.
+#[must_use]
+pub fn sweep_start(workload: Workload, operations: u64, seed: u64, kind: Failure) -> Swept {
+    let storage = FaultyStorage::new(seed, CAP_BYTES);
+    let ledger: Arc<Mutex<Ledger>> = Arc::default();
+    let log = open(&storage, seed);
+    Script::new(workload, operations, seed, ledger.clone()).run(&log);
+    let sound = storage.killed(seed);
+    ledger.lock().expect("lock").check_after_kill(&open(&sound, seed ^ 2));
+    let calls = sound.calls();
+    let mut swept = Swept::default();
+    for call in 1..=calls {
+        let image = storage.killed(seed);
+        image.fail_call(call, kind);
+        // Of a run, nothing is left for the next one.
+        let ledger = Mutex::new(ledger.lock().expect("lock").clone());
+        swept.runs += 1;
+        let mut went_on = false;
+        let checked = caught(|| {
+            if let Ok((log, _)) = Log::open(Arc::new(image.clone()), tiny(seed ^ 2)) {
+                went_on = goes_on(&log, &ledger);
+                ledger.lock().expect("lock").check(&log);
+            }
+            check_what_is_left(&image, &ledger, call, seed);
+        });
+        match checked {
+            Ok(()) if went_on => swept.went_on += 1,
+            Ok(()) => swept.ended += 1,
+            Err(reason) => swept.failures.push(format!("{kind:?} in call {call} of a start: {reason}")),
+        }
+    }
+    swept
+}
+
 /// How many calls the script makes when none fails.
 fn calls(workload: Workload, operations: u64, seed: u64) -> u64 {
     let storage = FaultyStorage::new(seed, CAP_BYTES);
@@ -78,6 +117,12 @@ fn run(workload: Workload, operations: u64, seed: u64, kind: Failure, call: u64)
         }
         Err(_) => false,
     };
+    check_what_is_left(&storage, &ledger, call, seed);
+    went_on
+}
+
+/// Starts once more, on what a kill leaves now and on what power cuts do.
+fn check_what_is_left(storage: &FaultyStorage, ledger: &Mutex<Ledger>, call: u64, seed: u64) {
     let ledger = ledger.lock().expect("lock");
     let images = [
         ("a restart", storage.killed(seed)),
@@ -94,7 +139,6 @@ fn run(workload: Workload, operations: u64, seed: u64, kind: Failure, call: u64)
             panic!("after {what}: {reason}");
         }
     }
-    went_on
 }
 
 /// A log that says that it is ready takes what comes next; one that is not refuses it and still reads.

@@ -1,7 +1,7 @@
 //! Every storage call fails once, in every way.
 
 use courant_log::storage::Failure;
-use courant_sim::sweep::{Swept, sweep};
+use courant_sim::sweep::{FAILURES, Swept, sweep, sweep_start};
 use courant_sim::workload::Workload;
 
 fn nothing_is_lost(kind: Failure) -> Swept {
@@ -43,4 +43,21 @@ fn half_a_write_loses_nothing() {
 #[test]
 fn a_failed_sync_loses_nothing() {
     assert!(nothing_is_lost(Failure::FsyncEio).ended > 0);
+}
+
+/// A kill has left what was answered and not synced, and the start has all of it to put on disk.
+#[test]
+fn no_call_of_a_start_that_fails_loses_anything() {
+    let (mut went_on, mut ended) = (0, 0);
+    for workload in [Workload::MIXED, Workload::RELAXED, Workload::COMPACTION] {
+        for kind in FAILURES {
+            let swept = sweep_start(workload, 50, 23, kind);
+            println!("{}, {kind:?}: {} runs, {} ended", workload.name, swept.runs, swept.ended);
+            let failures = &swept.failures;
+            assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
+            assert!(swept.runs >= 15, "{}", swept.runs);
+            (went_on, ended) = (went_on + swept.went_on, ended + swept.ended);
+        }
+    }
+    assert!(went_on > 0 && ended > 0, "{went_on} went on, {ended} ended");
 }

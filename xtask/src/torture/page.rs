@@ -35,7 +35,7 @@ const FOOT: &str = "
 ## What every run of CI does as well
 
 - At least 15,000 crash points in nine scripts, and every storage call of a start on what a script leaves, 100 power cuts, 30 kills.
-- Every storage call of a script fails once: EIO, ENOSPC, a short write, and a sync that fails as on ext4, where what it should have written is gone and the next sync says yes.
+- Every storage call of a script, and of the start that follows it, fails once: EIO, ENOSPC, a short write, and a sync that fails as on ext4, where what it should have written is gone and the next sync says yes.
 - Every read of a start and of a reader goes wrong once: EIO, too short, a flipped bit, a sector of zeros, bytes from another place. The answer is an error or what was stored.
 - Bits flipped all over journal, checkpoints, segments and sidecars; every file halved, zeroed, removed, replaced by an older copy, doubled. A start refuses, or serves all but what is damaged, and names it.
 - **The tests are tested.** Each of these defects, planted in the log or under it, is seen within 50,000 crash points: data not synced, names not synced, no durable mark, checksums not compared, a failed sync tried again, an answer before the sync, a watermark before the sync, checksums without a seed, a trusted segment tail, a duplicate acknowledged before its original, a compacted segment that is not on disk. The power cuts find a server that does not sync.
