@@ -28,7 +28,7 @@ const FOOT: &str = "
 
 **damage**: a small data directory in memory, filled by a script. Every byte of every file in it goes bad, one after the other, by one bit; some bytes also become ones, and every sector zeros, each in a copy of its own. The start on it is refused and changes nothing, or serves everything, or serves everything but the events that the damage took: then it names the file, and so does `courant log verify`, and what is damaged stays as it is.
 
-**kills**: SIGKILL of a real server under the load of three idempotent librdkafka producers, a third of them a second time during the start.
+**kills**: SIGKILL of a real server under the load of three idempotent librdkafka producers, a third of them a second time during the start, at a moment drawn from the time that one takes.
 
 **power-cuts**: the same load on an ext4 of its own, which is shut down without writing its journal, after a random part of the cache was written back. Several disks and servers at the same time.
 

@@ -1,10 +1,13 @@
-//! SIGKILL under load, thirty times or more: what was acknowledged is there, once, in order.
+//! SIGKILL under load, thirty times or more, and in the middle of starts: what was acknowledged is there,
+//! once, in order.
+
+use std::time::{Duration, Instant};
 
 use tempfile::tempdir;
 
 use crate::ledger::Ledger;
 use crate::load::{Load, Plan, reading};
-use crate::server::{Launch, fixed_port};
+use crate::server::{Launch, Server, fixed_port};
 use crate::{Dice, PATIENCE, done, laps, rounds, seed};
 
 /// Kills, unless COURANT_TEST_KILLS says how many.
@@ -15,17 +18,30 @@ const TOPIC: &str = "killed";
 
 #[test]
 fn kills_lose_nothing() {
-    let laps = laps(seed(), rounds("COURANT_TEST_KILLS", KILLS));
-    let acked: usize = laps.map(|(seed, kills)| lap(seed, kills)).sum();
-    done("the machine's", &format!("{acked} acknowledged events"));
+    let kills = rounds("COURANT_TEST_KILLS", KILLS);
+    let (mut acked, mut starting) = (0, 0);
+    for (seed, kills) in laps(seed(), kills) {
+        let (events, killed_starting) = lap(seed, kills);
+        (acked, starting) = (acked + events, starting + killed_starting);
+    }
+    assert!(starting > 0 || kills < KILLS, "no start was killed before its server was ready");
+    done("the machine's", &format!("{acked} acknowledged events, {starting} more kills of a start"));
 }
 
-/// Kills a server so many times, on a data directory of its own; returns what was acknowledged.
-fn lap(seed: u64, kills: u32) -> usize {
+/// Starts a server, and says how long that took.
+fn start(launch: &Launch) -> (Server, Duration) {
+    let began = Instant::now();
+    (launch.start(), began.elapsed())
+}
+
+/// Kills a server so many times, on a data directory of its own; returns what was acknowledged, and how
+/// many starts were killed before the server was ready.
+fn lap(seed: u64, kills: u32) -> (usize, u32) {
     let mut dice = Dice::new(seed);
     let data = tempdir().unwrap();
     let launch = Launch::on(data.path()).port(fixed_port());
-    let mut server = launch.start();
+    let (mut server, mut took) = start(&launch);
+    let mut killed_starting = 0;
     let bootstrap = server.bootstrap();
     server.create_topic(TOPIC, PARTITIONS);
     let ledger = Ledger::new(TOPIC);
@@ -44,12 +60,13 @@ fn lap(seed: u64, kills: u32) -> usize {
         );
         server.kill();
         let acked = ledger.acked_now();
-        server = launch.start();
         if dice.roll().is_multiple_of(3) {
-            // And once more while the producers are only coming back.
-            server.kill();
-            server = launch.start();
+            // And once more in the middle of the start, which is about as long as the one before.
+            let whole = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+            let was_ready = launch.kill_while_starting(Duration::from_micros(dice.between(0, whole)));
+            killed_starting += u32::from(!was_ready);
         }
+        (server, took) = start(&launch);
         if kill % 10 == 0 {
             ledger
                 .check(&acked, &reading(&bootstrap, TOPIC, PARTITIONS))
@@ -72,5 +89,5 @@ fn lap(seed: u64, kills: u32) -> usize {
         .check(&acked, &reading(&bootstrap, TOPIC, PARTITIONS))
         .assert_clean(&format!("seed {seed}, after an orderly stop"));
     server.assert_well("an orderly stop");
-    acked.len()
+    (acked.len(), killed_starting)
 }

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{PATIENCE, planted, raw};
 
@@ -99,8 +99,45 @@ impl Launch {
         }
     }
 
+    /// Starts it, and kills it that long after that, or when it is ready if that is earlier. Says whether it
+    /// was.
+    ///
+    /// # Panics
+    /// When it has ended by itself.
+    pub(crate) fn kill_while_starting(&self, after: Duration) -> bool {
+        let mut child = self.command().spawn().expect("the binary under test starts");
+        let lines = Arc::new(Lines::default());
+        let reader = lines.read_from(child.stderr.take().expect("stderr is piped"));
+        let was_ready = lines.wait_for_ready(after);
+        let has_ended = child.try_wait().expect("a child can be asked").is_some();
+        let _ = child.kill();
+        child.wait().expect("a child can be waited for");
+        reader.join().expect("the reader does not panic");
+        assert!(!has_ended, "it did not start:\n{}", lines.text());
+        was_ready
+    }
+
     /// Starts it and waits until it is ready or has ended.
     pub(crate) fn try_start(&self) -> Result<Server, Refused> {
+        let mut child = self.command().spawn().expect("the binary under test starts");
+        let lines = Arc::new(Lines::default());
+        let reader = lines.read_from(child.stderr.take().expect("stderr is piped"));
+        if !lines.wait_for_ready(PATIENCE) {
+            let ended = lines.so_far.lock().unwrap().ended;
+            if !ended {
+                let _ = child.kill();
+            }
+            let status = child.wait().expect("a child can be waited for");
+            reader.join().expect("the reader does not panic");
+            return Err(Refused { ended, status, stderr: lines.text() });
+        }
+        let banner = lines.text();
+        let kafka = address_after(&banner, "kafka");
+        let http = address_after(&banner, "http");
+        Ok(Server { child, kafka, http, lines, reader: Some(reader) })
+    }
+
+    fn command(&self) -> Command {
         let mut command = match &self.first {
             None => Command::new(COURANT),
             Some(first) => {
@@ -124,22 +161,7 @@ impl Launch {
         without_settings(&mut command);
         planted::as_asked(&mut command);
         command.args(&self.more).envs(self.environment.iter().cloned());
-        let mut child = command.spawn().expect("the binary under test starts");
-        let lines = Arc::new(Lines::default());
-        let reader = lines.read_from(child.stderr.take().expect("stderr is piped"));
-        if !lines.wait_for_ready() {
-            let ended = lines.so_far.lock().unwrap().ended;
-            if !ended {
-                let _ = child.kill();
-            }
-            let status = child.wait().expect("a child can be waited for");
-            reader.join().expect("the reader does not panic");
-            return Err(Refused { ended, status, stderr: lines.text() });
-        }
-        let banner = lines.text();
-        let kafka = address_after(&banner, "kafka");
-        let http = address_after(&banner, "http");
-        Ok(Server { child, kafka, http, lines, reader: Some(reader) })
+        command
     }
 }
 
@@ -374,9 +396,9 @@ impl Lines {
         })
     }
 
-    /// Whether the banner's last line came before the end of the output and of our patience.
-    fn wait_for_ready(&self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+    /// Whether the banner's last line came before the end of the output and of that time.
+    fn wait_for_ready(&self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
         let mut so_far = self.so_far.lock().unwrap();
         while !so_far.ready && !so_far.ended {
             let left = deadline.saturating_duration_since(Instant::now());
