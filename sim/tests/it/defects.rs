@@ -118,12 +118,16 @@ impl File for DefectiveFile {
     }
 }
 
+/// Each defect must be seen within so many crash points.
+const POINTS_MAX: u64 = 50_000;
+
 fn explored(defect: Defect) -> Outcome {
     let storage = FaultyStorage::new(1, CAP_BYTES);
     let defective = Defective { storage: storage.clone(), defect, late: Arc::default() };
     let plan = Plan { workload: Workload::MIXED, operations: 120, seed: 1, modes: &[CrashMode::LoseAll] };
     let outcome = explore_on(Arc::new(defective), &storage, &plan);
     println!("{defect:?}: {} failures in {} crash points", outcome.failures.len(), outcome.points);
+    assert!(outcome.points <= POINTS_MAX, "{}", outcome.points);
     outcome
 }
 
