@@ -72,6 +72,36 @@ fn segments_roll_and_read_as_one() {
     assert_eq!(stored(&log, partition).len(), 60);
 }
 
+/// By the times of events, and not by when they come: `batch` gives each the time of its tag.
+#[test]
+fn a_segment_ends_when_events_are_too_much_newer_than_its_first() {
+    let storage = memory();
+    let log = open(&storage, 1);
+    let partition = create(&log, "orders", 1, &[("segment.ms", "1000")]).partitions[0];
+    let segments = || {
+        let mut names = storage.list(&format!("segments/{:016x}", partition.0)).expect("lists");
+        names.retain(|name| name.ends_with(".segment"));
+        names.sort();
+        names
+    };
+    let begins = |offsets: &[u64]| offsets.iter().map(|at| format!("{at:020}.segment")).collect::<Vec<_>>();
+    for tag in [0, 600, 1000] {
+        append(&log, partition, batch(tag, 2, 100, None)).expect("appends");
+    }
+    assert_eq!(segments(), begins(&[0]), "none of them is more than a second newer");
+    append(&log, partition, batch(1001, 2, 100, None)).expect("appends");
+    // One that is older than the segment's first is in nobody's way.
+    append(&log, partition, batch(5, 2, 100, None)).expect("appends");
+    assert_eq!(segments(), begins(&[0, 6]));
+    log.stop();
+    let log = open(&storage, 2);
+    append(&log, partition, batch(2001, 2, 100, None)).expect("appends");
+    assert_eq!(segments(), begins(&[0, 6]), "a start knows when the segment began");
+    append(&log, partition, batch(2002, 2, 100, None)).expect("appends");
+    assert_eq!(segments(), begins(&[0, 6, 12]));
+    assert_eq!(stored(&log, partition).len(), 7);
+}
+
 #[test]
 fn time_lookup_finds_the_first_event_that_is_not_earlier() {
     let log = open(&memory(), 1);
