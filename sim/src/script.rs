@@ -287,12 +287,17 @@ impl Script {
     fn change_group(&mut self, log: &Log) {
         let name = format!("group-{}", self.random.below(4));
         for _ in 0..=self.random.below(3) {
-            let (_, _, partition) = self.partition(log);
+            let (topic, _, partition) = self.partition(log);
             let offset = CommittedOffset {
                 offset: self.random.below(1000),
                 leader_epoch: -1,
                 metadata: "x".repeat(self.random.below(200) as usize),
                 committed_ms: 7,
+            };
+            // One entry over all partitions of a topic, every third time: whole or absent in each of them.
+            let partitions = match log.catalog().by_name(&topic) {
+                Some(topic) if offset.offset.is_multiple_of(3) => topic.partitions.clone(),
+                _ => vec![partition],
             };
             let what = self.random.below(10);
             let mut ledger = self.ledger.lock().expect("lock");
@@ -304,7 +309,7 @@ impl Script {
                 0 => next = StoredGroup::default(),
                 1 => drop(next.offsets.remove(&partition)),
                 2..4 => next.state = state.clone(),
-                _ => drop(next.offsets.insert(partition, offset.clone())),
+                _ => next.offsets.extend(partitions.iter().map(|partition| (*partition, offset.clone()))),
             }
             versions.ask(next);
             drop(ledger);
@@ -317,7 +322,10 @@ impl Script {
                 0 => log.delete_group(name.clone(), done),
                 1 => log.delete_offsets(name.clone(), vec![partition], done),
                 2..4 => log.store_group(name.clone(), state, done),
-                _ => log.commit_offsets(name.clone(), vec![(partition, offset)], done),
+                _ => {
+                    let offsets = partitions.iter().map(|partition| (*partition, offset.clone())).collect();
+                    log.commit_offsets(name.clone(), offsets, done);
+                }
             }
         }
     }
