@@ -1,11 +1,11 @@
 //! Every storage call of a script, and of the start that follows it, fails once: the N-th, for every N, in
-//! every way.
+//! every way. And the storage is full at some byte.
 //!
 //! Whatever is refused, what was acknowledged stays; and where the log goes on, it does go on.
 
 use std::sync::{Arc, Mutex};
 
-use courant_log::storage::{CrashMode, Failure, FaultyStorage};
+use courant_log::storage::{CrashMode, Failure, FaultyStorage, Storage as _};
 use courant_log::{Health, Log};
 
 use crate::ledger::Ledger;
@@ -42,6 +42,33 @@ pub fn sweep(workload: Workload, operations: u64, seed: u64, kind: Failure) -> S
             Ok(true) => swept.went_on += 1,
             Ok(false) => swept.ended += 1,
             Err(reason) => swept.failures.push(format!("{kind:?} in call {call}: {reason}")),
+        }
+    }
+    swept
+}
+
+/// Runs the script on storages that have room for so many bytes and no more: from nothing to what the
+/// script leaves, in so many steps. Then there is room, and the log goes on by itself, unless a write has
+/// failed in the middle of a group.
+///
+/// # Panics
+/// When the script fails where there is room for it.
+#[must_use]
+pub fn sweep_full(workload: Workload, operations: u64, seed: u64, steps: u64) -> Swept {
+    let storage = FaultyStorage::new(seed, CAP_BYTES);
+    let log = open(&storage, seed);
+    Script::new(workload, operations, seed, Arc::default()).run(&log);
+    let needed = CAP_BYTES - storage.free_bytes().expect("it is alive");
+    let mut swept = Swept::default();
+    for step in 0..steps {
+        let room = needed * step / steps;
+        swept.runs += 1;
+        let mut went_on = false;
+        let full = FaultyStorage::new(seed, room);
+        match caught(|| went_on = run_on(&full, workload, operations, seed, step)) {
+            Ok(()) if went_on => swept.went_on += 1,
+            Ok(()) => swept.ended += 1,
+            Err(reason) => swept.failures.push(format!("full after {room} bytes: {reason}")),
         }
     }
     swept
@@ -107,27 +134,32 @@ fn caught_run(
 fn run(workload: Workload, operations: u64, seed: u64, kind: Failure, call: u64) -> bool {
     let storage = FaultyStorage::new(seed, CAP_BYTES);
     storage.fail_call(call, kind);
+    run_on(&storage, workload, operations, seed, call)
+}
+
+/// Runs the script on a storage that fails sooner or later, and has room afterwards.
+fn run_on(storage: &FaultyStorage, workload: Workload, operations: u64, seed: u64, number: u64) -> bool {
     let ledger: Arc<Mutex<Ledger>> = Arc::default();
-    let went_on = match Log::open(Arc::new(storage.clone()), tiny(seed)) {
-        Ok((log, _)) => {
-            Script::new(workload, operations, seed, ledger.clone()).until_refused().run(&log);
-            let went_on = goes_on(&log, &ledger);
-            ledger.lock().expect("lock").check(&log);
-            went_on
-        }
-        Err(_) => false,
-    };
-    check_what_is_left(&storage, &ledger, call, seed);
+    let opened = Log::open(Arc::new(storage.clone()), tiny(seed));
+    let went_on = opened.is_ok_and(|(log, _)| {
+        Script::new(workload, operations, seed, ledger.clone()).until_refused().run(&log);
+        storage.set_free_bytes(CAP_BYTES);
+        let went_on = goes_on(&log, &ledger);
+        ledger.lock().expect("lock").check(&log);
+        went_on
+    });
+    storage.set_free_bytes(CAP_BYTES);
+    check_what_is_left(storage, &ledger, number, seed);
     went_on
 }
 
 /// Starts once more, on what a kill leaves now and on what power cuts do.
-fn check_what_is_left(storage: &FaultyStorage, ledger: &Mutex<Ledger>, call: u64, seed: u64) {
+fn check_what_is_left(storage: &FaultyStorage, ledger: &Mutex<Ledger>, number: u64, seed: u64) {
     let ledger = ledger.lock().expect("lock");
     let images = [
         ("a restart", storage.killed(seed)),
         ("a power cut", storage.crash_image(CrashMode::LoseAll, seed)),
-        ("half a power cut", storage.crash_image(CrashMode::RandomSubset, Random(call).draw())),
+        ("half a power cut", storage.crash_image(CrashMode::RandomSubset, Random(number).draw())),
     ];
     for (what, image) in images {
         let checked = caught(|| {

@@ -1,7 +1,7 @@
 //! Every storage call fails once, in every way.
 
 use courant_log::storage::Failure;
-use courant_sim::sweep::{FAILURES, Swept, sweep, sweep_start};
+use courant_sim::sweep::{FAILURES, Swept, sweep, sweep_full, sweep_start};
 use courant_sim::workload::Workload;
 
 fn nothing_is_lost(kind: Failure) -> Swept {
@@ -60,4 +60,16 @@ fn no_call_of_a_start_that_fails_loses_anything() {
         }
     }
     assert!(went_on > 0 && ended > 0, "{went_on} went on, {ended} ended");
+}
+
+/// Not one call that finds no room, but every one from some byte on, until somebody makes room.
+#[test]
+fn a_disk_that_is_full_at_any_byte_loses_nothing_and_the_log_goes_on() {
+    for workload in [Workload::MIXED, Workload::RETENTION, Workload::COMPACTION] {
+        let swept = sweep_full(workload, 80, 25, 120);
+        println!("{}: {} runs, {} went on, {} ended", workload.name, swept.runs, swept.went_on, swept.ended);
+        let failures = &swept.failures;
+        assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
+        assert!(swept.went_on > 10, "{} of {}", swept.went_on, swept.runs);
+    }
 }
