@@ -261,11 +261,30 @@ pub fn break_files(workload: Workload, operations: u64, seed: u64) -> Outcome {
                 continue;
             }
             let judged = victim.judge(&image, &path, is_about_damage_or_loss);
-            let fate = judged.map(|(fate, _)| Some(fate));
+            let fate = judged.and_then(|(fate, started)| {
+                let kept = fate == Fate::Refused || is_kept(&image, &started, &path, way, fate);
+                if kept { Ok(Some(fate)) } else { Err("the start has deleted it".to_owned()) }
+            });
             outcome.add(fate.map_err(|reason| format!("{path}, {way:?}: {reason}")));
         }
     }
     outcome
+}
+
+/// Whether a start has kept what it can make nothing of: a segment of which it refuses events, and what
+/// stands beside the segments, wherever it was moved to.
+fn is_kept(before: &FaultyStorage, after: &FaultyStorage, path: &str, way: Broken, fate: Fate) -> bool {
+    if !path.ends_with(".segment") {
+        return true;
+    }
+    let is_there = after.open(path, OpenMode::Existing).is_ok();
+    if way == Broken::Doubled {
+        let double = contents(before, &double_of(path));
+        let is_double = |other: &String| other != path && contents(after, other) == double;
+        // The folder of a partition whose deletion is durable goes with everything in it.
+        return !is_there || files(after, "").iter().any(is_double);
+    }
+    fate != Fate::Named || way == Broken::Deleted || is_there
 }
 
 /// Whether a look at everything that is stored names the file.
@@ -299,6 +318,12 @@ fn files(storage: &FaultyStorage, dir: &str) -> Vec<String> {
     files
 }
 
+/// Where the second copy of a file stands.
+fn double_of(path: &str) -> String {
+    let (stem, extension) = path.rsplit_once('.').unwrap_or((path, "copy"));
+    format!("{stem}9.{extension}")
+}
+
 /// Breaks a file. False where that way changes nothing.
 fn break_file(image: &FaultyStorage, older: &FaultyStorage, path: &str, way: Broken) -> bool {
     let bytes = contents(image, path);
@@ -316,10 +341,7 @@ fn break_file(image: &FaultyStorage, older: &FaultyStorage, path: &str, way: Bro
             }
             write(image, path, &before);
         }
-        Broken::Doubled => {
-            let (stem, extension) = path.rsplit_once('.').unwrap_or((path, "copy"));
-            write(image, &format!("{stem}9.{extension}"), &bytes);
-        }
+        Broken::Doubled => write(image, &double_of(path), &bytes),
     }
     true
 }
