@@ -337,3 +337,34 @@ fn store(path: Option<&Path>, numbers: &[u64]) {
         eprintln!("courant-sim: {}: {error}", path.display());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_goes_on_with_the_first_script_that_was_not_finished() {
+        let mut sum = Sum::default();
+        let seeds: Vec<u64> = (0..3).map(|_| sum.begin()).collect();
+        assert_eq!(seeds, [0, 1, 2]);
+        let outcome = crash::Outcome { points: 7, nested: 9, ..crash::Outcome::default() };
+        sum.add(1, &outcome);
+        assert_eq!((sum.first_unfinished(), sum.scripts, sum.points, sum.nested), (0, 1, 7, 9));
+        sum.add(0, &outcome);
+        assert_eq!(sum.first_unfinished(), 2);
+        sum.add(2, &outcome);
+        assert_eq!((sum.first_unfinished(), sum.scripts, sum.points), (3, 3, 21));
+    }
+
+    #[test]
+    fn what_a_run_has_kept_comes_back_and_anything_else_is_refused() {
+        let path = env::temp_dir().join(format!("courant-sim-{}.state", std::process::id()));
+        assert_eq!(load::<5>(Some(&path)), Ok(None), "before the first run");
+        store(Some(&path), &[4, 3, 2, 1, 0]);
+        store(Some(&path), &[5, 4, 3, 2, 1]);
+        assert_eq!(load::<5>(Some(&path)), Ok(Some([5, 4, 3, 2, 1])));
+        let refused = load::<8>(Some(&path));
+        assert!(refused.as_ref().is_err_and(|said| said.contains("name another file")), "{refused:?}");
+        fs::remove_file(&path).expect("it is there");
+    }
+}
