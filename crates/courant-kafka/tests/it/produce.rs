@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use courant_kafka::KafkaConfig;
 use courant_kafka::wire::ErrorCode;
 use courant_kafka::wire::encode_request;
 use courant_kafka::wire::messages::{
@@ -10,8 +11,9 @@ use courant_kafka::wire::messages::{
     FetchResponse, InitProducerIdRequest, ProduceRequest, ProduceResponse,
 };
 
-use courant_log::Codec;
 use courant_log::batch::records::{self, NewRecord};
+use courant_log::storage::{Failure, FaultyStorage};
+use courant_log::{Codec, Health};
 
 use crate::support::{Running, batch, fetch, produce};
 
@@ -57,6 +59,34 @@ async fn acks_1_and_all_are_the_same() {
         assert_eq!(partition.log_append_time_ms, -1);
         assert_eq!(partition.log_start_offset, 0);
     }
+    running.stop().await;
+}
+
+/// Nobody knows what is on disk after a sync that has failed. Nothing is written any more, clients are told to
+/// try again, and what was acknowledged is served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failed_sync_events_are_refused_and_those_that_were_acknowledged_are_served() {
+    const ATTEMPTS: usize = 100;
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let running = Running::on(&storage, KafkaConfig::default()).await;
+    let topic = running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let mut codes = Vec::new();
+    // The next sync may be one that the writer does not depend on, of a journal file for later.
+    while codes.last().is_none_or(|code| *code == 0) && codes.len() < ATTEMPTS {
+        let answer = raw.call(&produce("audit", 0, -1, batch(&["x"])), 9).await;
+        codes.push(answer.responses[0].partition_responses[0].error_code);
+        storage.fail_call(storage.calls() + 1, Failure::FsyncEio);
+    }
+    let refused = ErrorCode::KAFKA_STORAGE_ERROR.0;
+    assert_eq!(codes.pop(), Some(refused), "after {} events", codes.len());
+    assert!(matches!(running.broker.log().health(), Health::ReadOnly { .. }));
+    let again = raw.call(&produce("audit", 0, -1, batch(&["x"])), 9).await;
+    assert_eq!(again.responses[0].partition_responses[0].error_code, refused);
+    let read = raw.call(&fetch(topic, 0, 0, Duration::ZERO), 17).await;
+    let partition = &read.responses[0].partitions[0];
+    assert!(!codes.is_empty(), "the first event was taken");
+    assert_eq!((partition.error_code, partition.high_watermark), (0, codes.len() as i64));
     running.stop().await;
 }
 
@@ -153,7 +183,7 @@ async fn producer_ids_are_fresh_and_transactions_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stored_batch_gives_its_memory_back_before_its_turn() {
     const PRODUCES: i32 = 10;
-    let mut config = courant_kafka::KafkaConfig::default();
+    let mut config = KafkaConfig::default();
     config.limits.request_bytes_budget = 1024 * 1024;
     let running = Running::with(config).await;
     let topic = running.topic("audit", 2).await;

@@ -15,7 +15,7 @@ use courant_kafka::wire::messages::{
 use courant_kafka::wire::{Request, Response, decode_response, encode_request};
 use courant_kafka::{Broker, KafkaConfig, KafkaServer};
 use courant_log::batch::records::{self, NewRecord};
-use courant_log::storage::MemoryStorage;
+use courant_log::storage::{MemoryStorage, Storage};
 use courant_log::{Codec, Log, LogConfig, SystemClock, SystemEntropy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -62,7 +62,7 @@ impl Running {
     }
 
     /// A server on what an earlier one has left there.
-    pub(crate) async fn on(storage: &MemoryStorage, config: KafkaConfig) -> Self {
+    pub(crate) async fn on(storage: &(impl Storage + Clone), config: KafkaConfig) -> Self {
         let log_config = LogConfig {
             journal_file_bytes: 1024 * 1024,
             first_journal_file_bytes: 1024 * 1024,
