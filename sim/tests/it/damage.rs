@@ -35,16 +35,28 @@ fn of_the_segments_and_their_sidecars() {
     assert!(flipped.named > 20 && flipped.refused == 0, "{flipped:?}");
 }
 
-#[test]
-fn of_whole_files() {
-    let broken = break_files(Workload::MIXED, 40, 33);
+fn nothing_is_lost_in_silence_of_files(workload: Workload, operations: u64, seed: u64) -> Outcome {
+    let broken = break_files(workload, operations, seed);
     println!(
-        "{} files broken: {} starts refused, {} unharmed, {} named",
-        broken.cases, broken.refused, broken.unharmed, broken.named
+        "{}: {} files broken: {} starts refused, {} unharmed, {} named",
+        workload.name, broken.cases, broken.refused, broken.unharmed, broken.named
     );
     let failures = &broken.failures;
     assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
+    broken
+}
+
+#[test]
+fn of_whole_files() {
+    let broken = nothing_is_lost_in_silence_of_files(Workload::MIXED, 40, 33);
     assert!(broken.refused > 10 && broken.unharmed > 10 && broken.named > 0, "{broken:?}");
+}
+
+/// Among them segments that compaction has made, and those that they have replaced.
+#[test]
+fn of_whole_files_of_a_compacted_log() {
+    let broken = nothing_is_lost_in_silence_of_files(Workload::COMPACTION, 120, 36);
+    assert!(broken.refused > 0 && broken.unharmed > 0 && broken.named > 0, "{broken:?}");
 }
 
 /// What `cargo xtask torture damage` does with every byte, here with one byte in a thousand and with the
