@@ -10,7 +10,8 @@ use crate::PartitionId;
 use crate::storage::{Storage, StorageError};
 
 /// Unlinks every file of partitions that a durable entry deleted, and returns those that are gone.
-/// Files that are gone already are no error: a crash may have interrupted this before.
+/// Files that are gone already are no error: a crash may have interrupted this before. What somebody else
+/// has put beside them stays, and with it the folder.
 pub(crate) fn remove_partitions(storage: &dyn Storage, partitions: &[PartitionId]) -> Vec<PartitionId> {
     let mut removed = Vec::with_capacity(partitions.len());
     for partition in partitions {
@@ -74,9 +75,40 @@ fn remove_partition(storage: &dyn Storage, partition: PartitionId) -> Result<(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         listed => listed.map_err(|source| StorageError::new("list", &dir, source))?,
     };
-    for name in names {
+    for name in names.iter().filter(|name| is_ours(name)) {
         let path = format!("{dir}/{name}");
         gone(storage.remove_file(&path)).map_err(|source| StorageError::new("remove", &path, source))?;
     }
     gone(storage.remove_dir(&dir)).map_err(|source| StorageError::new("remove", &dir, source))
+}
+
+/// Whether the log gives such names to the files of a partition.
+fn is_ours(name: &str) -> bool {
+    let stem = name.strip_suffix(".segment").or_else(|| name.strip_suffix(".blocks"));
+    let Some((offset, number)) = stem.map(|stem| stem.split_once('-').unwrap_or((stem, "1"))) else {
+        return false;
+    };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    offset.len() == 20 && is_number(offset) && is_number(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_logs_own_names_are_known_and_no_others() {
+        for kind in [FileKind::Segment, FileKind::Sidecar] {
+            for number in [0, 1, 12] {
+                let key = SegmentKey { partition: PartitionId(7), base_offset: u64::MAX, number };
+                assert!(is_ours(&key.file_name(kind)), "{}", key.file_name(kind));
+            }
+        }
+        let strange =
+            ["notes", "1.segment", "000000000000000000001.segment", "00000000000000000001.segment.bak"];
+        for name in strange.into_iter().chain(["00000000000000000001-.blocks", "0000000000000000000x.blocks"])
+        {
+            assert!(!is_ours(name), "{name}");
+        }
+    }
 }

@@ -97,6 +97,34 @@ fn a_stray_folder_in_a_deleted_partition_is_in_nobodys_way() {
     assert_eq!(stored(&log, other).len(), 1);
 }
 
+/// Symptom: a copy of a segment that somebody had put beside it went with the topic. Cause: the folder of a
+/// deleted partition was emptied whatever was in it. Fix: only names that the log gives are removed.
+#[test]
+fn what_somebody_has_put_beside_the_segments_of_a_deleted_topic_stays() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let topic = create(&log, "orders", 1, &[]);
+    append(&log, topic.partitions[0], batch(1, 1, 1000, None)).expect("appends");
+    let folder = format!("segments/{:016x}", topic.partitions[0].0);
+    let copy = storage.open(&format!("{folder}/copy.of.segment"), OpenMode::CreateNew).expect("creates");
+    copy.write_at(&[b"precious"], 0).expect("writes");
+    let (gone, done) = slot();
+    log.delete_topic(topic.id, done);
+    while log.commit() {}
+    taken(&gone).expect("deleted");
+    for seed in 2..4 {
+        log.checkpoint().expect("stores");
+        assert_eq!(storage.list(&folder).expect("lists"), ["copy.of.segment"]);
+        open(&storage.killed(seed), seed);
+    }
+    let started = storage.killed(4);
+    open(&started, 4);
+    let mut bytes = [0; 8];
+    let kept = started.open(&format!("{folder}/copy.of.segment"), OpenMode::Existing).expect("is there");
+    kept.read_at(&mut bytes, 0).expect("reads");
+    assert_eq!(&bytes, b"precious");
+}
+
 #[test]
 fn files_that_nothing_names_are_moved_and_not_deleted() {
     let storage = used();
