@@ -101,6 +101,10 @@ pub const DIRTY_FILES_SYNCED_EACH: usize = 64;
 /// Unsynced bytes of one segment that are synced ahead of the next checkpoint, unless the ring is small.
 pub const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 
+/// Bytes of a new journal file that are written before they are synced, while the log is in use. A sync of the
+/// journal may stand behind so many of them, and no more.
+pub const FILL_STEP_BYTES: u64 = 512 * 1024;
+
 /// Bytes of a partition's end that are read without leaving the caller's thread, because they are
 /// almost surely in the page cache.
 pub const HOT_BYTES: u64 = 32 * 1024 * 1024;

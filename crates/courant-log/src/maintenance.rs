@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::WriterError;
 use crate::inner::Inner;
 use crate::journal::RingFile;
+use crate::limits::FILL_STEP_BYTES;
 use crate::lock;
 use crate::writer::Writer;
 
@@ -27,6 +28,8 @@ struct Asked {
     /// Counts what was done, so that a waiter does not miss it.
     rounds: u64,
     busy: bool,
+    /// How many wait for what is asked for.
+    waiting: usize,
     /// How the last checkpoint failed, if it did.
     failed: Option<WriterError>,
 }
@@ -58,6 +61,17 @@ impl Maintenance {
     pub(crate) fn stop(&self) {
         lock(&self.asked).stop = true;
         self.changed.notify_all();
+    }
+
+    /// Leaves the disk to others for so long, unless somebody waits for what this thread does.
+    fn rest(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut asked = lock(&self.asked);
+        while asked.waiting == 0 && !asked.stop {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return };
+            let waited = self.changed.wait_timeout(asked, left);
+            asked = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 }
 
@@ -201,10 +215,12 @@ impl Inner {
         let rounds = asked.rounds + if asked.busy { 2 } else { 1 };
         asked.checkpoint = true;
         asked.file |= file;
+        asked.waiting += 1;
         self.maintenance.changed.notify_all();
         while asked.rounds < rounds && self.ended.get().is_none() && !asked.stop {
             asked = self.maintenance.changed.wait(asked).unwrap_or_else(PoisonError::into_inner);
         }
+        asked.waiting -= 1;
         asked.failed.clone()
     }
 
@@ -216,6 +232,9 @@ impl Inner {
 
     /// Adds a file to the ring. Without room on the storage the ring stays as small as it is, and
     /// checkpoints come more often.
+    ///
+    /// A file is filled in steps, and after each of them the disk is left to others for as long as it took:
+    /// `docs/decisions/0013-ring-files-are-filled-in-steps.md`.
     fn grow_ring(&self) {
         let number = {
             let writer = lock(&self.writer);
@@ -228,7 +247,14 @@ impl Inner {
         let free = self.storage.free_bytes().unwrap_or(0).saturating_sub(self.config.reserve_bytes);
         let sizes = [self.config.journal_file_bytes, self.config.first_journal_file_bytes];
         let Some(file_bytes) = sizes.into_iter().find(|bytes| *bytes <= free) else { return };
-        match RingFile::create(&*self.storage, number, file_bytes) {
+        let mut begun = Instant::now();
+        let rest = || {
+            if self.config.background {
+                self.maintenance.rest(begun.elapsed());
+            }
+            begun = Instant::now();
+        };
+        match RingFile::create_in_steps(&*self.storage, number, file_bytes, FILL_STEP_BYTES, rest) {
             Ok(file) => {
                 let mut writer = lock(&self.writer);
                 writer.next_file_number = number + 1;
@@ -237,5 +263,35 @@ impl Inner {
             // Nothing of the log is in that file yet.
             Err(error) => tracing::warn!(%error, "the journal goes on with the files that it has"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Longer than any test may take: it ends because of what is tested, or not at all.
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn nobody_rests_while_somebody_waits() {
+        let maintenance = Maintenance::default();
+        std::thread::scope(|scope| {
+            let resting = scope.spawn(|| maintenance.rest(LONG));
+            lock(&maintenance.asked).waiting += 1;
+            maintenance.notify();
+            resting.join().expect("it does not panic");
+        });
+        maintenance.rest(LONG);
+    }
+
+    #[test]
+    fn a_rest_ends_by_itself_and_when_the_log_stops() {
+        let maintenance = Maintenance::default();
+        let begun = Instant::now();
+        maintenance.rest(Duration::from_millis(2));
+        assert!(begun.elapsed() >= Duration::from_millis(2));
+        maintenance.stop();
+        maintenance.rest(LONG);
     }
 }

@@ -23,9 +23,21 @@ impl RingFile {
     /// Creates a ring file: temporary name, zeros if the storage wants them, sync, rename, sync of
     /// the directory. `docs/formats/journal.md` says why: "Ring files".
     pub(crate) fn create(storage: &dyn Storage, number: u64, file_bytes: u64) -> Result<Self, StorageError> {
+        Self::create_in_steps(storage, number, file_bytes, file_bytes, || {})
+    }
+
+    /// As [`Self::create`], beside others who wait for the same disk: at most `step_bytes`, which is above 0,
+    /// are written before they are synced, and `rest` is called after each such step but the last.
+    pub(crate) fn create_in_steps(
+        storage: &dyn Storage,
+        number: u64,
+        file_bytes: u64,
+        step_bytes: u64,
+        rest: impl FnMut(),
+    ) -> Result<Self, StorageError> {
         let path = path_of(number);
         let temporary = format!("{path}.new");
-        let created = Self::fill(storage, &temporary, file_bytes);
+        let created = Self::fill(storage, &temporary, file_bytes, step_bytes, rest);
         let file = created.inspect_err(|_| {
             // A part of a file takes room that something else may need. It is in nobody's way else.
             let _ = storage.remove_file(&temporary);
@@ -36,7 +48,13 @@ impl RingFile {
         Ok(Self { path, file, file_bytes })
     }
 
-    fn fill(storage: &dyn Storage, path: &str, file_bytes: u64) -> Result<Arc<dyn File>, StorageError> {
+    fn fill(
+        storage: &dyn Storage,
+        path: &str,
+        file_bytes: u64,
+        step_bytes: u64,
+        mut rest: impl FnMut(),
+    ) -> Result<Arc<dyn File>, StorageError> {
         let at = |what| move |source| StorageError::new(what, path, source);
         match storage.remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("remove")(error)),
@@ -45,9 +63,15 @@ impl RingFile {
         let file = storage.open(path, OpenMode::CreateNew).map_err(at("create"))?;
         if storage.wants().prefill {
             let zeros = vec![0u8; 1024 * 1024];
-            let mut position = 0;
+            let (mut position, mut synced) = (0, 0);
             while position < file_bytes {
-                let count = (file_bytes - position).min(zeros.len() as u64);
+                if position - synced >= step_bytes {
+                    file.sync_data().map_err(at("sync"))?;
+                    synced = position;
+                    rest();
+                }
+                let step_left = synced + step_bytes - position;
+                let count = (file_bytes - position).min(step_left).min(zeros.len() as u64);
                 file.write_at(&[&zeros[..count as usize]], position).map_err(at("fill"))?;
                 position += count;
             }
@@ -171,4 +195,68 @@ pub(super) fn read_whole(ring: &RingFile) -> Result<Vec<u8>, StorageError> {
         .map_err(|source| StorageError::new("read", &ring.path, source))?;
     bytes.truncate(count);
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::storage::{CrashMode, FaultyStorage};
+
+    const STEP: u64 = 16 * 1024;
+    const STEPS: u64 = 5;
+
+    fn storage() -> FaultyStorage {
+        let storage = FaultyStorage::new(1, 1024 * 1024);
+        storage.create_dir(DIR).expect("creates");
+        storage.sync_dir("").expect("syncs");
+        storage
+    }
+
+    /// Whoever else syncs a file meanwhile never has more than a step in front of it.
+    #[test]
+    fn each_step_is_synced_before_the_next_is_written() {
+        let storage = storage();
+        let calls: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+        let seen = calls.clone();
+        storage.set_hook(Box::new(move |_, _, what| seen.lock().expect("lock").push(what)));
+        let mut rests = 0;
+        let made = RingFile::create_in_steps(&storage, 1, STEPS * STEP, STEP, || rests += 1);
+        assert_eq!(made.expect("creates").file.len().expect("measures"), STEPS * STEP);
+        storage.clear_hook();
+        let mut expected = vec!["remove_file", "create"];
+        (0..STEPS).for_each(|_| expected.extend(["write", "sync_data"]));
+        expected.extend(["rename", "sync_dir"]);
+        assert_eq!(*calls.lock().expect("lock"), expected);
+        assert_eq!(rests, STEPS - 1);
+    }
+
+    /// What a power cut leaves of a file that is being filled is not taken for one: it has another name.
+    #[test]
+    fn a_file_has_its_name_only_with_all_its_zeros() {
+        let storage = storage();
+        let images: Arc<Mutex<Vec<FaultyStorage>>> = Arc::default();
+        let taken = images.clone();
+        storage.set_hook(Box::new(move |storage, call, _| {
+            let images = CrashMode::ALL.iter().map(|mode| storage.crash_image(*mode, call));
+            taken.lock().expect("lock").extend(images);
+        }));
+        RingFile::create_in_steps(&storage, 1, STEPS * STEP, STEP, || {}).expect("creates");
+        storage.clear_hook();
+        images.lock().expect("lock").push(storage.crash_image(CrashMode::LoseAll, 1));
+        let mut named = 0;
+        for image in images.lock().expect("lock").iter() {
+            if image.list(DIR).expect("lists").iter().all(|name| number_of(name).is_none()) {
+                continue;
+            }
+            named += 1;
+            let file = image.open(&path_of(1), OpenMode::Existing).expect("opens");
+            let mut bytes = vec![1u8; (STEPS * STEP) as usize + 1];
+            let count = read_up_to(&*file, &mut bytes, 0).expect("reads");
+            assert_eq!(count as u64, STEPS * STEP);
+            assert!(bytes[..count].iter().all(|byte| *byte == 0));
+        }
+        assert!(named > 0, "the last image has it");
+    }
 }

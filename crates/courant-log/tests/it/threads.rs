@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use courant_log::storage::{CrashMode, FaultyStorage, MemoryStorage};
+use courant_log::storage::{CrashMode, FaultyStorage, MemoryStorage, OpenMode, Storage as _};
 use courant_log::{Health, Log, PartitionId};
 
 use courant_sim::random::Random;
@@ -91,6 +91,41 @@ fn nothing_is_lost_while_both_threads_work() {
     let failures = failures.lock().expect("lock");
     assert!(failures.is_empty(), "{} of {IMAGES}: {:?}", failures.len(), failures.first());
     assert!(log.metrics().checkpoints > 10);
+}
+
+/// The files that the ring grows by are filled in steps, with a rest after each. Appends need room long before
+/// the first of them is whole: whoever waits for it is not kept waiting by the rests, and loses nothing.
+#[test]
+fn a_ring_that_grows_in_steps_takes_what_waits_for_it() {
+    const FILE_BYTES: u64 = 3 * 1024 * 1024;
+    const APPENDS: u64 = 60;
+    let storage = FaultyStorage::new(5, 64 * 1024 * 1024);
+    let mut config = tiny(5);
+    config.background = true;
+    config.journal_file_bytes = FILE_BYTES;
+    let log = Log::open(Arc::new(storage.clone()), config).expect("opens").0;
+    let (created, topic) = channel();
+    log.create_topic(new_topic("orders", 1, &[]), move |topic| created.send(topic).expect("sends"));
+    let partition = topic.recv().expect("answered").expect("created").partitions[0];
+    let (answered, answers) = channel();
+    for tag in 1..=APPENDS {
+        let answered = answered.clone();
+        log.append(partition, batch(tag, 1, 40_000, None), move |appended| {
+            answered.send(appended).expect("sends");
+        });
+    }
+    for _ in 0..APPENDS {
+        answers.recv().expect("answered").expect("appended");
+    }
+    let image = storage.crash_image(CrashMode::LoseAll, 1);
+    assert_eq!(stored(&open(&image, 9), partition).len() as u64, APPENDS);
+    log.stop();
+    let bytes = |name: &String| {
+        let file = storage.open(&format!("journal/{name}"), OpenMode::Existing).expect("opens");
+        file.len().expect("measures")
+    };
+    let files = storage.list("journal").expect("lists");
+    assert!(files.iter().any(|name| bytes(name) == FILE_BYTES), "{files:?}");
 }
 
 #[test]
