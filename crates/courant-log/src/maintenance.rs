@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::WriterError;
 use crate::inner::Inner;
-use crate::journal::RingFile;
+use crate::journal::{RingFile, capacity_of};
 use crate::limits::FILL_STEP_BYTES;
 use crate::lock;
 use crate::writer::Writer;
@@ -151,12 +151,20 @@ impl Inner {
         // A file is free again only when nothing behind the checkpoint stands in it. So room for another
         // third is left while a checkpoint is under way, however the files lie.
         let checkpoint =
-            since > journal.ring_bytes() / 3 || 2 * writer.dirty.len() > self.handles.dirty_max();
+            since > self.ring_bytes_to_come(writer) / 3 || 2 * writer.dirty.len() > self.handles.dirty_max();
         let write_back = writer.write_back_due;
         // What is under way will make room; whether it was enough is seen afterwards.
         if (grow || checkpoint || write_back) && !lock(&self.maintenance.asked).busy {
             self.ask(checkpoint, grow, write_back);
         }
+    }
+
+    /// Bytes of the ring when it has grown as far as it will. A checkpoint before that would free less than
+    /// the next file brings, and come again soon.
+    fn ring_bytes_to_come(&self, writer: &Writer) -> u64 {
+        let lacking = self.config.journal_files.saturating_sub(writer.journal.files());
+        let more = if writer.ring_grows { lacking as u64 } else { 0 };
+        writer.journal.ring_bytes() + more * capacity_of(self.config.journal_file_bytes)
     }
 
     fn ask(&self, checkpoint: bool, file: bool, write_back: bool) {
@@ -246,7 +254,18 @@ impl Inner {
         // On a storage that is nearly full the ring makes do with small files.
         let free = self.storage.free_bytes().unwrap_or(0).saturating_sub(self.config.reserve_bytes);
         let sizes = [self.config.journal_file_bytes, self.config.first_journal_file_bytes];
-        let Some(file_bytes) = sizes.into_iter().find(|bytes| *bytes <= free) else { return };
+        let file_bytes = sizes.into_iter().find(|bytes| *bytes <= free);
+        let made = file_bytes.and_then(|file_bytes| self.make_ring_file(number, file_bytes));
+        let mut writer = lock(&self.writer);
+        writer.ring_grows =
+            made.as_ref().is_some_and(|file| file.file_bytes >= self.config.journal_file_bytes);
+        if let Some(file) = made {
+            writer.next_file_number = number + 1;
+            writer.journal.add_free(file);
+        }
+    }
+
+    fn make_ring_file(&self, number: u64, file_bytes: u64) -> Option<RingFile> {
         let mut begun = Instant::now();
         let rest = || {
             if self.config.background {
@@ -254,15 +273,10 @@ impl Inner {
             }
             begun = Instant::now();
         };
-        match RingFile::create_in_steps(&*self.storage, number, file_bytes, FILL_STEP_BYTES, rest) {
-            Ok(file) => {
-                let mut writer = lock(&self.writer);
-                writer.next_file_number = number + 1;
-                writer.journal.add_free(file);
-            }
-            // Nothing of the log is in that file yet.
-            Err(error) => tracing::warn!(%error, "the journal goes on with the files that it has"),
-        }
+        let made = RingFile::create_in_steps(&*self.storage, number, file_bytes, FILL_STEP_BYTES, rest);
+        // Nothing of the log is in that file yet.
+        made.inspect_err(|error| tracing::warn!(%error, "the journal goes on with the files that it has"))
+            .ok()
     }
 }
 

@@ -240,6 +240,7 @@ fn empty_writer(log_id: Uuid, config: &LogConfig, checkpoint: &Checkpoint, crc: 
         checkpoint: LastCheckpoint { sequence: checkpoint.sequence, crc, position: checkpoint.position },
         next_file_number: 1,
         smallest_file_bytes: config.first_journal_file_bytes.min(config.journal_file_bytes),
+        ring_grows: true,
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Writer {
     pub(crate) next_file_number: u64,
     /// Bytes of the smallest file that the ring may grow by.
     pub(crate) smallest_file_bytes: u64,
+    /// The ring grew by a file of full size when it was last to grow, or has not had to yet.
+    pub(crate) ring_grows: bool,
 }
 
 /// A segment that no checkpoint covers as it is.

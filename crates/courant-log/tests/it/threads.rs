@@ -190,6 +190,32 @@ fn becomes(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The first checkpoint of a log frees no file of a ring that still grows, so it can wait until there is as
+/// much to free as in a complete one.
+#[test]
+fn no_checkpoint_comes_before_the_ring_has_grown() {
+    let storage = MemoryStorage::new(64 * 1024 * 1024);
+    let mut config = tiny(1);
+    config.background = true;
+    config.journal_file_bytes = 1024 * 1024;
+    let log = Log::open(Arc::new(storage.clone()), config).expect("opens").0;
+    let (created, topic) = channel();
+    log.create_topic(new_topic("orders", 1, &[]), move |topic| created.send(topic).expect("sends"));
+    let partition = topic.recv().expect("answered").expect("created").partitions[0];
+    let checkpoints = log.metrics().checkpoints;
+    // A block of the journal each: more than half of the two files that a log begins with.
+    append_in_turn(&log, partition, 0..16);
+    let files =
+        || storage.list("journal").expect("lists").into_iter().filter(|name| name.ends_with(".journal"));
+    becomes("a third file", || files().count() == 3);
+    assert_eq!(log.metrics().checkpoints, checkpoints);
+    // A third of two small files and two large ones.
+    append_in_turn(&log, partition, 16..220);
+    becomes("a checkpoint", || log.metrics().checkpoints > checkpoints);
+    log.stop();
+    assert_eq!(stored(&log, partition).len(), 220);
+}
+
 /// One append at a time needs no other thread, once that is seen; the journal is sealed behind it as behind
 /// any other, each time.
 #[test]
