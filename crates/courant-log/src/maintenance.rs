@@ -63,6 +63,18 @@ impl Maintenance {
         self.changed.notify_all();
     }
 
+    /// Waits until the round under way is done, if there is one. Asks for nothing.
+    fn await_round(&self, has_ended: impl Fn() -> bool) {
+        let mut asked = lock(&self.asked);
+        let rounds = asked.rounds;
+        asked.waiting += 1;
+        self.changed.notify_all();
+        while asked.busy && asked.rounds == rounds && !has_ended() && !asked.stop {
+            asked = self.changed.wait(asked).unwrap_or_else(PoisonError::into_inner);
+        }
+        asked.waiting -= 1;
+    }
+
     /// Leaves the disk to others for so long, unless somebody waits for what this thread does.
     fn rest(&self, time: Duration) {
         let until = Instant::now() + time;
@@ -189,6 +201,14 @@ impl Inner {
 
     /// Returns when a journal file is free, or says why none will be.
     pub(crate) fn wait_for_journal_file(&self) -> Result<(), WriterError> {
+        if self.config.background {
+            // What is under way may free a file, or make one: then nothing more needs to be waited for.
+            self.maintenance.await_round(|| self.ended.get().is_some());
+            self.check_ended()?;
+            if lock(&self.writer).journal.free_files() > 0 {
+                return Ok(());
+            }
+        }
         let can_grow = lock(&self.writer).journal.files() < self.config.journal_files;
         let failed = if self.config.background {
             self.await_maintenance(can_grow)
@@ -297,6 +317,33 @@ mod tests {
             resting.join().expect("it does not panic");
         });
         maintenance.rest(LONG);
+    }
+
+    /// The work that is under way is waited for, and no other is asked for.
+    #[test]
+    fn a_round_is_over_when_its_work_is_done() {
+        let maintenance = Maintenance::default();
+        maintenance.await_round(|| false);
+        lock(&maintenance.asked).busy = true;
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| maintenance.await_round(|| false));
+            while lock(&maintenance.asked).waiting == 0 {
+                std::thread::yield_now();
+            }
+            {
+                let mut asked = lock(&maintenance.asked);
+                assert!(!asked.is_something());
+                asked.busy = false;
+                asked.rounds += 1;
+            }
+            maintenance.notify();
+            waiting.join().expect("it does not panic");
+        });
+        assert_eq!(lock(&maintenance.asked).waiting, 0);
+        lock(&maintenance.asked).busy = true;
+        maintenance.await_round(|| true);
+        maintenance.stop();
+        maintenance.await_round(|| false);
     }
 
     #[test]
