@@ -158,7 +158,13 @@ impl Inner {
             return;
         }
         let journal = &writer.journal;
-        let grow = journal.files() < self.config.journal_files && journal.free_files() == 0;
+        // A file takes a while to fill, and the next one is to be there when it is needed.
+        let is_short = match journal.free_files() {
+            0 => true,
+            1 => journal.is_half_full() && writer.ring_grows,
+            _ => false,
+        };
+        let grow = journal.files() < self.config.journal_files && is_short;
         let since = journal.bytes_since(writer.checkpoint.position);
         // A file is free again only when nothing behind the checkpoint stands in it. So room for another
         // third is left while a checkpoint is under way, however the files lie.

@@ -103,6 +103,11 @@ impl JournalWriter {
         self.current.as_ref().map_or(0, |current| current.start + current.ring.capacity() - self.position)
     }
 
+    /// Whether more than half of the current file is used.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| self.room() < current.ring.capacity() / 2)
+    }
+
     /// Goes on in the next free file. False when there is none. The file's header is durable before
     /// anything names its generation: a checkpoint may do so before the first group is written.
     ///

@@ -190,6 +190,30 @@ fn becomes(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Files of the ring that have their names.
+fn journal_files(storage: &MemoryStorage) -> usize {
+    let names = storage.list("journal").expect("lists");
+    names.iter().filter(|name| name.ends_with(".journal")).count()
+}
+
+/// The next file is begun while there is still one free and half of the current one.
+#[test]
+fn the_ring_grows_before_its_last_free_file_is_needed() {
+    let storage = MemoryStorage::new(64 * 1024 * 1024);
+    let mut config = tiny(1);
+    config.background = true;
+    let log = Log::open(Arc::new(storage.clone()), config).expect("opens").0;
+    let (created, topic) = channel();
+    log.create_topic(new_topic("orders", 1, &[]), move |topic| created.send(topic).expect("sends"));
+    let partition = topic.recv().expect("answered").expect("created").partitions[0];
+    assert_eq!(journal_files(&storage), 2);
+    // A block of the journal each, and the first file takes 14 of them.
+    append_in_turn(&log, partition, 0..9);
+    becomes("a third file", || journal_files(&storage) >= 3);
+    assert_eq!(log.metrics().journal_waits, 0);
+    log.stop();
+}
+
 /// The first checkpoint of a log frees no file of a ring that still grows, so it can wait until there is as
 /// much to free as in a complete one.
 #[test]
@@ -205,9 +229,7 @@ fn no_checkpoint_comes_before_the_ring_has_grown() {
     let checkpoints = log.metrics().checkpoints;
     // A block of the journal each: more than half of the two files that a log begins with.
     append_in_turn(&log, partition, 0..16);
-    let files =
-        || storage.list("journal").expect("lists").into_iter().filter(|name| name.ends_with(".journal"));
-    becomes("a third file", || files().count() == 3);
+    becomes("a third file", || journal_files(&storage) >= 3);
     assert_eq!(log.metrics().checkpoints, checkpoints);
     // A third of two small files and two large ones.
     append_in_turn(&log, partition, 16..220);
