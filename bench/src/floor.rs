@@ -22,9 +22,11 @@ use crate::process;
 /// The command of this program that is the server.
 pub(crate) const COMMAND: &str = "floor-server";
 
-/// Bytes of the file of zeros, and of one write while it is filled.
+/// Bytes of the file of zeros, and of one write while it is filled: a page, as in the probe. The system keeps
+/// what one write has brought in one piece, and would handle a mebibyte for each event that is written over a
+/// part of it.
 const FILE_BYTES: u64 = 64 << 20;
-const FILL_BYTES: usize = 1 << 20;
+const FILL_BYTES: usize = 4096;
 /// Bytes that are received at once. No message is larger.
 const BUFFER_BYTES: usize = 4 << 20;
 const LENGTH_BYTES: usize = 4;
