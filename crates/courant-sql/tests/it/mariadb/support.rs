@@ -21,6 +21,13 @@ pub(crate) const EFFECT: &str = "INSERT INTO effects (event_id, who) VALUES (?, 
 /// How often it was done for an event.
 pub(crate) const EFFECTS: &str = "SELECT COUNT(*) FROM effects WHERE event_id = ?";
 
+/// Counts transactions that are making an event a dead letter: that takes long only where they wait.
+pub(crate) const WAITING_BURIALS: &str = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+     WHERE DB = DATABASE() AND ID <> CONNECTION_ID() AND INFO LIKE 'INSERT INTO courant_dead (%'";
+/// Counts those that are taking archived dead letters back.
+pub(crate) const WAITING_RESTORES: &str = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+     WHERE DB = DATABASE() AND ID <> CONNECTION_ID() AND INFO LIKE 'UPDATE %courant_dead d %SET d.state%'";
+
 /// The address of a server where databases may be created.
 const SERVER: &str = "COURANT_TEST_MARIADB";
 

@@ -29,6 +29,8 @@ mod parking;
 mod pruning;
 #[path = "../cases/redrive.rs"]
 mod redrive;
+#[path = "../cases/restoring.rs"]
+mod restoring;
 #[path = "../cases/schema.rs"]
 mod schema;
 #[path = "../cases/steps.rs"]

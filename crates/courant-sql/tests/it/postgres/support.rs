@@ -21,6 +21,15 @@ pub(crate) const EFFECT: &str = "INSERT INTO effects (event_id, who) VALUES ($1,
 /// How often it was done for an event.
 pub(crate) const EFFECTS: &str = "SELECT COUNT(*) FROM effects WHERE event_id = $1";
 
+/// Counts transactions that wait while they make an event a dead letter.
+pub(crate) const WAITING_BURIALS: &str = "SELECT COUNT(*) FROM pg_stat_activity \
+     WHERE datname = current_database() AND wait_event_type = 'Lock' \
+     AND query LIKE 'INSERT INTO courant_dead (%'";
+/// Counts those that wait while they take archived dead letters back.
+pub(crate) const WAITING_RESTORES: &str = "SELECT COUNT(*) FROM pg_stat_activity \
+     WHERE datname = current_database() AND wait_event_type = 'Lock' \
+     AND query LIKE 'UPDATE courant_dead SET state = ''dead''%'";
+
 /// The address of a server where databases may be created.
 const SERVER: &str = "COURANT_TEST_POSTGRES";
 
