@@ -11,7 +11,7 @@ use courant_sql::{Assignment, Consumer, Store};
 use tokio::sync::Notify;
 
 use super::checks::{Handled, Sketch, capabilities, commands, mappings, subscriptions, topics};
-use super::memory::{dead_letter_topics, remembered_ms, remembers_enough};
+use super::memory::{dead_letter_topics, remembered_ms, remembers_enough, say_what_is_kept_longer};
 use super::{App, BuildError, Declared, EngineChoice, Parts, Problem, Settings};
 use crate::channel::{self, Described};
 use crate::layer::layered;
@@ -228,7 +228,9 @@ async fn open<S: Backing, T>(
         }
     }
     problems.extend(sketches.iter().filter_map(|sketch| remembers_enough(sketch, &opened.topics)));
-    if !problems.is_empty() {
+    if problems.is_empty() {
+        sketches.iter().for_each(|sketch| say_what_is_kept_longer(sketch, &opened.topics));
+    } else {
         close(&opened).await;
     }
     Some(opened)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use courant_core::consumer::ConsumerName;
 use courant_core::topic::TopicName;
 use courant_engine::Topic;
+use tracing::warn;
 
 use super::Problem;
 use super::checks::{Sketch, topics};
@@ -62,6 +63,47 @@ impl Again {
     }
 }
 
+/// A topic that keeps copies of dead letters longer than the topic of their events keeps those: it was there before
+/// the first letter, or somebody has changed one of the two. For so long a consumer has to remember.
+struct KeptLonger {
+    copies: TopicName,
+    events: Duration,
+}
+
+fn kept_longer(sketch: &Sketch<'_>, found: &BTreeMap<String, Topic>) -> Vec<KeptLonger> {
+    let of_topic = |topic: &str| {
+        let events = found.get(topic)?.retention?;
+        let copies = dead_letters(sketch, topic)?;
+        let kept = found.get(copies.as_str())?.retention;
+        kept.is_none_or(|kept| kept > events).then_some(KeptLonger { copies, events })
+    };
+    topics(sketch).into_iter().filter_map(of_topic).collect()
+}
+
+impl KeptLonger {
+    /// What to change.
+    fn fix(&self) -> String {
+        format!("set retention.ms of the topic {} to {}", self.copies, self.events.as_millis())
+    }
+}
+
+/// Says which topics make a consumer remember for longer than its events are kept. They stay as they are: what
+/// a shorter time would delete may be there on purpose.
+pub(super) fn say_what_is_kept_longer(sketch: &Sketch<'_>, found: &BTreeMap<String, Topic>) {
+    if sketch.settings.inbox_kept.is_some() {
+        return;
+    }
+    let consumer = sketch.settings.consumer.as_str();
+    for longer in kept_longer(sketch, found) {
+        let change = longer.fix();
+        warn!(
+            consumer,
+            change = change.as_str(),
+            "copies of dead letters are kept longer than their events, and the store remembers what was handled as long"
+        );
+    }
+}
+
 fn longer(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     Some(one?.max(other?))
 }
@@ -74,6 +116,10 @@ pub(super) fn remembers_enough(sketch: &Sketch<'_>, found: &BTreeMap<String, Top
     if total.is_some_and(|total| kept >= total) {
         return None;
     }
+    let enough = "remember at least as long, or leave .remember_for(…) away: an event that comes again later would be \
+                  handled again";
+    // What is simplest to change: nobody needs copies for longer than the events.
+    let fixes = kept_longer(sketch, found).iter().map(|longer| longer.fix() + ", or ").collect::<String>();
     let said = |time: Option<Duration>| time.map_or("for ever".to_owned(), |time| format!("for {time:?}"));
     Some(Problem::new(
         format!(
@@ -85,8 +131,7 @@ pub(super) fn remembers_enough(sketch: &Sketch<'_>, found: &BTreeMap<String, Top
             said(again.dead_letters),
             again.waiting,
         ),
-        "remember at least as long, or leave .remember_for(…) away: an event that comes again later would be \
-         handled again",
+        fixes + enough,
     ))
 }
 

@@ -1,6 +1,6 @@
 //! What is wrong with a service is said at once, all of it, and with what to change.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use courant::engine::Engine;
@@ -9,6 +9,8 @@ use courant::store_api::{Store as _, Transaction as _};
 use courant::testkit::World;
 use courant::{BuildError, Service};
 use courant_core::topic::TopicName;
+use tracing::field::{Field, Visit};
+use tracing::span;
 
 use crate::absent_engine::AbsentEngine;
 use crate::common::{Counted, Script, count};
@@ -242,6 +244,81 @@ async fn an_inbox_that_forgets_too_early() {
     let enough = 48 * hour + Duration::from_secs(300);
     let mindful = Subscription::named("mindful").remember_for(enough).on(hear);
     app().store(store().await).subscribe(mindful).build().await.expect("fits together");
+}
+
+/// What is said in warnings about what to change.
+#[derive(Clone, Default)]
+struct Changes(Arc<Mutex<Vec<String>>>);
+
+impl Visit for Changes {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "change" {
+            self.0.lock().expect("nobody panics with it").push(value.to_owned());
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+impl tracing::Subscriber for Changes {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN && metadata.target() == "courant::app::memory"
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// The topic of copies of dead letters is there and keeps them for ever, and that of their events for a day. Who
+/// says how long it remembers is refused, and who does not remembers for ever; both are told which topic it is. One
+/// that keeps them no longer than that is as it should be.
+#[tokio::test]
+async fn copies_of_dead_letters_that_are_kept_longer_than_their_events() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    let topics =
+        [("test.counted", "86400000"), ("test.counted.late.dlq", "-1"), ("test.counted.fit.dlq", "86400000")];
+    let new = topics.map(|(name, kept)| {
+        let name = TopicName::new(name).expect("legal");
+        courant::engine::NewTopic::new(name, 1).with("retention.ms", kept)
+    });
+    for created in engine.create_topics(new.to_vec()).await {
+        created.expect("is created");
+    }
+    let app = || App::new("test").engine(engine.clone()).in_world(&world);
+    let year = Duration::from_secs(365 * 24 * 3600);
+    let late = Subscription::named("late").remember_for(year).on(hear);
+    said(
+        app().store(store().await).subscribe(late).build().await,
+        &[(
+            "subscription \"late\" remembers for 31536000s what it has handled, and an event can come again for ever: \
+             its topics keep events for 86400s, their dead letters for ever, and a retry waits for up to 300s",
+            "set retention.ms of the topic test.counted.late.dlq to 86400000, or remember at least as long, or \
+             leave .remember_for(…) away: an event that comes again later would be handled again",
+        )],
+    );
+    let changes = Changes::default();
+    let listening = tracing::subscriber::set_default(changes.clone());
+    for name in ["late", "fit"] {
+        let hearing = Subscription::named(name).on(hear);
+        app().store(store().await).subscribe(hearing).build().await.expect("fits together");
+    }
+    drop(listening);
+    let said = changes.0.lock().expect("nobody panics with it").clone();
+    assert_eq!(said, ["set retention.ms of the topic test.counted.late.dlq to 86400000"]);
 }
 
 /// What was opened says no: the engine has gone, and the tables are those of a newer program. Both are said at
