@@ -1,10 +1,13 @@
 //! What was decided about dead letters of others: the values of the topic `TOPIC.courant-decisions` beside
-//! theirs, with one partition, compacted. The key of a record is a letter, `PARTITION@OFFSET`.
+//! theirs, with one partition, compacted. The key of a record is a letter, `PARTITION@OFFSET`, or `redrive ID`.
 
 use serde::{Deserialize, Serialize};
 
 /// What the name of the topic ends with, behind that of the topic of the letters.
 pub const ENDING: &str = ".courant-decisions";
+
+/// Begins the key of a redrive, in front of its id.
+pub const REDRIVE_KEY: &str = "redrive ";
 
 /// What has become of a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

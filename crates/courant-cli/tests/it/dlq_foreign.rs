@@ -220,7 +220,8 @@ fn a_redrive_that_was_killed_goes_on_and_publishes_nothing_twice() {
     assert_eq!(place.events("orders").len(), LETTERS);
 }
 
-/// Whoever does not want to go on says so: what was published stays known, and another redrive may begin.
+/// Whoever does not want to go on says so: what was published stays known, and another redrive may begin. Until
+/// then nothing of it is given up.
 #[test]
 fn a_redrive_that_was_killed_can_be_cancelled() {
     let place = Place::new();
@@ -234,10 +235,19 @@ fn a_redrive_that_was_killed_can_be_cancelled() {
     eventually("some are published", PATIENCE, || (place.events("orders").len() >= 2).then_some(()));
     signal(child.id(), "KILL");
     child.wait().expect("a child can be waited for");
+    // Nobody knows yet what it has published: giving that up would say that it was not.
+    let discard = ["discard", "orders-dlt", "--all", "--reason", "test orders"];
+    assert_fails(&place.dlq(&discard), CONFLICT, "the redrive r");
+    assert_fails(&place.dlq(&[&discard[..], &["--dry-run"]].concat()), CONFLICT, "--cancel");
     let cancelled = place.row(&["redrive", "orders-dlt", "--id", "r", "--cancel"]);
     assert_eq!(cancelled["state"], "cancelled");
     let left = place.rows(&["list", "orders-dlt", "--letters"]).len();
     assert_eq!(left + place.events("orders").len(), 20, "each was published, or is left");
+    assert_eq!(
+        place.rows(&[&discard[..], &["--dry-run"]].concat()).len(),
+        left,
+        "what is left can be given up"
+    );
     assert_fails(&place.dlq(&["redrive", "orders-dlt", "--id", "r", "--cancel"]), NOT_FOUND, "cancel");
     said(place.dlq(&["redrive", "orders-dlt", "--all", "--id", "s", "--yes"]));
     assert_eq!(place.events("orders").len(), 20);

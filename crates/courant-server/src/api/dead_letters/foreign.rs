@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, State};
-use courant_core::decisions::ENDING;
+use courant_core::decisions::{ENDING, REDRIVE_KEY};
 use courant_core::foreign::{Cause, Framework};
 use courant_log::batch::records::Record;
 use courant_log::{Log, Topic};
@@ -140,18 +140,28 @@ fn records(log: &Log, topic: &Topic) -> u64 {
     kept.fold(0, |sum, ends| sum.saturating_add(ends.high_watermark.saturating_sub(ends.start)))
 }
 
-/// Letters that somebody has decided about, by partition and offset.
-type Decided = HashSet<(u32, u64)>;
+/// What was decided about the letters of a topic.
+#[derive(Debug, Default)]
+struct Decided {
+    /// Letters that somebody has decided about, by partition and offset.
+    letters: HashSet<(u32, u64)>,
+    redrives: Redrives,
+}
+
+/// Redrives by their ids, and whether each has come to its end.
+type Redrives = BTreeMap<String, bool>;
 
 /// Reads what was decided, as `courant dlq foreign` writes it down. Where that is more than can be gone
 /// through, nothing is said: a letter that was sent back would be shown as one that waits.
 fn decided(log: &Log, letters: &Topic) -> Result<Decided, Problem> {
-    /// As much of a decision as tells which topic it is about.
+    /// As much of a decision as tells which topic it is about, and where a redrive is.
     #[derive(Deserialize)]
     struct About {
         topic_id: String,
+        #[serde(default)]
+        is_ended: bool,
     }
-    let mut decided = Decided::new();
+    let mut decided = Decided::default();
     let catalog = log.catalog();
     let Some(topic) = catalog.by_name(&format!("{}{ENDING}", letters.name)) else { return Ok(decided) };
     let topic_id = letters.id.to_string();
@@ -160,7 +170,7 @@ fn decided(log: &Log, letters: &Topic) -> Result<Decided, Problem> {
         let Some(ends) = log.offsets(*id) else { continue };
         let mut next = ends.start;
         while next < ends.high_watermark {
-            if bytes_left == 0 || decided.len() > DECISIONS_READ_MAX {
+            if bytes_left == 0 || decided.letters.len() + decided.redrives.len() > DECISIONS_READ_MAX {
                 let sentence = format!(
                     "{} has more decisions than are gone through here; look with `courant dlq foreign`",
                     topic.name
@@ -169,9 +179,11 @@ fn decided(log: &Log, letters: &Topic) -> Result<Decided, Problem> {
             }
             let passed = read(log, *id, next..ends.high_watermark, |record| {
                 let about = record.value.as_ref().and_then(|value| serde_json::from_slice(value).ok());
-                let is_ours = about.is_some_and(|about: About| about.topic_id == topic_id);
-                let letter = record.key.as_deref().and_then(letter_at);
-                decided.extend(letter.filter(|_| is_ours));
+                let ours = about.filter(|about: &About| about.topic_id == topic_id);
+                if let (Some(about), Some(key)) = (ours, record.key.as_deref()) {
+                    decided.letters.extend(letter_at(key));
+                    decided.redrives.extend(redrive_of(key).map(|id| (id, about.is_ended)));
+                }
                 Taken::Yes
             })?;
             next = passed.next.max(next.saturating_add(1));
@@ -187,6 +199,11 @@ fn letter_at(text: &[u8]) -> Option<(u32, u64)> {
     Some((partition.parse().ok()?, offset.parse().ok()?))
 }
 
+/// The id of a redrive that a record is about.
+fn redrive_of(key: &[u8]) -> Option<String> {
+    std::str::from_utf8(key).ok()?.strip_prefix(REDRIVE_KEY).map(str::to_owned)
+}
+
 /// A look at the letters of a topic.
 #[derive(Debug)]
 struct Look {
@@ -199,13 +216,16 @@ struct Look {
     is_cut: bool,
     /// The last record that was gone through, whether it was shown or not: the next look begins behind it.
     reached: Option<(u32, u64)>,
+    /// Redrives of these letters that were known when it began.
+    redrives: Redrives,
 }
 
 impl Look {
     /// One that reads about so many bytes.
     fn of(bytes: usize) -> Self {
         let (from, until) = (BTreeMap::new(), BTreeMap::new());
-        Self { from, until, bytes_left: bytes, scanned: 0, is_cut: false, reached: None }
+        let redrives = Redrives::new();
+        Self { from, until, bytes_left: bytes, scanned: 0, is_cut: false, reached: None, redrives }
     }
 
     /// Shows the letters that nobody has decided about, partition by partition, until `look` wants no more.
@@ -216,7 +236,8 @@ impl Look {
         topic: &Topic,
         mut look: impl FnMut(u32, &Record, Cause) -> Taken,
     ) -> Result<(), Problem> {
-        let decided = decided(log, topic)?;
+        let Decided { letters: decided, redrives } = decided(log, topic)?;
+        self.redrives = redrives;
         let mut is_over = false;
         for (number, id) in (0_u32..).zip(&topic.partitions) {
             let Some(ends) = log.offsets(*id) else { continue };

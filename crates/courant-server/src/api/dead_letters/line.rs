@@ -47,7 +47,7 @@ static SERVICE_REFUSED: ProblemKind = ProblemKind {
     title: "The service has refused the request",
 };
 
-static CONFLICT: ProblemKind =
+pub(super) static CONFLICT: ProblemKind =
     ProblemKind { status: StatusCode::CONFLICT, code: "conflict", title: "It contradicts what is there" };
 
 static SERVICE_FAILED: ProblemKind = ProblemKind {

@@ -10,8 +10,8 @@ use crate::exit::{Exit, Failure};
 use crate::explain;
 use crate::time::now_ms;
 use bytes::Bytes;
-use courant_core::decisions::ENDING;
 pub(super) use courant_core::decisions::{Decision, Target};
+use courant_core::decisions::{ENDING, REDRIVE_KEY};
 use courant_kafka::client::{AdminError, Client, Event, NewTopic, Producer, ProducerConfig, TopicInfo};
 use courant_log::batch::Codec;
 use serde::{Deserialize, Serialize};
@@ -21,9 +21,6 @@ use super::scan::{Offsets, Scan};
 
 /// Decisions that are read: more would take too much memory.
 const DECISIONS_MAX: usize = 1_000_000;
-
-/// Begins the key of a redrive.
-const REDRIVE_KEY: &str = "redrive ";
 
 /// A letter of this topic was given up now.
 pub(super) fn discarded(letters: &TopicInfo, by: &str, reason: &str) -> Decision {
@@ -113,10 +110,30 @@ impl Decisions {
         self.redrives.get(id)
     }
 
-    /// A redrive that has not come to its end.
-    pub(super) fn unfinished(&self) -> Option<&str> {
+    /// Fails while a redrive of these letters has not come to its end, `own` excepted: nobody knows what it has
+    /// published, and what it will publish.
+    pub(super) fn check_nobody_redrives(
+        &self,
+        letters: &TopicInfo,
+        own: Option<&str>,
+    ) -> Result<(), Failure> {
         let mut redrives = self.redrives.iter();
-        redrives.find(|(_, redrive)| !redrive.is_ended).map(|(id, _)| id.as_str())
+        let Some((other, _)) = redrives.find(|(id, redrive)| !redrive.is_ended && own != Some(id.as_str()))
+        else {
+            return Ok(());
+        };
+        let sentence = format!(
+            "the redrive {other} of these letters runs, or was killed: wait for its end, or end it with its command \
+             and --id {other}, or with `courant dlq foreign redrive {} --id {other} --cancel`",
+            letters.name
+        );
+        Err(Failure::new(Exit::Conflict, sentence))
+    }
+
+    /// A redrive that has begun, or ended, since something was read.
+    pub(super) fn redriven_since(&self, before: &Self) -> Option<&str> {
+        let mut redrives = self.redrives.iter();
+        redrives.find(|(id, redrive)| before.redrive(id) != Some(*redrive)).map(|(id, _)| id.as_str())
     }
 
     /// What a redrive is known to have published.
@@ -250,6 +267,7 @@ mod tests {
     #[test]
     fn a_redrive_is_unfinished_until_it_says_that_it_has_ended() {
         let topic = topic(1);
+        let before = Decisions::default();
         let mut decisions = Decisions::default();
         let from = BTreeMap::from([("orders".to_owned(), Offsets::from([(0, 12)]))]);
         let mut redrive =
@@ -257,10 +275,16 @@ mod tests {
         let key = Bytes::from_static(b"redrive priced");
         let written = |redrive: &Redrive| Bytes::from(serde_json::to_vec(redrive).expect("json"));
         decisions.take(&topic, Some(&key), Some(&written(&redrive)));
-        assert_eq!(decisions.unfinished(), Some("priced"));
+        let refused = decisions.check_nobody_redrives(&topic, None).expect_err("it runs");
+        assert!(refused.sentence.contains("redrive priced"), "{}", refused.sentence);
+        assert!(decisions.check_nobody_redrives(&topic, Some("another")).is_err());
+        assert!(decisions.check_nobody_redrives(&topic, Some("priced")).is_ok(), "it is its own");
         assert_eq!(decisions.redrive("priced"), Some(&redrive));
         redrive.is_ended = true;
         decisions.take(&topic, Some(&key), Some(&written(&redrive)));
-        assert_eq!(decisions.unfinished(), None);
+        assert!(decisions.check_nobody_redrives(&topic, None).is_ok());
+        // Whoever has looked before it began is told of it, also when it has ended by then.
+        assert_eq!(decisions.redriven_since(&before), Some("priced"));
+        assert_eq!(before.redriven_since(&before), None);
     }
 }

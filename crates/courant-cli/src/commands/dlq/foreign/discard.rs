@@ -3,6 +3,7 @@
 use crate::cli::{ForeignDiscard, Global, LetterAt};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Row, Stream};
+use courant_kafka::client::TopicInfo;
 use serde::Serialize;
 use std::io;
 
@@ -31,6 +32,7 @@ impl Row for Discarded {
 pub(super) async fn run(global: &Global, args: &ForeignDiscard) -> Result<Exit, Failure> {
     let topic = topic(global, &args.topic).await?;
     let decisions = Decisions::read(global, &topic).await?;
+    decisions.check_nobody_redrives(&topic, None)?;
     let meant = Meant::said(&args.letters, args.all, &args.which)?;
     let (by, reason) = (&args.because.by.by, &args.because.reason);
     let mut book = if args.dry_run { None } else { Some(Book::open(global, &topic).await?) };
@@ -57,6 +59,9 @@ pub(super) async fn run(global: &Global, args: &ForeignDiscard) -> Result<Exit, 
     if args.dry_run && !global.quiet {
         note(format_args!("Nothing was changed (--dry-run)."));
     }
+    if book.is_some() && count > 0 {
+        check_nobody_has_redriven(global, &topic, &decisions).await?;
+    }
     match missing.first() {
         None if count == 0 => {
             Err(Failure::new(Exit::NotFound, "no dead letter that nobody has decided about is meant"))
@@ -64,6 +69,21 @@ pub(super) async fn run(global: &Global, args: &ForeignDiscard) -> Result<Exit, 
         None => Ok(Exit::Ok),
         Some(at) => Err(undecided(*at, &decisions, count)),
     }
+}
+
+/// Fails when a redrive has begun while letters were given up: it has not seen all that was decided.
+async fn check_nobody_has_redriven(
+    global: &Global,
+    topic: &TopicInfo,
+    before: &Decisions,
+) -> Result<(), Failure> {
+    let now = Decisions::read(global, topic).await?;
+    let Some(redrive) = now.redriven_since(before) else { return Ok(()) };
+    let sentence = format!(
+        "the redrive {redrive} of these letters has begun meanwhile: it may have published some of them before they \
+         were given up; look for the header courant-redrive where they come from"
+    );
+    Err(Failure::new(Exit::Partly, sentence))
 }
 
 /// What is said of a letter that was named, and about which nothing was decided now.

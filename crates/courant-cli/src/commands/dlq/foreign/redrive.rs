@@ -60,7 +60,7 @@ pub(super) async fn run(global: &Global, args: &ForeignRedrive) -> Result<Exit, 
     let letters = topic(global, &args.topic).await?;
     let mut decisions = Decisions::read(global, &letters).await?;
     let id = args.id.clone().unwrap_or_else(|| SystemEntropy.uuid().to_string());
-    check_is_alone(&decisions, &id, &letters)?;
+    decisions.check_nobody_redrives(&letters, Some(&id))?;
     let killed = decisions.redrive(&id).filter(|redrive| !redrive.is_ended).cloned();
     if args.cancel && killed.is_none() {
         let sentence = format!("no redrive {id} of these letters was killed; there is nothing to cancel");
@@ -79,21 +79,6 @@ pub(super) async fn run(global: &Global, args: &ForeignRedrive) -> Result<Exit, 
         (Some(meant), killed) => run.redrive(&meant, &decisions, killed, &found).await,
         // Nothing was killed: that was said above.
         (None, None) => Ok(Exit::Ok),
-    }
-}
-
-/// Fails while another redrive of these letters has not come to its end: nobody knows what it has published.
-fn check_is_alone(decisions: &Decisions, id: &str, letters: &TopicInfo) -> Result<(), Failure> {
-    match decisions.unfinished() {
-        Some(other) if other != id => {
-            let sentence = format!(
-                "the redrive {other} of these letters runs, or was killed: end it with the same command and \
-                 --id {other}, or with `courant dlq foreign redrive {} --id {other} --cancel`",
-                letters.name
-            );
-            Err(Failure::new(Exit::Conflict, sentence))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -167,6 +152,8 @@ impl Run<'_> {
         let from = self.from(&plan, killed).await?;
         let mut redrive = Redrive::begun(self.letters, self.by(), from);
         book.redrive(self.id, &redrive).await?;
+        // Nobody gives letters up from now on. What was given up since they were looked for is not published.
+        let decisions = Decisions::read(self.global, self.letters).await?;
         let mut sender = Sender {
             global: self.global,
             letters: self.letters,
@@ -177,7 +164,7 @@ impl Run<'_> {
             producers: BTreeMap::new(),
             published: 0,
         };
-        let sent = self.send(&mut sender, &mut book, meant, decisions).await;
+        let sent = self.send(&mut sender, &mut book, meant, &decisions).await;
         let published = sender.published;
         if let Err(failure) = sent {
             self.say("stopped", plan.letters, published, found)?;

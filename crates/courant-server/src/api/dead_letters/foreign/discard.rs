@@ -16,8 +16,9 @@ use courant_log::{Log, Topic};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::super::line::CONFLICT;
 use super::super::{LETTER_NOT_FOUND, actor, reason, short_enough};
-use super::{Look, letter_at};
+use super::{Look, Redrives, decided, letter_at};
 use crate::api::limits::{
     FOREIGN_AT_A_TIME, FOREIGN_LETTERS_MAX, FOREIGN_NEWEST_BYTES_MAX as BYTES, LETTERS_NAMED_MAX,
 };
@@ -92,6 +93,8 @@ struct Found {
     letters: Vec<At>,
     /// Sentences about others.
     others: Vec<String>,
+    /// Redrives that have come to their end.
+    redrives: Redrives,
 }
 
 #[derive(Debug, Serialize)]
@@ -134,7 +137,7 @@ pub(in crate::api::dead_letters) async fn discard(
         return Err(Problem::new(&INTERNAL_TOPIC, sentence));
     }
     let topic = state.topic(&name)?;
-    let about = Arc::clone(&topic);
+    let (about, again) = (Arc::clone(&topic), Arc::clone(&topic));
     if !asking.execute {
         let found = state.blocking(move |state| find(state.log()?, &about, &meant, BYTES)).await?;
         return Ok(Json(found.told(&topic, true)).into_response());
@@ -143,9 +146,12 @@ pub(in crate::api::dead_letters) async fn discard(
     let change = Change { caller, action: "foreign_dead_letters.discard", target: name, detail };
     let deciding = state.clone();
     let made = state.change(change, async move {
-        let found = deciding.blocking(move |state| find(state.log()?, &about, &meant, BYTES)).await?;
+        let mut found = deciding.blocking(move |state| find(state.log()?, &about, &meant, BYTES)).await?;
         let decision = Decision::discarded(topic.id.to_string(), &by, &reason, deciding.now_ms());
         write_down(deciding.log()?, &topic, &found.letters, &decision).await?;
+        // What was written down stands, also where this cannot be told.
+        let redrives = deciding.blocking(move |state| Ok(decided(state.log()?, &again)?.redrives)).await;
+        found.others.extend(redriven_since(&found.redrives, &redrives.unwrap_or_default()));
         Ok(found.told(&topic, false))
     });
     Ok(made.await?.answer(StatusCode::OK))
@@ -175,6 +181,7 @@ fn find(log: &Log, topic: &Topic, meant: &Meant, bytes: usize) -> Result<Found, 
         letters.extend(is_meant.then_some(at));
         Taken::Yes
     })?;
+    check_nobody_redrives(&look.redrives, topic)?;
     let is_reached = |at: At| !look.is_cut || look.reached.is_some_and(|reached| at <= reached);
     let mut others: Vec<String> = left
         .into_iter()
@@ -197,7 +204,27 @@ fn find(log: &Log, topic: &Topic, meant: &Meant, bytes: usize) -> Result<Found, 
     if letters.is_empty() {
         return Err(Problem::new(&LETTER_NOT_FOUND, others.join("; ")));
     }
-    Ok(Found { letters, others })
+    Ok(Found { letters, others, redrives: look.redrives })
+}
+
+/// Fails while a redrive has not come to its end: nobody knows what it has published, and what it will publish.
+fn check_nobody_redrives(redrives: &Redrives, topic: &Topic) -> Result<(), Problem> {
+    let Some((id, _)) = redrives.iter().find(|(_, is_ended)| !**is_ended) else { return Ok(()) };
+    let sentence = format!(
+        "the redrive {id} of these letters runs, or was killed: wait for its end, or end it with \
+         `courant dlq foreign redrive {} --id {id} --cancel`",
+        topic.name
+    );
+    Err(Problem::new(&CONFLICT, sentence))
+}
+
+/// What is said of a redrive that has begun while letters were given up: it has not seen all that was decided.
+fn redriven_since(before: &Redrives, now: &Redrives) -> Option<String> {
+    let (id, _) = now.iter().find(|(id, is_ended)| before.get(*id) != Some(*is_ended))?;
+    Some(format!(
+        "the redrive {id} of these letters has begun meanwhile: it may have published some of them before they were \
+         given up"
+    ))
 }
 
 /// A look at what stands between the first and the last of these letters in each partition.
@@ -264,6 +291,35 @@ mod tests {
         assert!(found.letters.len() < 4 && found.others[0].contains("courant dlq foreign"), "{found:?}");
         let refused = find(&log, &topic, &Meant::Group("none".to_owned()), BYTES).expect_err("none");
         assert!(refused.detail.contains("nobody has decided"), "{}", refused.detail);
+    }
+
+    fn say_of_redrive(log: &Log, decisions: &Topic, about: &Topic, is_ended: bool) {
+        let value = format!(r#"{{"topic_id":"{}","is_ended":{is_ended}}}"#, about.id);
+        let key = Some(Bytes::from_static(b"redrive priced"));
+        append(log, decisions, 0, NewRecord { key, value: Some(value.into()), ..NewRecord::default() });
+    }
+
+    /// What a redrive is publishing is not given up; when it has ended, what it has left is.
+    #[test]
+    fn nothing_is_given_up_while_a_redrive_runs() {
+        let log = log();
+        let topic = create(&log, "orders-dlt", 1);
+        let decisions = create(&log, "orders-dlt.courant-decisions", 1);
+        append(&log, &topic, 0, dead());
+        let before = find(&log, &topic, &Meant::All, BYTES).expect("some");
+        // One of another topic of that name is none of this.
+        say_of_redrive(&log, &decisions, &decisions, false);
+        assert_eq!(find(&log, &topic, &Meant::All, BYTES).expect("some").letters, [(0, 0)]);
+        say_of_redrive(&log, &decisions, &topic, false);
+        let refused = find(&log, &topic, &Meant::All, BYTES).expect_err("it runs");
+        assert_eq!(refused.kind.code, "conflict");
+        assert!(refused.detail.contains("redrive priced"), "{}", refused.detail);
+        say_of_redrive(&log, &decisions, &topic, true);
+        let after = find(&log, &topic, &Meant::All, BYTES).expect("some");
+        assert_eq!(after.letters, [(0, 0)]);
+        let said = redriven_since(&before.redrives, &after.redrives).expect("it was not there before");
+        assert!(said.contains("redrive priced"), "{said}");
+        assert_eq!(redriven_since(&after.redrives, &after.redrives), None);
     }
 
     fn meant(json: &str) -> Result<Meant, Problem> {
