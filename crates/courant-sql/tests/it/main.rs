@@ -7,5 +7,6 @@ mod given;
 mod mariadb;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod soaking;
 #[cfg(feature = "sqlite")]
 mod sqlite;

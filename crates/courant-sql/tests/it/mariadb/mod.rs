@@ -4,8 +4,6 @@ mod attached;
 mod lost;
 mod own;
 mod proxy;
-mod relaying;
-mod soak;
 mod support;
 
 #[path = "../cases/dead_letters.rs"]
@@ -26,10 +24,14 @@ mod parking;
 mod pruning;
 #[path = "../cases/redrive.rs"]
 mod redrive;
+#[path = "../cases/relaying.rs"]
+mod relaying;
 #[path = "../cases/restoring.rs"]
 mod restoring;
 #[path = "../cases/schema.rs"]
 mod schema;
+#[path = "../cases/soak.rs"]
+mod soak;
 #[path = "../cases/steps.rs"]
 mod steps;
 #[path = "../cases/submitted.rs"]

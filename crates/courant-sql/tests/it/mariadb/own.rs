@@ -9,11 +9,13 @@ use courant_sql::{
     PublishError, Source, Store as _, Transaction as _,
 };
 
+use super::relaying::{advance, publish};
 use super::steps::{
     Db, Fixture, NOW, Tx, admission, admit, assignment, effect, event, failure, handle, new_event, number,
     run,
 };
-use super::support::make;
+use super::submitted::relay;
+use super::support::{PUBLISHED, make};
 use super::transactions::{AFTER, is_noticed, works};
 
 /// A statement that changes tables commits. The event is not handled then, nothing of it is published, and
@@ -294,4 +296,34 @@ async fn the_largest_number_of_deliveries_is_admitted_in_one_statement() {
     assert_eq!(admissions, vec![Admission::New; 1000]);
     tx.commit(NOW).await.expect("a commit");
     assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_inbox WHERE outcome = 'handled'").await, 1000);
+}
+
+/// A lane that somebody always has would hide its first row further and further behind what is gone. So the relay
+/// waits for it in the end, and what it reads until then begins behind what is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_is_not_left_far_behind() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, relay(&fixture.store).await);
+    let lane = publish(store, 100).await;
+    let mut writer = store.begin(None).await.expect("a transaction");
+    let lock = format!("UPDATE courant_outbox_lane SET position = position WHERE lane = {lane}");
+    run(&mut writer, &lock).await;
+    advance(store, &lease, lane, 63).await;
+    let next = store.pending(0, 2, u64::MAX).await.expect("what waits");
+    let read: Vec<u64> = next[0].events.iter().map(|pending| pending.at.position).collect();
+    assert_eq!(read, [64, 65]);
+    assert_eq!(store.outbox_backlog().await.expect("a number"), 37);
+    let advancing = tokio::spawn({
+        let (store, lease) = (store.clone(), lease.clone());
+        async move { advance(&store, &lease, lane, 64).await }
+    });
+    let waits = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() \
+                 AND INFO LIKE 'UPDATE courant_outbox_lane FORCE%' AND ID <> CONNECTION_ID()";
+    while number(store, waits).await == 0 {
+        assert!(!advancing.is_finished(), "it has not waited");
+    }
+    writer.rollback().await.expect("a rollback");
+    advancing.await.expect("moved on");
+    assert_eq!(number(store, PUBLISHED).await, 64);
+    assert_eq!(store.outbox_backlog().await.expect("a number"), 36);
 }

@@ -28,6 +28,17 @@ pub(crate) const WAITING_BURIALS: &str = "SELECT COUNT(*) FROM information_schem
 pub(crate) const WAITING_RESTORES: &str = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
      WHERE DB = DATABASE() AND ID <> CONNECTION_ID() AND INFO LIKE 'UPDATE %courant_dead d %SET d.state%'";
 
+/// What the lanes of the outbox say of how much of them was published.
+pub(crate) const PUBLISHED: &str = "SELECT CAST(SUM(published) AS SIGNED) FROM courant_outbox_lane";
+
+/// A table of the service's own with a serial id.
+pub(crate) const SERIAL: &str = "CREATE TABLE serial_outbox (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+     name VARCHAR(255) NOT NULL, number BIGINT NOT NULL)";
+pub(crate) const INTO_SERIAL: &str = "INSERT INTO serial_outbox (name, number) VALUES (?, ?)";
+/// What stands in it behind an id.
+pub(crate) const OF_SERIAL: &str =
+    "SELECT id, name, number FROM serial_outbox WHERE id > ? ORDER BY id LIMIT 500";
+
 /// The address of a server where databases may be created.
 const SERVER: &str = "COURANT_TEST_MARIADB";
 

@@ -5,9 +5,7 @@ mod attached;
 mod behind;
 mod lost;
 mod own;
-mod relaying;
 mod restored;
-mod soak;
 mod submitted_side_by_side;
 mod support;
 
@@ -29,10 +27,14 @@ mod parking;
 mod pruning;
 #[path = "../cases/redrive.rs"]
 mod redrive;
+#[path = "../cases/relaying.rs"]
+mod relaying;
 #[path = "../cases/restoring.rs"]
 mod restoring;
 #[path = "../cases/schema.rs"]
 mod schema;
+#[path = "../cases/soak.rs"]
+mod soak;
 #[path = "../cases/steps.rs"]
 mod steps;
 #[path = "../cases/submitted.rs"]

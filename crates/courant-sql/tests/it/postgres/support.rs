@@ -30,6 +30,17 @@ pub(crate) const WAITING_RESTORES: &str = "SELECT COUNT(*) FROM pg_stat_activity
      WHERE datname = current_database() AND wait_event_type = 'Lock' \
      AND query LIKE 'UPDATE courant_dead SET state = ''dead''%'";
 
+/// What the lanes of the outbox say of how much of them was published.
+pub(crate) const PUBLISHED: &str = "SELECT SUM(published)::bigint FROM courant_outbox_lane";
+
+/// A table of the service's own with a serial id.
+pub(crate) const SERIAL: &str = "CREATE TABLE serial_outbox (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+     name TEXT NOT NULL, number BIGINT NOT NULL)";
+pub(crate) const INTO_SERIAL: &str = "INSERT INTO serial_outbox (name, number) VALUES ($1, $2)";
+/// What stands in it behind an id.
+pub(crate) const OF_SERIAL: &str =
+    "SELECT id, name, number FROM serial_outbox WHERE id > $1 ORDER BY id LIMIT 500";
+
 /// The address of a server where databases may be created.
 const SERVER: &str = "COURANT_TEST_POSTGRES";
 
@@ -44,14 +55,9 @@ impl Fixture {
     pub(crate) async fn new() -> Option<Self> {
         let fixture = Self::bare().await?;
         fixture.store.install(NOW).await.expect("the tables");
-        let mut tx = fixture.store.begin(None).await.expect("a transaction");
-        run(
-            &mut tx,
-            "CREATE TABLE effects (n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
-             event_id TEXT NOT NULL, who TEXT NOT NULL)",
-        )
-        .await;
-        tx.commit(NOW).await.expect("the service's table");
+        let effects = "CREATE TABLE effects (n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+                       event_id TEXT NOT NULL, who TEXT NOT NULL)";
+        make(&fixture.store, &[effects]).await;
         Some(fixture)
     }
 
@@ -86,25 +92,29 @@ impl Fixture {
     }
 }
 
-/// Makes the tables those of version 2.
-pub(crate) async fn make_older(store: &Db) {
+/// Makes tables.
+pub(crate) async fn make(store: &Db, statements: &[&str]) {
     let mut tx = store.begin(None).await.expect("a transaction");
-    for statement in [
-        // The server gives the condition this name, and the next one the same.
-        "ALTER TABLE courant_dead_note DROP CONSTRAINT courant_dead_note_action_check",
-        "ALTER TABLE courant_dead_note ADD CHECK (action IN ('edited', 'discarded', 'archived'))",
-        "UPDATE courant_schema SET version = 2",
-    ] {
+    for statement in statements {
         run(&mut tx, statement).await;
     }
     tx.commit(NOW).await.expect("a commit");
 }
 
+/// Makes the tables those of version 2.
+pub(crate) async fn make_older(store: &Db) {
+    let statements = [
+        // The server gives the condition this name, and the next one the same.
+        "ALTER TABLE courant_dead_note DROP CONSTRAINT courant_dead_note_action_check",
+        "ALTER TABLE courant_dead_note ADD CHECK (action IN ('edited', 'discarded', 'archived'))",
+        "UPDATE courant_schema SET version = 2",
+    ];
+    make(store, &statements).await;
+}
+
 /// A table of the service's own with a number for each name.
 pub(crate) async fn make_counters(store: &Db) {
-    let mut tx = store.begin(None).await.expect("a transaction");
-    run(&mut tx, "CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, number BIGINT NOT NULL)").await;
-    tx.commit(NOW).await.expect("a commit");
+    make(store, &["CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, number BIGINT NOT NULL)"]).await;
 }
 
 /// Counts up the number of a name. Whoever comes next waits for the end of the transaction.

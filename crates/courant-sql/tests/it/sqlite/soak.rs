@@ -6,20 +6,19 @@
 //! the commits. The design that fails here gives them before, as the time of an event is: whoever reads
 //! behind the last one loses what has waited for the lock. It must fail, else the test sees nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use courant_sql::sqlx::{self, Row as _};
-use courant_sql::{NewEvent, RelayLease, Store as _, Transaction as _};
+use courant_sql::{NewEvent, Store as _, Transaction as _};
 
 use super::steps::{Db, Fixture, NOW, Tx, new_event, run};
 use super::support::{make_counters, next_number};
+use crate::soaking::{Outcome, Random, Seen, events, take_lanes};
 
-/// How many events are committed at least; a run before a release takes 100,000.
-const EVENTS: &str = "COURANT_SOAK_EVENTS";
+/// How many events are committed at least, unless somebody says otherwise.
 const EVENTS_DEFAULT: i64 = 2_000;
 const EVENTS_EACH: i64 = 10;
 const WRITERS: u64 = 12;
@@ -42,15 +41,6 @@ struct Shared {
     given: AtomicI64,
 }
 
-/// What the relay has seen of what was committed.
-#[derive(Debug, Default, PartialEq)]
-struct Outcome {
-    committed: i64,
-    seen: i64,
-    /// Events that were not the next one of their key.
-    inversions: i64,
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn lanes_lose_nothing_and_keep_the_order() {
     let Some(outcome) = soak(Design::Lanes).await else { return };
@@ -66,7 +56,7 @@ async fn numbers_of_the_services_own_do_not() {
 
 async fn soak(design: Design) -> Option<Outcome> {
     let fixture = Fixture::new().await?;
-    let events = std::env::var(EVENTS).map_or(EVENTS_DEFAULT, |events| events.parse().expect("a number"));
+    let events = events(EVENTS_DEFAULT);
     make_counters(&fixture.store).await;
     let mut tx = fixture.store.begin(None).await.expect("a transaction");
     run(
@@ -96,7 +86,7 @@ async fn soak(design: Design) -> Option<Outcome> {
         writer.await.expect("no panic");
     }
     is_over.store(true, Ordering::SeqCst);
-    let (seen, inversions) = relaying.await.expect("no panic");
+    let seen = relaying.await.expect("no panic");
 
     let still: i64 = sqlx::query_scalar(counters).fetch_one(&mut *reading).await.expect("a number");
     assert_eq!((before, still), (0, 0), "the reader has looked at one state all the time");
@@ -104,7 +94,7 @@ async fn soak(design: Design) -> Option<Outcome> {
     let committed = shared.committed.load(Ordering::SeqCst);
     assert!(committed >= events);
     assert_eq!(fixture.number("SELECT SUM(number) FROM counters").await, committed);
-    Some(Outcome { committed, seen, inversions })
+    Some(seen.of(committed))
 }
 
 /// Commits events until there are enough of all writers. Whoever cannot have the lock within a minute fails:
@@ -151,47 +141,22 @@ async fn publish(tx: &mut Tx, design: Design, key: &str, event_id: &str, id: i64
     }
 }
 
-/// Follows until the writers have ended and nothing is left. What was seen, and what of it was out of
-/// order.
-async fn relay(store: Db, design: Design, is_over: Arc<AtomicBool>) -> (i64, i64) {
+/// Follows until the writers have ended and nothing is left.
+async fn relay(store: Db, design: Design, is_over: Arc<AtomicBool>) -> Seen {
     let lease = store.take_over_relay("all", "soak", NOW).await.expect("a lease");
-    let (mut seen, mut inversions, mut last_id) = (0, 0, 0);
-    let mut numbers: BTreeMap<String, i64> = BTreeMap::new();
+    let (mut seen, mut last_id) = (Seen::default(), 0);
     loop {
         let was_over = is_over.load(Ordering::SeqCst);
         let batch = match design {
             Design::Lanes => take_lanes(&store, &lease).await,
             Design::OwnNumbers => take_own(&store, &mut last_id).await,
         };
-        for (key, number) in &batch {
-            seen += 1;
-            let last = numbers.entry(key.clone()).or_default();
-            inversions += i64::from(*number != *last + 1);
-            *last = *number;
-        }
         if was_over && batch.is_empty() {
-            return (seen, inversions);
+            return seen;
         }
+        seen.take(batch);
         tokio::task::yield_now().await;
     }
-}
-
-async fn take_lanes(store: &Db, lease: &RelayLease) -> Vec<(String, i64)> {
-    let batches = store.pending(0, 50, u64::MAX).await.expect("what waits");
-    let mut taken = Vec::new();
-    for pending in batches.iter().flat_map(|batch| &batch.events) {
-        let text = |bytes: &Option<Bytes>| {
-            let bytes = bytes.as_deref().expect("it has one");
-            std::str::from_utf8(bytes).expect("text").to_owned()
-        };
-        let number = text(&pending.event.value).parse().expect("a number");
-        taken.push((text(&pending.event.key), number));
-    }
-    let done: Vec<_> = batches.iter().filter_map(|batch| batch.events.last()).map(|last| last.at).collect();
-    if !done.is_empty() {
-        store.advance(lease, &done).await.expect("moved on");
-    }
-    taken
 }
 
 async fn take_own(store: &Db, last_id: &mut i64) -> Vec<(String, i64)> {
@@ -202,14 +167,4 @@ async fn take_own(store: &Db, last_id: &mut i64) -> Vec<(String, i64)> {
         *last_id = last.get::<i64, usize>(0);
     }
     rows.iter().map(|row| (row.get::<String, usize>(1), row.get::<i64, usize>(2))).collect()
-}
-
-/// Numbers that are the same in every run: those of a linear congruence.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
 }

@@ -5,20 +5,18 @@
 //! The same with a design that looks right: a table with a serial id, read behind the last id that was
 //! seen. It must fail, else the test sees nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use courant_sql::sqlx::{self, Row as _};
-use courant_sql::{NewEvent, RelayLease, Store as _, Transaction as _};
+use courant_sql::{NewEvent, Store as _, Transaction as _, sqlx};
 
 use super::steps::{Db, Fixture, NOW, Tx, new_event, run};
-use super::support::{make, make_counters, next_number};
+use super::support::{INTO_SERIAL, OF_SERIAL, SERIAL, make, make_counters, next_number};
+use crate::soaking::{Outcome, Random, Seen, events, take_lanes};
 
-/// How many events are committed at least; a run before a release takes 100,000.
-const EVENTS: &str = "COURANT_SOAK_EVENTS";
+/// How many events are committed at least, unless somebody says otherwise.
 const EVENTS_DEFAULT: i64 = 6_000;
 const WRITERS: u64 = 12;
 const KEYS: u64 = 60;
@@ -30,15 +28,6 @@ enum Design {
     Lanes,
     /// Ids of a sequence, in the order of the inserts.
     SerialId,
-}
-
-/// What the relay has seen of what was committed.
-#[derive(Debug, Default, PartialEq)]
-struct Outcome {
-    committed: i64,
-    seen: i64,
-    /// Events that were not the next one of their key.
-    inversions: i64,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -56,11 +45,9 @@ async fn a_serial_id_does_not() {
 
 async fn soak(design: Design) -> Option<Outcome> {
     let fixture = Fixture::new().await?;
-    let events = std::env::var(EVENTS).map_or(EVENTS_DEFAULT, |events| events.parse().expect("a number"));
+    let events = events(EVENTS_DEFAULT);
     make_counters(&fixture.store).await;
-    let serial = "CREATE TABLE serial_outbox (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, \
-                  name VARCHAR(255) NOT NULL, number BIGINT NOT NULL)";
-    make(&fixture.store, &[serial]).await;
+    make(&fixture.store, &[SERIAL]).await;
 
     let mut unrelated = fixture.store.begin(None).await.expect("a transaction");
     run(&mut unrelated, "INSERT INTO effects (event_id, who) VALUES ('unrelated', 'nobody')").await;
@@ -75,11 +62,11 @@ async fn soak(design: Design) -> Option<Outcome> {
         writer.await.expect("no panic");
     }
     is_over.store(true, Ordering::SeqCst);
-    let (seen, inversions) = relaying.await.expect("no panic");
+    let seen = relaying.await.expect("no panic");
     unrelated.rollback().await.expect("a rollback");
     let committed = committed.load(Ordering::SeqCst);
     assert!(committed >= events);
-    Some(Outcome { committed, seen, inversions })
+    Some(seen.of(committed))
 }
 
 /// Commits events until there are enough of all writers.
@@ -117,77 +104,34 @@ async fn publish(tx: &mut Tx, design: Design, key: &str, id: &str) {
             tx.publish(event).expect("room");
         }
         Design::SerialId => {
-            sqlx::query("INSERT INTO serial_outbox (name, number) VALUES (?, ?)")
-                .bind(key)
-                .bind(number)
-                .execute(&mut **tx)
-                .await
-                .expect("a row");
+            sqlx::query(INTO_SERIAL).bind(key).bind(number).execute(&mut **tx).await.expect("a row");
         }
     }
 }
 
-/// Follows until the writers have ended and nothing is left. What was seen, and what of it was out of
-/// order.
-async fn relay(store: Db, design: Design, is_over: Arc<AtomicBool>) -> (i64, i64) {
+/// Follows until the writers have ended and nothing is left.
+async fn relay(store: Db, design: Design, is_over: Arc<AtomicBool>) -> Seen {
     let lease = store.take_over_relay("all", "soak", NOW).await.expect("a lease");
-    let (mut seen, mut inversions, mut last_id) = (0, 0, 0);
-    let mut numbers: BTreeMap<String, i64> = BTreeMap::new();
+    let (mut seen, mut last_id) = (Seen::default(), 0);
     loop {
         let was_over = is_over.load(Ordering::SeqCst);
         let batch = match design {
             Design::Lanes => take_lanes(&store, &lease).await,
             Design::SerialId => take_serial(&store, &mut last_id).await,
         };
-        for (key, number) in &batch {
-            seen += 1;
-            let last = numbers.entry(key.clone()).or_default();
-            inversions += i64::from(*number != *last + 1);
-            *last = *number;
-        }
         if was_over && batch.is_empty() {
-            return (seen, inversions);
+            return seen;
         }
+        seen.take(batch);
         tokio::task::yield_now().await;
     }
 }
 
-async fn take_lanes(store: &Db, lease: &RelayLease) -> Vec<(String, i64)> {
-    let batches = store.pending(0, 50, u64::MAX).await.expect("what waits");
-    let mut taken = Vec::new();
-    for pending in batches.iter().flat_map(|batch| &batch.events) {
-        let text = |bytes: &Option<Bytes>| {
-            let bytes = bytes.as_deref().expect("it has one");
-            std::str::from_utf8(bytes).expect("text").to_owned()
-        };
-        let number = text(&pending.event.value).parse().expect("a number");
-        taken.push((text(&pending.event.key), number));
-    }
-    let done: Vec<_> = batches.iter().filter_map(|batch| batch.events.last()).map(|last| last.at).collect();
-    if !done.is_empty() {
-        store.advance(lease, &done).await.expect("moved on");
-    }
-    taken
-}
-
 async fn take_serial(store: &Db, last_id: &mut i64) -> Vec<(String, i64)> {
     let mut tx = store.begin(None).await.expect("a transaction");
-    let sql = "SELECT id, name, number FROM serial_outbox WHERE id > ? ORDER BY id LIMIT 500";
-    let rows = sqlx::query(sql).bind(*last_id).fetch_all(&mut *tx).await.expect("rows");
+    let rows = sqlx::query_as::<_, (i64, String, i64)>(OF_SERIAL).bind(*last_id).fetch_all(&mut *tx).await;
+    let rows = rows.expect("rows");
     tx.rollback().await.expect("a rollback");
-    let row = |row: &sqlx::mysql::MySqlRow| (row.get::<String, usize>(1), row.get::<i64, usize>(2));
-    if let Some(last) = rows.last() {
-        *last_id = last.get::<i64, usize>(0);
-    }
-    rows.iter().map(row).collect()
-}
-
-/// Numbers that are the same in every run: those of a linear congruence.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
+    *last_id = rows.last().map_or(*last_id, |last| last.0);
+    rows.into_iter().map(|(_, key, number)| (key, number)).collect()
 }
