@@ -6,6 +6,7 @@
 
 mod mariadb;
 mod postgres;
+mod server;
 mod sqlite;
 mod through;
 

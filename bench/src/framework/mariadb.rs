@@ -1,21 +1,17 @@
 //! MariaDB: through the framework, and by hand. A new database for each measurement.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use courant::prelude::*;
-use courant::store_api::{Store as _, Transaction as _};
+use courant::store_api::Store as _;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
-use tokio::task::JoinSet;
 
-use super::through::{self, ByHand, HEADERS, KEYS, OrderBilled, OrderPlaced, Seen};
+use super::server::{self, CONNECTIONS_MORE, Hand, Named, open_connections};
+use super::through::{self, ByHand, HEADERS, OrderBilled, OrderPlaced, Seen};
 use super::{Run, Took};
-
-/// Connections that the framework has besides those of handlers.
-const CONNECTIONS_MORE: u32 = 8;
 
 const BILLS: &str = "create table bills (n bigint not null auto_increment primary key, \
                      order_id varchar(100) not null, cents bigint not null)";
@@ -56,7 +52,7 @@ pub(super) async fn check(server: &str) -> Result<()> {
 pub(super) async fn through(server: &str, dir: &Path, run: Run) -> Result<Took> {
     let dir = tempfile::tempdir_in(dir)?;
     let database = Database::create(server).await?;
-    let took = through_in(&database.url, dir.path(), run).await;
+    let took = through_in(&database.0.url, dir.path(), run).await;
     database.remove().await?;
     took
 }
@@ -73,10 +69,10 @@ async fn through_in(url: &str, dir: &Path, run: Run) -> Result<Took> {
 }
 
 /// The same rows in the same tables, one transaction for each event, in as many connections as there are
-/// writers. A key is the business of one of them, as it is in the framework.
+/// writers.
 pub(super) async fn by_hand(server: &str, run: Run) -> Result<Duration> {
     let database = Database::create(server).await?;
-    let took = by_hand_in(&database.url, run).await;
+    let took = by_hand_in(&database.0.url, run).await;
     database.remove().await?;
     took
 }
@@ -93,22 +89,15 @@ async fn by_hand_in(url: &str, run: Run) -> Result<Duration> {
             .await?;
         connections.push(connection);
     }
-    let begun = Instant::now();
-    let mut writing = JoinSet::new();
-    for (writer, mut connection) in (0..run.writers).zip(connections) {
-        writing.spawn(async move {
-            for number in (0..run.events).filter(|number| number % KEYS % run.writers == writer) {
-                effect(&mut connection, number).await?;
-            }
-            Ok::<_, anyhow::Error>(connection)
-        });
-    }
-    while let Some(written) = writing.join_next().await {
-        written??;
-    }
-    let took = begun.elapsed();
+    let took = server::write(connections, run).await?;
     ensure_bills(url, run.events).await?;
     Ok(took)
+}
+
+impl Hand for MySqlConnection {
+    async fn effect(&mut self, number: u32) -> Result<()> {
+        effect(self, number).await
+    }
 }
 
 async fn effect(connection: &mut MySqlConnection, number: u32) -> Result<()> {
@@ -152,47 +141,26 @@ async fn effect(connection: &mut MySqlConnection, number: u32) -> Result<()> {
     Ok(())
 }
 
-/// By hand they are open before the time runs, too: to open one takes as long as a dozen effects.
-async fn open_connections(store: &Mariadb, connections: u32) -> Result<()> {
-    let mut open = Vec::new();
-    for _ in 0..connections {
-        open.push(store.begin(None).await?);
-    }
-    for transaction in open {
-        transaction.rollback().await?;
-    }
-    Ok(())
-}
-
 async fn ensure_bills(url: &str, events: u32) -> Result<()> {
     let mut connection = MySqlConnection::connect(url).await?;
     let (bills,): (i64,) = sqlx::query_as("select count(*) from bills").fetch_one(&mut connection).await?;
     connection.close().await?;
-    ensure!(bills == i64::from(events), "{bills} of {events} events were handled");
-    Ok(())
+    server::ensure_bills(bills, events)
 }
 
 /// A database for one measurement, with the table of the service.
-struct Database {
-    server: String,
-    name: String,
-    url: String,
-}
+struct Database(Named);
 
 impl Database {
     async fn create(server: &str) -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("courant_bench_{}_{number}", std::process::id());
-        let (place, _) = server.rsplit_once('/').context("the server's address ends with a database")?;
-        let url = format!("{place}/{name}");
-        administer(server, &format!("CREATE DATABASE {name}")).await?;
-        administer(&url, BILLS).await?;
-        Ok(Self { server: server.to_owned(), name, url })
+        let named = Named::new(server)?;
+        administer(server, &format!("CREATE DATABASE {}", named.name)).await?;
+        administer(&named.url, BILLS).await?;
+        Ok(Self(named))
     }
 
     async fn remove(self) -> Result<()> {
-        administer(&self.server, &format!("DROP DATABASE {}", self.name)).await
+        administer(&self.0.server, &format!("DROP DATABASE {}", self.0.name)).await
     }
 }
 

@@ -1,21 +1,17 @@
 //! Postgres: through the framework, and by hand. A new database for each measurement.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use courant::prelude::*;
 use courant::store_api::{Store as _, Transaction as _};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
-use tokio::task::JoinSet;
 
-use super::through::{self, ByHand, HEADERS, KEYS, OrderBilled, OrderPlaced, Seen};
+use super::server::{self, CONNECTIONS_MORE, Hand, Named, open_connections};
+use super::through::{self, ByHand, HEADERS, OrderBilled, OrderPlaced, Seen};
 use super::{Run, Took};
-
-/// Connections that the framework has besides those of handlers.
-const CONNECTIONS_MORE: u32 = 8;
 
 const BILLS: &str = "create table bills (order_id text not null, cents bigint not null)";
 
@@ -56,7 +52,7 @@ pub(super) async fn check(server: &str) -> Result<()> {
 pub(super) async fn through(server: &str, dir: &Path, run: Run) -> Result<Took> {
     let dir = tempfile::tempdir_in(dir)?;
     let database = Database::create(server).await?;
-    let took = through_in(&database.url, dir.path(), run).await;
+    let took = through_in(&database.0.url, dir.path(), run).await;
     database.remove().await?;
     took
 }
@@ -75,10 +71,10 @@ async fn through_in(url: &str, dir: &Path, run: Run) -> Result<Took> {
 }
 
 /// The same rows in the same tables, one transaction for each event, in as many connections as there are
-/// writers. A key is the business of one of them, as it is in the framework.
+/// writers.
 pub(super) async fn by_hand(server: &str, run: Run) -> Result<Duration> {
     let database = Database::create(server).await?;
-    let took = by_hand_in(&database.url, run).await;
+    let took = by_hand_in(&database.0.url, run).await;
     database.remove().await?;
     took
 }
@@ -91,24 +87,17 @@ async fn by_hand_in(url: &str, run: Run) -> Result<Duration> {
     for _ in 0..run.writers {
         connections.push(PgConnection::connect(url).await?);
     }
-    let begun = Instant::now();
-    let mut writing = JoinSet::new();
-    for (writer, mut connection) in (0..run.writers).zip(connections) {
-        writing.spawn(async move {
-            for number in (0..run.events).filter(|number| number % KEYS % run.writers == writer) {
-                effect(&mut connection, number).await?;
-            }
-            Ok::<_, anyhow::Error>(connection)
-        });
-    }
-    while let Some(written) = writing.join_next().await {
-        written??;
-    }
-    let took = begun.elapsed();
+    let took = server::write(connections, run).await?;
     let mut connection = PgConnection::connect(url).await?;
     ensure_bills(&mut connection, run.events).await?;
     connection.close().await?;
     Ok(took)
+}
+
+impl Hand for PgConnection {
+    async fn effect(&mut self, number: u32) -> Result<()> {
+        effect(self, number).await
+    }
 }
 
 async fn effect(connection: &mut PgConnection, number: u32) -> Result<()> {
@@ -162,44 +151,23 @@ async fn prepare(store: &Postgres, statements: &[&'static str]) -> Result<()> {
     Ok(())
 }
 
-/// By hand they are open before the time runs, too: to open one takes as long as a dozen effects.
-async fn open_connections(store: &Postgres, connections: u32) -> Result<()> {
-    let mut open = Vec::new();
-    for _ in 0..connections {
-        open.push(store.begin(None).await?);
-    }
-    for transaction in open {
-        transaction.rollback().await?;
-    }
-    Ok(())
-}
-
 async fn ensure_bills(connection: &mut PgConnection, events: u32) -> Result<()> {
     let (bills,): (i64,) = sqlx::query_as("select count(*) from bills").fetch_one(connection).await?;
-    ensure!(bills == i64::from(events), "{bills} of {events} events were handled");
-    Ok(())
+    server::ensure_bills(bills, events)
 }
 
 /// A database for one measurement.
-struct Database {
-    server: String,
-    name: String,
-    url: String,
-}
+struct Database(Named);
 
 impl Database {
     async fn create(server: &str) -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("courant_bench_{}_{number}", std::process::id());
-        let (place, _) = server.rsplit_once('/').context("the server's address ends with a database")?;
-        let url = format!("{place}/{name}");
-        administer(server, &[format!("CREATE DATABASE {name}"), "CHECKPOINT".to_owned()]).await?;
-        Ok(Self { server: server.to_owned(), name, url })
+        let named = Named::new(server)?;
+        administer(server, &[format!("CREATE DATABASE {}", named.name), "CHECKPOINT".to_owned()]).await?;
+        Ok(Self(named))
     }
 
     async fn remove(self) -> Result<()> {
-        administer(&self.server, &[format!("DROP DATABASE {} WITH (FORCE)", self.name)]).await
+        administer(&self.0.server, &[format!("DROP DATABASE {} WITH (FORCE)", self.0.name)]).await
     }
 }
 
