@@ -154,14 +154,6 @@ export interface Decided {
   others: string[]
 }
 
-export interface ForeignDecided {
-  topic: string
-  dry_run: boolean
-  count: Int
-  letters: string[]
-  others: string[]
-}
-
 export interface Edited {
   service: string
   dry_run: boolean
