@@ -103,11 +103,112 @@ macro_rules! columns {
                     timestamp_ms: self.int(at + 5)?,
                 })
             }
+
+            /// What `dead_columns` reads first.
+            pub(super) fn dead_summary(&self) -> Result<$crate::dead::DeadSummary, StoreError> {
+                Ok($crate::dead::DeadSummary {
+                    id: self.int(0)?,
+                    consumer: self.consumer(1)?,
+                    position: self.position(3)?,
+                    event_id: self.event_id(6)?,
+                    key: self.bytes_or_null(7)?,
+                    state: self.known(8, $crate::dead::DeadState::parse)?,
+                    reason: self.known(9, $crate::dead::DeadReason::parse)?,
+                    blocks_key: self.int(10)? != 0,
+                    attempts: self.number(11)?,
+                    first_failed_ms: self.int(12)?,
+                    last_failed_ms: self.int(13)?,
+                    failure: $crate::event::Failure {
+                        kind: self.text(14)?,
+                        place: self.text(15)?,
+                        message: self.text(16)?,
+                    },
+                    code_version: self.text(17)?,
+                })
+            }
+
+            /// What `note_columns` reads.
+            pub(super) fn dead_note(&self) -> Result<$crate::note::DeadNote, StoreError> {
+                let original = match self.text_or_null(4)? {
+                    None => None,
+                    Some(_) => Some($crate::note::Original {
+                        event_id: self.event_id(4)?,
+                        value: self.bytes_or_null(5)?,
+                        headers: self.headers(6)?,
+                    }),
+                };
+                Ok($crate::note::DeadNote {
+                    action: self.known(0, $crate::note::DeadAction::parse)?,
+                    by: self.text(1)?,
+                    reason: self.text(2)?,
+                    at_ms: self.int(3)?,
+                    original,
+                })
+            }
+
+            /// What `parked_columns` reads.
+            pub(super) fn parked_event(&self) -> Result<$crate::parked::ParkedEvent, StoreError> {
+                let failure = match self.text_or_null(9)? {
+                    Some(kind) => {
+                        let (place, message) = (self.text(10)?, self.text(11)?);
+                        Some($crate::event::Failure { kind, place, message })
+                    }
+                    None => None,
+                };
+                Ok($crate::parked::ParkedEvent {
+                    event: self.event(0)?,
+                    attempts: self.number(6)?,
+                    first_failed_ms: self.int_or_null(7)?,
+                    due_ms: self.int_or_null(8)?,
+                    failure,
+                    redrive: self.text_or_null(12)?,
+                })
+            }
         }
     };
 }
 
+/// What a dead letter consists of in a list.
+macro_rules! dead_columns {
+    () => {
+        "id, consumer, generation, topic, partition_id, event_offset, event_id, event_key, state, reason, \
+         blocks_key, attempts, first_failed_ms, last_failed_ms, error_kind, error_place, error_message, \
+         code_version"
+    };
+}
+
+/// What a note about a dead letter consists of.
+macro_rules! note_columns {
+    () => {
+        "action, done_by, reason, at_ms, event_id, event_value, headers"
+    };
+}
+
+/// What a parked event consists of.
+macro_rules! parked_columns {
+    () => {
+        "event_offset, event_id, event_key, event_value, headers, timestamp_ms, attempts, \
+         first_failed_ms, due_ms, error_kind, error_place, error_message, redrive_id"
+    };
+}
+
+/// A query whose first four parameters are consumer, generation, topic and partition.
+macro_rules! on_partition {
+    ($sql:expr, $assignment:expr) => {{
+        let assignment: &crate::consumer::Assignment = $assignment;
+        sqlx::query($sql)
+            .bind(assignment.consumer.name.as_str())
+            .bind(i64::from(assignment.consumer.generation))
+            .bind(assignment.partition.topic.as_str())
+            .bind(i64::from(assignment.partition.partition))
+    }};
+}
+
 pub(crate) use columns;
+pub(crate) use dead_columns;
+pub(crate) use note_columns;
+pub(crate) use on_partition;
+pub(crate) use parked_columns;
 
 /// A number as databases keep it: no engine gives offsets above this.
 pub(crate) fn signed(number: u64, doing: &'static str) -> Result<i64, crate::error::StoreError> {

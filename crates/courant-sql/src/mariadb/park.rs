@@ -8,6 +8,7 @@ use super::class::failed;
 use super::resolve::{arrange, settled};
 use super::row::{Columns, on_partition, signed};
 use super::{Mariadb, lists, locks};
+use crate::columns::parked_columns;
 use crate::consumer::{Assignment, Consumer, Delivery, Outcome};
 use crate::error::{LeaseError, StoreError};
 use crate::event::{Event, Failure, cut};
@@ -20,14 +21,6 @@ const PARK: &str = "park an event";
 const QUEUE: &str = "park events behind others";
 const SKIP: &str = "settle an event that is passed";
 const LIST: &str = "list parked events";
-
-/// What a parked event consists of, in the order of [`parked_event`].
-macro_rules! parked_columns {
-    () => {
-        "event_offset, event_id, event_key, event_value, headers, timestamp_ms, attempts, \
-         first_failed_ms, due_ms, error_kind, error_place, error_message, redrive_id"
-    };
-}
 
 pub(super) async fn park(
     store: &Mariadb,
@@ -296,7 +289,7 @@ pub(super) async fn due(
         .await
         .map_err(failed(LIST))?;
     session.give_back();
-    rows.iter().map(|row| parked_event(Columns::new(row, LIST))).collect()
+    rows.iter().map(|row| Columns::new(row, LIST).parked_event()).collect()
 }
 
 pub(super) async fn parked(
@@ -319,22 +312,7 @@ pub(super) async fn parked(
         .await
         .map_err(failed(LIST))?;
     session.give_back();
-    rows.iter().map(|row| parked_event(Columns::new(row, LIST))).collect()
-}
-
-fn parked_event(columns: Columns<'_>) -> Result<ParkedEvent, StoreError> {
-    let failure = match columns.text_or_null(9)? {
-        Some(kind) => Some(Failure { kind, place: columns.text(10)?, message: columns.text(11)? }),
-        None => None,
-    };
-    Ok(ParkedEvent {
-        event: columns.event(0)?,
-        attempts: columns.number(6)?,
-        first_failed_ms: columns.int_or_null(7)?,
-        due_ms: columns.int_or_null(8)?,
-        failure,
-        redrive: columns.text_or_null(12)?,
-    })
+    rows.iter().map(|row| Columns::new(row, LIST).parked_event()).collect()
 }
 
 pub(super) async fn next_due(store: &Mariadb, assignment: &Assignment) -> Result<Option<i64>, StoreError> {

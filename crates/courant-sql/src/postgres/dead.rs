@@ -7,10 +7,11 @@ use super::park::{is_settled, lock_key, write_outcome};
 use super::resolve::{next_of_key, redriven, unpark};
 use super::row::{Columns, on_partition, signed, text};
 use super::{Postgres, locks, note, outbox};
+use crate::columns::dead_columns;
 use crate::consumer::{Assignment, Outcome};
-use crate::dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadReason, DeadState, DeadSummary};
+use crate::dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadState, DeadSummary};
 use crate::error::{LeaseError, StoreError};
-use crate::event::{Failure, cut};
+use crate::event::cut;
 use crate::headers;
 use crate::limits::{FAILURE_TEXT_BYTES_MAX, LISTED_MAX};
 use crate::note::Decision;
@@ -20,15 +21,6 @@ const BURY: &str = "make an event a dead letter";
 const LIST: &str = "list dead letters";
 const CLOSE: &str = "close dead letters";
 const RESTORE: &str = "restore dead letters";
-
-/// What a dead letter consists of in a list, in the order of [`summary`].
-macro_rules! dead_columns {
-    () => {
-        "id, consumer, generation, topic, partition_id, event_offset, event_id, event_key, state, reason, \
-         blocks_key, attempts, first_failed_ms, last_failed_ms, error_kind, error_place, error_message, \
-         code_version"
-    };
-}
 
 /// A condition with the first seven parameters; [`filtered`] binds them.
 macro_rules! dead_filter {
@@ -171,25 +163,7 @@ pub(super) async fn list(
         .await
         .map_err(failed(LIST))?;
     session.give_back();
-    rows.iter().map(|row| summary(Columns::new(row, LIST))).collect()
-}
-
-fn summary(columns: Columns<'_>) -> Result<DeadSummary, StoreError> {
-    Ok(DeadSummary {
-        id: columns.int(0)?,
-        consumer: columns.consumer(1)?,
-        position: columns.position(3)?,
-        event_id: columns.event_id(6)?,
-        key: columns.bytes_or_null(7)?,
-        state: columns.known(8, DeadState::parse)?,
-        reason: columns.known(9, DeadReason::parse)?,
-        blocks_key: columns.int(10)? != 0,
-        attempts: columns.number(11)?,
-        first_failed_ms: columns.int(12)?,
-        last_failed_ms: columns.int(13)?,
-        failure: Failure { kind: columns.text(14)?, place: columns.text(15)?, message: columns.text(16)? },
-        code_version: columns.text(17)?,
-    })
+    rows.iter().map(|row| Columns::new(row, LIST).dead_summary()).collect()
 }
 
 pub(super) async fn count(store: &Postgres, filter: &DeadFilter) -> Result<u64, StoreError> {
@@ -238,7 +212,7 @@ pub(super) async fn get(store: &Postgres, id: i64) -> Result<Option<DeadLetter>,
     session.give_back();
     let Some(row) = row else { return Ok(None) };
     let columns = Columns::new(&row, LIST);
-    Ok(Some(DeadLetter { summary: summary(columns)?, event: columns.event(18)? }))
+    Ok(Some(DeadLetter { summary: columns.dead_summary()?, event: columns.event(18)? }))
 }
 
 /// Closes undecided dead letters as discarded or archived, and gives the turn to what waits behind them.

@@ -6,13 +6,14 @@ use super::class::failed;
 use super::park::write_outcome;
 use super::row::{Columns, on_partition, signed, text};
 use super::{Postgres, locks};
+use crate::columns::note_columns;
 use crate::consumer::{Assignment, Outcome};
 use crate::dead::DeadState;
 use crate::error::{EditError, StoreError};
 use crate::event::cut;
 use crate::headers;
 use crate::limits::{FAILURE_TEXT_BYTES_MAX, LISTED_MAX};
-use crate::note::{DeadAction, DeadEdit, DeadNote, Decision, Original};
+use crate::note::{DeadAction, DeadEdit, DeadNote, Decision};
 
 const EDIT: &str = "edit a dead letter";
 const NOTE: &str = "write down what was decided";
@@ -139,8 +140,11 @@ pub(super) async fn decided(
 }
 
 pub(super) async fn notes(store: &Postgres, id: i64) -> Result<Vec<DeadNote>, StoreError> {
-    let sql = "SELECT action, done_by, reason, at_ms, event_id, event_value, headers \
-               FROM courant_dead_note WHERE dead_id = $1 ORDER BY id LIMIT $2";
+    let sql = concat!(
+        "SELECT ",
+        note_columns!(),
+        " FROM courant_dead_note WHERE dead_id = $1 ORDER BY id LIMIT $2"
+    );
     let mut session = store.reader().await?;
     let rows = sqlx::query(sql)
         .bind(id)
@@ -149,23 +153,5 @@ pub(super) async fn notes(store: &Postgres, id: i64) -> Result<Vec<DeadNote>, St
         .await
         .map_err(failed(READ))?;
     session.give_back();
-    rows.iter().map(|row| note(Columns::new(row, READ))).collect()
-}
-
-fn note(columns: Columns<'_>) -> Result<DeadNote, StoreError> {
-    let original = match columns.text_or_null(4)? {
-        None => None,
-        Some(_) => Some(Original {
-            event_id: columns.event_id(4)?,
-            value: columns.bytes_or_null(5)?,
-            headers: columns.headers(6)?,
-        }),
-    };
-    Ok(DeadNote {
-        action: columns.known(0, DeadAction::parse)?,
-        by: columns.text(1)?,
-        reason: columns.text(2)?,
-        at_ms: columns.int(3)?,
-        original,
-    })
+    rows.iter().map(|row| Columns::new(row, READ).dead_note()).collect()
 }

@@ -17,7 +17,7 @@ use crate::error::StoreError;
 use crate::event::Event;
 use crate::headers;
 
-pub(super) use crate::columns::signed;
+pub(super) use crate::columns::{on_partition, signed};
 
 columns!(PgRow);
 
@@ -62,20 +62,6 @@ fn read_text(kept: String) -> String {
     }
     read
 }
-
-/// A query whose first four parameters are consumer, generation, topic and partition.
-macro_rules! on_partition {
-    ($sql:expr, $assignment:expr) => {{
-        let assignment: &crate::consumer::Assignment = $assignment;
-        sqlx::query($sql)
-            .bind(assignment.consumer.name.as_str())
-            .bind(i64::from(assignment.consumer.generation))
-            .bind(assignment.partition.topic.as_str())
-            .bind(i64::from(assignment.partition.partition))
-    }};
-}
-
-pub(super) use on_partition;
 
 #[cfg(test)]
 mod tests {

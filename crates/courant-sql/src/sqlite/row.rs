@@ -15,7 +15,7 @@ use crate::error::StoreError;
 use crate::event::Event;
 use crate::headers;
 
-pub(super) use crate::columns::signed;
+pub(super) use crate::columns::{on_partition, signed};
 
 columns!(SqliteRow);
 
@@ -36,20 +36,6 @@ pub(super) fn json_numbers(numbers: &[i64]) -> String {
     text.push(']');
     text
 }
-
-/// A query whose first four parameters are consumer, generation, topic and partition.
-macro_rules! on_partition {
-    ($sql:expr, $assignment:expr) => {{
-        let assignment: &crate::consumer::Assignment = $assignment;
-        sqlx::query($sql)
-            .bind(assignment.consumer.name.as_str())
-            .bind(i64::from(assignment.consumer.generation))
-            .bind(assignment.partition.topic.as_str())
-            .bind(i64::from(assignment.partition.partition))
-    }};
-}
-
-pub(super) use on_partition;
 
 #[cfg(test)]
 mod tests {
