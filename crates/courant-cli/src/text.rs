@@ -1,5 +1,7 @@
 //! Bytes as text: UTF-8 as it is, everything else as base64, and safe for a terminal.
 
+use courant_core::base64;
+
 /// How bytes that are not UTF-8 appear in the output.
 pub(crate) const BASE64: &str = "base64";
 
@@ -14,28 +16,9 @@ impl Text {
     pub(crate) fn of(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self { text: text.to_owned(), encoding: None },
-            Err(_) => Self { text: base64(bytes), encoding: Some(BASE64) },
+            Err(_) => Self { text: base64::encode(bytes), encoding: Some(BASE64) },
         }
     }
-}
-
-/// Standard base64 with padding (RFC 4648, section 4).
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
-        let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
-        for place in 0..4 {
-            if place <= group.len() {
-                let index = (bits >> (18 - 6 * place)) & 63;
-                text.push(char::from(ALPHABET[index as usize]));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
 }
 
 /// One line of at most `width_max` characters without control characters, so that a stored event
@@ -64,23 +47,6 @@ fn is_direction_mark(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_equals_the_vectors_of_rfc_4648() {
-        let vectors = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ];
-        for (plain, encoded) in vectors {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
-        assert_eq!(base64(&[0xfb, 0xff, 0xfe]), "+//+");
-    }
 
     #[test]
     fn only_bytes_that_are_not_utf8_are_encoded() {

@@ -3,6 +3,7 @@
 //! Nothing here does I/O or knows a runtime: what the outside world decides (the time, random
 //! numbers) comes in through traits, so that tests decide it instead.
 
+pub mod base64;
 pub mod clock;
 pub mod consumer;
 pub mod decisions;

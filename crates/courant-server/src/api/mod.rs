@@ -7,7 +7,6 @@
 mod access;
 mod asked;
 mod audit;
-mod base64;
 mod dead_letters;
 mod demo;
 mod events;

@@ -4,13 +4,13 @@
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
+use courant_core::base64;
 use courant_core::headers::{TRACEPARENT, TRACESTATE};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::event::{Attributes, DATA_CONTENT_TYPE, Mistake, NewEvent};
 use crate::api::asked::percent_decoded;
-use crate::api::base64;
 use crate::api::limits::{EVENT_MEMBERS_MAX, EVENTS_PER_BATCH_MAX};
 use crate::api::problem::{BAD_CONTENT_TYPE, BAD_REQUEST, Problem};
 use crate::api::records::cloudevent::{DATA, DATA_BASE64, STRUCTURED, text};

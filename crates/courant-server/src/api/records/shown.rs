@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use courant_core::base64;
 use courant_log::batch::records::Record;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,7 +14,6 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::cloudevent::{attributes, floor};
 use super::read::offset;
-use crate::api::base64;
 use crate::api::limits::{HEADERS_SHOWN_MAX, LISTED_BYTES_ALL, LISTED_BYTES_EACH, RECORD_BYTES_SHOWN};
 
 /// How much of a record is shown.

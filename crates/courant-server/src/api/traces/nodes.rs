@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use bytes::Bytes;
+use courant_core::base64;
 use courant_core::headers;
 use courant_log::batch::records::{self, Record};
 use courant_log::{BatchHeader, Log, PartitionId};
@@ -12,7 +13,6 @@ use serde::Serialize;
 
 use super::facts::Facts;
 use super::order::Placed;
-use crate::api::base64;
 use crate::api::lag::Places;
 use crate::api::limits::{
     RECORD_DECOMPRESSED_BYTES_MAX, RECORD_HEADERS_MAX, TRACE_ERROR_BYTES, TRACE_READ_BYTES_MAX,
