@@ -248,8 +248,8 @@ impl<S: Backing, T: Send + Sync + 'static, M: Mode> Subscription<S, T, M> {
         self
     }
 
-    /// How long the store remembers what was handled, at first as long as the topics keep their events
-    /// and 30 days more. An event that comes again after that is handled again.
+    /// How long the store remembers what was handled, at first as long as its events and then the copies of
+    /// its dead letters are kept, and 30 days more. An event that comes again after that is handled again.
     #[must_use]
     pub fn remember_for(mut self, kept: Duration) -> Self {
         self.settings.inbox_kept = Some(kept);
