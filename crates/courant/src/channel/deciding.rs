@@ -47,7 +47,7 @@ pub(super) async fn decide<S: Store>(
             if change.dry_run { ids.to_vec() } else { store.decide(ids, &decision, times.now_ms).await? };
         done.extend(decided.into_iter().filter_map(|id| Some((id, fixed.letters.get(&id)?.clone()))));
     }
-    let missing: BTreeSet<i64> = named.into_iter().filter(|id| !done.contains_key(id)).collect();
+    let missing = left(named, &meant, &done);
     if done.is_empty() && missing.is_empty() {
         return Err(match verdict {
             Verdict::Discard | Verdict::Archive => nothing_is_meant(),
@@ -60,6 +60,12 @@ pub(super) async fn decide<S: Store>(
         only_unknown = false;
     }
     Ok(answer(done, others, only_unknown))
+}
+
+/// Letters that were named, or that were meant when they were looked up, and that are not decided about: those that
+/// somebody else was faster with, such as a redrive, are told of as well.
+fn left(named: BTreeSet<i64>, meant: &[i64], done: &BTreeMap<i64, String>) -> BTreeSet<i64> {
+    named.into_iter().chain(meant.iter().copied()).filter(|id| !done.contains_key(id)).collect()
 }
 
 /// The parts of the answer. What is said of others stands in the last one.
@@ -115,7 +121,7 @@ async fn decided_before<S: Store>(
     Ok(found)
 }
 
-/// What is said of letters that were named and not decided about, and whether none of them is there. Those
+/// What is said of letters that were named or meant and not decided about, and whether none of them is there. Those
 /// that this decision has reached before, when its answer was not written, go to `done`.
 async fn undecided<S: Store>(
     store: &S,
@@ -195,6 +201,15 @@ fn source(verdict: Verdict) -> DeadState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A filter has meant three letters, and a redrive has taken the second one before they were decided about.
+    #[test]
+    fn a_letter_that_somebody_else_was_faster_with_is_told_of() {
+        let done = BTreeMap::from([(1, "orders/0@1".to_owned()), (3, "orders/0@3".to_owned())]);
+        assert_eq!(left(BTreeSet::new(), &[1, 2, 3], &done), BTreeSet::from([2]));
+        assert_eq!(left(BTreeSet::from([1, 9]), &[1], &done), BTreeSet::from([9]));
+        assert_eq!(left(BTreeSet::new(), &[1, 3], &done), BTreeSet::new());
+    }
 
     #[test]
     fn what_is_said_of_others_is_said_once() {

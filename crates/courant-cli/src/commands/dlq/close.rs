@@ -59,7 +59,12 @@ pub(super) async fn run<S: Store>(
         } else {
             store.decide(&ids, &decision, now_ms()).await.map_err(|error| unstored(&error))?
         };
-        for letter in page.iter().filter(|letter| decided.contains(&letter.id)) {
+        for letter in &page {
+            if !decided.contains(&letter.id) {
+                // Somebody else was faster, such as a redrive.
+                missing.insert(letter.id);
+                continue;
+            }
             missing.remove(&letter.id);
             count += 1;
             let row = closed(letter, &decision, args.dry_run);
@@ -147,7 +152,7 @@ fn closed(letter: &DeadSummary, decision: &Decision<'_>, dry_run: bool) -> Close
     }
 }
 
-/// What is said of letters that were named and not decided about.
+/// What is said of letters that were named or meant and not decided about.
 async fn undecided<S: Store>(
     store: &S,
     missing: &BTreeSet<i64>,
