@@ -278,7 +278,8 @@ impl<S: Backing> Running<S> {
 
     /// Waits until nothing is left to do: every event is handled, parked or dead, the outbox is
     /// published, and what is scheduled or tried again later is not due yet. It sleeps for nothing but
-    /// these; a clock that stands is not moved.
+    /// these; a clock that stands is not moved. Where as many events are parked as may be, the others are not
+    /// read, and not waited for.
     ///
     /// # Errors
     /// The service cannot go on.
@@ -408,7 +409,9 @@ async fn is_quiet(context: &Context, watched: &[Watched]) -> bool {
     {
         return false;
     }
-    for (Watched { partitions, .. }, state) in watched.iter().zip(&states) {
+    // What reads nothing has nothing to come, before somebody decides about what is parked.
+    let reading = watched.iter().zip(&states).filter(|(_, state)| !state.is_full);
+    for (Watched { partitions, .. }, state) in reading {
         let ends = context.engine.ends(partitions.clone()).await;
         let ends = partitions.iter().zip(ends).all(|(partition, ends)| {
             let next = next_of(&state.next, partition);

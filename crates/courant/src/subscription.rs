@@ -32,6 +32,9 @@ impl Mode for AtLeastOnce {
     const AT_LEAST_ONCE: bool = true;
 }
 
+/// Events that may be parked of a consumer, unless it says otherwise.
+const PARKED_EVENTS: u64 = 100_000;
+
 /// What is to happen when an event has had all its attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exhausted {
@@ -93,6 +96,7 @@ pub(crate) struct Settings {
     pub(crate) batch: usize,
     pub(crate) retry: Retry,
     pub(crate) exhausted: Exhausted,
+    pub(crate) parked_max: u64,
     pub(crate) timeout: Duration,
     pub(crate) start: StartFrom,
     pub(crate) other_log: OtherLog,
@@ -123,6 +127,7 @@ impl<S: Backing, T> Subscription<S, T, Once> {
             batch: 1,
             retry: Retry::default(),
             exhausted: Exhausted::ParkKey,
+            parked_max: PARKED_EVENTS,
             timeout: Duration::from_secs(60),
             start: StartFrom::Oldest,
             other_log: OtherLog::Refuse,
@@ -214,6 +219,20 @@ impl<S: Backing, T: Send + Sync + 'static, M: Mode> Subscription<S, T, M> {
     #[must_use]
     pub fn when_exhausted(mut self, exhausted: Exhausted) -> Self {
         self.settings.exhausted = exhausted;
+        self
+    }
+
+    /// How many events may be parked in the store, those of all instances together: those that wait for their
+    /// next attempt, the dead letters that keep their key parked, and what waits behind either. At first
+    /// 100,000.
+    ///
+    /// When there are as many, the instance reads no more of its partitions, whatever their keys are: nothing is
+    /// lost, events wait where they are, and what is parked goes on being tried and sent back. It reads again
+    /// when a tenth is gone. The log says so, and so does what the service says of itself. Events that were
+    /// read already are parked beyond that, some thousands at most.
+    #[must_use]
+    pub fn parked_max(mut self, events: u64) -> Self {
+        self.settings.parked_max = events;
         self
     }
 

@@ -18,7 +18,8 @@ const SILENT_AFTER: i64 = 3;
 struct ServiceRow {
     service: String,
     instance: String,
-    /// `running`, or `silent` when it has not said anything for a while.
+    /// `running`; `full` when it runs, and one of its consumers reads nothing more because of all that is parked;
+    /// or `silent` when it has not said anything for a while.
     state: &'static str,
     code_version: String,
     courant_version: String,
@@ -41,10 +42,15 @@ impl ServiceRow {
         let (lag_events, lag_seconds) = state.lag();
         let silent_ms = state.heartbeat_ms.max(1).saturating_mul(SILENT_AFTER);
         let is_silent = now_ms.saturating_sub(state.seen_ms) > silent_ms;
+        let is_full = state.subscriptions.iter().any(|one| one.full);
         let parked = || state.subscriptions.iter().filter_map(|one| one.parked.as_ref());
         let dead = state.subscriptions.iter().filter_map(|one| one.dead.as_ref());
         Self {
-            state: if is_silent { "silent" } else { "running" },
+            state: match (is_silent, is_full) {
+                (true, _) => "silent",
+                (false, true) => "full",
+                (false, false) => "running",
+            },
             started: rfc3339(state.started_ms),
             seen: rfc3339(state.seen_ms),
             lag_events,
@@ -127,6 +133,14 @@ mod tests {
         let state = || ServiceState { seen_ms: 100_000, heartbeat_ms: 10_000, ..ServiceState::default() };
         assert_eq!(ServiceRow::of(state(), 130_000).state, "running");
         assert_eq!(ServiceRow::of(state(), 130_001).state, "silent");
+    }
+
+    #[test]
+    fn an_instance_that_reads_nothing_more_is_full() {
+        let one = |full| SubscriptionState { full, ..SubscriptionState::default() };
+        let state = ServiceState { subscriptions: vec![one(false), one(true)], ..ServiceState::default() };
+        assert_eq!(ServiceRow::of(state.clone(), 0).state, "full");
+        assert_eq!(ServiceRow::of(state, 100_000).state, "silent", "what it said last is old");
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn page_with(server: &Server, sample: &str, expected: &str) -> String {
 
 /// Has a service say that it is there, as services do: with a dead letter, and much that it does not say.
 fn with_service(server: &Server, seen_ms: u128) {
-    let policy = json!({ "effects": "once", "concurrency": 1, "attempts": 1, "exhausted": "park_key", "timeout_ms": 1 });
+    let policy = json!({ "effects": "once", "concurrency": 1, "attempts": 1, "exhausted": "park_key", "timeout_ms": 1, "parked_max": 9 });
     let bills = json!({
         "consumer": "bills", "generation": 0, "topics": ["orders"], "event_types": ["t"], "policy": policy,
         "passed": 0, "parked": { "keys": 1, "events": 4, "held": 1, "next_due_ms": null },
@@ -132,6 +132,7 @@ fn what_services_say_of_themselves_is_there_until_they_end() {
     let page = page_with(&server, &of("courant_service_dead_letters"), "1");
     assert_eq!(value(&page, &of("courant_service_parked_events")), Some("4"));
     assert_eq!(value(&page, &of("courant_service_held_keys")), Some("1"));
+    assert_eq!(value(&page, &of("courant_service_parked_events_max")), Some("9"));
     assert_eq!(value(&page, "courant_service_outbox_events{service=\"billing\"}"), Some("7"));
     assert_eq!(
         (value(&page, &instances("running")), value(&page, &instances("silent"))),

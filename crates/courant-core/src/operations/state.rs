@@ -68,6 +68,9 @@ pub struct SubscriptionState {
     pub passed: u64,
     /// What is parked, for all instances; `None` without a store, or when it does not say.
     pub parked: Option<ParkedState>,
+    /// As many events are parked as may be, so this instance reads nothing more of its partitions.
+    #[serde(default)]
+    pub full: bool,
     /// What is dead, for all instances; `None` without a store, or when it does not say.
     pub dead: Option<DeadState>,
     /// The partitions that this instance has, at most 1,000.
@@ -87,6 +90,9 @@ pub struct PolicyState {
     pub exhausted: String,
     /// How long a handler may take.
     pub timeout_ms: u64,
+    /// Events that may be parked; 0 without a store, and from versions that do not say.
+    #[serde(default)]
+    pub parked_max: u64,
 }
 
 /// What is parked of a consumer.

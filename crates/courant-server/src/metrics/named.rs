@@ -177,6 +177,10 @@ impl Named {
         let help = "Events that wait for their next attempt, or behind another of their key";
         let parked = self.of_consumers(|consumer| consumer.parked_events);
         family(encoder, "courant_service_parked_events", help, parked)?;
+        let help =
+            "Events that may be parked: those that wait and the keys held together; no more are read then";
+        let most = self.of_consumers(|consumer| consumer.parked_max);
+        family(encoder, "courant_service_parked_events_max", help, most)?;
         let help = "Keys that wait for somebody to decide about a dead letter";
         family(encoder, "courant_service_held_keys", help, self.of_consumers(|consumer| consumer.held_keys))
     }

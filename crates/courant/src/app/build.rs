@@ -383,6 +383,7 @@ fn prepare<S: Backing, T: Send + Sync + 'static, L: Ledger>(
         event_types,
         concurrency: settings.concurrency,
         batch: settings.batch,
+        parked_max: settings.parked_max,
         start: settings.start,
         other_log: settings.other_log,
     };

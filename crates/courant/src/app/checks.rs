@@ -18,6 +18,9 @@ const CONCURRENCY_MAX: usize = 256;
 /// Most events that are handled in one transaction.
 const BATCH_MAX: usize = 500;
 
+/// Most events that may be parked: their keys are in memory.
+const PARKED_MAX: u64 = 10_000_000;
+
 /// Longest that a handler may take.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -295,6 +298,12 @@ fn numbers(sketch: &Sketch<'_>, problems: &mut Vec<Problem>) {
         problems.push(Problem::new(
             format!("subscription {consumer:?} handles {} events in one transaction", settings.batch),
             format!("say 1 to {BATCH_MAX}"),
+        ));
+    }
+    if !(1..=PARKED_MAX).contains(&settings.parked_max) {
+        problems.push(Problem::new(
+            format!("subscription {consumer:?} may have {} events parked", settings.parked_max),
+            format!("say 1 to {PARKED_MAX}"),
         ));
     }
     if settings.timeout.is_zero() || settings.timeout > TIMEOUT_MAX {

@@ -86,7 +86,7 @@ struct Said {
 }
 
 /// By what a change of a subscription is noticed.
-type Mark = (Vec<TopicPartition>, u64);
+type Mark = (Vec<TopicPartition>, u64, bool);
 
 impl Channel {
     pub(super) fn new(
@@ -201,7 +201,7 @@ impl Channel {
     fn marks(&self) -> Vec<Mark> {
         let mark = |one: &Announced| -> Mark {
             let state = one.status.get();
-            (state.next.into_keys().collect(), state.decisions)
+            (state.next.into_keys().collect(), state.decisions, state.is_full)
         };
         self.announced.iter().map(mark).collect()
     }
@@ -214,7 +214,7 @@ impl Channel {
             let state = one.status.get();
             let partitions = self.partitions(&state, room, now_ms).await;
             room = room.saturating_sub(partitions.len());
-            subscriptions.push(subscription(one, &looked, index, state.passed, partitions));
+            subscriptions.push(subscription(one, &looked, index, &state, partitions));
         }
         let requests = self.counts.as_ref().map(|counts| RequestsState {
             applied: counts.applied.load(Ordering::Relaxed),
@@ -329,7 +329,7 @@ fn subscription(
     one: &Announced,
     looked: &Looked,
     index: usize,
-    passed: u64,
+    state: &State,
     partitions: Vec<PartitionState>,
 ) -> SubscriptionState {
     let Described { consumer, event_types, policy } = &one.described;
@@ -340,7 +340,8 @@ fn subscription(
         topics: one.topics.clone(),
         event_types: event_types.clone(),
         policy: policy.clone(),
-        passed,
+        passed: state.passed,
+        full: state.is_full,
         parked: parked.as_ref().map(parked_state),
         dead: looked.failures.as_ref().map(|groups| dead_state(consumer, groups)),
         partitions,
@@ -386,7 +387,8 @@ mod tests {
         let said = said(100_000);
         assert!(!said.is_due(100_000, &[], 1), "too soon after the last one");
         assert!(said.is_due(102_000, &[], 1));
-        assert!(said.is_due(102_000, &[(Vec::new(), 1)], 0));
+        assert!(said.is_due(102_000, &[(Vec::new(), 1, false)], 0));
+        assert!(said.is_due(102_000, &[(Vec::new(), 0, true)], 0));
         assert!(!said.is_due(102_000, &[], 0), "nothing has changed");
         assert!(said.is_due(110_000, &[], 0));
         assert!(said.is_due(99_999, &[], 0), "the clock was set back");

@@ -45,6 +45,7 @@ pub(crate) fn described<S: Backing, T>(
             attempts: settings.retry.attempts_max(),
             exhausted: exhausted.to_owned(),
             timeout_ms: u64::try_from(settings.timeout.as_millis()).unwrap_or(u64::MAX),
+            parked_max: if S::IS_STORE { settings.parked_max } else { 0 },
         },
     })
 }

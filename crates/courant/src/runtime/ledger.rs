@@ -175,6 +175,11 @@ pub(crate) trait Ledger: Send + Sync + 'static {
     /// What others may have done since the last look. Only reads.
     fn news<'a>(&'a self, assigned: &'a Assigned) -> Boxed<'a, Result<News, Trouble>>;
 
+    /// How many events of the consumer are parked, in all its partitions.
+    fn parked(&self) -> Boxed<'_, Result<u64, Trouble>> {
+        Box::pin(async { Ok(0) })
+    }
+
     /// Takes dead letters that somebody wants to be handled again. Gives back their keys; nothing of the
     /// subscription may be under way.
     fn claim_redrives<'a>(&'a self, assigned: &'a Assigned)

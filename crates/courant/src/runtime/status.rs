@@ -16,6 +16,8 @@ pub(crate) struct State {
     pub(crate) is_resting: bool,
     /// Events that are being handled, or batches of them.
     pub(crate) under_way: usize,
+    /// As many events are parked as may be, so it reads nothing.
+    pub(crate) is_full: bool,
     /// Of these: when events are tried again that wait for it where they are.
     pub(crate) backing_off: Vec<i64>,
     /// Where each partition is read next.

@@ -285,6 +285,21 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
         })
     }
 
+    fn parked(&self) -> Boxed<'_, Result<u64, Trouble>> {
+        Box::pin(async move {
+            let mut pause = Pause::new();
+            loop {
+                match self.store.parked_counts(&self.consumer).await {
+                    Ok(counts) => {
+                        let failed = counts.waiting.saturating_add(counts.blocking);
+                        return Ok(failed.saturating_add(counts.queued));
+                    }
+                    Err(error) => pause.or_trouble(Bad::from(error)).await?,
+                }
+            }
+        })
+    }
+
     fn claim_redrives<'a>(
         &'a self,
         assigned: &'a Assigned,

@@ -168,6 +168,7 @@ async fn a_partition_that_is_blocked_although_keys_can_be_parked() {
 async fn numbers_out_of_bounds() {
     let wrong = Subscription::named("wrong")
         .concurrency(0)
+        .parked_max(0)
         .timeout(Duration::ZERO)
         .generation(0)
         .retry(Retry::exponential(Duration::from_secs(2), Duration::from_secs(1)))
@@ -176,6 +177,7 @@ async fn numbers_out_of_bounds() {
         app().await.subscribe(wrong).build().await,
         &[
             ("subscription \"wrong\" handles 0 events at once", "say 1 to 256"),
+            ("subscription \"wrong\" may have 0 events parked", "say 1 to 10000000"),
             ("a handler of \"wrong\" may take 0ns", "say more than nothing, and at most 86400s"),
             ("subscription \"wrong\" is of generation 0", "generations are counted from 1"),
             (

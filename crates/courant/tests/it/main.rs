@@ -11,6 +11,7 @@ mod build_errors;
 mod channel;
 mod commands;
 mod examples;
+mod full;
 mod given;
 mod layers;
 mod mapping;

@@ -38,7 +38,7 @@ async fn refusing(dir: &Path) -> Running<Sqlite> {
         .engine(format!("embedded:{}", dir.join("events").display()))
         .partitions(1)
         .store(Sqlite::open(&dir.join("service.db")).await.expect("opens"))
-        .subscribe(Subscription::named("refusing").on(refuse))
+        .subscribe(Subscription::named("refusing").parked_max(10_000_000).on(refuse))
         .build()
         .await;
     service.expect("fits together").start().await.expect("starts")

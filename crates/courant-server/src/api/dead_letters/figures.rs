@@ -27,6 +27,8 @@ pub(crate) struct ConsumerSeries {
     pub(crate) name: String,
     pub(crate) dead_letters: Option<u64>,
     pub(crate) parked_events: Option<u64>,
+    /// Events that may be parked.
+    pub(crate) parked_max: Option<u64>,
     /// Keys that wait for somebody to decide about a dead letter.
     pub(crate) held_keys: Option<u64>,
 }
@@ -59,6 +61,7 @@ fn series(known: &Known, now_ms: i64, consumers_max: usize) -> (Vec<ServiceSerie
             name: consumer.to_owned(),
             dead_letters: said.dead.as_ref().map(|dead| dead.letters),
             parked_events: said.parked.map(|parked| parked.events),
+            parked_max: (said.policy.parked_max > 0).then_some(said.policy.parked_max),
             held_keys: said.parked.map(|parked| parked.held),
         });
         let consumers: Vec<_> = consumers.collect();

@@ -79,6 +79,7 @@ static SUBSCRIPTION: Schema = Schema {
         field("policy", Kind::Of(&POLICY), ""),
         field("passed", Kind::Integer, "Events of other types, since the instance has started"),
         field("parked", Kind::OrNull(&Kind::Of(&PARKED)), "For all instances; null: unknown, or no store"),
+        field("full", Kind::Flag, "As much is parked as may be, so the instance reads nothing more"),
         field("dead", Kind::OrNull(&Kind::Of(&DEAD)), "For all instances; null: unknown, or no store"),
         field("partitions", Kind::Many(&Kind::Of(&PARTITION)), "Those that the instance has"),
     ],
@@ -92,6 +93,7 @@ static POLICY: Schema = Schema {
         field("attempts", Kind::Integer, ""),
         field("exhausted", Kind::Text, "park_key, dead_letter, block or skip"),
         field("timeout_ms", Kind::Integer, ""),
+        field("parked_max", Kind::Integer, "Events that may be parked; 0: unknown, or no store"),
     ],
 };
 

@@ -82,13 +82,12 @@ impl Driver {
                 Err(trouble) => return Err(trouble),
             }
         }
-        let opened: Vec<Partition> = positions.iter().map(|position| position.partition.clone()).collect();
         if let Err(error) = self.subscription.seek(positions) {
             // They come again if they are still ours.
             warn!(consumer = self.orders.consumer, %error, "partitions went before they were read");
         }
         // What was lost before was stopped.
-        self.subscription.resume(&opened);
+        self.read_or_not();
         Ok(())
     }
 
@@ -128,6 +127,7 @@ impl Driver {
         };
         let opening = opener.open(partition, &taken).await?;
         info!(consumer = self.orders.consumer, %partition, next = opening.next, "took the partition over");
+        self.count_first().await?;
         let serial = taken.assigned.serial;
         for key in taken.parked.into_iter().chain(claimed.into_iter().flatten()) {
             self.lanes.park(Lane::Key(serial, key));

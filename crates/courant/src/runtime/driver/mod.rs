@@ -8,6 +8,7 @@ mod ahead;
 mod asking;
 mod assigning;
 mod reading;
+mod room;
 mod saving;
 mod turns;
 
@@ -27,6 +28,7 @@ use tracing::warn;
 
 use self::ahead::Ahead;
 use self::asking::Looked;
+use self::room::Room;
 use self::saving::Kept;
 use super::context::Context;
 use super::lanes::Lanes;
@@ -59,6 +61,8 @@ pub(crate) struct Orders {
     pub(crate) concurrency: usize,
     /// Most events that are handled in one transaction.
     pub(crate) batch: usize,
+    /// Most events that may be parked before no more are read.
+    pub(crate) parked_max: u64,
     pub(crate) start: StartFrom,
     pub(crate) other_log: OtherLog,
 }
@@ -86,7 +90,9 @@ pub(crate) struct Driver {
     /// What keeps progress beside them, one at a time.
     savers: JoinSet<Result<Kept, Trouble>>,
     /// What looks at what others have done in the store, one at a time.
-    lookers: JoinSet<Result<Vec<Looked>, Trouble>>,
+    lookers: JoinSet<Result<Looked, Trouble>>,
+    /// How much more may be parked.
+    room: Room,
     serial: u64,
     /// When the loop looks next at what others have done in the store; `None` without one.
     look_ms: Option<i64>,
@@ -171,7 +177,7 @@ enum Wake {
     Stop,
     Reported(Report),
     Kept(Result<Result<Kept, Trouble>, JoinError>),
-    Looked(Result<Result<Vec<Looked>, Trouble>, JoinError>),
+    Looked(Result<Result<Looked, Trouble>, JoinError>),
     Decided,
     Due,
     Again,
@@ -191,6 +197,7 @@ impl Driver {
         let ahead = if orders.batch == 1 && ledger.goes_on() { orders.concurrency } else { 0 };
         let lanes = Lanes::new(orders.concurrency, orders.batch).with_ahead(ahead);
         let (reporting, reports) = unbounded_channel();
+        let room = Room::new(orders.parked_max);
         Self {
             context,
             ledger,
@@ -207,6 +214,7 @@ impl Driver {
             reporting,
             savers: JoinSet::new(),
             lookers: JoinSet::new(),
+            room,
             serial: 0,
             look_ms: None,
             is_holding: false,
@@ -239,8 +247,8 @@ impl Driver {
 
     /// One turn of the loop. Whether another one follows.
     async fn turn(&mut self, stop: &mut watch::Receiver<bool>) -> Result<bool, Trouble> {
-        self.look_around();
         self.begin_turns().await?;
+        self.look_around();
         self.save_in_time().await?;
         self.report();
         let wake = self.sleep(stop).await;
@@ -301,6 +309,7 @@ impl Driver {
         let is_resting = !self.is_holding && self.lookers.is_empty();
         self.status.update(|state| {
             state.is_resting = is_resting;
+            state.is_full = self.room.is_full();
             state.under_way = under_way;
             state.next = next;
             let parts = self.parts.values();

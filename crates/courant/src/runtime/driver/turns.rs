@@ -26,6 +26,7 @@ impl Driver {
             self.claim().await?;
             self.status.update(|state| state.followed = decisions);
             self.is_holding = false;
+            self.room.doubt();
         }
         self.begin_due().await?;
         // A batch is one transaction, and that belongs to one assignment.
@@ -144,8 +145,17 @@ impl Driver {
         };
         self.unsaved += jobs.len();
         self.unpruned += jobs.len();
+        let was_closed = self.room.is_closed();
         for (job, settled) in jobs.iter().zip(&settled) {
             self.park_or_not(&job.lane, *settled);
+            match (job.source, settled) {
+                (Source::Parked, Settled::Done { .. }) => self.room.settle(),
+                (Source::Parked, _) | (Source::Log, Settled::Done { .. }) => {}
+                (Source::Log, _) => self.room.park(),
+            }
+        }
+        if !was_closed && self.room.is_closed() {
+            self.read_or_not();
         }
         self.lanes.end(jobs.iter().map(|job| &job.lane));
         self.look_again();

@@ -30,6 +30,8 @@ mod frozen;
 mod killed_relays;
 #[path = "../cases/ordering.rs"]
 mod ordering;
+#[path = "../cases/parked_max.rs"]
+mod parked_max;
 #[path = "../cases/progress.rs"]
 mod progress;
 #[path = "../cases/publishing.rs"]
