@@ -323,6 +323,25 @@ async fn copies_of_dead_letters_that_are_kept_longer_than_their_events() {
     assert_eq!(said, ["set retention.ms of the topic test.counted.late.dlq to 86400000"]);
 }
 
+/// The tables are there, and one of them has gone: how far the service has come is not to be had, and it does not
+/// begin anew instead.
+#[tokio::test]
+async fn a_store_that_does_not_say_how_far_it_has_come() {
+    let store = store().await;
+    store.install(1).await.expect("installs");
+    let mut tx = store.begin(None).await.expect("begins");
+    sqlx::query("drop table courant_progress").execute(&mut *tx).await.expect("drops");
+    tx.commit(1).await.expect("commits");
+    let app = App::new("test").engine("memory:").in_world(&World::new(1)).store(store);
+    let one = Subscription::named("one").on(hear);
+    let built = app.subscribe(one).subscribe(Subscription::named("two").on(hear_too)).build().await;
+    let error = built.expect_err("is refused");
+    let what: Vec<_> = error.problems().iter().map(|problem| problem.what()).collect();
+    assert_eq!(what, ["the store does not say how far it has come"; 2], "of each subscription");
+    let fix = error.problems()[0].fix();
+    assert!(fix.contains("no such table: courant_progress"), "{fix}");
+}
+
 /// What was opened says no: the engine has gone, and the tables are those of a newer program. Both are said at
 /// once, with what each says itself.
 #[tokio::test]
