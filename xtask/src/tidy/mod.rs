@@ -13,6 +13,7 @@ mod rust;
 mod seams;
 mod size;
 mod tree;
+mod variables;
 mod words;
 
 use std::path::Path;
@@ -29,7 +30,7 @@ use tree::Tree;
 type Check = fn(&Tree, &Workspace) -> Vec<Finding>;
 
 /// Every check, by the sentence that it guards.
-const CHECKS: [(&str, Check); 14] = [
+const CHECKS: [(&str, Check); 15] = [
     ("dependencies point down the layers", layers::arrows),
     ("a technology stays in the crates that own it", layers::owners),
     ("planted defects are in nobody's default features", layers::planted_defects),
@@ -44,6 +45,7 @@ const CHECKS: [(&str, Check); 14] = [
     ("no registry is named by host", words::registry_hosts),
     ("no path of somebody's machine", words::workplace_paths),
     ("links between pages resolve", links::check),
+    ("what tests read of the environment is listed", variables::listed),
 ];
 
 /// Runs tidy as a command.
