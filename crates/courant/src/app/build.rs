@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::checks::{Handled, Sketch, capabilities, commands, mappings, subscriptions, topics};
 use super::memory::{dead_letter_topics, remembered_ms, remembers_enough, say_what_is_kept_longer};
-use super::{App, BuildError, Declared, EngineChoice, Parts, Problem, Settings};
+use super::{App, BuildError, Declared, EngineChoice, Parts, Problem, ProblemCode as Code, Settings};
 use crate::channel::{self, Described};
 use crate::layer::layered;
 use crate::mapping::Mappings;
@@ -53,8 +53,11 @@ impl<D: Store, T: Send + Sync + 'static> App<D, T> {
         let mut problems = check(&parts, &subscriptions);
         let opened = open(&parts, &subscriptions, &mut problems).await;
         if let Err(error) = store.install(parts.clock.now_ms()).await {
-            problems
-                .push(Problem::new("the store does not take the tables of the framework", error.to_string()));
+            problems.push(Problem::new(
+                Code::StoreTables,
+                "the store does not take the tables of the framework",
+                error.to_string(),
+            ));
         }
         let Some(opened) = opened.filter(|_| problems.is_empty()) else {
             return Err(BuildError::new(parts.name, problems));
@@ -172,18 +175,21 @@ fn check<S: Backing, T>(parts: &Parts, declared: &[Declared<S, T>]) -> Vec<Probl
     let mut problems = Vec::new();
     if let Err(error) = ConsumerName::new(&parts.name) {
         problems.push(Problem::new(
+            Code::ServiceName,
             format!("{:?} cannot be the name of a service", parts.name),
             format!("a service is named as topics are: {error}"),
         ));
     }
     for said in &parts.disorder {
         problems.push(Problem::new(
+            Code::SaidTooLate,
             format!("{said} comes behind .subscribe(…)"),
             format!("say {said} first: handlers are held against it"),
         ));
     }
     if parts.engine.is_none() {
         problems.push(Problem::new(
+            Code::NoEngine,
             "it has no engine",
             "name one: .engine(\"memory:\") or .engine(\"embedded:./data\")",
         ));
@@ -218,13 +224,13 @@ async fn open<S: Backing, T>(
         let wanted = names.map(|name| channel::new_topic(name, parts.partitions)).collect();
         match courant_engine::ensure_topics(&*opened.engine, wanted).await {
             Ok(found) => opened.topics = found.into_iter().map(named).collect(),
-            Err(error) => problems.push(Problem::new("its topics cannot be had", error.to_string())),
+            Err(error) => problems.push(no_topics(&error)),
         }
     }
     if problems.is_empty() && S::IS_STORE {
         match opened.engine.topics(dead_letter_topics(&sketches)).await {
             Ok(found) => opened.topics.extend(found.into_iter().flatten().map(named)),
-            Err(error) => problems.push(Problem::new("its topics cannot be had", error.to_string())),
+            Err(error) => problems.push(no_topics(&error)),
         }
     }
     problems.extend(sketches.iter().filter_map(|sketch| remembers_enough(sketch, &opened.topics)));
@@ -236,6 +242,10 @@ async fn open<S: Backing, T>(
     Some(opened)
 }
 
+fn no_topics(error: &impl ToString) -> Problem {
+    Problem::new(Code::Topics, "its topics cannot be had", error.to_string())
+}
+
 fn named(topic: Topic) -> (String, Topic) {
     (topic.name.to_string(), topic)
 }
@@ -244,7 +254,7 @@ async fn open_url(parts: &Parts, url: &str, problems: &mut Vec<Problem>) -> Opti
     let url = match url.parse::<EngineUrl>() {
         Ok(url) => url,
         Err(error) => {
-            problems.push(Problem::new("its engine's URL is none", error.to_string()));
+            problems.push(Problem::new(Code::EngineUrl, "its engine's URL is none", error.to_string()));
             return None;
         }
     };
@@ -252,7 +262,11 @@ async fn open_url(parts: &Parts, url: &str, problems: &mut Vec<Problem>) -> Opti
     match crate::engines::open(&url, config).await {
         Ok(engine) => Some(engine),
         Err(error) => {
-            problems.push(Problem::new("its engine does not open", error.to_string()));
+            problems.push(Problem::new(
+                Code::EngineDoesNotOpen,
+                "its engine does not open",
+                error.to_string(),
+            ));
             None
         }
     }
@@ -297,7 +311,11 @@ async fn compare<D: Store, T>(
             Ok(Some(progress)) => Kept::Event(progress),
             Ok(None) => continue,
             Err(error) => {
-                problems.push(Problem::new("the store does not say how far it has come", error.to_string()));
+                problems.push(Problem::new(
+                    Code::ProgressUnknown,
+                    "the store does not say how far it has come",
+                    error.to_string(),
+                ));
                 return true;
             }
         };
@@ -314,7 +332,7 @@ async fn compare<D: Store, T>(
             Trouble::Broken(said) | Trouble::Away(said) => said,
             Trouble::Fenced => "somebody else has the partition".to_owned(),
         };
-        problems.push(Problem::new("the log is not the one that progress was made in", said));
+        problems.push(Problem::new(Code::OtherLog, "the log is not the one that progress was made in", said));
     }
     has_begun
 }

@@ -7,7 +7,7 @@ use courant_core::consumer::ConsumerName;
 use courant_core::topic::TopicName;
 use courant_engine::{Engine, OrderScope, Replay, TimeLookup};
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemCode as Code};
 use crate::runtime::dead_letter_topic;
 use crate::subscription::Settings;
 use crate::{Exhausted, Mapping, OtherLog, StartFrom};
@@ -48,6 +48,7 @@ pub(super) fn subscriptions(
     let mut problems = Vec::new();
     if sketches.is_empty() {
         problems.push(Problem::new(
+            Code::NoSubscription,
             "it has no subscription",
             "add one: .subscribe(Subscription::named(\"…\").on(handler))",
         ));
@@ -79,6 +80,7 @@ pub(super) fn commands(sketches: &[Sketch<'_>]) -> Vec<Problem> {
     let problem = |(event_type, handlers): (&str, Vec<(&str, bool)>)| {
         let names: Vec<String> = handlers.iter().map(|(consumer, _)| format!("{consumer:?}")).collect();
         Problem::new(
+            Code::CommandOwners,
             format!("the command {event_type} is handled by {}", names.join(" and ")),
             "a command has one owner, and one type: keep one of them, or publish an event that all may hear",
         )
@@ -93,8 +95,7 @@ pub(super) fn mappings(mappings: &[(String, Mapping)], sketches: &[Sketch<'_>]) 
     for (topic, mapping) in mappings {
         *named.entry(topic).or_default() += 1;
         for place in mapping.illegal_places() {
-            problems.push(Problem::new(
-                format!("the envelope mapping of {topic:?} looks at {place:?}"),
+            problems.push(Problem::new(Code::MappingPlace, format!("the envelope mapping of {topic:?} looks at {place:?}"),
                 "a place is a JSON Pointer: it begins with '/', as \"/payload/orderId\" does, has ~1 for '/' in \
                  a name and ~0 for '~', or is empty and the whole",
             ));
@@ -104,12 +105,14 @@ pub(super) fn mappings(mappings: &[(String, Mapping)], sketches: &[Sketch<'_>]) 
     for (topic, count) in named {
         if count > 1 {
             problems.push(Problem::new(
+                Code::MappingTwice,
                 format!("{topic:?} has {count} envelope mappings"),
                 "keep one: it reads all events of the topic",
             ));
         }
         if !is_read(topic) {
             problems.push(Problem::new(
+                Code::MappingUnread,
                 format!("{topic:?} has an envelope mapping, and no subscription reads it"),
                 "correct its name, or read it: Subscription::named(\"…\").topic(\"…\")",
             ));
@@ -124,18 +127,21 @@ pub(super) fn capabilities(engine: &dyn Engine, partitions: u32, sketches: &[Ske
     let mut problems = Vec::new();
     if can.order == OrderScope::Nothing {
         problems.push(Problem::new(
+            Code::EngineOrder,
             format!("the engine {kind} keeps no order, and handlers are called in the order of keys"),
             "use an engine that keeps the order of a key",
         ));
     }
     if can.replay == Replay::Nothing {
         problems.push(Problem::new(
+            Code::EngineReplay,
             format!("the engine {kind} gives each event once, and progress is kept by the service"),
             "use an engine that can be read from any offset",
         ));
     }
     if !(1..=can.partitions_max).contains(&partitions) {
         problems.push(Problem::new(
+            Code::Partitions,
             format!("its topics are to have {partitions} partitions"),
             format!("say .partitions(1) to .partitions({}), which is what {kind} can do", can.partitions_max),
         ));
@@ -144,6 +150,7 @@ pub(super) fn capabilities(engine: &dyn Engine, partitions: u32, sketches: &[Ske
         let by_time = matches!(settings.start, StartFrom::Time(_));
         if by_time || matches!(settings.other_log, OtherLog::FromTime(_)) {
             problems.push(Problem::new(
+                Code::EngineTimeLookup,
                 format!(
                     "subscription {:?} begins at a time, and the engine {kind} finds no offsets by time",
                     settings.consumer
@@ -162,6 +169,7 @@ fn duplicates(sketches: &[Sketch<'_>], problems: &mut Vec<Problem>) {
     }
     for (name, count) in named.into_iter().filter(|(_, count)| *count > 1) {
         problems.push(Problem::new(
+            Code::SameName,
             format!("{count} subscriptions have the name {name:?}"),
             "give each a name of its own: what a consumer has handled is remembered under it",
         ));
@@ -174,6 +182,7 @@ fn names(sketch: &Sketch<'_>, problems: &mut Vec<Problem>) {
         Ok(name) => name,
         Err(error) => {
             problems.push(Problem::new(
+                Code::ConsumerName,
                 format!("{consumer:?} cannot be the name of a subscription"),
                 format!("a consumer is named as topics are: {error}"),
             ));
@@ -183,11 +192,13 @@ fn names(sketch: &Sketch<'_>, problems: &mut Vec<Problem>) {
     for topic in topics(sketch) {
         if let Err(error) = TopicName::new(topic) {
             problems.push(Problem::new(
+                Code::TopicName,
                 format!("subscription {consumer:?} reads {topic:?}, which cannot be a topic"),
                 error.to_string(),
             ));
         } else if dead_letter_topic(topic, &name).is_err() {
             problems.push(Problem::new(
+                Code::DeadLetterTopicName,
                 format!(
                     "the topic of dead letters of {consumer:?}, {topic}.{consumer}.dlq, has too long a name"
                 ),
@@ -210,12 +221,14 @@ fn handlers(sketch: &Sketch<'_>, problems: &mut Vec<Problem>) {
     let consumer = &sketch.settings.consumer;
     if sketch.handled.is_empty() {
         problems.push(Problem::new(
+            Code::NoHandler,
             format!("subscription {consumer:?} has no handler"),
             "give it one: .on(handler)",
         ));
     }
     if sketch.settings.mode_said_late {
         problems.push(Problem::new(
+            Code::ModeTooLate,
             format!("subscription {consumer:?} says .at_least_once() behind its handlers"),
             "say it before the first .on(…): handlers are held against it",
         ));
@@ -225,6 +238,7 @@ fn handlers(sketch: &Sketch<'_>, problems: &mut Vec<Problem>) {
         *types.entry(handled.event_type).or_default() += 1;
         if let Some(owner) = handled.owner.filter(|owner| owner != consumer) {
             problems.push(Problem::new(
+                Code::CommandOfOthers,
                 format!(
                     "subscription {consumer:?} handles the command {}, whose owner is {owner:?}",
                     handled.event_type
@@ -235,6 +249,7 @@ fn handlers(sketch: &Sketch<'_>, problems: &mut Vec<Problem>) {
     }
     for (event_type, count) in types.into_iter().filter(|(_, count)| *count > 1) {
         problems.push(Problem::new(
+            Code::TwoHandlers,
             format!("subscription {consumer:?} has {count} handlers for {event_type}"),
             "keep one, and make each other reaction a subscription of its own",
         ));
@@ -245,14 +260,14 @@ fn store(sketch: &Sketch<'_>, has_store: bool, problems: &mut Vec<Problem>) {
     let Sketch { settings, at_least_once, .. } = sketch;
     let consumer = &settings.consumer;
     if !has_store && !at_least_once {
-        problems.push(Problem::new(
-            format!("subscription {consumer:?} promises effects that happen once, and there is no store"),
+        problems.push(Problem::new(Code::OnceWithoutStore, format!("subscription {consumer:?} promises effects that happen once, and there is no store"),
             "give the App a store: .store(Sqlite::connect(\"sqlite:service.db\").await?), or accept repetitions: \
              .at_least_once()",
         ));
     }
     if !has_store && settings.exhausted == Exhausted::ParkKey {
         problems.push(Problem::new(
+            Code::ParkWithoutStore,
             format!("subscription {consumer:?} parks what fails, and there is no store to park it in"),
             "give the App a store, or say what else is to happen: .when_exhausted(Exhausted::DeadLetter), \
              ::Skip or ::Block",
@@ -260,6 +275,7 @@ fn store(sketch: &Sketch<'_>, has_store: bool, problems: &mut Vec<Problem>) {
     }
     if has_store && settings.exhausted == Exhausted::Block {
         problems.push(Problem::new(
+            Code::BlockWithStore,
             format!("subscription {consumer:?} blocks its partition, and there is a store"),
             "with a store an event stops its key alone: .when_exhausted(Exhausted::ParkKey)",
         ));
@@ -274,11 +290,13 @@ fn batches(sketch: &Sketch<'_>, not_shared: Option<&str>, problems: &mut Vec<Pro
     }
     if *at_least_once {
         problems.push(Problem::new(
+            Code::BatchWithoutTransaction,
             format!("subscription {consumer:?} is .batchable(…), and its handlers run without a transaction"),
             "leave .batchable(…) away: there is no transaction that events could share",
         ));
     } else if let Some(reason) = not_shared {
         problems.push(Problem::new(
+            Code::BatchNotShared,
             format!("subscription {consumer:?} is .batchable(…), and {reason}"),
             "leave .batchable(…) away: each event has a transaction of its own then",
         ));
@@ -290,36 +308,42 @@ fn numbers(sketch: &Sketch<'_>, problems: &mut Vec<Problem>) {
     let consumer = &settings.consumer;
     if !(1..=CONCURRENCY_MAX).contains(&settings.concurrency) {
         problems.push(Problem::new(
+            Code::Concurrency,
             format!("subscription {consumer:?} handles {} events at once", settings.concurrency),
             format!("say 1 to {CONCURRENCY_MAX}"),
         ));
     }
     if !(1..=BATCH_MAX).contains(&settings.batch) {
         problems.push(Problem::new(
+            Code::BatchSize,
             format!("subscription {consumer:?} handles {} events in one transaction", settings.batch),
             format!("say 1 to {BATCH_MAX}"),
         ));
     }
     if !(1..=PARKED_MAX).contains(&settings.parked_max) {
         problems.push(Problem::new(
+            Code::ParkedMax,
             format!("subscription {consumer:?} may have {} events parked", settings.parked_max),
             format!("say 1 to {PARKED_MAX}"),
         ));
     }
     if settings.timeout.is_zero() || settings.timeout > TIMEOUT_MAX {
         problems.push(Problem::new(
+            Code::Timeout,
             format!("a handler of {consumer:?} may take {:?}", settings.timeout),
             format!("say more than nothing, and at most {TIMEOUT_MAX:?}"),
         ));
     }
     if settings.generation == 0 {
         problems.push(Problem::new(
+            Code::Generation,
             format!("subscription {consumer:?} is of generation 0"),
             "generations are counted from 1",
         ));
     }
     if let Some(problem) = settings.retry.problem() {
         problems.push(Problem::new(
+            Code::Retry,
             format!("the retries of {consumer:?} cannot be kept: {problem}"),
             "change .retry(…)",
         ));

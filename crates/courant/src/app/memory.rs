@@ -11,8 +11,8 @@ use courant_core::topic::TopicName;
 use courant_engine::Topic;
 use tracing::warn;
 
-use super::Problem;
 use super::checks::{Sketch, topics};
+use super::{Problem, ProblemCode as Code};
 use crate::runtime::dead_letter_topic;
 
 /// How much longer than that a consumer remembers, unless somebody says otherwise.
@@ -122,6 +122,7 @@ pub(super) fn remembers_enough(sketch: &Sketch<'_>, found: &BTreeMap<String, Top
     let fixes = kept_longer(sketch, found).iter().map(|longer| longer.fix() + ", or ").collect::<String>();
     let said = |time: Option<Duration>| time.map_or("for ever".to_owned(), |time| format!("for {time:?}"));
     Some(Problem::new(
+        Code::RememberedTooShort,
         format!(
             "subscription {:?} remembers for {kept:?} what it has handled, and an event can come again {}: its \
              topics keep events {}, their dead letters {}, and a retry waits for up to {:?}",

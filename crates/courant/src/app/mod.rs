@@ -13,7 +13,7 @@ use courant_core::entropy::Entropy;
 use courant_core::trace::Tracer;
 use courant_engine::{Engine, EngineConfig, EngineUrl};
 
-pub use self::problem::{BuildError, Problem};
+pub use self::problem::{BuildError, Problem, ProblemCode};
 use crate::channel::OperationsKey;
 use crate::layer::HandlerLayer;
 use crate::runtime::{Faults, Passing, Time};

@@ -11,7 +11,7 @@ use super::announcer::{Announced, Channel};
 use super::desk::{CONSUMER_PREFIX, Desk};
 use super::facts::{Direct, Facts, InStore};
 use crate::Exhausted;
-use crate::app::Problem;
+use crate::app::{Problem, ProblemCode as Code};
 use crate::runtime::Context;
 use crate::service::Prepared;
 use crate::store::Backing;
@@ -104,12 +104,14 @@ pub(crate) fn may_operate(engine: &dyn Engine, key: Option<&OperationsKey>, has_
     let mut problems = Vec::new();
     if !has_store {
         problems.push(Problem::new(
+            Code::OperationsWithoutStore,
             "it takes requests, and has no store that keeps each from taking effect twice",
             "give the App a store, or leave .operations(…) away",
         ));
     }
     if engine.capabilities().access == Access::Anybody && !key.is_enough() {
         problems.push(Problem::new(
+            Code::OperationsUnguarded,
             format!(
                 "it takes requests, and the engine {} lets everybody write who reaches it",
                 engine.kind()

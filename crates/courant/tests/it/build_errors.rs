@@ -7,7 +7,7 @@ use courant::engine::Engine;
 use courant::prelude::*;
 use courant::store_api::{Store as _, Transaction as _};
 use courant::testkit::World;
-use courant::{BuildError, Service};
+use courant::{BuildError, ProblemCode, Service};
 use courant_core::topic::TopicName;
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -34,10 +34,19 @@ async fn app() -> App<Sqlite> {
 }
 
 #[track_caller]
-fn said<S: courant::Backing>(built: Result<Service<S>, BuildError>, expected: &[(&str, &str)]) {
+fn said<S: courant::Backing>(
+    built: Result<Service<S>, BuildError>,
+    expected: &[(&str, &str)],
+    expected_codes: &[&str],
+) {
     let error = built.expect_err("is refused");
     let said: Vec<_> = error.problems().iter().map(|problem| (problem.what(), problem.fix())).collect();
     assert_eq!(said, expected);
+    assert_eq!(codes(&error), expected_codes);
+}
+
+pub(crate) fn codes(error: &BuildError) -> Vec<&'static str> {
+    error.problems().iter().map(|problem| problem.code().as_str()).collect()
 }
 
 #[tokio::test]
@@ -47,9 +56,9 @@ async fn nothing_was_said() {
     assert_eq!(
         error.to_string(),
         "the service \"test\" cannot start:\n  \
-         1. it has no engine\n     \
+         1. it has no engine [no-engine]\n     \
          name one: .engine(\"memory:\") or .engine(\"embedded:./data\")\n  \
-         2. it has no subscription\n     \
+         2. it has no subscription [no-subscription]\n     \
          add one: .subscribe(Subscription::named(\"…\").on(handler))"
     );
 }
@@ -76,6 +85,7 @@ async fn names_and_urls() {
                  amqp://, redis://, postgres:// or mariadb://; this one begins with \"sometimes\"",
             ),
         ],
+        &["service-name", "consumer-name", "engine-url"],
     );
 }
 
@@ -90,6 +100,7 @@ async fn an_engine_that_is_not_built_in() {
             "there is no engine for nats://127.0.0.1:4222 yet; there are memory:, embedded:PATH, courant:// and \
              kafka://",
         )],
+        &["engine-does-not-open"],
     );
 }
 
@@ -103,6 +114,7 @@ async fn two_subscriptions_of_one_name() {
             "2 subscriptions have the name \"hearing\"",
             "give each a name of its own: what a consumer has handled is remembered under it",
         )],
+        &["same-name"],
     );
 }
 
@@ -129,6 +141,7 @@ async fn handlers_that_are_too_few_too_many_or_others() {
                 "say it before the first .on(…): handlers are held against it",
             ),
         ],
+        &["no-handler", "two-handlers", "command-of-others", "mode-too-late"],
     );
 }
 
@@ -149,6 +162,7 @@ async fn a_store_that_is_missing() {
                  .when_exhausted(Exhausted::DeadLetter), ::Skip or ::Block",
             ),
         ],
+        &["once-without-store", "park-without-store"],
     );
 }
 
@@ -161,6 +175,7 @@ async fn a_partition_that_is_blocked_although_keys_can_be_parked() {
             "subscription \"blocking\" blocks its partition, and there is a store",
             "with a store an event stops its key alone: .when_exhausted(Exhausted::ParkKey)",
         )],
+        &["block-with-store"],
     );
 }
 
@@ -185,6 +200,7 @@ async fn numbers_out_of_bounds() {
                 "change .retry(…)",
             ),
         ],
+        &["concurrency", "parked-max", "timeout", "generation", "retry"],
     );
 }
 
@@ -205,6 +221,7 @@ async fn topics_that_cannot_be() {
                 "shorten the name of the subscription, so that all of it has at most 249 characters",
             ),
         ],
+        &["topic-name", "dead-letter-topic-name"],
     );
 }
 
@@ -216,6 +233,7 @@ async fn what_is_said_in_the_wrong_order() {
     said(
         app.state(Script::default()).subscribe(late).build().await,
         &[(".store(…) comes behind .subscribe(…)", "say .store(…) first: handlers are held against it")],
+        &["said-too-late"],
     );
 }
 
@@ -241,6 +259,7 @@ async fn an_inbox_that_forgets_too_early() {
             "remember at least as long, or leave .remember_for(…) away: an event that comes again later would be \
              handled again",
         )],
+        &["remembered-too-short"],
     );
     // From the topic, from the topic of dead letters' copies, and from the store.
     let enough = 48 * hour + Duration::from_secs(300);
@@ -338,6 +357,7 @@ async fn a_store_that_does_not_say_how_far_it_has_come() {
     let error = built.expect_err("is refused");
     let what: Vec<_> = error.problems().iter().map(|problem| problem.what()).collect();
     assert_eq!(what, ["the store does not say how far it has come"; 2], "of each subscription");
+    assert_eq!(codes(&error), ["progress-unknown"; 2]);
     let fix = error.problems()[0].fix();
     assert!(fix.contains("no such table: courant_progress"), "{fix}");
 }
@@ -361,7 +381,29 @@ async fn an_engine_and_a_store_that_refuse() {
     let error = built.expect_err("is refused");
     let what: Vec<_> = error.problems().iter().map(|problem| problem.what()).collect();
     assert_eq!(what, ["its topics cannot be had", "the store does not take the tables of the framework"]);
+    assert_eq!(codes(&error), ["topics", "store-tables"]);
     let fixes: Vec<_> = error.problems().iter().map(|problem| problem.fix()).collect();
     assert!(fixes[0].contains("the broker is away"), "{fixes:?}");
     assert!(fixes[1].contains("version 99"), "{fixes:?}");
+}
+
+/// The page lists every code, once and in order, and no other; each row says what to change.
+#[test]
+fn every_code_is_on_the_page() {
+    const PAGE: &str = include_str!("../../../../docs/guide/framework/start-up.md");
+    let rows: Vec<Vec<&str>> = PAGE
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let listed: Vec<&str> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
+    let all: Vec<&str> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(listed, all);
+    for row in &rows {
+        assert!(row.len() == 3 && row.iter().all(|cell| !cell.is_empty()), "{row:?}");
+    }
+    let mut once = all.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), all.len(), "no two problems have one code");
 }

@@ -4,6 +4,7 @@ use courant::engine::{Partition, ReadBack};
 use courant::prelude::*;
 use courant::testkit::published;
 
+use crate::build_errors::codes;
 use crate::common::{Site, effect, effects};
 
 #[derive(Command, Serialize, Deserialize)]
@@ -83,5 +84,6 @@ async fn a_command_of_two_owners_is_refused() {
         let said: Vec<_> = error.problems().iter().map(|problem| (problem.what(), problem.fix())).collect();
         let what = format!("the command pay.take is handled by \"payments\" and {other:?}");
         assert_eq!(said, [(what.as_str(), fix)]);
+        assert_eq!(codes(&error), ["command-owners"]);
     }
 }

@@ -7,6 +7,7 @@ use courant::store_api::DeadReason;
 use courant::testkit::published;
 use courant::{Mapping, Running};
 
+use crate::build_errors::codes;
 use crate::common::{Site, effect, effects};
 use crate::given::all;
 
@@ -207,4 +208,5 @@ async fn mappings_that_cannot_be() {
             ),
         ]
     );
+    assert_eq!(codes(&error), ["mapping-place", "mapping-twice", "mapping-unread"]);
 }

@@ -13,6 +13,7 @@ use courant::{OtherLog, StartFrom};
 use courant_core::topic::TopicName;
 use uuid::Uuid;
 
+use crate::build_errors::codes;
 use crate::given::Counted;
 
 /// An engine that can do little. What it does it does as the one in it.
@@ -128,6 +129,8 @@ async fn what_an_engine_cannot_do_is_said() {
             ),
         ]
     );
+    let by_code = ["engine-order", "engine-replay", "partitions", "engine-time-lookup", "engine-time-lookup"];
+    assert_eq!(codes(&error), by_code);
     let topic = TopicName::new("test.counted").expect("legal");
     assert_eq!(inner.topics(vec![topic]).await.expect("answers"), [None]);
 }

@@ -8,6 +8,7 @@ use courant::{EventId, Running};
 use super::common::{
     Counted, Db, Script, Site, count, counted, effect, effects, numbered, of_key, publish, seconds,
 };
+use crate::build_errors::codes;
 
 /// What a counted event leads to.
 #[derive(Event, Serialize, Deserialize, Debug, PartialEq)]
@@ -322,9 +323,10 @@ async fn batches_that_cannot_be_are_refused() {
         let nothings = Subscription::named("nothings").batchable(events).on(nothing);
         let refused = site.app().await.subscribe(nothings).build().await.expect_err("is refused");
         assert!(refused.problems()[0].what().contains(said), "{refused}");
+        assert_eq!(codes(&refused), ["batch-size"]);
     }
     let loose = Subscription::named("loose").at_least_once().batchable(2).on(nothing);
     let loose = loose.when_exhausted(Exhausted::DeadLetter);
     let refused = site.app().await.subscribe(loose).build().await.expect_err("is refused");
-    assert!(refused.problems()[0].what().contains("without a transaction"), "{refused}");
+    assert_eq!(codes(&refused), ["batch-without-transaction"], "{refused}");
 }

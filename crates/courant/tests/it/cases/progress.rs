@@ -4,6 +4,7 @@ use courant::prelude::*;
 use courant::{BuildError, OtherLog, Service, StartFrom};
 
 use super::common::{Counted, Db, Script, Site, count, counted, effects, numbered, publish};
+use crate::build_errors::codes;
 
 fn counting(other_log: OtherLog) -> Subscription<Db, Script> {
     Subscription::named("counting").when_log_differs(other_log).on(count)
@@ -60,7 +61,7 @@ async fn a_service_does_not_start_on_another_log() {
     {
         let refused = beside_another_log(&site, events, OtherLog::Refuse).await.expect_err("is refused");
         let problems = refused.problems();
-        assert_eq!(problems.len(), 1, "{refused}");
+        assert_eq!(codes(&refused), ["other-log"], "{refused}");
         assert_eq!(problems[0].what(), "the log is not the one that progress was made in");
         let fix = problems[0].fix();
         assert!(fix.contains(said) && fix.contains(".when_log_differs(…)"), "{fix}");

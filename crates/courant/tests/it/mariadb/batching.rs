@@ -3,6 +3,7 @@
 use courant::prelude::*;
 
 use super::common::{Script, Site, count};
+use crate::build_errors::codes;
 
 /// A handler that changes tables would commit what the handlers before it have done, and they would be
 /// called again. So it is said before anything starts, with the reason; a batch of one is none.
@@ -12,7 +13,7 @@ async fn batches_are_refused() {
     let together = Subscription::named("counting").batchable(2).on(count);
     let app = site.app().await.state(Script::default());
     let refused = app.subscribe(together).build().await.expect_err("is refused");
-    assert_eq!(refused.problems().len(), 1, "{refused}");
+    assert_eq!(codes(&refused), ["batch-not-shared"], "{refused}");
     let problem = &refused.problems()[0];
     assert!(problem.what().contains("is .batchable(…), and on MariaDB a handler that ends"), "{refused}");
     assert!(problem.fix().starts_with("leave .batchable(…) away"), "{refused}");
