@@ -58,6 +58,8 @@ mod error;
 mod event;
 mod handler;
 pub mod layer;
+#[cfg(feature = "listen")]
+pub mod listen;
 mod mapping;
 mod operations;
 mod outbox;

@@ -19,12 +19,22 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("courant-macros", &[]),
     ("courant-engine-kafka", &["courant-core", "courant-engine", "courant-log"]),
     ("courant-conformance", &["courant-core", "courant-engine", "courant-sql"]),
-    ("courant", &["courant-core", "courant-engine", "courant-engine-kafka", "courant-macros", "courant-sql"]),
     ("courant-backup-s3", &["courant-core", "courant-log"]),
     ("courant-kafka", &["courant-core", "courant-log"]),
     ("courant-console", &[]),
     ("courant-otlp", &["courant-core"]),
     ("courant-server", &["courant-console", "courant-core", "courant-log", "courant-kafka"]),
+    (
+        "courant",
+        &[
+            "courant-core",
+            "courant-engine",
+            "courant-engine-kafka",
+            "courant-macros",
+            "courant-server",
+            "courant-sql",
+        ],
+    ),
     ("courant-history", &[]),
     (
         "courant-cli",

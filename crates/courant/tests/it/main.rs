@@ -14,6 +14,8 @@ mod examples;
 mod full;
 mod given;
 mod layers;
+#[cfg(feature = "listen")]
+mod listening;
 mod mapping;
 #[cfg(feature = "mariadb")]
 mod mariadb;
