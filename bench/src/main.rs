@@ -44,6 +44,8 @@ fn main() -> ExitCode {
         console(args)
     } else if args.next_if(|arg| arg == "page").is_some() {
         page(args)
+    } else if args.next_if(|arg| arg == page::COMMAND).is_some() {
+        target().and_then(|target| page::one(args, &target))
     } else {
         match options::parse(args) {
             Ok(Asked::Help) => out(options::USAGE),

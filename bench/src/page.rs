@@ -1,47 +1,44 @@
 //! The page of benchmarks: everything that is measured, by one command, losses included.
 //!
-//! A part that cannot be measured says why on the page; the others stand there all the same.
+//! Each part is measured by a process of its own, within a limited time, and kept by itself. The page is what there
+//! is of all of them: a part that cannot be measured says why, and the others stand there all the same.
 
-use std::fmt::Write as _;
+mod asked;
+mod child;
+mod kept;
+mod part;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::machine;
-use crate::options::{self, Asked};
-use crate::rows::Bench;
-use crate::say;
-use crate::table::Report;
-use crate::{built, console, framework, peers};
+use crate::{built, out, peers, probe, say};
+
+use kept::Kept;
+use part::{PARTS, Part, Section};
 
 const USAGE: &str = "\
 cargo xtask bench page [OPTIONS]
 
-  --only LIST    of rows,single,passing,kafka,framework,console [default: all]
-  --quick        a tenth of everything, to see that it works; the page is printed, and nothing is kept
+  --only LIST    of rows,single,passing,kafka,framework,console, or of the parts that `--list` names [default: all]
+  --quick        as many rounds, each of them short, and fewer peers: not quite 20 minutes
+  --write        measures nothing, and writes the page from what was measured before
+  --list         the parts, and how long each may take
 
-Writes docs/benchmarks.md. Each part is kept in target/bench-page, so they can be measured in several runs: the
-page is written when all parts are there that were measured after the server was built. All of them take not
-quite 40 minutes on 2 cores, in which nothing else may run. What each part takes is in `cargo xtask bench
---help`, `peers --help`, `framework --help` and `console --help`.
+Writes docs/benchmarks.md after each part, from all parts that were measured after the server was built, and says
+which are not there. They are kept in target/bench-page, so they can be measured in several runs; where there is a
+whole run of a part, a short one does not take its place. All of them take some 50 minutes on 2 cores, in which
+nothing else may run. A part that is over its time is ended, with the servers that it has started.
 ";
 
 const PAGE: &str = "docs/benchmarks.md";
 /// Where parts are kept, below the target folder.
 const KEPT: &str = "bench-page";
-
-/// More than the usual number, so that durable rows go through their checkpoints.
-const ROWS: [&str; 2] = ["--events", "4000000"];
-/// What keeps the page within its time. One producer alone is among the rows of the server.
-const SINGLE: [&str; 6] = ["--what", "single", "--waiting", "64,256", "--seconds", "2"];
-const PASSING: [&str; 6] = ["--what", "passing", "--seconds", "3", "--only", PASSING_PEERS];
-const PASSING_PEERS: &str = "redis-always,nats,postgres,kafka-flush,rabbitmq-quorum,redis-everysec,kafka";
-const KAFKA: [&str; 4] = ["--what", "batch", "--events", "3000000"];
-const CONSOLE: [&str; 2] = ["--seconds", "7"];
-/// Servers that the framework is measured on, besides SQLite.
-const DATABASES: [&str; 2] = ["postgres", "mariadb"];
+/// The command of this program that measures one part.
+pub(crate) const COMMAND: &str = "page-part";
+const QUICK: &str = "--quick";
 
 const HEAD: &str = "\
 # Benchmarks
@@ -60,286 +57,191 @@ How to read the figures:
   the row or the round is void.
 - A durable row without syncs is void too, and one that has gone through fewer than three checkpoints says so.
 - The **floor** is the least that any server can do for an event on this machine.
-- **wanted** is what the project asks of itself. A row that does not reach it stays.
-- Each part begins with the server and the machine that it was measured on.
-- There are no figures with TLS: the server does not speak it.
+- **asked** is what the project asks of itself, and **reached** whether the row reaches it: yes, no, void, or not
+  shown, where a durable row has gone through fewer than three checkpoints. A row that does not reach it stays.
+- Each part begins with the server and the machine that it was measured on, where they are not those before.
+- TLS on and off: there are no figures, because the server does not speak TLS.
+- How much memory a server may have is not a setting: its queues have bounds, and the rows of memory and of
+  connections show what it takes under load.
 ";
-
-/// What the page has, in its order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Section {
-    Rows,
-    Single,
-    Passing,
-    Kafka,
-    Framework,
-    Console,
-}
-
-impl Section {
-    const ALL: [Section; 6] = [
-        Section::Rows,
-        Section::Single,
-        Section::Passing,
-        Section::Kafka,
-        Section::Framework,
-        Section::Console,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Section::Rows => "rows",
-            Section::Single => "single",
-            Section::Passing => "passing",
-            Section::Kafka => "kafka",
-            Section::Framework => "framework",
-            Section::Console => "console",
-        }
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Section::Rows => "The server and the log",
-            Section::Single => "Single events, beside others",
-            Section::Passing => "From a producer to a consumer, beside others",
-            Section::Kafka => "Batches, beside Apache Kafka",
-            Section::Framework => "Through the framework",
-            Section::Console => "An open console",
-        }
-    }
-
-    /// Measures it: its tables, and what went wrong, if anything did.
-    fn measure(self, target: &Path, quick: bool) -> (String, Option<String>) {
-        let args = |given: &[&str]| {
-            let quick = quick.then_some("--quick");
-            given.iter().copied().chain(quick).map(str::to_owned).collect::<Vec<_>>().into_iter()
-        };
-        let measured = match self {
-            Section::Rows => return rows(target, args(&ROWS)),
-            Section::Single => peers::run(args(&SINGLE), target),
-            Section::Passing => peers::run(args(&PASSING), target),
-            Section::Kafka => peers::run(args(&KAFKA), target),
-            Section::Framework => return effects(target, args(&[])),
-            Section::Console => built(target).and_then(|courant| {
-                console::run(args(&CONSOLE), &courant, target, machine::facts(&courant)?)
-            }),
-        };
-        match measured {
-            Ok(tables) => (tables, None),
-            Err(error) => (String::new(), Some(format!("{error:#}"))),
-        }
-    }
-}
-
-fn facts(target: &Path) -> Result<Vec<(&'static str, String)>> {
-    machine::facts(&built(target)?)
-}
-
-/// The rows of the server. What was taken before an error stands there all the same.
-fn rows(target: &Path, args: impl Iterator<Item = String>) -> (String, Option<String>) {
-    let begun = facts(target).and_then(|facts| match options::parse(args)? {
-        Asked::Run(options) => Ok((Report::new(facts), Bench::new(built(target)?, target, options)?)),
-        Asked::Help => bail!("no figures were asked for"),
-    });
-    match begun {
-        Ok((mut report, bench)) => {
-            let measured = bench.run(&mut report);
-            (report.markdown(), measured.err().map(|error| format!("{error:#}")))
-        }
-        Err(error) => (String::new(), Some(format!("{error:#}"))),
-    }
-}
-
-/// The figures of the framework, with databases of their own; without those that there are not.
-fn effects(target: &Path, args: impl Iterator<Item = String>) -> (String, Option<String>) {
-    let args: Vec<String> = args.collect();
-    let measured =
-        |more: Vec<String>| framework::run(args.iter().cloned().chain(more), target, facts(target)?);
-    let mut failed = Vec::new();
-    let taken = peers::with_databases(target, &DATABASES, |addresses| {
-        let (mut only, mut more) = ("sqlite".to_owned(), Vec::new());
-        for (name, address) in DATABASES.iter().zip(addresses) {
-            match address {
-                Ok(address) => {
-                    only.push_str(&format!(",{name}"));
-                    more.extend([format!("--{name}"), (*address).to_owned()]);
-                }
-                Err(error) => failed.push(format!("{name}: {error:#}")),
-            }
-        }
-        more.extend(["--only".to_owned(), only]);
-        measured(more)
-    });
-    let tables = taken.or_else(|error| {
-        failed.push(format!("{error:#}"));
-        measured(vec!["--only".to_owned(), "sqlite".to_owned()])
-    });
-    let tables = tables.unwrap_or_else(|error| {
-        failed.push(format!("{error:#}"));
-        String::new()
-    });
-    (tables, Some(failed.join("; ")).filter(|failed| !failed.is_empty()))
-}
 
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
-    sections: Vec<Section>,
+    parts: Vec<&'static Part>,
     quick: bool,
 }
 
-fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>> {
-    let mut options = Options { sections: Section::ALL.to_vec(), quick: false };
+enum Asked {
+    Text(String),
+    Run(Options),
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked> {
+    let mut options = Options { parts: PARTS.iter().collect(), quick: false };
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--quick" => options.quick = true,
-            "--only" => options.sections = sections_of(&args.next().context("--only needs a value")?)?,
-            "-h" | "--help" => return Ok(None),
+            QUICK => options.quick = true,
+            "--write" => options.parts.clear(),
+            "--only" => options.parts = parts_of(&args.next().context("--only needs a value")?)?,
+            "--list" => return Ok(Asked::Text(listed())),
+            "-h" | "--help" => return Ok(Asked::Text(USAGE.to_owned())),
             other => bail!("there is no option `{other}`\n\n{USAGE}"),
         }
     }
-    Ok(Some(options))
+    Ok(Asked::Run(options))
 }
 
-fn sections_of(list: &str) -> Result<Vec<Section>> {
+/// A name is that of a part, or of all below a heading.
+fn parts_of(list: &str) -> Result<Vec<&'static Part>> {
     let named: Vec<&str> = list.split(',').map(str::trim).collect();
-    let known = Section::ALL.map(Section::name);
-    if let Some(unknown) = named.iter().find(|name| !known.contains(name)) {
-        bail!("the page has no part `{unknown}`; --only takes some of {}", known.join(","));
+    let known = |name: &str| PARTS.iter().any(|part| part.name == name || part.section.name() == name);
+    if let Some(unknown) = named.iter().find(|name| !known(name)) {
+        let sections = Section::ALL.map(Section::name).join(",");
+        let parts: Vec<&str> = PARTS.iter().map(|part| part.name).collect();
+        bail!("the page has no part `{unknown}`; --only takes some of {sections}, or of {}", parts.join(","));
     }
-    Ok(Section::ALL.into_iter().filter(|section| named.contains(&section.name())).collect())
+    let wanted = |part: &&Part| named.contains(&part.name) || named.contains(&part.section.name());
+    Ok(PARTS.iter().filter(wanted).collect())
 }
 
-/// Measures, and writes the page when all of it is there; gives back what is to be printed.
+fn listed() -> String {
+    let line = |part: &Part| {
+        let [whole, short] = [false, true].map(|short| part.limit(short).as_secs());
+        format!("{:<20} up to {whole} s, or {short} s with --quick\n", part.name)
+    };
+    PARTS.iter().map(line).collect()
+}
+
+/// Measures the parts, and writes the page after each; gives back what is to be printed.
 pub(crate) fn run(args: impl Iterator<Item = String>, target: &Path) -> Result<String> {
-    let Some(options) = parse(args)? else { return Ok(USAGE.to_owned()) };
-    let kept = target.join(KEPT);
-    let mut measured = String::new();
-    for section in &options.sections {
-        say(format_args!("bench: the page, {}", section.name()));
-        let (tables, failed) = section.measure(target, options.quick);
-        if let Some(failed) = &failed {
-            say(format_args!("FAILED: {}: {failed}", section.name()));
-        }
-        let text = shown(*section, &tables, failed.as_deref());
-        measured.push_str(&text);
-        if !options.quick {
-            keep(&kept, *section, &text)?;
-        }
-    }
-    if options.quick {
-        return Ok(measured);
-    }
+    let options = match parse(args)? {
+        Asked::Text(text) => return Ok(text),
+        Asked::Run(options) => options,
+    };
     let built = fs::metadata(built(target)?)
         .and_then(|server| server.modified())
         .context("the server does not say when it was built")?;
-    let (page, missing) = put_together(&kept, built)?;
-    if !missing.is_empty() {
-        return Ok(format!("{measured}\n{PAGE} is not written; still to measure: {}\n", missing.join(",")));
-    }
-    let path = root().join(PAGE);
-    fs::write(&path, page).with_context(|| format!("{} cannot be written", path.display()))?;
-    Ok(format!("{PAGE} is written\n"))
-}
-
-fn keep(kept: &Path, section: Section, text: &str) -> Result<()> {
-    let path = part(kept, section);
-    fs::create_dir_all(kept)
-        .and_then(|()| fs::write(&path, text))
-        .with_context(|| format!("{} cannot be written", path.display()))
-}
-
-fn part(kept: &Path, section: Section) -> PathBuf {
-    kept.join(format!("{}.md", section.name()))
-}
-
-/// The page from the parts that are kept, and those that are missing or older than the server: figures of two
-/// servers are no page.
-fn put_together(kept: &Path, built: SystemTime) -> Result<(String, Vec<&'static str>)> {
-    let (mut page, mut missing) = (HEAD.to_owned(), Vec::new());
-    for section in Section::ALL {
-        let path = part(kept, section);
-        let is_new =
-            fs::metadata(&path).and_then(|file| file.modified()).is_ok_and(|measured| measured >= built);
-        if is_new {
-            page.push_str(&fs::read_to_string(&path).with_context(|| path.display().to_string())?);
-        } else {
-            missing.push(section.name());
+    let kept = Kept::new(target.join(KEPT), built);
+    let mut absent = write(&kept)?;
+    let mut failed = Vec::new();
+    for part in options.parts.iter().copied() {
+        say(format_args!("bench: the page, {}", part.name));
+        let begun = Instant::now();
+        let (text, failure) = measured(part, options.quick, target);
+        kept.keep(part, options.quick, &text, failure.as_deref())?;
+        absent = write(&kept)?;
+        let took = begun.elapsed().as_secs();
+        match failure {
+            Some(failure) => {
+                say(format_args!("FAILED: {} after {took} s: {failure}", part.name));
+                failed.push(part.name);
+            }
+            None => say(format_args!("bench: {} took {took} s", part.name)),
         }
     }
-    Ok((page, missing))
+    let absent =
+        if absent.is_empty() { String::new() } else { format!("; not measured: {}", absent.join(",")) };
+    let said = format!("{PAGE} is written{absent}\n");
+    if failed.is_empty() {
+        return Ok(said);
+    }
+    bail!("{said}not measured to their end: {}", failed.join(","))
+}
+
+/// What a part has come to, and what went wrong, if anything did. Afterwards no server runs that did not before.
+fn measured(part: &Part, quick: bool, target: &Path) -> (String, Option<String>) {
+    let before = peers::running(target);
+    let mut args = vec![COMMAND, part.name];
+    args.extend(quick.then_some(QUICK));
+    let ended = child::run(&args, part.limit(quick));
+    let (text, failed) = match ended {
+        Ok((text, true)) => (text, None),
+        Ok((text, false)) => {
+            // The first line is the reason, where it got so far.
+            let (reason, tables) = text.split_once('\n').unwrap_or((text.as_str(), ""));
+            let reason = if reason.is_empty() { "it has ended by itself" } else { reason };
+            (tables.to_owned(), Some(reason.to_owned()))
+        }
+        Err(error) => (String::new(), Some(format!("{error:#}"))),
+    };
+    if failed.is_some() {
+        peers::end_others(target, &before);
+    }
+    (text, failed)
+}
+
+/// Writes the page from what is there, and gives back what is not.
+fn write(kept: &Kept) -> Result<Vec<&'static str>> {
+    let (body, absent) = kept.put_together()?;
+    if absent.len() == PARTS.len() {
+        return Ok(absent);
+    }
+    let path = root().join(PAGE);
+    fs::write(&path, format!("{HEAD}{body}"))
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(absent)
+}
+
+/// Measures one part, in a process of its own: its tables go to stdout, and before them a line with the reason why
+/// they are not all.
+pub(crate) fn one(mut args: impl Iterator<Item = String>, target: &Path) -> Result<()> {
+    let name = args.next().context("a part needs a name")?;
+    let quick = args.next().is_some_and(|arg| arg == QUICK);
+    let part = PARTS.iter().find(|part| part.name == name);
+    let part = part.with_context(|| format!("the page has no part `{name}`"))?;
+    if quick {
+        probe::be_short();
+    }
+    let (tables, failed) = part.measure(target, quick);
+    match failed {
+        None => out(&tables),
+        Some(failed) => {
+            out(&format!("{}\n{tables}", failed.trim().replace('\n', " ")))?;
+            bail!("{failed}")
+        }
+    }
 }
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A part of the page: its tables one level below its title.
-fn shown(section: Section, tables: &str, failed: Option<&str>) -> String {
-    let mut text = format!("\n## {}\n", section.title());
-    // Writing to a string does not fail.
-    if let Some(failed) = failed {
-        let _ = write!(text, "\nNot measured to its end: {}\n", failed.trim().replace('\n', " "));
-    }
-    if !tables.is_empty() {
-        text.push('\n');
-    }
-    for line in tables.lines() {
-        if line.starts_with("## ") {
-            text.push('#');
-        }
-        let _ = writeln!(text, "{line}");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    fn options(line: &str) -> Result<Option<Options>> {
+    fn options(line: &str) -> Result<Asked> {
         parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    fn parts(line: &str) -> (Vec<&'static str>, bool) {
+        match options(line).unwrap() {
+            Asked::Run(options) => (options.parts.iter().map(|part| part.name).collect(), options.quick),
+            Asked::Text(text) => panic!("`{line}` is answered with {text}"),
+        }
     }
 
     #[test]
     fn parts_are_measured_in_the_order_of_the_page() {
-        assert_eq!(options("").unwrap().unwrap().sections, Section::ALL);
-        let some = options("--only framework,rows --quick").unwrap().unwrap();
-        assert_eq!((some.sections, some.quick), (vec![Section::Rows, Section::Framework], true));
-        assert_eq!(options("--help").unwrap(), None);
-        for line in ["--only peers", "--only", "--json"] {
+        assert_eq!(parts("").0.len(), PARTS.len());
+        assert_eq!(parts("--only kafka,floor --quick"), (vec!["floor", "kafka"], true));
+        let framework = vec!["framework-sqlite", "framework-postgres", "framework-mariadb"];
+        assert_eq!(parts("--only framework"), (framework, false));
+        assert!(parts("--write").0.is_empty());
+        assert!(matches!(options("--help").unwrap(), Asked::Text(text) if text == USAGE));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for line in ["--only rows,latency", "--only", "--rows batch"] {
             assert!(options(line).is_err(), "{line}");
         }
     }
 
     #[test]
-    fn a_page_is_whole_and_of_one_server() {
-        let kept = tempfile::tempdir().unwrap();
-        let built = SystemTime::UNIX_EPOCH;
-        for section in &Section::ALL[1..] {
-            keep(kept.path(), *section, &format!("<{}>", section.name())).unwrap();
-        }
-        assert_eq!(put_together(kept.path(), built).unwrap().1, ["rows"]);
-        keep(kept.path(), Section::Rows, "<rows>").unwrap();
-        let (page, missing) = put_together(kept.path(), built).unwrap();
-        assert!(page.ends_with("<rows><single><passing><kafka><framework><console>"), "{page}");
-        assert!(missing.is_empty(), "{missing:?}");
-        // A server that was built since has other figures.
-        let later = SystemTime::now() + Duration::from_secs(60);
-        assert_eq!(put_together(kept.path(), later).unwrap().1.len(), Section::ALL.len());
-    }
-
-    #[test]
-    fn tables_stand_below_their_part_and_a_failure_before_them() {
-        let tables = "server: courant 0.1.0\n\n## Start-up\n\n| a |\n";
-        assert_eq!(
-            shown(Section::Rows, tables, None),
-            "\n## The server and the log\n\nserver: courant 0.1.0\n\n### Start-up\n\n| a |\n"
-        );
-        assert_eq!(
-            shown(Section::Single, "", Some("no apt-get\nhere")),
-            "\n## Single events, beside others\n\nNot measured to its end: no apt-get here\n"
-        );
+    fn every_part_is_listed_with_its_time() {
+        let listed = listed();
+        assert_eq!(listed.lines().count(), PARTS.len());
+        assert!(listed.contains("framework-mariadb    up to 600 s, or 300 s with --quick\n"), "{listed}");
     }
 }

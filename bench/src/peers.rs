@@ -22,7 +22,7 @@ mod tables;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Error, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::client::{Reader, TOPIC, Writer};
 use crate::machine;
@@ -32,7 +32,7 @@ use crate::say;
 use crate::table::{Report, Table};
 use crate::wire::Connection;
 
-use engines::{Engines, Running};
+use engines::Engines;
 use options::{Options, What};
 use peer::Peer;
 use rounds::{Rounds, Sample, Taken, Who};
@@ -89,22 +89,36 @@ pub(crate) fn run(args: impl Iterator<Item = String>, target: &Path) -> Result<S
     Ok(if options.json { report.json() } else { report.markdown() })
 }
 
-/// Starts databases for somebody else's figures, and ends them. `measure` gets their addresses, or what is in the
-/// way of one.
-pub(crate) fn with_databases<T>(
+/// Starts a database for somebody else's figures, and ends it. `measure` gets its address.
+pub(crate) fn with_database<T>(
     target: &Path,
-    names: &[&'static str],
-    measure: impl FnOnce(&[Result<&str, &Error>]) -> Result<T>,
+    name: &'static str,
+    measure: impl FnOnce(&str) -> Result<T>,
 ) -> Result<T> {
     let engines = Engines::from_environment(target)?;
-    let started: Vec<Result<Running<'_>>> = names.iter().copied().map(|name| engines.up(name, &[])).collect();
-    let addresses: Vec<Result<&str, &Error>> =
-        started.iter().map(|started| started.as_ref().map(|running| running.address())).collect();
-    let taken = measure(&addresses)?;
-    for running in started.into_iter().flatten() {
-        running.down()?;
+    let running = engines.up(name, &[])?;
+    let taken = measure(running.address())?;
+    // What was measured is worth something also where its server does not end in order.
+    if let Err(error) = running.down() {
+        say(format_args!("FAILED: {error:#}"));
     }
     Ok(taken)
+}
+
+/// Which servers of others run now.
+pub(crate) fn running(target: &Path) -> Vec<&'static str> {
+    let Ok(engines) = Engines::from_environment(target) else { return Vec::new() };
+    engines::NAMES.into_iter().filter(|name| engines.runs(name)).collect()
+}
+
+/// Ends those that run now and are not among `before`: somebody has started them and was ended himself.
+pub(crate) fn end_others(target: &Path, before: &[&'static str]) {
+    let Ok(engines) = Engines::from_environment(target) else { return };
+    for name in engines::NAMES.into_iter().filter(|name| !before.contains(name)) {
+        if let Err(error) = engines.down(name) {
+            say(format_args!("FAILED: {error:#}"));
+        }
+    }
 }
 
 /// All rounds of one kind of load.

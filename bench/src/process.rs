@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Ticks of `/proc/PID/stat` per second, on every platform that Linux and we both run on.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -36,6 +37,22 @@ pub(crate) fn tree_pss_kib(pid: u32) -> Result<u64> {
         sum += memory(child).map_or(0, |memory| memory.pss_kib);
     }
     Ok(sum)
+}
+
+/// Ends a process and all that it has started, at once.
+pub(crate) fn end_tree(pid: u32) {
+    // What stands still starts nothing more.
+    signal(pid, Signal::STOP);
+    for pid in [pid].into_iter().chain(descendants_of(pid)) {
+        signal(pid, Signal::KILL);
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have ended already.
+        let _ = kill_process(pid, signal);
+    }
 }
 
 /// All that a process has started and that still run.
@@ -116,6 +133,8 @@ fn memory_in(text: &str) -> Option<Memory> {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -138,6 +157,29 @@ mod tests {
         assert!(children.contains(&child.id()), "{children:?}");
         assert!(sum >= own, "{sum} {own}");
         assert!(both > alone.pss_kib, "{both} {alone:?}");
+    }
+
+    #[test]
+    fn a_process_is_ended_with_its_children() {
+        let mut shell = Command::new("sh").args(["-c", "sleep 600 & wait"]).spawn().unwrap();
+        let begun = Instant::now();
+        let children = loop {
+            let children = descendants_of(shell.id());
+            if !children.is_empty() {
+                break children;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "the shell starts nothing");
+            thread::yield_now();
+        };
+        end_tree(shell.id());
+        shell.wait().unwrap();
+        for child in children {
+            // Whoever inherits it may not have waited for it yet: then it has no memory any more.
+            while memory(child).is_ok() {
+                assert!(begun.elapsed() < Duration::from_secs(60), "{child} still runs");
+                thread::yield_now();
+            }
+        }
     }
 
     #[test]

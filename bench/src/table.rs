@@ -21,6 +21,10 @@ impl Report {
         self.tables.push(table);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
     pub(crate) fn markdown(&self) -> String {
         let facts: Vec<String> = self.facts.iter().map(|(key, value)| format!("{key}: {value}")).collect();
         let mut text = format!("{}\n", facts.join("; "));

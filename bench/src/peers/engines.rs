@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 /// The program of the project's tasks, which names itself when it starts this one.
 const TASK: &str = "COURANT_BENCH_XTASK";
 
+/// All that it knows.
+pub(super) const NAMES: [&str; 6] = ["postgres", "mariadb", "kafka", "redis", "nats", "rabbitmq"];
+
 /// What starts and ends servers.
 pub(super) struct Engines {
     task: PathBuf,
@@ -37,6 +40,16 @@ impl Engines {
         let mut running = Running { engines: self, name, address, pid: 0, ended: false };
         running.pid = self.pid(name)?;
         Ok(running)
+    }
+
+    /// Whether it runs now, whoever has started it.
+    pub(super) fn runs(&self, name: &str) -> bool {
+        self.task(&["status", name]).is_ok_and(|said| address(name, &said).is_some())
+    }
+
+    /// Ends it by the number of its process, if it runs.
+    pub(super) fn down(&self, name: &str) -> Result<()> {
+        self.task(&["down", name]).map(drop)
     }
 
     /// The first process of a server.
@@ -91,8 +104,9 @@ impl Running<'_> {
     }
 
     pub(super) fn down(mut self) -> Result<()> {
+        self.engines.down(self.name)?;
         self.ended = true;
-        self.engines.task(&["down", self.name]).map(drop)
+        Ok(())
     }
 }
 
@@ -100,7 +114,7 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         if !self.ended {
             // Somebody else has failed before, and that is the error to tell.
-            let _ = self.engines.task(&["down", self.name]);
+            let _ = self.engines.down(self.name);
         }
     }
 }

@@ -22,7 +22,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
 use crate::options::{Options, Part};
@@ -56,8 +56,9 @@ impl Bench {
         Ok(Bench { courant, scratch, options })
     }
 
-    /// Measures what was asked for, in the order of [`Part::ALL`].
+    /// Measures what was asked for, in the order of [`Part::ALL`]. What fails does not stop the others.
     pub(crate) fn run(&self, report: &mut Report) -> Result<()> {
+        let mut failed = Vec::new();
         for part in &self.options.parts {
             let table = match part {
                 Part::Floor => floor::run(self),
@@ -75,8 +76,16 @@ impl Bench {
                 Part::Start => start::run(self),
                 Part::Recover => recover::run(self),
             };
-            report.add(table.with_context(|| format!("the rows `{}` failed", part.name()))?);
+            match table {
+                Ok(table) => report.add(table),
+                Err(error) => {
+                    let error = format!("the rows `{}` failed: {error:#}", part.name());
+                    progress(&error);
+                    failed.push(error);
+                }
+            }
         }
+        ensure!(failed.is_empty(), "{}", failed.join("; "));
         Ok(())
     }
 
