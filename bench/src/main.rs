@@ -7,6 +7,7 @@ mod client;
 mod console;
 mod floor;
 mod framework;
+mod goal;
 mod machine;
 mod options;
 mod page;

@@ -104,8 +104,9 @@ impl Cell {
         match self {
             Cell::Text(text) => text.replace('|', "\\|"),
             Cell::Count(count) => grouped(*count),
-            Cell::Number(value, digits) => format!("{value:.digits$}"),
-            Cell::Missing => "–".to_owned(),
+            Cell::Number(value, digits) if value.is_finite() => format!("{value:.digits$}"),
+            // The median of nothing, or a part of nothing.
+            Cell::Number(..) | Cell::Missing => "–".to_owned(),
             Cell::Void => "void".to_owned(),
         }
     }
@@ -241,5 +242,6 @@ By hand.
         let shown = [0, 999, 1_000, 12_345_678].map(grouped);
         assert_eq!(shown, ["0", "999", "1,000", "12,345,678"]);
         assert_eq!(Cell::rounded(f64::INFINITY), Cell::Missing);
+        assert_eq!(Cell::Number(f64::NAN, 2).markdown(), "–");
     }
 }

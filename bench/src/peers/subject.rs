@@ -14,11 +14,8 @@ use super::{Client, kafka};
 use crate::passing::{Receiver, Sender};
 use crate::probe::{self, Probe};
 use crate::process;
-use crate::say;
 use crate::server::{Counters, Server};
 
-/// How often a probe is taken anew while the machine is busy.
-const PROBES_MAX: u32 = 5;
 /// Data of a run that memory is warmed for at most.
 const WARM_MAX: u64 = 2 << 30;
 /// A run before the run is this part of it: connections, topic, memory.
@@ -79,15 +76,7 @@ impl Bench {
     pub(super) fn probe(&self) -> Result<Probe> {
         let dir = self.scratch.path();
         File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| dir.display().to_string())?;
-        let mut probe = Probe::take(dir)?;
-        for _ in 1..PROBES_MAX {
-            if !probe.is_busy() {
-                break;
-            }
-            say(format_args!("bench: the machine is busy"));
-            probe = Probe::take(dir)?;
-        }
-        Ok(probe)
+        Probe::take_when_idle(dir)
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::{Bench, progress};
 use crate::client::{Reader, Writer};
+use crate::goal;
 use crate::server::Server;
 use crate::table::{Cell, Column, Table};
 use crate::wire::{self, Connection, Produce};
@@ -36,7 +37,8 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
         columns: vec![
             Column::text("state", "state"),
             Column::number("PSS MiB", "pss_mib"),
-            Column::text("wanted", "wanted"),
+            goal::COLUMNS[0],
+            goal::COLUMNS[1],
             Column::number("RSS MiB", "rss_mib"),
             Column::number("connections", "connections"),
         ],
@@ -45,7 +47,7 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
 }
 
 fn measure(server: &Server, events: u64) -> Result<Vec<Vec<Cell>>> {
-    let mut rows = vec![row(server, "idle".to_owned(), "≤ 20")?];
+    let mut rows = vec![row(server, "idle".to_owned(), Some(20))?];
 
     let bootstrap = server.bootstrap();
     let mut writer = Writer::new(&bootstrap, EVENT_BYTES, false)?;
@@ -54,7 +56,7 @@ fn measure(server: &Server, events: u64) -> Result<Vec<Vec<Cell>>> {
     writer.send(events - 1)?;
     reader.finish()?;
     drop((writer, reader));
-    rows.push(row(server, format!("after {events} events of 1 KiB, written and read"), "")?);
+    rows.push(row(server, format!("after {events} events of 1 KiB, written and read"), None)?);
 
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
@@ -62,7 +64,7 @@ fn measure(server: &Server, events: u64) -> Result<Vec<Vec<Cell>>> {
         client.send(EVENTS_EACH)?;
         clients.push(client);
     }
-    let connected = row(server, format!("then with {CLIENTS} producers connected"), "≤ 64")?;
+    let connected = row(server, format!("then with {CLIENTS} producers connected"), Some(64))?;
     let connections = server.counters()?.connections;
     ensure!(
         connections >= CLIENTS as u64,
@@ -74,17 +76,24 @@ fn measure(server: &Server, events: u64) -> Result<Vec<Vec<Cell>>> {
     connection.create_topic(MANY, PARTITIONS, &[])?;
     let mut request = Produce::new(MANY, &wire::batch(1, EVENT_BYTES)?)?;
     connection.produce(&mut request, PARTITIONS, PARTITIONS.into())?;
-    rows.push(row(server, format!("then with {PARTITIONS} partitions more, written to"), "")?);
+    rows.push(row(server, format!("then with {PARTITIONS} partitions more, written to"), None)?);
     Ok(rows)
 }
 
-fn row(server: &Server, state: String, wanted: &str) -> Result<Vec<Cell>> {
+/// `most`: what is asked for, in megabytes.
+fn row(server: &Server, state: String, most: Option<u32>) -> Result<Vec<Cell>> {
     thread::sleep(SETTLE);
     let memory = server.memory()?;
+    let megabytes = memory.pss_kib as f64 * 1024.0 / 1e6;
+    let [asked, reached] = match most {
+        Some(most) => goal::cells(&format!("≤ {most} MB"), &[goal::at_most(megabytes, most.into())]),
+        None => goal::cells("", &[]),
+    };
     Ok(vec![
         Cell::Text(state),
         Cell::Number(memory.pss_kib as f64 / 1024.0, 1),
-        Cell::text(wanted),
+        asked,
+        reached,
         Cell::Number(memory.rss_kib as f64 / 1024.0, 1),
         Cell::Count(server.counters()?.connections),
     ])

@@ -36,8 +36,6 @@ use crate::table::{Cell, Column, Report};
 const WARM_MAX: u64 = 2 << 30;
 /// A durable row goes through so many checkpoints, or says that it did not.
 const CHECKPOINTS_MIN: u64 = 3;
-/// How often a probe is taken anew while the machine is busy.
-const PROBES_MAX: u32 = 5;
 
 /// Where and how much is measured.
 pub(crate) struct Bench {
@@ -100,15 +98,7 @@ impl Bench {
 
     /// The disk now; where somebody else is at work, a little later.
     fn probe(&self) -> Result<Probe> {
-        let mut probe = Probe::take(self.scratch.path())?;
-        for _ in 1..PROBES_MAX {
-            if !probe.is_busy() {
-                break;
-            }
-            progress("the machine is busy");
-            probe = Probe::take(self.scratch.path())?;
-        }
-        Ok(probe)
+        Probe::take_when_idle(self.scratch.path())
     }
 
     fn start(&self, data: &TempDir) -> Result<Server> {

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{Before, Bench, PROBE_COLUMNS, USED_COLUMNS, Used, durable_row, micros, progress, used_cells};
 use crate::client::{PARTITION, PATIENCE, TOPIC, writer_config};
+use crate::goal;
 use crate::percentile;
 use crate::server::Server;
 use crate::table::{Cell, Column, Table};
@@ -45,13 +46,15 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
             Cell::Number(outcome.p50.as_secs_f64() / probe.p50.as_secs_f64(), 1),
         ];
         figures.append(&mut used_cells(&outcome.used, outcome.acks, outcome.time));
+        let counts = outcome.used.syncs > 0 && !probe.is_busy();
         let mut row = durable_row(name, figures, &outcome.used, &probe);
-        row.insert(1, Cell::text(wanted(waiting)));
+        drop(row.splice(1..1, goal_of(waiting, &outcome, counts)));
         rows.push(row);
     }
     let columns = [
         Column::text("durable single acks", "load"),
-        Column::text("wanted", "wanted"),
+        goal::COLUMNS[0],
+        goal::COLUMNS[1],
         Column::number("acks/s", "acks_per_s"),
         Column::number("p50 µs", "p50_us"),
         Column::number("p99 µs", "p99_us"),
@@ -68,12 +71,18 @@ pub(super) fn run(bench: &Bench) -> Result<Table> {
     })
 }
 
-fn wanted(waiting: usize) -> &'static str {
+/// What is asked of so many producers.
+fn goal_of(waiting: usize, outcome: &Outcome, counts: bool) -> [Cell; 2] {
+    let of = |figure: f64| if counts { figure } else { f64::NAN };
+    let rate = of(outcome.acks as f64 / outcome.time.as_secs_f64());
     match waiting {
-        1 => "≥ 5,000/s",
-        64 => "≥ 180,000/s, p50 ≤ 350 µs",
-        256 => "≥ 300,000/s",
-        _ => "",
+        1 => goal::cells("≥ 5,000/s", &[goal::at_least(rate, 5e3)]),
+        64 => {
+            let p50 = goal::at_most(of(micros(outcome.p50)), 350.0);
+            goal::cells("≥ 180,000/s, p50 ≤ 350 µs", &[goal::at_least(rate, 18e4), p50])
+        }
+        256 => goal::cells("≥ 300,000/s", &[goal::at_least(rate, 3e5)]),
+        _ => goal::cells("", &[]),
     }
 }
 
