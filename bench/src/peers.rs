@@ -167,7 +167,8 @@ fn order(peers: &[Peer], round: u64) -> Vec<Who> {
     order
 }
 
-/// Starts a server, and does with it what is asked for.
+/// Starts a server, and does with it what is asked for. What it has come to counts only as a whole: figures of a
+/// server that has lost an event are worth nothing.
 fn one_round(
     bench: &Bench,
     what: What,
@@ -176,29 +177,27 @@ fn one_round(
     mut add: impl FnMut(usize, Sample),
 ) -> Result<()> {
     let subject = bench.start(who)?;
-    match what {
-        What::Single => single(bench, &subject, options, &mut add)?,
+    let samples = match what {
+        What::Single => single(bench, &subject, options)?,
         What::Passing => {
             let probe = bench.probe()?;
-            add(0, Sample { taken: passing(&subject, options.time)?, probe });
+            vec![(0, Sample { taken: passing(&subject, options.time)?, probe })]
         }
         What::Batch => {
             let probe = bench.probe()?;
-            add(options.bytes, Sample { taken: batch(&subject, options)?, probe });
+            vec![(options.bytes, Sample { taken: batch(&subject, options)?, probe })]
         }
+    };
+    for (load, sample) in samples {
+        add(load, sample);
     }
     subject.end()
 }
 
-fn single(
-    bench: &Bench,
-    subject: &Subject<'_>,
-    options: &Options,
-    add: &mut dyn FnMut(usize, Sample),
-) -> Result<()> {
+fn single(bench: &Bench, subject: &Subject<'_>, options: &Options) -> Result<Vec<(usize, Sample)>> {
     let most = options.waiting.iter().copied().max().unwrap_or(1);
     let mut client = subject.connect(most)?;
-    let mut acked = 0;
+    let (mut acked, mut samples) = (0, Vec::new());
     for waiting in options.waiting.iter().copied() {
         let probe = bench.probe()?;
         acked += client.wait(waiting, subject.warm_up(options.time))?.len() as u64;
@@ -210,12 +209,12 @@ fn single(
             percentile::median_and_99th(&mut acks).context("no event was acknowledged in time")?;
         let waits = Some([p50, p99].map(|nanos| Duration::from_nanos(nanos.into())));
         let taken = Taken { events: acks.len() as u64, time: used.time, read: None, waits, used };
-        add(waiting, Sample { taken, probe });
+        samples.push((waiting, Sample { taken, probe }));
     }
     if let Some(stored) = client.stored()? {
         ensure!(stored == acked, "{acked} events were acknowledged, and the server has {stored}");
     }
-    Ok(())
+    Ok(samples)
 }
 
 /// From a producer to a consumer.
