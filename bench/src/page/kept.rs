@@ -12,6 +12,10 @@ use anyhow::{Context as _, Result};
 use super::asked;
 use super::part::{PARTS, Part, Section};
 
+/// What stands before the servers and rounds that are missing in a part, and before the reason why its end is.
+const MISSING: &str = "; not measured: ";
+const TO_ITS_END: &str = "Not measured to its end: ";
+
 /// What stands between the machine that was measured on and what it had to do before.
 const LOAD: &str = "; load before: ";
 
@@ -48,7 +52,7 @@ impl Kept {
         }
         // A reason that stays would be that of an earlier run.
         let _ = fs::remove_file(&failure);
-        let failed = failed.map(|failed| format!("Not measured to its end: {}\n\n", one_line(failed)));
+        let failed = failed.map(|failed| format!("{TO_ITS_END}{}\n\n", one_line(failed)));
         write(&self.file(part, short), &format!("{}{text}", failed.unwrap_or_default()))
     }
 
@@ -81,6 +85,7 @@ impl Kept {
     /// The page without its head, and the names of the parts that are not in it.
     pub(super) fn put_together(&self) -> Result<(String, Vec<&'static str>)> {
         let (mut body, mut asked, mut absent) = (String::new(), Vec::new(), Vec::new());
+        let mut notes = Vec::new();
         let mut said = BTreeSet::new();
         for section in Section::ALL {
             // Writing to a string does not fail.
@@ -89,17 +94,18 @@ impl Kept {
                 match self.find(part)? {
                     Found::Measured { text, short } => {
                         asked.append(&mut asked::rows(&text));
+                        notes.extend(missing_in(&text).map(|missing| (part.name, missing)));
                         body.push_str(&shown(&text, short, &mut said));
                     }
                     Found::Absent(why) => {
-                        absent.push((part.name, why.clone()));
                         let _ = write!(body, "\nNot measured: `{}`: {why}\n", part.name);
+                        absent.push(part.name);
+                        notes.push((part.name, why));
                     }
                 }
             }
         }
-        let names = absent.iter().map(|(name, _)| *name).collect();
-        Ok((format!("{}{}{body}", asked::table(&asked), list(&absent)), names))
+        Ok((format!("{}{}{body}", asked::table(&asked), list(&notes)), absent))
     }
 }
 
@@ -109,6 +115,15 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 fn one_line(text: &str) -> String {
     text.trim().replace('\n', " ")
+}
+
+/// What a part itself says that it has not measured.
+fn missing_in(text: &str) -> Option<String> {
+    let said = text.lines().find_map(|line| {
+        let missing = line.split_once(MISSING).map(|(_, missing)| missing);
+        missing.or_else(|| line.strip_prefix(TO_ITS_END))
+    });
+    said.map(|said| format!("in part: {said}"))
 }
 
 /// What is not on the page, before all that is.
@@ -167,6 +182,7 @@ mod tests {
         assert!(!absent.contains(&PARTS[0].name) && absent.contains(&PARTS[2].name));
         assert!(page.contains("- `batch`: ended after 600 s\n"), "{page}");
         assert!(page.contains("- `console`: not yet\n"), "{page}");
+        assert!(page.contains("- `client`: in part: the disk is full\n"), "{page}");
         assert!(page.contains("Not measured to its end: the disk is full\n"), "{page}");
         assert_eq!(page.matches("*A short run").count(), 1, "{page}");
         assert!(page.contains("\n### Floor\n"), "{page}");
@@ -183,6 +199,13 @@ mod tests {
         kept.keep(&PARTS[0], false, "", Some("no port")).unwrap();
         let whole = Found::Measured { text: "whole".to_owned(), short: false };
         assert_eq!(kept.find(&PARTS[0]).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_peer_that_is_missing_is_named_at_the_beginning() {
+        let text = "server: courant 0.1.0; load before: 0.1; not measured: nats: no go here\n\n## Single\n";
+        assert_eq!(missing_in(text).as_deref(), Some("in part: nats: no go here"));
+        assert_eq!(missing_in(TABLE), None);
     }
 
     #[test]
