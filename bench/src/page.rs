@@ -36,6 +36,8 @@ nothing else may run. A part that is over its time is ended, with the servers th
 const PAGE: &str = "docs/benchmarks.md";
 /// Where parts are kept, below the target folder.
 const KEPT: &str = "bench-page";
+/// How the directories begin in which parts have their data, beside that one.
+const SCRATCH: [&str; 4] = ["bench-data-", "bench-peers-", "bench-framework-", "bench-console-"];
 /// The command of this program that measures one part.
 pub(crate) const COMMAND: &str = "page-part";
 const QUICK: &str = "--quick";
@@ -127,12 +129,13 @@ pub(crate) fn run(args: impl Iterator<Item = String>, target: &Path) -> Result<S
     for part in options.parts.iter().copied() {
         say(format_args!("bench: the page, {}", part.name));
         let begun = Instant::now();
-        let (text, failure) = measured(part, options.quick, target);
+        let (text, failure) = measured(part, options.quick);
         kept.keep(part, options.quick, &text, failure.as_deref())?;
         absent = write(&kept)?;
         let took = begun.elapsed().as_secs();
         match failure {
             Some(failure) => {
+                sweep(target);
                 say(format_args!("FAILED: {} after {took} s: {failure}", part.name));
                 failed.push(part.name);
             }
@@ -149,8 +152,8 @@ pub(crate) fn run(args: impl Iterator<Item = String>, target: &Path) -> Result<S
 }
 
 /// What a part has come to, and what went wrong, if anything did. Afterwards no server runs that did not before.
-fn measured(part: &Part, quick: bool, target: &Path) -> (String, Option<String>) {
-    let before = peers::running(target);
+fn measured(part: &Part, quick: bool) -> (String, Option<String>) {
+    let before = peers::running();
     let mut args = vec![COMMAND, part.name];
     args.extend(quick.then_some(QUICK));
     let ended = child::run(&args, part.limit(quick));
@@ -165,9 +168,21 @@ fn measured(part: &Part, quick: bool, target: &Path) -> (String, Option<String>)
         Err(error) => (String::new(), Some(format!("{error:#}"))),
     };
     if failed.is_some() {
-        peers::end_others(target, &before);
+        peers::end_others(&before);
     }
     (text, failed)
+}
+
+/// Removes the data of a part that was ended before it could do so itself.
+fn sweep(target: &Path) {
+    for entry in fs::read_dir(target).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if SCRATCH.iter().any(|prefix| name.starts_with(prefix)) {
+            // What stays costs room on the disk, and no figure.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Writes the page from what is there, and gives back what is not.
@@ -229,6 +244,19 @@ mod tests {
         assert_eq!(parts("--only framework"), (framework, false));
         assert!(parts("--write").0.is_empty());
         assert!(matches!(options("--help").unwrap(), Asked::Text(text) if text == USAGE));
+    }
+
+    #[test]
+    fn data_of_a_part_that_was_ended_go_and_what_was_measured_stays() {
+        let target = tempfile::tempdir().unwrap();
+        for name in ["bench-data-x1/deep", "bench-peers-x2", KEPT, "release"] {
+            fs::create_dir_all(target.path().join(name)).unwrap();
+        }
+        sweep(target.path());
+        let mut left: Vec<_> =
+            fs::read_dir(target.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [KEPT, "release"]);
     }
 
     #[test]

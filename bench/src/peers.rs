@@ -90,12 +90,8 @@ pub(crate) fn run(args: impl Iterator<Item = String>, target: &Path) -> Result<S
 }
 
 /// Starts a database for somebody else's figures, and ends it. `measure` gets its address.
-pub(crate) fn with_database<T>(
-    target: &Path,
-    name: &'static str,
-    measure: impl FnOnce(&str) -> Result<T>,
-) -> Result<T> {
-    let engines = Engines::from_environment(target)?;
+pub(crate) fn with_database<T>(name: &'static str, measure: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+    let engines = Engines::from_environment()?;
     let running = engines.up(name, &[])?;
     let taken = measure(running.address())?;
     // What was measured is worth something also where its server does not end in order.
@@ -106,14 +102,14 @@ pub(crate) fn with_database<T>(
 }
 
 /// Which servers of others run now.
-pub(crate) fn running(target: &Path) -> Vec<&'static str> {
-    let Ok(engines) = Engines::from_environment(target) else { return Vec::new() };
+pub(crate) fn running() -> Vec<&'static str> {
+    let Ok(engines) = Engines::from_environment() else { return Vec::new() };
     engines::NAMES.into_iter().filter(|name| engines.runs(name)).collect()
 }
 
 /// Ends those that run now and are not among `before`: somebody has started them and was ended himself.
-pub(crate) fn end_others(target: &Path, before: &[&'static str]) {
-    let Ok(engines) = Engines::from_environment(target) else { return };
+pub(crate) fn end_others(before: &[&'static str]) {
+    let Ok(engines) = Engines::from_environment() else { return };
     for name in engines::NAMES.into_iter().filter(|name| !before.contains(name)) {
         if let Err(error) = engines.down(name) {
             say(format_args!("FAILED: {error:#}"));

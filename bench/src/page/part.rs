@@ -214,7 +214,7 @@ fn effects(target: &Path, mut args: Vec<String>, database: &'static str) -> Resu
     if database == "sqlite" {
         return framework::run(args.into_iter(), target, facts);
     }
-    peers::with_database(target, database, |address| {
+    peers::with_database(database, |address| {
         args.extend([format!("--{database}"), address.to_owned()]);
         framework::run(args.into_iter(), target, facts)
     })

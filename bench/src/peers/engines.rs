@@ -21,9 +21,11 @@ pub(super) struct Engines {
 }
 
 impl Engines {
-    pub(super) fn from_environment(target: &Path) -> Result<Engines> {
+    /// The task keeps them in the workspace, wherever else this program was built into.
+    pub(super) fn from_environment() -> Result<Engines> {
         let task = env::var_os(TASK).context("peers are started by `cargo xtask bench peers`")?;
-        Ok(Engines { task: PathBuf::from(task), folder: target.join("engines") })
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/engines");
+        Ok(Engines { task: PathBuf::from(task), folder })
     }
 
     /// Starts one with new data.

@@ -36,7 +36,7 @@ impl Bench {
             .tempdir_in(target)
             .with_context(|| format!("no directory can be made in {}", target.display()))?;
         let courant = target.join("release").join("courant");
-        Ok(Bench { courant, engines: Engines::from_environment(target)?, scratch })
+        Ok(Bench { courant, engines: Engines::from_environment()?, scratch })
     }
 
     pub(super) fn courant(&self) -> &Path {
