@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::Read as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -19,12 +19,13 @@ pub(super) fn run(args: &[&str], limit: Duration) -> Result<(String, bool)> {
 }
 
 fn text_of(command: &mut Command, limit: Duration) -> Result<(String, bool)> {
-    let mut child = command
+    let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("{} does not start", command.get_program().to_string_lossy()))?;
-    let mut stdout = child.stdout.take().context("stdout is no pipe")?;
+    let mut running = Running(child);
+    let mut stdout = running.0.stdout.take().context("stdout is no pipe")?;
     let (send, told) = mpsc::channel();
     // Its stdout ends when it does.
     thread::spawn(move || {
@@ -35,15 +36,28 @@ fn text_of(command: &mut Command, limit: Duration) -> Result<(String, bool)> {
     });
     match told.recv_timeout(limit) {
         Ok(text) => {
-            let ended = child.wait().context("the part cannot be waited for")?;
+            let ended = running.0.wait().context("the part cannot be waited for")?;
             Ok((text.context("what was measured cannot be read")?, ended.success()))
         }
         Err(RecvTimeoutError::Timeout) => {
-            process::end_tree(child.id());
-            child.wait().context("the part cannot be waited for")?;
+            drop(running);
             bail!("ended after {} s, which is all that it may take", limit.as_secs());
         }
         Err(RecvTimeoutError::Disconnected) => bail!("nobody has read what was measured"),
+    }
+}
+
+/// A child that does not outlive its owner, and neither does what it has started.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The number of one that was waited for may be somebody else's by now.
+        if matches!(self.0.try_wait(), Ok(None)) {
+            process::end_tree(self.0.id());
+            // It cannot but end.
+            let _ = self.0.wait();
+        }
     }
 }
 

@@ -13,6 +13,9 @@ use crate::wire::Connection;
 /// Names the version that is measured: the server itself does not tell it to clients.
 const POM: &str = include_str!("../../../xtask/engines/kafka.xml");
 
+/// As its own scripts start it, and `cargo xtask engines up kafka --for figures`.
+const HEAP: &str = "1 GiB";
+
 pub(super) struct Kafka {
     address: String,
     configs: &'static [(&'static str, &'static str)],
@@ -38,7 +41,7 @@ fn called(configs: &[(&str, &str)]) -> Result<String> {
     let version = version(POM).context("xtask/engines/kafka.xml names no version of the server")?;
     let set: Vec<String> = configs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let set = if set.is_empty() { "as it comes".to_owned() } else { set.join(", ") };
-    Ok(format!("Apache Kafka {version}, one node, {set}"))
+    Ok(format!("Apache Kafka {version}, one node, {HEAP} of heap, {set}"))
 }
 
 /// The version of the artifact `kafka_…` among those that a pom lists.
@@ -70,7 +73,7 @@ mod tests {
     fn the_version_is_that_of_the_jars() {
         let called = called(&[("flush.messages", "1")]).unwrap();
         assert!(called.starts_with("Apache Kafka 4."), "{called}");
-        assert!(called.ends_with(", one node, flush.messages=1"), "{called}");
+        assert!(called.ends_with(", one node, 1 GiB of heap, flush.messages=1"), "{called}");
         assert_eq!(version("<artifactId>slf4j</artifactId><version>1</version>"), None);
     }
 }
