@@ -249,37 +249,48 @@ struct Sample {
 pub(crate) fn run(
     args: impl Iterator<Item = String>,
     target: &Path,
-    facts: Vec<(&'static str, String)>,
+    mut facts: Vec<(&'static str, String)>,
 ) -> Result<String> {
     let Some(options) = parse(args)? else { return Ok(USAGE.to_owned()) };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (servers, about) = runtime.block_on(servers(&options))?;
+    facts.push(("databases", about.join("; ")));
     let mut report = Report::new(facts);
-    for table in runtime.block_on(measure(&options, target))? {
+    for table in runtime.block_on(measure(&options, &servers, target))? {
         report.add(table);
     }
     Ok(if options.json { report.json() } else { report.markdown() })
 }
 
-/// The servers that are measured, and what each is called. Those that nobody has named are left out.
-async fn servers(options: &Options) -> Result<Vec<(&'static str, Database)>> {
-    let mut servers = Vec::new();
+/// The servers that are measured, with what each is called.
+type Servers = Vec<(&'static str, Database)>;
+
+/// Those that somebody has named, and the versions and settings of all databases that are measured.
+async fn servers(options: &Options) -> Result<(Servers, Vec<String>)> {
+    let (mut servers, mut about) = (Vec::new(), Vec::new());
+    if options.wants("sqlite") {
+        about.push(sqlite::about().await?);
+    }
     if let Some(server) = options.postgres.as_ref().filter(|_| options.wants("postgres")) {
-        postgres::check(server).await?;
+        about.push(postgres::check(server).await?);
         servers.push(("Postgres", Database::Postgres(server.clone())));
     } else if options.wants("postgres") {
         say(format_args!("SKIPPED: Postgres: neither --postgres nor {POSTGRES} names a server"));
     }
     if let Some(server) = options.mariadb.as_ref().filter(|_| options.wants("mariadb")) {
-        mariadb::check(server).await?;
+        about.push(mariadb::check(server).await?);
         servers.push(("MariaDB", Database::Mariadb(server.clone())));
     } else if options.wants("mariadb") {
         say(format_args!("SKIPPED: MariaDB: neither --mariadb nor {MARIADB} names a server"));
     }
-    Ok(servers)
+    Ok((servers, about))
 }
 
-async fn measure(options: &Options, target: &Path) -> Result<Vec<Table>> {
-    let servers = servers(options).await?;
+async fn measure(
+    options: &Options,
+    servers: &[(&'static str, Database)],
+    target: &Path,
+) -> Result<Vec<Table>> {
     let mut bench = Measured { events: options.events, target, cases: Vec::new() };
     for round in 1..=options.rounds {
         say(format_args!("bench: framework, round {round} of {}", options.rounds));
@@ -289,7 +300,7 @@ async fn measure(options: &Options, target: &Path) -> Result<Vec<Table>> {
             let asked = [alone, Asked { rate: Some(SQLITE_BATCHES), ..alone }];
             bench.group(round, &Database::Sqlite, "SQLite", 4, asked, true).await?;
         }
-        for (title, database) in &servers {
+        for (title, database) in servers {
             for (writers, asked, fails) in database.writers() {
                 let name = format!("{title}, {writers} writers");
                 bench.group(round, database, &name, writers, [asked, asked], fails).await?;

@@ -31,8 +31,9 @@ async fn bill(
     Ok(OrderBilled { order_id, cents })
 }
 
-/// A figure of a server that syncs nothing says nothing.
-pub(super) async fn check(server: &str) -> Result<()> {
+/// Its version, and the settings that say when a commit is on disk: a figure of a server that syncs nothing says
+/// nothing.
+pub(super) async fn check(server: &str) -> Result<String> {
     let mut connection = MySqlConnection::connect(server).await.context("the server cannot be reached")?;
     let (flush, has_binlog, sync): (i64, i64, i64) = sqlx::query_as(
         "SELECT CAST(@@innodb_flush_log_at_trx_commit AS SIGNED), CAST(@@log_bin AS SIGNED), \
@@ -45,8 +46,10 @@ pub(super) async fn check(server: &str) -> Result<()> {
         has_binlog == 0 || sync == 1,
         "the server has sync_binlog = {sync}: it has to be 1, or no log_bin"
     );
+    let (version,): (String,) = sqlx::query_as("SELECT VERSION()").fetch_one(&mut connection).await?;
     connection.close().await?;
-    Ok(())
+    let binlog = if has_binlog == 0 { "no log_bin" } else { "sync_binlog 1" };
+    Ok(format!("MariaDB {version}, innodb_flush_log_at_trx_commit 1, {binlog}"))
 }
 
 pub(super) async fn through(server: &str, dir: &Path, run: Run) -> Result<Took> {

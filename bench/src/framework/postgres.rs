@@ -37,16 +37,20 @@ async fn bill(
     Ok(OrderBilled { order_id, cents })
 }
 
-/// A figure of a server that syncs nothing says nothing.
-pub(super) async fn check(server: &str) -> Result<()> {
+/// Its version, and the settings that say when a commit is on disk: a figure of a server that syncs nothing says
+/// nothing.
+pub(super) async fn check(server: &str) -> Result<String> {
     let mut connection = PgConnection::connect(server).await.context("the server cannot be reached")?;
     for setting in ["fsync", "synchronous_commit"] {
         let (value,): (String,) =
             sqlx::query_as("SELECT current_setting($1)").bind(setting).fetch_one(&mut connection).await?;
         ensure!(value == "on", "the server has {setting} = {value}: it has to be on");
     }
+    let (version,): (String,) =
+        sqlx::query_as("SELECT current_setting('server_version')").fetch_one(&mut connection).await?;
     connection.close().await?;
-    Ok(())
+    let version = version.split(' ').next().unwrap_or_default();
+    Ok(format!("PostgreSQL {version}, fsync on, synchronous_commit on"))
 }
 
 pub(super) async fn through(server: &str, dir: &Path, run: Run) -> Result<Took> {

@@ -29,6 +29,14 @@ async fn bill(
     Ok(OrderBilled { order_id, cents })
 }
 
+/// Its version, and how both of those that are compared have set it.
+pub(super) async fn about() -> Result<String> {
+    let mut connection = SqliteConnectOptions::new().in_memory(true).connect().await?;
+    let (version,): (String,) = sqlx::query_as("select sqlite_version()").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(format!("SQLite {version}, WAL, synchronous FULL"))
+}
+
 pub(super) async fn through(dir: &Path, run: Run) -> Result<Took> {
     let dir = tempfile::tempdir_in(dir)?;
     let store = Sqlite::open(&dir.path().join("framework.db")).await?;

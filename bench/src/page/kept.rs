@@ -142,7 +142,9 @@ fn list(absent: &[(&str, String)]) -> String {
 fn shown(text: &str, short: bool, said: &mut BTreeSet<String>) -> String {
     let mut shown = String::from("\n");
     if short {
-        shown.push_str("*A short run: as many rounds, and each of them a part of a whole one.*\n\n");
+        shown.push_str(
+            "*A short run: as many rounds, each of them a part of a whole one, and beside fewer peers.*\n\n",
+        );
     }
     for line in text.lines() {
         if line.starts_with("## ") {
