@@ -355,6 +355,7 @@ impl Inner {
         let sealed = synced.and_then(|()| journal.write(group, now_ms)).and_then(|()| journal.sync());
         add(&self.counters.syncs, 1 + u64::from(behind));
         writer.group.give_back();
+        self.buffers.give_back();
         if let Err(error) = sealed {
             self.end(&error);
         }

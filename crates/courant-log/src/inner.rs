@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use uuid::Uuid;
 
 use crate::believed_clock::BelievedClock;
+use crate::buffers::Buffers;
 use crate::catalog::Catalog;
 use crate::committer::Turn;
 use crate::compacting::Compactor;
@@ -30,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) config: LogConfig,
     pub(crate) handles: Handles,
+    /// For what readers of the log get.
+    pub(crate) buffers: Buffers,
     pub(crate) counters: Counters,
     pub(crate) queue: Queue,
     pub(crate) turn: Turn,

@@ -7,6 +7,7 @@
 //! The crate is synchronous and knows no async runtime: results come through callbacks.
 
 mod believed_clock;
+mod buffers;
 mod bytes_io;
 mod catalog;
 mod checkpoint;
@@ -49,6 +50,7 @@ pub mod storage;
 pub mod topic_config;
 
 pub use batch::{Batch, BatchError, BatchHeader, Codec};
+pub use buffers::{Buffer, Buffers};
 pub use catalog::{Catalog, NewTopic, Topic};
 pub use compacting::CompactionReport;
 pub use config::LogConfig;

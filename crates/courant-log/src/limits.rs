@@ -105,6 +105,15 @@ pub const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 /// journal may stand behind so many of them, and no more.
 pub const FILL_STEP_BYTES: u64 = 512 * 1024;
 
+/// Bytes of a buffer that is used again: what clients read, and send, at a time.
+pub const BUFFER_BYTES: usize = 1024 * 1024;
+
+/// What has fewer bytes takes memory of its own, which the allocator has at hand.
+pub const BUFFERED_BYTES_MIN: usize = 64 * 1024;
+
+/// Buffers that a log has for reads.
+pub const READ_BUFFERS: usize = 8;
+
 /// Bytes of a partition's end that are read without leaving the caller's thread, because they are
 /// almost surely in the page cache.
 pub const HOT_BYTES: u64 = 32 * 1024 * 1024;
@@ -123,4 +132,5 @@ const _: () = assert!(JOURNAL_FILE_BYTES_MIN as usize >= 4 * BLOCK_BYTES);
 const _: () = assert!((SEGMENT_BLOCK_BYTES as usize).is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(MESSAGE_BYTES_MAX + 3 * BLOCK_BYTES <= GROUP_BYTES_MAX);
 const _: () = assert!(JOURNAL_FILES_MIN < JOURNAL_FILES_MAX);
+const _: () = assert!(BUFFERED_BYTES_MIN < BUFFER_BYTES);
 const _: () = assert!(FILES_MIN <= FILES_UNTOLD && FILES_UNTOLD <= FILES_WANTED);

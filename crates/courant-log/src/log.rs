@@ -11,13 +11,14 @@ use uuid::Uuid;
 
 use crate::batch::Batch;
 use crate::believed_clock::BelievedClock;
+use crate::buffers::Buffers;
 use crate::catalog::Catalog;
 use crate::committer::Turn;
 use crate::compacting::{CompactionReport, Compactor, remove_leftovers};
 use crate::config::LogConfig;
 use crate::error::{AcceptGapError, AppendError, DeleteRecordsError, OpenError, WriterError};
 use crate::inner::Inner;
-use crate::limits::HOT_BYTES;
+use crate::limits::{HOT_BYTES, READ_BUFFERS};
 use crate::maintenance::Maintenance;
 use crate::metrics::{Counters, LogMetrics, add};
 use crate::partition::{
@@ -99,6 +100,7 @@ impl Log {
             storage,
             config,
             handles,
+            buffers: Buffers::new(READ_BUFFERS),
             counters: Counters::default(),
             queue: Queue::default(),
             turn: Turn::default(),
@@ -242,7 +244,8 @@ impl Log {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<Read, ReadError> {
-        let read = self.reading(partition, |reader| reader.read(offset, max_bytes, at_least_one))?;
+        let read = self
+            .reading(partition, |reader| reader.read(&self.inner.buffers, offset, max_bytes, at_least_one))?;
         add(&self.inner.counters.reads, 1);
         add(&self.inner.counters.read_bytes, read.bytes.len() as u64);
         Ok(read)

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::shared::Hint;
 use super::{Offsets, Partition, PartitionId};
 use crate::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES, records, verify_crc};
+use crate::buffers::{Buffer, Buffers};
 use crate::limits::{DECOMPRESSED_BYTES_MAX, SEGMENT_BLOCK_BYTES};
 use crate::segment::{BadBlock, FileKind, Handles, Segment, is_of_the_bytes};
 use crate::storage::Storage;
@@ -88,8 +89,14 @@ pub(crate) struct Reader<'a> {
 impl Reader<'_> {
     /// Whole batches from the one that holds `offset`, at most `max_bytes` of them, except that
     /// `at_least_one` gives the first one whatever its size.
-    pub(crate) fn read(&self, offset: u64, max_bytes: usize, at_least_one: bool) -> Result<Read, ReadError> {
-        self.undisturbed(|| self.read_batches(offset, max_bytes, at_least_one)).map_err(|error| {
+    pub(crate) fn read(
+        &self,
+        buffers: &Buffers,
+        offset: u64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Read, ReadError> {
+        self.undisturbed(|| self.read_batches(buffers, offset, max_bytes, at_least_one)).map_err(|error| {
             // Retention may have taken the segment away while it was read.
             match self.partition.offsets() {
                 ends if offset < ends.start => out_of_range(ends),
@@ -110,7 +117,13 @@ impl Reader<'_> {
         }
     }
 
-    fn read_batches(&self, offset: u64, max_bytes: usize, at_least_one: bool) -> Result<Read, ReadError> {
+    fn read_batches(
+        &self,
+        buffers: &Buffers,
+        offset: u64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Read, ReadError> {
         let found = self.partition.find(offset).map_err(out_of_range)?;
         let (ends, offset) = (found.offsets, found.offset);
         if let Some(quarantined) = self.quarantined_at(offset) {
@@ -129,7 +142,7 @@ impl Reader<'_> {
             return Ok(read(Bytes::new()));
         };
         let (mut bytes, mut compared) =
-            self.compared_bytes(&segment, position, max_bytes.max(BATCH_HEADER_BYTES))?;
+            self.compared_bytes(buffers, &segment, position, max_bytes.max(BATCH_HEADER_BYTES))?;
         let mut whole = self.whole_batches(&segment, position, &bytes, max_bytes, ends.high_watermark)?;
         let header = self.header(&segment, position, &bytes)?;
         let is_there = offset_of(&header) <= offset || segment.is_compacted();
@@ -137,7 +150,7 @@ impl Reader<'_> {
             return Err(corrupt(&segment, position, "another batch stands where this offset should be"));
         }
         if whole.bytes == 0 && at_least_one {
-            (bytes, compared) = self.compared_bytes(&segment, position, header.total_bytes())?;
+            (bytes, compared) = self.compared_bytes(buffers, &segment, position, header.total_bytes())?;
             whole =
                 self.whole_batches(&segment, position, &bytes, header.total_bytes(), ends.high_watermark)?;
         }
@@ -153,7 +166,7 @@ impl Reader<'_> {
                 position: position + whole.bytes as u64,
             });
         }
-        Ok(read(bytes.into()))
+        Ok(read(bytes.freeze()))
     }
 
     fn quarantined_at(&self, offset: u64) -> Option<ReadError> {
@@ -163,26 +176,41 @@ impl Reader<'_> {
     /// Bytes of a segment from `position` on: at most `count`, and less where the segment ends or damage
     /// begins.
     pub(crate) fn bytes(&self, segment: &Segment, position: u64, count: usize) -> Result<Vec<u8>, ReadError> {
-        Ok(self.compared_bytes(segment, position, count)?.0)
+        let mut bytes = vec![0; there(segment, position, count)];
+        let (sound, _) = self.fill_compared(segment, position, &mut bytes)?;
+        bytes.truncate(sound);
+        Ok(bytes)
     }
 
     /// As [`Self::bytes`], with the part of the segment among them of which every byte is as it was
     /// stored.
     fn compared_bytes(
         &self,
+        buffers: &Buffers,
         segment: &Segment,
         position: u64,
         count: usize,
-    ) -> Result<(Vec<u8>, Range<u64>), ReadError> {
+    ) -> Result<(Buffer, Range<u64>), ReadError> {
+        let mut bytes = buffers.room_for(there(segment, position, count));
+        let (sound, compared) = self.fill_compared(segment, position, &mut bytes)?;
+        bytes.truncate(sound);
+        Ok((bytes, compared))
+    }
+
+    /// Reads into `bytes` what stands from `position` on. Returns how many of them come before any damage, and
+    /// the part of the segment among them of which every byte is as it was stored.
+    fn fill_compared(
+        &self,
+        segment: &Segment,
+        position: u64,
+        bytes: &mut [u8],
+    ) -> Result<(usize, Range<u64>), ReadError> {
         let io = |source| ReadError::Io { partition: self.partition.id, source };
-        let there = segment.published().saturating_sub(position);
-        let mut bytes = vec![0; count.min(usize::try_from(there).unwrap_or(usize::MAX))];
-        let wanted = bytes.len();
-        let (filled, error) = segment.fill(self.storage, self.handles, &mut bytes, position);
-        bytes.truncate(filled);
-        let compared = segment.compare(self.storage, self.handles, position, &bytes).map_err(io)?;
+        let (filled, error) = segment.fill(self.storage, self.handles, bytes, position);
+        let is_all = filled == bytes.len();
+        let compared = segment.compare(self.storage, self.handles, position, &bytes[..filled]).map_err(io)?;
         let bad = match (compared, error) {
-            (Ok(compared), None) if filled == wanted => return Ok((bytes, compared)),
+            (Ok(compared), None) if is_all => return Ok((filled, compared)),
             (Err(bad), _) => bad,
             (Ok(_), Some(error)) if !is_of_the_bytes(&error) => return Err(io(error)),
             (Ok(_), error) => {
@@ -197,11 +225,11 @@ impl Reader<'_> {
             }
         };
         let sound = usize::try_from(bad.bytes.start.saturating_sub(position)).unwrap_or(usize::MAX);
+        let sound = sound.min(filled);
         let error = corrupt(segment, bad.bytes.start, &bad.what);
         self.quarantine(segment, bad);
-        bytes.truncate(sound);
         // Where damage was met, whole blocks are not told from others: every batch is compared.
-        if bytes.is_empty() { Err(error) } else { Ok((bytes, position..position)) }
+        if sound == 0 { Err(error) } else { Ok((sound, position..position)) }
     }
 
     fn header(&self, segment: &Segment, position: u64, bytes: &[u8]) -> Result<BatchHeader, ReadError> {
@@ -435,6 +463,12 @@ impl Reader<'_> {
 struct Whole {
     bytes: usize,
     next_offset: u64,
+}
+
+/// How many of `count` bytes from a position on a segment has.
+fn there(segment: &Segment, position: u64, count: usize) -> usize {
+    let there = segment.published().saturating_sub(position);
+    count.min(usize::try_from(there).unwrap_or(usize::MAX))
 }
 
 fn out_of_range(ends: Offsets) -> ReadError {

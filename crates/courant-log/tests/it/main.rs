@@ -3,6 +3,7 @@
 mod alone;
 mod backup;
 mod basics;
+mod buffers;
 mod compaction;
 mod configs;
 mod damage;

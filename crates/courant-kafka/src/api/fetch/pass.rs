@@ -209,7 +209,8 @@ fn end_of(mut records: &[u8]) -> u64 {
     end
 }
 
-/// The same bytes without the room that was made for more, which nothing accounts for.
+/// The same bytes without the room that was made for more, which nothing accounts for. Buffers that are used
+/// again stay as they are: there are only a few of them.
 fn fitted(bytes: Bytes) -> Bytes {
     match bytes.try_into_mut() {
         Ok(bytes) if bytes.capacity() - bytes.len() > bytes.len() / 4 => Bytes::copy_from_slice(&bytes),
