@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 
 use courant_core::clock::Clock as _;
-use courant_log::{Log, SystemClock};
+use courant_log::{Buffers, Log, SystemClock};
 use tokio::sync::watch;
 use tokio::task::coop::unconstrained;
 
@@ -18,6 +18,7 @@ use crate::budget::Budget;
 use crate::client::Address;
 use crate::config::{KafkaConfig, Limits};
 use crate::groups::{Coordinator, GroupSettings};
+use crate::limits;
 
 /// The leader epoch of every partition. There is one machine, and it is the leader.
 pub(crate) const LEADER_EPOCH: i32 = 0;
@@ -29,6 +30,8 @@ pub struct Broker {
     pub(crate) counters: Counters,
     pub(crate) request_budget: Budget,
     pub(crate) response_budget: Budget,
+    /// For large batches on their way to the log.
+    pub(crate) buffers: Buffers,
     /// Of all connections together.
     pub(crate) fetch_sessions: FetchSessions,
     groups: Arc<Coordinator>,
@@ -51,6 +54,7 @@ impl Broker {
             counters: Counters::default(),
             request_budget: Budget::new(config.limits.request_bytes_budget),
             response_budget: Budget::new(config.limits.response_bytes_budget),
+            buffers: Buffers::new(limits::REQUEST_BUFFERS),
             fetch_sessions: FetchSessions::new(config.limits.fetch_sessions_max),
             config,
             stopping: watch::Sender::new(false),

@@ -71,6 +71,8 @@ pub(crate) async fn run(place: Place, broker: Arc<Broker>, mut stream: TcpStream
     debug!(%peer, %local, "connected");
     let caller = Arc::new(Caller { broker: Arc::clone(&broker), peer, local });
     let end = serve(&caller, &mut stream).await;
+    // A client that has gone may have been the one that needed them.
+    broker.buffers.give_back();
     report(&broker, peer, &end);
     if end.leaves_a_reader() {
         linger(&mut stream).await;
@@ -82,7 +84,8 @@ pub(crate) async fn run(place: Place, broker: Arc<Broker>, mut stream: TcpStream
 async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream) -> End {
     let broker = &caller.broker;
     let (read, write) = stream.split();
-    let frames = Frames::new(read, broker.request_budget.clone(), broker.limits().frame_bytes_max);
+    let (budget, buffers) = (broker.request_budget.clone(), broker.buffers.clone());
+    let frames = Frames::new(read, budget, buffers, broker.limits().frame_bytes_max);
     let queue = Queue::default();
     // Requests whose answer is not written yet. The queue does not say it: the first of them has left it.
     let unanswered = AtomicUsize::new(0);

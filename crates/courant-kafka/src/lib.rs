@@ -39,4 +39,5 @@ pub mod client;
 pub use broker::{Broker, KafkaMetrics};
 pub use config::{KafkaConfig, Limits};
 pub use groups::{ChangeGroupError, GroupMember, GroupView};
+pub use limits::REQUEST_BUFFERS_BYTES_MAX;
 pub use listener::KafkaServer;

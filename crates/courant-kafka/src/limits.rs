@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use courant_log::limits::{BUFFER_BYTES, BUFFERED_BYTES_MIN};
+
 /// The smallest frame that can be a request: API key, version and correlation id.
 pub(crate) const FRAME_BYTES_MIN: usize = 8;
 
@@ -27,6 +29,13 @@ pub(crate) const FIRST_READ_BYTES: usize = 4 * 1024;
 
 /// How far a receive buffer may run ahead of the bytes that have arrived.
 pub(crate) const READ_AHEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Buffers of [`BUFFER_BYTES`] for large batches, over all connections: as many as one of them may have with
+/// the log, and those that are being received meanwhile. What finds none has memory of its own.
+pub(crate) const REQUEST_BUFFERS: usize = 16;
+
+/// What they take at most, beside what the budgets allow.
+pub const REQUEST_BUFFERS_BYTES_MAX: usize = REQUEST_BUFFERS * BUFFER_BYTES;
 
 /// Requests of one connection that wait for their answer; the next one stays in the socket.
 pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 32;
@@ -145,6 +154,7 @@ const _: () = {
     assert!(FIRST_READ_BYTES <= READ_AHEAD_BYTES_MAX);
     assert!(SMALL_FRAME_BYTES_MAX <= FRAME_BYTES_MAX);
     assert!(READ_AHEAD_BYTES_MAX <= SMALL_FRAME_BYTES_MAX);
+    assert!(BUFFERED_BYTES_MIN <= READ_AHEAD_BYTES_MAX);
     assert!(FRAME_BYTES_MAX <= REQUEST_BYTES_BUDGET);
     assert!(UNCOUNTED_FRAME_BYTES_MAX * REQUESTS_IN_FLIGHT_MAX <= BYTES_IN_FLIGHT_MAX);
     assert!(FETCH_BYTES_MAX <= RESPONSE_BYTES_BUDGET);

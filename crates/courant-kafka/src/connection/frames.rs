@@ -5,7 +5,10 @@
 //!
 //! The buffer grows with the bytes that arrived, never with the length that is claimed: it is at
 //! most twice what was received plus [`limits::READ_AHEAD_BYTES_MAX`], and an idle connection has
-//! none.
+//! none. A large Produce is received in a buffer that is there already, if one is free: of those
+//! there are [`limits::REQUEST_BUFFERS`], whatever is claimed.
+
+mod length;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -14,18 +17,16 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use courant_log::{Buffer, Buffers};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 use tokio::net::tcp::ReadHalf;
 use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 
+pub(super) use self::length::Stranger;
+use self::length::{API_KEY_BYTES, PREFIX_BYTES, check_large, frame_length};
 use crate::budget::{Budget, Grant};
 use crate::limits;
 use crate::wire::ApiKey;
-
-const PREFIX_BYTES: usize = 4;
-
-/// The first field of a request.
-const API_KEY_BYTES: usize = 2;
 
 thread_local! {
     /// Where small requests are received.
@@ -64,24 +65,6 @@ pub(super) enum FrameError {
     Overload,
 }
 
-/// A protocol that is recognised by its first four bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stranger {
-    Http,
-    Tls,
-    Ssh,
-}
-
-impl std::fmt::Display for Stranger {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Http => "an HTTP client",
-            Self::Tls => "a TLS client (a Kafka client with security.protocol=SSL?)",
-            Self::Ssh => "an SSH client",
-        })
-    }
-}
-
 /// A request without its length prefix.
 #[derive(Debug)]
 pub(super) struct Frame {
@@ -95,6 +78,7 @@ pub(super) struct Frame {
 pub(super) struct Frames<'a> {
     socket: ReadHalf<'a>,
     budget: Budget,
+    buffers: Buffers,
     frame_bytes_max: usize,
     received: BytesMut,
     /// Where the next buffer starts: the size of the last frame, within bounds.
@@ -133,10 +117,16 @@ impl Alarm {
 }
 
 impl<'a> Frames<'a> {
-    pub(super) fn new(socket: ReadHalf<'a>, budget: Budget, frame_bytes_max: usize) -> Self {
+    pub(super) fn new(
+        socket: ReadHalf<'a>,
+        budget: Budget,
+        buffers: Buffers,
+        frame_bytes_max: usize,
+    ) -> Self {
         Self {
             socket,
             budget,
+            buffers,
             frame_bytes_max,
             received: BytesMut::new(),
             first_bytes: limits::FIRST_READ_BYTES,
@@ -160,16 +150,53 @@ impl<'a> Frames<'a> {
         let prefix = [self.received[0], self.received[1], self.received[2], self.received[3]];
         let length = frame_length(prefix, self.frame_bytes_max)?;
         self.received.advance(PREFIX_BYTES);
-        if length > limits::SMALL_FRAME_BYTES_MAX {
+        let mut buffer = None;
+        if length > limits::READ_AHEAD_BYTES_MAX {
             while self.received.len() < API_KEY_BYTES {
                 self.fill(length - self.received.len()).await?;
             }
-            check_large(length, [self.received[0], self.received[1]])?;
+            let key = [self.received[0], self.received[1]];
+            if length > limits::SMALL_FRAME_BYTES_MAX {
+                check_large(length, key)?;
+            }
+            buffer = self.buffer_for(length, key);
         }
-        let grant = self.receive(length).await?;
+        let frame = match buffer {
+            Some(buffer) => self.receive_into(buffer).await?,
+            None => {
+                let grant = self.receive(length).await?;
+                Frame { bytes: self.received.split_to(length).freeze(), grant }
+            }
+        };
         self.greeted = true;
         self.first_bytes = length.clamp(limits::FIRST_READ_BYTES, limits::READ_AHEAD_BYTES_MAX);
-        Ok(Frame { bytes: self.received.split_to(length).freeze(), grant })
+        Ok(frame)
+    }
+
+    /// A buffer for a large frame that is not here whole. Only for Produce: of other requests a part may be
+    /// kept for long, as the metadata of a member is.
+    fn buffer_for(&self, length: usize, key: [u8; API_KEY_BYTES]) -> Option<Buffer> {
+        let is_wanted = ApiKey(i16::from_be_bytes(key)) == ApiKey::PRODUCE && self.received.len() < length;
+        is_wanted.then(|| self.buffers.take(length)).flatten()
+    }
+
+    /// Receives the rest of a frame of which everything that is here belongs to it, in a buffer as long as
+    /// the frame. The memory that it is granted is that of what has arrived, as anywhere.
+    async fn receive_into(&mut self, mut buffer: Buffer) -> Result<Frame, FrameError> {
+        let length = buffer.len();
+        let mut filled = self.received.len();
+        buffer[..filled].copy_from_slice(&self.received);
+        self.received = BytesMut::new();
+        let mut grant = Grant::default();
+        while filled < length {
+            let have = filled.next_multiple_of(limits::READ_AHEAD_BYTES_MAX);
+            self.cover(&mut grant, have.min(length)).await?;
+            let rest = &mut buffer[filled..];
+            let taken = self.more(filled, |frames, context| frames.poll_into(rest, context)).await?;
+            filled += taken;
+        }
+        self.cover(&mut grant, length).await?;
+        Ok(Frame { bytes: buffer.freeze(), grant })
     }
 
     /// Whether nothing of the next frame has been received yet.
@@ -196,7 +223,8 @@ impl<'a> Frames<'a> {
     /// Waits between frames, where nothing is amiss when the client closes.
     async fn first_bytes_of_a_frame(&mut self) -> Result<(), FrameError> {
         let patience = if self.greeted { limits::IDLE_MAX } else { limits::FIRST_REQUEST_MAX };
-        match self.take(usize::MAX, Instant::now() + patience).await? {
+        let late = Instant::now() + patience;
+        match self.take(late, |frames, context| frames.poll_take(usize::MAX, context)).await? {
             None => Err(FrameError::Idle { seconds: patience.as_secs() }),
             Some(0) => Err(FrameError::Closed),
             Some(_) => Ok(()),
@@ -206,33 +234,48 @@ impl<'a> Frames<'a> {
     /// Waits for more of a frame and takes what is there, at most `most`.
     async fn fill(&mut self, most: usize) -> Result<(), FrameError> {
         let received = self.received.len();
+        self.more(received, |frames, context| frames.poll_take(most, context)).await?;
+        Ok(())
+    }
+
+    /// Waits for more of a frame of which `received` bytes are here, and returns how many were taken.
+    async fn more(
+        &mut self,
+        received: usize,
+        poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Result<usize, FrameError> {
         let silent = Instant::now() + limits::FRAME_SILENCE_MAX;
         let slow = self.begun + patience(received);
-        match self.take(most, silent.min(slow)).await? {
+        match self.take(silent.min(slow), poll).await? {
             None if slow <= silent => {
                 Err(FrameError::Slow { received, seconds: self.begun.elapsed().as_secs() })
             }
             None => Err(FrameError::Silent { received }),
             Some(0) => Err(FrameError::Cut { received }),
-            Some(_) => Ok(()),
+            Some(taken) => Ok(taken),
         }
     }
 
-    /// Takes what the socket has, at most `most` bytes, as soon as there is something. 0: the client closed;
+    /// Takes what the socket has, as `poll` takes it, as soon as there is something. 0: the client closed;
     /// `None`: nothing came until `deadline`.
-    async fn take(&mut self, most: usize, deadline: Instant) -> Result<Option<usize>, FrameError> {
-        let taken = poll_fn(|context| match self.poll_take(most, context) {
+    async fn take(
+        &mut self,
+        deadline: Instant,
+        mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Result<Option<usize>, FrameError> {
+        let taken = poll_fn(|context| match poll(self, context) {
             Poll::Ready(taken) => Poll::Ready(taken.map(Some)),
             Poll::Pending => self.alarm.poll(deadline, context).map(|()| Ok(None)),
         });
         taken.await.map_err(FrameError::Io)
     }
 
-    /// One read that leaves room in the buffer has emptied the socket: the runtime sees that, and no second
-    /// one is made to find nothing.
+    /// Takes at most `most` bytes. One read that leaves room in the buffer has emptied the socket: the runtime
+    /// sees that, and no second one is made to find nothing.
     fn poll_take(&mut self, most: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let is_small = self.first_bytes <= limits::FIRST_READ_BYTES && most == usize::MAX;
-        if is_small && self.received.is_empty() {
+        let is_first = most == usize::MAX && self.received.is_empty();
+        let was_large = self.first_bytes >= limits::READ_AHEAD_BYTES_MAX;
+        if is_first && (self.first_bytes <= limits::FIRST_READ_BYTES || was_large) {
             return self.poll_small(context);
         }
         ready!(self.socket.as_ref().poll_read_ready(context))?;
@@ -250,8 +293,17 @@ impl<'a> Frames<'a> {
         taken
     }
 
+    /// Takes as much as `room` has room for.
+    fn poll_into(&mut self, room: &mut [u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = ReadBuf::new(room);
+        ready!(Pin::new(&mut self.socket).poll_read(context, &mut room))?;
+        Poll::Ready(Ok(room.filled().len()))
+    }
+
     /// Where the last request was small, this one is received in the room that its thread has for them, and
     /// what is kept is as large as it is: it goes to another thread, which gives small memory back for less.
+    /// Where it was a large one, so is the beginning of this one: there may be a buffer for it once its length
+    /// is known.
     fn poll_small(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         ROOM.with_borrow_mut(|room| -> Poll<io::Result<usize>> {
             let mut room = ReadBuf::new(room);
@@ -280,38 +332,6 @@ fn patience(received: usize) -> Duration {
     limits::FRAME_SILENCE_MAX + limits::transfer_time(received)
 }
 
-/// Refuses a large frame unless it is for Produce.
-fn check_large(length: usize, key: [u8; API_KEY_BYTES]) -> Result<(), FrameError> {
-    match ApiKey(i16::from_be_bytes(key)) {
-        ApiKey::PRODUCE => Ok(()),
-        key => Err(FrameError::TooLargeFor { key, claimed: length }),
-    }
-}
-
-/// The length a frame claims, if a Kafka request can have it.
-fn frame_length(prefix: [u8; PREFIX_BYTES], max: usize) -> Result<usize, FrameError> {
-    if let Some(stranger) = stranger(prefix) {
-        return Err(FrameError::NotKafka(stranger));
-    }
-    let claimed = i32::from_be_bytes(prefix);
-    usize::try_from(claimed)
-        .ok()
-        .filter(|length| (limits::FRAME_BYTES_MIN..=max).contains(length))
-        .ok_or(FrameError::Length { claimed, max })
-}
-
-/// Read as a length, each of these is above 340 MB, so that no Kafka frame is mistaken for one.
-fn stranger(prefix: [u8; PREFIX_BYTES]) -> Option<Stranger> {
-    match &prefix {
-        b"GET " | b"POST" | b"HEAD" | b"PUT " | b"DELE" | b"OPTI" | b"PATC" | b"CONN" | b"PRI " => {
-            Some(Stranger::Http)
-        }
-        b"SSH-" => Some(Stranger::Ssh),
-        [0x16, 0x03, ..] => Some(Stranger::Tls),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,11 +339,6 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     const MAX: usize = 1_000_000;
-
-    #[track_caller]
-    fn refused(prefix: [u8; 4]) -> FrameError {
-        frame_length(prefix, MAX).expect_err("the prefix must be refused")
-    }
 
     /// What epoll reports is a change: a runtime that has not seen the socket empty asks it again.
     #[tokio::test]
@@ -333,7 +348,7 @@ mod tests {
             TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let (read, _write) = stream.split();
-        let mut frames = Frames::new(read, Budget::new(MAX), MAX);
+        let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
         for _ in 0..3 {
             client.write_all(b"\0\0\0\x0812345678").await.expect("it is sent");
             let frame = frames.next().await.expect("a frame");
@@ -353,7 +368,7 @@ mod tests {
             TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let (read, _write) = stream.split();
-        let mut frames = Frames::new(read, Budget::new(MAX), MAX);
+        let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
         const FIRST: usize = limits::FIRST_READ_BYTES;
         let lengths =
             [8, 9, FIRST - PREFIX_BYTES, FIRST, 3 * FIRST + 5, 2 * limits::READ_AHEAD_BYTES_MAX, 8, 10];
@@ -371,6 +386,37 @@ mod tests {
         for (bytes, length) in received.iter().zip(lengths) {
             assert!(*bytes == body(length), "a request of {length} bytes is another one");
         }
+    }
+
+    /// A request that finds no buffer has memory of its own, and the one behind it has the buffer again.
+    #[tokio::test]
+    async fn large_batches_are_received_in_memory_that_is_used_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let mut client =
+            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (read, _write) = stream.split();
+        let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
+        let of = |key: ApiKey, tag: u8| [&key.0.to_be_bytes()[..], &[tag; 300_000]].concat();
+        let bodies =
+            [(ApiKey::PRODUCE, 1), (ApiKey::PRODUCE, 2), (ApiKey::METADATA, 3), (ApiKey::PRODUCE, 4)]
+                .map(|(key, tag)| of(key, tag));
+        let framed = |body: &Vec<u8>| [&(body.len() as u32).to_be_bytes()[..], body].concat();
+        let sent = bodies.iter().map(framed).collect::<Vec<_>>().concat();
+        let (write, ()) = tokio::join!(client.write_all(&sent), async {
+            let first = frames.next().await.expect("a frame");
+            let second = frames.next().await.expect("a frame");
+            assert!(first.bytes == bodies[0] && second.bytes == bodies[1]);
+            let buffer = first.bytes.as_ptr_range();
+            assert!(!buffer.contains(&second.bytes.as_ptr()), "a request was written over");
+            drop((first, second));
+            let other = frames.next().await.expect("a frame");
+            assert!(other.bytes == bodies[2] && frames.buffers.take(300_000).is_some(), "it has the buffer");
+            drop(other);
+            let last = frames.next().await.expect("a frame");
+            assert!(last.bytes == bodies[3] && last.bytes.as_ptr() == buffer.start);
+        });
+        write.expect("it is sent");
     }
 
     #[tokio::test(start_paused = true)]
@@ -391,33 +437,6 @@ mod tests {
         assert!(waits.await);
         poll_fn(|context| alarm.poll(after(110), context)).await;
         assert!(Instant::now() < after(111), "a wait that ends earlier sets it anew");
-    }
-
-    #[test]
-    fn lengths_outside_the_bounds_are_refused() {
-        for claimed in [i32::MIN, -1, 0, 7, 1_000_001, i32::MAX] {
-            match refused(claimed.to_be_bytes()) {
-                FrameError::Length { claimed: told, .. } => assert_eq!(told, claimed),
-                other => panic!("{claimed}: {other}"),
-            }
-        }
-        assert_eq!(frame_length(8_i32.to_be_bytes(), MAX).ok(), Some(8));
-        assert_eq!(frame_length(1_000_000_i32.to_be_bytes(), MAX).ok(), Some(MAX));
-    }
-
-    #[test]
-    fn strangers_are_named() {
-        let named = |prefix| refused(prefix).to_string();
-        assert!(named(*b"GET ").starts_with("an HTTP client"));
-        assert!(named(*b"SSH-").starts_with("an SSH client"));
-        assert!(named([0x16, 0x03, 0x01, 0x02]).starts_with("a TLS client"));
-    }
-
-    #[test]
-    fn only_produce_is_large() {
-        assert!(check_large(MAX, ApiKey::PRODUCE.0.to_be_bytes()).is_ok());
-        let refused = check_large(MAX, ApiKey::METADATA.0.to_be_bytes()).expect_err("it is too large");
-        assert!(matches!(refused, FrameError::TooLargeFor { key: ApiKey::METADATA, claimed: MAX }));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Finding;
 use super::data::mib;
 use crate::files;
 use crate::time::{now_ms, rfc3339};
-use courant_kafka::Limits;
+use courant_kafka::{Limits, REQUEST_BUFFERS_BYTES_MAX};
 use courant_log::limits::{BUFFER_BYTES, QUEUED_BYTES_MAX, READ_BUFFERS};
 use courant_log::storage::probe;
 use courant_server::{FILES_MIN, files_wanted};
@@ -90,7 +90,7 @@ fn memory_finding(limit: Option<u64>) -> Finding {
     const CHECK: &str = "memory limit";
     let limits = Limits::default();
     let budgets = limits.request_bytes_budget + limits.response_bytes_budget + QUEUED_BYTES_MAX;
-    let full_load = (budgets + READ_BUFFERS * BUFFER_BYTES) as u64;
+    let full_load = (budgets + READ_BUFFERS * BUFFER_BYTES + REQUEST_BUFFERS_BYTES_MAX) as u64;
     match limit {
         None => Finding::ok(CHECK, "none"),
         Some(bytes) if bytes < full_load => Finding::warning(
