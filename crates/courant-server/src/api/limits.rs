@@ -415,6 +415,10 @@ pub(crate) const TRACE_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// is published. What was there at the start is looked at faster.
 pub(crate) const TRACE_REST: u32 = 9;
 
+/// The same behind a look that has found nothing but records that belong to nothing, while no record has named
+/// one of those: a twenty-fifth of one core.
+pub(crate) const TRACE_REST_PLAIN: u32 = 24;
+
 /// How much later than the server's time a record may say that it is, and still say how far back the index
 /// goes.
 pub(crate) const TRACE_AHEAD_MS: i64 = 3_600_000;

@@ -20,7 +20,7 @@ use super::places::{Place, Places};
 use crate::api::ApiState;
 use crate::api::limits::{
     TRACE_AHEAD_MS, TRACE_BEHIND_MAX, TRACE_ENTRIES_PER_READ_MAX, TRACE_KEPT_PART, TRACE_LOOK, TRACE_PAUSE,
-    TRACE_PAUSE_MAX, TRACE_REBUILD_RECORDS_MAX, TRACE_REST,
+    TRACE_PAUSE_MAX, TRACE_REBUILD_RECORDS_MAX, TRACE_REST, TRACE_REST_PLAIN,
 };
 use crate::api::records::read::{Taken, glance_over, offset};
 
@@ -50,6 +50,8 @@ struct Follower {
     settled: Option<Instant>,
     /// Whether it has come to the end once, or through everything that was there at the start.
     has_caught_up: bool,
+    /// Whether the last look has found something that may belong to something.
+    joins: bool,
     /// A record with a later time than this says nothing about how far back the others go.
     latest_ms: i64,
     places: Places,
@@ -70,6 +72,13 @@ struct Looked {
     incomplete_before: Option<i64>,
 }
 
+impl Looked {
+    /// Whether something in it may belong to something.
+    fn joins(&self) -> bool {
+        self.names_another || !self.new.is_empty()
+    }
+}
+
 /// Follows the log until its task is aborted.
 pub(super) async fn keep(state: ApiState) {
     let settings = &state.settings().traces;
@@ -84,6 +93,7 @@ pub(super) async fn keep(state: ApiState) {
         queue: BinaryHeap::new(),
         settled: None,
         has_caught_up: false,
+        joins: false,
         latest_ms: i64::MAX,
         places: Places::new(state.traces(|index| index.plain_max())),
     };
@@ -114,7 +124,7 @@ pub(super) async fn keep(state: ApiState) {
                 return;
             }
         };
-        let rest = begun.elapsed().saturating_mul(if follower.has_caught_up { TRACE_REST } else { 1 });
+        let rest = begun.elapsed().saturating_mul(follower.rest());
         sleep(if follower.queue.is_empty() { rest.max(TRACE_PAUSE) } else { rest }).await;
     }
 }
@@ -131,9 +141,19 @@ impl Follower {
         self.lanes.values().all(|lane| lane.next >= lane.backlog)
     }
 
+    /// How many times as long as the last look the rest behind it takes.
+    fn rest(&self) -> u32 {
+        match (self.has_caught_up, self.joins) {
+            (false, _) => 1,
+            (true, true) => TRACE_REST,
+            (true, false) => TRACE_REST_PLAIN,
+        }
+    }
+
     /// Looks at what is new, for a while.
     fn look(&mut self, log: &Log, state: &ApiState) {
         let begun = Instant::now();
+        self.joins = self.places.are_asked();
         if self.queue.is_empty() || self.is_due() {
             let passed_over = self.settle(log);
             let latest_ms = state.now_ms().saturating_add(TRACE_AHEAD_MS);
@@ -147,6 +167,7 @@ impl Follower {
             && let Some(Reverse((_, id))) = self.queue.pop()
         {
             let Some(looked) = self.read(log, id) else { continue };
+            self.joins |= looked.joins();
             let asked = self.asked_for(log, &looked);
             state.traces(|index| {
                 index.counts.seen += looked.seen;
@@ -330,6 +351,7 @@ mod tests {
             queue: BinaryHeap::from([Reverse((0, id))]),
             settled: None,
             has_caught_up: false,
+            joins: false,
             latest_ms: i64::MAX,
             places: Places::new(9),
         }
@@ -385,6 +407,25 @@ mod tests {
         for at in [0, 1, 4] {
             assert_eq!(events(&again.plain, at), events(&asked, at), "the id of its place");
         }
+    }
+
+    /// A load of plain records is looked at with less of the machine, until one of them may be a cause.
+    #[test]
+    fn the_rest_is_longer_behind_a_look_that_joins_nothing() {
+        let looked = |header: Option<&'static str>| {
+            let headers = header.map(|name| (Bytes::from_static(name.as_bytes()), Some("1".into())));
+            let named = NewRecord { headers: headers.into_iter().collect(), ..NewRecord::default() };
+            let (log, id) = log(&[NewRecord::default(), named]);
+            follower(id, 0, 0).read(&log, id).expect("it is there")
+        };
+        assert!(!looked(None).joins() && !looked(Some("x")).joins());
+        assert!(looked(Some(headers::ID)).joins() && looked(Some(headers::CAUSATION_ID)).joins());
+        let mut follower = follower(PartitionId(1), 0, 0);
+        assert_eq!(follower.rest(), 1, "what was there at the start comes first");
+        follower.has_caught_up = true;
+        assert_eq!(follower.rest(), TRACE_REST_PLAIN);
+        follower.joins = true;
+        assert_eq!(follower.rest(), TRACE_REST);
     }
 
     /// Where more comes all the time than is looked at, the queue is never empty; the fast look at what was
