@@ -121,8 +121,9 @@ const _: () = {
 /// Partitions that one page of records, or one look for an event's id, goes through.
 pub(crate) const RECORD_PARTITIONS_MAX: usize = 64;
 
-/// Bytes that one look at a partition reads, as they are stored. One batch may exceed it.
-pub(crate) const RECORD_READ_BYTES: usize = 512 * 1024;
+/// Bytes that one look at a partition reads, as they are stored. One batch may exceed it, and is read twice
+/// then; those of most clients are at most as large.
+pub(crate) const RECORD_READ_BYTES: usize = courant_log::limits::BUFFER_BYTES;
 
 /// Bytes that one batch may grow to when it is decompressed. The records of a larger one are named, and
 /// not shown.
