@@ -179,7 +179,7 @@ impl Inner {
             return Ok(());
         }
         let now_ms = self.config.clock.now_ms();
-        writer.journal.write(&mut writer.group, now_ms)?;
+        writer.journal.write(&mut writer.group, writer.needs, now_ms)?;
         self.write_segments(writer, effects, files)?;
         add(&self.counters.groups, 1);
         let is_due = writer.is_sync_due(&*self.config.clock);
@@ -352,7 +352,9 @@ impl Inner {
         let behind = writer.journal.is_behind();
         let synced = if behind { writer.sync_journal(&*self.config.clock) } else { Ok(()) };
         let Writer { journal, group, .. } = &mut *writer;
-        let sealed = synced.and_then(|()| journal.write(group, now_ms)).and_then(|()| journal.sync());
+        let sealed = synced
+            .and_then(|()| journal.write(group, Durability::Sync, now_ms))
+            .and_then(|()| journal.sync());
         add(&self.counters.syncs, 1 + u64::from(behind));
         writer.group.give_back();
         self.buffers.give_back();

@@ -89,6 +89,10 @@ pub(crate) fn padded(bytes: u64) -> u64 {
 /// What is kept of the memory of a large group when the groups have become small.
 const KEPT_BYTES: usize = 64 * 1024;
 
+/// With this much memory and more a group begins at a boundary of [`BLOCK_BYTES`] in it, as long as the memory
+/// does not grow: so the disk can take it from there.
+const ALIGNED_BYTES_MIN: usize = 256 * 1024;
+
 /// Groups in a row that leave most of the memory unused before it is given back.
 const SMALL_GROUPS_MAX: u32 = 64;
 
@@ -99,6 +103,8 @@ const SMALL_GROUPS_MAX: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct GroupBuffer {
     bytes: Vec<u8>,
+    /// Where in `bytes` the group begins.
+    start: usize,
     entries: u32,
     /// How many groups in a row have left most of the memory unused.
     small_groups: u32,
@@ -106,12 +112,15 @@ pub(crate) struct GroupBuffer {
 
 impl GroupBuffer {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; HEADER_BYTES], entries: 0, small_groups: 0 }
+        Self { bytes: vec![0; HEADER_BYTES], start: 0, entries: 0, small_groups: 0 }
     }
 
     /// Makes room for the next group.
     pub(crate) fn clear(&mut self) {
-        self.bytes.truncate(HEADER_BYTES);
+        let is_aligned = self.bytes.capacity() >= ALIGNED_BYTES_MIN;
+        let at_boundary = self.bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
+        self.start = if is_aligned { at_boundary } else { 0 };
+        self.bytes.resize(self.start + HEADER_BYTES, 0);
         self.entries = 0;
     }
 
@@ -129,6 +138,7 @@ impl GroupBuffer {
     pub(crate) fn give_back(&mut self) {
         self.clear();
         self.bytes.shrink_to(KEPT_BYTES);
+        self.clear();
         self.small_groups = 0;
     }
 
@@ -140,7 +150,7 @@ impl GroupBuffer {
         self.entries
     }
 
-    /// Bytes of the group, header space included.
+    /// What the places of stored batches are places in.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -153,15 +163,16 @@ impl GroupBuffer {
     /// Checksums the entries and the header for the position at which the group will stand, and
     /// pads to whole blocks. Entry checksums could not be made earlier: they are seeded with it.
     pub(crate) fn seal_for(&mut self, seed: Seed, header: GroupHeader) -> &[u8] {
-        super::entry::finish_checksums(seed, header.position, &mut self.bytes);
-        header.encode(seed, &mut self.bytes[..HEADER_BYTES]);
-        let padded_bytes = padded(self.bytes.len() as u64) as usize;
-        self.bytes.resize(padded_bytes, 0);
-        &self.bytes
+        let group = &mut self.bytes[self.start..];
+        super::entry::finish_checksums(seed, header.position, group);
+        header.encode(seed, &mut group[..HEADER_BYTES]);
+        let padded_bytes = padded(group.len() as u64) as usize;
+        self.bytes.resize(self.start + padded_bytes, 0);
+        &self.bytes[self.start..]
     }
 
     pub(crate) fn body_bytes(&self) -> u32 {
-        (self.bytes.len() - HEADER_BYTES) as u32
+        (self.bytes.len() - self.start - HEADER_BYTES) as u32
     }
 }
 
@@ -172,10 +183,11 @@ mod tests {
     const LARGE: usize = 5 * 1024 * 1024;
 
     fn group_of(group: &mut GroupBuffer, bytes: usize) {
-        group.begin_entry().resize(HEADER_BYTES + bytes, 1);
+        let out = group.begin_entry();
+        out.resize(out.len() + bytes, 1);
         group.end();
         assert!(group.is_empty());
-        assert_eq!(group.bytes().len(), HEADER_BYTES);
+        assert_eq!(group.body_bytes(), 0);
     }
 
     /// Large groups among small ones find their memory where it was; a burst gives it back, after a while
@@ -197,5 +209,36 @@ mod tests {
         group_of(&mut group, LARGE);
         group.give_back();
         assert!(group.bytes.capacity() < LARGE / 4, "{}", group.bytes.capacity());
+    }
+
+    /// From the second large group on: the memory of the first has grown while it was filled.
+    #[test]
+    fn a_large_group_begins_where_the_disk_can_take_it() {
+        let seed = Seed { salt: 1, generation: 2 };
+        let mut group = GroupBuffer::new();
+        let mut sealed = |bytes: usize| {
+            let mut entries = crate::journal::EntryWriter(&mut group);
+            let stored = entries.append(crate::PartitionId(3), 42, &vec![7; bytes]);
+            assert!(group.bytes()[stored][21..].iter().all(|byte| *byte == 7));
+            let header = GroupHeader {
+                position: 4096,
+                synced: 0,
+                body_bytes: group.body_bytes(),
+                entries: group.entries(),
+                seal: false,
+                checkpoint: 1,
+                written_ms: 0,
+            };
+            let sealed = group.seal_for(seed, header);
+            let is_aligned = sealed.as_ptr().addr().is_multiple_of(BLOCK_BYTES);
+            assert_eq!(GroupHeader::decode(seed, 4096, sealed), Some(header));
+            let body = &sealed[HEADER_BYTES..][..header.body_bytes as usize];
+            assert!(crate::journal::decode_all(seed, 4096, body, 1).is_ok());
+            assert_eq!(sealed.len() as u64, header.total_bytes());
+            group.end();
+            is_aligned
+        };
+        sealed(LARGE);
+        assert!(sealed(LARGE) && sealed(100) && sealed(LARGE - BLOCK_BYTES));
     }
 }

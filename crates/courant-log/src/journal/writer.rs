@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::group::{GroupBuffer, GroupHeader};
 use super::{FileHeader, RingFile, Seed, successor};
+use crate::durability::Durability;
 use crate::limits::BLOCK_BYTES;
 use crate::planted::{Defect, is_planted};
 use crate::storage::StorageError;
@@ -136,11 +137,16 @@ impl JournalWriter {
         Ok(true)
     }
 
-    /// Writes a group at the end of the current file, which has room for it.
+    /// Writes a group, whose strongest class is `needs`, at the end of the current file, which has room for it.
     ///
     /// # Errors
     /// What the storage says; the writer must end then.
-    pub(crate) fn write(&mut self, group: &mut GroupBuffer, now_ms: i64) -> Result<(), StorageError> {
+    pub(crate) fn write(
+        &mut self,
+        group: &mut GroupBuffer,
+        needs: Durability,
+        now_ms: i64,
+    ) -> Result<(), StorageError> {
         let Some(current) = &self.current else {
             return Ok(());
         };
@@ -159,11 +165,13 @@ impl JournalWriter {
             "a group never crosses the end of its file"
         );
         let at = BLOCK_BYTES as u64 + (self.position - current.start);
-        current
-            .ring
-            .file
-            .write_at(&[bytes], at)
-            .map_err(|source| StorageError::new("write", &current.ring.path, source))?;
+        let file = &current.ring.file;
+        let written = match needs {
+            Durability::Sync => file.write_to_sync(bytes, at),
+            // The disk is not waited for.
+            Durability::Interval | Durability::Os => file.write_at(&[bytes], at),
+        };
+        written.map_err(|source| StorageError::new("write", &current.ring.path, source))?;
         self.position += bytes.len() as u64;
         self.sealed = header.seal;
         Ok(())

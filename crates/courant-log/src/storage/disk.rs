@@ -1,23 +1,24 @@
 //! A data directory on a file system.
 //!
-//! This module and `probe` beside it are the only ones of the log that touch `std::fs`.
+//! This module, `file` in it and `probe` beside it are the only ones of the log that touch `std::fs`.
+
+mod file;
 
 use std::any::Any;
 use std::fs;
-use std::io::{self, IoSlice, Read as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FlockOperation};
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+use self::file::DiskFile;
 use super::{File, OpenMode, Storage, Wants, path};
 
 /// The file whose lock says that a process uses the directory. Never listed.
 pub(super) const LOCK_FILE: &str = "LOCK";
-/// Most buffers in one `pwritev` call (`IOV_MAX` on Linux).
-const MAX_SLICES: usize = 1024;
 /// Events may be secret: nobody but the owner and its group reads them.
 const FILE_MODE: u32 = 0o640;
 /// As [`FILE_MODE`], for directories.
@@ -137,7 +138,7 @@ impl Storage for DiskStorage {
             .create_new(mode == OpenMode::CreateNew)
             .mode(FILE_MODE)
             .open(self.resolve(path)?)?;
-        Ok(Arc::new(DiskFile { file, syncs: self.syncs }))
+        Ok(Arc::new(DiskFile::new(file, self.syncs)))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -247,70 +248,6 @@ struct LockGuard {
     _file: fs::File,
 }
 
-#[derive(Debug)]
-struct DiskFile {
-    file: fs::File,
-    syncs: bool,
-}
-
-impl File for DiskFile {
-    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while done < buf.len() {
-            match self.file.read_at(&mut buf[done..], position + done as u64) {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(done)
-    }
-
-    fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()> {
-        if let [buf] = bufs {
-            return self.file.write_all_at(buf, position);
-        }
-        let mut slices: Vec<IoSlice<'_>> =
-            bufs.iter().filter(|buf| !buf.is_empty()).map(|buf| IoSlice::new(buf)).collect();
-        let mut rest = slices.as_mut_slice();
-        let mut at = position;
-        while !rest.is_empty() {
-            let now = rest.len().min(MAX_SLICES);
-            match rustix::io::pwritev(&self.file, &rest[..now], at) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    IoSlice::advance_slices(&mut rest, count);
-                    at += count as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        if self.syncs {
-            self.file.sync_data()?;
-        }
-        Ok(())
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn drop_cache(&self) -> io::Result<()> {
-        rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)?;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -342,19 +279,6 @@ mod tests {
         assert_eq!(file.read_at(&mut buf, 0).unwrap(), 3);
         assert!(storage.free_bytes().unwrap() > 0);
         assert!(storage.wants().prefill);
-    }
-
-    #[test]
-    fn a_write_may_have_more_buffers_than_one_call_takes() {
-        let (_dir, storage) = storage();
-        let file = storage.open("a", OpenMode::CreateNew).unwrap();
-        let bytes: Vec<u8> = (0..3000_u32).flat_map(u32::to_le_bytes).collect();
-        let bufs: Vec<&[u8]> = bytes.chunks(3).collect();
-        assert!(bufs.len() > MAX_SLICES);
-        file.write_at(&bufs, 0).unwrap();
-        let mut read = vec![0; bytes.len()];
-        assert_eq!(file.read_at(&mut read, 0).unwrap(), bytes.len());
-        assert!(read == bytes);
     }
 
     #[test]

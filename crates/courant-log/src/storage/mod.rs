@@ -172,6 +172,15 @@ pub trait File: Debug + Send + Sync + 'static {
     /// What the system says. Part of the bytes may have been written.
     fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()>;
 
+    /// As [`Self::write_at`], for bytes that are synced next and read by nobody before the next start: they
+    /// need not go through the page cache.
+    ///
+    /// # Errors
+    /// As [`Self::write_at`].
+    fn write_to_sync(&self, buf: &[u8], position: u64) -> io::Result<()> {
+        self.write_at(&[buf], position)
+    }
+
     /// Makes the file's bytes and length durable (`fdatasync`).
     ///
     /// # Errors

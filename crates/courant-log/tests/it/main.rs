@@ -11,6 +11,7 @@ mod durability;
 mod few_files;
 mod groups;
 mod inspect;
+mod large_groups;
 mod quarantine;
 mod retention;
 mod scrub;

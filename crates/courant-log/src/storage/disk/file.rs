@@ -1,0 +1,175 @@
+//! One open file of a file system.
+
+use std::fs;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{Advice, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+
+use crate::limits::BLOCK_BYTES;
+use crate::storage::File;
+
+/// Most buffers in one `pwritev` call (`IOV_MAX` on Linux).
+const MAX_SLICES: usize = 1024;
+
+/// Fewer bytes are copied into the page cache for less than it takes to go past it.
+const DIRECT_BYTES_MIN: usize = 256 * 1024;
+
+#[derive(Debug)]
+pub(super) struct DiskFile {
+    file: fs::File,
+    syncs: bool,
+    /// Whether writes past the page cache are tried. Not every file system knows them.
+    may_be_direct: AtomicBool,
+}
+
+impl DiskFile {
+    pub(super) fn new(file: fs::File, syncs: bool) -> Self {
+        // A defect that syncs nothing leaves everything in the page cache, which a power cut takes.
+        Self { file, syncs, may_be_direct: AtomicBool::new(syncs) }
+    }
+
+    /// Whether a write may go past the page cache: its memory, its length and its place are whole blocks.
+    fn is_direct(&self, buf: &[u8], position: u64) -> bool {
+        buf.len() >= DIRECT_BYTES_MIN
+            && buf.len().is_multiple_of(BLOCK_BYTES)
+            && position.is_multiple_of(BLOCK_BYTES as u64)
+            && buf.as_ptr().addr().is_multiple_of(BLOCK_BYTES)
+            && self.may_be_direct.load(Ordering::Relaxed)
+    }
+
+    /// Writes past the page cache, which forgets what it had there.
+    fn write_direct(&self, buf: &[u8], position: u64) -> io::Result<()> {
+        let flags = fcntl_getfl(&self.file)?;
+        fcntl_setfl(&self.file, flags | OFlags::DIRECT)?;
+        let written = self.file.write_all_at(buf, position);
+        fcntl_setfl(&self.file, flags)?;
+        written
+    }
+}
+
+impl File for DiskFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.file.read_at(&mut buf[done..], position + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()> {
+        if let [buf] = bufs {
+            return self.file.write_all_at(buf, position);
+        }
+        let mut slices: Vec<IoSlice<'_>> =
+            bufs.iter().filter(|buf| !buf.is_empty()).map(|buf| IoSlice::new(buf)).collect();
+        let mut rest = slices.as_mut_slice();
+        let mut at = position;
+        while !rest.is_empty() {
+            let now = rest.len().min(MAX_SLICES);
+            match rustix::io::pwritev(&self.file, &rest[..now], at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    IoSlice::advance_slices(&mut rest, count);
+                    at += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_to_sync(&self, buf: &[u8], position: u64) -> io::Result<()> {
+        if self.is_direct(buf, position) {
+            match self.write_direct(buf, position) {
+                // Not here. All of it is written again: what has been written of it is the same.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.may_be_direct.store(false, Ordering::Relaxed);
+                }
+                written => return written,
+            }
+        }
+        self.write_at(&[buf], position)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if self.syncs {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, DiskFile) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = fs::File::create_new(dir.path().join("a")).unwrap();
+        (dir, DiskFile::new(file, true))
+    }
+
+    #[test]
+    fn a_write_may_have_more_buffers_than_one_call_takes() {
+        let (_dir, file) = file();
+        let bytes: Vec<u8> = (0..3000_u32).flat_map(u32::to_le_bytes).collect();
+        let bufs: Vec<&[u8]> = bytes.chunks(3).collect();
+        assert!(bufs.len() > MAX_SLICES);
+        file.write_at(&bufs, 0).unwrap();
+        let mut read = vec![0; bytes.len()];
+        assert_eq!(file.read_at(&mut read, 0).unwrap(), bytes.len());
+        assert!(read == bytes);
+    }
+
+    /// Where memory, length or place are not whole blocks, and where the file system knows no other way, bytes
+    /// go through the page cache. What is read is the same: also of what the page cache had before.
+    #[test]
+    fn what_is_written_past_the_page_cache_is_read() {
+        const BYTES: usize = 2 * DIRECT_BYTES_MIN;
+        let (_dir, file) = file();
+        file.write_at(&[&[1; 2 * BYTES]], 0).unwrap();
+        let memory: Vec<u8> = (0..BYTES + BLOCK_BYTES).map(|at| (at % 251) as u8).collect();
+        let begin = memory.as_ptr().align_offset(BLOCK_BYTES);
+        let aligned = &memory[begin..begin + BYTES];
+        assert!(file.is_direct(aligned, 0) && !file.is_direct(&aligned[..BLOCK_BYTES], 0));
+        assert!(!file.is_direct(&memory[begin + 1..=begin + BYTES], 0));
+        assert!(!file.is_direct(&aligned[..BYTES - 1], 0) && !file.is_direct(aligned, 512));
+        let mut read = vec![0; 2 * BYTES];
+        for (bytes, position) in [(aligned, BLOCK_BYTES), (&memory[begin + 1..], 0), (aligned, 0)] {
+            file.write_to_sync(bytes, position as u64).unwrap();
+            file.sync_data().unwrap();
+            assert_eq!(file.read_at(&mut read, 0).unwrap(), 2 * BYTES);
+            assert!(read[position..][..bytes.len()] == *bytes, "at {position}");
+        }
+        assert!(read[BYTES + 2 * BLOCK_BYTES..].iter().all(|byte| *byte == 1), "the rest is as it was");
+        // It was for these writes alone.
+        file.write_to_sync(b"few", 5).unwrap();
+        file.read_at(&mut read[..8], 0).unwrap();
+        assert_eq!(&read[5..8], b"few");
+        // A storage that syncs nothing has nothing on disk.
+        let unsynced = DiskFile::new(file.file.try_clone().unwrap(), false);
+        assert!(!unsynced.is_direct(aligned, 0));
+    }
+}
