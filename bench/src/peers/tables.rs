@@ -30,11 +30,11 @@ which Courant has not synced."
 const NOTE_SINGLE: &str = note!(
     "\
 One event of 100 B is on its way for each waiting producer, and its next one follows when it is acknowledged. \
-Producers of Courant and Kafka share librdkafka (linger 0, acks=all, idempotence off); those of Redis (`XADD` \
-to one stream), NATS (one stream in a file) and RabbitMQ (one queue, persistent messages, AMQP 0-9-1 and not the \
-protocol that its streams have of their own) share one connection, over which what is ready goes out in one \
-write, without a library; those of PostgreSQL (`insert` of one row) have a connection each. The rate is that of \
-acknowledgements. A tenth of the time before does not \
+Producers of Courant and Kafka share librdkafka (linger 0, acks=all, idempotence off), and send where it tells \
+them of an acknowledgement; those of Redis (`XADD` to one stream), NATS (one stream in a file) and RabbitMQ \
+(one queue, persistent messages, AMQP 0-9-1 and not the protocol that its streams have of their own) share one \
+connection, over which what is ready goes out in one write, without a library; those of PostgreSQL (`insert` of \
+one row) have a connection each. The rate is that of acknowledgements. A tenth of the time before does not \
 count, and of Kafka, which compiles itself while it runs, as long a time as is measured."
 );
 
