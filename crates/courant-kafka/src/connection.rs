@@ -15,11 +15,13 @@ mod answers;
 mod frames;
 mod queue;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use courant_log::Log;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -90,13 +92,21 @@ async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream) -> End {
     // Requests whose answer is not written yet. The queue does not say it: the first of them has left it.
     let unanswered = AtomicUsize::new(0);
     let mut answers = pin!(answers::write(write, &queue, broker, &unanswered));
-    let end = tokio::select! {
-        // In this order: what was read is taken up by the same poll, and nobody is woken for it.
-        biased;
-        end = read_requests(caller, frames, &queue, &unanswered) => end,
-        // The queue is open while requests are read, so the writer only ends with an error.
-        result = &mut answers => return result.map_or_else(End::from, |()| End::Stopping),
-        () = broker.stopped_beside() => End::Stopping,
+    let end = {
+        let mut reading = pin!(read_requests(caller, frames, &queue, &unanswered));
+        let reading = poll_fn(|context| {
+            // Whenever reading waits for something, and also behind a panic: others are to have their answers.
+            let _wakes = Wakes(caller.log());
+            reading.as_mut().poll(context)
+        });
+        tokio::select! {
+            // In this order: what was read is taken up by the same poll, and nobody is woken for it.
+            biased;
+            end = reading => end,
+            // The queue is open while requests are read, so the writer only ends with an error.
+            result = &mut answers => return result.map_or_else(End::from, |()| End::Stopping),
+            () = broker.stopped_beside() => End::Stopping,
+        }
     };
     queue.close();
     if end.leaves_a_reader() {
@@ -140,6 +150,17 @@ fn prepare(stream: &TcpStream) -> std::io::Result<SocketAddr> {
     stream.local_addr()
 }
 
+/// Wakes the committer for what was handed to the log quietly, when it is dropped.
+struct Wakes<'a>(&'a Log);
+
+impl Drop for Wakes<'_> {
+    fn drop(&mut self) {
+        self.0.wake_committer();
+    }
+}
+
+/// Hands requests on until there are no more. What of them goes to the log is to be committed together where it
+/// came together, so the committer is woken when there is nothing more at hand.
 async fn read_requests(
     caller: &Arc<Caller>,
     mut frames: Frames<'_>,
@@ -148,6 +169,10 @@ async fn read_requests(
 ) -> End {
     let window = Budget::new(limits::BYTES_IN_FLIGHT_MAX);
     loop {
+        if !frames.has_next() {
+            // The disk need not wait for more to be received.
+            caller.log().wake_committer();
+        }
         let frame = match frames.next().await {
             Ok(frame) => frame,
             Err(error) => return error.into(),

@@ -158,6 +158,27 @@ impl Log {
         self.submit(Command::Append { partition, batch, done: Box::new(done) });
     }
 
+    /// As [`Log::append`], for a caller that has more to append: nothing happens to the batch before the committer
+    /// comes by, or until [`Log::wake_committer`]. Whoever calls this calls that as soon as there is no more.
+    pub fn append_quietly(
+        &self,
+        partition: PartitionId,
+        batch: Batch,
+        done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
+    ) {
+        let command = Command::Append { partition, batch, done: Box::new(done) };
+        if let Err(refused) = self.inner.queue.push_quietly(command) {
+            let (command, error) = *refused;
+            command.refuse(error);
+        }
+    }
+
+    /// Lets the committer begin with what came by [`Log::append_quietly`]. Where nothing waits for that, it costs
+    /// nothing.
+    pub fn wake_committer(&self) {
+        self.inner.queue.wake();
+    }
+
     /// Deletes a partition's events before an offset. `done` is called with the offset of the oldest
     /// event that is left once that is durable, or was refused. Files go by whole segments, a little
     /// later.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -175,11 +175,41 @@ pub(crate) struct Queue {
     count: AtomicUsize,
     /// How often in a row a single command was taken.
     lone: AtomicUsize,
+    /// The first of the commands that wait has woken nobody. Changed under the lock alone.
+    owes_wake: AtomicBool,
 }
 
 impl Queue {
     /// Queues a command, or gives it back with the reason why not.
     pub(crate) fn push(&self, command: Command) -> Result<(), Box<(Command, WriterError)>> {
+        let wakes = self.put(command, false)?;
+        if wakes {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// As [`Queue::push`], and wakes nobody. Whoever calls this calls [`Queue::wake`] soon.
+    pub(crate) fn push_quietly(&self, command: Command) -> Result<(), Box<(Command, WriterError)>> {
+        self.put(command, true).map(drop)
+    }
+
+    /// Wakes the committer for what was pushed quietly, unless somebody has seen to that.
+    pub(crate) fn wake(&self) {
+        // What this thread has pushed it sees; others see to theirs.
+        if !self.owes_wake.load(Ordering::Relaxed) {
+            return;
+        }
+        let state = lock(&self.state);
+        let wakes = self.owes_wake.swap(false, Ordering::Relaxed);
+        drop(state);
+        if wakes {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Queues a command. True when the committer is to be woken for it now.
+    fn put(&self, command: Command, quietly: bool) -> Result<bool, Box<(Command, WriterError)>> {
         let mut state = lock(&self.state);
         if state.stopping {
             return Err(Box::new((command, WriterError::Stopped)));
@@ -192,13 +222,15 @@ impl Queue {
         state.bytes += bytes;
         state.commands.push_back(command);
         self.count.store(state.commands.len(), Ordering::Relaxed);
-        let first = state.commands.len() == 1;
-        drop(state);
         // The committer takes all that waits: only the first one after that needs to wake it.
-        if first {
-            self.arrived.notify_one();
+        let first = state.commands.len() == 1;
+        if quietly {
+            if first {
+                self.owes_wake.store(true, Ordering::Relaxed);
+            }
+            return Ok(false);
         }
-        Ok(())
+        Ok(self.owes_wake.swap(false, Ordering::Relaxed) || first)
     }
 
     /// Queues a command that its own thread takes at once: nobody is woken. Gives it back when others wait.
@@ -246,6 +278,8 @@ impl Queue {
             taken.extend(state.commands.pop_front());
         }
         state.bytes = state.bytes.saturating_sub(sum);
+        // Whoever takes comes again for what is left, or lets the committer know of it.
+        self.owes_wake.store(false, Ordering::Relaxed);
         match taken.len() {
             0 => {}
             1 => {
@@ -323,6 +357,59 @@ mod tests {
         assert_eq!((queue.count(), queue.take(usize::MAX).len(), queue.count()), (1, 1, 0));
         queue.stop();
         assert!(queue.push_alone(command()).is_some());
+    }
+
+    /// Lets a committer wait for work alone, calls `bring` once it does, and tells what it was woken for.
+    fn woken_by(queue: &Queue, bring: impl FnOnce()) -> Woken {
+        std::thread::scope(|scope| {
+            let committer = scope.spawn(|| queue.wait(None));
+            // Said under the lock that it then gives back only to wait.
+            while !lock(&queue.state).is_unbounded {
+                std::thread::yield_now();
+            }
+            bring();
+            committer.join().expect("it does not panic")
+        })
+    }
+
+    #[test]
+    fn what_is_pushed_quietly_is_committed_together_when_it_is_said_so() {
+        let queue = Queue::default();
+        let woken = woken_by(&queue, || {
+            for _ in 0..3 {
+                assert!(queue.push_quietly(command()).is_ok());
+            }
+            assert!(queue.owes_wake.load(Ordering::Relaxed));
+            queue.wake();
+        });
+        assert_eq!((woken, queue.take(usize::MAX).len()), (Woken::Work, 3));
+    }
+
+    /// Behind a command that has woken nobody, one that is not quiet is not the first, and wakes all the same.
+    #[test]
+    fn whoever_is_not_quiet_wakes_for_those_who_were() {
+        let queue = Queue::default();
+        let woken = woken_by(&queue, || {
+            assert!(queue.push_quietly(command()).is_ok());
+            push(&queue);
+        });
+        assert_eq!(woken, Woken::Work);
+        assert!(!queue.owes_wake.load(Ordering::Relaxed), "once is enough");
+        assert_eq!(queue.take(usize::MAX).len(), 2);
+    }
+
+    #[test]
+    fn what_was_taken_in_the_meantime_wakes_nobody() {
+        let queue = Queue::default();
+        assert!(queue.push_quietly(command()).is_ok());
+        assert_eq!(queue.wait(None), Woken::Work, "whoever looks sees it");
+        assert_eq!(queue.take(usize::MAX).len(), 1);
+        assert!(!queue.owes_wake.load(Ordering::Relaxed));
+        push(&queue);
+        assert!(queue.push_quietly(command()).is_ok());
+        assert!(!queue.owes_wake.load(Ordering::Relaxed), "the first one has woken somebody");
+        queue.stop();
+        assert!(queue.push_quietly(command()).is_err());
     }
 
     #[test]

@@ -188,8 +188,8 @@ pub(crate) enum Refusal {
 
 /// Reads one request and starts what answers it.
 ///
-/// A Produce has been handed to the log when this returns. Where the connection `is_alone` with this request,
-/// it may have waited for the disk.
+/// A Produce has been handed to the log when this returns; whoever calls this wakes the committer when nothing
+/// more is at hand. Where the connection `is_alone` with this request, it may have waited for the disk.
 pub(crate) fn dispatch(
     caller: &Arc<Caller>,
     frame: Bytes,

@@ -58,7 +58,8 @@ pub(super) struct Memory {
 }
 
 /// Hands all batches of a request to the log and returns where its answer will arrive. With nothing else under
-/// way on the connection, a lone batch may be committed on this thread.
+/// way on the connection, a lone batch may be committed on this thread. The committer has not been woken for the
+/// others.
 pub(super) fn submit(
     caller: &Caller,
     request: ProduceRequest,
@@ -158,7 +159,8 @@ impl Submission<'_> {
                     // Another thread goes on with what else is to be done here, heartbeats among it.
                     block_in_place(|| log.append_here(partition, batch, done));
                 } else {
-                    log.append(partition, batch, done);
+                    // More may have come with this one: whoever reads wakes the committer for all of it.
+                    log.append_quietly(partition, batch, done);
                 }
             }
             Err(refused) => {

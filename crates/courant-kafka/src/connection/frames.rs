@@ -199,6 +199,13 @@ impl<'a> Frames<'a> {
         Ok(Frame { bytes: buffer.freeze(), grant })
     }
 
+    /// Whether all of the next frame has been received.
+    pub(super) fn has_next(&self) -> bool {
+        let Some((prefix, rest)) = self.received.split_first_chunk() else { return false };
+        // What is no length is found out when it is read.
+        frame_length(*prefix, self.frame_bytes_max).is_ok_and(|length| rest.len() >= length)
+    }
+
     /// Whether nothing of the next frame has been received yet.
     pub(super) fn is_drained(&self) -> bool {
         self.received.is_empty()
@@ -359,6 +366,26 @@ mod tests {
         }
         drop(client);
         assert!(matches!(frames.next().await, Err(FrameError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn it_is_known_whether_the_next_request_is_here() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let mut client =
+            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (read, _write) = stream.split();
+        let mut frames = Frames::new(read, Budget::new(MAX), MAX);
+        assert!(!frames.has_next());
+        // Two, and the third without its last byte.
+        client.write_all(b"\0\0\0\x0812345678\0\0\0\x0812345678\0\0\0\x081234567").await.expect("it is sent");
+        frames.next().await.expect("a frame");
+        assert!(frames.has_next());
+        frames.next().await.expect("a frame");
+        assert!(!frames.has_next(), "a byte is missing");
+        client.write_all(b"8\xff\xff\xff\xff").await.expect("it is sent");
+        frames.next().await.expect("a frame");
+        assert!(!frames.has_next(), "what has no length is no request");
     }
 
     #[tokio::test]
