@@ -25,7 +25,7 @@ async fn bill(
         .bind(cents)
         .execute(&mut *tx)
         .await?;
-    seen.handled(&order_id)?;
+    seen.handled(&order_id, cents)?;
     Ok(OrderBilled { order_id, cents })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -53,7 +53,9 @@ pub(super) struct Seen(Arc<Inner>);
 struct Inner {
     fails: bool,
     begun: Instant,
-    /// Calls that have not failed.
+    /// By its number, whether an event's handler has been called and has not failed.
+    calls: Vec<AtomicBool>,
+    /// How many of them.
     handled: AtomicU32,
     /// When the last of them was, in microseconds.
     last_us: AtomicU64,
@@ -61,21 +63,26 @@ struct Inner {
 
 impl Seen {
     pub(super) fn new(run: Run) -> Self {
+        let calls = (0..run.events).map(|_| AtomicBool::new(false)).collect();
         let (handled, last_us) = (AtomicU32::new(0), AtomicU64::new(0));
-        Self(Arc::new(Inner { fails: run.fails, begun: Instant::now(), handled, last_us }))
+        Self(Arc::new(Inner { fails: run.fails, begun: Instant::now(), calls, handled, last_us }))
     }
 
     fn elapsed_us(&self) -> u64 {
         u64::try_from(self.0.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// A handler is done with its part. One that is called again because others have failed counts again.
-    pub(super) fn handled(&self, order_id: &str) -> Result<(), HandlerError> {
+    /// The handler of the event with this number is done with its part. One that is called again because others
+    /// have failed takes its time again, and counts once: whoever waits for all waits for the last of them.
+    pub(super) fn handled(&self, order_id: &str, number: i64) -> Result<(), HandlerError> {
         if self.0.fails && order_id == key(0) {
             return Err(HandlerError::retry("this key fails for ever"));
         }
         self.0.last_us.fetch_max(self.elapsed_us(), Ordering::Relaxed);
-        self.0.handled.fetch_add(1, Ordering::Relaxed);
+        let call = usize::try_from(number).ok().and_then(|number| self.0.calls.get(number));
+        if call.is_some_and(|call| !call.swap(true, Ordering::Relaxed)) {
+            self.0.handled.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(())
     }
 }
@@ -160,6 +167,16 @@ impl ByHand {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_that_is_handled_again_counts_once() {
+        let seen = Seen::new(Run { writers: 1, batch: 50, events: 200, fails: true });
+        assert!(seen.handled(&key(100), 100).is_err());
+        for number in [7, 7, 199] {
+            assert!(seen.handled(&key(1), number).is_ok());
+        }
+        assert_eq!(seen.0.handled.load(Ordering::Relaxed), 2);
+    }
 
     #[test]
     fn what_fails_is_every_hundredth_event() {
