@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::class::failed;
-use super::row::{Columns, on_partition, signed};
+use super::row::{Columns, on_partition, rows_of_text, signed};
 use super::transaction::ParkedDelivery;
 use crate::admission::{Known, decide};
 use crate::consumer::{Admission, Assignment, Delivery, Outcome, Source};
@@ -62,7 +62,8 @@ async fn look(
     assignment: &Assignment,
     deliveries: &[Delivery<'_>],
 ) -> Result<Vec<Known>, StoreError> {
-    let rows = (0..deliveries.len()).map(|at| {
+    let written = rows_of_text(deliveries.len());
+    let rows = (0..written).map(|at| {
         let first = 5 + at * 3;
         format!("({at}, ?{first}, ?{}, ?{})", first + 1, first + 2)
     });
@@ -84,11 +85,14 @@ async fn look(
     for delivery in deliveries {
         query = query.bind(delivery.id.as_str()).bind(signed(delivery.offset, ADMIT)?).bind(delivery.key);
     }
+    for _ in deliveries.len()..written {
+        query = query.bind(None::<&str>).bind(None::<i64>).bind(None::<&[u8]>);
+    }
     let rows = query.fetch_all(&mut *connection).await.map_err(failed(ADMIT))?;
-    if rows.len() != deliveries.len() {
+    if rows.len() != written {
         return Err(StoreError::unreadable(ADMIT, "the inbox has not answered for every delivery"));
     }
-    rows.iter().map(|row| known(Columns::new(row, ADMIT))).collect()
+    rows.iter().take(deliveries.len()).map(|row| known(Columns::new(row, ADMIT))).collect()
 }
 
 fn known(columns: Columns<'_>) -> Result<Known, StoreError> {
@@ -109,10 +113,13 @@ async fn write(
     if new.is_empty() {
         return Ok(());
     }
-    let rows = (0..new.len()).map(|at| format!("(?1, ?2, ?{}, 'handled', ?3)", 4 + at));
+    let written = rows_of_text(new.len());
+    let rows = (0..written).map(|at| format!("(?{})", 4 + at));
     let rows = rows.collect::<Vec<_>>().join(", ");
     let sql = format!(
-        "INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) VALUES {rows} \
+        "WITH d (event_id) AS (VALUES {rows}) \
+         INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
+         SELECT ?1, ?2, d.event_id, 'handled', ?3 FROM d WHERE d.event_id IS NOT NULL \
          ON CONFLICT (consumer, generation, event_id) DO UPDATE \
          SET outcome = excluded.outcome, settled_ms = excluded.settled_ms"
     );
@@ -122,6 +129,9 @@ async fn write(
         .bind(now_ms);
     for delivery in new {
         query = query.bind(delivery.id.as_str());
+    }
+    for _ in new.len()..written {
+        query = query.bind(None::<&str>);
     }
     query.execute(&mut *connection).await.map_err(failed(ADMIT))?;
     Ok(())

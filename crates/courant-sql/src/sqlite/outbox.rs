@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::Sqlite;
 use super::class::failed;
-use super::row::{Columns, signed};
+use super::row::{Columns, rows_of_text, signed};
 use crate::error::{AdvanceError, StoreError};
 use crate::headers;
 use crate::limits::{LANES, LISTED_MAX, ROWS_PER_STATEMENT};
@@ -77,14 +77,17 @@ fn pairs(pairs: impl Iterator<Item = (u16, i64)>) -> String {
 
 async fn insert(connection: &mut SqliteConnection, rows: &[(u16, i64, &NewEvent)]) -> Result<(), StoreError> {
     const VALUES: usize = 9;
-    let values = (0..rows.len()).map(|at| {
+    const COLUMNS: &str =
+        "lane, position, event_id, topic, event_key, event_value, headers, timestamp_ms, bytes";
+    let written = rows_of_text(rows.len());
+    let values = (0..written).map(|at| {
         let values = (0..VALUES).map(|value| format!("?{}", 1 + at * VALUES + value));
         format!("({})", values.collect::<Vec<_>>().join(", "))
     });
     let values = values.collect::<Vec<_>>().join(", ");
     let sql = format!(
-        "INSERT INTO courant_outbox (lane, position, event_id, topic, event_key, event_value, headers, \
-         timestamp_ms, bytes) VALUES {values}"
+        "WITH d ({COLUMNS}) AS (VALUES {values}) \
+         INSERT INTO courant_outbox ({COLUMNS}) SELECT {COLUMNS} FROM d WHERE lane IS NOT NULL"
     );
     // The text is made of numbers of parameters; every value is bound.
     let mut query = sqlx::query(AssertSqlSafe(sql));
@@ -99,6 +102,9 @@ async fn insert(connection: &mut SqliteConnection, rows: &[(u16, i64, &NewEvent)
             .bind(headers::encode(&event.headers))
             .bind(event.timestamp_ms)
             .bind(signed(event.bytes() as u64, FLUSH)?);
+    }
+    for _ in rows.len() * VALUES..written * VALUES {
+        query = query.bind(None::<i64>);
     }
     query.execute(&mut *connection).await.map_err(failed(FLUSH))?;
     Ok(())

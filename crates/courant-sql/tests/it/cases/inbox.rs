@@ -2,7 +2,7 @@
 
 use courant_sql::{Admission, AdmitError, Consumer, Outcome, Source, Store as _, Transaction as _};
 
-use super::steps::{Fixture, NOW, admission, admit, assignment, effect, event, handle, of};
+use super::steps::{Fixture, NOW, admission, admit, assignment, effect, event, handle, new_event, of};
 
 /// Handlers fail and are dropped halfway as often as they succeed. Every event is delivered until the
 /// inbox has it, and then once more: one effect each, no event lost.
@@ -86,6 +86,37 @@ async fn many_are_admitted_at_once() {
     tx.commit(NOW).await.expect("a commit");
     assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_inbox").await, 4);
     assert_eq!(admission(&fixture.store, &lease, &events[3], Source::Log).await, Admission::New);
+}
+
+/// However many events a transaction has: each has its answer, its row and its place in the outbox, and nothing
+/// else has.
+#[tokio::test]
+async fn transactions_of_all_sizes_have_what_is_theirs() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let mut first = 0;
+    for size in [1, 2, 9, 10, 11, 29, 50] {
+        let events: Vec<_> = (first..first + size).map(|offset| event(offset, Some("k"))).collect();
+        let deliveries: Vec<_> = events.iter().map(|event| of(event, Source::Log)).collect();
+        let mut tx = fixture.store.begin(Some(&lease)).await.expect("a transaction");
+        let admissions = tx.admit(&deliveries, NOW).await.expect("answers");
+        assert_eq!(admissions, vec![Admission::New; deliveries.len()]);
+        for event in &events {
+            tx.publish(new_event(event.id.as_str(), "k")).expect("room");
+        }
+        tx.commit(NOW).await.expect("a commit");
+        let mut tx = fixture.store.begin(Some(&lease)).await.expect("a transaction");
+        let admissions = tx.admit(&deliveries, NOW).await.expect("answers");
+        assert_eq!(admissions, vec![Admission::Seen(Outcome::Handled); deliveries.len()]);
+        tx.rollback().await.expect("a rollback");
+        first += size;
+    }
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_inbox").await, 112);
+    // One key, so one lane.
+    let waiting = fixture.store.pending(0, 200, u64::MAX).await.expect("what waits");
+    let waiting = waiting.iter().flat_map(|lane| &lane.events);
+    let ids: Vec<_> = waiting.map(|pending| pending.event.id.as_str().to_owned()).collect();
+    assert_eq!(ids, (0..112).map(|offset| format!("e-{offset}")).collect::<Vec<_>>());
 }
 
 #[tokio::test]
