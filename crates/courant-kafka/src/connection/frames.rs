@@ -375,7 +375,7 @@ mod tests {
             TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let (read, _write) = stream.split();
-        let mut frames = Frames::new(read, Budget::new(MAX), MAX);
+        let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
         assert!(!frames.has_next());
         // Two, and the third without its last byte.
         client.write_all(b"\0\0\0\x0812345678\0\0\0\x0812345678\0\0\0\x081234567").await.expect("it is sent");
