@@ -183,6 +183,7 @@ fn measure(server: &Server, script: &Path, scratch: &Path, options: &Options) ->
                 events_per_s,
                 syncs_per_s,
                 probe_us,
+                is_void,
             });
         }
     }

@@ -330,6 +330,7 @@ async fn copies_of_dead_letters_that_are_kept_longer_than_their_events() {
             "set retention.ms of the topic test.counted.late.dlq to 86400000, or remember at least as long, or \
              leave .remember_for(…) away: an event that comes again later would be handled again",
         )],
+        &["remembered-too-short"],
     );
     let changes = Changes::default();
     let listening = tracing::subscriber::set_default(changes.clone());
