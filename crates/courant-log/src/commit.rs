@@ -176,6 +176,12 @@ impl Inner {
         files: &mut GroupFiles,
     ) -> Result<(), StorageError> {
         if writer.group.is_empty() {
+            // All of it is refused, or was there before. The log is not idle for that, so that nothing seals it:
+            // events of the class `interval` wait for the disk no longer than behind others.
+            if writer.is_interval_over(&*self.config.clock) {
+                writer.sync_journal(&*self.config.clock)?;
+                add(&self.counters.syncs, 1);
+            }
             return Ok(());
         }
         let now_ms = self.config.clock.now_ms();

@@ -264,6 +264,12 @@ impl Writer {
             return true;
         }
         self.interval_waits |= self.needs == Durability::Interval;
+        self.is_interval_over(clock)
+    }
+
+    /// Whether events of the class `interval` wait, and the last sync is so long ago that nothing else is to be
+    /// waited for.
+    pub(crate) fn is_interval_over(&self, clock: &dyn Clock) -> bool {
         self.interval_waits && clock.elapsed_ms().saturating_sub(self.synced_at_ms) >= SYNC_AGAIN_AFTER_MS
     }
 

@@ -96,6 +96,46 @@ fn an_event_of_the_class_interval_waits_for_a_tenth_of_a_second_whatever_comes_b
     assert_eq!((log.metrics().syncs - before, after_power_cut(interval)), (2, 3));
 }
 
+/// Symptom: as above, while a client sent again and again what the log refuses. Cause: only a group that is
+/// written was asked whether a sync is due, and a log that refuses is not idle either, so nothing sealed it. Fix:
+/// whatever the committer is woken for, it looks.
+#[test]
+fn an_event_of_the_class_interval_waits_no_longer_because_of_what_is_refused() {
+    const ROOM: u64 = 64 * 1024 * 1024;
+    let (storage, clock) = (storage(), Arc::new(Standing::default()));
+    let mut config = tiny(1);
+    config.clock = clock.clone();
+    let log = Log::open(Arc::new(storage.clone()), config).expect("opens").0;
+    let interval = topic(&log, "interval");
+    let after_power_cut = || {
+        storage.set_free_bytes(ROOM);
+        stored_before_gap(&open(&storage.crash_image(CrashMode::LoseAll, 1), 2), interval).len()
+    };
+    let refused_everywhere = || {
+        append(&log, PartitionId(u64::MAX), batch(9, 1, 100, None)).expect_err("there is no such partition");
+    };
+    let refused_when_full = || {
+        storage.set_free_bytes(0);
+        append(&log, interval, batch(9, 1, 100, None)).expect_err("there is no room");
+    };
+
+    let before = log.metrics().syncs;
+    let syncs = || log.metrics().syncs - before;
+    let refusals: [&dyn Fn(); 2] = [&refused_everywhere, &refused_when_full];
+    for (round, refuse) in (1..).zip(refusals) {
+        append(&log, interval, batch(round, 1, 100, None)).expect("appends");
+        clock.pass(49);
+        refuse();
+        assert_eq!((syncs(), after_power_cut() as u64), (round - 1, round));
+        clock.pass(1);
+        refuse();
+        assert_eq!((syncs(), after_power_cut() as u64), (round, round + 1));
+    }
+    clock.pass(10_000);
+    refused_everywhere();
+    assert_eq!(syncs(), 2, "nothing waits any more");
+}
+
 #[test]
 fn one_sync_makes_everything_before_it_durable() {
     let storage = storage();
