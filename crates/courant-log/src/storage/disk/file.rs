@@ -50,6 +50,13 @@ impl DiskFile {
     }
 }
 
+/// Whether an error says that the file system takes nothing past the page cache, or not from such memory or to
+/// such a place: most have one word for both, and some another for files that they compress. What else goes
+/// wrong would go wrong in the page cache too, and be told less clearly.
+fn says_not_here(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::OPNOTSUPP))
+}
+
 impl File for DiskFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         let mut done = 0;
@@ -91,7 +98,7 @@ impl File for DiskFile {
         if self.is_direct(buf, position) {
             match self.write_direct(buf, position) {
                 // Not here. All of it is written again: what has been written of it is the same.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(error) if says_not_here(&error) => {
                     self.may_be_direct.store(false, Ordering::Relaxed);
                 }
                 written => return written,
@@ -141,6 +148,18 @@ mod tests {
         let mut read = vec![0; bytes.len()];
         assert_eq!(file.read_at(&mut read, 0).unwrap(), bytes.len());
         assert!(read == bytes);
+    }
+
+    /// An error of the disk ends the log. A file system that only has no such way must not.
+    #[test]
+    fn what_a_file_system_does_not_know_is_told_from_what_goes_wrong() {
+        for unknown in [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOTSUP] {
+            assert!(says_not_here(&unknown.into()), "{unknown}");
+        }
+        for wrong in [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::NOMEM] {
+            assert!(!says_not_here(&wrong.into()), "{wrong}");
+        }
+        assert!(!says_not_here(&io::ErrorKind::WriteZero.into()));
     }
 
     /// Where memory, length or place are not whole blocks, and where the file system knows no other way, bytes
