@@ -75,15 +75,21 @@ impl Maintenance {
         asked.waiting -= 1;
     }
 
-    /// Leaves the disk to others for so long, unless somebody waits for what this thread does.
-    fn rest(&self, time: Duration) {
+    fn is_stopping(&self) -> bool {
+        lock(&self.asked).stop
+    }
+
+    /// Leaves the disk to others for so long, unless somebody waits for what this thread does. False when the
+    /// log stops: then nobody does any more.
+    fn rest(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         let mut asked = lock(&self.asked);
         while asked.waiting == 0 && !asked.stop {
-            let Some(left) = until.checked_duration_since(Instant::now()) else { return };
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return true };
             let waited = self.changed.wait_timeout(asked, left);
             asked = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        !asked.stop
     }
 }
 
@@ -268,7 +274,7 @@ impl Inner {
     /// checkpoints come more often.
     ///
     /// A file is filled in steps, and after each of them the disk is left to others for as long as it took:
-    /// `docs/decisions/0013-ring-files-are-filled-in-steps.md`.
+    /// `docs/decisions/0013-ring-files-are-filled-in-steps.md`. A log that stops does not wait for it.
     fn grow_ring(&self) {
         let number = {
             let writer = lock(&self.writer);
@@ -294,15 +300,18 @@ impl Inner {
     fn make_ring_file(&self, number: u64, file_bytes: u64) -> Option<RingFile> {
         let mut begun = Instant::now();
         let rest = || {
-            if self.config.background {
-                self.maintenance.rest(begun.elapsed());
-            }
+            let goes_on = !self.config.background || self.maintenance.rest(begun.elapsed());
             begun = Instant::now();
+            goes_on
         };
         let made = RingFile::create_in_steps(&*self.storage, number, file_bytes, FILL_STEP_BYTES, rest);
         // Nothing of the log is in that file yet.
-        made.inspect_err(|error| tracing::warn!(%error, "the journal goes on with the files that it has"))
-            .ok()
+        made.inspect_err(|error| {
+            if !self.maintenance.is_stopping() {
+                tracing::warn!(%error, "the journal goes on with the files that it has");
+            }
+        })
+        .ok()
     }
 }
 
@@ -320,9 +329,9 @@ mod tests {
             let resting = scope.spawn(|| maintenance.rest(LONG));
             lock(&maintenance.asked).waiting += 1;
             maintenance.notify();
-            resting.join().expect("it does not panic");
+            assert!(resting.join().expect("it does not panic"));
         });
-        maintenance.rest(LONG);
+        assert!(maintenance.rest(LONG));
     }
 
     /// The work that is under way is waited for, and no other is asked for.
@@ -356,9 +365,9 @@ mod tests {
     fn a_rest_ends_by_itself_and_when_the_log_stops() {
         let maintenance = Maintenance::default();
         let begun = Instant::now();
-        maintenance.rest(Duration::from_millis(2));
+        assert!(maintenance.rest(Duration::from_millis(2)));
         assert!(begun.elapsed() >= Duration::from_millis(2));
         maintenance.stop();
-        maintenance.rest(LONG);
+        assert!(!maintenance.rest(LONG), "what it does is not wanted any more");
     }
 }

@@ -23,17 +23,18 @@ impl RingFile {
     /// Creates a ring file: temporary name, zeros if the storage wants them, sync, rename, sync of
     /// the directory. `docs/formats/journal.md` says why: "Ring files".
     pub(crate) fn create(storage: &dyn Storage, number: u64, file_bytes: u64) -> Result<Self, StorageError> {
-        Self::create_in_steps(storage, number, file_bytes, file_bytes, || {})
+        Self::create_in_steps(storage, number, file_bytes, file_bytes, || true)
     }
 
     /// As [`Self::create`], beside others who wait for the same disk: at most `step_bytes`, which is above 0,
-    /// are written before they are synced, and `rest` is called after each such step but the last.
+    /// are written before they are synced. `rest` is called after each such step but the last; where it says no,
+    /// the file is not wanted any more, and that is an error.
     pub(crate) fn create_in_steps(
         storage: &dyn Storage,
         number: u64,
         file_bytes: u64,
         step_bytes: u64,
-        rest: impl FnMut(),
+        rest: impl FnMut() -> bool,
     ) -> Result<Self, StorageError> {
         let path = path_of(number);
         let temporary = format!("{path}.new");
@@ -53,7 +54,7 @@ impl RingFile {
         path: &str,
         file_bytes: u64,
         step_bytes: u64,
-        mut rest: impl FnMut(),
+        mut rest: impl FnMut() -> bool,
     ) -> Result<Arc<dyn File>, StorageError> {
         let at = |what| move |source| StorageError::new(what, path, source);
         match storage.remove_file(path) {
@@ -68,7 +69,9 @@ impl RingFile {
                 if position - synced >= step_bytes {
                     file.sync_data().map_err(at("sync"))?;
                     synced = position;
-                    rest();
+                    if !rest() {
+                        return Err(at("go on filling")(io::ErrorKind::Interrupted.into()));
+                    }
                 }
                 let step_left = synced + step_bytes - position;
                 let count = (file_bytes - position).min(step_left).min(zeros.len() as u64);
@@ -226,7 +229,10 @@ mod tests {
         let seen = calls.clone();
         storage.set_hook(Box::new(move |_, _, what| seen.lock().expect("lock").push(what)));
         let (mut rests, reads) = (0, storage.reads());
-        let made = RingFile::create_in_steps(&storage, 1, STEPS * STEP, STEP, || rests += 1);
+        let made = RingFile::create_in_steps(&storage, 1, STEPS * STEP, STEP, || {
+            rests += 1;
+            true
+        });
         assert_eq!(storage.reads(), reads + 1, "the zeros are dropped from the cache");
         assert_eq!(made.expect("creates").file.len().expect("measures"), STEPS * STEP);
         storage.clear_hook();
@@ -235,6 +241,21 @@ mod tests {
         expected.extend(["rename", "sync_dir"]);
         assert_eq!(*calls.lock().expect("lock"), expected);
         assert_eq!(rests, STEPS - 1);
+    }
+
+    /// Nobody has to wait for the rest of a file that is not needed, and nothing of it takes room.
+    #[test]
+    fn a_file_that_is_not_wanted_any_more_is_given_up_at_the_next_step() {
+        let storage = storage();
+        let (calls, mut rests) = (storage.calls(), 0);
+        let made = RingFile::create_in_steps(&storage, 1, STEPS * STEP, STEP, || {
+            rests += 1;
+            rests < 2
+        });
+        assert!(made.is_err());
+        // It is looked for and created, has two steps, and is removed.
+        assert_eq!((rests, storage.calls() - calls), (2, 2 + 2 * 2 + 1));
+        assert!(storage.list(DIR).expect("lists").is_empty());
     }
 
     /// What a power cut leaves of a file that is being filled is not taken for one: it has another name.
@@ -247,7 +268,7 @@ mod tests {
             let images = CrashMode::ALL.iter().map(|mode| storage.crash_image(*mode, call));
             taken.lock().expect("lock").extend(images);
         }));
-        RingFile::create_in_steps(&storage, 1, STEPS * STEP, STEP, || {}).expect("creates");
+        RingFile::create_in_steps(&storage, 1, STEPS * STEP, STEP, || true).expect("creates");
         storage.clear_hook();
         images.lock().expect("lock").push(storage.crash_image(CrashMode::LoseAll, 1));
         let mut named = 0;
