@@ -119,7 +119,8 @@ pub(crate) fn recover(
             };
             replay.entry(generation, position, entry)
         })?;
-        check_same(&seen, &replayed)?;
+        // What was read first may have been in memory alone, and may be gone for good.
+        check_same(&seen, &replayed).inspect_err(|_| layout::note_doubt(&**storage))?;
         replayed
     };
     report.replayed_groups = scanned.groups;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use courant_core::clock::Clock;
-use courant_log::storage::{CrashMode, Failure, FaultyStorage};
-use courant_log::{Log, PartitionId};
+use courant_log::storage::{CrashMode, Failure, FaultyStorage, ReadFailure};
+use courant_log::{Log, OpenError, PartitionId};
 
 use courant_sim::tiny::{append, batch, create, open, slot, stored, stored_before_gap, taken, tiny};
 
@@ -199,6 +199,33 @@ fn after_a_start_with_a_failed_sync_the_offsets_that_were_seen_are_not_given_out
         assert!(next >= 15, "call {call}: {next} was seen with another event");
     }
     assert!(dropped > 0, "none of {calls} calls that fail has dropped anything");
+}
+
+/// What a killed process has left in memory is written by the system whenever it likes. Where that fails while a
+/// start reads the journal, the second look at it finds less than the first, and the next start nothing of it.
+#[test]
+fn after_a_start_that_finds_another_journal_the_second_time_no_offset_is_given_out_again() {
+    let storage = storage();
+    let log = open(&storage, 1);
+    let relaxed = topic(&log, "os");
+    append(&log, relaxed, batch(2, 5, 100, None)).expect("appends");
+    assert_eq!(high_watermark(&log, relaxed), 15, "it was seen");
+    let clean = storage.killed(2);
+    drop(open(&clean, 2));
+    let mut differed = 0;
+    for read in 1..=clean.reads() {
+        let restarted = storage.killed(2);
+        restarted.fail_read(read, ReadFailure::Misdirected);
+        let opened = Log::open(Arc::new(restarted.clone()), tiny(2));
+        if !matches!(opened, Err(OpenError::Corrupt { what }) if what.contains("when it is read again")) {
+            continue;
+        }
+        differed += 1;
+        let log = open(&restarted.killed(3), 3);
+        let next = append(&log, relaxed, batch(3, 1, 100, None)).expect("appends").base_offset;
+        assert_eq!(next, 10 + STEP, "read {read}");
+    }
+    assert!(differed > 0, "no read of {} that goes wrong is the second of the journal", clean.reads());
 }
 
 #[test]
