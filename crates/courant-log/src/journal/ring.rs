@@ -193,7 +193,8 @@ fn read_up_to(file: &dyn File, buf: &mut [u8], position: u64) -> io::Result<usiz
     Ok(filled)
 }
 
-/// All bytes of a ring file.
+/// All bytes of a ring file. They do not stay in memory: groups will be written over them, and it is with them as
+/// with the zeros of a new file.
 pub(super) fn read_whole(ring: &RingFile) -> Result<Vec<u8>, StorageError> {
     // Nobody wrote more than that: what is longer was made longer by something else.
     let count = ring.file_bytes.min(JOURNAL_FILE_BYTES_MAX);
@@ -201,6 +202,7 @@ pub(super) fn read_whole(ring: &RingFile) -> Result<Vec<u8>, StorageError> {
     let count = read_up_to(&*ring.file, &mut bytes, 0)
         .map_err(|source| StorageError::new("read", &ring.path, source))?;
     bytes.truncate(count);
+    let _ = ring.file.drop_cache();
     Ok(bytes)
 }
 
@@ -256,6 +258,16 @@ mod tests {
         // It is looked for and created, has two steps, and is removed.
         assert_eq!((rests, storage.calls() - calls), (2, 2 + 2 * 2 + 1));
         assert!(storage.list(DIR).expect("lists").is_empty());
+    }
+
+    /// A start reads whole files. The system keeps them in large pieces, and would handle one for each group.
+    #[test]
+    fn what_was_read_of_a_file_leaves_the_cache() {
+        let storage = storage();
+        let ring = RingFile::create(&storage, 1, STEP).expect("creates");
+        let reads = storage.reads();
+        assert_eq!(read_whole(&ring).expect("reads").len() as u64, STEP);
+        assert_eq!(storage.reads(), reads + 2, "one reads, and one drops the cache");
     }
 
     /// What a power cut leaves of a file that is being filled is not taken for one: it has another name.
