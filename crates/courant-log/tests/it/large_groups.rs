@@ -46,3 +46,37 @@ fn a_start_finds_large_groups_in_the_journal() {
     assert_eq!(found.len(), 4);
     assert_eq!(found, stored(&log, partition));
 }
+
+/// Large groups that are waited for go past the page cache, and those that are not go through it, in the same
+/// file. A start finds all of them in their order, whichever way they went.
+#[test]
+fn a_start_finds_large_groups_between_those_that_nobody_waits_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let log = open(&first);
+    let strict = create(&log, "strict", 1, &[]).partitions[0];
+    let relaxed = create(&log, "relaxed", 1, &[("courant.durability", "os")]).partitions[0];
+    // The first two make sure of the offsets that may be given out, and let the memory of groups grow.
+    let groups = [
+        (relaxed, 100),
+        (strict, 600_000),
+        (relaxed, 5000),
+        (strict, 600_000),
+        (relaxed, 400_000),
+        (strict, 300_000),
+        (relaxed, 100),
+        (relaxed, 300_000),
+        (strict, 270_000),
+        (relaxed, 100),
+    ];
+    for (tag, (partition, bytes)) in (0..).zip(groups) {
+        append(&log, partition, batch(tag, 2, bytes, None)).expect("appends");
+    }
+    left_behind(&first, &second);
+    let again = open(&second);
+    for (partition, count) in [(strict, 4), (relaxed, 6)] {
+        let found = stored(&again, partition);
+        assert_eq!(found.len(), count);
+        assert_eq!(found, stored(&log, partition));
+    }
+}
