@@ -218,19 +218,19 @@ pub fn explore_start(plan: &Plan) -> Outcome {
     let promised = Arc::new(Promised::at(&ledger, &live));
     let mut sum = Outcome::default();
     let found = [
-        ("a kill", faulty.killed(plan.seed)),
-        ("a power cut", faulty.crash_image(CrashMode::RandomSubset, plan.seed)),
+        ("a kill", true, faulty.killed(plan.seed)),
+        ("a power cut", false, faulty.crash_image(CrashMode::RandomSubset, plan.seed)),
     ];
-    for (after, image) in found {
-        let outcome = crash_start(&image, &promised, plan);
+    for (after, killed, image) in found {
+        let outcome = crash_start(&image, killed, &promised, plan);
         sum.points += outcome.points;
         sum.failures.extend(outcome.failures.iter().map(|reason| format!("after {after}, {reason}")));
     }
     sum
 }
 
-/// Starts on an image and cuts the power in every call of that.
-fn crash_start(image: &FaultyStorage, promised: &Arc<Promised>, plan: &Plan) -> Outcome {
+/// Starts on what a kill or a power cut has left, and cuts the power in every call of that.
+fn crash_start(image: &FaultyStorage, killed: bool, promised: &Arc<Promised>, plan: &Plan) -> Outcome {
     let outcome: Arc<Mutex<Outcome>> = Arc::default();
     let (counted, expected, modes, seed) = (outcome.clone(), promised.clone(), plan.modes, plan.seed);
     image.set_hook(Box::new(move |storage, call, what| {
@@ -248,7 +248,7 @@ fn crash_start(image: &FaultyStorage, promised: &Arc<Promised>, plan: &Plan) -> 
     let started = caught(|| {
         let log = open(image, seed);
         image.clear_hook();
-        promised.check(&log, false);
+        promised.check(&log, killed);
     });
     let mut outcome = std::mem::take(&mut *outcome.lock().expect("lock"));
     outcome.failures.extend(started.err().map(|reason| format!("without another one: {reason}")));

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex};
 
 use courant_log::storage::{CrashMode, Failure, FaultyStorage, Storage as _};
-use courant_log::{Health, Log};
+use courant_log::{Health, Log, PartitionId};
 
 use crate::ledger::Ledger;
 use crate::random::Random;
@@ -85,6 +85,7 @@ pub fn sweep_start(workload: Workload, operations: u64, seed: u64, kind: Failure
     let ledger: Arc<Mutex<Ledger>> = Arc::default();
     let log = open(&storage, seed);
     Script::new(workload, operations, seed, ledger.clone()).run(&log);
+    let seen = watermarks(&log);
     let sound = storage.killed(seed);
     ledger.lock().expect("lock").check_after_kill(&open(&sound, seed ^ 2));
     let calls = sound.calls();
@@ -100,8 +101,9 @@ pub fn sweep_start(workload: Workload, operations: u64, seed: u64, kind: Failure
             if let Ok((log, _)) = Log::open(Arc::new(image.clone()), tiny(seed ^ 2)) {
                 went_on = goes_on(&log, &ledger);
                 ledger.lock().expect("lock").check(&log);
+                check_seen(&log, &seen);
             }
-            check_what_is_left(&image, &ledger, call, seed);
+            check_what_is_left(&image, &ledger, &seen, call, seed);
         });
         match checked {
             Ok(()) if went_on => swept.went_on += 1,
@@ -141,20 +143,43 @@ fn run(workload: Workload, operations: u64, seed: u64, kind: Failure, call: u64)
 fn run_on(storage: &FaultyStorage, workload: Workload, operations: u64, seed: u64, number: u64) -> bool {
     let ledger: Arc<Mutex<Ledger>> = Arc::default();
     let opened = Log::open(Arc::new(storage.clone()), tiny(seed));
+    let mut seen = Vec::new();
     let went_on = opened.is_ok_and(|(log, _)| {
         Script::new(workload, operations, seed, ledger.clone()).until_refused().run(&log);
         storage.set_free_bytes(CAP_BYTES);
         let went_on = goes_on(&log, &ledger);
         ledger.lock().expect("lock").check(&log);
+        seen = watermarks(&log);
         went_on
     });
     storage.set_free_bytes(CAP_BYTES);
-    check_what_is_left(storage, &ledger, number, seed);
+    check_what_is_left(storage, &ledger, &seen, number, seed);
     went_on
 }
 
+/// What readers have seen of each partition: offsets below these are never given to other events.
+fn watermarks(log: &Log) -> Vec<(PartitionId, u64)> {
+    let catalog = log.catalog();
+    let partitions = catalog.topics().flat_map(|topic| topic.partitions.clone());
+    partitions.filter_map(|id| Some((id, log.offsets(id)?.high_watermark))).collect()
+}
+
+fn check_seen(log: &Log, seen: &[(PartitionId, u64)]) {
+    for (partition, watermark) in seen {
+        // A partition that is gone was being deleted; the ledger knows whether it may be.
+        let end = log.offsets(*partition).map_or(*watermark, |ends| ends.high_watermark);
+        assert!(end >= *watermark, "readers saw {partition} up to {watermark}, and it goes on at {end}");
+    }
+}
+
 /// Starts once more, on what a kill leaves now and on what power cuts do.
-fn check_what_is_left(storage: &FaultyStorage, ledger: &Mutex<Ledger>, number: u64, seed: u64) {
+fn check_what_is_left(
+    storage: &FaultyStorage,
+    ledger: &Mutex<Ledger>,
+    seen: &[(PartitionId, u64)],
+    number: u64,
+    seed: u64,
+) {
     let ledger = ledger.lock().expect("lock");
     let images = [
         ("a restart", storage.killed(seed)),
@@ -166,6 +191,7 @@ fn check_what_is_left(storage: &FaultyStorage, ledger: &Mutex<Ledger>, number: u
             let log = open(&image, seed ^ 1);
             let read = ledger.check(&log);
             ledger.check_repetitions(&log, &read);
+            check_seen(&log, seen);
         });
         if let Err(reason) = checked {
             panic!("after {what}: {reason}");
