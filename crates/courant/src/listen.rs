@@ -11,9 +11,15 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use courant_engine::{Engine, EngineConfig, EngineUrl, beside_server};
 use courant_server::{Server, ServerConfig, StartError};
+
+/// How long what a group has committed is kept: the longest that can be said to tools, some 4,000 years. Services are
+/// no members of the server's groups, so that it would take what they have committed for left behind. One without
+/// a store that was at rest for longer would begin anew.
+const OFFSETS_KEPT: Duration = Duration::from_secs(2_147_483_647 * 60);
 
 /// Where an embedded log is to be reached. At first where a server is: `127.0.0.1:9092` for Kafka's protocol, and
 /// `127.0.0.1:8080` for HTTP and the console.
@@ -85,7 +91,8 @@ impl Listen {
 
     /// Opens the log of a directory, `embedded:PATH`, and listens. Must be called inside a Tokio runtime.
     ///
-    /// Clients create no topic by asking for it: to look is not to change.
+    /// Clients create no topic by asking for it: to look is not to change. What groups have committed is kept for
+    /// ever, as without a server.
     ///
     /// # Errors
     /// See [`ListenError`].
@@ -102,6 +109,7 @@ impl Listen {
             kafka: self.kafka.to_string(),
             http: self.http.to_string(),
             auto_create: false,
+            offsets_retention: OFFSETS_KEPT,
             ..ServerConfig::local(directory)
         };
         let server = Box::pin(Server::start(config)).await.map_err(ListenError::from)?;

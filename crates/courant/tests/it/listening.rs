@@ -112,17 +112,14 @@ async fn clients_reach_the_log_of_a_running_service() {
     served.close().await;
 }
 
-/// Asks what is known of a topic, as clients do that create what they ask for: Metadata in version 4, with
-/// `allow_auto_topic_creation`. Comes back with the answer.
-fn ask_for(address: SocketAddr, topic: &str) -> Vec<u8> {
+/// The answer to a request of Kafka's protocol.
+fn exchange(address: SocketAddr, api: i16, version: i16, body: &[&[u8]]) -> Vec<u8> {
     let mut request = Vec::new();
-    request.extend([0, 3, 0, 4]);
+    request.extend(api.to_be_bytes());
+    request.extend(version.to_be_bytes());
     request.extend(7_i32.to_be_bytes());
     request.extend((-1_i16).to_be_bytes());
-    request.extend(1_i32.to_be_bytes());
-    request.extend(u16::try_from(topic.len()).expect("short").to_be_bytes());
-    request.extend(topic.as_bytes());
-    request.push(1);
+    request.extend(body.concat());
     let mut stream = TcpStream::connect(address).expect("listens");
     let size = u32::try_from(request.len()).expect("short");
     stream.write_all(&[&size.to_be_bytes()[..], &request[..]].concat()).expect("is sent");
@@ -131,6 +128,42 @@ fn ask_for(address: SocketAddr, topic: &str) -> Vec<u8> {
     let mut answer = vec![0; u32::from_be_bytes(size) as usize];
     stream.read_exact(&mut answer).expect("answers");
     answer
+}
+
+/// A text as the protocol has it.
+fn text(text: &str) -> Vec<u8> {
+    let size = u16::try_from(text.len()).expect("short");
+    [&size.to_be_bytes()[..], text.as_bytes()].concat()
+}
+
+const ONE: [u8; 4] = 1_i32.to_be_bytes();
+
+/// Asks what is known of a topic, as clients do that create what they ask for: Metadata in version 4, with
+/// `allow_auto_topic_creation`. Comes back with the answer.
+fn ask_for(address: SocketAddr, topic: &str) -> Vec<u8> {
+    exchange(address, 3, 4, &[&ONE[..], &text(topic), &[1]])
+}
+
+/// What the server says that one of its configs is: DescribeConfigs in version 1, of the broker 0.
+fn config(address: SocketAddr, name: &str) -> String {
+    let answer = exchange(address, 32, 1, &[&ONE[..], &[4], &text("0"), &ONE, &text(name), &[0]]);
+    let name = text(name);
+    let found = answer.windows(name.len()).position(|window| window == name);
+    let value = &answer[found.expect("it is about the config") + name.len()..];
+    let size = u16::from_be_bytes([value[0], value[1]]);
+    String::from_utf8(value[2..2 + usize::from(size)].to_vec()).expect("a text")
+}
+
+/// A server forgets after a week what a group without members has committed, and a service is no member. One
+/// without a store has its progress there: it would begin anew after a quiet week.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_service_has_committed_is_never_forgotten() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let listening = anywhere().open(&url(directory.path())).await.expect("opens");
+    let address = listening.kafka().expect("listens");
+    let kept = tokio::task::spawn_blocking(move || config(address, "offsets.retention.minutes"));
+    assert_eq!(kept.await.expect("asks"), i32::MAX.to_string());
+    listening.stop().await;
 }
 
 /// A client that asks for a topic that is not there makes none.
