@@ -104,6 +104,20 @@ pub(super) fn say_what_is_kept_longer(sketch: &Sketch<'_>, found: &BTreeMap<Stri
     }
 }
 
+/// What is simplest to change, because nobody needs copies for longer than the events: all topics that keep them so
+/// long. `None` where it would still be too short with that.
+fn shorter_copies(sketch: &Sketch<'_>, found: &BTreeMap<String, Topic>, kept: Duration) -> Option<String> {
+    let longer = kept_longer(sketch, found);
+    let mut shorter = found.clone();
+    for KeptLonger { copies, events } in &longer {
+        if let Some(topic) = shorter.get_mut(copies.as_str()) {
+            topic.retention = Some(*events);
+        }
+    }
+    let is_enough = Again::of(sketch, &shorter).total().is_some_and(|total| kept >= total);
+    is_enough.then(|| longer.iter().map(KeptLonger::fix).collect::<Vec<_>>().join(" and "))
+}
+
 fn longer(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     Some(one?.max(other?))
 }
@@ -118,8 +132,7 @@ pub(super) fn remembers_enough(sketch: &Sketch<'_>, found: &BTreeMap<String, Top
     }
     let enough = "remember at least as long, or leave .remember_for(…) away: an event that comes again later would be \
                   handled again";
-    // What is simplest to change: nobody needs copies for longer than the events.
-    let fixes = kept_longer(sketch, found).iter().map(|longer| longer.fix() + ", or ").collect::<String>();
+    let fixes = shorter_copies(sketch, found, kept).map(|fixes| fixes + ", or ").unwrap_or_default();
     let said = |time: Option<Duration>| time.map_or("for ever".to_owned(), |time| format!("for {time:?}"));
     Some(Problem::new(
         Code::RememberedTooShort,

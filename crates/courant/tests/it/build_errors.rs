@@ -332,6 +332,12 @@ async fn copies_of_dead_letters_that_are_kept_longer_than_their_events() {
         )],
         &["remembered-too-short"],
     );
+    // An hour would be too short whatever the copies are set to, so nobody is told to set them.
+    let brief = Subscription::named("late").remember_for(Duration::from_secs(3600)).on(hear);
+    let built = app().store(store().await).subscribe(brief).build().await;
+    let error = built.expect_err("is refused");
+    let fix = error.problems()[0].fix();
+    assert!(fix.starts_with("remember at least as long"), "{fix}");
     let changes = Changes::default();
     let listening = tracing::subscriber::set_default(changes.clone());
     for name in ["late", "fit"] {
