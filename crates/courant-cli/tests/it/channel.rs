@@ -375,7 +375,7 @@ fn the_copy_of_a_services_progress_is_not_set() {
     assert_fails(&reset("billing", &[]), CONFLICT, ".generation(");
     let body = json!({ "topic": "shop.orders", "to": "start", "execute": true });
     let refused = post(&asked.server, "/groups/billing/reset", &body);
-    refused.assert_problem(422, "invalid");
+    refused.assert_problem(409, "progress_elsewhere");
     assert!(refused.text.contains(".generation("), "{}", refused.text);
     said(reset("audit", &["--execute"]));
     let shown = said(run(&asked.server, &["group", "show", "billing", "-o", "json"]));

@@ -23,7 +23,9 @@ use super::groups::GROUP;
 use super::guard::Caller;
 use super::json::Json;
 use super::lag::Group;
-use super::problem::{GROUP_IN_USE, INVALID, NOT_CONFIRMED, NOT_WRITTEN, PARTITION_NOT_FOUND, Problem};
+use super::problem::{
+    GROUP_IN_USE, INVALID, NOT_CONFIRMED, NOT_WRITTEN, PARTITION_NOT_FOUND, PROGRESS_ELSEWHERE, Problem,
+};
 use super::route::{Access, DRY_RUN, Kind, RequestBody, Route, Schema, Verb, answer, field, optional, query};
 
 pub(super) static ROUTES: &[Route] = &[
@@ -202,14 +204,15 @@ fn targets(
         return Err(not_changed(name, ChangeGroupError::InUse));
     }
     let committed = group.map(|group| group.stored.offsets).unwrap_or_default();
-    let is_copy = |id: &PartitionId| committed.get(id).is_some_and(|place| place.metadata == COPY_OF_PROGRESS);
+    let is_copy =
+        |id: &PartitionId| committed.get(id).is_some_and(|place| place.metadata == COPY_OF_PROGRESS);
     if topic.partitions.iter().any(is_copy) {
         let sentence = format!(
             "the group {name:?} is a service that keeps its progress in its own database, and what the server has \
              is a copy; to have everything handled anew, with all its effects, count up .generation(…) of its \
              subscription"
         );
-        return Err(Problem::new(&INVALID, sentence));
+        return Err(Problem::new(&PROGRESS_ELSEWHERE, sentence));
     }
     let numbered = (0u32..).zip(&topic.partitions);
     let mut moved = Vec::new();

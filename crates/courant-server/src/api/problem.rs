@@ -51,6 +51,8 @@ pub(crate) static TOPIC_EXISTS: ProblemKind =
     kind(StatusCode::CONFLICT, "topic_exists", "The topic exists already");
 pub(crate) static GROUP_IN_USE: ProblemKind =
     kind(StatusCode::CONFLICT, "group_in_use", "The group has members");
+pub(crate) static PROGRESS_ELSEWHERE: ProblemKind =
+    kind(StatusCode::CONFLICT, "progress_elsewhere", "The progress of the group is kept elsewhere");
 pub(crate) static BODY_TOO_LARGE: ProblemKind =
     kind(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large");
 pub(crate) static BAD_CONTENT_TYPE: ProblemKind =
