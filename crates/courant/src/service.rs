@@ -409,9 +409,15 @@ async fn is_quiet(context: &Context, watched: &[Watched]) -> bool {
     {
         return false;
     }
-    // What reads nothing has nothing to come, before somebody decides about what is parked.
-    let reading = watched.iter().zip(&states).filter(|(_, state)| !state.is_full);
-    for (Watched { partitions, .. }, state) in reading {
+    for (Watched { partitions, .. }, state) in watched.iter().zip(&states) {
+        if state.is_full {
+            // What reads nothing has nothing to come, before somebody decides about what is parked. Of a partition
+            // that it does not have yet there may be something to try again.
+            if partitions.iter().any(|partition| next_of(&state.next, partition).is_none()) {
+                return false;
+            }
+            continue;
+        }
         let ends = context.engine.ends(partitions.clone()).await;
         let ends = partitions.iter().zip(ends).all(|(partition, ends)| {
             let next = next_of(&state.next, partition);

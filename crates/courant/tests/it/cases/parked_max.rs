@@ -109,6 +109,38 @@ async fn a_service_that_starts_with_so_much_reads_nothing() {
     service.stop().await.expect("stops");
 }
 
+/// Another instance joins, and has all partitions when the first one has left: it counts before it reads, comes to
+/// rest when it has them all, and reads them when there is room.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_change_hands_are_read_when_there_is_room() {
+    let Some(site) = Site::on_memory().await else { return };
+    let script = Script::default();
+    let start = async || {
+        let counting = Subscription::named("counting").parked_max(3).retry(Retry::never()).on(count);
+        let app = site.app().await.partitions(2).state(script.clone());
+        let service = app.subscribe(counting).build().await;
+        service.expect("fits together").start().await.expect("starts")
+    };
+    script.fail("bad");
+    let mut first = start().await;
+    publish(&first, (1..=3).map(|n| counted("bad", n))).await;
+    first.settle().await.expect("settles");
+    let mut second = start().await;
+    publish(&first, (0..10).map(|key| counted(&format!("good-{key}"), 1))).await;
+    first.stop().await.expect("stops");
+    second.settle().await.expect("settles");
+    assert_eq!(parked(second.store()).await, 3);
+    assert_eq!(script.called(), ["bad:1"]);
+
+    script.repair("bad");
+    second.dead_letters().redrive("repaired", "a test", &all()).await.expect("asks");
+    second.settle().await.expect("settles");
+    let effects = effects(second.store()).await;
+    assert_eq!(of_key(&effects, "bad"), numbered("bad", 1..=3));
+    assert_eq!(effects.len(), 13, "each once: {effects:?}");
+    second.stop().await.expect("stops");
+}
+
 /// Nobody has to decide anything where events are tried again: room comes with the first that succeeds.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_succeeds_at_last_makes_room_by_itself() {
