@@ -13,6 +13,9 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io;
 
+/// Letters that nothing was decided about and that are told of one by one: each is looked up by itself.
+const TOLD_MAX: usize = 100;
+
 /// A letter that was decided about.
 #[derive(Debug, Serialize)]
 struct Closed {
@@ -163,8 +166,8 @@ async fn undecided<S: Store>(
         return Ok(Exit::Ok);
     }
     let mut exit = Exit::NotFound;
-    let mut sentences = Vec::with_capacity(missing.len());
-    for &id in missing {
+    let mut sentences = Vec::with_capacity(missing.len().min(TOLD_MAX));
+    for &id in missing.iter().take(TOLD_MAX) {
         let letter = store.dead_letter(id).await.map_err(|error| unstored(&error))?;
         sentences.push(match letter {
             None => format!("there is no dead letter {id}"),
@@ -179,5 +182,26 @@ async fn undecided<S: Store>(
         });
     }
     let exit = if count > 0 { Exit::Partly } else { exit };
-    Err(Failure::new(exit, sentences.join("; ")))
+    Err(Failure::new(exit, told(&sentences, missing.len())))
+}
+
+/// Sentences about some of so many letters.
+fn told(sentences: &[String], letters: usize) -> String {
+    match letters.saturating_sub(sentences.len()) {
+        0 => sentences.join("; "),
+        more => format!("{}; and {more} more", sentences.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A redrive that takes a whole failure at that moment leaves no line of megabytes.
+    #[test]
+    fn of_many_letters_a_few_are_told_of_and_the_others_are_counted() {
+        let sentences = ["dead letter 1 is redriving".to_owned(), "dead letter 2 is redriving".to_owned()];
+        assert_eq!(told(&sentences, 2), "dead letter 1 is redriving; dead letter 2 is redriving");
+        assert_eq!(told(&sentences[..1], 9), "dead letter 1 is redriving; and 8 more");
+    }
 }
