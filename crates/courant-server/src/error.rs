@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use courant_kafka::client::InvalidAddress;
 use courant_log::OpenError;
@@ -99,4 +99,15 @@ pub enum StartError {
     /// A defect.
     #[error("opening the log ended in a panic, which is a defect; please report it: {0}")]
     Panic(String),
+}
+
+impl StartError {
+    /// The data directory, where somebody else has it open.
+    #[must_use]
+    pub fn directory_in_use(&self) -> Option<&Path> {
+        match self {
+            Self::Open { data, source: OpenError::Locked } => Some(data),
+            _ => None,
+        }
+    }
 }

@@ -9,7 +9,9 @@
 //! the same on both sides, and the directory opens afterwards without a server, or under `courant serve`.
 
 use std::fmt;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,8 +65,30 @@ pub enum ListenError {
         /// The address.
         address: SocketAddr,
     },
-    /// The server does not start: the directory is in use or cannot be used, or an address is none of this
-    /// machine's.
+    /// One address for both.
+    #[error("Kafka's protocol and HTTP cannot both have {address}: give one of them another port")]
+    OneAddress {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The system does not let it be listened on.
+    #[error("{address} cannot be listened on: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another program has the log open, or an engine of this one.
+    #[error(
+        "the log in {} is in use: end the program that has it open, or name another directory",
+        .directory.display()
+    )]
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The server does not start, as when the directory cannot be used.
     #[error(transparent)]
     Start(StartError),
 }
@@ -104,6 +128,9 @@ impl Listen {
             if !address.ip().is_loopback() {
                 return Err(ListenError::NotLoopback { address });
             }
+        }
+        if self.kafka == self.http && self.kafka.port() != 0 {
+            return Err(ListenError::OneAddress { address: self.kafka });
         }
         let config = ServerConfig {
             kafka: self.kafka.to_string(),
@@ -149,8 +176,13 @@ impl fmt::Debug for Listening {
 
 impl From<StartError> for ListenError {
     fn from(error: StartError) -> Self {
+        // What is said of flags says nothing to a program that has none.
+        if let Some(directory) = error.directory_in_use() {
+            return Self::InUse { directory: directory.to_owned() };
+        }
         match error {
             StartError::InUse { address, .. } => Self::AddressInUse { address },
+            StartError::Bind { address, source, .. } => Self::Bind { address, source },
             other => Self::Start(other),
         }
     }

@@ -179,7 +179,7 @@ async fn to_look_is_not_to_change() {
     listening.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_listened_to_is_said() {
     let directory = tempfile::tempdir().expect("a directory");
     let remote: EngineUrl = "courant://127.0.0.1:9092".parse().expect("a URL");
@@ -199,4 +199,15 @@ async fn what_cannot_be_listened_to_is_said() {
     let address = taken.local_addr().expect("has one");
     let refused = anywhere().kafka(address).open(&url(directory.path())).await.expect_err("is taken");
     assert!(matches!(refused, ListenError::AddressInUse { address: said } if said == address), "{refused}");
+
+    let twice = anywhere().kafka(address).http(address);
+    let refused = twice.open(&url(directory.path())).await.expect_err("one port for two");
+    assert!(matches!(refused, ListenError::OneAddress { address: said } if said == address), "{refused}");
+
+    let listening = anywhere().open(&url(directory.path())).await.expect("opens");
+    let refused = anywhere().open(&url(directory.path())).await.expect_err("is open already");
+    let there = directory.path().join("events");
+    assert!(matches!(&refused, ListenError::InUse { directory } if *directory == there), "{refused}");
+    assert!(!refused.to_string().contains("--"), "a service has no such flags: {refused}");
+    listening.stop().await;
 }
