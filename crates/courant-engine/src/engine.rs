@@ -168,7 +168,8 @@ pub async fn open_with(
 /// server shares their topics. Closing the engine leaves the log to the server.
 ///
 /// Consumer groups are those of this one engine, and clients of the server that join a group of the same name
-/// know nothing of them: share one engine among all services of the process.
+/// know nothing of them: share one engine among all services of the process. To the server these groups have no
+/// members, so it keeps what they have committed for as long as it is told to keep that of such groups.
 #[must_use]
 pub fn beside_server(log: Log, config: EngineConfig) -> Arc<dyn Engine> {
     Arc::new(LocalEngine::served(log, config))
