@@ -17,7 +17,9 @@ use tracing::warn;
 
 use crate::channel::Channel;
 use crate::operations::{DeadLetters, PlainTx};
-use crate::runtime::{Context, Driver, Ledger, Orders, State, Status, Trouble, run_relay, run_timers};
+use crate::runtime::{
+    Context, Driver, Ledger, Orders, State, Status, Trouble, Turn, run_forgetting, run_relay, run_timers,
+};
 use crate::store::{Backing, NoStore};
 use crate::{Anew, Publisher};
 
@@ -45,6 +47,14 @@ pub(crate) struct Prepared {
     pub(crate) decided: Arc<Notify>,
 }
 
+impl Prepared {
+    /// What is the turn of one instance is that of whoever has the first partition.
+    fn turn(&self) -> Option<Turn> {
+        let partition = named(self.partitions.first()?)?;
+        Some(Turn { partition, status: self.status.clone() })
+    }
+}
+
 /// A service that runs. Dropped, it stops where it is; [`Running::stop`] ends it in order.
 pub struct Running<S: Backing = NoStore> {
     context: Arc<Context>,
@@ -53,7 +63,8 @@ pub struct Running<S: Backing = NoStore> {
     watched: Vec<Watched>,
     stop: watch::Sender<bool>,
     drivers: JoinSet<Result<(), RunError>>,
-    /// What moves the outbox on: the relay, and the task of the timers. And what says how the service is.
+    /// What moves the outbox on: the relay, and the task of the timers. What forgets closed dead letters. And what
+    /// says how the service is.
     relay: JoinSet<RunError>,
     channel: Option<Arc<Channel>>,
 }
@@ -167,6 +178,9 @@ impl<D: Store> Service<D> {
         relay.spawn(async move { RunError::Relay { reason: said(run_relay(store, context).await) } });
         let (store, context) = (self.store.clone(), self.context.clone());
         relay.spawn(async move { RunError::Timers { reason: said(run_timers(store, context).await) } });
+        let (store, context) = (self.store.clone(), self.context.clone());
+        let turn = self.prepared.first().and_then(Prepared::turn);
+        relay.spawn(async move { run_forgetting(store, context, turn).await });
         self.started(relay).await
     }
 
@@ -405,7 +419,7 @@ async fn is_quiet(context: &Context, watched: &[Watched]) -> bool {
         return false;
     }
     if let Some(backlog) = &context.backlog
-        && (!context.relay.get().is_resting || backlog().await > 0)
+        && (!context.relay.get().is_resting || !context.forgetting.is_quiet(now_ms) || backlog().await > 0)
     {
         return false;
     }
@@ -431,6 +445,10 @@ async fn is_quiet(context: &Context, watched: &[Watched]) -> bool {
 }
 
 fn next_of(next: &BTreeMap<TopicPartition, u64>, partition: &Partition) -> Option<u64> {
+    next.get(&named(partition)?).copied()
+}
+
+fn named(partition: &Partition) -> Option<TopicPartition> {
     let topic = TopicName::new(&partition.topic).ok()?;
-    next.get(&TopicPartition { topic, partition: partition.number }).copied()
+    Some(TopicPartition { topic, partition: partition.number })
 }

@@ -11,7 +11,10 @@ use courant_sql::{Assignment, Consumer, Store};
 use tokio::sync::Notify;
 
 use super::checks::{Handled, Sketch, capabilities, commands, mappings, subscriptions, topics};
-use super::memory::{dead_letter_topics, remembered_ms, remembers_enough, say_what_is_kept_longer};
+use super::memory::{
+    dead_letter_topics, keeps_letters, letters_kept_ms, remembered_ms, remembers_enough,
+    say_what_is_kept_longer,
+};
 use super::{App, BuildError, Declared, EngineChoice, Parts, Problem, ProblemCode as Code, Settings};
 use crate::channel::{self, Described};
 use crate::layer::layered;
@@ -19,8 +22,8 @@ use crate::mapping::Mappings;
 use crate::outbox::Stamp;
 use crate::publisher::Sender;
 use crate::runtime::{
-    Activity, Backlog, Begin, Caller, Context, DirectLedger, Kept, Ledger, Orders, Rules, Seldom, Status,
-    StoreLedger, Time, Timers, Trouble, begin, look, refused,
+    Activity, Backlog, Begin, Caller, Context, DirectLedger, Forgetting, Kept, Ledger, Orders, Rules, Seldom,
+    Status, StoreLedger, Time, Timers, Trouble, begin, look, refused,
 };
 use crate::service::{Prepared, Service};
 use crate::store::{Backing, NoStore};
@@ -200,6 +203,7 @@ fn check<S: Backing, T>(parts: &Parts, declared: &[Declared<S, T>]) -> Vec<Probl
         problems.extend(commands(&sketches));
         problems.extend(mappings(&parts.mappings, &sketches));
     }
+    problems.extend(keeps_letters(parts.letters_kept));
     problems
 }
 
@@ -369,6 +373,7 @@ fn context(parts: Parts, opened: &Opened, backlog: Option<Backlog>) -> Arc<Conte
         outbox_filled: Notify::new(),
         relay: Status::default(),
         timers: Timers::new(),
+        forgetting: Forgetting::new(letters_kept_ms(parts.letters_kept)),
         backlog,
     })
 }

@@ -1,4 +1,5 @@
-//! How long a consumer has to remember what it has handled: as long as an event can come again.
+//! How long a consumer has to remember what it has handled: as long as an event can come again. And how long a
+//! service keeps dead letters that are closed.
 //!
 //! It can come again from its topic; from the topic of copies of dead letters, from where somebody may have
 //! published it anew under its id; and from the store, where it may wait for its next attempt.
@@ -17,6 +18,12 @@ use crate::runtime::dead_letter_topic;
 
 /// How much longer than that a consumer remembers, unless somebody says otherwise.
 const REMEMBERED_MORE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long closed dead letters are kept, unless somebody says otherwise.
+pub(super) const LETTERS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Whoever has sent letters back can see for so long what has become of them.
+const LETTERS_KEPT_MIN: Duration = Duration::from_secs(24 * 3600);
 
 /// How long an event of a subscription can come again from each place; `None`: for ever.
 struct Again {
@@ -153,5 +160,24 @@ pub(super) fn remembers_enough(sketch: &Sketch<'_>, found: &BTreeMap<String, Top
 pub(super) fn remembered_ms(sketch: &Sketch<'_>, found: &BTreeMap<String, Topic>) -> Option<i64> {
     let enough = || Again::of(sketch, found).total().map(|total| total.saturating_add(REMEMBERED_MORE));
     let kept = sketch.settings.inbox_kept.or_else(enough)?;
+    i64::try_from(kept.as_millis()).ok()
+}
+
+/// What is wrong with how long closed dead letters are kept.
+pub(super) fn keeps_letters(kept: Duration) -> Option<Problem> {
+    (kept < LETTERS_KEPT_MIN).then(|| {
+        Problem::new(
+            Code::LettersKeptTooShort,
+            format!("dead letters are forgotten {kept:?} after they were closed"),
+            format!(
+                "keep them for {LETTERS_KEPT_MIN:?} or longer: who has sent letters back has to see what becomes \
+                 of them"
+            ),
+        )
+    })
+}
+
+/// How long closed dead letters are kept, in milliseconds; `None`: for ever.
+pub(super) fn letters_kept_ms(kept: Duration) -> Option<i64> {
     i64::try_from(kept.as_millis()).ok()
 }

@@ -7,6 +7,7 @@ mod problem;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use courant_core::clock::Clock;
 use courant_core::entropy::Entropy;
@@ -53,6 +54,8 @@ struct Parts {
     layers: Vec<Arc<dyn HandlerLayer>>,
     /// How events of others are read, by topic.
     mappings: Vec<(String, Mapping)>,
+    /// How long dead letters are kept that are closed.
+    letters_kept: Duration,
     /// What was said in the wrong order.
     disorder: Vec<&'static str>,
 }
@@ -129,6 +132,7 @@ impl App {
             operations: None,
             layers: Vec::new(),
             mappings: Vec::new(),
+            letters_kept: memory::LETTERS_KEPT,
             disorder: Vec::new(),
         };
         Self { parts, store: NoStore, state: (), subscriptions: Vec::new() }
@@ -246,6 +250,18 @@ impl<S: Backing, T> App<S, T> {
         self.parts.faults = world.faults();
         // What a test counts are the events of its service.
         self.parts.announces = false;
+        self
+    }
+}
+
+impl<D: courant_sql::Store, T> App<D, T> {
+    /// How long the store keeps dead letters that were sent back and handled, or that somebody has discarded, with
+    /// what was noted of them: at first 30 days. `Duration::MAX` is for ever. Those that nobody has decided about,
+    /// and archived ones, stay anyway. It means all dead letters of the store: of services that share one, the
+    /// shortest time counts.
+    #[must_use]
+    pub fn keep_closed_letters_for(mut self, kept: Duration) -> Self {
+        self.parts.letters_kept = kept;
         self
     }
 }

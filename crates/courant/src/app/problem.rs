@@ -92,6 +92,8 @@ codes! {
     Retry = "retry",
     /// The inbox forgets an event before it has come for the last time.
     RememberedTooShort = "remembered-too-short",
+    /// Closed dead letters are forgotten before anybody has seen what has become of them.
+    LettersKeptTooShort = "letters-kept-too-short",
     /// An envelope mapping looks at a place that is none.
     MappingPlace = "mapping-place",
     /// A topic has several envelope mappings.

@@ -10,6 +10,7 @@ use courant_sql::Committed;
 use tokio::sync::{Notify, watch};
 
 use super::faults::Faults;
+use super::forgetting::Forgetting;
 use super::status::Status;
 use super::time::Time;
 use super::timers::Timers;
@@ -41,6 +42,8 @@ pub(crate) struct Context {
     pub(crate) relay: Status,
     /// What the task that moves timers is told.
     pub(crate) timers: Timers,
+    /// What closed dead letters are forgotten by. Without a store nobody does it.
+    pub(crate) forgetting: Forgetting,
     /// How many events wait in the outbox; `None` without a store.
     pub(crate) backlog: Option<Backlog>,
 }

@@ -14,6 +14,7 @@ mod dead;
 mod direct_ledger;
 mod driver;
 mod faults;
+mod forgetting;
 mod incoming;
 mod lanes;
 mod ledger;
@@ -37,6 +38,7 @@ pub(crate) use self::driver::{Driver, Orders};
 #[cfg(feature = "testkit")]
 pub use self::faults::FaultPoint;
 pub(crate) use self::faults::Faults;
+pub(crate) use self::forgetting::{Forgetting, Turn, run as run_forgetting};
 #[cfg(feature = "testkit")]
 pub(crate) use self::incoming::event as event_of;
 pub(crate) use self::ledger::{Kept, Ledger, Trouble};

@@ -267,6 +267,24 @@ async fn an_inbox_that_forgets_too_early() {
     app().store(store().await).subscribe(mindful).build().await.expect("fits together");
 }
 
+/// Whoever has sent letters back asks what has become of them: they stay for a day at least.
+#[tokio::test]
+async fn closed_letters_that_are_forgotten_at_once() {
+    let hour = Duration::from_secs(3600);
+    let hearing = Subscription::named("hearing").on(hear);
+    said(
+        app().await.keep_closed_letters_for(hour).subscribe(hearing).build().await,
+        &[(
+            "dead letters are forgotten 3600s after they were closed",
+            "keep them for 86400s or longer: who has sent letters back has to see what becomes of them",
+        )],
+        &["letters-kept-too-short"],
+    );
+    let hearing = Subscription::named("hearing").on(hear);
+    let day = app().await.keep_closed_letters_for(24 * hour).subscribe(hearing).build().await;
+    day.expect("fits together");
+}
+
 /// What is said in warnings about what to change.
 #[derive(Clone, Default)]
 struct Changes(Arc<Mutex<Vec<String>>>);

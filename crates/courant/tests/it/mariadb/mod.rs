@@ -18,6 +18,8 @@ mod dead_letters;
 mod effects;
 #[path = "../cases/facts.rs"]
 mod facts;
+#[path = "../cases/forgetting.rs"]
+mod forgetting;
 #[path = "../cases/frozen.rs"]
 mod frozen;
 #[path = "../cases/killed_relays.rs"]

@@ -20,6 +20,8 @@ mod dead_letters;
 mod effects;
 #[path = "../cases/facts.rs"]
 mod facts;
+#[path = "../cases/forgetting.rs"]
+mod forgetting;
 #[path = "../cases/killed_relays.rs"]
 mod killed_relays;
 #[path = "../cases/ordering.rs"]
