@@ -10,6 +10,7 @@ const FAILURES = [
   ['billing', '1f0a99c2', 'billing::NotBilled', 'billing::bill', 'billing-v2', ['payments', 'orders'], 3, true, null],
   ['analytics', '77aa01d4', 'serde_json::Error', 'courant::decode', 'analytics', ['analytics.page-views'], 1, false, 'no_key'],
 ]
+const PARKED = { keys: 4, events: 37, held: 1, next_due_ms: null }
 const EVENT = '019ad23a-6f10-7c9e-9a52-4c10c4a9e0'
 
 const letters = EMPTY ? [] : FAILURES.flatMap(([service, group, error, place, consumer, topics, many], at) =>
@@ -48,7 +49,7 @@ function failures() {
     return {
       service, group, consumer, error, place, letters: dead.length,
       oldest_ms: Math.min(...dead.map((one) => one.last_failed_ms)), newest_ms: Math.max(...dead.map((one) => one.last_failed_ms)), topics,
-      parked: service === 'analytics' ? null : { keys: 4, events: 37, held: 1, next_due_ms: null }, seen_ms: Date.now(),
+      parked: service === 'analytics' ? null : PARKED, seen_ms: Date.now(),
       service_state: service === 'analytics' ? 'silent' : 'running', operable, not_operable: why,
     }
   })
@@ -77,8 +78,25 @@ export function deadLetters(parts, method, query, body, answer) {
   return true
 }
 
+/** Billing has as much parked as it may; the others have room, as far as they say. */
 function services(parts, answer) {
-  const all = EMPTY ? [] : FAILURES.map(([service, , , , , , , operable, why]) => ({ service, state: 'running', operable, not_operable: why }))
+  const all = EMPTY ? [] : FAILURES.map(([service, , , , consumer, topics, , operable, why]) => {
+    const isSilent = service === 'analytics'
+    const parked_max = isSilent ? 0 : service === 'billing' ? 38 : 100_000
+    const subscription = {
+      consumer, generation: 1, topics, event_types: ['orders.order-placed'], passed: 0, parked: isSilent ? null : PARKED, full: service === 'billing', dead: null, partitions: [],
+      policy: { effects: 'once', concurrency: 8, attempts: 5, exhausted: 'park_key', timeout_ms: 30_000, parked_max },
+    }
+    const state = isSilent ? 'silent' : 'running'
+    const instance = {
+      instance: `${EVENT}aa`, state, code_version: '1.4.0', courant_version: '0.1.0', engine: 'courant', store: 'SQLite', operations: true, started_ms: begun - HOUR,
+      seen_ms: Date.now(), heartbeat_ms: 10_000, outbox: 0, requests: { applied: 0, refused: 0 }, subscriptions: [subscription],
+    }
+    return {
+      service, state, operable, not_operable: why, lag_events: null, lag_seconds: null, parked_keys: null, parked_events: null, dead_letters: null, outbox: 0, seen_ms: Date.now(),
+      instances_running: isSilent ? 0 : 1, instances_total: 1, instances: [instance],
+    }
+  })
   if (parts.length === 1) return answer({ services: all, next: null, total: all.length, unreadable: 0 })
   const one = all.find(({ service }) => service === parts[1])
   return one ? answer(one) : no(answer, 404, 'service_not_found', 'There is no such service', 'no service of that name has announced itself')

@@ -4,6 +4,7 @@ import { accessible, assert, close, heading, launch, mock, noFaults, open, path,
 const HERE = [
   ['/dlq/analytics/77aa01d4', 'This server has no key of the service'],
   ['/dlq/shipping/letters/99999', 'There is no such letter'],
+  ['/dlq/billing', 'One that is full reads nothing more'],
   ['/trace/corr-7', 'payment.processed'],
   ['/trace/corr-7?view=sequence&at=3', 'nothing for'],
   ['/trace/corr-7?view=table', 'retention has deleted the record'],
@@ -35,6 +36,25 @@ async function deadLetters(page) {
     await page.getByText('fraud-check does not say what is dead now').waitFor()
     const row = page.getByRole('row', { name: /serde_json::Error/ })
     assert.equal((await row.getByRole('gridcell').nth(3).textContent()).trim(), 'unknown')
+  })
+
+  await step('a consumer that reads nothing more is named, with how much is parked and may be', async () => {
+    const cells = async (row) => (await row.getByRole('cell').allTextContents()).map((text) => text.trim())
+    await visit(page, '/dlq', 'Too much is parked')
+    const table = page.getByRole('table', { name: 'Too much is parked' })
+    const full = table.getByRole('row', { name: /billing-v2/ })
+    assert.deepEqual(await cells(full), ['Full', '38', '38', '4'])
+    assert.equal(await table.getByRole('row').count(), 2, 'the others have room, or do not say it')
+    await full.getByRole('link', { name: 'billing', exact: true }).click()
+    await page.waitForFunction(() => location.pathname === '/dlq/billing')
+    const consumers = page.getByRole('table', { name: 'Consumers' })
+    await consumers.getByRole('row', { name: /billing-v2/ }).getByText('Full').waitFor()
+    await visit(page, '/dlq/shipping', 'Consumers')
+    const reads = consumers.getByRole('row', { name: /shipping/ })
+    assert.deepEqual(await cells(reads), ['Reads', '38', '100,000', '4'])
+    await visit(page, '/dlq/analytics', 'Consumers')
+    const silent = consumers.getByRole('row', { name: /analytics/ })
+    assert.deepEqual(await cells(silent), ['Silent', 'unknown', 'unknown', 'unknown'])
   })
 
   await step('the keyboard alone chooses letters, sees what a redrive does, and does it', async () => {

@@ -12,6 +12,73 @@ export interface Parked {
   next_due_ms: Int | null
 }
 
+/** A service, and what its instances say together. */
+export interface Service {
+  service: string
+  state: 'running' | 'silent'
+  operable: boolean
+  not_operable: NotOperable | null
+  lag_events: Int | null
+  lag_seconds: Int | null
+  parked_keys: Int | null
+  parked_events: Int | null
+  dead_letters: Int | null
+  outbox: Int | null
+  seen_ms: number
+  instances_running: number
+  instances_total: number
+  instances: ServiceInstance[]
+}
+
+export interface ServicePage {
+  services: Service[]
+  next: string | null
+  total: number
+  /** Instances that say what this server does not understand. */
+  unreadable: number
+}
+
+export interface ServiceInstance {
+  instance: string
+  state: 'running' | 'silent'
+  code_version: string
+  courant_version: string
+  engine: string
+  store: string | null
+  operations: boolean
+  started_ms: number
+  seen_ms: number
+  heartbeat_ms: number
+  outbox: Int | null
+  requests: { applied: Int; refused: Int }
+  subscriptions: ServiceSubscription[]
+}
+
+/** What an instance says of a consumer. What is parked and dead is that of all instances. */
+export interface ServiceSubscription {
+  consumer: string
+  generation: number
+  topics: string[]
+  event_types: string[]
+  policy: ServicePolicy
+  passed: Int
+  parked: Parked | null
+  /** As much is parked as may be, so the instance reads nothing more. */
+  full: boolean
+  dead: { letters: Int; failures: { group: string; error: string; place: string; letters: Int; oldest_ms: number; newest_ms: number }[] } | null
+  partitions: { topic: string; partition: number; next: Int; end: Int | null; lag_events: Int | null; lag_seconds: Int | null }[]
+}
+
+export interface ServicePolicy {
+  effects: string
+  concurrency: number
+  attempts: number
+  exhausted: string
+  timeout_ms: Int
+  /** Events that may be parked; 0: unknown, or no store. */
+  parked_max: Int
+}
+
 /** Letters with one error from one place. */
 export interface Failure {
   service: string
