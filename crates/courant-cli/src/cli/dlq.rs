@@ -180,7 +180,7 @@ pub(crate) struct DlqEdit {
     /// Header that goes; may be repeated
     #[arg(long = "delete-header", value_name = "KEY")]
     pub(crate) deleted: Vec<String>,
-    /// Take a value that is not what its content-type says
+    /// Take a value that is not what its content-type says, or that no handler of the service reads
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]

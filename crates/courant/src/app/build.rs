@@ -75,6 +75,10 @@ impl<D: Store, T: Send + Sync + 'static> App<D, T> {
             close(&opened).await;
             return Err(BuildError::new(parts.name, problems));
         }
+        if let Some(desk) = &desk {
+            let each = subscriptions.iter().map(|one| (one.settings.consumer.as_str(), &*one.handlers));
+            desk.reads(channel::Readers::of(each, mappings));
+        }
         let backlog = backlog(store.clone(), parts.time.clone());
         let (is_own, announces) = (opened.is_own, parts.announces);
         let context = context(parts, &opened, Some(backlog));

@@ -13,11 +13,12 @@ use courant_core::operations::{
     Action, Outcome, PlannedRedrive, RedriveResult, Request, ResultPage, Which, unhex,
 };
 use courant_sql::limits::{EVENT_BYTES_MAX, LISTED_MAX};
-use courant_sql::{DeadEdit, DeadReason, EditError, RedriveError, Store, StoreError, Verdict};
+use courant_sql::{DeadEdit, DeadReason, EditError, Event, RedriveError, Store, StoreError, Verdict};
 use serde::Serialize;
 
 use super::deciding::decide;
 use super::letters::{Pages, edited_headers, meant, unlike_its_type};
+use super::readers::{Asker, Readers};
 use super::telling::{Page, tell};
 use super::wire::{progress, result};
 
@@ -71,11 +72,13 @@ impl From<EditError> for ActError {
     }
 }
 
-/// Follows a request. Gives back the parts of the answer, at least one.
+/// Follows a request; edits are held against what `readers` can read. Gives back the parts of the answer, at
+/// least one.
 pub(super) async fn act<S: Store>(
     store: &S,
     request: &Request,
     times: Times,
+    readers: Option<&Readers>,
 ) -> Result<Vec<Outcome>, ActError> {
     let now_ms = times.now_ms;
     match &request.action {
@@ -104,7 +107,7 @@ pub(super) async fn act<S: Store>(
             let cancelled = store.cancel_redrive(redrive, now_ms).await?;
             Ok(vec![Outcome::Redrive { progress: progress(&cancelled), was_known: true }])
         }
-        Action::Edit { .. } => Ok(vec![edit(store, request, now_ms).await?]),
+        Action::Edit { .. } => Ok(vec![edit(store, request, now_ms, readers).await?]),
         Action::Letters { which, state, after, limit, notes } => {
             let page = Page { state: state.as_deref(), after: *after, limit: *limit, notes: *notes };
             tell(store, which, page).await
@@ -210,13 +213,19 @@ async fn results<S: Store>(
     Ok(results)
 }
 
-async fn edit<S: Store>(store: &S, request: &Request, now_ms: i64) -> Result<Outcome, ActError> {
+async fn edit<S: Store>(
+    store: &S,
+    request: &Request,
+    now_ms: i64,
+    readers: Option<&Readers>,
+) -> Result<Outcome, ActError> {
     let Action::Edit { letter, event_id, value_hex, headers, deleted, force, reason } = &request.action
     else {
         return Err(ActError::Nonsense("it is no edit".to_owned()));
     };
     let unknown = || ActError::NotFound(format!("there is no dead letter {letter}"));
-    let original = store.dead_letter(*letter).await?.ok_or_else(unknown)?.event;
+    let found = store.dead_letter(*letter).await?.ok_or_else(unknown)?;
+    let (summary, original) = (found.summary, found.event);
     let event_id = EventId::new(event_id).map_err(|error| ActError::Nonsense(error.to_string()))?;
     // Done before, by a service that was killed then.
     if original.id == event_id {
@@ -229,6 +238,21 @@ async fn edit<S: Store>(store: &S, request: &Request, now_ms: i64) -> Result<Out
     let headers = edited_headers(&original, &event_id, headers, deleted);
     if let Some(unlike) = unlike_its_type(value.as_ref(), &headers).filter(|_| !force) {
         return Err(ActError::Nonsense(unlike));
+    }
+    if let Some(readers) = readers.filter(|_| !force) {
+        let asker = if value_hex.is_some() { Asker::Author } else { Asker::Stranger };
+        let event = Event {
+            offset: original.offset,
+            id: event_id.clone(),
+            key: original.key.clone(),
+            value: value.clone(),
+            headers: headers.clone(),
+            timestamp_ms: original.timestamp_ms,
+        };
+        let consumer = summary.consumer.name.as_str();
+        if let Some(unlike) = readers.unlike(consumer, &summary.position.topic, event, asker) {
+            return Err(ActError::Nonsense(unlike));
+        }
     }
     let original_event_id = original.id.to_string();
     let edit = DeadEdit {

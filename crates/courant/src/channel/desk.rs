@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::acting::{ActError, Times, act};
+use super::readers::Readers;
 use crate::planted::{Defect, is_planted};
 use crate::runtime::{Seldom, Status};
 use crate::service::Prepared;
@@ -50,6 +51,8 @@ pub(crate) struct Desk<D> {
     badly_signed_answered: Seldom,
     /// Who has to look when somebody has decided.
     woken: OnceLock<Vec<(Arc<Status>, Arc<Notify>)>>,
+    /// What edits are held against.
+    readers: OnceLock<Readers>,
 }
 
 /// What has come of requests.
@@ -91,6 +94,7 @@ impl<D: Store> Desk<D> {
             badly_signed: Seldom::new(1),
             badly_signed_answered: Seldom::new(BADLY_SIGNED_ANSWERED_MAX),
             woken: OnceLock::new(),
+            readers: OnceLock::new(),
         })
     }
 
@@ -104,6 +108,12 @@ impl<D: Store> Desk<D> {
         let woken = woken.map(|one| (one.status.clone(), one.decided.clone())).collect();
         // A service is built once.
         drop(self.woken.set(woken));
+    }
+
+    /// From now on edits are held against what these read.
+    pub(crate) fn reads(&self, readers: Readers) {
+        // A service is built once.
+        drop(self.readers.set(readers));
     }
 
     /// The subscription that takes requests. Its handler runs outside of the transaction, because what a
@@ -150,7 +160,7 @@ impl<D: Store> Desk<D> {
             Looked::Take(request) => request,
         };
         let times = Times { asked_ms: meta.time_ms(), now_ms: self.clock.now_ms() };
-        let outcomes = match act(&self.store, &request, times).await {
+        let outcomes = match act(&self.store, &request, times, self.readers.get()).await {
             Ok(outcomes) => outcomes,
             Err(ActError::Store(error)) if meta.attempt() < ATTEMPTS => {
                 return Err(HandlerError::from(error));

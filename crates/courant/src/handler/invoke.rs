@@ -34,6 +34,9 @@ pub(crate) trait Invoke<S: Backing, T>: Send + Sync {
         given: Given<S, T>,
         stamp: Stamp,
     ) -> Boxed<'static, Result<Vec<NewEvent>, CallFailure>>;
+
+    /// Whether the bytes are the handler's event, which is not called.
+    fn read(&self, value: &[u8]) -> Result<(), serde_json::Error>;
 }
 
 /// A handler of a subscription in mode `M`.
@@ -77,6 +80,10 @@ where
             output.into_outcome(&mut outbox).map_err(CallFailure::Handler)?;
             Ok(outbox.into_events())
         })
+    }
+
+    fn read(&self, value: &[u8]) -> Result<(), serde_json::Error> {
+        serde_json::from_slice::<A::Event>(value).map(drop)
     }
 }
 

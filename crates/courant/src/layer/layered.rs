@@ -67,4 +67,8 @@ impl<S: Backing, T: Send + Sync + 'static> Invoke<S, T> for Layered<S, T> {
             run.result(said)
         })
     }
+
+    fn read(&self, value: &[u8]) -> Result<(), serde_json::Error> {
+        self.inner.read(value)
+    }
 }

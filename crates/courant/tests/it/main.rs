@@ -10,6 +10,7 @@ mod bank_books;
 mod build_errors;
 mod channel;
 mod commands;
+mod editing;
 mod examples;
 mod full;
 mod given;

@@ -374,7 +374,7 @@ pub(super) static EDIT: Schema = Schema {
         optional("value_encoding", Kind::OrNull(&Kind::Words(&["base64"])), "How bytes are written"),
         optional("headers", Kind::Many(&Kind::Of(&HEADER)), "In place of those of their names"),
         optional("deleted_headers", Kind::Many(&Kind::Text), "Headers that go"),
-        optional("force", Kind::Flag, "Also a value that is not what its content-type says"),
+        optional("force", Kind::Flag, "Also a value that is not what its content-type says, or that no handler reads"),
         REASON,
         BY,
         EXECUTE,

@@ -1,0 +1,90 @@
+//! What a dead letter is edited to is held against the type of its handler.
+
+use courant::channel::{Action, Outcome, Refusal};
+use courant::engine::{Header, NewRecord};
+use courant::testkit::World;
+use courant_core::operations::hex;
+
+use crate::channel::{answered, asked};
+use crate::given::counted;
+
+/// An edit of a letter under a new id.
+fn edit(letter: i64, event_id: &str, value: Option<&str>, headers: &[(&str, &str)], force: bool) -> Action {
+    Action::Edit {
+        letter,
+        event_id: event_id.to_owned(),
+        value_hex: value.map(|value| hex(value.as_bytes())),
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        deleted: Vec::new(),
+        force,
+        reason: "a typo".to_owned(),
+    }
+}
+
+fn reason_of(outcomes: &[Outcome]) -> &str {
+    match outcomes {
+        [Outcome::Refused { why: Refusal::NotUnderstood, reason }] => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// D6: what its handler could not read is refused, with what is wrong, and the letter stays as it is. What is read
+/// is taken, and what is not when somebody insists.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_handler_reads_is_refused() {
+    let world = World::new(7);
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &engine, &directory.path().join("shop.db")).await;
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    let letter = service.dead_letters().list().await.expect("lists")[0].clone();
+
+    let (no_headers, other_type): (&[(&str, &str)], &[(&str, &str)]) = (&[], &[("ce_type", "test.unheard")]);
+    for (id, value, headers, wrong) in [
+        ("r-1", Some(r#"{"key":"a","n":"one"}"#), no_headers, "expected u32"),
+        ("r-2", Some(r#"{"key":"a"}"#), no_headers, "missing field `n`"),
+        ("r-3", None, other_type, "no handler"),
+    ] {
+        let action = edit(letter.id, "edited", value, headers, false);
+        let refused = answered(&world, &*engine, &mut service, id, action).await;
+        assert!(reason_of(&refused).contains(wrong), "{refused:?}");
+    }
+    let shown = service.dead_letters().show(letter.id).await.expect("reads").expect("is there");
+    assert_eq!(shown.summary, letter, "nothing has changed");
+    assert!(service.dead_letters().notes(letter.id).await.expect("lists").is_empty());
+
+    for (id, event_id, value, force) in [
+        ("r-4", "forced", r#"{"key":"a","n":"one"}"#, true),
+        ("r-5", "edited", r#"{"key":"a","n":2}"#, false),
+    ] {
+        let action = edit(letter.id, event_id, Some(value), &[], force);
+        let taken = answered(&world, &*engine, &mut service, id, action).await;
+        assert!(matches!(taken[..], [Outcome::Edited { .. }]), "{taken:?}");
+    }
+    let shown = service.dead_letters().show(letter.id).await.expect("reads").expect("is there");
+    assert_eq!(shown.event.id.as_str(), "edited");
+    service.stop().await.expect("stops");
+}
+
+/// Whoever changes a header has not written the value: what it says is in no answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_says_nothing_of_what_an_event_says() {
+    let world = World::new(7);
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &engine, &directory.path().join("shop.db")).await;
+    let headers = vec![Header::new("ce_type", "test.counted")];
+    let value = r#"{"key":"a","n":"canary"}"#;
+    let record = NewRecord { headers, ..NewRecord::new("test.counted", "a", value) };
+    for answer in engine.publish(vec![record]).await {
+        answer.expect("publishes");
+    }
+    service.settle().await.expect("settles");
+    let letter = service.dead_letters().list().await.expect("lists")[0].id;
+    let headers_alone = edit(letter, "edited", None, &[("x", "y")], false);
+    let refused = answered(&world, &*engine, &mut service, "r-1", headers_alone).await;
+    let reason = reason_of(&refused);
+    assert!(reason.contains("not what the type says at line 1") && !reason.contains("canary"), "{reason}");
+    service.stop().await.expect("stops");
+}
