@@ -66,7 +66,7 @@ export interface ServiceSubscription {
   /** As much is parked as may be, so the instance reads nothing more. */
   full: boolean
   dead: { letters: Int; failures: { group: string; error: string; place: string; letters: Int; oldest_ms: number; newest_ms: number }[] } | null
-  partitions: { topic: string; partition: number; next: Int; end: Int | null; lag_events: Int | null; lag_seconds: Int | null }[]
+  partitions: { topic: string; partition: number; next: Int; missed: Int; end: Int | null; lag_events: Int | null; lag_seconds: Int | null }[]
 }
 
 export interface ServicePolicy {

@@ -133,6 +133,11 @@ static PARTITION: Schema = Schema {
         field("topic", Kind::Text, ""),
         field("partition", Kind::Integer, ""),
         field("next", Kind::Integer, "The first offset that is not done with"),
+        field(
+            "missed",
+            Kind::Integer,
+            "Events before `next` that were never handled, because retention or damage had taken them",
+        ),
         field("end", NUMBER_OR_NULL, ""),
         field("lag_events", NUMBER_OR_NULL, "null: unknown"),
         field("lag_seconds", NUMBER_OR_NULL, "null: unknown"),
