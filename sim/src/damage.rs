@@ -10,7 +10,7 @@ use courant_log::{Log, OpenError};
 
 use crate::ledger::Ledger;
 use crate::random::Random;
-use crate::reads::{Stored, compare, read};
+use crate::reads::{Stored, compare_by_keys, read};
 use crate::script::Script;
 use crate::tiny::tiny;
 use crate::workload::Workload;
@@ -53,7 +53,7 @@ impl Outcome {
 pub enum Fate {
     /// It is refused.
     Refused,
-    /// Everything is there.
+    /// Everything is there; of a compacted topic, everything but what is superseded.
     Unharmed,
     /// Some events are refused and the file is named; everything else is there.
     Named,
@@ -173,7 +173,7 @@ impl Victim {
         let started = image.killed(self.seed);
         let mut fate = Fate::Refused;
         caught(|| match Log::open(Arc::new(started.clone()), tiny(self.seed ^ 1)) {
-            Ok((log, _)) if compare(&self.stored, &read(&log)) => {
+            Ok((log, _)) if compare_by_keys(&self.stored, &log, &self.ledger) => {
                 self.ledger.check(&log);
                 fate = Fate::Unharmed;
             }

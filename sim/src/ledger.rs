@@ -120,6 +120,17 @@ impl Ledger {
         read
     }
 
+    /// The histories of those partitions whose topics are compacted.
+    pub(crate) fn compacted(&self, log: &Log) -> BTreeMap<PartitionId, &PartitionHistory> {
+        let mut compacted = BTreeMap::new();
+        for topic in log.catalog().topics() {
+            if let Some(history) = self.topics.get(&topic.name).filter(|history| history.is_compacted()) {
+                compacted.extend(topic.partitions.iter().copied().zip(&history.partitions));
+            }
+        }
+        compacted
+    }
+
     /// Somebody asks for a topic.
     pub(crate) fn ask_topic(&mut self, new: &NewTopic, relaxed: bool) {
         let partitions = new.partitions as usize;

@@ -19,6 +19,11 @@ pub struct Readable {
 /// When a read answers with what is no whole, intact batch at or behind the offset, or fails in a way
 /// that repeating it does not cure.
 pub fn readable(log: &Log, partition: PartitionId) -> Readable {
+    readable_with(log, partition, |_| {})
+}
+
+/// As [`readable`], and shows every batch that was given.
+pub(crate) fn readable_with(log: &Log, partition: PartitionId, mut look: impl FnMut(&[u8])) -> Readable {
     let mut readable = Readable::default();
     let ends = log.offsets(partition).expect("exists");
     let mut offset = ends.start;
@@ -48,6 +53,7 @@ pub fn readable(log: &Log, partition: PartitionId) -> Readable {
             let base = u64::try_from(header.base_offset).expect("positive");
             let end = u64::try_from(header.last_offset()).expect("positive") + 1;
             assert!(end > offset, "the batch at {base} lies before {offset}");
+            look(&one);
             readable.batches.push((base, header.crc, u64::try_from(header.record_count).expect("positive")));
             offset = end;
         }

@@ -52,7 +52,8 @@ fn of_whole_files() {
     assert!(broken.refused > 10 && broken.unharmed > 10 && broken.named > 0, "{broken:?}");
 }
 
-/// Among them segments that compaction has made, and those that they have replaced.
+/// Among them segments that compaction has made, and those that they have replaced: a start that finds one of
+/// the former not whole goes on with the latter, and the newest event of each key is there all the same.
 #[test]
 fn of_whole_files_of_a_compacted_log() {
     let broken = nothing_is_lost_in_silence_of_files(Workload::COMPACTION, 120, 36);
