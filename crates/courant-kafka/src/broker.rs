@@ -35,6 +35,8 @@ pub struct Broker {
     /// Of all connections together.
     pub(crate) fetch_sessions: FetchSessions,
     groups: Arc<Coordinator>,
+    /// A connection keeps a thread for itself.
+    pub(crate) keeps_thread: AtomicBool,
     stopping: watch::Sender<bool>,
     /// Set before `stopping` says it.
     is_stopping: AtomicBool,
@@ -57,6 +59,7 @@ impl Broker {
             buffers: Buffers::new(limits::REQUEST_BUFFERS),
             fetch_sessions: FetchSessions::new(config.limits.fetch_sessions_max),
             config,
+            keeps_thread: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             is_stopping: AtomicBool::new(false),
         }
@@ -98,6 +101,11 @@ impl Broker {
     pub(crate) fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
         self.stopping.send_replace(true);
+    }
+
+    /// Whether [`Broker::stop`] was called.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
     }
 
     /// Returns once [`Broker::stop`] was called.
@@ -184,6 +192,7 @@ pub(crate) struct Counters {
     bad_requests: AtomicU64,
     request_bytes: AtomicU64,
     response_bytes: AtomicU64,
+    threads_kept: AtomicU64,
 }
 
 /// The counters of the Kafka front-end at one moment.
@@ -206,6 +215,8 @@ pub struct KafkaMetrics {
     pub request_bytes: u64,
     /// Bytes of answers.
     pub response_bytes: u64,
+    /// How often a connection kept a thread, because its client was alone.
+    pub threads_kept: u64,
 }
 
 fn add(counter: &AtomicU64, n: usize) {
@@ -235,6 +246,10 @@ impl Counters {
         add(&self.response_bytes, bytes);
     }
 
+    pub(crate) fn thread_kept(&self) {
+        add(&self.threads_kept, 1);
+    }
+
     fn snapshot(&self) -> KafkaMetrics {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         KafkaMetrics {
@@ -246,6 +261,7 @@ impl Counters {
             bad_requests: get(&self.bad_requests),
             request_bytes: get(&self.request_bytes),
             response_bytes: get(&self.response_bytes),
+            threads_kept: get(&self.threads_kept),
         }
     }
 }

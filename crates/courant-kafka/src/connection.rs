@@ -10,7 +10,10 @@
 //!   connection reach the log in the order in which they were sent;
 //! - when the client goes away, everything that waits on its behalf is dropped with this task;
 //! - what a connection has with the log at one time is bounded, in requests and in bytes.
+//!
+//! A client that sends one small Produce at a time is served by one thread for a while: see `alone`.
 
+mod alone;
 mod answers;
 mod frames;
 mod queue;
@@ -28,6 +31,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
+use self::alone::{Alone, Left, Seat, Streak};
 use self::answers::AnswerError;
 use self::frames::{FrameError, Frames};
 use self::queue::Queue;
@@ -47,6 +51,15 @@ enum End {
     Answers(#[from] AnswerError),
     #[error("the server stops")]
     Stopping,
+}
+
+/// How the requests of a connection were read.
+#[derive(Debug)]
+enum Read {
+    /// To an end.
+    Over(End),
+    /// Until its client was alone. Everything before this request is answered.
+    Alone(Alone),
 }
 
 impl End {
@@ -72,7 +85,27 @@ pub(crate) async fn run(place: Place, broker: Arc<Broker>, mut stream: TcpStream
     };
     debug!(%peer, %local, "connected");
     let caller = Arc::new(Caller { broker: Arc::clone(&broker), peer, local });
-    let end = serve(&caller, &mut stream).await;
+    let mut left = None;
+    let end = loop {
+        let alone = match serve(&caller, &mut stream, left.take()).await {
+            Read::Over(end) => break end,
+            Read::Alone(alone) => alone,
+        };
+        match alone::keep_thread(&caller, stream, alone) {
+            Ok((again, mut what)) => {
+                stream = again;
+                if let Some(end) = what.end.take() {
+                    break end;
+                }
+                left = Some(what);
+            }
+            Err(error) => {
+                broker.buffers.give_back();
+                report(&broker, peer, &End::Frames(FrameError::Io(error)));
+                return;
+            }
+        }
+    };
     // A client that has gone may have been the one that needed them.
     broker.buffers.give_back();
     report(&broker, peer, &end);
@@ -83,17 +116,28 @@ pub(crate) async fn run(place: Place, broker: Arc<Broker>, mut stream: TcpStream
 }
 
 /// Reads requests and writes answers until one of the two ends; then writes what is still due.
-async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream) -> End {
+async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream, left: Option<Left>) -> Read {
     let broker = &caller.broker;
     let (read, write) = stream.split();
     let (budget, buffers) = (broker.request_budget.clone(), broker.buffers.clone());
-    let frames = Frames::new(read, budget, buffers, broker.limits().frame_bytes_max);
+    let mut frames = Frames::new(read, budget, buffers, broker.limits().frame_bytes_max);
     let queue = Queue::default();
     // Requests whose answer is not written yet. The queue does not say it: the first of them has left it.
     let unanswered = AtomicUsize::new(0);
+    let mut streak = Streak::default();
+    if let Some(left) = left {
+        frames.go_on(left.received);
+        if let Some(pending) = left.pending {
+            unanswered.store(1, Ordering::Relaxed);
+            queue.put(pending);
+        }
+        if left.is_still_alone {
+            streak = Streak::nearly_long();
+        }
+    }
     let mut answers = pin!(answers::write(write, &queue, broker, &unanswered));
     let end = {
-        let mut reading = pin!(read_requests(caller, frames, &queue, &unanswered));
+        let mut reading = pin!(read_requests(caller, frames, &queue, &unanswered, streak));
         let reading = poll_fn(|context| {
             // Whenever reading waits for something, and also behind a panic: others are to have their answers.
             let _wakes = Wakes(caller.log());
@@ -102,9 +146,12 @@ async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream) -> End {
         tokio::select! {
             // In this order: what was read is taken up by the same poll, and nobody is woken for it.
             biased;
-            end = reading => end,
+            read = reading => match read {
+                Read::Over(end) => end,
+                Read::Alone(alone) => return Read::Alone(alone),
+            },
             // The queue is open while requests are read, so the writer only ends with an error.
-            result = &mut answers => return result.map_or_else(End::from, |()| End::Stopping),
+            result = &mut answers => return Read::Over(result.map_or_else(End::from, |()| End::Stopping)),
             () = broker.stopped_beside() => End::Stopping,
         }
     };
@@ -113,7 +160,7 @@ async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream) -> End {
         // Either everything is written, or the time is up, or the socket is dead: all end here.
         let _ = timeout(limits::DRAIN_MAX, answers).await;
     }
-    end
+    Read::Over(end)
 }
 
 /// Ends the answers in order: tells the client that no more follow and takes what it still sends.
@@ -166,7 +213,8 @@ async fn read_requests(
     mut frames: Frames<'_>,
     queue: &Queue,
     unanswered: &AtomicUsize,
-) -> End {
+    mut streak: Streak,
+) -> Read {
     let window = Budget::new(limits::BYTES_IN_FLIGHT_MAX);
     loop {
         if !frames.has_next() {
@@ -175,7 +223,7 @@ async fn read_requests(
         }
         let frame = match frames.next().await {
             Ok(frame) => frame,
-            Err(error) => return error.into(),
+            Err(error) => return Read::Over(error.into()),
         };
         // First room in the queue, then the work: no more than that is ever in flight.
         queue.room().await;
@@ -187,14 +235,20 @@ async fn read_requests(
         // A client that sends one small request and waits for its answer: then there is nothing to read, and
         // nothing to write, for as long as the log is busy with it.
         let is_small = frame.bytes.len() <= limits::FIRST_READ_BYTES;
-        let before = unanswered.fetch_add(1, Ordering::Relaxed);
-        let is_alone = is_small && frames.is_drained() && before == 0;
+        let is_alone = is_small && frames.is_drained() && unanswered.load(Ordering::Relaxed) == 0;
+        if streak.came(is_alone && alone::may_be(caller, &frame.bytes))
+            && let Some(seat) = Seat::take(&caller.broker)
+        {
+            return Read::Alone(Alone { frame, seat });
+        }
+        unanswered.fetch_add(1, Ordering::Relaxed);
         let shares = api::Shares { memory: frame.grant, in_flight };
         match api::dispatch(caller, frame.bytes, shares, is_alone) {
             Ok(Pending::Now(work)) => queue.put(Pending::Turn(work.await)),
             Ok(pending) => queue.put(pending),
-            Err(refusal) => return refusal.into(),
+            Err(refusal) => return Read::Over(refusal.into()),
         }
+        streak.done(is_alone);
     }
 }
 

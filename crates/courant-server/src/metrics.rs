@@ -189,6 +189,7 @@ fn kafka(encoder: &mut DescriptorEncoder<'_>, broker: &Broker) -> fmt::Result {
         ("courant_kafka_bad_requests", "Connections closed for what was sent", kafka.bad_requests),
         ("courant_kafka_request_bytes", "Bytes of requests", kafka.request_bytes),
         ("courant_kafka_response_bytes", "Bytes of answers", kafka.response_bytes),
+        ("courant_kafka_threads_kept", "Clients that were alone and kept a thread", kafka.threads_kept),
     ] {
         counter(encoder, figure)?;
     }

@@ -63,6 +63,7 @@ use tokio::time::timeout;
 
 pub(crate) use self::fetch::SessionCache as FetchSessions;
 use self::produce::Settled;
+pub(crate) use self::produce::can_wait;
 use crate::broker::Caller;
 use crate::budget::Grant;
 use crate::limits;

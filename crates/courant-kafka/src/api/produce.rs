@@ -173,7 +173,7 @@ impl Submission<'_> {
 }
 
 /// Whether the runtime has other threads that can take over what this one was about to do.
-fn can_wait() -> bool {
+pub(crate) fn can_wait() -> bool {
     Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 

@@ -136,6 +136,12 @@ impl<'a> Frames<'a> {
         }
     }
 
+    /// Goes on with what has been received behind whole frames.
+    pub(super) fn go_on(&mut self, received: BytesMut) {
+        self.received = received;
+        self.greeted = true;
+    }
+
     /// The next frame, as soon as all of it is here.
     pub(super) async fn next(&mut self) -> Result<Frame, FrameError> {
         if self.received.is_empty() {

@@ -15,7 +15,7 @@ use courant_log::batch::records::{self, NewRecord};
 use courant_log::storage::{Failure, FaultyStorage};
 use courant_log::{Codec, Health};
 
-use crate::support::{Running, batch, fetch, produce};
+use crate::support::{Running, batch, fetch, produce, soon};
 
 /// A batch with one byte changed.
 fn patched(at: usize, byte: u8) -> Bytes {
@@ -59,6 +59,94 @@ async fn acks_1_and_all_are_the_same() {
         assert_eq!(partition.log_append_time_ms, -1);
         assert_eq!(partition.log_start_offset, 0);
     }
+    running.stop().await;
+}
+
+/// A client that waits for each answer has a thread for itself after a while. Whatever it sends then is answered as
+/// before, in order, and others are served beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_alone_keeps_a_thread_until_it_sends_something_else() {
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let (mut raw, mut other) = (running.connect().await, running.connect().await);
+    let one = produce("audit", 0, -1, batch(&["x"]));
+    let bytes = |id| encode_request(&one, 9, id, Some("raw")).expect("it can be written").concat();
+    let result = |answer: &ProduceResponse| {
+        let partition = &answer.responses[0].partition_responses[0];
+        (partition.error_code, partition.base_offset)
+    };
+    let mut next = 0;
+    for round in 0..6 {
+        let kept = running.broker.metrics().threads_kept;
+        // How long that takes depends on the machine.
+        let alone = async {
+            while running.broker.metrics().threads_kept == kept {
+                assert_eq!(result(&raw.call(&one, 9).await), (0, next));
+                next += 1;
+            }
+        };
+        soon("a client that is alone keeps a thread", alone).await;
+        match round {
+            0 => drop(raw.call(&ApiVersionsRequest::default(), 0).await),
+            1 => {
+                raw.send_bytes(&[bytes(1), bytes(2)].concat()).await;
+                for id in 1..=2 {
+                    let (answered, answer) = raw.receive::<ProduceResponse>(9).await;
+                    assert_eq!((answered, result(&answer)), (id, (0, next)));
+                    next += 1;
+                }
+            }
+            2 => {
+                let bytes = bytes(3);
+                let (begin, rest) = bytes.split_at(bytes.len() / 2);
+                raw.send_bytes(begin).await;
+                assert_eq!(
+                    result(&other.call(&one, 9).await),
+                    (0, next),
+                    "others need not wait for the rest"
+                );
+                raw.send_bytes(rest).await;
+                assert_eq!(result(&raw.receive::<ProduceResponse>(9).await.1), (0, next + 1));
+                next += 2;
+            }
+            3 => {
+                let nowhere = raw.call(&produce("nowhere", 0, -1, batch(&["x"])), 9).await;
+                assert_eq!(result(&nowhere), (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0, -1));
+            }
+            4 => {
+                raw.send(&produce("audit", 0, 0, batch(&["x"])), 9, 4).await;
+                assert_eq!(result(&raw.call(&one, 9).await), (0, next + 1), "behind one without an answer");
+                next += 2;
+            }
+            // A stop waits for it no longer than for others.
+            _ => {}
+        }
+    }
+    running.stop().await;
+}
+
+/// With acks=0 only the end of the connection says that something was wrong, here as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_without_an_answer_closes_the_connection_of_a_client_that_is_alone() {
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let alone = async {
+        while running.broker.metrics().threads_kept == 0 {
+            raw.call(&produce("audit", 0, -1, batch(&["x"])), 9).await;
+        }
+    };
+    soon("a client that is alone keeps a thread", alone).await;
+    raw.send(&produce("nowhere", 0, 0, batch(&["x"])), 9, 1).await;
+    raw.expect_closed("acks=0 to a topic that is not there").await;
+    // Whoever is alone next can keep one.
+    let mut raw = running.connect().await;
+    let alone = async {
+        while running.broker.metrics().threads_kept < 2 {
+            raw.call(&produce("audit", 0, -1, batch(&["x"])), 9).await;
+        }
+    };
+    soon("the next client that is alone keeps a thread", alone).await;
     running.stop().await;
 }
 
