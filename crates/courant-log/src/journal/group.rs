@@ -86,12 +86,8 @@ pub(crate) fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(BLOCK_BYTES as u64)
 }
 
-/// What is kept of the memory of a large group when the groups have become small.
+/// What groups begin with, and what is kept of the memory of a large one when they have become small.
 const KEPT_BYTES: usize = 64 * 1024;
-
-/// With this much memory and more a group begins at a boundary of [`BLOCK_BYTES`] in it, as long as the memory
-/// does not grow: so the disk can take it from there.
-const ALIGNED_BYTES_MIN: usize = 256 * 1024;
 
 /// Groups in a row that leave most of the memory unused before it is given back.
 const SMALL_GROUPS_MAX: u32 = 64;
@@ -103,7 +99,8 @@ const SMALL_GROUPS_MAX: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct GroupBuffer {
     bytes: Vec<u8>,
-    /// Where in `bytes` the group begins.
+    /// Where in `bytes` the group begins: at a boundary of [`BLOCK_BYTES`] in memory, as long as that does not
+    /// grow. So the disk can take it from there.
     start: usize,
     entries: u32,
     /// How many groups in a row have left most of the memory unused.
@@ -112,14 +109,15 @@ pub(crate) struct GroupBuffer {
 
 impl GroupBuffer {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; HEADER_BYTES], start: 0, entries: 0, small_groups: 0 }
+        let bytes = Vec::with_capacity(KEPT_BYTES);
+        let mut group = Self { bytes, start: 0, entries: 0, small_groups: 0 };
+        group.clear();
+        group
     }
 
     /// Makes room for the next group.
     pub(crate) fn clear(&mut self) {
-        let is_aligned = self.bytes.capacity() >= ALIGNED_BYTES_MIN;
-        let at_boundary = self.bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
-        self.start = if is_aligned { at_boundary } else { 0 };
+        self.start = self.bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
         self.bytes.resize(self.start + HEADER_BYTES, 0);
         self.entries = 0;
     }
@@ -211,9 +209,9 @@ mod tests {
         assert!(group.bytes.capacity() < LARGE / 4, "{}", group.bytes.capacity());
     }
 
-    /// From the second large group on: the memory of the first has grown while it was filled.
+    /// But for one for which the memory has grown while it was filled.
     #[test]
-    fn a_large_group_begins_where_the_disk_can_take_it() {
+    fn a_group_begins_where_the_disk_can_take_it() {
         let seed = Seed { salt: 1, generation: 2 };
         let mut group = GroupBuffer::new();
         let mut sealed = |bytes: usize| {
@@ -238,6 +236,7 @@ mod tests {
             group.end();
             is_aligned
         };
+        assert!(sealed(100) && sealed(KEPT_BYTES / 2));
         sealed(LARGE);
         assert!(sealed(LARGE) && sealed(100) && sealed(LARGE - BLOCK_BYTES));
     }

@@ -14,9 +14,6 @@ use crate::storage::File;
 /// Most buffers in one `pwritev` call (`IOV_MAX` on Linux).
 const MAX_SLICES: usize = 1024;
 
-/// Fewer bytes are copied into the page cache for less than it takes to go past it.
-const DIRECT_BYTES_MIN: usize = 256 * 1024;
-
 #[derive(Debug)]
 pub(super) struct DiskFile {
     file: fs::File,
@@ -33,7 +30,7 @@ impl DiskFile {
 
     /// Whether a write may go past the page cache: its memory, its length and its place are whole blocks.
     fn is_direct(&self, buf: &[u8], position: u64) -> bool {
-        buf.len() >= DIRECT_BYTES_MIN
+        !buf.is_empty()
             && buf.len().is_multiple_of(BLOCK_BYTES)
             && position.is_multiple_of(BLOCK_BYTES as u64)
             && buf.as_ptr().addr().is_multiple_of(BLOCK_BYTES)
@@ -166,17 +163,21 @@ mod tests {
     /// go through the page cache. What is read is the same: also of what the page cache had before.
     #[test]
     fn what_is_written_past_the_page_cache_is_read() {
-        const BYTES: usize = 2 * DIRECT_BYTES_MIN;
+        const BYTES: usize = 512 * 1024;
         let (_dir, file) = file();
         file.write_at(&[&[1; 2 * BYTES]], 0).unwrap();
         let memory: Vec<u8> = (0..BYTES + BLOCK_BYTES).map(|at| (at % 251) as u8).collect();
         let begin = memory.as_ptr().align_offset(BLOCK_BYTES);
         let aligned = &memory[begin..begin + BYTES];
-        assert!(file.is_direct(aligned, 0) && !file.is_direct(&aligned[..BLOCK_BYTES], 0));
+        let block = &aligned[..BLOCK_BYTES];
+        assert!(file.is_direct(aligned, 0) && file.is_direct(block, 0) && !file.is_direct(&[], 0));
         assert!(!file.is_direct(&memory[begin + 1..=begin + BYTES], 0));
         assert!(!file.is_direct(&aligned[..BYTES - 1], 0) && !file.is_direct(aligned, 512));
         let mut read = vec![0; 2 * BYTES];
-        for (bytes, position) in [(aligned, BLOCK_BYTES), (&memory[begin + 1..], 0), (aligned, 0)] {
+        let one = &aligned[BLOCK_BYTES..2 * BLOCK_BYTES];
+        for (bytes, position) in
+            [(aligned, BLOCK_BYTES), (&memory[begin + 1..], 0), (aligned, 0), (one, 0), (block, BLOCK_BYTES)]
+        {
             file.write_to_sync(bytes, position as u64).unwrap();
             file.sync_data().unwrap();
             assert_eq!(file.read_at(&mut read, 0).unwrap(), 2 * BYTES);
