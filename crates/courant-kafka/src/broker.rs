@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 
 use courant_core::clock::Clock as _;
@@ -35,6 +35,8 @@ pub struct Broker {
     /// Of all connections together.
     pub(crate) fetch_sessions: FetchSessions,
     groups: Arc<Coordinator>,
+    /// Who has sent the last Produce: a connection, by a number that no other one has at the time.
+    pub(crate) appender: AtomicUsize,
     /// A connection keeps a thread for itself.
     pub(crate) keeps_thread: AtomicBool,
     stopping: watch::Sender<bool>,
@@ -59,6 +61,7 @@ impl Broker {
             buffers: Buffers::new(limits::REQUEST_BUFFERS),
             fetch_sessions: FetchSessions::new(config.limits.fetch_sessions_max),
             config,
+            appender: AtomicUsize::new(0),
             keeps_thread: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             is_stopping: AtomicBool::new(false),

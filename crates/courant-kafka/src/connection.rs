@@ -11,7 +11,7 @@
 //! - when the client goes away, everything that waits on its behalf is dropped with this task;
 //! - what a connection has with the log at one time is bounded, in requests and in bytes.
 //!
-//! A client that sends one small Produce at a time is served by one thread for a while: see `alone`.
+//! A client that sends small Produces, and is the only one to do so, is served by one thread for a while: see `alone`.
 
 mod alone;
 mod answers;
@@ -58,7 +58,7 @@ enum End {
 enum Read {
     /// To an end.
     Over(End),
-    /// Until its client was alone. Everything before this request is answered.
+    /// Until its client was alone. Everything before that is answered.
     Alone(Alone),
 }
 
@@ -92,11 +92,8 @@ pub(crate) async fn run(place: Place, broker: Arc<Broker>, mut stream: TcpStream
             Read::Alone(alone) => alone,
         };
         match alone::keep_thread(&caller, stream, alone) {
-            Ok((again, mut what)) => {
+            Ok((again, what)) => {
                 stream = again;
-                if let Some(end) = what.end.take() {
-                    break end;
-                }
                 left = Some(what);
             }
             Err(error) => {
@@ -124,19 +121,20 @@ async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream, left: Option<Left>)
     let queue = Queue::default();
     // Requests whose answer is not written yet. The queue does not say it: the first of them has left it.
     let unanswered = AtomicUsize::new(0);
-    let mut streak = Streak::default();
+    let (mut streak, mut ended) = (Streak::default(), None);
     if let Some(left) = left {
         frames.go_on(left.received);
-        if let Some(pending) = left.pending {
-            unanswered.store(1, Ordering::Relaxed);
-            queue.put(pending);
-        }
+        unanswered.store(left.pending.len(), Ordering::Relaxed);
+        left.pending.into_iter().for_each(|pending| queue.put(pending));
         if left.is_still_alone {
             streak = Streak::nearly_long();
         }
+        ended = left.end;
     }
     let mut answers = pin!(answers::write(write, &queue, broker, &unanswered));
-    let end = {
+    let end = if let Some(end) = ended {
+        end
+    } else {
         let mut reading = pin!(read_requests(caller, frames, &queue, &unanswered, streak));
         let reading = poll_fn(|context| {
             // Whenever reading waits for something, and also behind a panic: others are to have their answers.
@@ -235,12 +233,15 @@ async fn read_requests(
         // A client that sends one small request and waits for its answer: then there is nothing to read, and
         // nothing to write, for as long as the log is busy with it.
         let is_small = frame.bytes.len() <= limits::FIRST_READ_BYTES;
-        let is_alone = is_small && frames.is_drained() && unanswered.load(Ordering::Relaxed) == 0;
-        if streak.came(is_alone && alone::may_be(caller, &frame.bytes))
+        let is_first = unanswered.load(Ordering::Relaxed) == 0;
+        if streak.came(alone::is_of_the_only_one(caller, &frame.bytes), is_first)
             && let Some(seat) = Seat::take(&caller.broker)
         {
-            return Read::Alone(Alone { frame, seat });
+            // All of it is with the log.
+            queue.answered(unanswered).await;
+            return Read::Alone(Alone { frame, received: frames.rest(), seat });
         }
+        let is_alone = is_small && frames.is_drained() && is_first;
         unanswered.fetch_add(1, Ordering::Relaxed);
         let shares = api::Shares { memory: frame.grant, in_flight };
         match api::dispatch(caller, frame.bytes, shares, is_alone) {
@@ -248,7 +249,7 @@ async fn read_requests(
             Ok(pending) => queue.put(pending),
             Err(refusal) => return Read::Over(refusal.into()),
         }
-        streak.done(is_alone);
+        streak.done();
     }
 }
 

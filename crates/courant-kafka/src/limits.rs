@@ -37,10 +37,14 @@ pub(crate) const REQUEST_BUFFERS: usize = 16;
 /// What they take at most, beside what the budgets allow.
 pub const REQUEST_BUFFERS_BYTES_MAX: usize = REQUEST_BUFFERS * BUFFER_BYTES;
 
-/// How many small Produce requests in a row a client has to send, each within this time behind the answer to the
-/// one before, until its connection keeps a thread.
+/// How many small Produce requests in a row a client has to send, each within this time behind the one
+/// before, until its connection keeps a thread.
 pub(crate) const ALONE_REQUESTS_MIN: u32 = 32;
 pub(crate) const ALONE_GAP_MAX: Duration = Duration::from_millis(1);
+
+/// The largest of these requests: 256 events of 100 bytes. Who sends larger ones is better served by threads that
+/// receive while others commit.
+pub(crate) const ALONE_REQUEST_BYTES_MAX: usize = 32 * 1024;
 
 /// How long a connection that keeps its thread waits for its client, and how long it keeps it at most before
 /// it looks at what else there is.
@@ -166,6 +170,9 @@ const _: () = {
     assert!(READ_AHEAD_BYTES_MAX <= SMALL_FRAME_BYTES_MAX);
     assert!(BUFFERED_BYTES_MIN <= READ_AHEAD_BYTES_MAX);
     assert!(ALONE_REQUESTS_MIN > 0);
+    assert!(
+        ALONE_REQUEST_BYTES_MAX < READ_AHEAD_BYTES_MAX && ALONE_REQUEST_BYTES_MAX < UNCOUNTED_FRAME_BYTES_MAX
+    );
     assert!(FRAME_BYTES_MAX <= REQUEST_BYTES_BUDGET);
     assert!(UNCOUNTED_FRAME_BYTES_MAX * REQUESTS_IN_FLIGHT_MAX <= BYTES_IN_FLIGHT_MAX);
     assert!(FETCH_BYTES_MAX <= RESPONSE_BYTES_BUDGET);

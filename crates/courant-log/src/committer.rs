@@ -2,7 +2,8 @@
 //!
 //! To hand an append to another thread and its answer back takes two wake-ups, which on a machine that has
 //! little to do take about as long as the sync. Where groups have been of one command for a while, the
-//! committer has nothing to add: it is there to make one sync of many.
+//! committer has nothing to add: it is there to make one sync of many. Nor has it where one thread brings all of
+//! them.
 //!
 //! Invariant: one thread at a time, the one whose turn it is, takes from the queue and commits what it took,
 //! or seals. So the order of the queue is the order of the journal.
@@ -149,13 +150,25 @@ impl Inner {
         if let Some(command) = self.queue.push_alone(command) {
             return Some(command);
         }
+        self.commit_aside(turn, was_sealed);
+        None
+    }
+
+    /// Commits what waits on this thread, or leaves it to the committer when it is somebody's turn.
+    fn commit_waiting_here(&self) {
+        let Some(turn) = self.turn.try_now() else { return self.queue.wake() };
+        let was_sealed = lock(&self.writer).journal.sealed();
+        self.commit_aside(turn, was_sealed);
+    }
+
+    /// Commits on this thread, whose turn it is.
+    fn commit_aside(&self, turn: Held<'_>, was_sealed: bool) {
         if catch_unwind(AssertUnwindSafe(|| self.commit())).is_err() {
             self.end_because("a commit panicked, which is a defect");
         }
         *lock(&self.turn.aside) = Some(Instant::now());
         drop(turn);
         self.queue.committed_aside(was_sealed);
-        None
     }
 }
 
@@ -172,6 +185,13 @@ impl Log {
         if let Some(command) = self.inner.commit_here(command) {
             self.submit(command);
         }
+    }
+
+    /// As [`Log::wake_committer`], for a caller that may wait for the disk: this thread commits what waits, whoever
+    /// has brought it, and the callbacks are called on it before this returns. While somebody else commits, it is
+    /// left to the committer.
+    pub fn commit_here(&self) {
+        self.inner.commit_waiting_here();
     }
 
     /// Whether nobody else seems to append, so that [`Log::append_here`] would commit on its caller's thread.

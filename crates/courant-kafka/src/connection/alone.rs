@@ -1,16 +1,18 @@
-//! A connection whose client sends one small Produce, waits for its answer, and then sends the next one, and that
-//! has the log for itself.
+//! A connection whose client sends small Produces, and that is the only one to do so.
 //!
-//! For such a client every step between a request and its answer counts. While a thread of the runtime waits for
-//! the disk, another one takes over; it is woken for each request, to find nothing to do. So the connection
-//! leaves the runtime for a while: its thread receives, commits, answers, and waits in the socket for the next
-//! request. `docs/decisions/0019-a-lone-client-keeps-its-thread.md`.
+//! For such a client every step between a request and its answer counts. On its way through the runtime a request
+//! wakes other threads: one that commits, or one that takes over while this one waits for the disk. So the
+//! connection leaves the runtime for a while: its thread receives what is there, commits it, answers, and waits
+//! in the socket for more. `docs/decisions/0019-a-lone-client-keeps-its-thread.md` and
+//! `docs/decisions/0021-the-only-producer-keeps-its-thread.md`.
 //!
 //! Invariants:
 //! - one connection at a time does so: clients can take no more than one thread;
-//! - what is not one whole small Produce is handed back as it was received, and met as everywhere else;
-//! - a client that is silent, a broker that stops, and a time that is up end it within milliseconds.
+//! - what is not a whole small Produce is handed back as it was received, and met as everywhere else;
+//! - a client that is silent, a broker that stops, somebody else who appends, and a time that is up end it
+//!   within milliseconds.
 
+use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream as Socket;
 use std::sync::Arc;
@@ -30,33 +32,42 @@ use crate::budget::Grant;
 use crate::limits;
 use crate::wire::ApiKey;
 
-/// Bytes of the length in front of a request.
+/// Bytes of the length in front of a request, and of the key with which it begins.
 const PREFIX_BYTES: usize = 4;
+const API_KEY_BYTES: usize = 2;
 
-/// How many requests in a row were those of a client that is alone.
+/// How many requests in a row were small Produces of the only client that sends any.
 #[derive(Debug, Default)]
 pub(super) struct Streak {
     requests: u32,
-    /// When the last of them was done with.
+    /// When the last of them was handed on.
     done: Option<Instant>,
+    /// Nothing else of the connection is under way.
+    is_pure: bool,
 }
 
 impl Streak {
     /// One that the next request completes.
     pub(super) fn nearly_long() -> Self {
-        Self { requests: limits::ALONE_REQUESTS_MIN - 1, done: Some(Instant::now()) }
+        Self { requests: limits::ALONE_REQUESTS_MIN - 1, done: Some(Instant::now()), is_pure: true }
     }
 
-    /// Notes a request. True when there have been enough of them, each soon after the one before.
-    pub(super) fn came(&mut self, is_alone: bool) -> bool {
-        let goes_on = is_alone && self.done.is_some_and(|done| done.elapsed() <= limits::ALONE_GAP_MAX);
-        self.requests = if goes_on { self.requests.saturating_add(1) } else { 0 };
+    /// Notes a request: whether it `is_one` of these, and whether all before it are answered. True when there have
+    /// been enough of them, each soon after the one before.
+    pub(super) fn came(&mut self, is_one: bool, is_first: bool) -> bool {
+        if !is_one {
+            *self = Self::default();
+            return false;
+        }
+        self.is_pure |= is_first;
+        let is_soon = self.done.is_some_and(|done| done.elapsed() <= limits::ALONE_GAP_MAX);
+        self.requests = if self.is_pure && is_soon { self.requests.saturating_add(1) } else { 0 };
         self.requests >= limits::ALONE_REQUESTS_MIN
     }
 
     /// Notes that what could be done at once for a request is done.
-    pub(super) fn done(&mut self, is_alone: bool) {
-        self.done = is_alone.then(Instant::now);
+    pub(super) fn done(&mut self) {
+        self.done = Some(Instant::now());
     }
 }
 
@@ -82,6 +93,8 @@ impl Drop for Seat {
 #[derive(Debug)]
 pub(super) struct Alone {
     pub(super) frame: Frame,
+    /// What was received behind it.
+    pub(super) received: BytesMut,
     pub(super) seat: Seat,
 }
 
@@ -90,17 +103,27 @@ pub(super) struct Alone {
 pub(super) struct Left {
     /// Received, and not looked at.
     pub(super) received: BytesMut,
-    /// An answer that is still to come, or to be written.
-    pub(super) pending: Option<Pending>,
+    /// Answers that are still to come, or to be written.
+    pub(super) pending: VecDeque<Pending>,
     /// Only its time was up.
     pub(super) is_still_alone: bool,
-    /// Why the connection ends, if it does.
+    /// Why the connection ends behind these answers, if it does.
     pub(super) end: Option<End>,
 }
 
-/// Whether this may be a request of a client that is alone.
-pub(super) fn may_be(caller: &Caller, request: &[u8]) -> bool {
-    is_produce(request) && caller.log().is_alone()
+/// Whether this is a small Produce, and the connection has sent the one before it, too. Every Produce is to be
+/// asked about.
+pub(super) fn is_of_the_only_one(caller: &Arc<Caller>, request: &[u8]) -> bool {
+    if !is_produce(request) {
+        return false;
+    }
+    let before = caller.broker.appender.swap(number(caller), Ordering::Relaxed);
+    before == number(caller) && request.len() <= limits::ALONE_REQUEST_BYTES_MAX
+}
+
+/// What no other connection has for as long as this one is there.
+fn number(caller: &Arc<Caller>) -> usize {
+    Arc::as_ptr(caller).addr()
 }
 
 fn is_produce(request: &[u8]) -> bool {
@@ -128,74 +151,147 @@ fn serve(caller: &Arc<Caller>, socket: &mut Socket, alone: Alone) -> io::Result<
     socket.set_read_timeout(Some(limits::ALONE_SILENCE_MAX))?;
     socket.set_write_timeout(Some(limits::ALONE_SILENCE_MAX))?;
     caller.broker.counters.thread_kept();
-    let Alone { mut frame, seat: _seat } = alone;
+    let Alone { frame, received, seat: _seat } = alone;
     let until = Instant::now() + limits::ALONE_TIME_MAX;
-    let mut room = vec![0; PREFIX_BYTES + limits::FIRST_READ_BYTES];
+    let mut room = Room::of(&received);
+    let mut next = Some(frame);
     loop {
-        if let Some(left) = answer(caller, socket, frame) {
-            return Ok(left);
-        }
-        if caller.broker.is_stopping() {
-            return Ok(Left::default());
-        }
-        if Instant::now() >= until {
-            return Ok(Left { is_still_alone: true, ..Left::default() });
-        }
-        let Ok(received) = socket.read(&mut room) else {
-            // Silence, or an error, which shows again.
-            return Ok(Left::default());
+        let Some(frame) = next.take().or_else(|| room.take(caller)) else {
+            // Silence, an end and errors are met by the connection.
+            if !room.is_begun(caller) || !room.fill(socket) {
+                return Ok(Left { received: room.rest(), ..Left::default() });
+            }
+            continue;
         };
-        match whole(caller, &room[..received]) {
-            Some(next) => frame = next,
-            None => return Ok(Left { received: BytesMut::from(&room[..received]), ..Left::default() }),
+        next = Some(frame);
+        if let Some(left) = answer(caller, socket, || next.take().or_else(|| room.take(caller))) {
+            return Ok(Left { received: room.rest(), ..left });
+        }
+        let is_still_alone = caller.broker.appender.load(Ordering::Relaxed) == number(caller);
+        if !is_still_alone || caller.broker.is_stopping() || Instant::now() >= until {
+            return Ok(Left { received: room.rest(), is_still_alone, ..Left::default() });
         }
     }
 }
 
-/// The request that is all of these bytes, if it is a Produce and there is memory for it.
-fn whole(caller: &Caller, received: &[u8]) -> Option<Frame> {
-    let (prefix, request) = received.split_first_chunk::<PREFIX_BYTES>()?;
-    let length = usize::try_from(i32::from_be_bytes(*prefix)).ok()?;
-    let bounds = limits::FRAME_BYTES_MIN..=caller.broker.limits().frame_bytes_max;
-    if length != request.len() || !bounds.contains(&length) || !is_produce(request) {
-        return None;
+/// What was received.
+struct Room {
+    bytes: Vec<u8>,
+    /// What of it was taken, and where it ends.
+    taken: usize,
+    filled: usize,
+}
+
+impl Room {
+    fn of(received: &[u8]) -> Self {
+        let mut bytes = vec![0; limits::READ_AHEAD_BYTES_MAX.max(received.len())];
+        bytes[..received.len()].copy_from_slice(received);
+        Self { bytes, taken: 0, filled: received.len() }
     }
-    let mut grant = Grant::default();
-    let is_covered = caller.broker.request_budget.try_cover(&mut grant, length);
-    is_covered.then(|| Frame { bytes: Bytes::copy_from_slice(request), grant })
+
+    /// What is left of it.
+    fn rest(&self) -> BytesMut {
+        BytesMut::from(&self.bytes[self.taken..self.filled])
+    }
+
+    /// The length of the next request, if that is one that is answered here, and what there is of it.
+    fn begin(&self, caller: &Caller) -> Option<(usize, &[u8])> {
+        let (prefix, request) = self.bytes[self.taken..self.filled].split_first_chunk::<PREFIX_BYTES>()?;
+        let length = usize::try_from(i32::from_be_bytes(*prefix)).ok()?;
+        let most = caller.broker.limits().frame_bytes_max.min(limits::ALONE_REQUEST_BYTES_MAX);
+        let is_right = (limits::FRAME_BYTES_MIN..=most).contains(&length);
+        // Of a request that is cut within its key nothing is known.
+        let is_right = is_right && (request.len() < API_KEY_BYTES || is_produce(request));
+        is_right.then_some((length, request))
+    }
+
+    /// Whether nothing is there, or the beginning of a request that is answered here.
+    fn is_begun(&self, caller: &Caller) -> bool {
+        let is_cut = |(length, request): (usize, &[u8])| request.len() < length;
+        self.filled - self.taken < PREFIX_BYTES || self.begin(caller).is_some_and(is_cut)
+    }
+
+    /// The next request, if it is there whole, is a small Produce, and there is memory for it.
+    fn take(&mut self, caller: &Caller) -> Option<Frame> {
+        let (length, request) = self.begin(caller)?;
+        let request = request.get(..length)?;
+        let mut grant = Grant::default();
+        if !caller.broker.request_budget.try_cover(&mut grant, length) {
+            return None;
+        }
+        let bytes = Bytes::copy_from_slice(request);
+        self.taken += PREFIX_BYTES + length;
+        Some(Frame { bytes, grant })
+    }
+
+    /// Waits for more. False when nothing has come.
+    fn fill(&mut self, socket: &mut Socket) -> bool {
+        self.bytes.copy_within(self.taken..self.filled, 0);
+        self.filled -= self.taken;
+        self.taken = 0;
+        let Ok(read) = socket.read(&mut self.bytes[self.filled..]) else { return false };
+        self.filled += read;
+        read > 0
+    }
 }
 
-/// Has a request answered. `None` when its answer is written.
-fn answer(caller: &Arc<Caller>, socket: &mut Socket, frame: Frame) -> Option<Left> {
-    let shares = api::Shares { memory: frame.grant, in_flight: Grant::default() };
-    let begun = {
-        // Where others append too the committer has it. Also behind a panic: others are to have their answers.
+/// Hands requests to the log, commits them together, and writes their answers. `None` when that is done for all
+/// of them.
+fn answer(
+    caller: &Arc<Caller>,
+    socket: &mut Socket,
+    mut next: impl FnMut() -> Option<Frame>,
+) -> Option<Left> {
+    let mut left = Left::default();
+    {
+        // Also behind a panic, others are to have their answers.
         let _wakes = Wakes(caller.log());
-        api::dispatch(caller, frame.bytes, shares, true)
-    };
-    let end = match begun.map(Pending::try_resolve) {
-        Ok(Ok(Ok(reply))) => return write(caller, socket, &reply),
-        Ok(Err(pending)) => return Some(Left { pending: Some(pending), ..Left::default() }),
-        Ok(Ok(Err(refusal))) => End::Answers(AnswerError::Refused(refusal)),
-        Err(refusal) => End::Refused(refusal),
-    };
-    Some(Left { end: Some(end), ..Left::default() })
+        while left.pending.len() < limits::REQUESTS_IN_FLIGHT_MAX
+            && let Some(frame) = next()
+        {
+            let shares = api::Shares { memory: frame.grant, in_flight: Grant::default() };
+            match api::dispatch(caller, frame.bytes, shares, false) {
+                Ok(pending) => left.pending.push_back(pending),
+                Err(refusal) => {
+                    left.end = Some(End::Refused(refusal));
+                    break;
+                }
+            }
+        }
+        caller.log().commit_here();
+    }
+    let mut answers = Vec::new();
+    while let Some(pending) = left.pending.pop_front() {
+        match pending.try_resolve() {
+            Ok(Ok(reply)) => reply.pieces.iter().for_each(|piece| answers.extend_from_slice(piece)),
+            Ok(Err(refusal)) => {
+                left.end = Some(End::Answers(AnswerError::Refused(refusal)));
+                left.pending.clear();
+            }
+            // Somebody else has it: the committer.
+            Err(pending) => {
+                left.pending.push_front(pending);
+                break;
+            }
+        }
+    }
+    if let Some(rest) = write(caller, socket, answers.into()) {
+        left.pending.push_front(Pending::Ready(Reply { pieces: vec![rest], grant: None }));
+    }
+    let is_done = left.pending.is_empty() && left.end.is_none();
+    (!is_done).then_some(left)
 }
 
-/// Writes an answer. `None` when all of it is written; the rest is the connection's.
-fn write(caller: &Caller, socket: &mut Socket, reply: &Reply) -> Option<Left> {
-    let mut rest = Bytes::from(reply.pieces.concat());
-    while !rest.is_empty() {
-        match socket.write(&rest) {
+/// Writes answers. What of them cannot be written now, if anything.
+fn write(caller: &Caller, socket: &mut Socket, mut answers: Bytes) -> Option<Bytes> {
+    while !answers.is_empty() {
+        match socket.write(&answers) {
             Ok(written) if written > 0 => {
                 caller.broker.counters.response(written);
-                rest.advance(written);
+                answers.advance(written);
             }
             // The client does not read, or is gone.
-            _ => {
-                let pending = Pending::Ready(Reply { pieces: vec![rest], grant: None });
-                return Some(Left { pending: Some(pending), ..Left::default() });
-            }
+            _ => return Some(answers),
         }
     }
     None
@@ -205,35 +301,41 @@ fn write(caller: &Caller, socket: &mut Socket, reply: &Reply) -> Option<Left> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_client_is_alone_for_a_while_before_it_keeps_a_thread() {
-        let mut streak = Streak::default();
-        // The first one comes behind nothing.
-        assert!(!streak.came(true));
-        streak.done(true);
-        let mut streak = Streak { done: Some(Instant::now() + limits::ALONE_TIME_MAX), ..streak };
-        for _ in 1..limits::ALONE_REQUESTS_MIN {
-            assert!(!streak.came(true));
-        }
-        assert!(streak.came(true));
-        assert!(!streak.came(false), "another request");
-        assert!(!streak.came(true), "it begins anew");
+    /// As if it had been noted at that time.
+    fn done_soon(streak: &mut Streak) {
+        streak.done = Some(Instant::now() + limits::ALONE_TIME_MAX);
     }
 
     #[test]
-    fn a_client_that_takes_its_time_is_not_alone() {
-        let long_ago = Instant::now().checked_sub(limits::ALONE_GAP_MAX * 2);
-        let mut streak = Streak { requests: limits::ALONE_REQUESTS_MIN, done: long_ago };
-        assert!(!streak.came(true));
+    fn a_client_is_alone_for_a_while_before_it_keeps_a_thread() {
+        let mut streak = Streak::default();
+        assert!(!streak.came(true, true), "the first one comes behind nothing");
+        done_soon(&mut streak);
+        for _ in 1..limits::ALONE_REQUESTS_MIN {
+            assert!(!streak.came(true, false));
+        }
+        assert!(streak.came(true, false));
+        assert!(!streak.came(false, false), "another request");
+        done_soon(&mut streak);
+        for _ in 0..2 * limits::ALONE_REQUESTS_MIN {
+            assert!(!streak.came(true, false), "which may wait for long");
+        }
+        assert!(!streak.came(true, true));
+        assert_eq!(streak.requests, 1, "it is answered");
+    }
+
+    #[test]
+    fn a_client_that_takes_its_time_keeps_no_thread() {
+        let mut streak = Streak::nearly_long();
+        streak.done = Instant::now().checked_sub(limits::ALONE_GAP_MAX * 2);
+        assert!(!streak.came(true, true));
         assert_eq!(streak.requests, 0);
-        streak.done(false);
-        assert!(streak.done.is_none(), "behind other requests nobody is");
     }
 
     #[test]
     fn behind_a_time_that_was_up_one_request_is_enough() {
         let mut streak = Streak::nearly_long();
-        streak.done = Some(Instant::now() + limits::ALONE_TIME_MAX);
-        assert!(streak.came(true));
+        done_soon(&mut streak);
+        assert!(streak.came(true, false));
     }
 }

@@ -52,6 +52,7 @@ pub(super) async fn write(
         // Answers that are due go out also when the next one is a refusal.
         outgoing.write_to(&mut socket).await?;
         unanswered.fetch_sub(std::mem::take(&mut outgoing.replies), Ordering::Relaxed);
+        queue.written();
         held = gathered?;
     }
 }

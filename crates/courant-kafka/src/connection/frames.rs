@@ -142,6 +142,11 @@ impl<'a> Frames<'a> {
         self.greeted = true;
     }
 
+    /// What has been received behind the last frame.
+    pub(super) fn rest(&mut self) -> BytesMut {
+        std::mem::take(&mut self.received)
+    }
+
     /// The next frame, as soon as all of it is here.
     pub(super) async fn next(&mut self) -> Result<Frame, FrameError> {
         if self.received.is_empty() {

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -21,7 +22,7 @@ struct State {
     pending: VecDeque<Pending>,
     /// Nothing is put in any more.
     is_closed: bool,
-    /// Who waits for room.
+    /// Who waits for room, or for the last answer.
     waits: Option<Waker>,
 }
 
@@ -37,6 +38,26 @@ impl Queue {
             Poll::Pending
         })
         .await;
+    }
+
+    /// Waits until nothing is `unanswered`. Whoever writes answers says so ([`Queue::written`]).
+    pub(super) async fn answered(&self, unanswered: &AtomicUsize) {
+        poll_fn(|context| {
+            if unanswered.load(Ordering::Relaxed) == 0 {
+                return Poll::Ready(());
+            }
+            self.lock().waits = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Says that answers were written.
+    pub(super) fn written(&self) {
+        let waits = self.lock().waits.take();
+        if let Some(waker) = waits {
+            waker.wake();
+        }
     }
 
     /// Puts one in, for which there is room.
@@ -83,7 +104,6 @@ mod tests {
     use super::*;
     use std::pin::pin;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Wake};
 
     use crate::api::Reply;
@@ -137,6 +157,24 @@ mod tests {
         assert!(queue.try_next().is_some());
         assert_eq!(woken.times(), 1, "who waits for room learns of it");
         assert!(room.poll(&mut context).is_ready());
+    }
+
+    #[test]
+    fn who_waits_for_the_last_answer_learns_when_it_is_written() {
+        let (queue, woken) = (Queue::default(), Arc::new(Woken::default()));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        let unanswered = AtomicUsize::new(2);
+        let mut answered = pin!(queue.answered(&unanswered));
+        for left in [1, 0] {
+            assert!(answered.as_mut().poll(&mut context).is_pending());
+            unanswered.store(left, Ordering::Relaxed);
+            queue.written();
+            assert_eq!(woken.times(), 2 - left);
+        }
+        assert!(answered.poll(&mut context).is_ready());
+        queue.written();
+        assert_eq!(woken.times(), 2, "nobody waits");
     }
 
     #[test]

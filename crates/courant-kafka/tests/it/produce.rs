@@ -62,7 +62,13 @@ async fn acks_1_and_all_are_the_same() {
     running.stop().await;
 }
 
-/// A client that waits for each answer has a thread for itself after a while. Whatever it sends then is answered as
+/// What became of the one batch of a request, and its offset.
+fn result(answer: &ProduceResponse) -> (i16, i64) {
+    let partition = &answer.responses[0].partition_responses[0];
+    (partition.error_code, partition.base_offset)
+}
+
+/// A client that is the only one to append has a thread for itself after a while. Whatever it sends then is answered as
 /// before, in order, and others are served beside it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_is_alone_keeps_a_thread_until_it_sends_something_else() {
@@ -71,12 +77,8 @@ async fn a_client_that_is_alone_keeps_a_thread_until_it_sends_something_else() {
     let (mut raw, mut other) = (running.connect().await, running.connect().await);
     let one = produce("audit", 0, -1, batch(&["x"]));
     let bytes = |id| encode_request(&one, 9, id, Some("raw")).expect("it can be written").concat();
-    let result = |answer: &ProduceResponse| {
-        let partition = &answer.responses[0].partition_responses[0];
-        (partition.error_code, partition.base_offset)
-    };
     let mut next = 0;
-    for round in 0..6 {
+    for round in 0..7 {
         let kept = running.broker.metrics().threads_kept;
         // How long that takes depends on the machine.
         let alone = async {
@@ -117,6 +119,20 @@ async fn a_client_that_is_alone_keeps_a_thread_until_it_sends_something_else() {
                 raw.send(&produce("audit", 0, 0, batch(&["x"])), 9, 4).await;
                 assert_eq!(result(&raw.call(&one, 9).await), (0, next + 1), "behind one without an answer");
                 next += 2;
+            }
+            5 => {
+                // More than are committed at a time, and the last one is cut.
+                let many = (0..100).map(bytes).collect::<Vec<_>>().concat();
+                let (begin, rest) = many.split_at(many.len() - 1);
+                raw.send_bytes(begin).await;
+                for id in 0..100 {
+                    if id == 99 {
+                        raw.send_bytes(rest).await;
+                    }
+                    let (answered, answer) = raw.receive::<ProduceResponse>(9).await;
+                    assert_eq!((answered, result(&answer)), (id, (0, next)));
+                    next += 1;
+                }
             }
             // A stop waits for it no longer than for others.
             _ => {}

@@ -282,6 +282,31 @@ fn appends_that_commit_themselves_and_appends_that_do_not_get_along() {
     assert_eq!(stored(&log, partition).len() as u64, THREADS * EACH);
 }
 
+#[test]
+fn what_came_quietly_is_committed_together_by_the_thread_that_asks_for_it() {
+    let (log, partition) = background_log(5);
+    let mut sent = 0;
+    // The committer looks by itself now and then, and may be there first.
+    becomes("three appends that are committed here, together", || {
+        let (answered, answers) = channel();
+        let groups = log.metrics().groups;
+        for _ in 0..3 {
+            let answered = answered.clone();
+            log.append_quietly(partition, batch(sent, 1, 100, None), move |appended| {
+                appended.expect("appended");
+                answered.send(std::thread::current().id()).expect("sends");
+            });
+            sent += 1;
+        }
+        log.commit_here();
+        let by: Vec<_> = (0..3).map(|_| answers.recv().expect("answered")).collect();
+        let is_here = |by: &std::thread::ThreadId| *by == std::thread::current().id();
+        by.iter().all(is_here) && log.metrics().groups == groups + 1
+    });
+    log.stop();
+    assert_eq!(stored(&log, partition).len() as u64, sent);
+}
+
 /// It used to wait for ever: the callback's thread for the committer, and the committer for its turn, which
 /// that thread has as long as it is in the callback.
 #[test]
