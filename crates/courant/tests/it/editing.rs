@@ -40,7 +40,8 @@ async fn what_no_handler_reads_is_refused() {
     service.settle().await.expect("settles");
     let letter = service.dead_letters().list().await.expect("lists")[0].clone();
 
-    let (no_headers, other_type): (&[(&str, &str)], &[(&str, &str)]) = (&[], &[("ce_type", "test.unheard")]);
+    let no_headers: &[(&str, &str)] = &[];
+    let other_type: &[(&str, &str)] = &[("ce_type", "test.unheard")];
     for (id, value, headers, wrong) in [
         ("r-1", Some(r#"{"key":"a","n":"one"}"#), no_headers, "expected u32"),
         ("r-2", Some(r#"{"key":"a"}"#), no_headers, "missing field `n`"),
