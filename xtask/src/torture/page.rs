@@ -24,7 +24,7 @@ The promise that is tested: **no acknowledged event is lost, reordered, torn, or
 ";
 
 const FOOT: &str = "
-**sim**: the real log on a storage in memory that knows what was synced, bytes and names apart, per 512-byte sector. The power is cut in every storage call of a script, in seven ways (everything unsynced lost, kept, a prefix, a random subset, the last write torn, zeros, stale bytes), and after a kill whose cache survives; and again in a storage call of the recovery, drawn from all that it makes, to depth three. Each crash point is one start and one look at everything. A seed gives the same calls and bytes again: `cargo xtask torture sim --seed N`.
+**sim**: the real log on a storage in memory that knows what was synced, bytes and names apart, per 512-byte sector. The power is cut in every storage call of a script, in seven ways (everything unsynced lost, kept, a prefix, a random subset, the last write torn, zeros, stale bytes), and after a kill whose cache survives, which may take nothing of any topic; and again in a storage call of the recovery, drawn from all that it makes, to depth three. Each crash point is one start and one look at everything. A seed gives the same calls and bytes again: `cargo xtask torture sim --seed N`.
 
 **damage**: a small data directory in memory, filled by a script. Every byte of every file in it goes bad, one after the other, by one bit; some bytes also become ones, and every sector zeros, each in a copy of its own. The start on it is refused and changes nothing, or serves everything, or serves everything but the events that the damage took: then it names the file, and so does `courant log verify`, and what is damaged stays as it is.
 
@@ -35,9 +35,10 @@ const FOOT: &str = "
 ## What every run of CI does as well
 
 - At least 15,000 crash points in nine scripts, and every storage call of a start on what a script leaves, 100 power cuts, 30 kills.
-- Every storage call of a script, and of the start that follows it, fails once: EIO, ENOSPC, a short write, and a sync that fails as on ext4, where what it should have written is gone and the next sync says yes. And the storage is full from some byte on, whichever: then what was refused loses nothing, and with room the log goes on.
+- Every storage call of a script, and of the start that follows it, fails once: EIO, ENOSPC, a short write, and a sync that fails as on ext4, where what it should have written is gone and the next sync says yes. The promise holds then as well, of relaxed topics as in a power cut, and no offset that was seen is given to another event. And the storage is full from some byte on, whichever: then what was refused loses nothing, and with room the log goes on.
 - Every read of a start and of a reader goes wrong once: EIO, too short, a flipped bit, a sector of zeros, bytes from another place. The answer is an error or what was stored.
-- Bits flipped all over journal, checkpoints, segments and sidecars; every file halved, zeroed, removed, replaced by an older copy, doubled. A start refuses, or serves all but what is damaged, and names it.
+- Bits flipped all over journal, checkpoints, segments and sidecars; every file halved, zeroed, removed, replaced by an older copy, doubled, those of a compacted log as well. A start refuses, or serves all but what is damaged, and names it; a segment that it names is still there.
+- A server whose sync fails refuses events with the error that clients repeat, and serves what it has acknowledged.
 - **The tests are tested.** Each of these defects, planted in the log or under it, is seen within 50,000 crash points: data not synced, names not synced, checksums not compared, an answer before the sync (by the committer, by whoever commits alone, and below the log), a watermark before the sync, checksums without a seed, a trusted segment tail, a duplicate acknowledged before its original, a compacted segment that is not on disk, the end of a segment that a checkpoint leaves unsynced. A lone append that overtakes others is seen by the script itself; a failed sync that is tried again, and one ahead of a checkpoint that is passed over, where each sync of a script fails once; a missing durable mark where bits of the journal are flipped. The power cuts find a server that does not sync.
 
 ## What is not tested
