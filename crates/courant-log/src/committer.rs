@@ -156,6 +156,11 @@ impl Inner {
 
     /// Commits what waits on this thread, or leaves it to the committer when it is somebody's turn.
     fn commit_waiting_here(&self) {
+        // What this thread has brought was taken by somebody else, or it has brought nothing. That is no commit, and
+        // the log as idle as before.
+        if self.queue.count() == 0 {
+            return;
+        }
         let Some(turn) = self.turn.try_now() else { return self.queue.wake() };
         let was_sealed = lock(&self.writer).journal.sealed();
         self.commit_aside(turn, was_sealed);
@@ -163,8 +168,13 @@ impl Inner {
 
     /// Commits on this thread, whose turn it is.
     fn commit_aside(&self, turn: Held<'_>, was_sealed: bool) {
-        if catch_unwind(AssertUnwindSafe(|| self.commit())).is_err() {
-            self.end_because("a commit panicked, which is a defect");
+        match catch_unwind(AssertUnwindSafe(|| self.commit())) {
+            Ok(true) => {}
+            // Somebody else was here first.
+            Ok(false) => return,
+            Err(_) => {
+                self.end_because("a commit panicked, which is a defect");
+            }
         }
         *lock(&self.turn.aside) = Some(Instant::now());
         drop(turn);

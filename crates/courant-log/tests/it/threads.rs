@@ -307,6 +307,26 @@ fn what_came_quietly_is_committed_together_by_the_thread_that_asks_for_it() {
     assert_eq!(stored(&log, partition).len() as u64, sent);
 }
 
+/// Symptom: events of the class `interval` were not synced, and the journal not sealed, while a client sent again and
+/// again what is refused before it comes to the log. Cause: the thread that had asked for a commit counted as one
+/// that has committed, and behind a commit the log is not idle. Fix: where nothing waits, nothing is counted.
+#[test]
+fn whoever_has_nothing_to_commit_does_not_keep_the_log_from_being_sealed() {
+    let (log, partition) = background_log(6);
+    // Twice: the first seal may be the one behind the topic.
+    for sent in 0..2 {
+        // One for the append, and at least one for the seal behind it.
+        let syncs = log.metrics().syncs;
+        append_in_turn(&log, partition, sent..sent + 1);
+        becomes("a seal", || {
+            log.commit_here();
+            log.metrics().syncs >= syncs + 2
+        });
+    }
+    log.stop();
+    assert_eq!(stored(&log, partition).len(), 2);
+}
+
 /// It used to wait for ever: the callback's thread for the committer, and the committer for its turn, which
 /// that thread has as long as it is in the callback.
 #[test]
