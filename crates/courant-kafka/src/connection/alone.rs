@@ -156,17 +156,16 @@ fn serve(caller: &Arc<Caller>, socket: &mut Socket, alone: Alone) -> io::Result<
     let mut room = Room::of(&received);
     let mut next = Some(frame);
     loop {
-        let Some(frame) = next.take().or_else(|| room.take(caller)) else {
-            // Silence, an end and errors are met by the connection.
-            if !room.is_begun(caller) || !room.fill(socket) {
-                return Ok(Left { received: room.rest(), ..Left::default() });
+        if let Some(frame) = next.take().or_else(|| room.take(caller)) {
+            next = Some(frame);
+            if let Some(left) = answer(caller, socket, || next.take().or_else(|| room.take(caller))) {
+                return Ok(Left { received: room.rest(), ..left });
             }
-            continue;
-        };
-        next = Some(frame);
-        if let Some(left) = answer(caller, socket, || next.take().or_else(|| room.take(caller))) {
-            return Ok(Left { received: room.rest(), ..left });
+        } else if !room.is_begun(caller) || !room.fill(socket) {
+            // Silence, an end and errors are met by the connection.
+            return Ok(Left { received: room.rest(), ..Left::default() });
         }
+        // Also behind a part of a request: the next one may be a byte, and the one behind it.
         let is_still_alone = caller.broker.appender.load(Ordering::Relaxed) == number(caller);
         if !is_still_alone || caller.broker.is_stopping() || Instant::now() >= until {
             return Ok(Left { received: room.rest(), is_still_alone, ..Left::default() });

@@ -14,6 +14,8 @@ use courant_kafka::wire::messages::{
 use courant_log::batch::records::{self, NewRecord};
 use courant_log::storage::{Failure, FaultyStorage};
 use courant_log::{Codec, Health};
+use tokio::sync::oneshot;
+use tokio::time::interval;
 
 use crate::support::{Running, batch, fetch, produce, soon};
 
@@ -139,6 +141,42 @@ async fn a_client_that_is_alone_keeps_a_thread_until_it_sends_something_else() {
         }
     }
     running.stop().await;
+}
+
+/// Symptom: a stop waited for a client that kept a thread and sent a request byte by byte, for as long as that took.
+/// Cause: only behind whole requests it was asked whether there is a reason to go back. Fix: behind every read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_does_not_wait_for_a_request_that_comes_byte_by_byte() {
+    // At the pace of the client below that is half a minute, and nothing of it is silence.
+    const BYTES: usize = 30_000;
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let alone = async {
+        while running.broker.metrics().threads_kept == 0 {
+            raw.call(&produce("audit", 0, -1, batch(&["x"])), 9).await;
+        }
+    };
+    soon("a client that is alone keeps a thread", alone).await;
+    let long = produce("audit", 0, -1, batch(&["x".repeat(BYTES).as_str()]));
+    let bytes = encode_request(&long, 9, 1, Some("raw")).expect("it can be written").concat();
+    let (begins, begun) = oneshot::channel();
+    let sends = tokio::spawn(async move {
+        let mut begins = Some(begins);
+        let mut pace = interval(Duration::from_millis(1));
+        for byte in bytes.chunks(1) {
+            pace.tick().await;
+            if raw.try_send_bytes(byte).await.is_err() {
+                break;
+            }
+            if let Some(begins) = begins.take() {
+                begins.send(()).expect("the test waits for it");
+            }
+        }
+    });
+    soon("the first byte", begun).await.expect("it is sent");
+    running.stop().await;
+    sends.abort();
 }
 
 /// With acks=0 only the end of the connection says that something was wrong, here as well.
