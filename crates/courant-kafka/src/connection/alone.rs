@@ -13,7 +13,7 @@
 //!   within milliseconds.
 
 use std::collections::VecDeque;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::net::TcpStream as Socket;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +27,7 @@ use super::answers::AnswerError;
 use super::frames::Frame;
 use super::{End, Wakes};
 use crate::api::{self, Pending, Reply};
-use crate::broker::{Broker, Caller};
+use crate::broker::{Broker, Caller, Counters};
 use crate::budget::Grant;
 use crate::limits;
 use crate::wire::ApiKey;
@@ -274,26 +274,24 @@ fn answer(
             }
         }
     }
-    if let Some(rest) = write(caller, socket, answers.into()) {
+    if let Some(rest) = write(&caller.broker.counters, socket, answers.into()) {
         left.pending.push_front(Pending::Ready(Reply { pieces: vec![rest], grant: None }));
     }
     let is_done = left.pending.is_empty() && left.end.is_none();
     (!is_done).then_some(left)
 }
 
-/// Writes answers. What of them cannot be written now, if anything.
-fn write(caller: &Caller, socket: &mut Socket, mut answers: Bytes) -> Option<Bytes> {
-    while !answers.is_empty() {
-        match socket.write(&answers) {
-            Ok(written) if written > 0 => {
-                caller.broker.counters.response(written);
-                answers.advance(written);
-            }
-            // The client does not read, or is gone.
-            _ => return Some(answers),
-        }
+/// Writes answers. What of them cannot be written at once, if anything: a client that takes a little now and then is
+/// met by the connection, which has the clocks for that.
+fn write(counters: &Counters, socket: &mut impl io::Write, mut answers: Bytes) -> Option<Bytes> {
+    if answers.is_empty() {
+        return None;
     }
-    None
+    // What has failed fails for the connection, too.
+    let written = socket.write(&answers).unwrap_or_default();
+    counters.response(written);
+    answers.advance(written);
+    (!answers.is_empty()).then_some(answers)
 }
 
 #[cfg(test)]
@@ -329,6 +327,33 @@ mod tests {
         streak.done = Instant::now().checked_sub(limits::ALONE_GAP_MAX * 2);
         assert!(!streak.came(true, true));
         assert_eq!(streak.requests, 0);
+    }
+
+    /// Takes a byte at a time, as often as it is asked.
+    #[derive(Default)]
+    struct Slow(Vec<u8>);
+
+    impl io::Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.extend(bytes.first());
+            Ok(bytes.len().min(1))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Otherwise a client keeps the thread for as long as it likes, and a stop waits for it.
+    #[test]
+    fn a_client_that_takes_answers_slowly_is_not_waited_for() {
+        let (counters, mut slow) = (Counters::default(), Slow::default());
+        let rest = write(&counters, &mut slow, Bytes::from_static(b"answers"));
+        assert_eq!(rest.as_deref(), Some(&b"nswers"[..]));
+        assert_eq!(slow.0, b"a");
+        assert_eq!(write(&counters, &mut slow, Bytes::from_static(b"n")), None);
+        assert_eq!(write(&counters, &mut slow, Bytes::new()), None);
+        assert_eq!(slow.0, b"an");
     }
 
     #[test]
