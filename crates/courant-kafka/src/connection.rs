@@ -235,11 +235,13 @@ async fn read_requests(
         let is_small = frame.bytes.len() <= limits::FIRST_READ_BYTES;
         let is_first = unanswered.load(Ordering::Relaxed) == 0;
         if streak.came(alone::is_of_the_only_one(caller, &frame.bytes), is_first)
-            && let Some(seat) = Seat::take(&caller.broker)
+            && Seat::is_free(&caller.broker)
         {
-            // All of it is with the log.
+            // All of it is with the log. Who leaves answers unread has not got the seat for that time.
             queue.answered(unanswered).await;
-            return Read::Alone(Alone { frame, received: frames.rest(), seat });
+            if let Some(seat) = Seat::take(&caller.broker) {
+                return Read::Alone(Alone { frame, received: frames.rest(), seat });
+            }
         }
         let is_alone = is_small && frames.is_drained() && is_first;
         unanswered.fetch_add(1, Ordering::Relaxed);

@@ -76,9 +76,14 @@ impl Streak {
 pub(super) struct Seat(Arc<Broker>);
 
 impl Seat {
-    /// The right, unless somebody has it, or there is no other thread that could go on.
+    /// Whether it can be had: nobody has it, there is another thread that could go on, and no end is near.
+    pub(super) fn is_free(broker: &Broker) -> bool {
+        !broker.keeps_thread.load(Ordering::Relaxed) && !broker.is_stopping() && api::can_wait()
+    }
+
+    /// The right, if it can be had.
     pub(super) fn take(broker: &Arc<Broker>) -> Option<Self> {
-        let is_free = api::can_wait() && !broker.keeps_thread.swap(true, Ordering::AcqRel);
+        let is_free = Self::is_free(broker) && !broker.keeps_thread.swap(true, Ordering::AcqRel);
         is_free.then(|| Self(Arc::clone(broker)))
     }
 }
@@ -297,6 +302,35 @@ fn write(counters: &Counters, socket: &mut impl io::Write, mut answers: Bytes) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use courant_log::storage::MemoryStorage;
+    use courant_log::{Log, LogConfig, SystemClock, SystemEntropy};
+
+    use crate::config::KafkaConfig;
+
+    /// Whoever has sent much at once has some of it received already, and would go on with that for as long as there is
+    /// more, behind a stop as before it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn one_connection_at_a_time_has_the_right_and_none_behind_a_stop() {
+        let config = LogConfig {
+            background: false,
+            journal_file_bytes: 64 * 1024,
+            first_journal_file_bytes: 64 * 1024,
+            reserve_bytes: 0,
+            ..LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy))
+        };
+        let storage = Arc::new(MemoryStorage::new(64 * 1024 * 1024));
+        let (log, _) = Log::open(storage, config).expect("a new log opens");
+        let broker = Arc::new(Broker::new(log, KafkaConfig::default()));
+        let taken = tokio::spawn(async move {
+            let seat = Seat::take(&broker).expect("nobody has it");
+            assert!(!Seat::is_free(&broker) && Seat::take(&broker).is_none());
+            drop(seat);
+            assert!(Seat::is_free(&broker));
+            broker.stop();
+            Seat::take(&broker).is_some()
+        });
+        assert!(!taken.await.expect("no panic"));
+    }
 
     /// As if it had been noted at that time.
     fn done_soon(streak: &mut Streak) {
