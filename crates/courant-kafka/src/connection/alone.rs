@@ -13,7 +13,7 @@
 //!   within milliseconds.
 
 use std::collections::VecDeque;
-use std::io::{self, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::net::TcpStream as Socket;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::task::block_in_place;
 
 use super::answers::AnswerError;
-use super::frames::Frame;
+use super::frames::{Frame, FrameError};
 use super::{End, Wakes};
 use crate::api::{self, Pending, Reply};
 use crate::broker::{Broker, Caller, Counters};
@@ -166,9 +166,13 @@ fn serve(caller: &Arc<Caller>, socket: &mut Socket, alone: Alone) -> io::Result<
             if let Some(left) = answer(caller, socket, || next.take().or_else(|| room.take(caller))) {
                 return Ok(Left { received: room.rest(), ..left });
             }
-        } else if !room.is_begun(caller) || !room.fill(socket) {
-            // Silence, an end and errors are met by the connection.
-            return Ok(Left { received: room.rest(), ..Left::default() });
+        } else {
+            let more = if room.is_begun(caller) { room.fill(socket) } else { Ok(false) };
+            if !matches!(more, Ok(true)) {
+                // Silence and an end are met by the connection. An error is told once: behind it there is an end.
+                let end = more.err().map(|error| End::Frames(FrameError::Io(error)));
+                return Ok(Left { received: room.rest(), end, ..Left::default() });
+            }
         }
         // Also behind a part of a request: the next one may be a byte, and the one behind it.
         let is_still_alone = caller.broker.appender.load(Ordering::Relaxed) == number(caller);
@@ -229,14 +233,24 @@ impl Room {
     }
 
     /// Waits for more. False when nothing has come.
-    fn fill(&mut self, socket: &mut Socket) -> bool {
+    fn fill(&mut self, socket: &mut Socket) -> io::Result<bool> {
         self.bytes.copy_within(self.taken..self.filled, 0);
         self.filled -= self.taken;
         self.taken = 0;
-        let Ok(read) = socket.read(&mut self.bytes[self.filled..]) else { return false };
-        self.filled += read;
-        read > 0
+        match socket.read(&mut self.bytes[self.filled..]) {
+            Ok(read) => {
+                self.filled += read;
+                Ok(read > 0)
+            }
+            Err(error) if is_silence(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
+}
+
+/// Whether the time was up, or somebody has interrupted the wait.
+fn is_silence(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
 /// Hands requests to the log, commits them together, and writes their answers. `None` when that is done for all

@@ -179,6 +179,34 @@ async fn a_stop_does_not_wait_for_a_request_that_comes_byte_by_byte() {
     sends.abort();
 }
 
+/// Symptom: a client that was killed in the middle of a request was one that had sent something wrong, if it had kept a
+/// thread. Cause: the system says once that a connection was reset, and after that it has only ended. Fix: who is told
+/// passes it on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_alone_and_goes_away_has_sent_nothing_wrong() {
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let one = produce("audit", 0, -1, batch(&["x"]));
+    let alone = async {
+        while running.broker.metrics().threads_kept == 0 {
+            raw.call(&one, 9).await;
+        }
+    };
+    soon("a client that is alone keeps a thread", alone).await;
+    let bytes = encode_request(&one, 9, 1, Some("raw")).expect("it can be written").concat();
+    raw.send_bytes(&bytes[..bytes.len() / 2]).await;
+    raw.reset();
+    let gone = async {
+        while running.broker.metrics().connections > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("its connection ends", gone).await;
+    assert_eq!(running.broker.metrics().bad_requests, 0);
+    running.stop().await;
+}
+
 /// With acks=0 only the end of the connection says that something was wrong, here as well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_without_an_answer_closes_the_connection_of_a_client_that_is_alone() {

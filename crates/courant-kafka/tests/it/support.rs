@@ -17,6 +17,7 @@ use courant_kafka::{Broker, KafkaConfig, KafkaServer};
 use courant_log::batch::records::{self, NewRecord};
 use courant_log::storage::{MemoryStorage, Storage};
 use courant_log::{Codec, Log, LogConfig, SystemClock, SystemEntropy};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -178,6 +179,11 @@ impl Raw {
         let (correlation_id, response) = self.receive(version).await;
         assert_eq!(correlation_id, 4711);
         response
+    }
+
+    /// Ends the connection as the system does for a process that is killed while it has something to read.
+    pub(crate) fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
     }
 
     /// Checks that the server closes the connection without another word.
