@@ -34,6 +34,9 @@ pub(crate) const READ_AHEAD_BYTES_MAX: usize = 64 * 1024;
 /// the log, and those that are being received meanwhile. What finds none has memory of its own.
 pub(crate) const REQUEST_BUFFERS: usize = 16;
 
+/// How often is looked which of them nobody has needed since the look before. Those go back to the system.
+pub(crate) const REQUEST_BUFFERS_LOOK: Duration = Duration::from_secs(5);
+
 /// What they take at most, beside what the budgets allow.
 pub const REQUEST_BUFFERS_BYTES_MAX: usize = REQUEST_BUFFERS * BUFFER_BYTES;
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use courant_log::Buffers;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{error, warn};
@@ -21,6 +22,8 @@ pub struct KafkaServer {
     accepting: Vec<JoinHandle<()>>,
     /// Watches the consumer groups.
     groups: JoinHandle<()>,
+    /// Gives memory back.
+    memory: JoinHandle<()>,
 }
 
 impl KafkaServer {
@@ -32,7 +35,8 @@ impl KafkaServer {
             .map(|listener| tokio::spawn(accept(Arc::clone(&broker), listener)))
             .collect();
         let groups = tokio::spawn(Arc::clone(broker.groups()).run());
-        Self { broker, accepting, groups }
+        let memory = tokio::spawn(give_back(broker.buffers.clone()));
+        Self { broker, accepting, groups, memory }
     }
 
     /// The broker that is served.
@@ -54,6 +58,16 @@ impl KafkaServer {
             }
         }
         self.groups.abort();
+        self.memory.abort();
+    }
+}
+
+/// Gives back to the system what no client needs any more, also where producers stay connected and are silent. Never
+/// comes back.
+async fn give_back(buffers: Buffers) {
+    loop {
+        tokio::time::sleep(limits::REQUEST_BUFFERS_LOOK).await;
+        buffers.give_back_unneeded();
     }
 }
 
@@ -112,5 +126,28 @@ fn note(broker: &Broker, ended: Result<(), JoinError>) {
     {
         broker.counters.panicked();
         error!("a connection ended in a panic; this is a defect, please report it: {failure}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use courant_log::limits::BUFFER_BYTES;
+
+    /// Symptom: a server whose producers stay connected kept 16 mebibytes for their batches, whatever they sent
+    /// since. Cause: they were given back when a connection ended. Fix: they are looked at from time to time.
+    #[tokio::test(start_paused = true)]
+    async fn memory_for_large_batches_goes_back_also_while_clients_stay() {
+        let buffers = Buffers::new(2);
+        let _looks = tokio::spawn(give_back(buffers.clone()));
+        let (one, two) = (buffers.take(BUFFER_BYTES), buffers.take(BUFFER_BYTES));
+        drop(one);
+        // Behind a look, and the one after it.
+        let looks = || tokio::time::sleep(limits::REQUEST_BUFFERS_LOOK * 5 / 2);
+        looks().await;
+        assert_eq!(buffers.made(), 1, "one is needed all the time");
+        drop(two);
+        looks().await;
+        assert_eq!(buffers.made(), 0);
     }
 }

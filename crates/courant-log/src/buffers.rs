@@ -32,6 +32,8 @@ struct State {
     free: Vec<Vec<u8>>,
     /// Those that somebody has included.
     made: usize,
+    /// How many were free all the time since somebody asked what is not needed.
+    unneeded: usize,
 }
 
 impl fmt::Debug for Buffers {
@@ -57,6 +59,7 @@ impl Buffers {
         let free = {
             let mut state = lock(&self.0.state);
             let free = state.free.pop();
+            state.unneeded = state.unneeded.min(state.free.len());
             if free.is_none() {
                 if state.made == self.0.most {
                     return None;
@@ -80,9 +83,31 @@ impl Buffers {
         let free = {
             let mut state = lock(&self.0.state);
             state.made -= state.free.len();
+            state.unneeded = 0;
             std::mem::take(&mut state.free)
         };
         drop(free);
+    }
+
+    /// Gives the memory of those back to the system that nobody has needed since this was called before. Whoever
+    /// calls it from time to time leaves as many as are used at the same time, and none where nothing happens.
+    pub fn give_back_unneeded(&self) {
+        let unneeded: Vec<_> = {
+            let mut state = lock(&self.0.state);
+            let count = state.unneeded;
+            state.made -= count;
+            // The first ones are those that were used the longest time ago.
+            let unneeded = state.free.drain(..count).collect();
+            state.unneeded = state.free.len();
+            unneeded
+        };
+        drop(unneeded);
+    }
+
+    /// How many there are now, whoever has them.
+    #[must_use]
+    pub fn made(&self) -> usize {
+        lock(&self.0.state).made
     }
 }
 
@@ -213,6 +238,40 @@ mod tests {
             assert!(again.0.is_some() && again.1.is_none());
         }
         buffers.give_back();
-        assert_eq!(lock(&buffers.0.state).made, 0);
+        assert_eq!(buffers.made(), 0);
+    }
+
+    #[test]
+    fn only_what_nobody_has_needed_since_the_last_time_is_given_back() {
+        let buffers = Buffers::new(3);
+        let use_at_once = |count: usize| {
+            let taken: Vec<_> =
+                (0..count).map(|_| buffers.take(BUFFER_BYTES).expect("there is one")).collect();
+            taken.last().map(|last| last.as_ptr_range())
+        };
+        use_at_once(3);
+        buffers.give_back_unneeded();
+        assert_eq!(buffers.made(), 3, "all were needed");
+        // Again and again, but never more than one at the same time.
+        let memory = use_at_once(1).expect("one");
+        use_at_once(1);
+        buffers.give_back_unneeded();
+        assert_eq!(buffers.made(), 1);
+        assert!(is_in(&buffers.take(BUFFER_BYTES).expect("it is free"), &memory), "the one that was used");
+        // One that somebody has is needed, however long.
+        let held = buffers.take(BUFFER_BYTES);
+        for _ in 0..3 {
+            buffers.give_back_unneeded();
+            assert_eq!(buffers.made(), 1);
+        }
+        drop(held);
+        buffers.give_back_unneeded();
+        assert_eq!(buffers.made(), 1, "it was needed until now");
+        buffers.give_back_unneeded();
+        assert_eq!(buffers.made(), 0);
+        assert!(use_at_once(3).is_some(), "as many as before can be made again");
+        buffers.give_back();
+        buffers.give_back_unneeded();
+        assert_eq!(buffers.made(), 0);
     }
 }

@@ -41,7 +41,8 @@ enum Work {
         file: bool,
         write_back: bool,
     },
-    Retention,
+    /// What is looked at from time to time, retention above all.
+    Look,
     /// Somebody changed what the thread waits for.
     Nothing,
 }
@@ -100,9 +101,9 @@ impl Inner {
         while let Some(work) = self.next_work(looked) {
             let (checkpoint, file, write_back) = match work {
                 Work::Round { checkpoint, file, write_back } => (checkpoint, file, write_back),
-                Work::Retention => {
+                Work::Look => {
                     looked = Instant::now();
-                    if catch_unwind(AssertUnwindSafe(|| self.enforce_retention())).is_err() {
+                    if catch_unwind(AssertUnwindSafe(|| self.look())).is_err() {
                         self.end_because("the maintenance thread panicked, which is a defect");
                     }
                     continue;
@@ -134,6 +135,13 @@ impl Inner {
         }
     }
 
+    /// What is done from time to time without being asked for.
+    fn look(&self) {
+        self.enforce_retention();
+        // The committer gives all of them back, but only behind appends: what reads have needed since then stays.
+        self.buffers.give_back_unneeded();
+    }
+
     /// Waits for what is asked for, or until it is time for retention, which was last looked at then.
     /// `None`: the log stops.
     fn next_work(&self, looked: Instant) -> Option<Work> {
@@ -141,7 +149,7 @@ impl Inner {
         let mut asked = lock(&self.maintenance.asked);
         if !asked.stop && !asked.is_something() {
             let Some(left) = due.checked_duration_since(Instant::now()) else {
-                return Some(Work::Retention);
+                return Some(Work::Look);
             };
             let waited = self.maintenance.changed.wait_timeout(asked, left);
             asked = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -317,7 +325,12 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::limits::BUFFER_BYTES;
+    use crate::storage::MemoryStorage;
+    use crate::{Log, LogConfig, SystemClock, SystemEntropy};
 
     /// Longer than any test may take: it ends because of what is tested, or not at all.
     const LONG: Duration = Duration::from_secs(3600);
@@ -369,5 +382,25 @@ mod tests {
         assert!(begun.elapsed() >= Duration::from_millis(2));
         maintenance.stop();
         assert!(!maintenance.rest(LONG), "what it does is not wanted any more");
+    }
+
+    /// Symptom: a log that was read for a while, and not appended to, kept eight mebibytes for reads as long as it
+    /// ran. Cause: they were given back behind the last append alone. Fix: they are looked at from time to time.
+    #[test]
+    fn what_reads_have_needed_is_given_back_also_where_nobody_appends() {
+        let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+        (config.reserve_bytes, config.background) = (0, false);
+        let (log, _) = Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens");
+        let inner = &log.inner;
+        log.seal();
+        let read = inner.buffers.take(BUFFER_BYTES);
+        assert!(read.is_some());
+        log.seal();
+        inner.look();
+        assert_eq!(inner.buffers.made(), 1, "somebody has it");
+        drop(read);
+        inner.look();
+        inner.look();
+        assert_eq!(inner.buffers.made(), 0);
     }
 }
