@@ -60,7 +60,14 @@ impl Readers {
         // As it is read when it is delivered.
         let event = self.mappings.read_parked(topic.as_str(), event);
         let Some(read) = text(&event.headers, TYPE).and_then(|event_type| by_type.get(event_type)) else {
-            return Some(format!("{consumer} has no handler for an event of this type; --force takes it"));
+            return Some(match (self.mappings.refusal(topic.as_str(), &event), asker) {
+                (None, _) => format!("{consumer} has no handler for an event of this type; --force takes it"),
+                (Some(why), Asker::Author) => format!("{consumer} cannot read it: {why}; --force takes it"),
+                (Some(_), Asker::Stranger) => format!(
+                    "{consumer} cannot read it: it is not what its content-type or the envelope mapping of its \
+                     topic says; --force takes it"
+                ),
+            });
         };
         let error = read(event.value.as_deref().unwrap_or_default()).err()?;
         let why = match asker {

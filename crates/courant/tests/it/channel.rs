@@ -176,7 +176,7 @@ async fn many_changes_are_said_once() {
     service.stop().await.expect("stops");
 }
 
-fn key() -> OperationsKey {
+pub(crate) fn key() -> OperationsKey {
     OperationsKey::new("a key of the tests: 32 bytes or more").expect("long enough")
 }
 

@@ -1,12 +1,14 @@
 //! What a dead letter is edited to is held against the type of its handler.
 
+use courant::Mapping;
 use courant::channel::{Action, Outcome, Refusal};
 use courant::engine::{Header, NewRecord};
+use courant::prelude::*;
 use courant::testkit::World;
 use courant_core::operations::hex;
 
-use crate::channel::{answered, asked};
-use crate::given::counted;
+use crate::channel::{answered, asked, key};
+use crate::given::{Counted, counted};
 
 /// An edit of a letter under a new id.
 fn edit(letter: i64, event_id: &str, value: Option<&str>, headers: &[(&str, &str)], force: bool) -> Action {
@@ -87,5 +89,46 @@ async fn a_refusal_says_nothing_of_what_an_event_says() {
     let refused = answered(&world, &*engine, &mut service, "r-1", headers_alone).await;
     let reason = reason_of(&refused);
     assert!(reason.contains("not what the type says at line 1") && !reason.contains("canary"), "{reason}");
+    service.stop().await.expect("stops");
+}
+
+async fn take(_: Counted) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+/// Symptom: an edit of an event of others that their envelope could not be read of was refused with a word about
+/// handlers for its type, of which it has none. Cause: that it cannot be read was told like a type that nobody reads.
+/// Fix: what is wrong is said, to whoever has written the value; a header that is wrong says nothing of the value.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envelope_that_cannot_be_read_is_told_as_such() {
+    let world = World::new(7);
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = world.engine("memory:").await.expect("opens");
+    let app = App::new("shop").engine(engine.clone()).in_world(&world).operations(key()).partitions(1);
+    let app = app.store(Sqlite::open(&directory.path().join("shop.db")).await.expect("opens"));
+    let billing = Subscription::named("billing").retry(Retry::never());
+    let app = app.subscribe(billing.on(take)).map_envelope("test.counted", Mapping::new());
+    let mut service = app.build().await.expect("fits together").start().await.expect("starts");
+    let value = r#"{"eventType":"test.counted","timestamp":"canary","payload":{"key":"a","n":1}}"#;
+    for answer in engine.publish(vec![NewRecord::new("test.counted", "a", value)]).await {
+        answer.expect("publishes");
+    }
+    service.settle().await.expect("settles");
+    let letter = service.dead_letters().list().await.expect("lists")[0].id;
+
+    let wrong = r#"{"eventType":"test.counted","timestamp":"today","payload":{"key":"a","n":1}}"#;
+    let refused =
+        answered(&world, &*engine, &mut service, "r-1", edit(letter, "e", Some(wrong), &[], false)).await;
+    let reason = reason_of(&refused);
+    assert!(reason.contains("time of RFC 3339") && reason.contains("today"), "{reason}");
+    let headers_alone = edit(letter, "e", None, &[("x", "y")], false);
+    let refused = answered(&world, &*engine, &mut service, "r-2", headers_alone).await;
+    let reason = reason_of(&refused);
+    assert!(reason.contains("envelope mapping") && !reason.contains("canary"), "{reason}");
+
+    let right = r#"{"eventType":"test.counted","payload":{"key":"a","n":1}}"#;
+    let taken =
+        answered(&world, &*engine, &mut service, "r-3", edit(letter, "e", Some(right), &[], false)).await;
+    assert!(matches!(taken[..], [Outcome::Edited { .. }]), "{taken:?}");
     service.stop().await.expect("stops");
 }
