@@ -1,7 +1,7 @@
 //! Reads get memory that is used again.
 
 use courant_log::limits::{BUFFERED_BYTES_MIN, READ_BUFFERS};
-use courant_log::storage::FaultyStorage;
+use courant_log::storage::{FaultyStorage, OpenMode, Storage as _};
 use courant_sim::CAP_BYTES;
 use courant_sim::tiny::{append, batch, create, open};
 
@@ -28,4 +28,38 @@ fn what_somebody_holds_of_a_read_stays_as_it_is() {
     // Nothing is coming, so nothing is kept; what somebody holds is.
     log.seal();
     assert!(again == copy && held.iter().all(|other| *other == held[0]));
+}
+
+/// Of a file that was cut, less comes than was asked for. What stands behind that in the memory is of whoever had it
+/// before, here batches of the same sizes and offsets, which would pass for those that are gone.
+#[test]
+fn a_read_that_comes_short_shows_nothing_of_the_one_before() {
+    const LEFT: u64 = 140_000;
+    let storage = FaultyStorage::new(1, CAP_BYTES);
+    let log = open(&storage, 1);
+    let topic = create(&log, "orders", 2, &[]);
+    let (mine, other) = (topic.partitions[0], topic.partitions[1]);
+    for tag in 10..20 {
+        append(&log, mine, batch(tag, 1, 20_000, None)).expect("appends");
+        append(&log, other, batch(tag + 10, 1, 20_000, None)).expect("appends");
+    }
+    let read = |partition| log.read(partition, 0, 300_000, true).expect("reads").bytes;
+    let whole = read(mine).to_vec();
+    let others = read(other);
+    assert!(others.len() == whole.len() && others.len() as u64 > LEFT && others != whole);
+    let memory = others.as_ptr_range();
+    drop(others);
+
+    let folder = format!("segments/{:016x}", mine.0);
+    for name in storage.list(&folder).expect("lists") {
+        let file = storage.open(&format!("{folder}/{name}"), OpenMode::Existing).expect("opens");
+        if file.len().expect("measures") > LEFT {
+            file.set_len(LEFT).expect("cuts");
+        }
+    }
+    let short = read(mine);
+    assert!(memory.contains(&short.as_ptr()), "the memory is not the one that the other read had");
+    assert!(short.len() >= BUFFERED_BYTES_MIN && (short.len() as u64) < LEFT, "{}", short.len());
+    assert!(whole.starts_with(&short), "it shows what is not the partition's");
+    assert!(log.read(mine, 9, 300_000, true).is_err(), "what is gone is refused");
 }
