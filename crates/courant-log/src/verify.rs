@@ -67,7 +67,8 @@ impl Damage {
     }
 }
 
-/// Reads everything in a data directory that no process uses.
+/// Reads everything in a data directory that no process uses. What compaction has made since the last
+/// checkpoint is looked at once a start has taken it into the next one.
 ///
 /// # Errors
 /// [`OpenError::Locked`] while a server uses it, [`OpenError::NotALog`] and [`OpenError::Newer`] where

@@ -7,6 +7,15 @@ use crate::limits::SEGMENT_BLOCK_BYTES;
 use crate::segment::{BadBlock, FileKind, Lost, Segment, events_in};
 
 impl Reader<'_> {
+    /// Refuses an offset at which nothing is stored, and behind which the next event, at `next`, is in quarantine:
+    /// with it and everything up to its end, so that a reader can go on behind that.
+    pub(super) fn is_not_before_damage(&self, offset: u64, next: u64) -> Result<(), ReadError> {
+        match self.partition.quarantined_at(next) {
+            Some(damage) if next > offset => Err(ReadError::Quarantined { offsets: offset..damage.end }),
+            _ => Ok(()),
+        }
+    }
+
     /// Notes which events a bad block takes with it. A segment that is not part of the partition any
     /// more has lost its files in good order.
     pub(super) fn quarantine(&self, segment: &Segment, bad: BadBlock) {

@@ -129,6 +129,9 @@ impl Reader<'_> {
         if let Some(quarantined) = self.quarantined_at(offset) {
             return Err(quarantined);
         }
+        // Where compaction took away everything before the first segment, that one stands for it.
+        let first = found.at.as_ref().map_or(offset, |(segment, _)| segment.header.base_offset);
+        self.is_not_before_damage(offset, first)?;
         let read = |bytes| Read { bytes, high_watermark: ends.high_watermark, log_start: ends.start };
         let Some((segment, position)) = found.at else {
             return Ok(read(Bytes::new()));
@@ -138,15 +141,16 @@ impl Reader<'_> {
             Some(position) if position < segment.published() => Some((segment, position, offset)),
             _ => self.locate(segment, offset)?,
         };
-        let Some((segment, position, offset)) = place else {
+        let Some((segment, position, next)) = place else {
             return Ok(read(Bytes::new()));
         };
+        self.is_not_before_damage(offset, next)?;
         let (mut bytes, mut compared) =
             self.compared_bytes(buffers, &segment, position, max_bytes.max(BATCH_HEADER_BYTES))?;
         let mut whole = self.whole_batches(&segment, position, &bytes, max_bytes, ends.high_watermark)?;
         let header = self.header(&segment, position, &bytes)?;
-        let is_there = offset_of(&header) <= offset || segment.is_compacted();
-        if !is_there || end_offset(&header) <= offset {
+        let is_there = offset_of(&header) <= next || segment.is_compacted();
+        if !is_there || end_offset(&header) <= next {
             return Err(corrupt(&segment, position, "another batch stands where this offset should be"));
         }
         if whole.bytes == 0 && at_least_one {
