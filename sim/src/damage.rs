@@ -150,12 +150,23 @@ impl Victim {
         let image = self.image();
         let Some((begin, left)) = harm.apply(&image, path, at) else { return Ok(None) };
         let judged = self.judge(&image, path, is_about_damage).and_then(|(fate, started)| {
-            if fate == Fate::Named && !holds(&started, path, begin, &left) {
+            if fate == Fate::Named && !self.is_left(&started, path, begin, &left) {
                 return Err("what is damaged was written over".to_owned());
             }
             Ok(Some(fate))
         });
         judged.map_err(|reason| format!("{harm:?} at byte {at} of {path}, seed {}: {reason}", self.seed))
+    }
+
+    /// Whether a start has left these damaged bytes as they are. What stands behind the end that the checkpoint knows
+    /// is the journal's: of a sector in which that end lies it may be written anew, or cut off.
+    fn is_left(&self, started: &FaultyStorage, path: &str, begin: u64, left: &[u8]) -> bool {
+        let (found, sound) = (contents(started, path), contents(&self.storage, path));
+        let begin = usize::try_from(begin).expect("fits into memory");
+        let of = |bytes: &[u8]| bytes.iter().copied().skip(begin).take(left.len()).collect::<Vec<u8>>();
+        let (found, sound) = (of(&found), of(&sound));
+        let kept = found.iter().zip(left).take_while(|(found, left)| found == left).count();
+        sound.get(kept..found.len()) == Some(&found[kept..]) && left[..kept] != sound[..kept]
     }
 
     fn image(&self) -> FaultyStorage {
@@ -300,13 +311,6 @@ fn is_named(image: &FaultyStorage, path: &str) -> bool {
 fn is_same(one: &FaultyStorage, other: &FaultyStorage) -> bool {
     let paths = files(one, "");
     paths == files(other, "") && paths.iter().all(|path| contents(one, path) == contents(other, path))
-}
-
-/// Whether these bytes stand there.
-fn holds(storage: &FaultyStorage, path: &str, begin: u64, bytes: &[u8]) -> bool {
-    let mut found = vec![0; bytes.len()];
-    let read = storage.open(path, OpenMode::Existing).and_then(|file| file.read_at(&mut found, begin));
-    read.is_ok_and(|count| count == bytes.len()) && found == bytes
 }
 
 fn files(storage: &FaultyStorage, dir: &str) -> Vec<String> {
