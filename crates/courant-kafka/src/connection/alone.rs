@@ -13,7 +13,7 @@
 //!   within milliseconds.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
 use std::net::TcpStream as Socket;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -157,27 +157,35 @@ fn serve(caller: &Arc<Caller>, socket: &mut Socket, alone: Alone) -> io::Result<
     socket.set_write_timeout(Some(limits::ALONE_SILENCE_MAX))?;
     caller.broker.counters.thread_kept();
     let Alone { frame, received, seat: _seat } = alone;
+    Ok(answer_all(caller, socket, Some(frame), Room::of(&received)))
+}
+
+/// Answers what comes until the client is not alone any more, or something else ends it.
+fn answer_all(
+    caller: &Arc<Caller>,
+    socket: &mut (impl io::Read + io::Write),
+    mut next: Option<Frame>,
+    mut room: Room,
+) -> Left {
     let until = Instant::now() + limits::ALONE_TIME_MAX;
-    let mut room = Room::of(&received);
-    let mut next = Some(frame);
     loop {
         if let Some(frame) = next.take().or_else(|| room.take(caller)) {
             next = Some(frame);
             if let Some(left) = answer(caller, socket, || next.take().or_else(|| room.take(caller))) {
-                return Ok(Left { received: room.rest(), ..left });
+                return Left { received: room.rest(), ..left };
             }
         } else {
             let more = if room.is_begun(caller) { room.fill(socket) } else { Ok(false) };
             if !matches!(more, Ok(true)) {
                 // Silence and an end are met by the connection. An error is told once: behind it there is an end.
                 let end = more.err().map(|error| End::Frames(FrameError::Io(error)));
-                return Ok(Left { received: room.rest(), end, ..Left::default() });
+                return Left { received: room.rest(), end, ..Left::default() };
             }
         }
         // Also behind a part of a request: the next one may be a byte, and the one behind it.
         let is_still_alone = caller.broker.appender.load(Ordering::Relaxed) == number(caller);
         if !is_still_alone || caller.broker.is_stopping() || Instant::now() >= until {
-            return Ok(Left { received: room.rest(), is_still_alone, ..Left::default() });
+            return Left { received: room.rest(), is_still_alone, ..Left::default() };
         }
     }
 }
@@ -233,7 +241,7 @@ impl Room {
     }
 
     /// Waits for more. False when nothing has come.
-    fn fill(&mut self, socket: &mut Socket) -> io::Result<bool> {
+    fn fill(&mut self, socket: &mut impl io::Read) -> io::Result<bool> {
         self.bytes.copy_within(self.taken..self.filled, 0);
         self.filled -= self.taken;
         self.taken = 0;
@@ -257,7 +265,7 @@ fn is_silence(error: &io::Error) -> bool {
 /// of them.
 fn answer(
     caller: &Arc<Caller>,
-    socket: &mut Socket,
+    socket: &mut impl io::Write,
     mut next: impl FnMut() -> Option<Frame>,
 ) -> Option<Left> {
     let mut left = Left::default();
@@ -315,16 +323,15 @@ fn write(counters: &Counters, socket: &mut impl io::Write, mut answers: Bytes) -
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use courant_log::storage::MemoryStorage;
     use courant_log::{Log, LogConfig, SystemClock, SystemEntropy};
 
     use crate::config::KafkaConfig;
 
-    /// Whoever has sent much at once has some of it received already, and would go on with that for as long as there is
-    /// more, behind a stop as before it.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn one_connection_at_a_time_has_the_right_and_none_behind_a_stop() {
+    fn broker() -> Arc<Broker> {
         let config = LogConfig {
             background: false,
             journal_file_bytes: 64 * 1024,
@@ -334,7 +341,14 @@ mod tests {
         };
         let storage = Arc::new(MemoryStorage::new(64 * 1024 * 1024));
         let (log, _) = Log::open(storage, config).expect("a new log opens");
-        let broker = Arc::new(Broker::new(log, KafkaConfig::default()));
+        Arc::new(Broker::new(log, KafkaConfig::default()))
+    }
+
+    /// Whoever has sent much at once has some of it received already, and would go on with that for as long as there is
+    /// more, behind a stop as before it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn one_connection_at_a_time_has_the_right_and_none_behind_a_stop() {
+        let broker = broker();
         let taken = tokio::spawn(async move {
             let seat = Seat::take(&broker).expect("nobody has it");
             assert!(!Seat::is_free(&broker) && Seat::take(&broker).is_none());
@@ -375,6 +389,56 @@ mod tests {
         streak.done = Instant::now().checked_sub(limits::ALONE_GAP_MAX * 2);
         assert!(!streak.came(true, true));
         assert_eq!(streak.requests, 0);
+    }
+
+    /// Gives a request a byte at a time, without a pause. Its broker stops behind a few of them.
+    struct Drip {
+        request: Vec<u8>,
+        given: usize,
+        broker: Arc<Broker>,
+    }
+
+    /// Bytes behind which the broker stops: the length and the key of the request are there, and little more.
+    const STOPS_BEHIND: usize = 9;
+
+    impl io::Read for Drip {
+        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+            let Some(byte) = self.request.get(self.given) else { return Ok(0) };
+            bytes[0] = *byte;
+            self.given += 1;
+            if self.given == STOPS_BEHIND {
+                self.broker.stop();
+            }
+            Ok(1)
+        }
+    }
+
+    impl io::Write for Drip {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Nothing else ends it: no byte comes late, and the request is not whole for a long time.
+    #[test]
+    fn a_stop_is_met_within_a_request() {
+        let broker = broker();
+        let here = SocketAddr::from(([127, 0, 0, 1], 1));
+        let caller = Arc::new(Caller { broker: Arc::clone(&broker), peer: here, local: here });
+        broker.appender.store(number(&caller), Ordering::Relaxed);
+        let length = limits::ALONE_REQUEST_BYTES_MAX;
+        let prefix = i32::try_from(length).expect("a small request").to_be_bytes();
+        let mut request = [&prefix[..], &ApiKey::PRODUCE.0.to_be_bytes()].concat();
+        request.resize(PREFIX_BYTES + length, 0);
+        let mut drip = Drip { request, given: 0, broker };
+        let left = answer_all(&caller, &mut drip, None, Room::of(&[]));
+        assert_eq!(drip.given, STOPS_BEHIND, "not a byte more is waited for");
+        assert_eq!(left.received, drip.request[..STOPS_BEHIND], "and what has come is handed back");
+        assert!(left.end.is_none() && left.pending.is_empty());
     }
 
     /// Takes a byte at a time, as often as it is asked.
