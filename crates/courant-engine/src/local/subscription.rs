@@ -7,7 +7,7 @@ use std::time::Duration;
 use courant_log::{PartitionId, Waiting};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
@@ -32,6 +32,9 @@ pub(super) struct LocalSubscription {
     /// Nothing is to be read before this says so. It stays when a wait is given up: who waits for other things as
     /// well asks again and again, and would read all partitions each time to find nothing.
     watch: Option<Watch>,
+    /// A look at the partitions that goes on. It stays when a wait is given up, too: begun anew each time, one that
+    /// takes longer than its caller is left in peace would never come to its end.
+    round: Option<JoinHandle<Round>>,
 }
 
 /// Tells when there is more to read than there was.
@@ -75,6 +78,7 @@ impl LocalSubscription {
             revoking: Vec::new(),
             served: None,
             watch: None,
+            round: None,
         }
     }
 
@@ -83,7 +87,9 @@ impl LocalSubscription {
         self.give_up();
         // With a wait of zero what was published before is to be found, and who has published it knows of that
         // first. A wait may also be over before it hears of what there is.
-        if wait.is_zero() || self.watch.as_mut().is_some_and(Watch::has_news) {
+        if wait.is_zero() {
+            self.look_anew();
+        } else if self.watch.as_mut().is_some_and(Watch::has_news) {
             self.watch = None;
         }
         loop {
@@ -91,7 +97,7 @@ impl LocalSubscription {
                 return Err(FetchError::Closed);
             }
             if let Some(change) = self.follow_group() {
-                self.watch = None;
+                self.look_anew();
                 return Ok(change);
             }
             if self.watch.is_none() {
@@ -112,6 +118,12 @@ impl LocalSubscription {
             }
             self.until_news(deadline).await;
         }
+    }
+
+    /// What was seen before, or is just being read, counts no more.
+    fn look_anew(&mut self) {
+        self.watch = None;
+        self.round = None;
     }
 
     /// Watches for more to read than was seen.
@@ -153,17 +165,27 @@ impl LocalSubscription {
         (!change.assigned.is_empty()).then_some(Next::Assigned(change.assigned))
     }
 
-    /// Looks once at every partition that is to be read, on a thread that may wait for the disk. Nothing
-    /// of it counts before it is taken.
-    async fn read_round(&self) -> Result<Round, FetchError> {
+    /// Looks once at every partition that is to be read, or waits for the look that goes on. Nothing of it counts
+    /// before it is taken.
+    async fn read_round(&mut self) -> Result<Round, FetchError> {
+        if self.round.is_none() {
+            self.round = self.begin_round();
+        }
+        let Some(round) = &mut self.round else { return Ok(Round::default()) };
+        let read = round.await;
+        self.round = None;
+        // The runtime ends.
+        read.map_err(|_| FetchError::Closed)
+    }
+
+    /// Begins a look, on a thread that may wait for the disk. `None` when there is nothing to look at.
+    fn begin_round(&self) -> Option<JoinHandle<Round>> {
         let wanted = self.wanted();
         if wanted.is_empty() {
-            return Ok(Round::default());
+            return None;
         }
         let (log, bytes_max) = (self.shared.log.clone(), self.bytes_max);
-        let round = spawn_blocking(move || reading::round(&log, wanted, bytes_max)).await;
-        // The runtime ends.
-        round.map_err(|_| FetchError::Closed)
+        Some(spawn_blocking(move || reading::round(&log, wanted, bytes_max)))
     }
 
     /// The partitions that are to be read, beginning behind the one that was served first the last time.
@@ -238,7 +260,7 @@ impl Subscription for LocalSubscription {
         if let Some(position) = foreign {
             return Err(SeekError::NotAssigned { partition: position.partition.clone() });
         }
-        self.watch = None;
+        self.look_anew();
         for Position { partition, offset } in positions {
             if let Some(reading) = self.reading.get_mut(&partition) {
                 reading.offset = Some(offset);
@@ -262,7 +284,7 @@ impl Subscription for LocalSubscription {
 
 impl LocalSubscription {
     fn set_paused(&mut self, partitions: &[Partition], paused: bool) {
-        self.watch = None;
+        self.look_anew();
         for partition in partitions {
             if let Some(reading) = self.reading.get_mut(partition) {
                 reading.paused = paused;

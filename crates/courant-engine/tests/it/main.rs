@@ -3,6 +3,7 @@
 
 mod engines;
 mod foreign;
+mod given_up;
 mod groups;
 mod keeping;
 mod memory;
