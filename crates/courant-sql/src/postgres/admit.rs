@@ -87,7 +87,7 @@ pub(super) fn row(assignment: &Assignment, deliveries: &[Delivery<'_>], now_ms: 
 }
 
 /// A letter that means nothing to the server in a text, however it is set.
-fn is_plain(byte: u8) -> bool {
+pub(super) fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte)
 }
 

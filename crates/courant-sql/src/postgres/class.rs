@@ -11,6 +11,12 @@ const TAKEN_OVER: &str = "CO001";
 /// Raised by `courant_hold`: the lease is over. The detail is the epoch of the one who has it now.
 pub(super) const FENCED: &str = "CO002";
 
+/// A column that may not be empty would be.
+pub(super) const NOT_NULL: &str = "23502";
+
+/// What was prepared under a name is not there any more.
+pub(super) const FORGOTTEN: &str = "26000";
+
 /// The database's answer to something, as an error of the store.
 pub(super) fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
     move |error| StoreError::new(doing, class_of(&error), error)
@@ -62,7 +68,7 @@ fn class_of_state(code: &str) -> Class {
         "40001" | "40P01" | "55P03" | "57014" | "53000" | "53200" | TAKEN_OVER => Class::Busy,
         // Too many connections; a session that was idle in its transaction for too long, or that a handler has
         // made forget what it was told: another connection will do
-        "53300" | "25P03" | "26000" => Class::ConnectionLost,
+        "53300" | "25P03" | FORGOTTEN => Class::ConnectionLost,
         "53100" => Class::Full,
         // The database was dropped; there is none of this name
         "57P04" | "3D000" => Class::CannotOpen,

@@ -9,12 +9,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
+use sqlx::postgres::PgDatabaseError;
 
 use super::Postgres;
-use super::class::{failed, not_proved};
+use super::admit::is_plain;
+use super::class::{NOT_NULL, failed, not_proved};
+use super::owner::quoted;
 use super::row::{Columns, signed, text};
 use crate::error::{AdvanceError, CommitError, StoreError};
-use crate::headers;
+use crate::headers::{self, hex};
 use crate::limits::{LANES, LISTED_MAX};
 use crate::outbox::{LaneBatch, LanePosition, NewEvent, Pending, RelayLease};
 use crate::publishing::by_lane;
@@ -90,6 +93,59 @@ const TAKE_OUT: &str = "WITH lease AS MATERIALIZED ( \
 
 /// Rows that a look may have to pass in each lane because they are gone already.
 const PUBLISHED_BEHIND: i64 = 16;
+
+/// Most bytes of an event that stands in the text of a commit, where each may take two letters.
+const TEXT_BYTES_MAX: usize = 8 * 1024;
+
+/// What writes the one event that a transaction publishes, on a connection that was told
+/// [`super::told::PREPARE`]: [`WRITE_ONE`], which is refused where that would write nothing. Nothing of
+/// the event stands in it that could end a text. `None` where there is more than one, or a large one, or one whose id
+/// is no plain text.
+pub(super) fn row(transaction: u64, events: &[NewEvent]) -> Option<String> {
+    let [event] = events else { return None };
+    let (id, bytes) = (event.id.as_str(), event.bytes());
+    if bytes > TEXT_BYTES_MAX || !id.bytes().all(is_plain) {
+        return None;
+    }
+    let headers = headers::encode(&event.headers);
+    Some(format!(
+        "EXECUTE courant_write ({}, '{id}', {}, {}, {}, {}, {}, {bytes}, '{transaction}')",
+        event.lane(),
+        quoted(event.topic.as_str()),
+        in_digits(event.key.as_deref()),
+        in_digits(event.value.as_deref()),
+        in_letters(&headers),
+        event.timestamp_ms,
+    ))
+}
+
+/// A text as it may stand in another one: as it is, if each of its letters means itself to the server, however that
+/// is set.
+fn in_letters(text: &str) -> String {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'\'' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        return format!("'{text}'");
+    }
+    format!("convert_from({}, 'UTF8')", in_digits(Some(text.as_bytes())))
+}
+
+/// Bytes as they may stand in a text.
+fn in_digits(bytes: Option<&[u8]>) -> String {
+    bytes.map_or_else(|| "NULL".to_owned(), |bytes| format!("decode('{}', 'hex')", hex(bytes)))
+}
+
+/// What it means that [`row`] was refused, if it was and says why.
+pub(super) fn not_written(error: &sqlx::Error) -> Option<CommitError> {
+    let said = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    if said.code() != NOT_NULL || said.table() != Some("courant_outbox") {
+        return None;
+    }
+    match said.column()? {
+        "lane" => Some(CommitError::Ended),
+        "position" => Some(lanes_missing().into()),
+        _ => None,
+    }
+}
 
 /// Gives positions to what a transaction publishes, and writes it. The lanes, in order.
 pub(super) async fn flush_in(
@@ -340,4 +396,51 @@ pub(super) async fn backlog(store: &Postgres) -> Result<u64, StoreError> {
     let row = sqlx::query(sql).fetch_one(&mut *session).await.map_err(failed(READ))?;
     session.give_back();
     Columns::new(&row, READ).number(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use courant_core::event_id::EventId;
+    use courant_core::topic::TopicName;
+
+    use super::*;
+
+    /// No letter of an event stands in the text of a commit that could end it.
+    #[test]
+    fn nothing_of_an_event_ends_a_text() {
+        let event = NewEvent {
+            id: EventId::new("e-1").expect("an id"),
+            topic: TopicName::new("bills").expect("a name"),
+            key: Some(Bytes::from_static(b"'; DROP")),
+            value: None,
+            headers: vec![("a'b".to_owned(), Bytes::from_static(b"\\"))],
+            timestamp_ms: 7,
+        };
+        let text = |headers: &str, bytes: usize| {
+            let lane = event.lane();
+            Some(format!(
+                "EXECUTE courant_write ({lane}, 'e-1', 'bills', decode('273b2044524f50', 'hex'), NULL, \
+                 {headers}, 7, {bytes}, '5')"
+            ))
+        };
+        let digits = hex(br#"[["a'b","\\"]]"#);
+        let headers = format!("convert_from(decode('{digits}', 'hex'), 'UTF8')");
+        assert_eq!(row(5, std::slice::from_ref(&event)), text(&headers, 11));
+        for value in ["'", "\\", "\0", "\n", "é", "\u{7f}"] {
+            let headers = vec![("a".to_owned(), Bytes::from(value))];
+            let written = row(5, &[NewEvent { headers, ..event.clone() }]).expect("it is plain");
+            assert!(written.contains(", convert_from(decode('"), "{written}");
+        }
+        let plain = vec![("a".to_owned(), Bytes::from_static(b"b; $1 --"))];
+        let plain = row(5, &[NewEvent { headers: plain, ..event.clone() }]);
+        assert_eq!(plain, text(r#"'[["a","b; $1 --"]]'"#, 16));
+        assert_eq!(row(5, &[event.clone(), event.clone()]), None);
+        for id in ["e'", "e\\", "e ", "é"] {
+            let id = EventId::new(id).expect("an id");
+            assert_eq!(row(5, &[NewEvent { id, ..event.clone() }]), None);
+        }
+        let value = Some(vec![0; TEXT_BYTES_MAX].into());
+        assert_eq!(row(5, &[NewEvent { value, ..event }]), None);
+    }
 }

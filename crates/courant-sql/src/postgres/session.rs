@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::TryStreamExt as _;
@@ -18,7 +18,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Sq
 // The driver counts transactions inside each other through it, and sqlx itself does not give its name.
 use sqlx_core::transaction::TransactionManager as _;
 
-use super::class::{class_of_begin, failed};
+use super::class::{FORGOTTEN, class_of_begin, failed, sqlstate};
 use crate::answers::{is_silence, within};
 use crate::error::{Class, StoreError};
 use crate::limits::{ANSWER_MAX, REUSED_MAX};
@@ -46,6 +46,8 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Connected>>,
     /// Numbers savepoints, so that no handler meets a name of its own by accident.
     savepoints: AtomicU64,
+    /// A handler makes its session forget what it was told. It does so each time.
+    forgets: AtomicBool,
 }
 
 /// An open connection. The driver takes it for one with a transaction, also when there is none: so what a
@@ -98,7 +100,8 @@ pub(super) enum NotCommitted {
 impl Pool {
     pub(super) fn new(options: PgConnectOptions, connections: u32) -> Self {
         let places = Places::new(usize::try_from(connections).unwrap_or(usize::MAX));
-        Self { options, places, idle: Mutex::default(), savepoints: AtomicU64::new(0) }
+        let (savepoints, forgets) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { options, places, idle: Mutex::default(), savepoints, forgets }
     }
 
     /// How its connections are made.
@@ -258,7 +261,7 @@ impl Session {
         let mut said = Said::default();
         let text = format!("{proof}; COMMIT");
         let told = within(ANSWER_MAX, self.connected.tell(&text, &mut said)).await;
-        told.map_err(|error| said.not_committed(error, statements))?;
+        told.map_err(|error| self.not_committed(&said, error, statements))?;
         self.give_back();
         Ok(())
     }
@@ -281,8 +284,21 @@ impl Session {
             }
             // COMMIT is one of the statements that the server has done.
             Err(_) if said.statements > statements => Ok(None),
-            Err(error) => Err(said.not_committed(error, statements)),
+            Err(error) => Err(self.not_committed(&said, error, statements)),
         }
+    }
+
+    fn not_committed(&self, said: &Said, error: sqlx::Error, statements: usize) -> NotCommitted {
+        if sqlstate(&error).as_deref() == Some(FORGOTTEN) {
+            self.pool.forgets.store(true, Ordering::Relaxed);
+        }
+        said.not_committed(error, statements)
+    }
+
+    /// Whether what [`Begin::once`] prepares may stand in the text of a commit: the connection was told, and no
+    /// handler is known that makes connections forget. With one, the next attempt would end as this one.
+    pub(super) fn is_told(&self) -> bool {
+        self.connected.is_told && !self.pool.forgets.load(Ordering::Relaxed)
     }
 
     /// Whether the next transaction may begin with the commit: the connection was told [`Begin::once`], and nobody

@@ -166,8 +166,9 @@ impl PostgresTransaction {
         Self { held, savepoint, lease, publishing: Publishing::default(), parked: Vec::new() }
     }
 
-    /// Writes everything that commits with the handler's work.
-    async fn flush(&mut self, now_ms: i64) -> Result<Committed, CommitError> {
+    /// Writes everything that commits with the handler's work; but for the one event that most transactions
+    /// publish, of which it gives back what writes it: that may stand in the text of the commit.
+    async fn flush(&mut self, now_ms: i64) -> Result<(Committed, Option<String>), CommitError> {
         let mut committed = Committed::default();
         let timers = self.publishing.take_timers();
         if !self.parked.is_empty() || !timers.is_empty() {
@@ -179,11 +180,17 @@ impl PostgresTransaction {
             committed.next_timer_ms = timers.next_ms();
         }
         let published = self.publishing.take();
+        if self.held.is_told()
+            && let Some(row) = outbox::row(self.savepoint, &published)
+        {
+            committed.lanes = published.iter().map(NewEvent::lane).collect();
+            return Ok((committed, Some(row)));
+        }
         if !published.is_empty() {
             let own = self.savepoint.to_string();
             committed.lanes = outbox::flush_in(&mut self.held, &own, &published).await?;
         }
-        Ok(committed)
+        Ok((committed, None))
     }
 
     /// What comes before the proof and COMMIT.
@@ -191,8 +198,8 @@ impl PostgresTransaction {
         if PgTransactionManager::get_transaction_depth(&self.held) != 1 {
             return Err(CommitError::NestedOpen);
         }
-        let committed = bounded(self.flush(now_ms)).await?;
-        let proof = Proof::of(self.savepoint, &committed);
+        let (committed, row) = bounded(self.flush(now_ms)).await?;
+        let proof = Proof::of(self.savepoint, &committed, row);
         Ok((committed, proof))
     }
 
@@ -235,9 +242,13 @@ struct Proof {
 impl Proof {
     /// The last statement before COMMIT is the savepoint's release: it succeeds only in the transaction that
     /// was begun, and only when no error has aborted it. With it goes the word that the trigger of the inbox
-    /// waits for, unless the outbox has said it. The name is made of a number and nothing else.
-    fn of(savepoint: u64, committed: &Committed) -> Self {
+    /// waits for, unless the outbox has said it, or says it here with the `row` of an event. The name is made of a
+    /// number and nothing else.
+    fn of(savepoint: u64, committed: &Committed, row: Option<String>) -> Self {
         let release = format!("RELEASE SAVEPOINT courant_{savepoint}");
+        if let Some(row) = row {
+            return Self { text: format!("{row}; {release}"), statements: 2 };
+        }
         if !committed.lanes.is_empty() {
             return Self { text: release, statements: 1 };
         }
@@ -329,12 +340,22 @@ async fn admitted(
 
 fn not_done(error: NotCommitted) -> CommitError {
     match error {
-        NotCommitted::Before(error) => not_proved(COMMIT, error),
+        NotCommitted::Before(error) => {
+            outbox::not_written(&error).unwrap_or_else(|| not_proved(COMMIT, error))
+        }
         NotCommitted::AtCommit(error) => not_committed(COMMIT, error),
     }
 }
 
 impl Held {
+    /// Whether what was prepared for the store may stand in the text of the commit.
+    fn is_told(&self) -> bool {
+        match self {
+            Self::Own(session) => session.is_told(),
+            Self::Attached(_) => false,
+        }
+    }
+
     /// Commits behind what proves that it may. In one text where the transaction is the store's own.
     async fn commit_behind(self, proof: &Proof) -> Result<(), NotCommitted> {
         match self {

@@ -11,7 +11,7 @@ use courant_sql::{
 };
 
 use super::answers::between;
-use super::steps::{Fixture, NOW, admission, admit, effect, event, of, run};
+use super::steps::{Fixture, NOW, admission, admit, effect, event, new_event, of, run};
 
 /// What is dropped or undone behind a commit has no part in it.
 #[tokio::test]
@@ -67,6 +67,7 @@ async fn behind_a_refused_commit_nothing_begins() {
     let (mut tx, _) = admit(&fixture.store, &lease, &first, Source::Log).await;
     run(&mut tx, "CREATE TABLE late (n BIGINT UNIQUE DEFERRABLE INITIALLY DEFERRED)").await;
     run(&mut tx, "INSERT INTO late VALUES (1), (1)").await;
+    tx.publish(new_event("p-1", "k")).expect("room for one");
     let refused = tx.commit_and_begin(&lease, &[of(&second, Source::Log)], NOW).await;
     let refused = refused.expect_err("a constraint at the commit");
     assert!(
@@ -79,6 +80,7 @@ async fn behind_a_refused_commit_nothing_begins() {
     for statement in ["ROLLBACK", "BEGIN"] {
         run(&mut tx, statement).await;
     }
+    tx.publish(new_event("p-1", "k")).expect("room for one");
     let ended = tx.commit_and_begin(&lease, &[of(&second, Source::Log)], NOW).await;
     let ended = ended.expect_err("it has ended");
     assert!(matches!(ended, CommitError::Ended), "{ended:?}");
@@ -86,6 +88,7 @@ async fn behind_a_refused_commit_nothing_begins() {
         let again = admission(&fixture.store, &lease, event, Source::Log).await;
         assert_eq!(again, Admission::New, "{}", event.id);
     }
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_outbox").await, 0);
 }
 
 /// The connection ends at any message of the answer. What the store says of the event before is never more than it
@@ -105,6 +108,7 @@ async fn a_connection_may_end_at_any_message() {
         let (first, second) = (event(offset, Some("k")), event(offset + 1, Some("k")));
         let (mut tx, _) = admit(&store, &lease, &first, Source::Log).await;
         effect(&mut tx, first.id.as_str()).await;
+        tx.publish(new_event(&format!("p-{messages}"), "k")).expect("room for one");
         left.store(messages, Ordering::SeqCst);
         known.push(match tx.commit_and_begin(&lease, &[of(&second, Source::Log)], NOW).await {
             Ok((_, Some(_))) => "both",
@@ -122,6 +126,8 @@ async fn a_connection_may_end_at_any_message() {
             break;
         }
     }
+    let published = fixture.number("SELECT COUNT(*) FROM courant_outbox").await;
+    assert_eq!(usize::try_from(published).ok(), Some(known.len()), "each once");
     known.dedup();
     assert_eq!(known, ["nothing", "the commit", "both"]);
 }
