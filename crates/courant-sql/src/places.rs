@@ -67,7 +67,7 @@ impl Places {
     }
 
     /// Whether somebody of this kind waits for a place: whoever has one is not to go on with it for long.
-    #[cfg(any(feature = "postgres", test))]
+    #[cfg(any(feature = "mariadb", feature = "postgres", test))]
     pub(crate) fn is_wanted(&self, by: For) -> bool {
         self.waiting(by).load(Ordering::SeqCst) > 0
     }

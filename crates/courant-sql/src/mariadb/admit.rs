@@ -7,6 +7,9 @@
 //! one that they wait for is undone, InnoDB may still refuse all but one of them, to try again; but one
 //! event is with one owner.
 //!
+//! One event of the log, which is what most transactions have, is looked at and written by one statement that stands
+//! in the text of BEGIN. Where it writes no new row, the event is looked at as all others are.
+//!
 //! The rows are open until the transaction has proved, in the end, that it is still the one that was begun.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -18,13 +21,15 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::class::failed;
 use super::lists::{self, texts};
-use super::locks;
+use super::owner::quoted;
 use super::row::{Columns, signed};
 use super::transaction::ParkedDelivery;
+use super::{locks, owner};
 use crate::admission::{Known, decide};
 use crate::consumer::{Admission, Assignment, Consumer, Delivery, Outcome, Source};
 use crate::error::{AdmitError, StoreError};
 use crate::limits::ADMITTED_MAX;
+use crate::parked::Lease;
 
 const ADMIT: &str = "look into the inbox";
 
@@ -51,6 +56,66 @@ pub(super) struct Admitted {
     pub(super) ids: BTreeSet<EventId>,
     /// Parked events that are settled then.
     pub(super) parked: Vec<ParkedDelivery>,
+    /// The one of the log whose row was written with BEGIN, where there was none before.
+    pub(super) fresh: Option<EventId>,
+}
+
+impl Admitted {
+    /// [`row`] has written its row.
+    pub(super) fn begin_with(&mut self, delivery: &Delivery<'_>) {
+        self.ids.insert(delivery.id.clone());
+        self.fresh = Some(delivery.id.clone());
+    }
+
+    /// The one event that there is, if its row was written with BEGIN.
+    pub(super) fn only(&self) -> Option<&EventId> {
+        self.fresh.as_ref().filter(|_| self.ids.len() == 1 && self.parked.is_empty())
+    }
+}
+
+/// What writes the open row of one event of the log, if it is new, nothing of its key is parked, and the lease is the
+/// last one: then one row is written, and none or two rows otherwise. `None` where there is more than one event, or
+/// another one, or one whose id is no plain text.
+pub(super) fn row(lease: &Lease, deliveries: &[Delivery<'_>], now_ms: i64) -> Option<String> {
+    let [delivery] = deliveries else { return None };
+    let id = delivery.id.as_str();
+    if delivery.source != Source::Log || !id.bytes().all(is_plain) {
+        return None;
+    }
+    let offset = i64::try_from(delivery.offset).ok()?;
+    let (owned, parked) =
+        (owner::of_partition(&lease.assignment, "o."), owner::of_partition(&lease.assignment, "p."));
+    let behind = delivery.key.map_or_else(String::new, |key| {
+        format!(
+            " AND NOT EXISTS (SELECT 1 FROM courant_parked p FORCE INDEX (courant_parked_key) \
+             WHERE {parked} AND p.key_hash = X'{}')",
+            locks::hash(key)
+        )
+    });
+    Some(format!(
+        "INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
+         SELECT o.consumer, o.generation, '{id}', 'open', {now_ms} FROM courant_owner o \
+         WHERE {owned} AND o.epoch = {} AND NOT EXISTS (SELECT 1 FROM courant_parked p FORCE INDEX (PRIMARY) \
+             WHERE {parked} AND p.event_offset = {offset}){behind} \
+         ON DUPLICATE KEY UPDATE settled_ms = courant_inbox.settled_ms + 1",
+        lease.epoch,
+    ))
+}
+
+/// What makes that row one of a handled event. Whatever a handler has done to it, it is there then.
+pub(super) fn handled(consumer: &Consumer, id: &EventId, now_ms: i64) -> String {
+    format!(
+        "INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
+         VALUES ({}, {}, '{}', 'handled', {now_ms}) ON DUPLICATE KEY UPDATE outcome = 'handled'",
+        quoted(consumer.name.as_str()),
+        consumer.generation,
+        id.as_str(),
+    )
+}
+
+/// A letter that means nothing to the server in a text, however it is set.
+pub(super) fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte)
 }
 
 pub(super) async fn admit(
@@ -214,4 +279,38 @@ pub(super) async fn close(
         return Ok(());
     }
     Err(StoreError::unreadable(ADMIT, "inbox rows of the transaction are missing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use courant_core::consumer::ConsumerName;
+    use courant_core::position::TopicPartition;
+    use courant_core::topic::TopicName;
+
+    use super::*;
+
+    fn written(id: &str, key: Option<&[u8]>, source: Source) -> Option<String> {
+        let name = ConsumerName::new("billing").expect("a name");
+        let topic = TopicName::new("orders").expect("a name");
+        let consumer = Consumer { name, generation: 2 };
+        let assignment = Assignment { consumer, partition: TopicPartition { topic, partition: 3 } };
+        let id = EventId::new(id).expect("an id");
+        let lease = Lease { assignment, epoch: 4, idle_max: None };
+        row(&lease, &[Delivery { id: &id, offset: 7, key, source }], 5)
+    }
+
+    /// No letter of an id or of a key stands in the text that could end it.
+    #[test]
+    fn only_plain_ids_stand_in_a_text() {
+        let plain = written("0190-a:b_c/d.e", None, Source::Log).expect("it is plain");
+        assert!(plain.contains("'0190-a:b_c/d.e', 'open', 5 FROM"), "{plain}");
+        assert!(plain.contains("o.epoch = 4 AND") && plain.contains("p.event_offset = 7)"), "{plain}");
+        for id in ["e'", "e\\", "e\0", "e ", "e;", "é", "e\n", "\u{2400}", "$$", "\"", "`"] {
+            assert_eq!(written(id, None, Source::Log), None, "{id:?}");
+        }
+        let keyed = written("e", Some(b"'; DROP TABLE bills"), Source::Log).expect("it is plain");
+        assert!(keyed.contains(&format!("X'{}'", locks::hash(b"'; DROP TABLE bills"))), "{keyed}");
+        assert!(!keyed.contains("DROP"), "{keyed}");
+        assert_eq!(written("e", None, Source::Parked), None);
+    }
 }

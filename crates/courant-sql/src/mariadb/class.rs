@@ -8,6 +8,10 @@ use crate::error::{Class, CommitError, StoreError};
 /// A savepoint of this name does not exist.
 const NO_SAVEPOINT: u16 = 1305;
 
+/// A column has to have a value. Of the statements before a COMMIT one may have none to write: the position of an
+/// event whose lane has no row.
+const NO_POSITION: u16 = 1048;
+
 /// The database's answer to something, as an error of the store.
 pub(super) fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
     move |error| StoreError::new(doing, class_of(&error), error)
@@ -77,10 +81,13 @@ fn class_of_number(number: u16, state: Option<&str>) -> Class {
     }
 }
 
-/// Why the proof of a transaction failed: its savepoint is not there, or something else.
+/// Why what comes before COMMIT failed: the savepoint is not there, or a lane, or something else.
 pub(super) fn not_proved(doing: &'static str, error: sqlx::Error) -> CommitError {
     match number(&error) {
         Some(NO_SAVEPOINT) => CommitError::Ended,
+        Some(NO_POSITION) => {
+            CommitError::Store(StoreError::unreadable(doing, "lanes of the outbox are missing"))
+        }
         _ => CommitError::Store(failed(doing)(error)),
     }
 }

@@ -34,7 +34,6 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::MySqlConnection;
@@ -49,6 +48,7 @@ use self::session::{Pool, Session};
 use crate::error::{AttachError, BeginError, ConnectError, StoreError};
 use crate::limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 use crate::parked::Lease;
+use crate::places::For;
 
 /// How a transaction begins. The level holds for this one transaction, whatever the session was told
 /// meanwhile, and so do the other settings.
@@ -86,8 +86,6 @@ pub struct Mariadb {
 
 struct Inner {
     pool: Arc<Pool>,
-    /// Numbers savepoints, so that no handler meets a name of its own by accident.
-    savepoints: AtomicU64,
     /// Bytes of an event that the server takes in one packet.
     event_bytes_max: usize,
 }
@@ -126,7 +124,7 @@ impl Mariadb {
         let mut session = Session::open(&pool).await?;
         let event_bytes_max = session::look_at_server(&mut session).await?;
         session.give_back();
-        Ok(Self { inner: Arc::new(Inner { pool, savepoints: AtomicU64::new(0), event_bytes_max }) })
+        Ok(Self { inner: Arc::new(Inner { pool, event_bytes_max }) })
     }
 
     /// Takes a transaction of the service's own over, to publish with what it has done. Only
@@ -172,20 +170,14 @@ impl Mariadb {
 
     /// A transaction that may write on behalf of a partition's owner.
     async fn owner(&self, lease: &Lease, doing: &'static str) -> Result<Session, BeginError> {
-        let begin = begin(lease.idle_max, TO_WRITE);
-        let mut session = Session::begin(&self.inner.pool, &begin).await.map_err(failed(doing))?;
-        match owner::hold(&mut session, lease, doing).await {
-            Ok(()) => Ok(session),
-            Err(error) => {
-                // The refusal is what matters; the connection is closed if this fails.
-                let _ = session.rollback().await;
-                Err(error)
-            }
-        }
+        let begin = format!("{}; {}", begin(lease.idle_max, TO_WRITE), owner::hold(lease));
+        let begun = Session::begin_for(For::Anybody, &self.inner.pool, &begin).await;
+        let (session, said) = begun.map_err(failed(doing))?;
+        owner::held(session, &said, lease, doing).await
     }
 
     fn next_savepoint(&self) -> u64 {
-        self.inner.savepoints.fetch_add(1, Ordering::Relaxed)
+        self.inner.pool.next_savepoint()
     }
 }
 

@@ -9,14 +9,44 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
+use super::admit::is_plain;
 use super::class::failed;
 use super::lists;
+use super::owner::quoted;
 use super::row::{Columns, signed};
 use crate::error::StoreError;
-use crate::headers;
+use crate::headers::{self, hex};
 use crate::outbox::NewEvent;
 
 const FLUSH: &str = "write the outbox";
+
+/// Most bytes of an event that stands in the text of a commit, where each takes two letters.
+const TEXT_BYTES_MAX: usize = 8 * 1024;
+
+/// What writes the one event that a transaction publishes: two statements. The second one takes the position that
+/// the first one has given, and is refused where its lane has no row. Nothing of the event stands in them that could
+/// end a text. `None` where there is more than one, or a large one, or one whose id is no plain text.
+pub(super) fn row(events: &[NewEvent]) -> Option<String> {
+    let [event] = events else { return None };
+    let (id, bytes, lane) = (event.id.as_str(), event.bytes(), event.lane());
+    if bytes > TEXT_BYTES_MAX || !id.bytes().all(is_plain) {
+        return None;
+    }
+    let digits =
+        |bytes: Option<&[u8]>| bytes.map_or_else(|| "NULL".to_owned(), |bytes| format!("X'{}'", hex(bytes)));
+    Some(format!(
+        "UPDATE courant_outbox_lane FORCE INDEX (PRIMARY) SET position = position + 1 WHERE lane = {lane}; \
+         INSERT INTO courant_outbox (lane, position, event_id, topic, event_key, event_value, headers, \
+             timestamp_ms, bytes) \
+         VALUES ({lane}, (SELECT l.position FROM courant_outbox_lane l WHERE l.lane = {lane}), '{id}', {}, {}, {}, \
+             _utf8mb4 X'{}', {}, {bytes})",
+        quoted(event.topic.as_str()),
+        digits(event.key.as_deref()),
+        digits(event.value.as_deref()),
+        hex(headers::encode(&event.headers).as_bytes()),
+        event.timestamp_ms,
+    ))
+}
 
 /// Gives positions to what a transaction publishes, and writes it. The lanes, in order. What the handler
 /// has done with the transaction was looked at before: outside of one, each statement would be committed.

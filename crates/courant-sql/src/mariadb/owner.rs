@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 use super::Mariadb;
 use super::class::failed;
 use super::row::{Columns, on_partition, signed};
+use super::session::{Said, Session};
 use crate::consumer::{Assignment, Progress};
 use crate::error::{BeginError, LeaseError, StoreError};
 use crate::limits::BUSY_TIMEOUT_MS;
@@ -50,24 +51,41 @@ pub(super) async fn take_over(
     Ok(Lease { assignment: assignment.clone(), epoch, idle_max: None })
 }
 
-/// Holds the partition until the transaction ends, and refuses a lease that somebody else has ended.
-/// While a takeover waits, it does not.
-pub(super) async fn hold(
-    connection: &mut MySqlConnection,
+/// What holds the partition until the transaction ends, and reads its epoch. While a takeover waits, it is refused.
+pub(super) fn hold(lease: &Lease) -> String {
+    let partition = of_partition(&lease.assignment, "");
+    format!("SELECT epoch FROM courant_owner WHERE {partition} LOCK IN SHARE MODE NOWAIT")
+}
+
+/// The row of a partition, in a text. Names have letters that mean nothing to the server.
+pub(super) fn of_partition(assignment: &Assignment, table: &str) -> String {
+    format!(
+        "{table}consumer = {} AND {table}generation = {} AND {table}topic = {} AND {table}partition_id = {}",
+        quoted(assignment.consumer.name.as_str()),
+        assignment.consumer.generation,
+        quoted(assignment.partition.topic.as_str()),
+        assignment.partition.partition,
+    )
+}
+
+/// A name in a text.
+pub(super) fn quoted(name: &str) -> String {
+    format!("'{}'", name.replace('\'', "''"))
+}
+
+/// The transaction that [`hold`] stands in, unless somebody else has ended the lease.
+pub(super) async fn held(
+    session: Session,
+    said: &Said,
     lease: &Lease,
     doing: &'static str,
-) -> Result<(), BeginError> {
-    let sql = "SELECT epoch FROM courant_owner \
-               WHERE consumer = ? AND generation = ? AND topic = ? AND partition_id = ? \
-               LOCK IN SHARE MODE NOWAIT";
-    let row = on_partition!(sql, &lease.assignment)
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(failed(doing))?;
-    let current = row.map_or(Ok(0), |row| Columns::new(&row, doing).number(0))?;
+) -> Result<Session, BeginError> {
+    let current = said.first().map_or(Ok(0), |row| Columns::new(row, doing).number(0))?;
     if current == lease.epoch {
-        return Ok(());
+        return Ok(session);
     }
+    // The refusal is what matters; the connection is closed if this fails.
+    let _ = session.rollback().await;
     Err(BeginError::Fenced { assignment: Box::new(lease.assignment.clone()), held: lease.epoch, current })
 }
 

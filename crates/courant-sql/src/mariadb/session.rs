@@ -4,14 +4,19 @@
 //! dropped future among it, drops the connection, and the server is told to end one that may have locks: it
 //! would notice that its client is gone only when the statement is over, and hold them until then.
 //! No state of a transaction is ever carried over. The driver's own pool would roll back and go on with it.
+//!
+//! A transaction is begun and ended in texts of several statements, so that nobody waits for an answer in
+//! between. The server does what stands in a text up to the first statement that it refuses, and answers each.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlTransactionManager};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, MySqlConnection, Row as _, SqlSafeStr as _};
+use futures_util::TryStreamExt as _;
+use sqlx::mysql::{MySqlConnectOptions, MySqlRow, MySqlTransactionManager};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Either, MySqlConnection, Row as _};
 // The driver counts transactions inside each other through it, and sqlx itself does not give its name.
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::runtime::Handle;
@@ -24,8 +29,10 @@ use crate::limits::{ANSWER_MAX, BUSY_TIMEOUT_MS, EVENT_BYTES_MAX, REUSED_MAX};
 use crate::places::{For, Place, Places};
 
 /// What the server is told about a new connection: a value that does not fit is an error and is not cut,
-/// a COMMIT begins nothing new, and a single statement sees what is committed. Answers with its number.
-const SETTINGS: &str = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES,STRICT_TRANS_TABLES'), \
+/// a COMMIT begins nothing new, and a single statement sees what is committed. Answers with its number. What the
+/// driver has begun is ended first.
+const SETTINGS: &str = "ROLLBACK; \
+     SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES,STRICT_TRANS_TABLES'), \
      SESSION completion_type = 'NO_CHAIN', SESSION tx_isolation = 'READ-COMMITTED'; \
      SELECT CAST(CONNECTION_ID() AS SIGNED)";
 
@@ -37,15 +44,22 @@ const VERSION_MIN: (u32, u32) = (10, 6);
 /// Bytes of a packet besides those of its event.
 const PACKET_BYTES_BESIDES: usize = 64 * 1024;
 
+/// How many transactions may begin with the commit before them, one after the other, while handlers wait for
+/// the connection. Of as many handlers as connections some always wait: places are left for others.
+const GONE_ON_MAX: u32 = 8;
+
 /// Connections to one database.
 pub(super) struct Pool {
     options: MySqlConnectOptions,
     places: Places,
     /// Those that nobody uses, the last used one at the end.
     idle: Mutex<Vec<Connected>>,
+    /// Numbers savepoints, so that no handler meets a name of its own by accident.
+    savepoints: AtomicU64,
 }
 
-/// An open connection, and its number in the server.
+/// An open connection, and its number in the server. The driver takes it for one with a transaction, also when
+/// there is none: so what a handler begins on it is a savepoint.
 struct Connected {
     connection: MySqlConnection,
     id: i64,
@@ -56,6 +70,27 @@ pub(super) struct Session {
     // Dropped before the hold, so that there are never more of them than places.
     connection: MySqlConnection,
     hold: Hold,
+    /// How many transactions have begun with the commit before them since it was taken.
+    gone_on: u32,
+}
+
+/// What the server has answered to a text.
+#[derive(Default)]
+pub(super) struct Said {
+    /// How many of its statements it has done.
+    statements: usize,
+    /// How many rows the last one of these has written.
+    written: u64,
+    /// What they have read.
+    read: Vec<MySqlRow>,
+}
+
+/// Why a transaction was not committed.
+pub(super) enum NotCommitted {
+    /// A statement before COMMIT was refused, and COMMIT not looked at.
+    Before(sqlx::Error),
+    /// It is not known how far the server has come.
+    AtCommit(sqlx::Error),
 }
 
 /// What a connection in use has of the pool.
@@ -70,7 +105,12 @@ struct Hold {
 impl Pool {
     pub(super) fn new(options: MySqlConnectOptions, connections: u32) -> Self {
         let places = Places::new(usize::try_from(connections).unwrap_or(usize::MAX));
-        Self { options, places, idle: Mutex::default() }
+        Self { options, places, idle: Mutex::default(), savepoints: AtomicU64::new(0) }
+    }
+
+    /// A number for a savepoint, which no other one has.
+    pub(super) fn next_savepoint(&self) -> u64 {
+        self.savepoints.fetch_add(1, Ordering::Relaxed)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connected>> {
@@ -96,6 +136,8 @@ impl Pool {
 
     async fn connect(&self) -> Result<Connected, sqlx::Error> {
         let mut connection = self.options.connect().await?;
+        // The driver counts what it has begun itself, and nothing else.
+        MySqlTransactionManager::begin(&mut connection, None).await?;
         let row = sqlx::raw_sql(SETTINGS).fetch_one(&mut connection).await?;
         Ok(Connected { connection, id: row.try_get::<i64, usize>(0)? })
     }
@@ -123,13 +165,13 @@ impl Session {
     fn new(connected: Connected, place: Place, pool: &Arc<Pool>) -> Self {
         let Connected { connection, id } = connected;
         let hold = Hold { pool: Arc::clone(pool), id, place: Some(place), has_locks: false };
-        Self { connection, hold }
+        Self { connection, hold, gone_on: 0 }
     }
 
-    /// To be told to the server when it is dropped.
-    fn with_locks(mut self) -> Self {
-        self.hold.has_locks = true;
-        self
+    /// Gives the place to another connection. The server is told to end this one if it may have locks.
+    fn leave(mut self, may_have_locks: bool) -> Option<Place> {
+        self.hold.has_locks &= may_have_locks;
+        self.hold.place.take()
     }
 
     /// Waits for a connection that answers.
@@ -152,40 +194,67 @@ impl Session {
     /// Waits for a connection and begins a transaction on it that writes. `begin` is made by this crate,
     /// and may go on with a savepoint.
     pub(super) async fn begin(pool: &Arc<Pool>, begin: &str) -> Result<Self, sqlx::Error> {
-        Self::begin_for(For::Anybody, pool, begin).await
+        let (session, _) = Self::begin_for(For::Anybody, pool, begin).await?;
+        Ok(session)
     }
 
-    /// [`Session::begin`], for somebody.
-    pub(super) async fn begin_for(wanted: For, pool: &Arc<Pool>, begin: &str) -> Result<Self, sqlx::Error> {
-        Ok(Self::begun(wanted, pool, begin).await?.with_locks())
+    /// [`Session::begin`], for somebody, and what the server has said.
+    pub(super) async fn begin_for(
+        wanted: For,
+        pool: &Arc<Pool>,
+        begin: &str,
+    ) -> Result<(Self, Said), sqlx::Error> {
+        Self::begun(wanted, pool, begin, true).await
     }
 
     /// [`Session::begin`], for a transaction that has no locks.
     pub(super) async fn begin_to_read(pool: &Arc<Pool>, begin: &str) -> Result<Self, sqlx::Error> {
-        Self::begun(For::Anybody, pool, begin).await
+        let (session, _) = Self::begun(For::Anybody, pool, begin, false).await?;
+        Ok(session)
     }
 
-    async fn begun(wanted: For, pool: &Arc<Pool>, begin: &str) -> Result<Self, sqlx::Error> {
-        let place = pool.place(wanted).await?;
+    async fn begun(
+        wanted: For,
+        pool: &Arc<Pool>,
+        begin: &str,
+        has_locks: bool,
+    ) -> Result<(Self, Said), sqlx::Error> {
+        let mut place = pool.place(wanted).await?;
         loop {
-            let (mut connected, is_new) = match pool.take() {
+            let (connected, is_new) = match pool.take() {
                 Some(connected) => (connected, false),
                 None => (within(ANSWER_MAX, pool.connect()).await?, true),
             };
-            let statement = AssertSqlSafe(begin.to_owned()).into_sql_str();
+            let mut session = Self::new(connected, place, pool);
+            session.hold.has_locks = has_locks;
+            let mut said = Said::default();
             let max = if is_new { ANSWER_MAX } else { REUSED_MAX };
-            let begun = MySqlTransactionManager::begin(&mut connected.connection, Some(statement));
-            match within(max, begun).await {
-                Ok(()) => return Ok(Self::new(connected, place, pool)),
-                // Nothing was done on it yet. One that was opened before a failover still leads to the server
+            match within(max, tell(&mut session.connection, begin, &mut said)).await {
+                Ok(()) => return Ok((session, said)),
+                // Nothing was committed on it yet. One that was opened before a failover still leads to the server
                 // that was the primary then.
                 Err(error)
                     if !is_new && matches!(class_of(&error), Class::ConnectionLost | Class::Standby) =>
                 {
                     pool.doubt(&error);
+                    // The server may be waiting for a row, and hold others meanwhile.
+                    let Some(left) = session.leave(is_silence(&error)) else { return Err(error) };
+                    place = left;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    session.undo_behind(&error).await;
+                    return Err(error);
+                }
             }
+        }
+    }
+
+    /// What had begun before a statement was refused is rolled back. Where nothing was answered, nobody knows what
+    /// has begun, and the connection is closed.
+    async fn undo_behind(self, error: &sqlx::Error) {
+        if matches!(error, sqlx::Error::Database(_)) {
+            // The refusal is what matters; the connection is closed if this fails.
+            let _: Result<(), sqlx::Error> = self.rollback().await;
         }
     }
 
@@ -196,9 +265,56 @@ impl Session {
 
     /// Commits and gives the connection back.
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
-        within(ANSWER_MAX, MySqlTransactionManager::commit(&mut self.connection)).await?;
+        within(ANSWER_MAX, tell(&mut self.connection, "COMMIT", &mut Said::default())).await?;
         self.give_back();
         Ok(())
+    }
+
+    /// Commits behind statements that have to succeed before, so many of them, and gives the connection back.
+    pub(super) async fn commit_behind(mut self, before: &str, statements: usize) -> Result<(), NotCommitted> {
+        let mut said = Said::default();
+        let text = format!("{before}; COMMIT");
+        let told = within(ANSWER_MAX, tell(&mut self.connection, &text, &mut said)).await;
+        told.map_err(|error| said.not_committed(error, statements))?;
+        self.give_back();
+        Ok(())
+    }
+
+    /// [`Session::commit_behind`], and begins the next transaction on the same connection. `None` of one that was
+    /// not begun behind a commit. What the server has said of all of it.
+    pub(super) async fn commit_and_begin(
+        mut self,
+        before: &str,
+        statements: usize,
+        begin: &str,
+    ) -> Result<Option<(Self, Said)>, NotCommitted> {
+        let mut said = Said::default();
+        let text = format!("{before}; COMMIT; {begin}");
+        match within(ANSWER_MAX, tell(&mut self.connection, &text, &mut said)).await {
+            Ok(()) => {
+                self.gone_on = self.gone_on.saturating_add(1);
+                Ok(Some((self, said)))
+            }
+            // COMMIT is one of the statements that the server has done.
+            Err(error) if said.statements > statements => {
+                self.undo_behind(&error).await;
+                Ok(None)
+            }
+            Err(error) => Err(said.not_committed(error, statements)),
+        }
+    }
+
+    /// Whether the next transaction may begin with the commit: nobody waits for its place who is not to wait. A
+    /// handler may wait for a few transactions of another one.
+    pub(super) fn may_go_on(&self) -> bool {
+        let places = &self.hold.pool.places;
+        let has_gone_on = self.gone_on >= GONE_ON_MAX;
+        !places.is_wanted(For::Anybody) && !(has_gone_on && places.is_wanted(For::Handler))
+    }
+
+    /// A number for a savepoint, which no other one has.
+    pub(super) fn next_savepoint(&self) -> u64 {
+        self.hold.pool.next_savepoint()
     }
 
     /// Rolls back and gives the connection back; closes it if it is in any other state than expected.
@@ -206,16 +322,52 @@ impl Session {
         if self.depth() != 1 {
             return Ok(());
         }
-        within(ANSWER_MAX, MySqlTransactionManager::rollback(&mut self.connection)).await?;
+        within(ANSWER_MAX, tell(&mut self.connection, "ROLLBACK", &mut Said::default())).await?;
         self.give_back();
         Ok(())
     }
 
     /// Gives the connection back when nothing is open on it.
     pub(super) fn give_back(self) {
-        let Self { connection, mut hold } = self;
+        let Self { connection, mut hold, .. } = self;
         hold.has_locks = false;
         hold.pool.idle().push(Connected { connection, id: hold.id });
+    }
+}
+
+/// Has the server do what stands in a text, which this crate has made.
+async fn tell(connection: &mut MySqlConnection, text: &str, said: &mut Said) -> Result<(), sqlx::Error> {
+    let mut answers = sqlx::raw_sql(AssertSqlSafe(text.to_owned())).fetch_many(connection);
+    while let Some(answer) = answers.try_next().await? {
+        match answer {
+            Either::Left(done) => {
+                said.statements += 1;
+                said.written = done.rows_affected();
+            }
+            Either::Right(row) => said.read.push(row),
+        }
+    }
+    Ok(())
+}
+
+impl Said {
+    /// The first row that was read.
+    pub(super) fn first(&self) -> Option<&MySqlRow> {
+        self.read.first()
+    }
+
+    /// How many rows the last statement has written.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Why a transaction was not committed behind so many statements. The server answers them in their order. A
+    /// connection that has ended says nothing.
+    fn not_committed(&self, error: sqlx::Error, statements: usize) -> NotCommitted {
+        match error {
+            error @ sqlx::Error::Database(_) if self.statements < statements => NotCommitted::Before(error),
+            error => NotCommitted::AtCommit(error),
+        }
     }
 }
 

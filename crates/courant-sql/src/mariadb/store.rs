@@ -10,9 +10,11 @@ use super::{
     Mariadb, dead, note, owner, park, prune, redrive, relay, schema, submitted, timers, transaction,
 };
 use crate::answers::bounded;
-use crate::consumer::{Assignment, Consumer, Delivery, Progress};
+use crate::consumer::{Admission, Assignment, Consumer, Delivery, Progress};
 use crate::dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadState, DeadSummary};
-use crate::error::{AdvanceError, BeginError, EditError, LeaseError, RedriveError, SchemaError, StoreError};
+use crate::error::{
+    AdmitError, AdvanceError, BeginError, EditError, LeaseError, RedriveError, SchemaError, StoreError,
+};
 use crate::event::{Event, Failure};
 use crate::note::{DeadEdit, DeadNote, Decision, Verdict};
 use crate::outbox::{LaneBatch, LanePosition, OutboxBell, RelayLease, RelayState};
@@ -38,6 +40,15 @@ impl Store for Mariadb {
 
     async fn begin(&self, lease: Option<&Lease>) -> Result<MariadbTransaction, BeginError> {
         transaction::begin(self, lease).await
+    }
+
+    async fn begin_admitted(
+        &self,
+        lease: &Lease,
+        deliveries: &[Delivery<'_>],
+        now_ms: i64,
+    ) -> Result<(MariadbTransaction, Vec<Admission>), AdmitError> {
+        transaction::begin_admitted(self, lease, deliveries, now_ms).await
     }
 
     async fn take_over(

@@ -13,17 +13,17 @@ use sqlx_core::transaction::TransactionManager as _;
 use super::admit::Admitted;
 use super::class::{failed, not_committed, not_proved};
 use super::row::Columns;
-use super::session::Session;
+use super::session::{NotCommitted, Session};
 use super::{Mariadb, TO_WRITE, admit, locks, outbox, owner, resolve, timers};
-use crate::answers::bounded;
+use crate::answers::{bounded, within};
 use crate::consumer::{Admission, Delivery};
 use crate::error::{AdmitError, AttachError, BeginError, CommitError, PublishError, StoreError};
-use crate::limits::EVENT_BYTES_MAX;
+use crate::limits::{ANSWER_MAX, EVENT_BYTES_MAX};
 use crate::outbox::NewEvent;
 use crate::parked::Lease;
 use crate::places::For;
 use crate::publishing::{Publishing, Timers};
-use crate::store::{Committed, Transaction};
+use crate::store::{Begun, Committed, Transaction};
 use crate::timer::{NewTimer, TimerName};
 
 const BEGIN: &str = "begin a transaction";
@@ -60,20 +60,63 @@ enum Held {
 }
 
 pub(super) async fn begin(store: &Mariadb, lease: Option<&Lease>) -> Result<MariadbTransaction, BeginError> {
+    let (transaction, _) = begun(store, lease, None).await?;
+    Ok(transaction)
+}
+
+/// [`begin`], and the inbox row of one event of the log in the same text. Everything else is admitted after it.
+pub(super) async fn begin_admitted(
+    store: &Mariadb,
+    lease: &Lease,
+    deliveries: &[Delivery<'_>],
+    now_ms: i64,
+) -> Result<(MariadbTransaction, Vec<Admission>), AdmitError> {
+    let row = admit::row(lease, deliveries, now_ms);
+    let (transaction, is_written) = begun(store, Some(lease), row.as_deref()).await?;
+    admitted(transaction, is_written, deliveries, now_ms).await
+}
+
+/// Begins with a row of the inbox, if there is one, and whether that was written.
+async fn begun(
+    store: &Mariadb,
+    lease: Option<&Lease>,
+    row: Option<&str>,
+) -> Result<(MariadbTransaction, bool), BeginError> {
     let savepoint = store.next_savepoint();
-    let begin = super::begin(lease.and_then(|lease| lease.idle_max), TO_WRITE);
-    let statements = format!("{begin}; SAVEPOINT courant_{savepoint}");
+    let text = beginning(lease, savepoint, row);
     let wanted = if lease.is_some() { For::Handler } else { For::Anybody };
-    let session = Session::begin_for(wanted, &store.inner.pool, &statements).await;
-    let mut session = session.map_err(failed(BEGIN))?;
-    if let Some(lease) = lease
-        && let Err(error) = bounded(owner::hold(&mut session, lease, BEGIN)).await
-    {
-        // The refusal is what matters; the connection is closed if this fails.
-        let _ = session.rollback().await;
-        return Err(error);
+    let begun = Session::begin_for(wanted, &store.inner.pool, &text).await;
+    let (mut session, said) = begun.map_err(failed(BEGIN))?;
+    if let Some(lease) = lease {
+        session = owner::held(session, &said, lease, BEGIN).await?;
     }
-    Ok(MariadbTransaction::new(store, Held::Own(session), savepoint, lease.cloned()))
+    let event_bytes_max = store.inner.event_bytes_max;
+    let transaction = MariadbTransaction::new(event_bytes_max, Held::Own(session), savepoint, lease.cloned());
+    Ok((transaction, row.is_some() && said.written() == 1))
+}
+
+/// The text of a beginning. The row comes last: what the server says of the last statement is about it.
+fn beginning(lease: Option<&Lease>, savepoint: u64, row: Option<&str>) -> String {
+    let begin = super::begin(lease.and_then(|lease| lease.idle_max), TO_WRITE);
+    let hold = lease.map(owner::hold);
+    let savepoint = format!("SAVEPOINT courant_{savepoint}");
+    let parts = [Some(begin.as_str()), hold.as_deref(), Some(savepoint.as_str()), row];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// What the inbox says of the deliveries, of which the only one may have its row already.
+async fn admitted(
+    mut transaction: MariadbTransaction,
+    is_written: bool,
+    deliveries: &[Delivery<'_>],
+    now_ms: i64,
+) -> Result<(MariadbTransaction, Vec<Admission>), AdmitError> {
+    if let ([delivery], true) = (deliveries, is_written) {
+        transaction.admitted.begin_with(delivery);
+        return Ok((transaction, vec![Admission::New]));
+    }
+    let admissions = transaction.admit(deliveries, now_ms).await?;
+    Ok((transaction, admissions))
 }
 
 pub(super) async fn attach(
@@ -101,12 +144,12 @@ pub(super) async fn attach(
         .execute(&mut *attached)
         .await
         .map_err(failed(ATTACH))?;
-    Ok(MariadbTransaction::new(store, Held::Attached(attached), savepoint, None))
+    let event_bytes_max = store.inner.event_bytes_max;
+    Ok(MariadbTransaction::new(event_bytes_max, Held::Attached(attached), savepoint, None))
 }
 
 impl MariadbTransaction {
-    fn new(store: &Mariadb, held: Held, savepoint: u64, lease: Option<Lease>) -> Self {
-        let event_bytes_max = store.inner.event_bytes_max;
+    fn new(event_bytes_max: usize, held: Held, savepoint: u64, lease: Option<Lease>) -> Self {
         let (publishing, admitted) = (Publishing::default(), Admitted::default());
         Self { held, savepoint, lease, publishing, event_bytes_max, admitted }
     }
@@ -122,26 +165,29 @@ impl MariadbTransaction {
 
     /// Writes everything that commits with the handler's work: first what waits for locks of keys and
     /// names, last what waits for lanes, which others want too.
-    async fn flush(&mut self, now_ms: i64) -> Result<Committed, CommitError> {
+    async fn flush(
+        &mut self,
+        timers: &Timers,
+        published: &[NewEvent],
+        now_ms: i64,
+    ) -> Result<Committed, CommitError> {
         let mut committed = Committed::default();
-        let timers = self.publishing.take_timers();
-        let published = self.publishing.take();
-        let Admitted { ids, parked } = std::mem::take(&mut self.admitted);
+        let Admitted { ids, parked, .. } = std::mem::take(&mut self.admitted);
         if ids.is_empty() && parked.is_empty() && timers.is_empty() && published.is_empty() {
             return Ok(committed);
         }
         // What has become of the transaction is not known yet, and outside of it each of these
         // statements would be committed by itself.
         self.prove().await?;
-        let slots = self.slots(&parked, &timers);
+        let slots = self.slots(&parked, timers);
         locks::take(&mut self.held, slots, COMMIT).await?;
         committed.drained = self.settle(parked, now_ms).await?;
-        timers::flush(&mut self.held, &timers, now_ms).await?;
+        timers::flush(&mut self.held, timers, now_ms).await?;
         committed.next_timer_ms = timers.next_ms();
         if let Some(lease) = &self.lease {
             admit::close(&mut self.held, &lease.assignment.consumer, &ids, now_ms).await?;
         }
-        committed.lanes = outbox::flush(&mut self.held, &published).await?;
+        committed.lanes = outbox::flush(&mut self.held, published).await?;
         Ok(committed)
     }
 
@@ -180,14 +226,55 @@ impl MariadbTransaction {
         Ok(())
     }
 
-    /// The last statement before COMMIT: it succeeds only in the transaction that was begun.
-    async fn release(&mut self) -> Result<(), CommitError> {
-        // The name is made of a number and nothing else.
-        sqlx::raw_sql(AssertSqlSafe(format!("RELEASE SAVEPOINT courant_{}", self.savepoint)))
-            .execute(&mut *self.held)
-            .await
-            .map_err(|error| not_proved(COMMIT, error))?;
-        Ok(())
+    /// What comes before COMMIT. An event of the log that publishes one event at most has all of it in one text.
+    async fn finish(&mut self, now_ms: i64) -> Result<(Committed, Before), CommitError> {
+        if MySqlTransactionManager::get_transaction_depth(&self.held) != 1 {
+            return Err(CommitError::NestedOpen);
+        }
+        let timers = self.publishing.take_timers();
+        let events = self.publishing.take();
+        if timers.is_empty()
+            && let Some(finished) = self.in_one_text(&events, now_ms)
+        {
+            return Ok(finished);
+        }
+        let committed = bounded(self.flush(&timers, &events, now_ms)).await?;
+        Ok((committed, Before::plainly(self.savepoint)))
+    }
+
+    /// `None` where something is to be looked at on the way, or does not fit.
+    fn in_one_text(&self, events: &[NewEvent], now_ms: i64) -> Option<(Committed, Before)> {
+        let (Held::Own(_), Some(lease)) = (&self.held, &self.lease) else { return None };
+        let handled = admit::handled(&lease.assignment.consumer, self.admitted.only()?, now_ms);
+        let outbox = if events.is_empty() { None } else { Some(outbox::row(events)?) };
+        let lanes = events.iter().map(NewEvent::lane).collect();
+        let committed = Committed { lanes, ..Committed::default() };
+        Some((committed, Before::with(self.savepoint, &handled, outbox.as_deref())))
+    }
+}
+
+/// What stands before COMMIT.
+struct Before {
+    text: String,
+    statements: usize,
+}
+
+impl Before {
+    /// The last statement before COMMIT: it succeeds only in the transaction that was begun. The name is made of a
+    /// number and nothing else.
+    fn plainly(savepoint: u64) -> Self {
+        Self { text: format!("RELEASE SAVEPOINT courant_{savepoint}"), statements: 1 }
+    }
+
+    /// The same, with what is written in between. What has become of the transaction is not known yet, and outside of
+    /// it each statement would be committed by itself: so it is proved first.
+    fn with(savepoint: u64, handled: &str, outbox: Option<&str>) -> Self {
+        let name = format!("courant_{savepoint}");
+        let proof = format!("RELEASE SAVEPOINT {name}; SAVEPOINT {name}");
+        let release = format!("RELEASE SAVEPOINT {name}");
+        let parts = [Some(proof.as_str()), Some(handled), outbox, Some(release.as_str())];
+        let text = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
+        Self { text, statements: if outbox.is_some() { 6 } else { 4 } }
     }
 }
 
@@ -199,6 +286,8 @@ impl Transaction for MariadbTransaction {
         "on MariaDB a handler that ends the transaction, as every statement that changes tables does, keeps \
          what the handlers before it have done, and these are called again",
     );
+
+    const BEGINS_WITH_COMMIT: bool = true;
 
     fn connection(&mut self) -> &mut MySqlConnection {
         &mut self.held
@@ -234,15 +323,40 @@ impl Transaction for MariadbTransaction {
     }
 
     async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {
-        if MySqlTransactionManager::get_transaction_depth(&self.held) != 1 {
-            return Err(CommitError::NestedOpen);
-        }
-        let committed = bounded(self.flush(now_ms)).await?;
-        bounded(self.release()).await?;
-        match self.held.commit().await {
-            Ok(()) => Ok(committed),
-            Err(error) => Err(not_committed(COMMIT, error)),
-        }
+        let (committed, before) = self.finish(now_ms).await?;
+        let is_handler = self.lease.is_some();
+        self.held.commit_behind(&before, is_handler).await.map_err(not_done)?;
+        Ok(committed)
+    }
+
+    async fn commit_and_begin(
+        mut self,
+        lease: &Lease,
+        deliveries: &[Delivery<'_>],
+        now_ms: i64,
+    ) -> Result<(Committed, Option<Begun<Self>>), CommitError> {
+        let (committed, before) = self.finish(now_ms).await?;
+        let is_handler = self.lease.is_some();
+        let event_bytes_max = self.event_bytes_max;
+        let held = match (self.held, admit::row(lease, deliveries, now_ms)) {
+            (Held::Own(session), Some(row)) if is_handler && session.may_go_on() => {
+                let savepoint = session.next_savepoint();
+                let begin = beginning(Some(lease), savepoint, Some(row.as_str()));
+                let begun = session.commit_and_begin(&before.text, before.statements, &begin).await;
+                let Some((session, said)) = begun.map_err(not_done)? else { return Ok((committed, None)) };
+                let is_written = said.written() == 1;
+                // Why it has not begun, whoever begins it by itself hears.
+                let Ok(session) = owner::held(session, &said, lease, BEGIN).await else {
+                    return Ok((committed, None));
+                };
+                let held = Held::Own(session);
+                let next = Self::new(event_bytes_max, held, savepoint, Some(lease.clone()));
+                return Ok((committed, admitted(next, is_written, deliveries, now_ms).await.ok()));
+            }
+            (held, _) => held,
+        };
+        held.commit_behind(&before, is_handler).await.map_err(not_done)?;
+        Ok((committed, None))
     }
 
     async fn rollback(self) -> Result<(), StoreError> {
@@ -250,11 +364,27 @@ impl Transaction for MariadbTransaction {
     }
 }
 
+fn not_done(error: NotCommitted) -> CommitError {
+    match error {
+        NotCommitted::Before(error) => not_proved(COMMIT, error),
+        NotCommitted::AtCommit(error) => not_committed(COMMIT, error),
+    }
+}
+
 impl Held {
-    async fn commit(self) -> Result<(), sqlx::Error> {
+    /// Commits behind what has to succeed before. A handler's transaction does that in one text: when the connection
+    /// ends meanwhile, nobody knows how far the server has come, and the inbox is asked. Others have no inbox, so
+    /// theirs is proved by itself, and a connection that has ended before COMMIT has committed nothing.
+    async fn commit_behind(mut self, before: &Before, is_handler: bool) -> Result<(), NotCommitted> {
+        if !is_handler {
+            let text = AssertSqlSafe(before.text.clone());
+            let proved = within(ANSWER_MAX, sqlx::raw_sql(text).execute(&mut *self)).await;
+            proved.map_err(NotCommitted::Before)?;
+        }
         match self {
-            Self::Own(session) => session.commit().await,
-            Self::Attached(attached) => attached.commit().await,
+            Self::Own(session) if is_handler => session.commit_behind(&before.text, before.statements).await,
+            Self::Own(session) => session.commit().await.map_err(NotCommitted::AtCommit),
+            Self::Attached(attached) => attached.commit().await.map_err(NotCommitted::AtCommit),
         }
     }
 

@@ -1,10 +1,13 @@
 //! Every case on MariaDB.
 
+mod answers;
 mod attached;
+mod behind;
 mod lost;
 mod own;
 mod proxy;
 mod support;
+mod written;
 
 #[path = "../cases/dead_letters.rs"]
 mod dead_letters;

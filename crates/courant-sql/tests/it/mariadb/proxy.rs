@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The packet of a COMMIT: its length, its number, the command for a text, the text.
-const COMMIT: &[u8] = b"\x07\x00\x00\x00\x03COMMIT";
+/// How the packet of a text that commits ends.
+const COMMIT: &[u8] = b"COMMIT";
+/// What stands in the answer to a statement when there is another one behind it in the text.
+const HAS_MORE: u8 = 8;
 
 /// When the next COMMIT is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +66,7 @@ async fn pass(mut client: TcpStream, server: String, cut: Arc<AtomicU8>) {
         tokio::select! {
             read = client.read(&mut asked) => {
                 let Ok(read @ 1..) = read else { return };
-                let is_commit = asked[..read] == *COMMIT;
+                let is_commit = asked[..read].ends_with(COMMIT);
                 let cut = if is_commit { cut.swap(Cut::Never as u8, Ordering::SeqCst) } else { 0 };
                 if cut == Cut::Question as u8 {
                     return;
@@ -77,8 +79,8 @@ async fn pass(mut client: TcpStream, server: String, cut: Arc<AtomicU8>) {
                     return;
                 }
                 if cut == Cut::Answer as u8 {
-                    // The answer says that it is done; nobody gets to know.
-                    let _ = server.read(&mut answered).await;
+                    // The last answer says that it is done; nobody gets to know.
+                    while has_more(&mut server).await {}
                     return;
                 }
             }
@@ -90,4 +92,15 @@ async fn pass(mut client: TcpStream, server: String, cut: Arc<AtomicU8>) {
             }
         }
     }
+}
+
+/// Reads the answer to one statement that gives no rows, and whether there is another one. After its kind come two
+/// numbers, of one byte each unless they are large, and what state the server is in.
+async fn has_more(server: &mut TcpStream) -> bool {
+    let Ok(length) = server.read_u32_le().await else { return false };
+    let mut packet = vec![0; usize::try_from(length & 0xff_ffff).expect("a length")];
+    if server.read_exact(&mut packet).await.is_err() {
+        return false;
+    }
+    matches!(packet[..], [0, rows, id, state, ..] if rows < 0xfb && id < 0xfb && state & HAS_MORE != 0)
 }

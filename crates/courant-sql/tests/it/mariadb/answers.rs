@@ -1,0 +1,131 @@
+//! How often a handler's transaction waits for the server: each question is a way there and back.
+//!
+//! Counted on the wire, between the store and the server: the packet of a question has the number 0, and those
+//! that answer it go on from there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use courant_sql::{Admission, Mariadb, Source, Store as _, Transaction as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::steps::{Fixture, NOW, effect, event, new_event, of};
+
+/// BEGIN with everything that holds the partition, and the inbox; then the inbox, the outbox and COMMIT.
+const OF_AN_EVENT: u64 = 2;
+/// An event behind another one begins with the commit before it.
+const BEHIND_ANOTHER: u64 = 1;
+
+/// The command that closes a statement has no answer.
+const CLOSE: u8 = 0x19;
+
+/// A packet: its number, the first byte of what is in it, and all of it.
+struct Packet {
+    number: u8,
+    kind: u8,
+    bytes: Vec<u8>,
+}
+
+/// A server between the store and the one that the environment names. It hears each packet that comes from there, or
+/// goes there, and says whether it is passed on; otherwise the connection ends.
+pub(super) async fn between(
+    url: &str,
+    asks: impl Fn(u8, u8) -> bool + Clone + Send + 'static,
+    answers: impl Fn(u8, u8) -> bool + Clone + Send + 'static,
+) -> String {
+    let (credentials, place) = url.rsplit_once('@').expect("an address with a user");
+    let (server, database) = place.split_once('/').expect("an address with a database");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let own = listener.local_addr().expect("an address");
+    let through = format!("{credentials}@{own}/{database}");
+    let server = server.to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&server).await.expect("the server");
+            client.set_nodelay(true).expect("an option");
+            server.set_nodelay(true).expect("an option");
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            tokio::spawn(pass(from_client, to_server, asks.clone()));
+            tokio::spawn(pass(from_server, to_client, answers.clone()));
+        }
+    });
+    through
+}
+
+/// Passes everything on that is to be, until one of the two ends.
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    passes: impl Fn(u8, u8) -> bool,
+) {
+    while let Some(packet) = packet(&mut from).await {
+        if !passes(packet.number, packet.kind) || to.write_all(&packet.bytes).await.is_err() {
+            break;
+        }
+    }
+    // Who waits for the rest hears that there is none.
+    let _ = to.shutdown().await;
+}
+
+/// One packet: three bytes of length, its number, and what is in it.
+async fn packet(from: &mut (impl AsyncRead + Unpin)) -> Option<Packet> {
+    let mut bytes = vec![0; 4];
+    from.read_exact(&mut bytes).await.ok()?;
+    let [a, b, c, number] = bytes[..] else { return None };
+    let length = usize::try_from(u32::from_le_bytes([a, b, c, 0])).ok()?;
+    bytes.resize(4 + length, 0);
+    from.read_exact(&mut bytes[4..]).await.ok()?;
+    let kind = bytes.get(4).copied().unwrap_or_default();
+    Some(Packet { number, kind, bytes })
+}
+
+/// The number of questions of a transaction is written down here: it does not grow by accident.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_costs_a_fixed_number_of_answers() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let questions = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&questions);
+    let asks = move |number: u8, kind: u8| {
+        if number == 0 && kind != CLOSE {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+        true
+    };
+    let through = between(&fixture.url(), asks, |_: u8, _: u8| true).await;
+    let store = Mariadb::connect_with(&through, 1).await.expect("a database");
+    let lease = fixture.lease().await;
+    for (offset, published) in [(0, false), (1, true)] {
+        let event = event(offset, Some("k"));
+        let before = questions.load(Ordering::SeqCst);
+        let begun = store.begin_admitted(&lease, &[of(&event, Source::Log)], NOW).await;
+        let (mut tx, admissions) = begun.expect("a transaction and an answer");
+        assert_eq!(admissions, [Admission::New]);
+        if published {
+            tx.publish(new_event("p-1", "k")).expect("room for one");
+        }
+        tx.commit(NOW).await.expect("a commit");
+        let took = questions.load(Ordering::SeqCst) - before;
+        assert_eq!(took, OF_AN_EVENT, "an event that publishes: {published}");
+    }
+    let events: Vec<_> = (2..5).map(|offset| event(offset, Some("k"))).collect();
+    let begun = store.begin_admitted(&lease, &[of(&events[0], Source::Log)], NOW).await;
+    let (mut tx, _) = begun.expect("a transaction and an answer");
+    for next in &events[1..] {
+        tx.publish(new_event(&format!("before-{}", next.id), "k")).expect("room for one");
+        let before = questions.load(Ordering::SeqCst);
+        let committed = tx.commit_and_begin(&lease, &[of(next, Source::Log)], NOW).await;
+        let (committed, begun) = committed.expect("a commit");
+        assert_eq!(committed.lanes.len(), 1);
+        let (begun, admissions) = begun.expect("a transaction");
+        assert_eq!(admissions, [Admission::New]);
+        assert_eq!(questions.load(Ordering::SeqCst) - before, OF_AN_EVENT - BEHIND_ANOTHER);
+        tx = begun;
+    }
+    effect(&mut tx, events[2].id.as_str()).await;
+    tx.commit(NOW).await.expect("a commit");
+    let handled = "SELECT COUNT(*) FROM courant_inbox WHERE outcome = 'handled'";
+    assert_eq!(fixture.number(handled).await, 5);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_outbox").await, 3);
+}
