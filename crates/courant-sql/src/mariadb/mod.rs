@@ -50,15 +50,15 @@ use crate::limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 use crate::parked::Lease;
 use crate::places::For;
 
-/// How a transaction begins. The level holds for this one transaction, whatever the session was told
-/// meanwhile, and so do the other settings.
+/// How a transaction begins, whatever its session was told meanwhile. It is one statement for all settings: each
+/// statement of a text has an answer that the server sends by itself.
 fn begin(idle_max: Option<Duration>, access: &str) -> String {
     // In whole seconds; 0 would be for ever.
     let seconds = idle_max.map(|max| max.as_secs().clamp(1, IDLE_SECONDS_MAX));
     let idle = seconds.map_or_else(|| "DEFAULT".to_owned(), |seconds| seconds.to_string());
     format!(
-        "SET SESSION autocommit = 1, SESSION idle_transaction_timeout = {idle}; \
-         SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION {access}"
+        "SET SESSION autocommit = 1, SESSION idle_transaction_timeout = {idle}, \
+         SESSION tx_isolation = 'READ-COMMITTED'; START TRANSACTION {access}"
     )
 }
 
