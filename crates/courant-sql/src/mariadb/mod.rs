@@ -62,6 +62,9 @@ fn begin(idle_max: Option<Duration>, access: &str) -> String {
     )
 }
 
+/// How many statements [`begin`] has.
+const BEGIN_STATEMENTS: usize = 2;
+
 const TO_WRITE: &str = "READ WRITE";
 const TO_READ: &str = "READ ONLY";
 

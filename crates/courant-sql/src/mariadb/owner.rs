@@ -6,14 +6,16 @@
 
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
-use super::Mariadb;
 use super::class::failed;
+use super::lists;
 use super::row::{Columns, on_partition, signed};
 use super::session::{Said, Session};
+use super::{BEGIN_STATEMENTS, Mariadb, TO_WRITE};
 use crate::consumer::{Assignment, Progress};
 use crate::error::{BeginError, LeaseError, StoreError};
 use crate::limits::BUSY_TIMEOUT_MS;
 use crate::parked::Lease;
+use crate::places::For;
 
 const TAKE_OVER: &str = "take a partition over";
 const READ: &str = "read a consumer's progress";
@@ -86,7 +88,11 @@ pub(super) async fn held(
     }
     // The refusal is what matters; the connection is closed if this fails.
     let _ = session.rollback().await;
-    Err(BeginError::Fenced { assignment: Box::new(lease.assignment.clone()), held: lease.epoch, current })
+    Err(fenced(lease, current))
+}
+
+fn fenced(lease: &Lease, current: u64) -> BeginError {
+    BeginError::Fenced { assignment: Box::new(lease.assignment.clone()), held: lease.epoch, current }
 }
 
 pub(super) async fn progress(
@@ -108,30 +114,75 @@ pub(super) async fn save_progress(
     saves: &[(&Lease, &Progress)],
     now_ms: i64,
 ) -> Result<(), LeaseError> {
-    for &(lease, progress) in saves {
-        save_one(store, lease, progress, now_ms).await?;
+    match save_together(store, saves, now_ms).await {
+        // The others can be saved.
+        Err(BeginError::Fenced { .. }) if saves.len() > 1 => {
+            for save in saves {
+                save_together(store, std::slice::from_ref(save), now_ms).await?;
+            }
+            Ok(())
+        }
+        saved => saved,
     }
+}
+
+/// Holds all partitions in one text, and saves all of them in one transaction: or none of them.
+async fn save_together(
+    store: &Mariadb,
+    saves: &[(&Lease, &Progress)],
+    now_ms: i64,
+) -> Result<(), LeaseError> {
+    let Some(&(first, _)) = saves.first() else { return Ok(()) };
+    let begin = super::begin(first.idle_max, TO_WRITE);
+    let text: Vec<String> =
+        std::iter::once(begin).chain(saves.iter().map(|&(lease, _)| hold(lease))).collect();
+    let begun = Session::begin_for(For::Anybody, &store.inner.pool, &text.join("; ")).await;
+    let (mut session, said) = begun.map_err(failed(SAVE))?;
+    for (statement, &(lease, _)) in (BEGIN_STATEMENTS..).zip(saves) {
+        let current = said.first_of(statement).map_or(Ok(0), |row| Columns::new(row, SAVE).number(0))?;
+        if current != lease.epoch {
+            // The refusal is what matters; the connection is closed if this fails.
+            let _ = session.rollback().await;
+            return Err(fenced(lease, current));
+        }
+    }
+    for piece in lists::pieces(saves, |_| 0) {
+        save_some(&mut session, piece, now_ms).await?;
+    }
+    session.commit().await.map_err(failed(SAVE))?;
     Ok(())
 }
 
-async fn save_one(
-    store: &Mariadb,
-    lease: &Lease,
-    progress: &Progress,
+async fn save_some(
+    connection: &mut MySqlConnection,
+    saves: &[(&Lease, &Progress)],
     now_ms: i64,
-) -> Result<(), LeaseError> {
-    let mut session = store.owner(lease, SAVE).await?;
+) -> Result<(), StoreError> {
     // They are set one after the other: the offset, which all others look at, comes last.
-    let sql = "INSERT INTO courant_progress \
-               (consumer, generation, topic, partition_id, event_offset, mark, gap_events, saved_ms) \
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
-               ON DUPLICATE KEY UPDATE \
-               mark = IF(VALUES(event_offset) >= event_offset, VALUES(mark), mark), \
-               gap_events = IF(VALUES(event_offset) >= event_offset, VALUES(gap_events), gap_events), \
-               saved_ms = IF(VALUES(event_offset) >= event_offset, VALUES(saved_ms), saved_ms), \
-               event_offset = GREATEST(event_offset, VALUES(event_offset))";
-    write(&mut session, sql, lease, progress, now_ms).await?;
-    session.commit().await.map_err(failed(SAVE))?;
+    let sql = format!(
+        "INSERT INTO courant_progress \
+         (consumer, generation, topic, partition_id, event_offset, mark, gap_events, saved_ms) VALUES {} \
+         ON DUPLICATE KEY UPDATE \
+         mark = IF(VALUES(event_offset) >= event_offset, VALUES(mark), mark), \
+         gap_events = IF(VALUES(event_offset) >= event_offset, VALUES(gap_events), gap_events), \
+         saved_ms = IF(VALUES(event_offset) >= event_offset, VALUES(saved_ms), saved_ms), \
+         event_offset = GREATEST(event_offset, VALUES(event_offset))",
+        lists::rows(saves.len(), 8)
+    );
+    // The text is made of a number of parameters; every value is bound.
+    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(lists::is_kept(saves.len()));
+    for &(lease, progress) in saves {
+        query = query
+            .bind(lease.assignment.consumer.name.as_str())
+            .bind(i64::from(lease.assignment.consumer.generation))
+            .bind(lease.assignment.partition.topic.as_str())
+            .bind(i64::from(lease.assignment.partition.partition))
+            .bind(signed(progress.offset, SAVE)?)
+            .bind(progress.mark.as_str())
+            .bind(signed(progress.gap_events, SAVE)?)
+            .bind(now_ms);
+    }
+    query.execute(&mut *connection).await.map_err(failed(SAVE))?;
     Ok(())
 }
 

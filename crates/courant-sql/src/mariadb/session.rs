@@ -81,8 +81,8 @@ pub(super) struct Said {
     statements: usize,
     /// How many rows the last one of these has written.
     written: u64,
-    /// What they have read.
-    read: Vec<MySqlRow>,
+    /// What they have read, each row with the number of its statement.
+    read: Vec<(usize, MySqlRow)>,
 }
 
 /// Why a transaction was not committed.
@@ -344,7 +344,7 @@ async fn tell(connection: &mut MySqlConnection, text: &str, said: &mut Said) -> 
                 said.statements += 1;
                 said.written = done.rows_affected();
             }
-            Either::Right(row) => said.read.push(row),
+            Either::Right(row) => said.read.push((said.statements, row)),
         }
     }
     Ok(())
@@ -353,7 +353,12 @@ async fn tell(connection: &mut MySqlConnection, text: &str, said: &mut Said) -> 
 impl Said {
     /// The first row that was read.
     pub(super) fn first(&self) -> Option<&MySqlRow> {
-        self.read.first()
+        self.read.first().map(|(_, row)| row)
+    }
+
+    /// The first row that a statement has read; the first statement is number 0.
+    pub(super) fn first_of(&self, statement: usize) -> Option<&MySqlRow> {
+        self.read.iter().find(|(number, _)| *number == statement).map(|(_, row)| row)
     }
 
     /// How many rows the last statement has written.

@@ -6,16 +6,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use courant_sql::{Admission, Mariadb, Source, Store as _, Transaction as _};
+use courant_sql::{Admission, Mariadb, Progress, Source, Store as _, Transaction as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::steps::{Fixture, NOW, effect, event, new_event, of};
+use super::steps::{Fixture, NOW, assignment, effect, event, new_event, of};
 
 /// BEGIN with everything that holds the partition, and the inbox; then the inbox, the outbox and COMMIT.
 const OF_AN_EVENT: u64 = 2;
 /// An event behind another one begins with the commit before it.
 const BEHIND_ANOTHER: u64 = 1;
+
+/// The beginning, which holds all partitions, what is saved, and COMMIT.
+const OF_PROGRESS: u64 = 3;
 
 /// The command that closes a statement has no answer.
 const CLOSE: u8 = 0x19;
@@ -81,10 +84,8 @@ async fn packet(from: &mut (impl AsyncRead + Unpin)) -> Option<Packet> {
     Some(Packet { number, kind, bytes })
 }
 
-/// The number of questions of a transaction is written down here: it does not grow by accident.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_costs_a_fixed_number_of_answers() {
-    let Some(fixture) = Fixture::new().await else { return };
+/// A server between the store and the one that the environment names, which counts questions.
+async fn counting(url: &str) -> (String, Arc<AtomicU64>) {
     let questions = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&questions);
     let asks = move |number: u8, kind: u8| {
@@ -93,7 +94,14 @@ async fn an_event_costs_a_fixed_number_of_answers() {
         }
         true
     };
-    let through = between(&fixture.url(), asks, |_: u8, _: u8| true).await;
+    (between(url, asks, |_: u8, _: u8| true).await, questions)
+}
+
+/// The number of questions of a transaction is written down here: it does not grow by accident.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_costs_a_fixed_number_of_answers() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (through, questions) = counting(&fixture.url()).await;
     let store = Mariadb::connect_with(&through, 1).await.expect("a database");
     let lease = fixture.lease().await;
     for (offset, published) in [(0, false), (1, true)] {
@@ -128,4 +136,38 @@ async fn an_event_costs_a_fixed_number_of_answers() {
     let handled = "SELECT COUNT(*) FROM courant_inbox WHERE outcome = 'handled'";
     assert_eq!(fixture.number(handled).await, 5);
     assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_outbox").await, 3);
+}
+
+/// However many partitions there are, and whoever has taken one of them meanwhile: the others are saved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_of_several_partitions_is_one_transaction() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (through, questions) = counting(&fixture.url()).await;
+    let store = Mariadb::connect_with(&through, 1).await.expect("a database");
+    let mut leases = Vec::new();
+    for partition in 0..3 {
+        let mut of_it = assignment("billing");
+        of_it.partition.partition = partition;
+        leases.push(fixture.store.take_over(&of_it, "test", NOW).await.expect("a lease"));
+    }
+    let mut took = 0;
+    for offset in 1..=2 {
+        let progress = Progress { offset, mark: format!("e-{offset}"), gap_events: 0 };
+        let saves: Vec<_> = leases.iter().map(|lease| (lease, &progress)).collect();
+        let before = questions.load(Ordering::SeqCst);
+        store.save_progress(&saves, NOW).await.expect("saved");
+        // The first time the statement is prepared, too.
+        took = questions.load(Ordering::SeqCst) - before;
+    }
+    assert_eq!(took, OF_PROGRESS);
+    fixture.store.take_over(&leases[2].assignment, "other", NOW).await.expect("a lease");
+    let further = Progress { offset: 9, mark: "e-9".to_owned(), gap_events: 0 };
+    let saves: Vec<_> = leases.iter().map(|lease| (lease, &further)).collect();
+    store.save_progress(&saves, NOW).await.expect_err("one of them is over");
+    let mut offsets = Vec::new();
+    for lease in &leases {
+        let progress = store.progress(&lease.assignment).await.expect("an answer");
+        offsets.push(progress.expect("saved").offset);
+    }
+    assert_eq!(offsets, [9, 9, 2]);
 }
