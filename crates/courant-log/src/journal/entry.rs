@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::Seed;
 use super::group::{GroupBuffer, HEADER_BYTES as GROUP_HEADER_BYTES};
-use crate::bytes_io::{Fields, Short, put_count, put_string};
+use crate::bytes_io::{Fields, Short, put_count, put_many, put_string};
 use crate::groups::GroupChange;
 use crate::planted::{Defect, is_planted};
 use crate::segment::SegmentState;
@@ -106,7 +106,7 @@ impl EntryWriter<'_> {
             out.extend_from_slice(&base_offset.to_le_bytes());
             put_count(out, batch.len());
             stored = out.len()..out.len() + batch.len();
-            out.extend_from_slice(batch);
+            put_many(out, batch);
             let copy = &mut out[stored.clone()];
             batch::set_base_offset(copy, base_offset as i64);
             batch::set_leader_epoch(copy, 0);
@@ -427,6 +427,27 @@ mod tests {
         let replaced =
             Entry::SegmentsReplaced { partition: PartitionId(3), end_offset: 60, product: product() };
         assert_eq!(entries[12], replaced);
+    }
+
+    /// But for the two fields that the log sets. A batch of this length is copied in many steps, the second one to
+    /// memory that has grown.
+    #[test]
+    fn a_large_batch_is_stored_as_it_came() {
+        let mut group = GroupBuffer::new();
+        for base_offset in [42, 1_000_042] {
+            let mut came: Vec<u8> = (0..=250_u8).cycle().take(300_001).collect();
+            let stored = EntryWriter(&mut group).append(PartitionId(3), base_offset, &came);
+            batch::set_base_offset(&mut came, base_offset as i64);
+            batch::set_leader_epoch(&mut came, 0);
+            assert!(group.bytes()[stored] == came[..], "from offset {base_offset} on");
+        }
+        let header = header(&group, 8192);
+        let bytes = group.seal_for(SEED, header).to_vec();
+        let body = &bytes[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + header.body_bytes as usize];
+        let entries = decode_all(SEED, 8192, body, 2).expect("valid");
+        let is_whole =
+            |entry: &Entry<'_>| matches!(entry, Entry::Append(parts) if parts[0].batch.len() == 300_001);
+        assert!(entries.iter().all(is_whole));
     }
 
     #[test]
