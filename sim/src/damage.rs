@@ -197,8 +197,7 @@ impl Victim {
                 assert!(is_same(image, &started), "refused, and something was changed: {error}");
             }
         })?;
-        // Segments that only the journal names are looked at once a start has taken them into a checkpoint.
-        if fate == Fate::Named && !is_named(image, path) && !is_named(&started, path) {
+        if fate == Fate::Named && !is_named(image, path) {
             return Err("a look at everything does not name it".to_owned());
         }
         Ok((fate, started))

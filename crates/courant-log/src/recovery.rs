@@ -298,7 +298,7 @@ fn reopen(
 ) -> Result<(Arc<Partition>, Arc<Segment>), OpenError> {
     let mut segments = Vec::with_capacity(state.segments.len());
     let mut lost = Vec::new();
-    for (recorded, _) in recorded(writer.log_id, state) {
+    for recorded in recorded(writer.log_id, state) {
         let reopened = Segment::reopen(storage, handles, &recorded)?;
         let segment = Arc::new(reopened.segment);
         if let Some(flaw) = reopened.flaw {

@@ -3,19 +3,21 @@
 //! A start does not do this: it reads checkpoints and journal, and takes the segments on trust, so
 //! that it is quick however much there is. Nothing is changed here.
 
-use std::collections::HashMap;
+mod served;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::checkpoint::{self, Checkpoint, CheckpointError, PartitionState};
+use self::served::Served;
+use crate::checkpoint::{self, CheckpointError, PartitionState};
 use crate::error::OpenError;
 use crate::journal::{self, ScanError};
+use crate::layout;
 use crate::partition::Quarantined;
 use crate::segment::{FileKind, Flaw, Recorded, verify_segment};
 use crate::storage::{Storage, StorageError};
-use crate::{PartitionId, layout};
 
 /// What was read, and what is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,8 +30,8 @@ pub struct Verified {
     pub segments: u64,
     /// Bytes of the segments.
     pub bytes: u64,
-    /// Groups that stand in the journal behind the checkpoint; what they hold is not counted above. The
-    /// next start takes it into the segments.
+    /// Groups that stand in the journal behind the checkpoint. The events in them are not counted above: the
+    /// next start takes them into the segments.
     pub journal_groups: u64,
     /// In order of topic, partition and place.
     pub damage: Vec<Damage>,
@@ -67,8 +69,8 @@ impl Damage {
     }
 }
 
-/// Reads everything in a data directory that no process uses. What compaction has made since the last
-/// checkpoint is looked at once a start has taken it into the next one.
+/// Reads everything in a data directory that no process uses, as far as a start would serve it: what the newest
+/// checkpoint names, and what the journal behind it makes of that.
 ///
 /// # Errors
 /// [`OpenError::Locked`] while a server uses it, [`OpenError::NotALog`] and [`OpenError::Newer`] where
@@ -82,8 +84,10 @@ pub fn verify(storage: &Arc<dyn Storage>) -> Result<Verified, OpenError> {
     }
     match checkpoint::load(&**storage, id) {
         Ok((checkpoint, _)) => {
-            journal(storage, id, &checkpoint, &mut verified)?;
-            segments(&**storage, id, &checkpoint, &mut verified)?;
+            let from = (checkpoint.generation, checkpoint.position);
+            let mut served = Served::of(&**storage, id, &checkpoint);
+            journal(storage, id, from, &mut served, &mut verified)?;
+            segments(&**storage, &served, &mut verified)?;
         }
         Err(CheckpointError::Storage(error)) => return Err(error.into()),
         Err(error) => verified.damage.push(whole(checkpoint::DIR.to_owned(), error.to_string())),
@@ -95,48 +99,39 @@ fn whole(path: String, what: String) -> Damage {
     Damage { path, bytes: None, events: None, what }
 }
 
-/// Every group from the checkpoint on, as a start reads them.
+/// Every group from the checkpoint on, as a start reads and follows them.
 fn journal(
     storage: &Arc<dyn Storage>,
     id: Uuid,
-    checkpoint: &Checkpoint,
+    from: (u64, u64),
+    served: &mut Served<'_>,
     verified: &mut Verified,
 ) -> Result<(), OpenError> {
-    let from = (checkpoint.generation, checkpoint.position);
-    match journal::scan(storage, id, from, |_, _, _| Ok(())) {
-        Ok(scanned) => {
-            verified.journal_groups = scanned.groups;
-            Ok(())
-        }
-        Err(ScanError::Storage(error)) => Err(error.into()),
-        Err(error) => {
-            verified.damage.push(whole(journal::DIR.to_owned(), error.to_string()));
-            Ok(())
-        }
+    match journal::scan(storage, id, from, |_, position, entry| served.learn(position, entry)) {
+        Ok(scanned) => verified.journal_groups = scanned.groups,
+        Err(ScanError::Storage(error)) => return Err(error.into()),
+        Err(error) => verified.damage.push(whole(journal::DIR.to_owned(), error.to_string())),
     }
+    let what = "it is damaged; a start uses the segments that it was made of";
+    verified.damage.extend(served.unusable.drain(..).map(|path| whole(path, what.to_owned())));
+    Ok(())
 }
 
-fn segments(
-    storage: &dyn Storage,
-    id: Uuid,
-    checkpoint: &Checkpoint,
-    verified: &mut Verified,
-) -> Result<(), StorageError> {
-    let states: HashMap<PartitionId, &PartitionState> =
-        checkpoint.partitions.iter().map(|state| (state.id, state)).collect();
-    for topic in &checkpoint.topics {
+fn segments(storage: &dyn Storage, served: &Served<'_>, verified: &mut Verified) -> Result<(), StorageError> {
+    for topic in served.topics() {
         verified.topics += 1;
         for (number, partition) in (0..).zip(&topic.partitions) {
             verified.partitions += 1;
-            let Some(state) = states.get(partition) else {
+            let Some(segments) = served.segments(*partition) else {
                 let what = format!("it names partition {number} of {} but not its segments", topic.name);
                 verified.damage.push(whole(checkpoint::DIR.to_owned(), what));
                 continue;
             };
-            for (recorded, path) in recorded(id, state).filter(|(recorded, _)| recorded.bytes > 0) {
+            for recorded in segments {
                 verified.segments += 1;
                 verified.bytes += recorded.bytes;
-                let flaws = verify_segment(storage, &recorded)?;
+                let path = |kind| recorded.header.key().path(kind);
+                let flaws = verify_segment(storage, recorded)?;
                 verified
                     .damage
                     .extend(flaws.into_iter().map(|flaw| damage(&topic.name, number, &path, flaw)));
@@ -146,17 +141,11 @@ fn segments(
     Ok(())
 }
 
-/// The segments of a partition, with a function that names the files that they have.
-pub(crate) fn recorded(
-    log_id: Uuid,
-    state: &PartitionState,
-) -> impl Iterator<Item = (Recorded, impl Fn(FileKind) -> String)> {
+/// What the segments of a partition must be.
+pub(crate) fn recorded(log_id: Uuid, state: &PartitionState) -> impl Iterator<Item = Recorded> {
     let ends = state.segments.iter().skip(1).map(|next| next.base_offset).chain([state.next_offset]);
     let partition = state.id;
-    state.segments.iter().zip(ends).map(move |(segment, end_offset)| {
-        let key = segment.key(partition);
-        (segment.recorded(log_id, partition, end_offset), move |kind| key.path(kind))
-    })
+    state.segments.iter().zip(ends).map(move |(segment, end)| segment.recorded(log_id, partition, end))
 }
 
 fn damage(topic: &str, partition: u32, path: &impl Fn(FileKind) -> String, flaw: Flaw) -> Damage {

@@ -337,7 +337,7 @@ fn write_segments(
 ) -> Result<(), RestoreError> {
     for state in &checkpoint.partitions {
         let mut has_dir = false;
-        for (recorded, _) in recorded(checkpoint.log_id, state).filter(|(recorded, _)| recorded.bytes > 0) {
+        for recorded in recorded(checkpoint.log_id, state).filter(|recorded| recorded.bytes > 0) {
             // Without a single piece it was damaged from end to end when it was backed up.
             let Some(pieces) = segments.remove(&SegmentKey::of(&recorded.header)) else { continue };
             if !has_dir {

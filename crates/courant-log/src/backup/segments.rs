@@ -122,7 +122,7 @@ pub(super) fn copy(work: &mut Work<'_>, checkpoint: &Checkpoint) -> Result<Copie
                 );
                 return Err(BackupError::Checkpoint { what }.into());
             };
-            for (recorded, _) in recorded(work.log_id, state).filter(|(recorded, _)| recorded.bytes > 0) {
+            for recorded in recorded(work.log_id, state).filter(|recorded| recorded.bytes > 0) {
                 let record = SegmentRecord::of(&recorded);
                 let key = SegmentKey::of(&recorded.header);
                 let mut parts = work.known.parts.get(&key).cloned().unwrap_or_default();

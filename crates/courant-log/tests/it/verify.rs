@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use courant_log::batch::records::{self, NewRecord};
 use courant_log::storage::{CrashMode, FaultyStorage, OpenMode, Storage};
-use courant_log::{OpenError, PartitionId, verify};
+use courant_log::{Batch, Codec, Damage, Log, OpenError, PartitionId, verify};
 use courant_sim::random::Random;
-use courant_sim::tiny::{append, batch, create, open, stored};
+use courant_sim::readable::readable;
+use courant_sim::tiny::{append, batch, create, open, slot, stored, taken};
 
 /// A stopped log of several segments, and its partition.
 fn filled() -> (FaultyStorage, PartitionId) {
@@ -105,6 +108,123 @@ fn damaged_checkpoints_and_missing_files_are_named() {
             found.iter().any(|damage| damage.path == path && damage.what.contains("missing")),
             "{found:?}"
         );
+    }
+}
+
+/// A log that was killed: since its last checkpoint compaction has replaced segments of `state`, one topic has
+/// come and one has gone.
+struct Changed {
+    storage: FaultyStorage,
+    state: PartitionId,
+    gone: PartitionId,
+}
+
+impl Changed {
+    fn new() -> Self {
+        let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+        let log = open(&storage, 1);
+        let configs =
+            [("cleanup.policy", "compact"), ("segment.bytes", "4000"), ("min.cleanable.dirty.ratio", "0")];
+        let state = create(&log, "state", 1, &configs).partitions[0];
+        let gone = create(&log, "gone", 1, &[]).partitions[0];
+        append(&log, gone, batch(1, 3, 3_000, None)).expect("appends");
+        for value in 0..24 {
+            put(&log, state, ["a", "b", "c"][value % 3], value);
+        }
+        log.checkpoint().expect("stores");
+        let checkpoints = log.metrics().checkpoints;
+        assert!(log.compact().replaced > 1);
+        let (deleted, done) = slot();
+        log.delete_topic(log.catalog().by_name("gone").expect("exists").id, done);
+        while log.commit() {}
+        taken(&deleted).expect("deleted");
+        let new = create(&log, "new", 2, &[]).partitions[1];
+        append(&log, new, batch(2, 3, 3_000, None)).expect("appends");
+        assert_eq!(log.metrics().checkpoints, checkpoints, "the journal alone knows of it");
+        Self { storage: storage.crash_image(CrashMode::KeepAll, 1), state, gone }
+    }
+
+    /// The segments of a partition that compaction has made, or those that appends have.
+    fn segments(&self, partition: PartitionId, compacted: bool) -> Vec<(String, u64)> {
+        let mut files = files(&self.storage, &format!("segments/{:016x}", partition.0), ".segment");
+        files.retain(|(path, _)| path.contains('-') == compacted);
+        files.sort();
+        assert!(!files.is_empty());
+        files
+    }
+
+    fn image(&self) -> FaultyStorage {
+        self.storage.crash_image(CrashMode::KeepAll, 1)
+    }
+}
+
+fn put(log: &Log, partition: PartitionId, key: &'static str, value: usize) {
+    let (key, value) = (Bytes::from(key), Bytes::from(format!("{value:>1000}")));
+    let event = NewRecord { key: Some(key), value: Some(value), ..NewRecord::default() };
+    let bytes = records::encode(&[event], Codec::None, None).expect("encodes");
+    append(log, partition, Batch::validate(bytes).expect("valid")).expect("appends");
+}
+
+fn found(image: &FaultyStorage) -> Vec<Damage> {
+    verify(&shared(image)).expect("reads").damage
+}
+
+#[test]
+fn what_only_the_journal_names_is_looked_at_too() {
+    let changed = Changed::new();
+    let sound = verify(&shared(&changed.image())).expect("reads");
+    assert_eq!((sound.topics, sound.partitions), (2, 3));
+    assert_eq!(sound.damage, []);
+    for (path, len) in changed.segments(changed.state, true) {
+        let image = damaged(&changed.storage, &path, len / 2, 1);
+        let found = found(&image);
+        let [damage] = found.as_slice() else { panic!("{path}: {found:?}") };
+        assert_eq!(damage.path, path);
+        assert!(damage.bytes.as_ref().expect("bytes").contains(&(len / 2)), "{damage:?}");
+        assert_eq!(damage.events.as_ref().expect("events").topic, "state");
+        // It is what a start serves.
+        let log = open(&image, 2);
+        assert!(!readable(&log, changed.state).refused.is_empty(), "{path}");
+        assert!(log.damage().iter().any(|damage| damage.path == path), "{:?}", log.damage());
+    }
+}
+
+/// What a durable entry has replaced or deleted is still there, and no start serves it.
+#[test]
+fn what_the_journal_has_taken_away_is_not_looked_at() {
+    let changed = Changed::new();
+    let (first, len) = changed.segments(changed.state, false)[0].clone();
+    for (path, len) in [(first, len), changed.segments(changed.gone, false)[0].clone()] {
+        let image = damaged(&changed.storage, &path, len / 2, 1);
+        assert_eq!(found(&image), [], "{path}");
+        assert!(readable(&open(&image, 2), changed.state).refused.is_empty(), "{path}");
+    }
+}
+
+/// A start goes on with the segments that it was made of, and they are looked at.
+#[test]
+fn a_compacted_segment_that_is_not_whole_is_named_and_costs_no_event() {
+    let changed = Changed::new();
+    let (product, len) = changed.segments(changed.state, true)[0].clone();
+    let (first, first_len) = changed.segments(changed.state, false)[0].clone();
+    for is_there in [true, false] {
+        let image = changed.image();
+        let changed_so = match is_there {
+            true => image.open(&product, OpenMode::Existing).and_then(|file| file.set_len(len / 2)),
+            false => image.remove_file(&product),
+        };
+        changed_so.expect("changes");
+        image.sync_all().expect("syncs");
+        // A restored backup has none, and nothing is wrong with it.
+        let named: Vec<_> =
+            found(&image).into_iter().map(|damage| (damage.path, damage.events.is_some())).collect();
+        let expected: Vec<_> = is_there.then(|| (product.clone(), false)).into_iter().collect();
+        assert_eq!(named, expected);
+        let both = damaged(&image, &first, first_len / 2, 1);
+        assert!(found(&both).iter().any(|damage| damage.path == first && damage.events.is_some()));
+        let log = open(&image, 2);
+        assert!(readable(&log, changed.state).refused.is_empty());
+        assert_eq!(log.damage(), []);
     }
 }
 
