@@ -54,6 +54,9 @@ impl Inner {
                 self.write_back();
             }
             if commands.is_empty() {
+                if self.turn.counts_as_idle() {
+                    self.seal();
+                }
                 return true;
             }
         }
@@ -175,6 +178,7 @@ impl Inner {
         effects: &[Effect],
         files: &mut GroupFiles,
     ) -> Result<(), StorageError> {
+        self.turn.wrote_group(writer.group.is_empty());
         if writer.group.is_empty() {
             // All of it is refused, or was there before. The log is not idle for that, so that nothing seals it:
             // events of the class `interval` wait for the disk no longer than behind others.

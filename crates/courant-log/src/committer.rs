@@ -9,13 +9,14 @@
 //! or seals. So the order of the queue is the order of the journal.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::inner::Inner;
-use crate::limits::SEAL_AFTER_IDLE_MS;
+use crate::limits::{SEAL_AFTER_EMPTY_GROUPS, SEAL_AFTER_IDLE_MS};
 use crate::queue::{Command, Woken};
 use crate::{AppendError, Appended, Log, PartitionId, lock};
 
@@ -26,6 +27,8 @@ pub(crate) struct Turn {
     holder: Mutex<Option<ThreadId>>,
     /// When a thread that is not the committer's has committed last.
     aside: Mutex<Option<Instant>>,
+    /// Groups in a row of which nothing was written. Changed by whoever has the turn.
+    empty_groups: AtomicU32,
 }
 
 /// It is this thread's turn for as long as this lives.
@@ -72,6 +75,22 @@ impl Turn {
     /// Whether it is nobody's turn.
     fn is_free(&self) -> bool {
         lock(&self.holder).is_none()
+    }
+
+    /// Notes a group, and whether nothing of it was written.
+    pub(crate) fn wrote_group(&self, is_empty: bool) {
+        let before = if is_empty { self.empty_groups.load(Ordering::Relaxed) } else { 0 };
+        self.empty_groups.store(before + u32::from(is_empty), Ordering::Relaxed);
+    }
+
+    /// Whether so many groups in a row were empty that the log counts as idle, once in so many. It is counted, and
+    /// not timed, so that nothing that is refused costs a look at the clock.
+    pub(crate) fn counts_as_idle(&self) -> bool {
+        let is_idle = self.empty_groups.load(Ordering::Relaxed) >= SEAL_AFTER_EMPTY_GROUPS;
+        if is_idle {
+            self.empty_groups.store(0, Ordering::Relaxed);
+        }
+        is_idle
     }
 
     /// What is left of a time since another thread than the committer's has committed.

@@ -128,6 +128,10 @@ pub const CHECKPOINT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// group is told from a torn write.
 pub const SEAL_AFTER_IDLE_MS: u64 = 50;
 
+/// Groups in a row of which nothing was written, because all of them was refused or known, behind which the journal
+/// is sealed too: whoever sends such all the time keeps the log from being idle.
+pub const SEAL_AFTER_EMPTY_GROUPS: u32 = 16;
+
 const _: () = assert!(JOURNAL_FILE_BYTES_MIN as usize >= 4 * BLOCK_BYTES);
 const _: () = assert!((SEGMENT_BLOCK_BYTES as usize).is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(MESSAGE_BYTES_MAX + 3 * BLOCK_BYTES <= GROUP_BYTES_MAX);

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use courant_log::batch::records::Producer;
+use courant_log::limits::SEAL_AFTER_EMPTY_GROUPS;
 use courant_log::storage::{CrashMode, FaultyStorage, OpenMode, Storage};
-use courant_log::{Log, OpenError};
+use courant_log::{Log, OpenError, PartitionId};
 
 use courant_sim::tiny::{append, batch, create, open, slot, stored, taken, tiny};
 
@@ -63,6 +64,48 @@ fn a_refused_start_changes_nothing() {
     let opened = Log::open(Arc::new(storage.clone()), tiny(2)).map(|_| ());
     assert!(matches!(opened, Err(OpenError::Corrupt { .. })), "{opened:?}");
     assert!(before == contents(&storage), "a refused start has changed files");
+}
+
+/// Symptom: while a client sent again and again what the log refuses, damage to the last group before passed for a
+/// torn write, and its events were gone without a word. Cause: only a log that is idle was sealed. Fix: so is one
+/// that has had nothing to write for some groups.
+#[test]
+fn what_is_refused_keeps_no_group_from_being_sealed() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    let last = batch(7, 1, 3_000, None);
+    let stored = last.bytes().slice(100..200);
+    append(&log, partition, last).expect("appends");
+    let opened = || {
+        let image = storage.crash_image(CrashMode::KeepAll, 1);
+        let mut damaged = 0;
+        for (path, bytes) in contents(&image).iter().filter(|(path, _)| path.starts_with("journal/")) {
+            if let Some(at) = bytes.windows(stored.len()).position(|window| window == &stored[..]) {
+                damage(&image, path, at as u64);
+                damaged += 1;
+            }
+        }
+        assert_eq!(damaged, 1, "the journal has it once");
+        Log::open(Arc::new(image), tiny(2)).map(|(_, report)| report.torn_tail)
+    };
+    assert!(matches!(opened(), Ok(true)), "nothing says yet that it was whole");
+    let refuse = || {
+        for _ in 0..SEAL_AFTER_EMPTY_GROUPS {
+            append(&log, PartitionId(99), batch(8, 1, 100, None)).expect_err("there is no such partition");
+        }
+    };
+    let syncs = log.metrics().syncs;
+    refuse();
+    assert_eq!(log.metrics().syncs, syncs + 1);
+    let refused = opened();
+    assert!(matches!(refused, Err(OpenError::Corrupt { .. })), "{refused:?}");
+    refuse();
+    refuse();
+    assert_eq!(log.metrics().syncs, syncs + 1, "it is sealed once");
+    append(&log, partition, batch(9, 1, 100, None)).expect("appends");
+    refuse();
+    assert_eq!(log.metrics().syncs, syncs + 3, "and behind the next one again");
 }
 
 #[test]
