@@ -1,6 +1,7 @@
 //! The maintenance thread: checkpoints, syncs ahead of them, new journal files and retention, off the
 //! committer, which waits for it only when the ring is full.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -282,7 +283,8 @@ impl Inner {
     /// checkpoints come more often.
     ///
     /// A file is filled in steps, and after each of them the disk is left to others for as long as it took:
-    /// `docs/decisions/0013-ring-files-are-filled-in-steps.md`. A log that stops does not wait for it.
+    /// `docs/decisions/0013-ring-files-are-filled-in-steps.md`. A log that stops does not wait for it, and what
+    /// appends have taken of the room meanwhile is not taken from the reserve instead.
     fn grow_ring(&self) {
         let number = {
             let writer = lock(&self.writer);
@@ -307,10 +309,19 @@ impl Inner {
 
     fn make_ring_file(&self, number: u64, file_bytes: u64) -> Option<RingFile> {
         let mut begun = Instant::now();
-        let rest = || {
+        let rest = || -> io::Result<()> {
             let goes_on = !self.config.background || self.maintenance.rest(begun.elapsed());
             begun = Instant::now();
-            goes_on
+            if !goes_on {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            match self.storage.free_bytes() {
+                Ok(free) if free < self.config.reserve_bytes.saturating_add(FILL_STEP_BYTES) => {
+                    Err(io::ErrorKind::StorageFull.into())
+                }
+                // What cannot be measured is not held against it: the write itself will tell.
+                _ => Ok(()),
+            }
         };
         let made = RingFile::create_in_steps(&*self.storage, number, file_bytes, FILL_STEP_BYTES, rest);
         // Nothing of the log is in that file yet.
@@ -328,8 +339,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::journal;
     use crate::limits::BUFFER_BYTES;
-    use crate::storage::MemoryStorage;
+    use crate::storage::{FaultyStorage, MemoryStorage, Storage as _};
     use crate::{Log, LogConfig, SystemClock, SystemEntropy};
 
     /// Longer than any test may take: it ends because of what is tested, or not at all.
@@ -382,6 +394,40 @@ mod tests {
         assert!(begun.elapsed() >= Duration::from_millis(2));
         maintenance.stop();
         assert!(!maintenance.rest(LONG), "what it does is not wanted any more");
+    }
+
+    /// Symptom: a log on a disk that filled up while its ring grew had less than the reserve left for a checkpoint.
+    /// Cause: the room for a file was looked at before its first step, and appends went on beside all of them. Fix:
+    /// it is looked at before each step.
+    #[test]
+    fn a_file_that_would_eat_into_the_reserve_is_given_up() {
+        const RESERVE: u64 = 1024 * 1024;
+        const FILE: u64 = 8 * FILL_STEP_BYTES;
+        let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+        let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+        (config.reserve_bytes, config.background) = (RESERVE, false);
+        (config.first_journal_file_bytes, config.journal_file_bytes) = (64 * 1024, FILE);
+        let (log, _) = Log::open(Arc::new(storage.clone()), config).expect("opens");
+        let inner = &log.inner;
+        let files = || lock(&inner.writer).journal.files();
+        let before = files();
+        storage.set_free_bytes(RESERVE + FILE);
+        let mut steps = 0;
+        storage.set_hook(Box::new(move |storage, _, what| {
+            steps += u64::from(what == "sync_data");
+            if what == "sync_data" && steps == 2 {
+                // Others have taken all but this.
+                storage.set_free_bytes(RESERVE + FILL_STEP_BYTES - 1);
+            }
+        }));
+        inner.grow_ring();
+        storage.clear_hook();
+        assert_eq!(files(), before);
+        assert!(storage.list(journal::DIR).expect("lists").iter().all(|name| !name.ends_with(".new")));
+        assert_eq!(storage.free_bytes().expect("it is alive"), RESERVE + 3 * FILL_STEP_BYTES - 1);
+        storage.set_free_bytes(RESERVE + FILE);
+        inner.grow_ring();
+        assert_eq!(files(), before + 1, "with room enough it is made");
     }
 
     /// Symptom: a log that was read for a while, and not appended to, kept eight mebibytes for reads as long as it

@@ -23,18 +23,18 @@ impl RingFile {
     /// Creates a ring file: temporary name, zeros if the storage wants them, sync, rename, sync of
     /// the directory. `docs/formats/journal.md` says why: "Ring files".
     pub(crate) fn create(storage: &dyn Storage, number: u64, file_bytes: u64) -> Result<Self, StorageError> {
-        Self::create_in_steps(storage, number, file_bytes, file_bytes, || true)
+        Self::create_in_steps(storage, number, file_bytes, file_bytes, || Ok(()))
     }
 
     /// As [`Self::create`], beside others who wait for the same disk: at most `step_bytes`, which is above 0,
-    /// are written before they are synced. `rest` is called after each such step but the last; where it says no,
-    /// the file is not wanted any more, and that is an error.
+    /// are written before they are synced. `rest` is called after each such step but the last; where it fails, so
+    /// does this: the file is not wanted any more, or there is no room for more of it.
     pub(crate) fn create_in_steps(
         storage: &dyn Storage,
         number: u64,
         file_bytes: u64,
         step_bytes: u64,
-        rest: impl FnMut() -> bool,
+        rest: impl FnMut() -> io::Result<()>,
     ) -> Result<Self, StorageError> {
         let path = path_of(number);
         let temporary = format!("{path}.new");
@@ -54,7 +54,7 @@ impl RingFile {
         path: &str,
         file_bytes: u64,
         step_bytes: u64,
-        mut rest: impl FnMut() -> bool,
+        mut rest: impl FnMut() -> io::Result<()>,
     ) -> Result<Arc<dyn File>, StorageError> {
         let at = |what| move |source| StorageError::new(what, path, source);
         match storage.remove_file(path) {
@@ -69,9 +69,7 @@ impl RingFile {
                 if position - synced >= step_bytes {
                     file.sync_data().map_err(at("sync"))?;
                     synced = position;
-                    if !rest() {
-                        return Err(at("go on filling")(io::ErrorKind::Interrupted.into()));
-                    }
+                    rest().map_err(at("go on filling"))?;
                 }
                 let step_left = synced + step_bytes - position;
                 let count = (file_bytes - position).min(step_left).min(zeros.len() as u64);
@@ -233,7 +231,7 @@ mod tests {
         let (mut rests, reads) = (0, storage.reads());
         let made = RingFile::create_in_steps(&storage, 1, STEPS * STEP, STEP, || {
             rests += 1;
-            true
+            Ok(())
         });
         assert_eq!(storage.reads(), reads + 1, "the zeros are dropped from the cache");
         assert_eq!(made.expect("creates").file.len().expect("measures"), STEPS * STEP);
@@ -252,7 +250,7 @@ mod tests {
         let (calls, mut rests) = (storage.calls(), 0);
         let made = RingFile::create_in_steps(&storage, 1, STEPS * STEP, STEP, || {
             rests += 1;
-            rests < 2
+            if rests < 2 { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
         });
         assert!(made.is_err());
         // It is looked for and created, has two steps, and is removed.
@@ -280,7 +278,7 @@ mod tests {
             let images = CrashMode::ALL.iter().map(|mode| storage.crash_image(*mode, call));
             taken.lock().expect("lock").extend(images);
         }));
-        RingFile::create_in_steps(&storage, 1, STEPS * STEP, STEP, || true).expect("creates");
+        RingFile::create_in_steps(&storage, 1, STEPS * STEP, STEP, || Ok(())).expect("creates");
         storage.clear_hook();
         images.lock().expect("lock").push(storage.crash_image(CrashMode::LoseAll, 1));
         let mut named = 0;
