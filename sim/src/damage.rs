@@ -206,7 +206,13 @@ impl Victim {
 
 /// Whether a start says that stored bytes are not what they were.
 fn is_about_damage(error: &OpenError) -> bool {
-    matches!(error, OpenError::Corrupt { .. } | OpenError::Newer { .. } | OpenError::NotALog { .. })
+    matches!(
+        error,
+        OpenError::Corrupt { .. }
+            | OpenError::FoundLate { .. }
+            | OpenError::Newer { .. }
+            | OpenError::NotALog { .. }
+    )
 }
 
 /// As [`is_about_damage`], also where a file is not there.
@@ -307,7 +313,7 @@ fn is_named(image: &FaultyStorage, path: &str) -> bool {
 }
 
 /// Whether two storages have the same files with the same bytes.
-fn is_same(one: &FaultyStorage, other: &FaultyStorage) -> bool {
+pub(crate) fn is_same(one: &FaultyStorage, other: &FaultyStorage) -> bool {
     let paths = files(one, "");
     paths == files(other, "") && paths.iter().all(|path| contents(one, path) == contents(other, path))
 }

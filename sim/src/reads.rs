@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use courant_log::batch::records::Record;
 use courant_log::storage::{CrashMode, FaultyStorage, ReadFailure};
-use courant_log::{Log, PartitionId};
+use courant_log::{Log, OpenError, PartitionId};
 
+use crate::damage::is_same;
 use crate::ledger::Ledger;
 use crate::readable::{Readable, readable, readable_with};
 use crate::script::Script;
-use crate::tiny::tiny;
+use crate::tiny::{open, tiny};
 use crate::workload::Workload;
 use crate::{CAP_BYTES, caught, compacted};
 
@@ -30,6 +31,8 @@ pub struct Outcome {
     pub cases: u64,
     /// Starts that were refused.
     pub refused: u64,
+    /// Of those, how many had brought segments back to the checkpoint, and said so.
+    pub found_late: u64,
     /// Runs in which some events were refused, and all others were right.
     pub quarantined: u64,
     /// Runs in which everything was there.
@@ -61,8 +64,18 @@ pub fn sweep(workload: Workload, operations: u64, seed: u64, stride: u64) -> Out
             let image = storage.crash_image(CrashMode::KeepAll, seed);
             image.fail_read(n, way);
             outcome.cases += 1;
-            let checked = caught(|| match Log::open(Arc::new(image), tiny(seed ^ 1)) {
-                Err(_) => outcome.refused += 1,
+            let checked = caught(|| match Log::open(Arc::new(image.clone()), tiny(seed ^ 1)) {
+                Err(error) => {
+                    outcome.refused += 1;
+                    outcome.found_late += u64::from(matches!(error, OpenError::FoundLate { .. }));
+                    check_refused(
+                        &error,
+                        &image,
+                        &storage.crash_image(CrashMode::KeepAll, seed),
+                        seed,
+                        &stored,
+                    );
+                }
                 Ok((log, _)) => {
                     let is_whole = compare(&stored, &read(&log));
                     outcome.unharmed += u64::from(is_whole);
@@ -75,6 +88,25 @@ pub fn sweep(workload: Workload, operations: u64, seed: u64, stride: u64) -> Out
         }
     }
     outcome
+}
+
+/// A start that says that it has changed nothing has not. One that found damage only when it had begun to change
+/// something has lost nothing: what it has read wrong is right the next time.
+fn check_refused(
+    error: &OpenError,
+    after: &FaultyStorage,
+    before: &FaultyStorage,
+    seed: u64,
+    stored: &Stored,
+) {
+    match error {
+        OpenError::Corrupt { .. } => assert!(is_same(before, after), "something was changed: {error}"),
+        OpenError::FoundLate { .. } => {
+            let log = open(&after.killed(seed), seed ^ 2);
+            assert!(compare(stored, &read(&log)), "something was lost: {error}");
+        }
+        _ => {}
+    }
 }
 
 /// Reads everything that can be read.

@@ -37,6 +37,17 @@ pub enum OpenError {
         /// What is missing or damaged, and where.
         what: String,
     },
+    /// As [`Self::Corrupt`], found when the journal was read for the second time. Segments were cut back to what
+    /// the newest checkpoint says of them, and the journal has what followed.
+    #[error(
+        "{what}. Segments may have been cut back to the last checkpoint; the journal was not changed and has what \
+         followed. Start again; where that fails too, restore the named file from a copy, or keep the directory \
+         for analysis"
+    )]
+    FoundLate {
+        /// What is missing or damaged, and where.
+        what: String,
+    },
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),

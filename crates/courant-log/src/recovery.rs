@@ -118,7 +118,8 @@ pub(crate) fn recover(
                 open: &mut open,
             };
             replay.entry(generation, position, entry)
-        })?;
+        })
+        .map_err(found_late)?;
         // What was read first may have been in memory alone, and may be gone for good.
         check_same(&seen, &replayed).inspect_err(|_| layout::note_doubt(&**storage))?;
         replayed
@@ -163,7 +164,15 @@ fn check_same(seen: &Scanned, replayed: &Scanned) -> Result<(), OpenError> {
         "the journal ends at position {} when it is read once, and at {} when it is read again",
         seen.end, replayed.end
     );
-    Err(OpenError::Corrupt { what })
+    Err(OpenError::FoundLate { what })
+}
+
+/// An error of the second look at the journal: segments are cut by then.
+fn found_late(error: ScanError) -> OpenError {
+    match error {
+        ScanError::Storage(error) => OpenError::Storage(error),
+        other => OpenError::FoundLate { what: other.to_string() },
+    }
 }
 
 /// Brings every segment back to its checkpointed end.

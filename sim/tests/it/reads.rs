@@ -6,11 +6,12 @@ use courant_sim::workload::Workload;
 fn every_answer_is_right_or_an_error(workload: Workload, seed: u64) {
     let outcome = sweep(workload, 60, seed, 1);
     println!(
-        "{} reads: {} starts refused, {} with events refused, {} unharmed",
-        outcome.cases, outcome.refused, outcome.quarantined, outcome.unharmed
+        "{} reads: {} starts refused, {} of them late, {} with events refused, {} unharmed",
+        outcome.cases, outcome.refused, outcome.found_late, outcome.quarantined, outcome.unharmed
     );
     let failures = &outcome.failures;
     assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
+    assert!(outcome.found_late > 0, "{outcome:?}");
     assert!(outcome.refused > 10 && outcome.quarantined > 10 && outcome.unharmed > 10, "{outcome:?}");
 }
 

@@ -217,7 +217,7 @@ fn after_a_start_that_finds_another_journal_the_second_time_no_offset_is_given_o
         let restarted = storage.killed(2);
         restarted.fail_read(read, ReadFailure::Misdirected);
         let opened = Log::open(Arc::new(restarted.clone()), tiny(2));
-        if !matches!(opened, Err(OpenError::Corrupt { what }) if what.contains("when it is read again")) {
+        if !matches!(opened, Err(OpenError::FoundLate { what }) if what.contains("when it is read again")) {
             continue;
         }
         differed += 1;
