@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use courant_log::batch::records::Record;
 use courant_log::storage::{CrashMode, FaultyStorage, ReadFailure};
-use courant_log::{Log, OpenError, PartitionId};
+use courant_log::{Health, Log, OpenError, PartitionId};
 
 use crate::damage::is_same;
 use crate::ledger::Ledger;
 use crate::readable::{Readable, readable, readable_with};
 use crate::script::Script;
 use crate::tiny::{open, tiny};
-use crate::workload::Workload;
+use crate::workload::{Step, Workload};
 use crate::{CAP_BYTES, caught, compacted};
 
 /// Every way in which a read goes wrong.
@@ -88,6 +88,111 @@ pub fn sweep(workload: Workload, operations: u64, seed: u64, stride: u64) -> Out
         }
     }
     outcome
+}
+
+/// What came of compactions of which a read went wrong.
+#[derive(Debug, Default)]
+pub struct Compactions {
+    /// Reads that went wrong, each in a run of its own.
+    pub cases: u64,
+    /// Runs in which less was compacted than without that.
+    pub gave_up: u64,
+    /// Of those, in how many the next compaction did the rest.
+    pub made_up: u64,
+    /// Runs in which some events were refused, and all others were right.
+    pub quarantined: u64,
+    /// What was lost, and where.
+    pub failures: Vec<String>,
+}
+
+/// A log with something to compact: segments that were compacted before, and newer ones.
+struct Due {
+    storage: FaultyStorage,
+    ledger: Ledger,
+    seed: u64,
+    /// Whether the log has read everything before it compacts. It does not compare again then what a read only
+    /// touches, and neither does a log that has written all of it.
+    is_read: bool,
+}
+
+impl Due {
+    fn fill(operations: u64, seed: u64, is_read: bool) -> Self {
+        let storage = FaultyStorage::new(seed, CAP_BYTES);
+        let ledger: Arc<Mutex<Ledger>> = Arc::default();
+        let log = open(&storage, seed);
+        let filling = Workload { steps: &[(Step::Checkpoint, 10), (Step::Seal, 3)], ..Workload::COMPACTION };
+        let mut script = Script::new(filling, operations / 2, seed, ledger.clone());
+        script.run(&log);
+        log.checkpoint().expect("stores");
+        assert!(log.compact().replaced > 0);
+        script.go_on(&log, operations / 2);
+        log.checkpoint().expect("stores");
+        let ledger = ledger.lock().expect("lock").clone();
+        Self { storage, ledger, seed, is_read }
+    }
+
+    /// The log after a start, in an image of its own, with everything that it stores if that is to be read.
+    fn start(&self) -> (FaultyStorage, Log) {
+        let image = self.storage.crash_image(CrashMode::KeepAll, self.seed);
+        let log = open(&image, self.seed ^ 1);
+        if self.is_read {
+            read(&log);
+        }
+        (image, log)
+    }
+}
+
+/// Compacts a log, with one read of that after the other going wrong, in every way. Compaction gives up or tries
+/// again: whatever it does, the newest event of each key is there or is refused and named, and the next start has
+/// all of them.
+///
+/// # Panics
+/// When the log cannot be filled, or has nothing to compact.
+#[must_use]
+pub fn sweep_compaction(operations: u64, seed: u64, is_read: bool) -> Compactions {
+    let due = Due::fill(operations, seed, is_read);
+    let (sound, log) = due.start();
+    let before = sound.reads();
+    let replaced = log.compact().replaced;
+    assert!(replaced > 0, "nothing is due");
+    let after = sound.reads();
+    let stored = read(&due.start().1);
+    let mut outcome = Compactions::default();
+    for n in before + 1..=after {
+        for way in WAYS {
+            outcome.cases += 1;
+            let mut made = (0, 0, false);
+            match caught(|| made = compact_with(&due, &stored, n, way)) {
+                Ok(()) => {
+                    let (first, second, is_whole) = made;
+                    outcome.gave_up += u64::from(first < replaced);
+                    outcome.made_up += u64::from(first < replaced && first + second >= replaced);
+                    outcome.quarantined += u64::from(!is_whole);
+                }
+                Err(reason) => outcome.failures.push(format!("read {n}, {way:?}: {reason}")),
+            }
+        }
+    }
+    outcome
+}
+
+/// Compacts twice, the first time with a read going wrong, and starts once more. How many segments were replaced
+/// each time, and whether nothing was refused.
+fn compact_with(due: &Due, stored: &Stored, n: u64, way: ReadFailure) -> (u64, u64, bool) {
+    let (image, log) = due.start();
+    image.fail_read(n, way);
+    let first = log.compact().replaced;
+    let second = log.compact().replaced;
+    let is_whole = compare_by_keys(stored, &log, &due.ledger);
+    assert!(is_whole || !log.damage().is_empty(), "what is refused is not named");
+    assert_eq!(log.health(), Health::Ready);
+    // What was read wrong is right on the disk, and nothing else has come to stand there.
+    let left = match n % 2 {
+        0 => image.killed(due.seed),
+        _ => image.crash_image(CrashMode::LoseAll, due.seed),
+    };
+    due.ledger.check(&open(&left, due.seed ^ 2));
+    (first, second, is_whole)
 }
 
 /// A start that says that it has changed nothing has not. One that found damage only when it had begun to change
