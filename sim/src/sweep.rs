@@ -16,7 +16,8 @@ use crate::workload::Workload;
 use crate::{CAP_BYTES, caught};
 
 /// Every way to fail.
-pub const FAILURES: [Failure; 4] = [Failure::Eio, Failure::Enospc, Failure::ShortWrite, Failure::FsyncEio];
+pub const FAILURES: [Failure; 5] =
+    [Failure::Eio, Failure::Enospc, Failure::ShortWrite, Failure::FsyncEio, Failure::Eintr];
 
 /// What came of a sweep.
 #[derive(Debug, Default)]
@@ -34,9 +35,9 @@ pub struct Swept {
 /// Runs the script once for each call that it makes, with that call failing in this way.
 #[must_use]
 pub fn sweep(workload: Workload, operations: u64, seed: u64, kind: Failure) -> Swept {
-    let calls = calls(workload, operations, seed);
+    let calls = calls(workload, operations, seed, kind);
     let mut swept = Swept::default();
-    for call in 1..=calls {
+    for call in calls {
         swept.runs += 1;
         match caught_run(workload, operations, seed, kind, call) {
             Ok(true) => swept.went_on += 1,
@@ -87,10 +88,11 @@ pub fn sweep_start(workload: Workload, operations: u64, seed: u64, kind: Failure
     Script::new(workload, operations, seed, ledger.clone()).run(&log);
     let seen = watermarks(&log);
     let sound = storage.killed(seed);
-    ledger.lock().expect("lock").check_after_kill(&open(&sound, seed ^ 2));
-    let calls = sound.calls();
+    let calls = calls_of(&sound, kind, || {
+        ledger.lock().expect("lock").check_after_kill(&open(&sound, seed ^ 2));
+    });
     let mut swept = Swept::default();
-    for call in 1..=calls {
+    for call in calls {
         let image = storage.killed(seed);
         image.fail_call(call, kind);
         // Of a run, nothing is left for the next one.
@@ -114,12 +116,33 @@ pub fn sweep_start(workload: Workload, operations: u64, seed: u64, kind: Failure
     swept
 }
 
-/// How many calls the script makes when none fails.
-fn calls(workload: Workload, operations: u64, seed: u64) -> u64 {
+/// The calls that the script makes when none fails, as far as such a failure is told in them.
+fn calls(workload: Workload, operations: u64, seed: u64, kind: Failure) -> Vec<u64> {
     let storage = FaultyStorage::new(seed, CAP_BYTES);
-    let log = open(&storage, seed);
-    Script::new(workload, operations, seed, Arc::default()).run(&log);
-    storage.calls()
+    calls_of(&storage, kind, || {
+        let log = open(&storage, seed);
+        Script::new(workload, operations, seed, Arc::default()).run(&log);
+    })
+}
+
+/// The calls that are made meanwhile, as far as such a failure is told in them: an interruption hits few calls, and
+/// would hit each of them again and again.
+fn calls_of(storage: &FaultyStorage, kind: Failure, make: impl FnOnce()) -> Vec<u64> {
+    let is_told = move |what| {
+        let told = ["create_dir", "rename", "remove_file", "remove_dir", "sync_all"];
+        kind != Failure::Eintr || told.contains(&what)
+    };
+    let calls: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let made = calls.clone();
+    storage.set_hook(Box::new(move |_, call, what| {
+        if is_told(what) {
+            made.lock().expect("lock").push(call);
+        }
+    }));
+    make();
+    storage.clear_hook();
+    let mut calls = calls.lock().expect("lock");
+    std::mem::take(&mut *calls)
 }
 
 fn caught_run(

@@ -70,7 +70,7 @@ impl File for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.storage.sync("sync_data", |state, lost| state.sync_file(self.inode, lost))
+        self.storage.sync("sync_data", Kind::Sync, |state, lost| state.sync_file(self.inode, lost))
     }
 
     fn len(&self) -> io::Result<u64> {

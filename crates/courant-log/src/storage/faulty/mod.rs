@@ -39,6 +39,11 @@ pub enum Failure {
     /// [`File::drop_cache`], later syncs succeed, and none of them makes it durable. Hits the first
     /// sync at or after the chosen call. Names stay pending.
     FsyncEio,
+    /// `EINTR`; the call does nothing. Hits the first one at or after the chosen call of which the storage
+    /// of a file system would tell: a change of a name or of a directory, or a sync of everything. Opening,
+    /// writing, changes of a length and syncs of one file or directory are repeated there until they are
+    /// done, and so are reads.
+    Eintr,
 }
 
 /// What goes wrong in one read. The stored bytes stay as they are.
@@ -193,6 +198,7 @@ impl FaultyStorage {
             let outcome = match call.failure {
                 Some(Failure::Eio) => Err(Errno::IO.into()),
                 Some(Failure::Enospc) => Err(Errno::NOSPC.into()),
+                Some(Failure::Eintr) => Err(Errno::INTR.into()),
                 Some(Failure::ShortWrite | Failure::FsyncEio) | None => act(&mut state, call),
             };
             (call.index, outcome)
@@ -206,15 +212,17 @@ impl FaultyStorage {
     fn sync(
         &self,
         what: &'static str,
+        kind: Kind,
         act: impl FnOnce(&mut State, bool) -> io::Result<()>,
     ) -> io::Result<()> {
-        let call = self.state().begin(what, Kind::Sync)?;
+        let call = self.state().begin(what, kind)?;
         self.run_hook(call.index, what);
         let mut state = self.state();
         state.alive()?;
         match call.failure {
             Some(Failure::Eio) => Err(Errno::IO.into()),
             Some(Failure::Enospc) => Err(Errno::NOSPC.into()),
+            Some(Failure::Eintr) => Err(Errno::INTR.into()),
             Some(Failure::FsyncEio) => act(&mut state, true),
             Some(Failure::ShortWrite) | None => act(&mut state, false),
         }
@@ -264,32 +272,32 @@ impl Storage for FaultyStorage {
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
         path::check(dir)?;
-        self.change("create_dir", Kind::Other, |state, call| state.make_dir(call.index, dir))
+        self.change("create_dir", Kind::Name, |state, call| state.make_dir(call.index, dir))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         path::check(from)?;
         path::check(to)?;
-        self.change("rename", Kind::Other, |state, call| state.rename(call.index, from, to))
+        self.change("rename", Kind::Name, |state, call| state.rename(call.index, from, to))
     }
 
     fn remove_file(&self, path: &str) -> io::Result<()> {
         path::check(path)?;
-        self.change("remove_file", Kind::Other, |state, call| state.remove_file(call.index, path))
+        self.change("remove_file", Kind::Name, |state, call| state.remove_file(call.index, path))
     }
 
     fn remove_dir(&self, dir: &str) -> io::Result<()> {
         path::check(dir)?;
-        self.change("remove_dir", Kind::Other, |state, call| state.remove_dir(call.index, dir))
+        self.change("remove_dir", Kind::Name, |state, call| state.remove_dir(call.index, dir))
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         path::check(dir)?;
-        self.sync("sync_dir", |state, lost| state.sync_dir(dir, lost))
+        self.sync("sync_dir", Kind::Sync, |state, lost| state.sync_dir(dir, lost))
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.sync("sync_all", State::sync_all)
+        self.sync("sync_all", Kind::SyncAll, State::sync_all)
     }
 
     fn boot(&self) -> Option<uuid::Uuid> {

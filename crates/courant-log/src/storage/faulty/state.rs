@@ -20,7 +20,11 @@ const GRAVES: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Write,
+    /// A change of a name or of a directory.
+    Name,
+    /// Of a file or of a directory.
     Sync,
+    SyncAll,
     Other,
 }
 
@@ -124,7 +128,8 @@ impl State {
                 && match failure {
                     Failure::Eio | Failure::Enospc => true,
                     Failure::ShortWrite => kind == Kind::Write,
-                    Failure::FsyncEio => kind == Kind::Sync,
+                    Failure::FsyncEio => matches!(kind, Kind::Sync | Kind::SyncAll),
+                    Failure::Eintr => matches!(kind, Kind::Name | Kind::SyncAll),
                 }
         });
         Ok(Call { index: self.calls, failure: due.map(|due| self.failures.remove(due).1) })

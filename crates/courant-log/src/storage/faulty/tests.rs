@@ -332,6 +332,23 @@ fn a_failed_fsync_drops_the_data_for_good() {
 }
 
 #[test]
+fn an_interruption_is_told_where_the_disk_does_not_repeat_the_call() {
+    let storage = FaultyStorage::new(1, CAP);
+    let file = durable(&storage, "a", b"old");
+    storage.fail_call(storage.calls() + 1, Failure::Eintr);
+    file.write_at(&[b"new"], 0).unwrap();
+    file.set_len(2).unwrap();
+    file.sync_data().unwrap();
+    storage.sync_dir("").unwrap();
+    assert_eq!(storage.rename("a", "b").unwrap_err().kind(), ErrorKind::Interrupted);
+    assert_eq!(after(&storage, CrashMode::KeepAll, 0), of(&[("a", b"ne")]));
+    storage.rename("a", "b").unwrap();
+    storage.fail_call(storage.calls() + 1, Failure::Eintr);
+    assert_eq!(storage.sync_all().unwrap_err().kind(), ErrorKind::Interrupted);
+    assert_eq!(after(&storage, CrashMode::LoseAll, 0), of(&[("a", b"ne")]));
+}
+
+#[test]
 fn the_nth_call_fails_once() {
     let storage = FaultyStorage::new(1, CAP);
     let file = durable(&storage, "a", b"");
