@@ -9,6 +9,7 @@ use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::script::Script;
 use crate::tiny::{open, tiny};
+use crate::watchdog::Watchdog;
 use crate::workload::Workload;
 use crate::{CAP_BYTES, caught};
 
@@ -166,10 +167,12 @@ fn crash(storage: Arc<dyn Storage>, faulty: &FaultyStorage, plan: &Plan, part: P
     let live: Arc<OnceLock<Log>> = Arc::default();
     let (seen, counted, reading, modes, seed) =
         (ledger.clone(), outcome.clone(), live.clone(), plan.modes, plan.seed);
+    let (watchdog, name) = (Watchdog::new(), plan.workload.name);
     faulty.set_hook(Box::new(move |storage, call, what| {
         if !part.has(call) {
             return;
         }
+        watchdog.begin(format!("{name}, seed {seed}: a crash at call {call}, or the script behind it"));
         let promised = Promised::at(&seen, &reading);
         let mut outcome = counted.lock().expect("lock");
         // Once the power goes; once only the process is killed, and the power goes in the next start,
@@ -233,7 +236,9 @@ pub fn explore_start(plan: &Plan) -> Outcome {
 fn crash_start(image: &FaultyStorage, killed: bool, promised: &Arc<Promised>, plan: &Plan) -> Outcome {
     let outcome: Arc<Mutex<Outcome>> = Arc::default();
     let (counted, expected, modes, seed) = (outcome.clone(), promised.clone(), plan.modes, plan.seed);
+    let (watchdog, name) = (Watchdog::new(), plan.workload.name);
     image.set_hook(Box::new(move |storage, call, what| {
+        watchdog.begin(format!("{name}, seed {seed}: a crash at call {call} of a start"));
         let mut outcome = counted.lock().expect("lock");
         for mode in modes {
             let seed = Random(seed ^ (call << 8) ^ *mode as u64).draw();

@@ -3,8 +3,8 @@
 //! A [`script::Script`] does what clients do, by a seed; the [`ledger::Ledger`] knows what they were
 //! promised. [`crash`] cuts the power in every storage call of it, and again in every recovery;
 //! [`sweep`] has every call fail once, those of a start too; [`damage`] has bits go bad, and
-//! [`every_byte`] all of them. Nothing here has threads or reads a clock, so that the same seed makes the
-//! same bytes.
+//! [`every_byte`] all of them. The log here has no threads and reads no clock, so that the same seed makes the
+//! same bytes; beside it, a watchdog tells which case does not end.
 
 pub mod crash;
 pub mod damage;
@@ -20,6 +20,7 @@ pub mod workload;
 
 mod compacted;
 mod versions;
+mod watchdog;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -12,6 +12,7 @@ use crate::ledger::Ledger;
 use crate::readable::{Readable, readable, readable_with};
 use crate::script::Script;
 use crate::tiny::{open, tiny};
+use crate::watchdog::Watchdog;
 use crate::workload::{Step, Workload};
 use crate::{CAP_BYTES, caught, compacted};
 
@@ -58,11 +59,12 @@ pub fn sweep(workload: Workload, operations: u64, seed: u64, stride: u64) -> Out
     log.seal();
     let clean = storage.crash_image(CrashMode::KeepAll, seed);
     let stored = read(&Log::open(Arc::new(clean.clone()), tiny(seed ^ 1)).expect("opens").0);
-    let mut outcome = Outcome::default();
+    let (mut outcome, watchdog) = (Outcome::default(), Watchdog::new());
     for n in (1..=clean.reads()).step_by(usize::try_from(stride).unwrap_or(usize::MAX)) {
         for way in WAYS {
             let image = storage.crash_image(CrashMode::KeepAll, seed);
             image.fail_read(n, way);
+            watchdog.begin(format!("{}, seed {seed}: {way:?} in read {n}", workload.name));
             outcome.cases += 1;
             let checked = caught(|| match Log::open(Arc::new(image.clone()), tiny(seed ^ 1)) {
                 Err(error) => {
@@ -157,9 +159,10 @@ pub fn sweep_compaction(operations: u64, seed: u64, is_read: bool) -> Compaction
     assert!(replaced > 0, "nothing is due");
     let after = sound.reads();
     let stored = read(&due.start().1);
-    let mut outcome = Compactions::default();
+    let (mut outcome, watchdog) = (Compactions::default(), Watchdog::new());
     for n in before + 1..=after {
         for way in WAYS {
+            watchdog.begin(format!("seed {seed}: {way:?} in read {n}, in a compaction"));
             outcome.cases += 1;
             let mut made = (0, 0, false);
             match caught(|| made = compact_with(&due, &stored, n, way)) {

@@ -12,6 +12,7 @@ use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::script::Script;
 use crate::tiny::{new_topic, open, slot, taken, tiny};
+use crate::watchdog::Watchdog;
 use crate::workload::Workload;
 use crate::{CAP_BYTES, caught};
 
@@ -36,8 +37,9 @@ pub struct Swept {
 #[must_use]
 pub fn sweep(workload: Workload, operations: u64, seed: u64, kind: Failure) -> Swept {
     let calls = calls(workload, operations, seed, kind);
-    let mut swept = Swept::default();
+    let (mut swept, watchdog) = (Swept::default(), Watchdog::new());
     for call in calls {
+        watchdog.begin(format!("{}, seed {seed}: {kind:?} in call {call}", workload.name));
         swept.runs += 1;
         match caught_run(workload, operations, seed, kind, call) {
             Ok(true) => swept.went_on += 1,
@@ -60,9 +62,10 @@ pub fn sweep_full(workload: Workload, operations: u64, seed: u64, steps: u64) ->
     let log = open(&storage, seed);
     Script::new(workload, operations, seed, Arc::default()).run(&log);
     let needed = CAP_BYTES - storage.free_bytes().expect("it is alive");
-    let mut swept = Swept::default();
+    let (mut swept, watchdog) = (Swept::default(), Watchdog::new());
     for step in 0..steps {
         let room = needed * step / steps;
+        watchdog.begin(format!("{}, seed {seed}: full after {room} bytes", workload.name));
         swept.runs += 1;
         let mut went_on = false;
         let full = FaultyStorage::new(seed, room);
@@ -91,8 +94,9 @@ pub fn sweep_start(workload: Workload, operations: u64, seed: u64, kind: Failure
     let calls = calls_of(&sound, kind, || {
         ledger.lock().expect("lock").check_after_kill(&open(&sound, seed ^ 2));
     });
-    let mut swept = Swept::default();
+    let (mut swept, watchdog) = (Swept::default(), Watchdog::new());
     for call in calls {
+        watchdog.begin(format!("{}, seed {seed}: {kind:?} in call {call} of a start", workload.name));
         let image = storage.killed(seed);
         image.fail_call(call, kind);
         // Of a run, nothing is left for the next one.
