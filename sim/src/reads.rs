@@ -112,8 +112,8 @@ struct Due {
     storage: FaultyStorage,
     ledger: Ledger,
     seed: u64,
-    /// Whether the log has read everything before it compacts. It does not compare again then what a read only
-    /// touches, and neither does a log that has written all of it.
+    /// Whether the log has read everything before it compacts, and trusts its blocks as it does those that it has
+    /// written.
     is_read: bool,
 }
 

@@ -47,8 +47,8 @@ fn of_a_compaction_behind_a_start() {
     compaction_loses_nothing(45, false);
 }
 
-/// What a log has compared, or has written itself, is not compared again where a read only touches its block: the
-/// checksums of the batches are.
+/// Where a read only touches a block, a log that has compared it before, or has written it, does not compare it
+/// again. Compaction does.
 #[test]
 fn of_a_compaction_of_what_was_read_before() {
     compaction_loses_nothing(46, true);

@@ -1,7 +1,7 @@
 //! The batches of a segment, one after the other, each as it was stored.
 
 use crate::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES};
-use crate::limits::GROUP_BYTES_MAX;
+use crate::limits::{GROUP_BYTES_MAX, SEGMENT_BLOCK_BYTES};
 use crate::partition::{ReadError, Reader};
 use crate::segment::{FileKind, Segment};
 
@@ -21,7 +21,8 @@ pub(super) enum SourceError {
 
 impl Reader<'_> {
     /// Shows every batch of a segment that can be read, in the order of offsets. What was given up as
-    /// lost is passed over; any other damage is an error. Checksums of batches are not compared here.
+    /// lost is passed over; any other damage is an error. Blocks are compared with their checksums, batches are
+    /// not.
     pub(super) fn each_batch(
         &self,
         segment: &Segment,
@@ -61,10 +62,10 @@ impl Run<'_> {
         let mut position = self.segment.blocks().position_at_or_before(self.offset);
         let mut wanted = CHUNK_BYTES;
         while self.offset < self.until && position < self.segment.published() {
-            let chunk = match self.reader.bytes(self.segment, position, wanted) {
+            let chunk = match self.chunk(position, wanted) {
                 Ok(chunk) => chunk,
-                Err(ReadError::Corrupt { .. }) if self.is_given_up() => return Ok(()),
-                Err(error) => return Err(error.into()),
+                Err(SourceError::Read(ReadError::Corrupt { .. })) if self.is_given_up() => return Ok(()),
+                Err(error) => return Err(error),
             };
             let used = self.whole_batches(position, &chunk, each)?;
             if used == 0 && self.offset < self.until {
@@ -84,6 +85,24 @@ impl Run<'_> {
             position += used as u64;
         }
         Ok(())
+    }
+
+    /// What stands from a position on, so many bytes at least where the segment has them. Whole blocks are read
+    /// and compared, also those that this process has written or compared before: no batch's checksum covers its
+    /// offset, and what a read brings wrong would get a new one here.
+    fn chunk(&self, position: u64, wanted: usize) -> Result<Vec<u8>, SourceError> {
+        let skipped = (position % SEGMENT_BLOCK_BYTES) as usize;
+        let begin = position - skipped as u64;
+        let count = (skipped + wanted).next_multiple_of(SEGMENT_BLOCK_BYTES as usize);
+        let mut bytes = self.reader.bytes(self.segment, begin, count)?;
+        let end = begin + bytes.len() as u64;
+        if end == self.segment.published() && !self.segment.ends_as_written(&bytes) {
+            return Err(
+                self.damaged(end - end % SEGMENT_BLOCK_BYTES, "the bytes are not those that were written")
+            );
+        }
+        bytes.drain(..skipped.min(bytes.len()));
+        Ok(bytes)
     }
 
     /// Shows the whole batches of a chunk, and returns how many bytes they have.

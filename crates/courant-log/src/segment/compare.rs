@@ -99,6 +99,22 @@ impl Segment {
         Ok(Ok(compared))
     }
 
+    /// Whether bytes that were read up to the end of a segment, to which nothing is added any more, end as they were
+    /// written: those of the last block, where it is not full. Of full blocks, [`Self::compare`] tells.
+    pub(crate) fn ends_as_written(&self, read: &[u8]) -> bool {
+        let (filled, open) = {
+            let blocks = self.blocks();
+            (blocks.filled(), blocks.open())
+        };
+        let (number, bytes) = (filled / SEGMENT_BLOCK_BYTES, filled % SEGMENT_BLOCK_BYTES);
+        let expected = Expected { number, bytes, crc: ExpectedCrc::State(open.crc_state) };
+        match read.len().checked_sub(bytes as usize) {
+            _ if bytes == 0 => true,
+            Some(begin) => self.is_as_expected(&expected, &read[begin..]),
+            None => false,
+        }
+    }
+
     /// Compares the block that was still filling when the segment was opened, before anything is added
     /// to it. False when its bytes are not those that were stored, or cannot be read now.
     pub(crate) fn is_fit_to_grow(&self, storage: &dyn Storage, handles: &Handles) -> bool {
