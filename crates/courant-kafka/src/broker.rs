@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use courant_core::clock::Clock as _;
 use courant_log::{Buffers, Log, SystemClock};
@@ -16,6 +17,7 @@ use tokio::task::coop::unconstrained;
 use crate::api::FetchSessions;
 use crate::budget::Budget;
 use crate::client::Address;
+use crate::cold::ColdReads;
 use crate::config::{KafkaConfig, Limits};
 use crate::groups::{Coordinator, GroupSettings};
 use crate::limits;
@@ -30,6 +32,8 @@ pub struct Broker {
     pub(crate) counters: Counters,
     pub(crate) request_budget: Budget,
     pub(crate) response_budget: Budget,
+    /// What may wait for the disk.
+    pub(crate) cold_reads: ColdReads,
     /// For large batches on their way to the log.
     pub(crate) buffers: Buffers,
     /// Of all connections together.
@@ -58,6 +62,7 @@ impl Broker {
             counters: Counters::default(),
             request_budget: Budget::new(config.limits.request_bytes_budget),
             response_budget: Budget::new(config.limits.response_bytes_budget),
+            cold_reads: ColdReads::new(limits::COLD_READS_MAX),
             buffers: Buffers::new(limits::REQUEST_BUFFERS),
             fetch_sessions: FetchSessions::new(config.limits.fetch_sessions_max),
             config,
@@ -184,7 +189,7 @@ fn host(address: SocketAddr) -> String {
     }
 }
 
-/// Counters that only grow, except `connections`.
+/// Counters that only grow, except `connections`, and a longest time.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     connections: AtomicU64,
@@ -196,6 +201,8 @@ pub(crate) struct Counters {
     request_bytes: AtomicU64,
     response_bytes: AtomicU64,
     threads_kept: AtomicU64,
+    cold_read_waits: AtomicU64,
+    cold_read_wait_longest_us: AtomicU64,
 }
 
 /// The counters of the Kafka front-end at one moment.
@@ -220,6 +227,10 @@ pub struct KafkaMetrics {
     pub response_bytes: u64,
     /// How often a connection kept a thread, because its client was alone.
     pub threads_kept: u64,
+    /// Reads that waited because as many as may wait for the disk were under way.
+    pub cold_read_waits: u64,
+    /// Longest of these waits, in microseconds.
+    pub cold_read_wait_longest_us: u64,
 }
 
 fn add(counter: &AtomicU64, n: usize) {
@@ -253,7 +264,16 @@ impl Counters {
         add(&self.threads_kept, 1);
     }
 
-    fn snapshot(&self) -> KafkaMetrics {
+    pub(crate) fn cold_read_waits(&self) {
+        add(&self.cold_read_waits, 1);
+    }
+
+    pub(crate) fn cold_read_waited(&self, time: Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.cold_read_wait_longest_us.fetch_max(us, Ordering::Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self) -> KafkaMetrics {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         KafkaMetrics {
             connections: get(&self.connections),
@@ -265,6 +285,8 @@ impl Counters {
             request_bytes: get(&self.request_bytes),
             response_bytes: get(&self.response_bytes),
             threads_kept: get(&self.threads_kept),
+            cold_read_waits: get(&self.cold_read_waits),
+            cold_read_wait_longest_us: get(&self.cold_read_wait_longest_us),
         }
     }
 }
@@ -297,7 +319,6 @@ impl Drop for Place {
 mod tests {
     use super::*;
     use std::task::{Context, Waker};
-    use std::time::Duration;
 
     #[test]
     fn what_is_asked_for_seldom_is_asked_once_and_when_its_flag_is_set() {

@@ -33,6 +33,7 @@ mod groups;
 
 mod broker;
 mod budget;
+mod cold;
 
 pub mod client;
 

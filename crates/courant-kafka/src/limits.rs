@@ -110,6 +110,11 @@ pub(crate) const FETCH_SESSION_PARTITION_BYTES: usize = 512;
 /// this does so for a larger one.
 pub(crate) const FETCH_SESSION_IDLE: Duration = Duration::from_secs(120);
 
+/// Reads and looks at the log that may wait for the disk, over all connections; the others wait for their
+/// turn. The runtime has 512 threads for such work, unless whoever starts it says otherwise, and those of
+/// clients that keep their threads come out of the same number: they must not stand behind a slow disk.
+pub(crate) const COLD_READS_MAX: usize = 128;
+
 /// Partitions on one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
 pub(crate) const PAGE_PARTITIONS_MAX: usize = 2_000;
 

@@ -190,10 +190,16 @@ fn kafka(encoder: &mut DescriptorEncoder<'_>, broker: &Broker) -> fmt::Result {
         ("courant_kafka_request_bytes", "Bytes of requests", kafka.request_bytes),
         ("courant_kafka_response_bytes", "Bytes of answers", kafka.response_bytes),
         ("courant_kafka_threads_kept", "Clients that were alone and kept a thread", kafka.threads_kept),
+        (
+            "courant_kafka_cold_read_waits",
+            "Reads that waited until fewer were waiting for the disk",
+            kafka.cold_read_waits,
+        ),
     ] {
         counter(encoder, figure)?;
     }
-    Ok(())
+    let longest = kafka.cold_read_wait_longest_us;
+    gauge(encoder, ("courant_kafka_cold_read_wait_longest_us", "Longest of these waits", longest))
 }
 
 /// What has become of spans.

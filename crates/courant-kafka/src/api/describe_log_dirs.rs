@@ -29,7 +29,8 @@ pub(super) async fn answer(
     let grant = memory_for(&caller, answer_bytes(&catalog, request.topics.as_deref())).await?;
     let log = caller.log().clone();
     // The storage is asked how much room it has, which may take its time.
-    let described = tokio::task::spawn_blocking(move || describe(&log, &catalog, request.topics)).await;
+    let work = move || describe(&log, &catalog, request.topics);
+    let described = caller.broker.cold_reads.run(&caller.broker.counters, work).await;
     let mut result = described.unwrap_or_else(|failure| {
         error!("describing the data directory failed: {failure}");
         let error_code = ErrorCode::KAFKA_STORAGE_ERROR.0;

@@ -72,7 +72,8 @@ async fn find(
     }
     let log = caller.log().clone();
     // It may wait for a commit that is under way.
-    let producers = tokio::task::spawn_blocking(move || log.producers(partition)).await;
+    let cold_reads = &caller.broker.cold_reads;
+    let producers = cold_reads.run(&caller.broker.counters, move || log.producers(partition)).await;
     let producers = producers.map_err(|failure| {
         error!(%partition, "looking at producers failed: {failure}");
         Refused::new(ErrorCode::KAFKA_STORAGE_ERROR, "looking at the producers failed".to_owned())

@@ -42,7 +42,7 @@ pub(super) async fn answer(
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            partitions.push(partition(caller.log(), &catalog, &topic.name, wanted).await);
+            partitions.push(partition(&caller, &catalog, &topic.name, wanted).await);
         }
         response.topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
     }
@@ -50,12 +50,12 @@ pub(super) async fn answer(
 }
 
 async fn partition(
-    log: &Log,
+    caller: &Caller,
     catalog: &Catalog,
     topic: &str,
     wanted: &ListOffsetsPartition,
 ) -> ListOffsetsPartitionResponse {
-    let found = find(log, catalog, topic, wanted).await;
+    let found = find(caller, catalog, topic, wanted).await;
     let mut response = ListOffsetsPartitionResponse {
         partition_index: wanted.partition_index,
         timestamp: -1,
@@ -77,7 +77,7 @@ async fn partition(
 
 /// Offset and timestamp, where an offset asked for by name has the timestamp -1.
 async fn find(
-    log: &Log,
+    caller: &Caller,
     catalog: &Catalog,
     topic: &str,
     wanted: &ListOffsetsPartition,
@@ -86,27 +86,28 @@ async fn find(
     let topic = naming.topic(catalog, topic, &uuid::Uuid::nil())?;
     target::check_leader_epoch(wanted.current_leader_epoch)?;
     let partition = target::partition(topic, wanted.partition_index)?;
-    let offsets = log.offsets(partition).ok_or(naming.unknown())?;
+    let offsets = caller.log().offsets(partition).ok_or(naming.unknown())?;
     match wanted.timestamp {
         LATEST => Ok(Some((number(offsets.high_watermark), -1))),
         EARLIEST | EARLIEST_LOCAL => Ok(Some((number(offsets.start), -1))),
         LATEST_TIERED => Ok(None),
-        MAX_TIMESTAMP => look(log, partition, |log, at| log.max_timestamp(at)).await,
-        time if time >= 0 => look(log, partition, move |log, at| log.offset_for_time(at, time)).await,
+        MAX_TIMESTAMP => look(caller, partition, |log, at| log.max_timestamp(at)).await,
+        time if time >= 0 => look(caller, partition, move |log, at| log.offset_for_time(at, time)).await,
         _ => Err(ErrorCode::UNSUPPORTED_VERSION),
     }
 }
 
-/// Runs a lookup that may read the disk, away from this thread.
+/// Runs a lookup that may read the disk, away from this thread, when there is a place for it.
 async fn look(
-    log: &Log,
+    caller: &Caller,
     partition: PartitionId,
     lookup: impl FnOnce(&Log, PartitionId) -> Result<Option<TimedOffset>, ReadError> + Send + 'static,
 ) -> Result<Found, ErrorCode> {
-    let log = log.clone();
-    let found = tokio::task::spawn_blocking(move || lookup(&log, partition))
-        .await
-        .unwrap_or_else(|failure| Err(ReadError::Io { partition, source: io::Error::other(failure) }));
+    let log = caller.log().clone();
+    let cold_reads = &caller.broker.cold_reads;
+    let found = cold_reads.run(&caller.broker.counters, move || lookup(&log, partition)).await;
+    let found =
+        found.unwrap_or_else(|failure| Err(ReadError::Io { partition, source: io::Error::other(failure) }));
     match found {
         Ok(found) => Ok(found.map(|at| (number(at.offset), at.timestamp_ms))),
         Err(ReadError::UnknownPartition) => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),

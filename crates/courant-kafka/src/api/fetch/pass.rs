@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use courant_log::limits::GROUP_BYTES_MAX;
-use courant_log::{BatchHeader, Log, Offsets, PartitionId, Read, ReadError};
+use courant_log::{BatchHeader, Offsets, PartitionId, Read, ReadError};
 use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
@@ -106,7 +106,7 @@ impl Pass {
             self.seen.push((partition, offsets.high_watermark));
             return Ok(data(&offsets, Bytes::new()));
         }
-        let read = self.read_log(caller.log(), partition, offset, room, whole_batch).await;
+        let read = self.read_log(caller, partition, offset, room, whole_batch).await;
         let read = read.map_err(|failure| match failure {
             ReadError::OutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
             // A topic that is deleted takes its files away, also from a read that has begun.
@@ -150,23 +150,23 @@ impl Pass {
     }
 
     /// Whole batches from the one that holds `offset`: what lies before the offset inside that batch
-    /// is the client's to skip. Reads that may wait for the disk leave this thread, and take the
-    /// memory with them: they go on when the client is gone.
+    /// is the client's to skip. Reads that may wait for the disk leave this thread when there is a place for
+    /// them, and take the memory with them: they go on when the client is gone.
     async fn read_log(
         &mut self,
-        log: &Log,
+        caller: &Caller,
         partition: PartitionId,
         offset: u64,
         bytes_max: usize,
         whole_batch: bool,
     ) -> Result<Read, ReadError> {
-        if log.is_hot(partition, offset) {
-            return log.read(partition, offset, bytes_max, whole_batch);
+        if caller.log().is_hot(partition, offset) {
+            return caller.log().read(partition, offset, bytes_max, whole_batch);
         }
-        let log = log.clone();
+        let log = caller.log().clone();
         let grant = std::mem::take(&mut self.grant);
         let read = move || (log.read(partition, offset, bytes_max, whole_batch), grant);
-        match tokio::task::spawn_blocking(read).await {
+        match caller.broker.cold_reads.run(&caller.broker.counters, read).await {
             Ok((read, grant)) => {
                 self.grant = grant;
                 read
@@ -222,9 +222,19 @@ fn fitted(bytes: Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use courant_log::Codec;
+    use crate::broker::Broker;
+    use crate::config::KafkaConfig;
+    use crate::wire::messages::{FetchPartition, FetchRequest, FetchTopic};
+    use courant_core::topic::TopicName;
     use courant_log::batch::records::{self, NewRecord};
     use courant_log::batch::set_base_offset;
+    use courant_log::storage::MemoryStorage;
+    use courant_log::{Batch, Codec, Log, LogConfig, NewTopic, SystemClock, SystemEntropy};
+    use std::collections::BTreeMap;
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::{Arc, mpsc};
+    use std::time::Duration;
+    use tokio::time::timeout;
 
     fn batch(base_offset: i64, count: usize) -> Vec<u8> {
         let record = NewRecord { timestamp: 0, key: None, value: None, headers: Vec::new() };
@@ -251,5 +261,84 @@ mod tests {
         let fit = fitted(Bytes::from(roomy));
         assert_eq!(fit, bytes);
         assert_eq!(capacity(fit), 10);
+    }
+
+    /// A broker whose topic "orders" has a segment behind its first event, which is not its end any more.
+    fn caller() -> Caller {
+        let config = LogConfig {
+            journal_file_bytes: 1024 * 1024,
+            first_journal_file_bytes: 1024 * 1024,
+            reserve_bytes: 0,
+            background: false,
+            ..LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy))
+        };
+        let storage = Arc::new(MemoryStorage::new(64 * 1024 * 1024));
+        let (log, _) = Log::open(storage, config).expect("a new log opens");
+        let (done, created) = mpsc::channel();
+        let new = NewTopic {
+            name: TopicName::new("orders").expect("a legal name"),
+            partitions: 1,
+            configs: BTreeMap::from([("segment.bytes".to_owned(), "20000".to_owned())]),
+        };
+        log.create_topic(new, move |topic| done.send(topic).expect("it is waited for"));
+        while log.commit() {}
+        let partition = created.recv().expect("an outcome").expect("a topic").partitions[0];
+        for _ in 0..3 {
+            let value = Some(Bytes::from(vec![7; 15_000]));
+            let record = NewRecord { timestamp: 0, key: None, value, headers: Vec::new() };
+            let bytes = records::encode(&[record], Codec::None, None).expect("it can be encoded");
+            let batch = Batch::validate(bytes).expect("it is whole");
+            log.append(partition, batch, |appended| assert!(appended.is_ok(), "{appended:?}"));
+            while log.commit() {}
+        }
+        assert!(!log.is_hot(partition, 0) && log.is_hot(partition, 2));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 9092));
+        let broker = Arc::new(Broker::new(log, KafkaConfig::default()));
+        Caller { broker, peer: address, local: address }
+    }
+
+    fn plan(caller: &Caller, fetch_offset: i64) -> Plan {
+        let wanted = FetchPartition { fetch_offset, partition_max_bytes: 1024, ..FetchPartition::default() };
+        let topic =
+            FetchTopic { topic: "orders".to_owned(), partitions: vec![wanted], ..FetchTopic::default() };
+        let request = FetchRequest { topics: vec![topic], max_bytes: 1024, ..FetchRequest::default() };
+        Plan::new(&caller.log().catalog(), request, 12, 1024)
+    }
+
+    /// While as many reads as may wait for the disk do so, a reader that is far behind waits, and one at the end
+    /// of the log does not.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_read_that_may_wait_for_the_disk_waits_for_its_turn() {
+        let soon = Duration::from_secs(20);
+        let caller = Arc::new(caller());
+        let (free, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(std::sync::Mutex::new(gate));
+        let mut slow = Vec::new();
+        for _ in 0..limits::COLD_READS_MAX {
+            let (gate, caller) = (Arc::clone(&gate), Arc::clone(&caller));
+            let (begun, has_begun) = tokio::sync::oneshot::channel();
+            slow.push(tokio::spawn(async move {
+                let work = move || {
+                    begun.send(()).expect("the test waits");
+                    gate.lock().expect("no panic").recv()
+                };
+                caller.broker.cold_reads.run(&caller.broker.counters, work).await
+            }));
+            timeout(soon, has_begun).await.expect("there is a place").expect("it has begun");
+        }
+        let behind = plan(&caller, 0);
+        let mut waits = Box::pin(Pass::read(&caller, &behind));
+        assert!(timeout(Duration::ZERO, &mut waits).await.is_err(), "there is no place");
+        assert_eq!(caller.broker.metrics().cold_read_waits, 1);
+        let at_the_end = plan(&caller, 2);
+        let pass = timeout(soon, Pass::read(&caller, &at_the_end)).await.expect("it needs no place");
+        assert!(pass.bytes > 15_000 && !pass.failed);
+
+        drop(free); // All of them have their answer.
+        let pass = timeout(soon, waits).await.expect("it is its turn");
+        assert!(pass.bytes > 15_000 && !pass.failed);
+        for slow in slow {
+            assert!(slow.await.expect("no panic").expect("no panic").is_err(), "nobody is there any more");
+        }
     }
 }
