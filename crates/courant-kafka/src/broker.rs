@@ -34,6 +34,8 @@ pub struct Broker {
     pub(crate) response_budget: Budget,
     /// What may wait for the disk.
     pub(crate) cold_reads: ColdReads,
+    /// What may do so and unpacks batches.
+    pub(crate) time_looks: ColdReads,
     /// For large batches on their way to the log.
     pub(crate) buffers: Buffers,
     /// Of all connections together.
@@ -63,6 +65,7 @@ impl Broker {
             request_budget: Budget::new(config.limits.request_bytes_budget),
             response_budget: Budget::new(config.limits.response_bytes_budget),
             cold_reads: ColdReads::new(limits::COLD_READS_MAX),
+            time_looks: ColdReads::new(limits::TIME_LOOKS_MAX),
             buffers: Buffers::new(limits::REQUEST_BUFFERS),
             fetch_sessions: FetchSessions::new(config.limits.fetch_sessions_max),
             config,

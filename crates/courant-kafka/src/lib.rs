@@ -20,6 +20,7 @@
 
 mod config;
 mod limits;
+mod memory;
 
 mod listener;
 
@@ -40,5 +41,4 @@ pub mod client;
 pub use broker::{Broker, KafkaMetrics};
 pub use config::{KafkaConfig, Limits};
 pub use groups::{ChangeGroupError, GroupMember, GroupView};
-pub use limits::REQUEST_BUFFERS_BYTES_MAX;
 pub use listener::KafkaServer;

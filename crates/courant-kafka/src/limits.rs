@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use courant_log::limits::{BUFFER_BYTES, BUFFERED_BYTES_MIN};
+use courant_log::limits::{
+    BUFFER_BYTES, BUFFERED_BYTES_MIN, DECOMPRESSED_BYTES_MAX, GROUP_BYTES_MAX as BATCHES_BYTES_MAX,
+};
 
 /// The smallest frame that can be a request: API key, version and correlation id.
 pub(crate) const FRAME_BYTES_MIN: usize = 8;
@@ -36,9 +38,6 @@ pub(crate) const REQUEST_BUFFERS: usize = 16;
 
 /// How often is looked which of them nobody has needed since the look before. Those go back to the system.
 pub(crate) const REQUEST_BUFFERS_LOOK: Duration = Duration::from_secs(5);
-
-/// What they take at most, beside what the budgets allow.
-pub const REQUEST_BUFFERS_BYTES_MAX: usize = REQUEST_BUFFERS * BUFFER_BYTES;
 
 /// How many small Produce requests in a row a client has to send, each within this time behind the one
 /// before, until its connection keeps a thread.
@@ -74,6 +73,13 @@ pub(crate) const WRITE_PIECES_MAX: usize = 64;
 /// Answers up to this size need no share of [`RESPONSE_BYTES_BUDGET`]: a connection builds one at a
 /// time, and it has to go on when others have left no memory for records.
 pub(crate) const SMALL_ANSWER_BYTES: usize = 16 * 1024;
+
+/// What one connection takes beside its shares of the budgets: what it reads ahead, the small answer that it
+/// builds and the elements of the small request before that, and itself.
+pub(crate) const CONNECTION_BYTES: usize = READ_AHEAD_BYTES_MAX + 2 * SMALL_ANSWER_BYTES + 16 * 1024;
+
+/// How much more than its bytes a request may take: what is received goes into memory that grows twofold.
+pub(crate) const REQUEST_GROWTH: usize = 2;
 
 /// Connections open at the same time.
 pub(crate) const CONNECTIONS_MAX: usize = 10_000;
@@ -114,6 +120,13 @@ pub(crate) const FETCH_SESSION_IDLE: Duration = Duration::from_secs(120);
 /// turn. The runtime has 512 threads for such work, unless whoever starts it says otherwise, and those of
 /// clients that keep their threads come out of the same number: they must not stand behind a slow disk.
 pub(crate) const COLD_READS_MAX: usize = 128;
+
+/// Looks for a time that are made at one time, beside [`COLD_READS_MAX`]: each may unpack a batch, which takes
+/// [`UNPACKED_BYTES_MAX`].
+pub(crate) const TIME_LOOKS_MAX: usize = 4;
+
+/// What a batch takes while it is unpacked, itself included.
+pub(crate) const UNPACKED_BYTES_MAX: usize = BATCHES_BYTES_MAX + DECOMPRESSED_BYTES_MAX;
 
 /// Partitions on one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
 pub(crate) const PAGE_PARTITIONS_MAX: usize = 2_000;

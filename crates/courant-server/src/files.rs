@@ -15,7 +15,7 @@ use crate::StartError;
 const OTHER_FILES: usize = 32;
 
 /// HTTP connections at one time: those of a few probes and dashboards.
-const HTTP_CONNECTIONS_MAX: usize = 128;
+pub(crate) const HTTP_CONNECTIONS_MAX: usize = 128;
 
 /// With fewer of them a server cannot be watched.
 const HTTP_CONNECTIONS_MIN: usize = 4;

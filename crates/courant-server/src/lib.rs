@@ -9,6 +9,8 @@ mod server;
 
 mod files;
 
+mod memory;
+
 mod bind;
 
 mod http;
@@ -38,4 +40,5 @@ pub use courant_log::RecoveryReport;
 pub use demo::{Demo, DemoAnswer, DemoDesk, DemoError, DemoFigures, DemoState, DemoSwitch, DemoTick};
 pub use error::StartError;
 pub use files::{FILES_MIN, files_wanted};
+pub use memory::MemoryBound;
 pub use server::Server;

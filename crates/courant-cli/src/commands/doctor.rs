@@ -14,6 +14,7 @@ use crate::output::{Format, Row, list};
 use crate::settings::Settings;
 use crate::text::one_line;
 use courant_log::storage::probe;
+use courant_server::MemoryBound;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -85,11 +86,12 @@ pub(super) async fn run(global: &Global, args: Doctor) -> Result<Exit, Failure> 
     let limit = global.timeout.min(ANSWER_MAX);
     let directory = config.data.clone();
     let holder = probe::holder(&directory);
+    let memory = MemoryBound::of(&config);
     let mut findings = network::checks(&config, named, holder, limit).await;
     // Disks may be slow, and Ctrl-C has to work meanwhile.
     let local = tokio::task::spawn_blocking(move || {
         let mut findings = data::checks(&directory, holder);
-        findings.extend(machine::checks(&directory, holder));
+        findings.extend(machine::checks(&directory, holder, memory));
         findings
     });
     let local = local.await;

@@ -104,8 +104,8 @@ async fn look(
     lookup: impl FnOnce(&Log, PartitionId) -> Result<Option<TimedOffset>, ReadError> + Send + 'static,
 ) -> Result<Found, ErrorCode> {
     let log = caller.log().clone();
-    let cold_reads = &caller.broker.cold_reads;
-    let found = cold_reads.run(&caller.broker.counters, move || lookup(&log, partition)).await;
+    let time_looks = &caller.broker.time_looks;
+    let found = time_looks.run(&caller.broker.counters, move || lookup(&log, partition)).await;
     let found =
         found.unwrap_or_else(|failure| Err(ReadError::Io { partition, source: io::Error::other(failure) }));
     match found {

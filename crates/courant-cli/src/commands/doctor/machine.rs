@@ -4,10 +4,8 @@ use super::Finding;
 use super::data::mib;
 use crate::files;
 use crate::time::{now_ms, rfc3339};
-use courant_kafka::{Limits, REQUEST_BUFFERS_BYTES_MAX};
-use courant_log::limits::{BUFFER_BYTES, QUEUED_BYTES_MAX, READ_BUFFERS};
 use courant_log::storage::probe;
-use courant_server::{FILES_MIN, files_wanted};
+use courant_server::{FILES_MIN, MemoryBound, files_wanted};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -23,11 +21,14 @@ const AHEAD_MS_MAX: i64 = 60_000;
 /// What version 1 of the kernel's memory groups says when there is no limit begins here.
 const UNLIMITED_BYTES: u64 = 1 << 60;
 
-/// Looks at the limits of a running server, or at those of this process.
-pub(super) fn checks(data: &Path, holder: Option<u32>) -> Vec<Finding> {
+/// Looks at the limits of a running server, or at those of this process, for one that may take `most`.
+pub(super) fn checks(data: &Path, holder: Option<u32>, most: MemoryBound) -> Vec<Finding> {
     let modified = probe::modified(data).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let modified_ms = modified.and_then(|since| i64::try_from(since.as_millis()).ok());
-    [open_files(holder), memory(holder), Some(clock(now_ms(), modified_ms))].into_iter().flatten().collect()
+    [open_files(holder), memory(holder, most), Some(clock(now_ms(), modified_ms))]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A file about a process under `/proc`, if the system shows it.
@@ -77,25 +78,30 @@ fn open_files_limits(limits: &str) -> Option<(u64, u64)> {
 }
 
 /// `None` where the system does not say.
-fn memory(server: Option<u32>) -> Option<Finding> {
+fn memory(server: Option<u32>, most: MemoryBound) -> Option<Finding> {
     let groups = server.and_then(|server| about(&server.to_string(), "cgroup"));
     let groups = groups.or_else(|| about("self", "cgroup"))?;
     let limits = memory_files(&groups);
     let limits = limits.iter().filter_map(|path| files::read_text(path, SYSTEM_FILE_BYTES_MAX).ok());
     let limit = limits.filter_map(|text| text.trim().parse::<u64>().ok()).min();
-    Some(memory_finding(limit.filter(|bytes| *bytes < UNLIMITED_BYTES)))
+    Some(memory_finding(limit.filter(|bytes| *bytes < UNLIMITED_BYTES), most))
 }
 
-fn memory_finding(limit: Option<u64>) -> Finding {
+fn memory_finding(limit: Option<u64>, most: MemoryBound) -> Finding {
     const CHECK: &str = "memory limit";
-    let limits = Limits::default();
-    let budgets = limits.request_bytes_budget + limits.response_bytes_budget + QUEUED_BYTES_MAX;
-    let full_load = (budgets + READ_BUFFERS * BUFFER_BYTES + REQUEST_BUFFERS_BYTES_MAX) as u64;
+    let full_load = most.total() as u64;
     match limit {
         None => Finding::ok(CHECK, "none"),
         Some(bytes) if bytes < full_load => Finding::warning(
             CHECK,
-            format!("{}; under full load a server may take {} and be killed", mib(bytes), mib(full_load)),
+            format!(
+                "{}; under full load of all its parts a server may take {} and be killed, {} of them for clients \
+                 of the Kafka protocol and {} for the HTTP API",
+                mib(bytes),
+                mib(full_load),
+                mib(most.kafka as u64),
+                mib(most.http as u64)
+            ),
             "allow more: MemoryMax= in systemd, --memory in Docker, resources.limits.memory in Kubernetes",
         ),
         Some(bytes) => Finding::ok(CHECK, mib(bytes)),
@@ -151,6 +157,7 @@ fn clock(now_ms: i64, modified_ms: Option<i64>) -> Finding {
 mod tests {
     use super::super::Verdict;
     use super::*;
+    use courant_server::ServerConfig;
 
     #[test]
     fn limits_of_open_files_are_read_and_judged() {
@@ -179,9 +186,13 @@ mod tests {
 
     #[test]
     fn little_memory_is_warned_of() {
-        assert_eq!(memory_finding(None).verdict, Verdict::Ok);
-        assert_eq!(memory_finding(Some(256 << 20)).verdict, Verdict::Warning);
-        assert_eq!(memory_finding(Some(4 << 30)).verdict, Verdict::Ok);
+        let most = MemoryBound::of(&ServerConfig::local("data"));
+        assert_eq!(memory_finding(None, most).verdict, Verdict::Ok);
+        let total = most.total() as u64;
+        assert_eq!(memory_finding(Some(total), most).verdict, Verdict::Ok);
+        let warning = memory_finding(Some(total - 1), most);
+        assert_eq!(warning.verdict, Verdict::Warning);
+        assert!(warning.found.contains(&format!("may take {}", mib(total))), "{}", warning.found);
     }
 
     #[test]
