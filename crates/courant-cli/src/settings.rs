@@ -110,6 +110,7 @@ impl Settings {
                 (Name::Advertise, Value::Text(address)) => config.advertise = Some(address),
                 (Name::Partitions, Value::Count(count)) => config.partitions = count,
                 (Name::Insecure, Value::Switch(on)) => config.insecure = on,
+                (Name::Memory, Value::Size(bytes)) => config.memory = Some(bytes),
                 (Name::GroupInitialRebalanceDelayMs, Value::Count(ms)) => {
                     config.group_initial_rebalance_delay = Duration::from_millis(u64::from(ms));
                 }
@@ -264,7 +265,7 @@ mod tests {
     #[test]
     fn every_setting_of_the_server_reaches_it() {
         let text = "data = \"d\"\nkafka = \"a:1\"\nhttp = \"a:2\"\nadvertise = \"a:3\"\npartitions = 4\n\
-                    insecure = true\n[group]\ninitial-rebalance-delay-ms = 5\n[offsets]\nretention-minutes = 6\n\
+                    insecure = true\nmemory = \"256MiB\"\n[group]\ninitial-rebalance-delay-ms = 5\n[offsets]\nretention-minutes = 6\n\
                     [compaction]\ninterval-seconds = 9\nbytes-per-second = 80000\nkey-bytes = 2000000\n\
                     [scrub]\ninterval-seconds = 7\nbytes-per-second = 70000\n\
                     [api]\nread-only = true\nhosts = \"a.example,b.example\"\n\
@@ -276,6 +277,7 @@ mod tests {
             http: "a:2".to_owned(),
             advertise: Some("a:3".to_owned()),
             insecure: true,
+            memory: Some(256 << 20),
             partitions: 4,
             auto_create: true,
             group_initial_rebalance_delay: Duration::from_millis(5),

@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use courant_core::clock::Clock as _;
+use courant_log::limits::BUFFER_BYTES;
 use courant_log::{Buffers, Log, SystemClock};
 use tokio::sync::watch;
 use tokio::task::coop::unconstrained;
@@ -66,8 +67,11 @@ impl Broker {
             response_budget: Budget::new(config.limits.response_bytes_budget),
             cold_reads: ColdReads::new(limits::COLD_READS_MAX),
             time_looks: ColdReads::new(limits::TIME_LOOKS_MAX),
-            buffers: Buffers::new(limits::REQUEST_BUFFERS),
-            fetch_sessions: FetchSessions::new(config.limits.fetch_sessions_max),
+            buffers: Buffers::new(config.limits.request_buffers),
+            fetch_sessions: FetchSessions::new(
+                config.limits.fetch_sessions_max,
+                config.limits.fetch_sessions_bytes_max,
+            ),
             config,
             appender: AtomicUsize::new(0),
             keeps_thread: AtomicBool::new(false),
@@ -91,7 +95,20 @@ impl Broker {
     /// The counters as they are now.
     #[must_use]
     pub fn metrics(&self) -> KafkaMetrics {
-        self.counters.snapshot()
+        let counted = self.counters.snapshot();
+        KafkaMetrics { memory_bytes: self.memory_bytes(counted.connections) as u64, ..counted }
+    }
+
+    /// What clients have of the memory that they may have: never more than [`Limits::memory_max`].
+    fn memory_bytes(&self, connections: u64) -> usize {
+        // One more may be counted for a moment, until it is refused.
+        let connections =
+            usize::try_from(connections).unwrap_or(usize::MAX).min(self.limits().connections_max);
+        self.request_budget.granted() * limits::REQUEST_GROWTH
+            + self.response_budget.granted()
+            + self.fetch_sessions.bytes()
+            + connections * limits::CONNECTION_BYTES
+            + self.buffers.made() * BUFFER_BYTES
     }
 
     /// The consumer groups.
@@ -234,6 +251,8 @@ pub struct KafkaMetrics {
     pub cold_read_waits: u64,
     /// Longest of these waits, in microseconds.
     pub cold_read_wait_longest_us: u64,
+    /// Bytes of memory that clients have now, as far as it is granted and counted.
+    pub memory_bytes: u64,
 }
 
 fn add(counter: &AtomicU64, n: usize) {
@@ -290,6 +309,8 @@ impl Counters {
             threads_kept: get(&self.threads_kept),
             cold_read_waits: get(&self.cold_read_waits),
             cold_read_wait_longest_us: get(&self.cold_read_wait_longest_us),
+            // Nobody counts it: it is what is granted.
+            memory_bytes: 0,
         }
     }
 }

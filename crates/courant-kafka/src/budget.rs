@@ -60,6 +60,11 @@ impl Budget {
         }
     }
 
+    /// Bytes of all shares now, and of those that are being put together for somebody who waits.
+    pub(crate) fn granted(&self) -> usize {
+        (self.total as usize).saturating_sub(self.units.available_permits()) * UNIT_BYTES
+    }
+
     fn missing(&self, grant: &Grant, bytes: usize) -> u32 {
         let wanted = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(self.total);
         wanted.saturating_sub(grant.units())
@@ -105,7 +110,9 @@ mod tests {
         assert!(!budget.try_cover(&mut two, 3 * UNIT_BYTES));
         one.shrink_to(7 * UNIT_BYTES);
         assert!(budget.try_cover(&mut two, 3 * UNIT_BYTES));
+        assert_eq!(budget.granted(), 10 * UNIT_BYTES);
         drop(one);
+        assert_eq!(budget.granted(), 3 * UNIT_BYTES);
         assert!(budget.try_cover(&mut two, 10 * UNIT_BYTES));
     }
 

@@ -68,6 +68,10 @@ pub struct Limits {
     pub fetch_bytes_max: usize,
     /// Fetch sessions that are remembered; 0 for none.
     pub fetch_sessions_max: usize,
+    /// Memory of all fetch sessions.
+    pub fetch_sessions_bytes_max: usize,
+    /// Buffers of a mebibyte for large batches, which are used again.
+    pub request_buffers: usize,
     /// Partitions of one topic.
     pub partitions_per_topic_max: u32,
 }
@@ -81,6 +85,8 @@ impl Default for Limits {
             response_bytes_budget: limits::RESPONSE_BYTES_BUDGET,
             fetch_bytes_max: limits::FETCH_BYTES_MAX,
             fetch_sessions_max: limits::FETCH_SESSIONS_MAX,
+            fetch_sessions_bytes_max: limits::FETCH_SESSIONS_BYTES_MAX,
+            request_buffers: limits::REQUEST_BUFFERS,
             partitions_per_topic_max: limits::PARTITIONS_PER_TOPIC_MAX,
         }
     }

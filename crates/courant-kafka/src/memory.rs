@@ -3,12 +3,47 @@
 //! Counted are the bytes that its parts may have, not what an allocator makes of them. What is stored takes
 //! memory of its own: topics, partitions, producers and groups are not in these figures.
 
-use courant_log::limits::BUFFER_BYTES;
+use courant_log::limits::{BUFFER_BYTES, GROUP_BYTES_MAX, MESSAGE_BYTES_MAX};
 
 use crate::config::Limits;
 use crate::limits;
 
+/// Into so many parts the memory of the front-end is divided by [`Limits::within`].
+const PARTS: usize = 32;
+
+/// What the elements of one request may take.
+const ELEMENTS_BYTES_MAX: usize = limits::ELEMENTS_MAX * limits::ELEMENT_BYTES;
+
 impl Limits {
+    /// The least memory that [`Limits::within`] divides: a batch of any size that topics take can be sent and
+    /// read, and the longest list of partitions can be asked for.
+    pub const MEMORY_MIN: usize = 136 * 1024 * 1024;
+
+    /// Limits with which clients take at most so many bytes: none is larger than without. `None` for less than
+    /// [`Limits::MEMORY_MIN`].
+    #[must_use]
+    pub fn within(bytes: usize) -> Option<Self> {
+        if bytes < Self::MEMORY_MIN {
+            return None;
+        }
+        let part = |parts: usize| bytes / PARTS * parts;
+        let most = Self::default();
+        let requests = (part(16) / limits::REQUEST_GROWTH).min(most.request_bytes_budget);
+        let answers = part(8).min(most.response_bytes_budget);
+        // One frame and its elements come to no more than there is, and one client leaves room for others.
+        let frame = requests.saturating_sub(ELEMENTS_BYTES_MAX).min(requests / 2);
+        Some(Self {
+            connections_max: (part(5) / limits::CONNECTION_BYTES).min(most.connections_max),
+            frame_bytes_max: frame.min(most.frame_bytes_max),
+            request_bytes_budget: requests,
+            response_bytes_budget: answers,
+            fetch_bytes_max: (answers / 2).min(most.fetch_bytes_max),
+            fetch_sessions_bytes_max: part(1).min(most.fetch_sessions_bytes_max),
+            request_buffers: (part(2) / BUFFER_BYTES).min(most.request_buffers),
+            ..most
+        })
+    }
+
     /// What all clients together can make the front-end take, in bytes: requests, answers, fetch sessions,
     /// connections, and buffers that are used again.
     ///
@@ -19,9 +54,9 @@ impl Limits {
         [
             self.request_bytes_budget.saturating_mul(limits::REQUEST_GROWTH),
             self.response_bytes_budget,
-            limits::FETCH_SESSIONS_BYTES_MAX,
+            self.fetch_sessions_bytes_max,
             self.connections_max.saturating_mul(limits::CONNECTION_BYTES),
-            limits::REQUEST_BUFFERS * BUFFER_BYTES,
+            self.request_buffers.saturating_mul(BUFFER_BYTES),
         ]
         .into_iter()
         .fold(0, usize::saturating_add)
@@ -37,9 +72,37 @@ impl Limits {
     }
 }
 
+const _: () = {
+    let requests = Limits::MEMORY_MIN / PARTS * 16 / limits::REQUEST_GROWTH;
+    // A frame with the largest batch, and what stands around it.
+    assert!(requests - ELEMENTS_BYTES_MAX >= MESSAGE_BYTES_MAX + limits::READ_AHEAD_BYTES_MAX);
+    assert!(Limits::MEMORY_MIN / PARTS * 8 >= 2 * GROUP_BYTES_MAX);
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_parts_come_to_no_more_than_the_whole() {
+        let most = Limits::default();
+        let mut before = Limits::within(Limits::MEMORY_MIN).expect("it is enough");
+        for mebibytes in (136..8192_usize).step_by(7) {
+            let bytes = mebibytes * 1024 * 1024 + mebibytes;
+            let limits = Limits::within(bytes).expect("it is enough");
+            assert!(limits.memory_max() <= bytes, "{mebibytes} MiB");
+            // More memory never makes a part smaller.
+            assert!(limits.request_bytes_budget >= before.request_bytes_budget);
+            assert!(limits.response_bytes_budget >= before.response_bytes_budget);
+            assert!(limits.frame_bytes_max >= before.frame_bytes_max);
+            assert!(limits.frame_bytes_max <= limits.request_bytes_budget / 2);
+            assert!(limits.fetch_bytes_max <= limits.response_bytes_budget / 2);
+            assert!(limits.connections_max >= 64 && limits.request_buffers > 0);
+            before = limits;
+        }
+        assert_eq!(Limits::within(usize::MAX), Some(most), "with enough of it nothing is less than usual");
+        assert_eq!(Limits::within(Limits::MEMORY_MIN - 1), None);
+    }
 
     /// A part that is left out makes the whole one smaller.
     #[test]
@@ -49,9 +112,9 @@ mod tests {
         let parts = [
             2 * limits.request_bytes_budget,
             limits.response_bytes_budget,
-            limits::FETCH_SESSIONS_BYTES_MAX,
+            limits.fetch_sessions_bytes_max,
             10 * (limits::READ_AHEAD_BYTES_MAX + limits::SMALL_ANSWER_BYTES),
-            limits::REQUEST_BUFFERS * BUFFER_BYTES,
+            limits.request_buffers * BUFFER_BYTES,
         ];
         assert!(parts.iter().sum::<usize>() <= whole, "{parts:?} in {whole}");
         assert!(Limits { connections_max: 11, ..limits }.memory_max() > whole);

@@ -7,7 +7,7 @@ use courant_core::entropy::Entropy;
 
 use crate::limits::{
     BLOCK_BYTES, FILES_MIN, FILES_UNTOLD, JOURNAL_FILE_BYTES_MAX, JOURNAL_FILE_BYTES_MIN, JOURNAL_FILES_MAX,
-    JOURNAL_FILES_MIN,
+    JOURNAL_FILES_MIN, READ_BUFFERS,
 };
 
 /// Settings of one log.
@@ -31,6 +31,8 @@ pub struct LogConfig {
     /// [`FILES_MIN`]. [`FILES_WANTED`](crate::limits::FILES_WANTED) are as many as it can make use of: with
     /// fewer, appends to many partitions wait for each other.
     pub open_files: usize,
+    /// Buffers of a mebibyte that the log has for reads, which are used again.
+    pub read_buffers: usize,
     /// Whether threads commit and checkpoint by themselves. Without them the owner calls
     /// [`crate::Log::commit`] and [`crate::Log::checkpoint`], as the crash tests do.
     pub background: bool,
@@ -51,6 +53,7 @@ impl std::fmt::Debug for LogConfig {
             .field("compaction_bytes_per_second", &self.compaction_bytes_per_second)
             .field("compaction_interval_ms", &self.compaction_interval_ms)
             .field("open_files", &self.open_files)
+            .field("read_buffers", &self.read_buffers)
             .field("background", &self.background)
             .finish_non_exhaustive()
     }
@@ -69,6 +72,7 @@ impl LogConfig {
             compaction_bytes_per_second: 64 * 1024 * 1024,
             compaction_interval_ms: 15_000,
             open_files: FILES_UNTOLD,
+            read_buffers: READ_BUFFERS,
             background: true,
             clock,
             entropy,

@@ -111,7 +111,7 @@ pub const BUFFER_BYTES: usize = 1024 * 1024;
 /// What has fewer bytes takes memory of its own, which the allocator has at hand.
 pub const BUFFERED_BYTES_MIN: usize = 64 * 1024;
 
-/// Buffers that a log has for reads.
+/// Buffers that a log has for reads when nobody says how many.
 pub const READ_BUFFERS: usize = 8;
 
 /// Bytes of a partition's end that are read without leaving the caller's thread, because they are

@@ -18,7 +18,7 @@ use crate::compacting::{CompactionReport, Compactor, remove_leftovers};
 use crate::config::LogConfig;
 use crate::error::{AcceptGapError, AppendError, DeleteRecordsError, OpenError, WriterError};
 use crate::inner::Inner;
-use crate::limits::{HOT_BYTES, READ_BUFFERS};
+use crate::limits::HOT_BYTES;
 use crate::maintenance::Maintenance;
 use crate::metrics::{Counters, LogMetrics, add};
 use crate::partition::{
@@ -98,9 +98,9 @@ impl Log {
         let inner = Arc::new(Inner {
             id,
             storage,
+            buffers: Buffers::new(config.read_buffers),
             config,
             handles,
-            buffers: Buffers::new(READ_BUFFERS),
             counters: Counters::default(),
             queue: Queue::default(),
             turn: Turn::default(),

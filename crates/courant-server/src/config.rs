@@ -37,6 +37,9 @@ pub struct ServerConfig {
     pub scrub_interval: Duration,
     /// Bytes that such a look reads in a second at most.
     pub scrub_bytes_per_second: u64,
+    /// Memory that clients of the Kafka protocol, the log's buffers, the keys of compaction and the index of traces
+    /// may take in all, at least [`MEMORY_MIN`](crate::MEMORY_MIN). `None`: each of them as much as its bounds say.
+    pub memory: Option<usize>,
     /// Who may use the HTTP API, and for what.
     pub api: ApiSettings,
     /// Makes spans of what clients ask for.
@@ -82,6 +85,7 @@ impl ServerConfig {
             compaction: CompactionSettings::default(),
             scrub_interval: Duration::from_secs(7 * 24 * 60 * 60),
             scrub_bytes_per_second: 8 * 1024 * 1024,
+            memory: None,
             api: ApiSettings::default(),
             tracer: Tracer::default(),
         }

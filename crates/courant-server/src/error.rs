@@ -69,6 +69,17 @@ pub enum StartError {
         /// The most.
         max: usize,
     },
+    /// A budget of memory in which a large batch has no room.
+    #[error(
+        "--memory {got}: a server needs at the least {least} bytes, for a batch of any size that topics take to \
+         be sent and read; name more, or nothing for the bounds of each part alone"
+    )]
+    Memory {
+        /// The bytes that were named.
+        got: usize,
+        /// The fewest.
+        least: usize,
+    },
     /// A process that may have hardly any files open.
     #[error(
         "this process may have {limit} files open, and a server needs {least} at the least: allow more, \

@@ -40,5 +40,5 @@ pub use courant_log::RecoveryReport;
 pub use demo::{Demo, DemoAnswer, DemoDesk, DemoError, DemoFigures, DemoState, DemoSwitch, DemoTick};
 pub use error::StartError;
 pub use files::{FILES_MIN, files_wanted};
-pub use memory::MemoryBound;
+pub use memory::{MEMORY_MIN, MemoryBound};
 pub use server::Server;

@@ -181,6 +181,14 @@ impl Collector for Figures {
 fn kafka(encoder: &mut DescriptorEncoder<'_>, broker: &Broker) -> fmt::Result {
     let kafka = broker.metrics();
     gauge(encoder, ("courant_kafka_connections", "Open connections", kafka.connections))?;
+    let memory = (
+        "courant_kafka_memory_bytes",
+        "Memory that clients have, as far as it is granted",
+        kafka.memory_bytes,
+    );
+    gauge(encoder, memory)?;
+    let most = broker.config().limits.memory_max() as u64;
+    gauge(encoder, ("courant_kafka_memory_bytes_max", "What they may have of it together", most))?;
     for figure in [
         ("courant_kafka_accepted", "Connections accepted", kafka.accepted),
         ("courant_kafka_refused", "Connections above the limit", kafka.refused),

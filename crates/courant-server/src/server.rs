@@ -18,6 +18,7 @@ use crate::api::limits::{HOSTS_MAX, STREAMS_PART};
 use crate::bind::bind;
 use crate::files::Shares;
 use crate::http::{HttpServer, Status};
+use crate::memory::MemoryShares;
 use crate::scrub::Scrubber;
 use crate::{CompactionSettings, Demo, DemoDesk, ServerConfig, StartError};
 
@@ -59,23 +60,28 @@ impl Server {
     ///
     /// # Errors
     /// A sentence that says what to change.
-    pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
+    pub async fn start(mut config: ServerConfig) -> Result<Self, StartError> {
         let mut kafka_config = kafka_config(&config)?;
         if config.api.hosts.len() > HOSTS_MAX {
             return Err(StartError::Hosts { got: config.api.hosts.len(), max: HOSTS_MAX });
         }
+        let memory = MemoryShares::of(&config)?;
         let files = Shares::of_process()?;
-        kafka_config.limits.connections_max = files.kafka;
+        kafka_config.limits = memory.kafka;
+        kafka_config.limits.connections_max = files.kafka.min(memory.kafka.connections_max);
         let kafka = bind("--kafka", &config.kafka, config.insecure).await?;
         let http = bind("--http", &config.http, config.insecure).await?;
         kafka_config.http = http.addresses.first().map(|http| format!("http://{http}"));
 
         let status = Arc::new(Status::default());
         status.tracing(config.tracer);
+        config.api.traces.events = memory.trace_events;
+        config.compaction.key_bytes = memory.compaction_keys;
         let api = ApiState::new(Arc::clone(&status), config.api, files.http / STREAMS_PART);
         let http = HttpServer::start(http, &status, api.clone(), files.http);
         let (data, compaction) = (config.data, config.compaction);
-        let opened = tokio::task::spawn_blocking(move || open_log(&data, files.log, &compaction)).await;
+        let opened = move || open_log(&data, files.log, memory.read_buffers, &compaction);
+        let opened = tokio::task::spawn_blocking(opened).await;
         let (log, recovery) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => {
@@ -185,17 +191,19 @@ fn kafka_config(config: &ServerConfig) -> Result<KafkaConfig, StartError> {
     Ok(kafka)
 }
 
-/// Opens the log of a data directory, which may have so many files open. Recovery may read and write for
-/// a while.
+/// Opens the log of a data directory, which may have so many files open, and so many buffers for reads. Recovery
+/// may read and write for a while.
 fn open_log(
     data: &Path,
     open_files: usize,
+    read_buffers: usize,
     compaction: &CompactionSettings,
 ) -> Result<(Log, RecoveryReport), StartError> {
     let storage =
         DiskStorage::open(data).map_err(|source| StartError::Data { data: data.to_owned(), source })?;
     let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
     config.open_files = open_files;
+    config.read_buffers = read_buffers;
     config.compaction_interval_ms = u64::try_from(compaction.interval.as_millis()).unwrap_or(u64::MAX);
     config.compaction_bytes_per_second = compaction.bytes_per_second;
     config.compaction_key_bytes = compaction.key_bytes;

@@ -86,7 +86,7 @@ pub(super) async fn run(global: &Global, args: Doctor) -> Result<Exit, Failure> 
     let limit = global.timeout.min(ANSWER_MAX);
     let directory = config.data.clone();
     let holder = probe::holder(&directory);
-    let memory = MemoryBound::of(&config);
+    let memory = MemoryBound::of(&config).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let mut findings = network::checks(&config, named, holder, limit).await;
     // Disks may be slow, and Ctrl-C has to work meanwhile.
     let local = tokio::task::spawn_blocking(move || {

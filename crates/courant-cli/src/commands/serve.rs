@@ -96,6 +96,7 @@ pub(super) fn exit_of(error: &StartError) -> Exit {
         | StartError::Exposed { .. }
         | StartError::Advertise(_)
         | StartError::Hosts { .. }
+        | StartError::Memory { .. }
         | StartError::Partitions { .. } => Exit::Usage,
         _ => Exit::Failed,
     }

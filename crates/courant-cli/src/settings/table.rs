@@ -12,6 +12,7 @@ pub(crate) enum Name {
     Advertise,
     Partitions,
     Insecure,
+    Memory,
     Log,
     GroupInitialRebalanceDelayMs,
     OffsetsRetentionMinutes,
@@ -73,7 +74,7 @@ impl Setting {
 
 /// All of them, in the order in which they are shown. Those of a table in `courant.toml` stand
 /// together, after those of none.
-pub(crate) static SETTINGS: [Setting; 21] = [
+pub(crate) static SETTINGS: [Setting; 22] = [
     Setting {
         name: Name::Data,
         key: "data",
@@ -133,6 +134,16 @@ pub(crate) static SETTINGS: [Setting; 21] = [
         placeholder: "",
         fallback: Fallback::Value("false"),
         doc: "Allow addresses that other machines can reach, although nobody is asked to log in",
+    },
+    Setting {
+        name: Name::Memory,
+        key: "memory",
+        flag: "memory",
+        variable: "COURANT_MEMORY",
+        kind: Kind::Size { min: courant_server::MEMORY_MIN },
+        placeholder: "SIZE",
+        fallback: Fallback::Means { meaning: "each part has its bounds", example: "512MiB" },
+        doc: "Memory that clients, buffers, compaction's keys and the index of traces share; 192MiB or more",
     },
     Setting {
         name: Name::Log,
@@ -352,6 +363,10 @@ mod tests {
 
     #[test]
     fn bounds_are_those_of_the_server() {
+        let memory = SETTINGS.iter().find(|setting| setting.name == Name::Memory).expect("a row");
+        let least = memory.doc.rsplit("; ").next().and_then(|words| words.split(' ').next());
+        let least = least.map(|size| memory.kind.parse(size));
+        assert_eq!(least, Some(Ok(Value::Size(courant_server::MEMORY_MIN))));
         let limits = courant_kafka::Limits::default();
         let partitions = SETTINGS.iter().find(|setting| setting.name == Name::Partitions).expect("a row");
         assert_eq!(partitions.kind, Kind::Count { min: 1, max: limits.partitions_per_topic_max });

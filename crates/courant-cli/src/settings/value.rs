@@ -27,6 +27,10 @@ pub(crate) enum Kind {
         min: u32,
         max: u32,
     },
+    /// Bytes, as a number or with a unit.
+    Size {
+        min: usize,
+    },
     /// On or off.
     Switch,
     /// What is logged.
@@ -40,6 +44,8 @@ pub(crate) enum Value {
     Text(String),
     Servers(Vec<Address>),
     Count(u32),
+    /// Bytes.
+    Size(usize),
     Switch(bool),
 }
 
@@ -58,6 +64,10 @@ impl Kind {
             Self::Filter => EnvFilter::try_new(text).is_ok(),
             Self::Servers => return servers(text).ok_or_else(|| self.allowed()),
             Self::Count { .. } => return self.count(text, 10).ok_or_else(|| self.allowed()),
+            Self::Size { min } => {
+                let size = size(text).filter(|bytes| *bytes >= min);
+                return size.map(Value::Size).ok_or_else(|| self.allowed());
+            }
             Self::Switch => {
                 let switch = text.parse::<bool>().map(Value::Switch);
                 return switch.map_err(|_| self.allowed());
@@ -79,6 +89,9 @@ impl Kind {
             (Self::Count { .. }, DeValue::Integer(number)) => self
                 .count(number.as_str(), number.radix())
                 .ok_or_else(|| format!("is {}: {}", number.as_str(), self.allowed())),
+            (Self::Size { .. }, DeValue::Integer(number)) if number.radix() == 10 => {
+                self.parse(number.as_str()).map_err(|allowed| format!("is {}: {allowed}", number.as_str()))
+            }
             (Self::Switch, DeValue::Boolean(on)) => Ok(Value::Switch(*on)),
             (Self::Servers, DeValue::Array(items)) => {
                 let items: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
@@ -140,6 +153,9 @@ impl Kind {
                 "write host:port, courant://host:port or kafka://host:port, several with commas".to_owned()
             }
             Self::Count { min, max } => format!("write a whole number from {min} to {max}"),
+            Self::Size { min } => {
+                format!("write a size from {} on, for example 512MiB", Value::Size(min))
+            }
             Self::Switch => "write true or false".to_owned(),
             Self::Filter => "write for example info or courant_kafka=debug,info".to_owned(),
         }
@@ -168,6 +184,17 @@ fn is_header(text: &str) -> bool {
     (1..=HEADER_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// Units of sizes, the largest one first.
+const UNITS: [(&str, usize); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+/// Reads a number of bytes, such as 268435456 or 256MiB.
+fn size(text: &str) -> Option<usize> {
+    let with_unit = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(*name)?, *unit)));
+    let (digits, unit) = with_unit.unwrap_or((text, 1));
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse::<usize>().ok()?.checked_mul(unit)).flatten()
+}
+
 /// Reads a list; it is never empty.
 fn servers(text: &str) -> Option<Value> {
     let servers: Option<Vec<Address>> = text.split(',').map(|server| server.trim().parse().ok()).collect();
@@ -191,6 +218,13 @@ impl fmt::Display for Value {
             Self::Directory(path) => write!(f, "{}", path.display()),
             Self::Text(text) => f.write_str(text),
             Self::Count(number) => write!(f, "{number}"),
+            Self::Size(bytes) => {
+                let fits = |(_, unit): &&(&str, usize)| *bytes > 0 && bytes.is_multiple_of(*unit);
+                match UNITS.iter().find(fits) {
+                    Some((name, unit)) => write!(f, "{}{name}", bytes / unit),
+                    None => write!(f, "{bytes}"),
+                }
+            }
             Self::Switch(on) => write!(f, "{on}"),
             Self::Servers(servers) => {
                 let servers: Vec<String> = servers.iter().map(Address::to_string).collect();
@@ -231,6 +265,26 @@ mod tests {
         assert_eq!(kind.parse("10"), Ok(Value::Count(10)));
         for bad in ["0", "11", "-1", "1.5", "", "one", "99999999999999999999"] {
             assert_eq!(kind.parse(bad), Err("write a whole number from 1 to 10".to_owned()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_a_unit_or_are_bytes() {
+        let kind = Kind::Size { min: 192 << 20 };
+        for (text, bytes, shown) in [
+            ("192MiB", 192 << 20, "192MiB"),
+            ("2GiB", 2 << 30, "2GiB"),
+            ("2048MiB", 2 << 30, "2GiB"),
+            ("209715200", 200 << 20, "200MiB"),
+            ("209715201", (200 << 20) + 1, "209715201"),
+        ] {
+            let size = kind.parse(text).expect(text);
+            assert_eq!((&size, size.to_string().as_str()), (&Value::Size(bytes), shown));
+        }
+        for bad in ["191MiB", "0", "", "MiB", "-1", "+300MiB", "1.5GiB", "300 MiB", "300mb", "99999999999GiB"]
+        {
+            let allowed = kind.parse(bad).expect_err(bad);
+            assert_eq!(allowed, "write a size from 192MiB on, for example 512MiB", "{bad}");
         }
     }
 

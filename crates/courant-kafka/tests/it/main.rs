@@ -4,6 +4,7 @@ mod bad_input;
 mod configs;
 mod fetch;
 mod groups;
+mod memory;
 mod order;
 mod partitions;
 mod produce;

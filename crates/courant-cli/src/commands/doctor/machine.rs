@@ -102,7 +102,8 @@ fn memory_finding(limit: Option<u64>, most: MemoryBound) -> Finding {
                 mib(most.kafka as u64),
                 mib(most.http as u64)
             ),
-            "allow more: MemoryMax= in systemd, --memory in Docker, resources.limits.memory in Kubernetes",
+            "allow more: MemoryMax= in systemd, --memory in Docker, resources.limits.memory in Kubernetes; or have \
+             the server keep to less with its own --memory",
         ),
         Some(bytes) => Finding::ok(CHECK, mib(bytes)),
     }
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn little_memory_is_warned_of() {
-        let most = MemoryBound::of(&ServerConfig::local("data"));
+        let most = MemoryBound::of(&ServerConfig::local("data")).expect("it starts");
         assert_eq!(memory_finding(None, most).verdict, Verdict::Ok);
         let total = most.total() as u64;
         assert_eq!(memory_finding(Some(total), most).verdict, Verdict::Ok);

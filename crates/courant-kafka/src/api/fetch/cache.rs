@@ -29,11 +29,16 @@ const FIRST_EPOCH: i32 = 1;
 pub(crate) struct SessionCache(Mutex<Sessions>);
 
 impl SessionCache {
-    /// Room for `sessions_max` sessions.
-    pub(crate) fn new(sessions_max: usize) -> Self {
+    /// Room for `sessions_max` sessions, and `bytes_max` bytes of them.
+    pub(crate) fn new(sessions_max: usize, bytes_max: usize) -> Self {
         // Ids begin anywhere, so that one from before a restart is hardly ever taken for a new one.
         let first_id = (Uuid::new_v4().as_u128() & 0x7fff_ffff) as i32;
-        Self(Mutex::new(Sessions::new(sessions_max, limits::FETCH_SESSIONS_BYTES_MAX, first_id)))
+        Self(Mutex::new(Sessions::new(sessions_max, bytes_max, first_id)))
+    }
+
+    /// Memory of all of them, those in use included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
     }
 
     /// Takes a session out, if this is the request that comes next in it.
@@ -381,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_held_session_is_put_back_when_it_is_dropped() {
-        let cache = SessionCache::new(10);
+        let cache = SessionCache::new(10, 10 * ONE);
         let id = cache.open(session(1), Naming::ById);
         let mut held = cache.take(id, 1, Naming::ById).expect("it is idle");
         assert!(held.update(partitions(3), &[]));
@@ -389,6 +394,7 @@ mod tests {
         drop(held);
         let held = cache.take(id, 2, Naming::ById).expect("it was put back");
         assert_eq!(held.session.bytes(), 3 * ONE);
+        assert_eq!(cache.bytes(), 3 * ONE);
         held.close();
         assert!(cache.lock().by_id.is_empty());
     }
