@@ -72,6 +72,8 @@ impl Readers {
         let error = read(event.value.as_deref().unwrap_or_default()).err()?;
         let why = match asker {
             Asker::Author => error.to_string(),
+            // A type that panics, or says something of its own, names no place.
+            Asker::Stranger if error.line() == 0 => kind(&error).to_owned(),
             Asker::Stranger => format!("{} at line {} column {}", kind(&error), error.line(), error.column()),
         };
         Some(format!("the handler of {consumer} cannot read it: {why}; --force takes it"))

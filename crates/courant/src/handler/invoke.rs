@@ -9,11 +9,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use courant_sql::NewEvent;
+use serde::de::Error as _;
 
 use super::{Arguments, Given, Handler, IntoOutcome};
 use crate::outbox::{Outbox, Stamp};
 use crate::store::Backing;
-use crate::{Boxed, Envelope, HandlerError};
+use crate::{Boxed, Envelope, Event, HandlerError};
 
 /// Why a call did not succeed.
 pub(crate) enum CallFailure {
@@ -70,7 +71,7 @@ where
         let handler = self.handler.clone();
         Box::pin(async move {
             let value = value.unwrap_or_default();
-            let data: A::Event = serde_json::from_slice(&value).map_err(CallFailure::Undecodable)?;
+            let data: A::Event = decode(&value).map_err(CallFailure::Undecodable)?;
             let envelope = Envelope::new(data, given.meta.clone());
             let arguments = A::gather(envelope, &given).map_err(CallFailure::Handler)?;
             let future = catch_unwind(AssertUnwindSafe(|| handler.call(arguments)))
@@ -83,8 +84,17 @@ where
     }
 
     fn read(&self, value: &[u8]) -> Result<(), serde_json::Error> {
-        serde_json::from_slice::<A::Event>(value).map(drop)
+        decode::<A::Event>(value).map(drop)
     }
+}
+
+/// The event that the bytes are. They are none of a type that panics over them: it would do so again.
+fn decode<E: Event>(value: &[u8]) -> Result<E, serde_json::Error> {
+    let read = catch_unwind(AssertUnwindSafe(|| serde_json::from_slice(value)));
+    read.unwrap_or_else(|panic| {
+        let words = words_of(panic.as_ref());
+        Err(serde_json::Error::custom(format!("its type panicked: {words}")))
+    })
 }
 
 /// A future whose panic is an error of the handler.
@@ -117,10 +127,13 @@ impl<F: Future> Future for Caught<F> {
 struct Panicked(String);
 
 fn panicked(panic: &(dyn Any + Send)) -> HandlerError {
-    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+    HandlerError::from(Panicked(words_of(panic)))
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
         (None, Some(text)) => text.clone(),
         (None, None) => "without a text".to_owned(),
-    };
-    HandlerError::from(Panicked(text))
+    }
 }
