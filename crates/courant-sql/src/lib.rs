@@ -67,7 +67,7 @@ pub use event::{Event, Failure};
 pub use mariadb::{Mariadb, MariadbReader, MariadbTransaction};
 pub use note::{DeadAction, DeadEdit, DeadNote, Decision, Original, Verdict};
 pub use outbox::{LaneBatch, LanePosition, NewEvent, OutboxBell, Pending, RelayLease, RelayState, lane_of};
-pub use parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
+pub use parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey, ParkedOf};
 #[cfg(feature = "postgres")]
 pub use postgres::{Postgres, PostgresReader, PostgresTransaction};
 pub use redrive::{Redrive, RedriveClaim, RedriveEvent, RedriveEventState, RedriveState};

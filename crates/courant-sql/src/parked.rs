@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::consumer::Assignment;
+use courant_core::topic::TopicName;
+
+use crate::consumer::{Assignment, Consumer};
 use crate::event::{Event, Failure};
 
 /// The right to handle a partition's events, until somebody else takes it over. Every transaction
@@ -58,6 +60,29 @@ pub struct ParkedKey {
     pub key: Bytes,
     /// How many of its events are parked.
     pub events: u64,
+}
+
+/// What is counted of what is parked.
+#[derive(Clone, Copy, Debug)]
+pub struct ParkedOf<'a> {
+    /// Whose events.
+    pub consumer: &'a Consumer,
+    /// Of these topics; `None`: of all, also those that the consumer reads no more.
+    pub topics: Option<&'a [TopicName]>,
+}
+
+impl<'a> ParkedOf<'a> {
+    /// All that is parked of a consumer.
+    #[must_use]
+    pub fn all(consumer: &'a Consumer) -> Self {
+        Self { consumer, topics: None }
+    }
+
+    /// What is parked of these topics.
+    #[must_use]
+    pub fn topics(consumer: &'a Consumer, topics: &'a [TopicName]) -> Self {
+        Self { consumer, topics: Some(topics) }
+    }
 }
 
 /// How much of a consumer is parked.

@@ -13,7 +13,7 @@ use crate::error::{
 use crate::event::{Event, Failure};
 use crate::note::{DeadEdit, DeadNote, Decision};
 use crate::outbox::{LaneBatch, LanePosition, OutboxBell, RelayLease, RelayState};
-use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
+use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey, ParkedOf};
 use crate::redrive::{Redrive, RedriveClaim, RedriveEvent};
 use crate::submitted::{RefusedEvent, Sequenced, Sequencing};
 use crate::timer::Fired;
@@ -195,13 +195,13 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<ParkedKey>, StoreError>> + Send;
 
-    /// How much of a consumer is parked.
+    /// How much of a consumer is parked, of all topics or of some.
     ///
     /// # Errors
     /// Says what the database said.
     fn parked_counts(
         &self,
-        consumer: &Consumer,
+        of: ParkedOf<'_>,
     ) -> impl Future<Output = Result<ParkedCounts, StoreError>> + Send;
 
     // --- dead letters ---

@@ -229,7 +229,8 @@ impl<S: Backing, T: Send + Sync + 'static, M: Mode> Subscription<S, T, M> {
     /// When there are as many, the instance reads no more of its partitions, whatever their keys are: nothing is
     /// lost, events wait where they are, and what is parked goes on being tried and sent back. It reads again
     /// when a tenth is gone. The log says so, and so does what the service says of itself. Events that were
-    /// read already are parked beyond that, some thousands at most.
+    /// read already are parked beyond that, some thousands at most. What is parked of topics that the subscription
+    /// reads no more is not counted.
     #[must_use]
     pub fn parked_max(mut self, events: u64) -> Self {
         self.settings.parked_max = events;

@@ -12,9 +12,9 @@ use courant_sql::{
     Admission, AdmitError, AdvanceError, Assignment, BeginError, Begun, Burial, Buried, CommitError,
     Committed, Consumer, DeadEdit, DeadFilter, DeadGroup, DeadLetter, DeadNote, DeadSummary, Decision,
     Delivery, EditError, Event, Failure, Fired, LaneBatch, LanePosition, Lease, LeaseError, NewEvent,
-    NewTimer, OutboxBell, Outcome, Parked, ParkedCounts, ParkedEvent, ParkedKey, Progress, PublishError,
-    Redrive, RedriveClaim, RedriveError, RedriveEvent, RefusedEvent, RelayLease, RelayState, SchemaError,
-    Sequenced, Sequencing, Source, Store, StoreError, TimerName, Transaction,
+    NewTimer, OutboxBell, Outcome, Parked, ParkedCounts, ParkedEvent, ParkedKey, ParkedOf, Progress,
+    PublishError, Redrive, RedriveClaim, RedriveError, RedriveEvent, RefusedEvent, RelayLease, RelayState,
+    SchemaError, Sequenced, Sequencing, Source, Store, StoreError, TimerName, Transaction,
 };
 
 use crate::store_lies::StoreLie;
@@ -90,7 +90,7 @@ impl<S: Store> Store for LyingStore<S> {
             key: Option<&[u8]>,
             limit: u32
         ) -> Result<Vec<ParkedEvent>, StoreError>;
-        fn parked_counts(consumer: &Consumer) -> Result<ParkedCounts, StoreError>;
+        fn parked_counts(of: ParkedOf<'_>) -> Result<ParkedCounts, StoreError>;
         fn dead_letters(
             filter: &DeadFilter,
             after: i64,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use courant_core::topic::TopicName;
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::class::failed;
@@ -14,7 +15,7 @@ use crate::error::{LeaseError, StoreError};
 use crate::event::{Event, Failure, cut};
 use crate::headers;
 use crate::limits::{FAILURE_TEXT_BYTES_MAX, LISTED_MAX};
-use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
+use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey, ParkedOf};
 use crate::store::Committed;
 
 const PARK: &str = "park an event";
@@ -361,14 +362,25 @@ pub(super) async fn parked_keys(
         .collect()
 }
 
-pub(super) async fn parked_counts(store: &Mariadb, consumer: &Consumer) -> Result<ParkedCounts, StoreError> {
+pub(super) async fn parked_counts(store: &Mariadb, of: ParkedOf<'_>) -> Result<ParkedCounts, StoreError> {
     let sql = "SELECT COUNT(IF(state = 'waiting', 1, NULL)), COUNT(IF(state = 'queued', 1, NULL)), \
                COUNT(IF(state = 'dead', 1, NULL)), MIN(due_ms) \
                FROM courant_parked WHERE consumer = ? AND generation = ?";
+    // A list is a table, so that the statement is the same for any number of topics.
+    let of_some = concat!(
+        "SELECT COUNT(IF(p.state = 'waiting', 1, NULL)), COUNT(IF(p.state = 'queued', 1, NULL)), \
+         COUNT(IF(p.state = 'dead', 1, NULL)), MIN(p.due_ms) FROM ",
+        lists::texts!(),
+        " JOIN courant_parked p ON p.topic = w.id WHERE p.consumer = ? AND p.generation = ?"
+    );
     let mut session = store.reader().await?;
-    let row = sqlx::query(sql)
-        .bind(consumer.name.as_str())
-        .bind(i64::from(consumer.generation))
+    let asked = match of.topics {
+        None => sqlx::query(sql),
+        Some(topics) => sqlx::query(of_some).bind(lists::json(topics.iter().map(TopicName::as_str))),
+    };
+    let row = asked
+        .bind(of.consumer.name.as_str())
+        .bind(i64::from(of.consumer.generation))
         .fetch_one(&mut *session)
         .await
         .map_err(failed(LIST))?;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use courant_core::topic::TopicName;
 use sqlx::PgConnection;
 
 use super::class::failed;
@@ -14,7 +15,7 @@ use crate::error::{LeaseError, StoreError};
 use crate::event::{Event, Failure, cut};
 use crate::headers;
 use crate::limits::{FAILURE_TEXT_BYTES_MAX, LISTED_MAX, ROWS_PER_STATEMENT};
-use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
+use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey, ParkedOf};
 use crate::store::Committed;
 
 const PARK: &str = "park an event";
@@ -315,14 +316,17 @@ pub(super) async fn parked_keys(
         .collect()
 }
 
-pub(super) async fn parked_counts(store: &Postgres, consumer: &Consumer) -> Result<ParkedCounts, StoreError> {
+pub(super) async fn parked_counts(store: &Postgres, of: ParkedOf<'_>) -> Result<ParkedCounts, StoreError> {
     let sql = "SELECT COUNT(*) FILTER (WHERE state = 'waiting'), COUNT(*) FILTER (WHERE state = 'queued'), \
                COUNT(*) FILTER (WHERE state = 'dead'), MIN(due_ms) \
-               FROM courant_parked WHERE consumer = $1 AND generation = $2";
+               FROM courant_parked WHERE consumer = $1 AND generation = $2 \
+               AND ($3::text[] IS NULL OR topic = ANY($3))";
+    let topics: Option<Vec<&str>> = of.topics.map(|topics| topics.iter().map(TopicName::as_str).collect());
     let mut session = store.reader().await?;
     let row = sqlx::query(sql)
-        .bind(consumer.name.as_str())
-        .bind(i64::from(consumer.generation))
+        .bind(of.consumer.name.as_str())
+        .bind(i64::from(of.consumer.generation))
+        .bind(topics)
         .fetch_one(&mut *session)
         .await
         .map_err(failed(LIST))?;

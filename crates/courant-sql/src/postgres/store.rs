@@ -18,7 +18,7 @@ use crate::error::{
 use crate::event::{Event, Failure};
 use crate::note::{DeadEdit, DeadNote, Decision, Verdict};
 use crate::outbox::{LaneBatch, LanePosition, OutboxBell, RelayLease, RelayState};
-use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
+use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey, ParkedOf};
 use crate::redrive::{Redrive, RedriveClaim, RedriveEvent};
 use crate::store::{Committed, Store};
 use crate::submitted::{RefusedEvent, Sequenced, Sequencing};
@@ -133,8 +133,8 @@ impl Store for Postgres {
         bounded(park::parked_keys(self, assignment, after, limit)).await
     }
 
-    async fn parked_counts(&self, consumer: &Consumer) -> Result<ParkedCounts, StoreError> {
-        bounded(park::parked_counts(self, consumer)).await
+    async fn parked_counts(&self, of: ParkedOf<'_>) -> Result<ParkedCounts, StoreError> {
+        bounded(park::parked_counts(self, of)).await
     }
 
     async fn bury(&self, lease: &Lease, burial: Burial<'_>, now_ms: i64) -> Result<Buried, LeaseError> {

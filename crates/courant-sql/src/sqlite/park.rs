@@ -5,14 +5,14 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 use super::Sqlite;
 use super::class::failed;
 use super::resolve::{arrange, settled};
-use super::row::{Columns, on_partition, signed};
+use super::row::{Columns, json_names, on_partition, signed};
 use crate::columns::parked_columns;
 use crate::consumer::{Assignment, Consumer, Delivery, Outcome};
 use crate::error::{LeaseError, StoreError};
 use crate::event::{Event, Failure, cut};
 use crate::headers;
 use crate::limits::{FAILURE_TEXT_BYTES_MAX, LISTED_MAX, ROWS_PER_STATEMENT};
-use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey};
+use crate::parked::{Lease, Parked, ParkedCounts, ParkedEvent, ParkedKey, ParkedOf};
 use crate::store::Committed;
 
 const PARK: &str = "park an event";
@@ -298,14 +298,16 @@ pub(super) async fn parked_keys(
         .collect()
 }
 
-pub(super) async fn parked_counts(store: &Sqlite, consumer: &Consumer) -> Result<ParkedCounts, StoreError> {
+pub(super) async fn parked_counts(store: &Sqlite, of: ParkedOf<'_>) -> Result<ParkedCounts, StoreError> {
     let sql = "SELECT COUNT(*) FILTER (WHERE state = 'waiting'), COUNT(*) FILTER (WHERE state = 'queued'), \
                COUNT(*) FILTER (WHERE state = 'dead'), MIN(due_ms) \
-               FROM courant_parked WHERE consumer = ?1 AND generation = ?2";
+               FROM courant_parked WHERE consumer = ?1 AND generation = ?2 \
+               AND (?3 IS NULL OR topic IN (SELECT value FROM json_each(?3)))";
     let mut session = store.reader().await?;
     let row = sqlx::query(sql)
-        .bind(consumer.name.as_str())
-        .bind(i64::from(consumer.generation))
+        .bind(of.consumer.name.as_str())
+        .bind(i64::from(of.consumer.generation))
+        .bind(of.topics.map(json_names))
         .fetch_one(&mut *session)
         .await
         .map_err(failed(LIST))?;

@@ -24,6 +24,12 @@ fn read_text(text: String) -> String {
     text
 }
 
+/// `["a","b"]`: names of topics have no letter that means anything there.
+pub(super) fn json_names(topics: &[TopicName]) -> String {
+    let names: Vec<String> = topics.iter().map(|topic| format!("\"{}\"", topic.as_str())).collect();
+    format!("[{}]", names.join(","))
+}
+
 /// `[1,2,3]`, for `json_each`.
 pub(super) fn json_numbers(numbers: &[i64]) -> String {
     let mut text = String::from("[");

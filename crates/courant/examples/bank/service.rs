@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use courant::prelude::*;
-use courant::store_api::{Consumer, Store as _};
+use courant::store_api::{Consumer, ParkedOf, Store as _};
 use courant::{BoxError, ConsumerName, EventId, PublishError, Running, Service};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -289,7 +289,7 @@ async fn until_nothing_waits(service: &mut Running<Db>) -> Result<(), BoxError> 
         let mut waiting = 0;
         for name in CONSUMERS {
             let consumer = Consumer { name: ConsumerName::new(name)?, generation: 1 };
-            let counts = service.store().parked_counts(&consumer).await?;
+            let counts = service.store().parked_counts(ParkedOf::all(&consumer)).await?;
             waiting += counts.waiting + counts.queued;
         }
         if waiting == 0 {

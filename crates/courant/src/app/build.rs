@@ -90,10 +90,12 @@ impl<D: Store, T: Send + Sync + 'static> App<D, T> {
                 at_least_once: declared.at_least_once,
                 remembered_ms: remembered_ms(&sketch(&declared), &opened.topics),
             };
+            let named = |topic| TopicName::new(topic).ok();
+            let topics: Vec<TopicName> = topics(&sketch(&declared)).into_iter().filter_map(named).collect();
             prepare(declared, &context, &state, &opened, |caller, settings, _| {
                 let consumer = Consumer { name: caller.consumer.clone(), generation: settings.generation };
                 let passed_by = Seldom::new(1);
-                Arc::new(StoreLedger { store: store.clone(), consumer, caller, rules, passed_by })
+                Arc::new(StoreLedger { store: store.clone(), consumer, topics, caller, rules, passed_by })
             })
         });
         let prepared: Vec<Prepared> = prepared.collect();

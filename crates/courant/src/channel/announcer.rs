@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::desk::Counts;
-use super::facts::{Facts, Looked};
+use super::facts::{Facts, Looked, Reading};
 use super::open::Described;
 use crate::runtime::{Context, State, Status, after};
 
@@ -63,7 +63,7 @@ pub(crate) struct Channel {
     context: Arc<Context>,
     facts: Arc<dyn Facts>,
     announced: Vec<Announced>,
-    consumers: Vec<Consumer>,
+    consumers: Vec<Reading>,
     /// `None`: it takes no requests.
     counts: Option<Arc<Counts>>,
     instance: Uuid,
@@ -95,7 +95,11 @@ impl Channel {
         announced: Vec<Announced>,
         counts: Option<Arc<Counts>>,
     ) -> Self {
-        let consumers = announced.iter().map(|one| one.described.consumer.clone()).collect();
+        let reading = |one: &Announced| Reading {
+            consumer: one.described.consumer.clone(),
+            topics: one.described.topics.clone(),
+        };
+        let consumers = announced.iter().map(reading).collect();
         // The owner's name ends with what nobody else has.
         let said = context.owner.rsplit(' ').next().and_then(|id| id.parse().ok());
         let instance = said.unwrap_or_else(|| Uuid::new_v5(&Uuid::NAMESPACE_OID, context.owner.as_bytes()));
@@ -332,7 +336,7 @@ fn subscription(
     state: &State,
     partitions: Vec<PartitionState>,
 ) -> SubscriptionState {
-    let Described { consumer, event_types, policy } = &one.described;
+    let Described { consumer, event_types, policy, .. } = &one.described;
     let parked = looked.parked.get(index).copied().flatten();
     SubscriptionState {
         consumer: consumer.name.to_string(),

@@ -2,13 +2,23 @@
 
 use std::sync::Arc;
 
-use courant_sql::{Consumer, DeadGroup, NewEvent, ParkedCounts, Store, StoreError, Transaction as _};
+use courant_core::topic::TopicName;
+use courant_sql::{
+    Consumer, DeadGroup, NewEvent, ParkedCounts, ParkedOf, Store, StoreError, Transaction as _,
+};
 
 use crate::Boxed;
 use crate::runtime::Context;
 
 /// Failures of which one look tells.
 const FAILURES_MAX: u32 = 100;
+
+/// A consumer, and the topics that it reads.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) consumer: Consumer,
+    pub(super) topics: Vec<TopicName>,
+}
 
 /// What a look into the store has found.
 #[derive(Debug, Default)]
@@ -27,7 +37,7 @@ pub(super) trait Facts: Send + Sync + 'static {
     fn store(&self) -> Option<&'static str>;
 
     /// Looks. What does not answer is not there.
-    fn look<'a>(&'a self, consumers: &'a [Consumer]) -> Boxed<'a, Looked>;
+    fn look<'a>(&'a self, consumers: &'a [Reading]) -> Boxed<'a, Looked>;
 
     /// Whether nothing waits where the event would wait.
     fn has_left<'a>(&'a self, event: &'a NewEvent) -> Boxed<'a, bool>;
@@ -72,11 +82,12 @@ impl<D: Store> Facts for InStore<D> {
         Some(D::NAME)
     }
 
-    fn look<'a>(&'a self, consumers: &'a [Consumer]) -> Boxed<'a, Looked> {
+    fn look<'a>(&'a self, consumers: &'a [Reading]) -> Boxed<'a, Looked> {
         Box::pin(async move {
             let mut parked = Vec::with_capacity(consumers.len());
-            for consumer in consumers {
-                parked.push(self.store.parked_counts(consumer).await.ok());
+            for Reading { consumer, topics } in consumers {
+                let of = ParkedOf::topics(consumer, topics);
+                parked.push(self.store.parked_counts(of).await.ok());
             }
             let failures = self.store.dead_letter_groups(FAILURES_MAX).await.ok();
             Looked { outbox: self.store.outbox_backlog().await.ok(), parked, failures }
@@ -109,7 +120,7 @@ impl Facts for Direct {
         None
     }
 
-    fn look<'a>(&'a self, consumers: &'a [Consumer]) -> Boxed<'a, Looked> {
+    fn look<'a>(&'a self, consumers: &'a [Reading]) -> Boxed<'a, Looked> {
         Box::pin(async move { Looked { parked: vec![None; consumers.len()], ..Looked::default() } })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use courant_core::consumer::ConsumerName;
 use courant_core::operations::{OperationsKey, PolicyState};
+use courant_core::topic::TopicName;
 use courant_engine::{Access, Engine};
 use courant_sql::{Consumer, Store};
 
@@ -35,9 +36,14 @@ pub(crate) fn described<S: Backing, T>(
     let mut event_types: Vec<String> = handlers.iter().map(|one| one.event_type.to_owned()).collect();
     event_types.sort_unstable();
     event_types.dedup();
+    let mut topics: Vec<&str> = handlers.iter().map(|one| one.topic).collect();
+    topics.extend(settings.topics.iter().map(String::as_str));
+    topics.sort_unstable();
+    topics.dedup();
     let name = ConsumerName::new(&settings.consumer).ok()?;
     Some(Described {
         consumer: Consumer { name, generation: settings.generation },
+        topics: topics.into_iter().filter_map(|topic| TopicName::new(topic).ok()).collect(),
         event_types,
         policy: PolicyState {
             effects: if at_least_once { "at_least_once" } else { "once" }.to_owned(),
@@ -54,6 +60,8 @@ pub(crate) fn described<S: Backing, T>(
 #[derive(Clone, Debug)]
 pub(crate) struct Described {
     pub(super) consumer: Consumer,
+    /// What it reads.
+    pub(super) topics: Vec<TopicName>,
     pub(super) event_types: Vec<String>,
     pub(super) policy: PolicyState,
 }

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courant_core::position::TopicPartition;
+use courant_core::topic::TopicName;
 use courant_sql::{
-    Assignment, Committed, Consumer, Event, Lease, NewEvent, Source, Store, StoreError, Transaction as _,
+    Assignment, Committed, Consumer, Event, Lease, NewEvent, ParkedOf, Source, Store, StoreError,
+    Transaction as _,
 };
 use tracing::warn;
 
@@ -29,6 +31,8 @@ use crate::{Boxed, Exhausted, Retry};
 pub(crate) struct StoreLedger<D: Store, T> {
     pub(crate) store: D,
     pub(crate) consumer: Consumer,
+    /// What the subscription reads. What is parked of others takes no room from it.
+    pub(crate) topics: Vec<TopicName>,
     pub(crate) caller: Caller<D, T>,
     pub(crate) rules: Rules,
     /// Events of the framework's own topics that were passed by because they say nothing.
@@ -289,7 +293,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
         Box::pin(async move {
             let mut pause = Pause::new();
             loop {
-                match self.store.parked_counts(&self.consumer).await {
+                match self.store.parked_counts(ParkedOf::topics(&self.consumer, &self.topics)).await {
                     Ok(counts) => {
                         let failed = counts.waiting.saturating_add(counts.blocking);
                         return Ok(failed.saturating_add(counts.queued));

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use courant::engine::{Engine, Header, NewRecord};
 use courant::prelude::*;
-use courant::store_api::{Consumer, Store as _};
+use courant::store_api::{Consumer, ParkedOf, Store as _};
 use courant::{ConsumerName, Running};
 
 use crate::given::from_environment;
@@ -84,7 +84,7 @@ async fn in_a_process_of_its_own() {
         publish(&*engine, from, to).await;
         service.settle().await.expect("settles");
         let consumer = Consumer { name: ConsumerName::new("refusing").expect("legal"), generation: 1 };
-        let counts = service.store().parked_counts(&consumer).await.expect("counts");
+        let counts = service.store().parked_counts(ParkedOf::all(&consumer)).await.expect("counts");
         assert_eq!((counts.blocking, counts.queued, counts.waiting), (KEYS, to - KEYS, 0));
         println!("resident {}", resident());
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use courant::prelude::*;
-use courant::store_api::{Consumer, Store as _};
+use courant::store_api::{Consumer, ParkedOf, Store as _};
 use courant::testkit::World;
 use courant::{ConsumerName, Running};
 
@@ -51,7 +51,7 @@ async fn is_settled_at(service: &Running<Sqlite>, last: u32, waits: (bool, bool)
     assert_eq!(hops(store).await, (1..=last).collect::<Vec<_>>(), "seed {seed}");
     assert_eq!(store.outbox_backlog().await.expect("a number"), 0, "seed {seed}");
     let consumer = Consumer { name: ConsumerName::new("hopping").expect("a name"), generation: 1 };
-    let parked = store.parked_counts(&consumer).await.expect("numbers");
+    let parked = store.parked_counts(ParkedOf::all(&consumer)).await.expect("numbers");
     let has_timer = store.next_timer_ms().await.expect("a look").is_some();
     assert_eq!((parked.waiting > 0, has_timer), waits, "seed {seed}");
 }

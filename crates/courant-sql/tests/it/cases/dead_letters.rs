@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use courant_sql::{
-    Admission, Burial, DeadFilter, DeadReason, DeadState, Failure, Outcome, Source, Store as _,
+    Admission, Burial, DeadFilter, DeadReason, DeadState, Failure, Outcome, ParkedOf, Source, Store as _,
 };
 
 use super::steps::{Fixture, NOW, admission, burial, consumer, event, failure, handle, new_event, offsets};
@@ -25,7 +25,7 @@ async fn a_dead_letter_that_blocks_its_key() {
     assert_eq!(admission(store, &lease, &event(2, Some("k")), Source::Log).await, Admission::Behind);
     let seen = admission(store, &lease, &first, Source::Log).await;
     assert_eq!(seen, Admission::Seen(Outcome::Dead), "its redelivery changes nothing");
-    let counts = store.parked_counts(&consumer("billing")).await.expect("counts");
+    let counts = store.parked_counts(ParkedOf::all(&consumer("billing"))).await.expect("counts");
     assert_eq!((counts.waiting, counts.queued, counts.blocking), (0, 1, 1));
 
     let letter = store.dead_letter(id).await.expect("an answer").expect("the dead letter");

@@ -1,6 +1,7 @@
 //! A key that fails is set aside with everything that follows of it, in order, and nothing else is.
 
-use courant_sql::{Admission, Outcome, Parked, Source, Store as _};
+use courant_core::topic::TopicName;
+use courant_sql::{Admission, Outcome, Parked, ParkedOf, Source, Store as _};
 
 use super::steps::{
     Fixture, NOW, admission, assignment, consumer, event, failure, handle, number, of, offsets,
@@ -165,9 +166,32 @@ async fn a_skipped_event_makes_room() {
     let seen = admission(store, &lease, &first, Source::Log).await;
     assert_eq!(seen, Admission::Seen(Outcome::Skipped));
     assert_eq!(offsets(&store.due(&lease.assignment, NOW + 7, 10).await.expect("a list")), [1]);
-    let counts = store.parked_counts(&consumer("billing")).await.expect("counts");
+    let counts = store.parked_counts(ParkedOf::all(&consumer("billing"))).await.expect("counts");
     assert_eq!((counts.waiting, counts.queued, counts.blocking), (1, 0, 0));
     assert_eq!(counts.next_due_ms, Some(NOW + 7));
+}
+
+/// What is parked of a topic that the consumer reads no more is there, and can be left out of the count.
+#[tokio::test]
+async fn what_is_parked_is_counted_of_all_topics_or_of_some() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    store.park(&lease, &event(0, Some("k")), &failure(), 0, NOW + 7, NOW).await.expect("parked");
+    store.queue(&lease, &[event(1, Some("k"))], NOW).await.expect("queued");
+    let (billing, read) = (consumer("billing"), lease.assignment.partition.topic.clone());
+    let other = TopicName::new("read.no_more-1").expect("a legal name");
+    let (found, nothing) = ((1, 1, Some(NOW + 7)), (0, 0, None));
+    for (topics, expected) in [
+        (vec![read.clone()], found),
+        (vec![other.clone(), read], found),
+        (vec![other], nothing),
+        (vec![], nothing),
+    ] {
+        let counts = store.parked_counts(ParkedOf::topics(&billing, &topics)).await.expect("counts");
+        assert_eq!((counts.waiting, counts.queued, counts.next_due_ms), expected, "{topics:?}");
+    }
+    let counts = store.parked_counts(ParkedOf::all(&billing)).await.expect("counts");
+    assert_eq!((counts.waiting, counts.queued, counts.next_due_ms), found);
 }
 
 /// More events than one statement takes.

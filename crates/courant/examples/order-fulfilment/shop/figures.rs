@@ -2,7 +2,7 @@
 
 use courant::engine::{Engine, Partition, Position, Topic};
 use courant::prelude::*;
-use courant::store_api::{Consumer, DeadFilter, DeadState, Store as _};
+use courant::store_api::{Consumer, DeadFilter, DeadState, ParkedOf, Store as _};
 use courant::{BoxError, ConsumerName, TopicName};
 
 use super::dice::ICELANDER;
@@ -89,7 +89,7 @@ async fn shipping(services: &Services, figures: &mut Figures) -> Result<(), BoxE
     drop(reader);
     (figures.shipped_elsewhere, figures.overtaken) = (elsewhere, overtaken);
     let consumer = Consumer { name: ConsumerName::new(SHIPPING)?, generation: 1 };
-    figures.behind = store.parked_counts(&consumer).await?.queued;
+    figures.behind = store.parked_counts(ParkedOf::all(&consumer)).await?.queued;
     let of_state = |state| DeadFilter { state: Some(state), ..DeadFilter::default() };
     figures.dead = store.count_dead_letters(&of_state(DeadState::Dead)).await?;
     figures.redriven = store.count_dead_letters(&of_state(DeadState::Redriven)).await?;

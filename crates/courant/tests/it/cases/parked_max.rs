@@ -2,10 +2,12 @@
 //! the order, and reads on by itself when there is room again.
 
 use courant::prelude::*;
-use courant::store_api::{Consumer, Store as _};
+use courant::store_api::{Consumer, ParkedOf, Store as _};
 use courant::{ConsumerName, Running};
 
-use super::common::{Db, Script, Site, all, count, counted, effects, numbered, of_key, publish, seconds};
+use super::common::{
+    Db, Loose, Script, Site, all, count, counted, effect, effects, numbered, of_key, publish, seconds,
+};
 
 async fn start(site: &Site, script: &Script, parked_max: u64, retry: Retry) -> Running<Db> {
     let counting = Subscription::named("counting").parked_max(parked_max).retry(retry).on(count);
@@ -16,7 +18,7 @@ async fn start(site: &Site, script: &Script, parked_max: u64, retry: Retry) -> R
 /// How many events of the consumer are parked.
 async fn parked(store: &Db) -> u64 {
     let consumer = Consumer { name: ConsumerName::new("counting").expect("legal"), generation: 1 };
-    let counts = store.parked_counts(&consumer).await.expect("counts");
+    let counts = store.parked_counts(ParkedOf::all(&consumer)).await.expect("counts");
     counts.waiting + counts.queued + counts.blocking
 }
 
@@ -106,6 +108,30 @@ async fn a_service_that_starts_with_so_much_reads_nothing() {
     assert_eq!(effects(service.store()).await, ["good:1"]);
     assert_eq!(parked(service.store()).await, 4);
     assert_eq!(script.called(), ["bad:1", "good:1"], "the fourth one waits behind the others");
+    service.stop().await.expect("stops");
+}
+
+async fn loosely(event: Loose, mut tx: Tx<Db>) -> Result<(), HandlerError> {
+    effect(&mut tx, format!("loose:{}", event.n)).await?;
+    Ok(())
+}
+
+/// Symptom: a service that had parked as much as it may, and then was deployed without the handlers of that topic, read
+/// nothing. Cause: what was parked of the topic, which nobody could be rid of by repairing anything, took all of the
+/// room. Fix: what is counted is of the topics that are read.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_parked_of_a_topic_that_is_read_no_more_takes_no_room() {
+    let Some(site) = Site::on_files().await else { return };
+    let script = Script::default();
+    full(&site, &script).await.stop().await.expect("stops");
+
+    let counting = Subscription::named("counting").parked_max(3).retry(Retry::never()).on(loosely);
+    let service = site.app().await.state(script.clone()).subscribe(counting).build().await;
+    let mut service = service.expect("fits together").start().await.expect("starts");
+    service.publisher().publish(&Loose { n: 1 }).await.expect("publishes");
+    service.settle().await.expect("settles");
+    assert_eq!(effects(service.store()).await, ["loose:1"]);
+    assert_eq!(parked(service.store()).await, 3, "it is there for whoever reads the topic again");
     service.stop().await.expect("stops");
 }
 
