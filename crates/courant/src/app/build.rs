@@ -23,7 +23,7 @@ use crate::outbox::Stamp;
 use crate::publisher::Sender;
 use crate::runtime::{
     Activity, Backlog, Begin, Caller, Context, DirectLedger, Forgetting, Kept, Ledger, Orders, Rules, Seldom,
-    Status, StoreLedger, Time, Timers, Trouble, begin, look, refused,
+    Status, StoreLedger, Time, Timers, Trouble, UnderWay, begin, look, refused,
 };
 use crate::service::{Prepared, Service};
 use crate::store::{Backing, NoStore};
@@ -94,8 +94,15 @@ impl<D: Store, T: Send + Sync + 'static> App<D, T> {
             let topics: Vec<TopicName> = topics(&sketch(&declared)).into_iter().filter_map(named).collect();
             prepare(declared, &context, &state, &opened, |caller, settings, _| {
                 let consumer = Consumer { name: caller.consumer.clone(), generation: settings.generation };
-                let passed_by = Seldom::new(1);
-                Arc::new(StoreLedger { store: store.clone(), consumer, topics, caller, rules, passed_by })
+                Arc::new(StoreLedger {
+                    store: store.clone(),
+                    consumer,
+                    topics,
+                    caller,
+                    rules,
+                    passed_by: Seldom::new(1),
+                    under_way: UnderWay::default(),
+                })
             })
         });
         let prepared: Vec<Prepared> = prepared.collect();

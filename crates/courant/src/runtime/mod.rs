@@ -46,6 +46,6 @@ pub(crate) use self::looking::{look, refused};
 pub(crate) use self::relay::{Parts as RelayParts, Relay, run as run_relay};
 pub(crate) use self::seldom::Seldom;
 pub(crate) use self::status::{State, Status};
-pub(crate) use self::store_ledger::{Rules, StoreLedger};
+pub(crate) use self::store_ledger::{Rules, StoreLedger, UnderWay};
 pub(crate) use self::time::{Passing, Time, after};
 pub(crate) use self::timers::{Timers, run as run_timers};

@@ -6,6 +6,7 @@
 mod batch;
 mod failing;
 mod one;
+mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use courant_sql::{
 };
 use tracing::warn;
 
+pub(crate) use self::under_way::UnderWay;
 use super::call::Caller;
 use super::ledger::{Assigned, Kept, Ledger, News, Settled, Taken, Trouble, Turns, Work};
 use super::passing::{Bad, Pause};
@@ -37,6 +39,7 @@ pub(crate) struct StoreLedger<D: Store, T> {
     pub(crate) rules: Rules,
     /// Events of the framework's own topics that were passed by because they say nothing.
     pub(crate) passed_by: Seldom,
+    pub(crate) under_way: UnderWay,
 }
 
 /// What happens to events of a subscription that fail, and how long it remembers those that did not.

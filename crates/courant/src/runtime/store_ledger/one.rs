@@ -5,11 +5,13 @@
 //! ```
 //!
 //! The transaction of the next event begins with the commit of this one, where the store can. It belongs to that
-//! event alone: whatever becomes of it has no part in this one, which is committed by then.
+//! event alone: whatever becomes of it has no part in this one, which is committed by then. It does not where another
+//! turn has that event at the same time: the answer to the commit would wait for that one's end.
 
 use courant_sql::{Admission, Begun, CommitError, Committed, Source, Store, Transaction as _};
 use tracing::warn;
 
+use super::under_way::Entered;
 use super::{StoreLedger, TransactionEscaped, keep_published, lease};
 use crate::HandlerError;
 use crate::outbox::PublishError;
@@ -42,17 +44,32 @@ pub(super) type BegunIn<D> = Begun<<D as Store>::Transaction>;
 /// The event behind the one that is at work.
 pub(super) struct Behind<'a, D: Store> {
     turns: &'a dyn Turns,
-    next: Option<(Work, Option<BegunIn<D>>)>,
+    next: Option<Next<D>>,
+}
+
+/// It, and what has begun of it.
+struct Next<D: Store> {
+    work: Work,
+    begun: Option<BegunIn<D>>,
+    /// From before its transaction has begun.
+    entered: Option<Entered>,
+}
+
+impl<D: Store> Next<D> {
+    fn of(work: Work) -> Self {
+        Self { work, begun: None, entered: None }
+    }
 }
 
 impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
     /// Settles an event, and then those whose turn it is behind it.
     pub(super) async fn go_on(&self, first: Work, turns: &dyn Turns) {
-        let mut next = Some((first, None));
-        while let Some((work, begun)) = next {
+        let mut next = Some(Next::of(first));
+        while let Some(Next { work, begun, entered }) = next {
             let mut behind = Behind { turns, next: None };
             let settled = self.settle_one(&work, begun, Some(&mut behind)).await;
-            next = behind.next.or_else(|| turns.next().map(|work| (work, None)));
+            drop(entered);
+            next = behind.next.or_else(|| turns.next().map(Next::of));
             turns.ended(settled);
         }
     }
@@ -64,6 +81,7 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         mut begun: Option<BegunIn<D>>,
         mut behind: Option<&mut Behind<'_, D>>,
     ) -> Result<Settled, Trouble> {
+        let _entered = self.under_way.enter(&work.event.id);
         let mut pause = Pause::new();
         let failed = loop {
             match self.attempt(work, begun.take(), behind.as_deref_mut()).await {
@@ -261,13 +279,14 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         let begins = D::Transaction::BEGINS_WITH_COMMIT && !is_planted(Defect::NoInbox);
         let next = if begins { behind.turns.next() } else { None };
         let Some(next) = next else { return transaction.commit(now_ms).await };
-        let committed = match &next.assigned.lease {
+        let entered = self.under_way.enter(&next.event.id);
+        let committed = match next.assigned.lease.as_ref().filter(|_| !entered.is_elsewhere) {
             Some(lease) => transaction.commit_and_begin(lease, &[next.delivery()], now_ms).await,
             None => transaction.commit(now_ms).await.map(|committed| (committed, None)),
         };
         match committed {
             Ok((committed, begun)) => {
-                behind.next = Some((next, begun));
+                behind.next = Some(Next { work: next, begun, entered: Some(entered) });
                 Ok(committed)
             }
             Err(error) => {
