@@ -132,6 +132,13 @@ fn a_failure_is_seen_understood_and_sent_back() {
     assert_eq!((&shown["parked_keys"], &shown["parked_events"]), (&json!(2), &json!(1)));
     assert_eq!(shown["instances"][0]["code_version"], "2.1");
     assert_eq!(watched.get("list_services", "/services?filter=BILL")["total"], 1);
+    let whole = &shown["instances"][0]["subscriptions"][0];
+    assert!(whole["partitions"] != json!([]) && whole["topics"] != json!([]), "{whole}");
+    let brief = watched.get("list_services", "/services?brief=true")["services"][0].clone();
+    let brief = &brief["instances"][0]["subscriptions"][0];
+    assert_eq!((&brief["partitions"], &brief["topics"]), (&json!([]), &json!([])));
+    assert_eq!((&brief["dead"]["letters"], &brief["dead"]["failures"]), (&json!(2), &json!([])));
+    assert_eq!((&brief["parked"]["keys"], &brief["policy"]), (&json!(2), &whole["policy"]));
 
     let listed = get(&watched.server, &format!("/dead-letters/billing/letters?group={group}"));
     for secret in ["zoe", "poison", "declined"] {

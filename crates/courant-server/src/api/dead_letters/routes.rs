@@ -14,6 +14,11 @@ use crate::api::route::{
 };
 
 const OF_SERVICE: Parameter = path("service", "The service's name");
+const BRIEF: Parameter = query(
+    "brief",
+    Kind::Flag,
+    "With `true` the topics, event types, failures and partitions of subscriptions are left out: their lists are empty",
+);
 const OF_LETTER: Parameter = path("letter", "The letter's number");
 const OF_REDRIVE: Parameter = path("redrive", "The redrive's id");
 const OF_TOPIC: Parameter = path("topic", "The topic of dead letters");
@@ -25,7 +30,7 @@ pub(in crate::api) static ROUTES: &[Route] = &[
         id: "list_services",
         summary: "Services that say that they are there, with their instances and how they are",
         access: Access::Read,
-        parameters: &[LIMIT, AFTER, FILTER],
+        parameters: &[LIMIT, AFTER, FILTER, BRIEF],
         body: None,
         answer: answer(200, &SERVICES, "A page, in the order of their names"),
         handler: |on_method| on(on_method, services::list),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
-use courant_core::operations::{RequestsState, ServiceState, SubscriptionState};
+use courant_core::operations::{DeadState, RequestsState, ServiceState, SubscriptionState};
 use serde::Serialize;
 
 use super::announced::{is_running, newest_of_each_consumer};
@@ -64,17 +64,27 @@ struct Instance {
     subscriptions: Vec<SubscriptionState>,
 }
 
+/// What is told of a subscription.
+type Tell = fn(&SubscriptionState) -> SubscriptionState;
+
 pub(super) async fn list(
     State(state): State<ApiState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Services>, Problem> {
-    let asked = Asked::of(query.as_deref(), &["limit", "after", "filter"])?;
+    let asked = Asked::of(query.as_deref(), &["limit", "after", "filter", "brief"])?;
     let (limit, filter) = (asked.limit()?, asked.filter()?);
     let after = asked.text("after").unwrap_or_default().to_owned();
-    state.blocking(move |state| page(state, limit, &after, &filter)).await.map(Json)
+    let tell: Tell = if asked.flag("brief")? { brief } else { SubscriptionState::clone };
+    state.blocking(move |state| page(state, limit, &after, &filter, tell)).await.map(Json)
 }
 
-fn page(state: &ApiState, limit: usize, after: &str, filter: &NameFilter) -> Result<Services, Problem> {
+fn page(
+    state: &ApiState,
+    limit: usize,
+    after: &str,
+    filter: &NameFilter,
+    tell: Tell,
+) -> Result<Services, Problem> {
     let known = state.operations().known(state)?;
     let mut meant = known.services;
     meant.retain(|name, _| filter.takes(name));
@@ -86,7 +96,7 @@ fn page(state: &ApiState, limit: usize, after: &str, filter: &NameFilter) -> Res
             next = services.last().map(|last| last.service.clone());
             break;
         }
-        services.push(service(state, name, &instances));
+        services.push(service(state, name, &instances, tell));
     }
     Ok(Services { services, next, total, unreadable: known.unreadable })
 }
@@ -100,7 +110,7 @@ pub(super) async fn show(
     let shown = state.blocking(move |state| {
         let mut known = state.operations().known(state)?;
         let instances = known.services.remove(&name).ok_or_else(|| not_found(&name))?;
-        Ok(service(state, name, &instances))
+        Ok(service(state, name, &instances, SubscriptionState::clone))
     });
     shown.await.map(Json)
 }
@@ -123,7 +133,7 @@ pub(super) fn not_operable(
     }
 }
 
-fn service(state: &ApiState, name: String, instances: &[Arc<ServiceState>]) -> Service {
+fn service(state: &ApiState, name: String, instances: &[Arc<ServiceState>], tell: Tell) -> Service {
     let now_ms = state.now_ms();
     let running: Vec<&Arc<ServiceState>> =
         instances.iter().filter(|instance| is_running(instance, now_ms)).collect();
@@ -150,7 +160,11 @@ fn service(state: &ApiState, name: String, instances: &[Arc<ServiceState>]) -> S
         seen_ms: newest.map_or(0, |newest| newest.seen_ms),
         instances_running: running.len(),
         instances_total: instances.len(),
-        instances: shown.into_iter().take(INSTANCES_SHOWN_MAX).map(|one| instance(one, now_ms)).collect(),
+        instances: shown
+            .into_iter()
+            .take(INSTANCES_SHOWN_MAX)
+            .map(|one| instance(one, now_ms, tell))
+            .collect(),
         service: name,
     }
 }
@@ -160,22 +174,38 @@ fn sum(subscriptions: &[&SubscriptionState], of: impl Fn(&SubscriptionState) -> 
     subscriptions.iter().copied().try_fold(0_u64, |sum, one| Some(sum.saturating_add(of(one)?)))
 }
 
-fn instance(state: &ServiceState, now_ms: i64) -> Instance {
-    let said = state.clone();
+fn instance(said: &ServiceState, now_ms: i64, tell: Tell) -> Instance {
     Instance {
-        state: if is_running(state, now_ms) { "running" } else { "silent" },
-        instance: said.instance,
-        code_version: said.code_version,
-        courant_version: said.courant_version,
-        engine: said.engine,
-        store: said.store,
+        state: if is_running(said, now_ms) { "running" } else { "silent" },
+        instance: said.instance.clone(),
+        code_version: said.code_version.clone(),
+        courant_version: said.courant_version.clone(),
+        engine: said.engine.clone(),
+        store: said.store.clone(),
         operations: said.operations,
         started_ms: said.started_ms,
         seen_ms: said.seen_ms,
         heartbeat_ms: said.heartbeat_ms,
         outbox: said.outbox,
         requests: said.requests,
-        subscriptions: said.subscriptions,
+        subscriptions: said.subscriptions.iter().map(tell).collect(),
+    }
+}
+
+/// A subscription without its lists, which have up to a thousand partitions and a hundred failures. Whoever asks
+/// for many services again and again looks at figures.
+fn brief(said: &SubscriptionState) -> SubscriptionState {
+    SubscriptionState {
+        consumer: said.consumer.clone(),
+        generation: said.generation,
+        topics: Vec::new(),
+        event_types: Vec::new(),
+        policy: said.policy.clone(),
+        passed: said.passed,
+        parked: said.parked,
+        full: said.full,
+        dead: said.dead.as_ref().map(|dead| DeadState { letters: dead.letters, failures: Vec::new() }),
+        partitions: Vec::new(),
     }
 }
 
@@ -192,7 +222,7 @@ fn lag(instances: &[&Arc<ServiceState>]) -> (Option<u64>, Option<u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use courant_core::operations::PartitionState;
+    use courant_core::operations::{FailureState, PartitionState};
 
     fn with(lags: &[Option<u64>]) -> Arc<ServiceState> {
         let partition =
@@ -208,5 +238,25 @@ mod tests {
         assert_eq!(lag(&[&one, &two]), (Some(37), Some(30)));
         assert_eq!(lag(&[&one, &with(&[None])]), (None, None));
         assert_eq!(lag(&[&with(&[])]), (Some(0), Some(0)));
+    }
+
+    #[test]
+    fn a_brief_word_has_the_figures_and_no_lists() {
+        let said = SubscriptionState {
+            consumer: "billing".to_owned(),
+            topics: vec!["orders".to_owned()],
+            event_types: vec!["placed".to_owned()],
+            full: true,
+            dead: Some(DeadState { letters: 7, failures: vec![FailureState::default(); 100] }),
+            partitions: vec![PartitionState::default(); 1000],
+            ..SubscriptionState::default()
+        };
+        let brief = brief(&said);
+        assert_eq!((brief.consumer.as_str(), brief.full), ("billing", true));
+        assert_eq!(brief.dead, Some(DeadState { letters: 7, failures: Vec::new() }));
+        let lists = brief.topics.len() + brief.event_types.len() + brief.partitions.len();
+        assert_eq!(lists, 0, "{brief:?}");
+        let bytes = |said: &SubscriptionState| serde_json::to_vec(said).expect("JSON").len();
+        assert!(bytes(&brief) < 512 && bytes(&said) > 50_000);
     }
 }
