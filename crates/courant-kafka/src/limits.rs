@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use courant_log::limits::{
-    BUFFER_BYTES, BUFFERED_BYTES_MIN, DECOMPRESSED_BYTES_MAX, GROUP_BYTES_MAX as BATCHES_BYTES_MAX,
-};
+use courant_log::limits::{BUFFERED_BYTES_MIN, DECOMPRESSED_BYTES_MAX, GROUP_BYTES_MAX as BATCHES_BYTES_MAX};
 
 /// The smallest frame that can be a request: API key, version and correlation id.
 pub(crate) const FRAME_BYTES_MIN: usize = 8;
@@ -32,7 +30,7 @@ pub(crate) const FIRST_READ_BYTES: usize = 16 * 1024;
 /// How far a receive buffer may run ahead of the bytes that have arrived.
 pub(crate) const READ_AHEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Buffers of [`BUFFER_BYTES`] for large batches, over all connections: as many as one of them may have with
+/// Buffers of [`courant_log::limits::BUFFER_BYTES`] for large batches, over all connections: as many as one of them may have with
 /// the log, and those that are being received meanwhile. What finds none has memory of its own.
 pub(crate) const REQUEST_BUFFERS: usize = 16;
 

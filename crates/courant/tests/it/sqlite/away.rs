@@ -20,6 +20,9 @@ struct Unheard {
 #[tokio::test]
 async fn a_service_ends_while_its_store_is_away() {
     let Some(site) = Site::on_memory().await else { return };
+    // The last connection that closes locks the file for a moment, and the store below waits for nobody: this
+    // one is open all the time.
+    let other = site.store().await;
     let store = Sqlite::open_with(&site.path("service.db"), Duration::from_millis(1)).await.expect("opens");
     let app = App::new("test").engine(site.engine()).partitions(1).in_world(&site.world).store(store);
     let app = app.state(Script::default()).subscribe(Subscription::named("counting").on(count));
@@ -27,7 +30,6 @@ async fn a_service_ends_while_its_store_is_away() {
     publish(&service, [counted("a", 1)]).await;
     service.settle().await.expect("settles");
 
-    let other = site.store().await;
     let lock = other.begin(None).await.expect("has the lock");
     service.publisher().publish(&Unheard { key: "a".to_owned() }).await.expect("publishes");
     publish(&service, [counted("a", 2)]).await;
