@@ -309,7 +309,7 @@ impl Session {
     pub(super) fn may_go_on(&self) -> bool {
         let places = &self.hold.pool.places;
         let has_gone_on = self.gone_on >= GONE_ON_MAX;
-        !places.is_wanted(For::Anybody) && !(has_gone_on && places.is_wanted(For::Handler))
+        !(places.is_wanted(For::Anybody) || has_gone_on && places.is_wanted(For::Handler))
     }
 
     /// A number for a savepoint, which no other one has.
