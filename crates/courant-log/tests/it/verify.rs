@@ -128,8 +128,11 @@ impl Changed {
         let state = create(&log, "state", 1, &configs).partitions[0];
         let gone = create(&log, "gone", 1, &[]).partitions[0];
         append(&log, gone, batch(1, 3, 3_000, None)).expect("appends");
-        for value in 0..24 {
-            put(&log, state, ["a", "b", "c"][value % 3], value);
+        // Three events a segment, one of which stays.
+        for (value, stays) in ["c", "d", "e", "f", "g", "h", "i", "j"].into_iter().enumerate() {
+            for key in ["a", stays, "b"] {
+                put(&log, state, key, value);
+            }
         }
         log.checkpoint().expect("stores");
         let checkpoints = log.metrics().checkpoints;
