@@ -281,6 +281,9 @@ pub fn break_files(workload: Workload, operations: u64, seed: u64) -> Outcome {
             }
             let judged = victim.judge(&image, &path, is_about_damage_or_loss);
             let fate = judged.and_then(|(fate, started)| {
+                if fate == Fate::Refused && is_sound(&image) {
+                    return Err("refused, and a look at everything finds nothing".to_owned());
+                }
                 let kept = fate == Fate::Refused || is_kept(&image, &started, &path, way, fate);
                 if kept { Ok(Some(fate)) } else { Err("the start has deleted it".to_owned()) }
             });
@@ -310,6 +313,12 @@ fn is_kept(before: &FaultyStorage, after: &FaultyStorage, path: &str, way: Broke
 fn is_named(image: &FaultyStorage, path: &str) -> bool {
     let storage: Arc<dyn Storage> = Arc::new(image.clone());
     courant_log::verify(&storage).is_ok_and(|found| found.damage.iter().any(|damage| damage.path == path))
+}
+
+/// Whether a look at everything that is stored finds nothing wrong.
+fn is_sound(image: &FaultyStorage) -> bool {
+    let storage: Arc<dyn Storage> = Arc::new(image.clone());
+    courant_log::verify(&storage).is_ok_and(|found| found.damage.is_empty())
 }
 
 /// Whether two storages have the same files with the same bytes.

@@ -94,7 +94,9 @@ pub(crate) fn recover(
     let mut seen = Scanned::default();
     if !report.created {
         seen = scan(storage, log_id, from, |_, _, _| Ok(()))?;
-        check_newest(&checkpoint, &seen)?;
+        if let Some(what) = seen.older_copy(checkpoint.sequence) {
+            return Err(OpenError::Corrupt { what });
+        }
     }
     restore(&mut writer, &**storage, &handles, &checkpoint, &mut report)?;
     let scanned = if report.created {
@@ -141,18 +143,6 @@ pub(crate) fn recover(
     let written_ms = scanned.written_ms;
     start_journal(&mut writer, &**storage, config, scanned)?;
     Ok(Recovered { writer, groups, handles, written_ms, report })
-}
-
-/// The journal knows the newest checkpoint: an older copy of it would lose what came between.
-fn check_newest(checkpoint: &Checkpoint, scanned: &Scanned) -> Result<(), OpenError> {
-    if scanned.checkpoint > checkpoint.sequence {
-        let what = format!(
-            "checkpoint {} is an older copy: the journal knows of checkpoint {}",
-            checkpoint.sequence, scanned.checkpoint
-        );
-        return Err(OpenError::Corrupt { what });
-    }
-    Ok(())
 }
 
 /// A disk that gives other bytes for the journal the second time cannot be believed either time.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use self::served::Served;
-use crate::checkpoint::{self, CheckpointError, PartitionState};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, PartitionState};
 use crate::error::OpenError;
 use crate::journal::{self, ScanError};
 use crate::layout;
@@ -84,9 +84,8 @@ pub fn verify(storage: &Arc<dyn Storage>) -> Result<Verified, OpenError> {
     }
     match checkpoint::load(&**storage, id) {
         Ok((checkpoint, _)) => {
-            let from = (checkpoint.generation, checkpoint.position);
             let mut served = Served::of(&**storage, id, &checkpoint);
-            journal(storage, id, from, &mut served, &mut verified)?;
+            journal(storage, id, &checkpoint, &mut served, &mut verified)?;
             segments(&**storage, &served, &mut verified)?;
         }
         Err(CheckpointError::Storage(error)) => return Err(error.into()),
@@ -99,16 +98,21 @@ fn whole(path: String, what: String) -> Damage {
     Damage { path, bytes: None, events: None, what }
 }
 
-/// Every group from the checkpoint on, as a start reads and follows them.
+/// Every group from the checkpoint on, as a start reads and follows them, and whether they are behind that one.
 fn journal(
     storage: &Arc<dyn Storage>,
     id: Uuid,
-    from: (u64, u64),
+    checkpoint: &Checkpoint,
     served: &mut Served<'_>,
     verified: &mut Verified,
 ) -> Result<(), OpenError> {
+    let from = (checkpoint.generation, checkpoint.position);
     match journal::scan(storage, id, from, |_, position, entry| served.learn(position, entry)) {
-        Ok(scanned) => verified.journal_groups = scanned.groups,
+        Ok(scanned) => {
+            verified.journal_groups = scanned.groups;
+            let older = scanned.older_copy(checkpoint.sequence);
+            verified.damage.extend(older.map(|what| whole(checkpoint::DIR.to_owned(), what)));
+        }
         Err(ScanError::Storage(error)) => return Err(error.into()),
         Err(error) => verified.damage.push(whole(journal::DIR.to_owned(), error.to_string())),
     }

@@ -65,6 +65,17 @@ pub(crate) struct Scanned {
     pub(crate) next_number: u64,
 }
 
+impl Scanned {
+    /// What is wrong with a checkpoint of that sequence where the journal knows of a newer one: what came between
+    /// would be lost.
+    pub(crate) fn older_copy(&self, sequence: u64) -> Option<String> {
+        let newest = self.checkpoint;
+        (newest > sequence).then(|| {
+            format!("checkpoint {sequence} is an older copy: the journal knows of checkpoint {newest}")
+        })
+    }
+}
+
 /// Replays every group from `(generation, position)` on, in order, through `apply`.
 pub(crate) fn scan(
     storage: &Arc<dyn Storage>,

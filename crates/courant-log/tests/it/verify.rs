@@ -8,7 +8,7 @@ use courant_log::storage::{CrashMode, FaultyStorage, OpenMode, Storage};
 use courant_log::{Batch, Codec, Damage, Log, OpenError, PartitionId, verify};
 use courant_sim::random::Random;
 use courant_sim::readable::readable;
-use courant_sim::tiny::{append, batch, create, open, slot, stored, taken};
+use courant_sim::tiny::{append, batch, create, open, slot, stored, taken, tiny};
 
 /// A stopped log of several segments, and its partition.
 fn filled() -> (FaultyStorage, PartitionId) {
@@ -109,6 +109,33 @@ fn damaged_checkpoints_and_missing_files_are_named() {
             "{found:?}"
         );
     }
+}
+
+/// Symptom: a look found nothing wrong where a start was refused. Cause: the start alone compared the checkpoint with
+/// the newest one that the journal knows of. Fix: a look does so too.
+#[test]
+fn a_checkpoint_that_is_gone_is_named_as_a_start_names_it() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    log.checkpoint().expect("stores");
+    for tag in 1..3 {
+        append(&log, partition, batch(tag, 3, 3_000, None)).expect("appends");
+        if tag == 1 {
+            log.checkpoint().expect("stores");
+        }
+    }
+    let image = storage.crash_image(CrashMode::KeepAll, 1);
+    assert_eq!(found(&image), []);
+    let (newest, _) = files(&image, "checkpoints", ".checkpoint").pop().expect("a checkpoint");
+    image.remove_file(&newest).expect("removes");
+    image.sync_all().expect("syncs");
+    let found = found(&image);
+    let [damage] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((damage.path.as_str(), &damage.events), ("checkpoints", &None));
+    assert!(damage.what.contains("is an older copy"), "{damage:?}");
+    let refused = Log::open(Arc::new(image), tiny(2)).map(|_| ());
+    assert!(matches!(&refused, Err(OpenError::Corrupt { what }) if *what == damage.what), "{refused:?}");
 }
 
 /// A log that was killed: since its last checkpoint compaction has replaced segments of `state`, one topic has
