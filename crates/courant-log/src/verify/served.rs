@@ -150,8 +150,12 @@ impl<'a> Served<'a> {
             Entry::SegmentsReplaced { partition, end_offset, product } => {
                 self.replace(position, partition, end_offset, &product)
             }
-            Entry::Ceiling { partition, .. } | Entry::GapAccepted { partition, .. } => {
-                self.tail(position, partition).map(|_| ())
+            Entry::Ceiling { partition, .. } => self.tail(position, partition).map(|_| ()),
+            Entry::GapAccepted { partition, offsets } => {
+                if offsets.end > self.tail(position, partition)?.next_offset {
+                    return Err(contradiction(format!("partition {partition} has no such gap")));
+                }
+                Ok(())
             }
             Entry::ProducerIds { .. } | Entry::Group { .. } => Ok(()),
         }
@@ -281,6 +285,8 @@ mod tests {
             Entry::SegmentCreated { partition: PARTITION, base_offset: 5 },
             Entry::RecordsDeleted { partition: PARTITION, start: 1 },
             Entry::Ceiling { partition: nobodys, ceiling: 1 },
+            Entry::GapAccepted { partition: nobodys, offsets: 0..0 },
+            Entry::GapAccepted { partition: PARTITION, offsets: 0..1 },
         ];
         for entry in refused {
             let shown = format!("{entry:?}");
