@@ -96,7 +96,7 @@ impl Run<'_> {
         let count = (skipped + wanted).next_multiple_of(SEGMENT_BLOCK_BYTES as usize);
         let mut bytes = self.reader.bytes(self.segment, begin, count)?;
         let end = begin + bytes.len() as u64;
-        if end == self.segment.published() && !self.segment.ends_as_written(&bytes) {
+        if !self.segment.ends_as_written(end, &bytes) {
             return Err(
                 self.damaged(end - end % SEGMENT_BLOCK_BYTES, "the bytes are not those that were written")
             );

@@ -98,7 +98,10 @@ impl Reader<'_> {
         let mut position = 0;
         while position < segment.published() {
             position = match self.bytes(segment, position, STEP_BYTES) {
-                Ok(bytes) => position + bytes.len() as u64,
+                Ok(bytes) => {
+                    self.compare_end(segment, position, &bytes);
+                    position + bytes.len() as u64
+                }
                 // It is in quarantine now; what is behind it may be sound.
                 Err(ReadError::Corrupt { .. }) => (position / SEGMENT_BLOCK_BYTES + 1) * SEGMENT_BLOCK_BYTES,
                 Err(error) => return Err(error),

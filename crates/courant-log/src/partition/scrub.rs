@@ -2,7 +2,7 @@
 
 use super::{ReadError, Reader};
 use crate::limits::SEGMENT_BLOCK_BYTES;
-use crate::segment::Segment;
+use crate::segment::{BadBlock, Segment};
 
 impl Reader<'_> {
     /// Compares about `bytes_max` bytes of what readers may see of a segment, from a position on, as the
@@ -29,11 +29,26 @@ impl Reader<'_> {
             return Ok(None);
         }
         let next = match self.bytes(segment, begin, wanted as usize) {
-            Ok(bytes) => begin + bytes.len() as u64,
+            Ok(bytes) => {
+                self.compare_end(segment, begin, &bytes);
+                begin + bytes.len() as u64
+            }
             // It is in quarantine now; what is behind it may be sound.
             Err(ReadError::Corrupt { .. }) => begin + SEGMENT_BLOCK_BYTES,
             Err(error) => return Err(error),
         };
         Ok((next < end).then_some(next))
+    }
+
+    /// Compares the last block of what was read from the beginning of a block on, where the segment ends in it. The
+    /// sidecar has no checksum of that block, and this process the one that the next checkpoint gets.
+    pub(super) fn compare_end(&self, segment: &Segment, begin: u64, read: &[u8]) {
+        let end = begin + read.len() as u64;
+        if segment.ends_as_written(end, read) {
+            return;
+        }
+        let number = end / SEGMENT_BLOCK_BYTES;
+        let what = "the bytes are not those that were stored".to_owned();
+        self.quarantine(segment, BadBlock { number, bytes: number * SEGMENT_BLOCK_BYTES..end, what });
     }
 }

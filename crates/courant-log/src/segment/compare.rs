@@ -99,9 +99,10 @@ impl Segment {
         Ok(Ok(compared))
     }
 
-    /// Whether bytes that were read up to the end of a segment, to which nothing is added any more, end as they were
-    /// written: those of the last block, where it is not full. Of full blocks, [`Self::compare`] tells.
-    pub(crate) fn ends_as_written(&self, read: &[u8]) -> bool {
+    /// Whether bytes that were read up to `end` end as they were written: those of the last block, where it is not
+    /// full. Of full blocks, [`Self::compare`] tells. Where the segment ends elsewhere, because something is added to
+    /// it meanwhile, nothing is known of that block and nothing is said against it.
+    pub(crate) fn ends_as_written(&self, end: u64, read: &[u8]) -> bool {
         let (filled, open) = {
             let blocks = self.blocks();
             (blocks.filled(), blocks.open())
@@ -109,7 +110,7 @@ impl Segment {
         let (number, bytes) = (filled / SEGMENT_BLOCK_BYTES, filled % SEGMENT_BLOCK_BYTES);
         let expected = Expected { number, bytes, crc: ExpectedCrc::State(open.crc_state) };
         match read.len().checked_sub(bytes as usize) {
-            _ if bytes == 0 => true,
+            _ if bytes == 0 || filled != end => true,
             Some(begin) => self.is_as_expected(&expected, &read[begin..]),
             None => false,
         }
