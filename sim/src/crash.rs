@@ -161,6 +161,16 @@ pub fn explore_on(storage: Arc<dyn Storage>, faulty: &FaultyStorage, plan: &Plan
     crash(storage, faulty, plan, Part::ALL)
 }
 
+/// Takes the hook of a storage away, also when a script fails. What the hook holds would stay for ever otherwise: a
+/// log on the same storage, and the watchdog, which would end the process before anybody is told of the failure.
+struct Hooked<'a>(&'a FaultyStorage);
+
+impl Drop for Hooked<'_> {
+    fn drop(&mut self) {
+        self.0.clear_hook();
+    }
+}
+
 fn crash(storage: Arc<dyn Storage>, faulty: &FaultyStorage, plan: &Plan, part: Part) -> Outcome {
     let ledger: Arc<Mutex<Ledger>> = Arc::default();
     let outcome: Arc<Mutex<Outcome>> = Arc::default();
@@ -192,11 +202,12 @@ fn crash(storage: Arc<dyn Storage>, faulty: &FaultyStorage, plan: &Plan, part: P
             }
         }
     }));
+    let hooked = Hooked(faulty);
     let log = Log::open(storage, tiny(seed)).expect("opens").0;
     live.set(log.clone()).expect("set once");
     let mut script = Script::new(plan.workload, plan.operations, seed, ledger.clone());
     script.run(&log);
-    faulty.clear_hook();
+    drop(hooked);
     ledger.lock().expect("lock").check(&log);
     let mut outcome = std::mem::take(&mut *outcome.lock().expect("lock"));
     outcome.appended_bytes = log.metrics().appended_bytes;
@@ -258,4 +269,28 @@ fn crash_start(image: &FaultyStorage, killed: bool, promised: &Arc<Promised>, pl
     let mut outcome = std::mem::take(&mut *outcome.lock().expect("lock"));
     outcome.failures.extend(started.err().map(|reason| format!("without another one: {reason}")));
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use courant_log::storage::Failure;
+
+    use super::*;
+
+    /// Symptom: a script that failed was not told of, but the process ended, ten seconds later, with a sentence about
+    /// a case that does not end. Cause: the hook and the log that it held kept each other, and the watchdog with them.
+    /// Fix: the hook goes with the script.
+    #[test]
+    fn a_script_that_fails_leaves_no_log_and_no_watchdog() {
+        let sound = FaultyStorage::new(1, CAP_BYTES);
+        drop(open(&sound, 1));
+        let faulty = FaultyStorage::new(1, CAP_BYTES);
+        // Of the first topic: without any, a script has nothing to choose from.
+        faulty.fail_call(sound.calls() + 1, Failure::Eio);
+        let storage: Arc<dyn Storage> = Arc::new(faulty.clone());
+        let left = Arc::downgrade(&storage);
+        let plan = Plan { workload: Workload::MIXED, operations: 60, seed: 1, modes: &[] };
+        caught(|| drop(explore_on(storage, &faulty, &plan))).expect_err("the script cannot go on");
+        assert_eq!(left.strong_count(), 0, "the log is still there");
+    }
 }
