@@ -180,8 +180,8 @@ impl Inner {
     ) -> Result<(), StorageError> {
         self.turn.wrote_group(writer.group.is_empty());
         if writer.group.is_empty() {
-            // All of it is refused, or was there before. The log is not idle for that, so that nothing seals it:
-            // events of the class `interval` wait for the disk no longer than behind others.
+            // All of it is refused, or was there before. The log is not idle for that, and seals it only behind some
+            // such groups: events of the class `interval` wait for the disk no longer than behind others.
             if writer.is_interval_over(&*self.config.clock) {
                 writer.sync_journal(&*self.config.clock)?;
                 add(&self.counters.syncs, 1);

@@ -223,7 +223,8 @@ impl Round<'_> {
             let complete_below = match (read, ended) {
                 (Err(SourceError::Stopping), _) => return Err(RoundError::Stopping),
                 (Err(error), _) => {
-                    // It is in quarantine now, and the next round knows it.
+                    // A full block is in quarantine now, and the next round knows it. A last one that is not full is
+                    // read again then.
                     tracing::warn!(%error, "compaction goes as far as what can be read");
                     segment.header.base_offset
                 }
