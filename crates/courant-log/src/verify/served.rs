@@ -63,7 +63,7 @@ pub(super) struct Served<'a> {
     tails: BTreeMap<PartitionId, Tail>,
     next_partition: u64,
     /// Compacted segments that are there and not whole. What they were made of is served in their place.
-    pub(super) unusable: Vec<String>,
+    pub(super) unusable: Vec<(PartitionId, String)>,
 }
 
 impl<'a> Served<'a> {
@@ -135,6 +135,7 @@ impl<'a> Served<'a> {
                 let deleted = deleted
                     .ok_or_else(|| contradiction(format!("topic {id} is deleted and does not exist")))?;
                 deleted.partitions.iter().for_each(|partition| drop(self.tails.remove(partition)));
+                self.unusable.retain(|(partition, _)| !deleted.partitions.contains(partition));
                 Ok(())
             }
             Entry::SegmentCreated { partition, base_offset } => {
@@ -229,7 +230,7 @@ impl<'a> Served<'a> {
         if !is_whole {
             let path = product.key(partition).path(FileKind::Segment);
             if self.storage.open(&path, OpenMode::Existing).is_ok() {
-                self.unusable.push(path);
+                self.unusable.push((partition, path));
             }
         }
         let tail = self.tail(position, partition)?;

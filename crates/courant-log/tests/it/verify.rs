@@ -258,6 +258,39 @@ fn a_compacted_segment_that_is_not_whole_is_named_and_costs_no_event() {
     }
 }
 
+/// Nobody will read what goes with its topic, whole or not.
+#[test]
+fn a_compacted_segment_of_a_topic_that_is_gone_is_not_named() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let configs =
+        [("cleanup.policy", "compact"), ("segment.bytes", "4000"), ("min.cleanable.dirty.ratio", "0")];
+    let state = create(&log, "state", 1, &configs).partitions[0];
+    for value in 0..24 {
+        put(&log, state, ["a", "b", "c"][value % 3], value);
+    }
+    log.checkpoint().expect("stores");
+    assert!(log.compact().replaced > 1);
+    let cut = |image: &FaultyStorage| {
+        let mut products = files(image, &format!("segments/{:016x}", state.0), ".segment");
+        products.retain(|(path, _)| path.contains('-'));
+        for (path, len) in &products {
+            image.open(path, OpenMode::Existing).and_then(|file| file.set_len(len / 2)).expect("cuts");
+        }
+        image.sync_all().expect("syncs");
+        !products.is_empty()
+    };
+    let there = storage.crash_image(CrashMode::KeepAll, 1);
+    assert!(cut(&there) && !found(&there).is_empty());
+    let (deleted, done) = slot();
+    log.delete_topic(log.catalog().by_name("state").expect("exists").id, done);
+    while log.commit() {}
+    taken(&deleted).expect("deleted");
+    let gone = storage.crash_image(CrashMode::KeepAll, 1);
+    assert!(cut(&gone));
+    assert_eq!(found(&gone), []);
+}
+
 #[test]
 fn a_log_in_use_is_not_read() {
     let (storage, _) = filled();
