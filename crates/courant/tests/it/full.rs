@@ -3,8 +3,8 @@
 use courant::prelude::*;
 use courant::testkit::World;
 
-use crate::channel::states;
-use crate::given::{Counted, counted, seconds};
+use crate::channel::{A_WHILE, states};
+use crate::given::{Counted, counted};
 
 async fn refuse(event: Counted) -> Result<(), HandlerError> {
     Err(HandlerError::park(format!("nobody can do {}", event.key)))
@@ -26,7 +26,7 @@ async fn a_service_says_that_it_reads_nothing_more() {
     service.publisher().publish(&counted("a", 1)).await.expect("is taken");
     service.settle().await.expect("settles");
     service.publisher().publish(&counted("b", 1)).await.expect("is taken");
-    world.advance(seconds(10));
+    world.advance(A_WHILE);
     service.settle().await.expect("settles");
     let said = states(&*engine).await.pop().expect("says");
     assert!(said.subscriptions[0].full, "{said:?}");
@@ -41,7 +41,7 @@ async fn a_service_says_that_it_reads_nothing_more() {
     let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
     service.dead_letters().discard(&ids).await.expect("discards");
     service.settle().await.expect("settles");
-    world.advance(seconds(10));
+    world.advance(A_WHILE);
     service.settle().await.expect("settles");
     let said = states(&*engine).await.pop().expect("says");
     assert_eq!((said.subscriptions[0].full, said.lag().0), (false, 0), "{said:?}");

@@ -11,8 +11,8 @@ use courant::prelude::*;
 use courant_core::topic::TopicName;
 use uuid::Uuid;
 
-use crate::channel::states;
-use crate::common::{Script, Site, count, counted, effects, publish, seconds};
+use crate::channel::{A_WHILE, states};
+use crate::common::{Script, Site, count, counted, effects, publish};
 
 /// The topic whose beginning is gone, up to this offset.
 const TOPIC: &str = "test.counted";
@@ -115,7 +115,7 @@ async fn started(site: &Site, engine: Arc<dyn Engine>) -> Running<Sqlite> {
 /// How many events the service says that it has missed, when it has said how it is.
 async fn missed(site: &Site, service: &mut Running<Sqlite>) -> u64 {
     service.settle().await.expect("settles");
-    site.advance(service, seconds(10)).await;
+    site.advance(service, A_WHILE).await;
     let state = states(&**service.engine()).await.pop().expect("it has said how it is");
     state.subscriptions[0].partitions[0].missed
 }
