@@ -343,8 +343,9 @@ async fn a_span_says_which_event_it_was() {
     let counting = Subscription::named("counting").retry(Retry::every(seconds(1))).on(count);
     let app = site.app().await.layer(Trace::new()).state(script).subscribe(counting);
     let mut service = app.build().await.expect("fits together").start().await.expect("starts");
-    let id = service.publisher().publish(&counted("a", 1)).await.expect("publishes").to_string();
+    // Before there is an event: it may be handled before its publisher hears of it.
     let listening = tracing::subscriber::set_default(spans.clone());
+    let id = service.publisher().publish(&counted("a", 1)).await.expect("publishes").to_string();
     service.settle().await.expect("settles");
     site.advance(&mut service, seconds(1)).await;
     drop(listening);
