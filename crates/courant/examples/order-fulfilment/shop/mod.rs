@@ -176,6 +176,9 @@ impl Shop {
 
     /// Breaks something, or repairs it. What is so already stays so.
     pub(crate) async fn turn(&self, trouble: Trouble, on: bool) -> Result<(), BoxError> {
+        if trouble == Trouble::Analytics && on {
+            self.looking.lock().await.seen.slowed();
+        }
         let services = self.services.read().await;
         let services = services.as_ref().ok_or(CLOSED)?;
         if !self.troubles.turn(trouble, on) || !on {

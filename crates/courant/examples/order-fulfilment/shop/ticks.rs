@@ -63,6 +63,8 @@ pub(super) struct Seen {
     seen: [Option<String>; 8],
     /// Parcels elsewhere when the first dead letter was there.
     elsewhere: i64,
+    /// Somebody has made analytics slow: a machine that has much to do while it starts lags by itself.
+    was_slow: bool,
     /// Since when analytics is not slow any more.
     awake: Option<Instant>,
     /// Orders when the services were cut off, and how many came from then on.
@@ -78,6 +80,7 @@ impl Seen {
             little: events_per_second / 2,
             seen: Default::default(),
             elsewhere: 0,
+            was_slow: false,
             awake: None,
             cut_at: None,
             taken: 0,
@@ -91,6 +94,11 @@ impl Seen {
             Tick { id, title, to_do, seen: seen.clone() }
         };
         THINGS.iter().zip(&self.seen).map(tick).collect()
+    }
+
+    /// Analytics is made slow. It may be fast again before somebody looks.
+    pub(super) fn slowed(&mut self) {
+        self.was_slow = true;
     }
 
     /// Looks at a moment. What has happened stays so.
@@ -133,7 +141,7 @@ impl Seen {
 
     fn note_lag(&mut self, moment: &Moment) {
         let lag = moment.figures.lag;
-        if lag >= self.much {
+        if self.was_slow && lag >= self.much {
             self.set("behind", format!("analytics was {} behind", many(lag, "event", "events")));
         }
         if moment.is_slow {
@@ -243,7 +251,11 @@ mod tests {
     fn lag_rises_and_falls() {
         let mut seen = Seen::nothing(10);
         let lagging = |lag| Figures { lag, ..Figures::default() };
-        seen.note(&moment(lagging(19)));
+        seen.note(&moment(lagging(99)));
+        seen.note(&moment(lagging(0)));
+        assert_eq!(done(&seen), Vec::<&str>::new(), "it is the machine that was slow");
+        seen.slowed();
+        seen.note(&Moment { is_slow: true, ..moment(lagging(19)) });
         assert_eq!(done(&seen), Vec::<&str>::new());
         seen.note(&Moment { is_slow: true, ..moment(lagging(20)) });
         seen.note(&Moment { is_slow: true, ..moment(lagging(0)) });
