@@ -92,7 +92,9 @@ fn take(mut stream: TcpStream) -> Option<Value> {
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let (mut line, mut length) = (String::new(), 0);
-    reader.read_line(&mut line).ok()?;
+    if reader.read_line(&mut line).ok()? == 0 {
+        return None;
+    }
     assert!(line.starts_with("POST /v1/traces HTTP/1.1"), "{line}");
     loop {
         line.clear();

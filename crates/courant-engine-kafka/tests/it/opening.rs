@@ -1,6 +1,5 @@
 //! Opening an engine: which log it is, what it can do, what it refuses, and that nothing outlives it.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use courant_engine::{
@@ -10,14 +9,12 @@ use courant_engine::{
 use tempfile::TempDir;
 
 use crate::place::{headers, record, topic_name};
-use crate::server::{Server, opened, place};
+use crate::server::{Server, fixed_port, opened, place};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_nobody_answers_the_address_is_named() {
-    // A port that was free a moment ago.
-    let silent = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let port = silent.local_addr().expect("bound").port();
-    drop(silent);
+    // Not one of those that connections are given: the client's own could be given it, and would lead to itself.
+    let port = fixed_port();
     let error = opened(&format!("kafka://ann:secret@127.0.0.1:{port}")).await.expect_err("nobody");
     assert!(matches!(error, OpenError::Unreachable { .. }), "{error}");
     let said = error.to_string();

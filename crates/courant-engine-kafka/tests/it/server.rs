@@ -104,7 +104,7 @@ impl Drop for Server {
 
 /// A port that is free now and that no outgoing connection is given meanwhile: below the range from which
 /// Linux takes those, and another one than other test programs take.
-fn fixed_port() -> u16 {
+pub(crate) fn fixed_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 10_000 + (std::process::id() % 6_000) as u16;
     for _ in 0..2_000 {

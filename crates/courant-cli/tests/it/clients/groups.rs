@@ -11,7 +11,7 @@ use super::member::{Member, Place, listen_until};
 use super::program::Program;
 use super::{compatibility, keyed, rdkafka_client};
 use crate::example;
-use crate::server::{Launch, Server};
+use crate::server::{Launch, Server, fixed_port};
 
 const PARTITIONS: i32 = 6;
 const TOPIC: &str = "orders";
@@ -185,8 +185,9 @@ fn a_member_outlives_the_server(client: &Client) {
 /// every record once, and what it commits as the member that it was is taken.
 fn changes_over_a_restart(client: &Client, options: &[&str]) -> usize {
     let data = tempdir().unwrap();
-    let server = start(data.path(), 0);
-    let port = server.kafka().port();
+    // Nobody else is given it while the server is away.
+    let port = fixed_port();
+    let server = start(data.path(), port);
     server.create_topic(TOPIC, PARTITIONS);
     let mut written = 0;
     let now = write(&server, &mut written);
