@@ -26,8 +26,8 @@ use std::ops::{Deref, DerefMut};
 use std::str::FromStr as _;
 use std::sync::Arc;
 
-use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, PgConnection};
 
 pub use self::transaction::PostgresTransaction;
 
@@ -84,7 +84,8 @@ impl Postgres {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(wrong());
         }
-        let options = PgConnectOptions::from_str(url).map_err(|_| wrong())?;
+        // A text may have an event in it, and what the driver writes into the log are texts.
+        let options = PgConnectOptions::from_str(url).map_err(|_| wrong())?.disable_statement_logging();
         let pool = Arc::new(Pool::new(options, connections.clamp(1, CONNECTIONS_MAX)));
         // What is wrong with the server shows now, and not at the first event.
         Session::open(&pool).await?.give_back();

@@ -20,6 +20,8 @@ mod deadlocks;
 mod fencing;
 #[path = "../cases/inbox.rs"]
 mod inbox;
+#[path = "../cases/logs.rs"]
+mod logs;
 #[path = "../cases/outbox.rs"]
 mod outbox;
 #[path = "../cases/parking.rs"]
