@@ -48,6 +48,10 @@ const PACKET_BYTES_BESIDES: usize = 64 * 1024;
 /// the connection. Of as many handlers as connections some always wait: places are left for others.
 const GONE_ON_MAX: u32 = 8;
 
+/// How long what begins behind a commit may wait, with each of its statements: for a copy of its event that another
+/// process handles, say. Whoever waits for the answer to the commit waits with it.
+const BEHIND_COMMIT_MAX: Duration = Duration::from_secs(2);
+
 /// Connections to one database.
 pub(super) struct Pool {
     options: MySqlConnectOptions,
@@ -228,15 +232,19 @@ impl Session {
             let mut session = Self::new(connected, place, pool);
             session.hold.has_locks = has_locks;
             let mut said = Said::default();
-            let max = if is_new { ANSWER_MAX } else { REUSED_MAX };
-            match within(max, tell(&mut session.connection, begin, &mut said)).await {
+            // The first answer says that the server is there. The last one may have to wait for a row.
+            let first_max = if is_new { ANSWER_MAX } else { REUSED_MAX };
+            let max = |answered: usize| if answered == 0 { first_max } else { ANSWER_MAX };
+            match within(ANSWER_MAX, tell_in_time(&mut session.connection, begin, &mut said, max)).await {
                 Ok(()) => return Ok((session, said)),
                 // Nothing was committed on it yet. One that was opened before a failover still leads to the server
                 // that was the primary then.
                 Err(error)
                     if !is_new && matches!(class_of(&error), Class::ConnectionLost | Class::Standby) =>
                 {
-                    pool.doubt(&error);
+                    if said.statements == 0 {
+                        pool.doubt(&error);
+                    }
                     // The server may be waiting for a row, and hold others meanwhile.
                     let Some(left) = session.leave(is_silence(&error)) else { return Err(error) };
                     place = left;
@@ -281,7 +289,7 @@ impl Session {
     }
 
     /// [`Session::commit_behind`], and begins the next transaction on the same connection. `None` of one that was
-    /// not begun behind a commit. What the server has said of all of it.
+    /// not begun behind a commit, or not within [`BEHIND_COMMIT_MAX`]. What the server has said of all of it.
     pub(super) async fn commit_and_begin(
         mut self,
         before: &str,
@@ -290,7 +298,8 @@ impl Session {
     ) -> Result<Option<(Self, Said)>, NotCommitted> {
         let mut said = Said::default();
         let text = format!("{before}; COMMIT; {begin}");
-        match within(ANSWER_MAX, tell(&mut self.connection, &text, &mut said)).await {
+        let max = |answered: usize| if answered > statements { BEHIND_COMMIT_MAX } else { ANSWER_MAX };
+        match within(ANSWER_MAX, tell_in_time(&mut self.connection, &text, &mut said, max)).await {
             Ok(()) => {
                 self.gone_on = self.gone_on.saturating_add(1);
                 Ok(Some((self, said)))
@@ -337,17 +346,29 @@ impl Session {
 
 /// Has the server do what stands in a text, which this crate has made.
 async fn tell(connection: &mut MySqlConnection, text: &str, said: &mut Said) -> Result<(), sqlx::Error> {
+    tell_in_time(connection, text, said, |_| ANSWER_MAX).await
+}
+
+/// [`tell`], where `max` says how long the next answer may take, by how many statements were answered before. The
+/// server sends each answer when it has it.
+async fn tell_in_time(
+    connection: &mut MySqlConnection,
+    text: &str,
+    said: &mut Said,
+    max: impl Fn(usize) -> Duration + Send,
+) -> Result<(), sqlx::Error> {
     let mut answers = sqlx::raw_sql(AssertSqlSafe(text.to_owned())).fetch_many(connection);
-    while let Some(answer) = answers.try_next().await? {
-        match answer {
-            Either::Left(done) => {
+    loop {
+        let next_max = max(said.statements);
+        match within(next_max, answers.try_next()).await? {
+            Some(Either::Left(done)) => {
                 said.statements += 1;
                 said.written = done.rows_affected();
             }
-            Either::Right(row) => said.read.push((said.statements, row)),
+            Some(Either::Right(row)) => said.read.push((said.statements, row)),
+            None => return Ok(()),
         }
     }
-    Ok(())
 }
 
 impl Said {

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use courant_sql::{Admission, CommitError, Lease, Mariadb, Outcome, Source, Store as _, Transaction as _};
 
@@ -128,6 +129,31 @@ async fn a_connection_may_end_at_any_packet() {
     assert_eq!(known, ["nothing", "the commit", "both"]);
     let effects = fixture.number("SELECT COUNT(*) FROM effects").await;
     assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_outbox").await, effects, "each with its event");
+}
+
+/// Another process is at a copy of the next event: what is said of this one does not wait for the end of that one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_is_answered_while_a_copy_of_the_next_event_is_handled() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (lease, other) = (fixture.lease().await, fixture.another().await);
+    let (first, second) = (event(1, Some("k")), event(2, Some("k")));
+    let (copy, admitted) = admit(&other, &lease, &second, Source::Log).await;
+    assert_eq!(admitted, Admission::New);
+    let (mut tx, _) = admit(&fixture.store, &lease, &first, Source::Log).await;
+    // Longer than the test is patient, whatever the server was told.
+    run(&mut tx, "SET SESSION innodb_lock_wait_timeout = 50").await;
+    effect(&mut tx, "e-1").await;
+    let next = [of(&second, Source::Log)];
+    let committing = tx.commit_and_begin(&lease, &next, NOW);
+    let committed = tokio::time::timeout(Duration::from_secs(20), committing).await;
+    let (_, begun) = committed.expect("an answer while the copy is handled").expect("a commit");
+    assert!(begun.is_none(), "the copy is not over");
+    assert_eq!(fixture.effects("e-1").await, 1);
+    let seen = admission(&fixture.store, &lease, &first, Source::Log).await;
+    assert_eq!(seen, Admission::Seen(Outcome::Handled));
+    copy.rollback().await.expect("a rollback");
+    let again = admission(&fixture.store, &lease, &second, Source::Log).await;
+    assert_eq!(again, Admission::New);
 }
 
 /// Who waits for a connection for a moment has it before the next event.

@@ -3,7 +3,8 @@
 //! Whoever writes the inbox row of an event waits for a transaction that has written it and is not over. Behind a
 //! COMMIT, in the same text, the answer to that would wait with it: a server says what it has done of a text when
 //! it is done with all of it. So no transaction begins with the commit of another one where its event is handled
-//! elsewhere already. What other processes have begun is not known here, and is waited for.
+//! elsewhere already. What other processes have begun is not known here, and is waited for: on MariaDB, which answers
+//! each statement by itself, for a moment, and on Postgres until it is over.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
