@@ -180,7 +180,10 @@ impl PostgresTransaction {
             committed.next_timer_ms = timers.next_ms();
         }
         let published = self.publishing.take();
-        if self.held.is_told()
+        // Plain code is not called once more, and has no inbox to ask: the session may have forgotten what was
+        // prepared, and of a connection that is lost before COMMIT it hears that nothing was committed.
+        if self.lease.is_some()
+            && self.held.is_told()
             && let Some(row) = outbox::row(self.savepoint, &published)
         {
             committed.lanes = published.iter().map(NewEvent::lane).collect();

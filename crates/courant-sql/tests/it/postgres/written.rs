@@ -105,3 +105,20 @@ async fn a_session_that_forgets_publishes_all_the_same() {
     }
     assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_outbox").await, 2);
 }
+
+/// A handler that publishes nothing has made its session forget what was prepared, and nobody has noticed. Plain code
+/// has the connection behind it, and nobody would call that once more: it publishes all the same.
+#[tokio::test]
+async fn plain_code_publishes_on_a_session_that_has_forgotten() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (fixture.narrow().await, fixture.lease().await);
+    let (mut tx, _) = admit(&store, &lease, &event(1, Some("k")), Source::Log).await;
+    run(&mut tx, "DEALLOCATE ALL").await;
+    tx.commit(NOW).await.expect("a commit");
+    let mut tx = store.begin(None).await.expect("a transaction");
+    effect(&mut tx, "e-2").await;
+    tx.publish(new_event("p-2", "k")).expect("room for one");
+    tx.commit(NOW).await.expect("a commit");
+    assert_eq!(fixture.effects("e-2").await, 1);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_outbox").await, 1);
+}
