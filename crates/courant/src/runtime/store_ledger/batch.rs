@@ -44,7 +44,10 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
     /// Settles events of one assignment together if that goes well. Otherwise the event that has failed leaves
     /// them with those of its key, and when the others do not go well together either, all go one by one.
     pub(super) async fn settle_together(&self, works: Vec<Work>) -> Result<Vec<Settled>, Trouble> {
-        let _entered: Vec<_> = works.iter().map(|work| self.under_way.enter(&work.event.id)).collect();
+        let entered: Vec<_> = works.iter().map(|work| self.under_way.enter(&work.event.id)).collect();
+        for entered in &entered {
+            entered.until_begun().await;
+        }
         let at = match self.attempt_together(&works).await {
             Ok(settled) => return Ok(settled),
             Err(apart) => self.noted(&works, apart),

@@ -81,7 +81,10 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         mut begun: Option<BegunIn<D>>,
         mut behind: Option<&mut Behind<'_, D>>,
     ) -> Result<Settled, Trouble> {
-        let _entered = self.under_way.enter(&work.event.id);
+        let entered = self.under_way.enter(&work.event.id);
+        if begun.is_none() {
+            entered.until_begun().await;
+        }
         let mut pause = Pause::new();
         let failed = loop {
             match self.attempt(work, begun.take(), behind.as_deref_mut()).await {
@@ -279,11 +282,12 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         let begins = D::Transaction::BEGINS_WITH_COMMIT && !is_planted(Defect::NoInbox);
         let next = if begins { behind.turns.next() } else { None };
         let Some(next) = next else { return transaction.commit(now_ms).await };
-        let entered = self.under_way.enter(&next.event.id);
+        let mut entered = self.under_way.enter_behind(&next.event.id);
         let committed = match next.assigned.lease.as_ref().filter(|_| !entered.is_elsewhere) {
             Some(lease) => transaction.commit_and_begin(lease, &[next.delivery()], now_ms).await,
             None => transaction.commit(now_ms).await.map(|committed| (committed, None)),
         };
+        entered.has_begun();
         match committed {
             Ok((committed, begun)) => {
                 behind.next = Some(Next { work: next, begun, entered: Some(entered) });
