@@ -2,7 +2,7 @@
 //!
 //! Two rules keep it free of deadlock. Whoever *waits* for a share gives up after a bounded time
 //! ([`crate::limits::BUDGET_WAIT_MAX`]) or holds none yet; whoever holds one and wants more without
-//! waiting uses [`Budget::try_cover`].
+//! waiting uses [`Budget::try_cover`] or [`Budget::try_more`].
 
 use std::sync::Arc;
 
@@ -52,6 +52,19 @@ impl Budget {
             return true;
         }
         match Arc::clone(&self.units).try_acquire_many_owned(missing) {
+            Ok(permit) => {
+                grant.add(permit);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Makes `grant` cover `bytes` more than it does, if that much is free now: never less of it, however much it
+    /// covers already.
+    pub(crate) fn try_more(&self, grant: &mut Grant, bytes: usize) -> bool {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        match Arc::clone(&self.units).try_acquire_many_owned(units) {
             Ok(permit) => {
                 grant.add(permit);
                 true
@@ -122,5 +135,6 @@ mod tests {
         let mut grant = Grant::default();
         assert!(budget.try_cover(&mut grant, usize::MAX));
         assert_eq!(grant.units(), 2);
+        assert!(!budget.try_more(&mut grant, 1), "who has all of it gets no more");
     }
 }

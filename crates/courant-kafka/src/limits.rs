@@ -91,8 +91,12 @@ pub(crate) const RESPONSE_BYTES_BUDGET: usize = 512 * 1024 * 1024;
 /// Records in one answer to Fetch, whatever the client allows. One batch may exceed it.
 pub(crate) const FETCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Records that one answer to Produce names for one batch.
+/// Records that one answer to Produce names, over all of its batches: a batch of a hundred bytes may have as many
+/// that are to blame.
 pub(crate) const RECORD_ERRORS_MAX: usize = 1_000;
+
+/// Memory of one of them, in the answer and as it is sent.
+pub(crate) const RECORD_ERROR_BYTES: usize = 64;
 
 /// Longest a Fetch waits for data; an earlier, empty answer is always legal.
 pub(crate) const FETCH_WAIT_MAX: Duration = Duration::from_secs(300);

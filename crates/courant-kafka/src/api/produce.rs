@@ -10,6 +10,7 @@
 mod batch;
 mod gather;
 
+use bytes::Bytes;
 use courant_log::{AppendError, Appended, Catalog, Topic, WriterError};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
@@ -139,7 +140,17 @@ impl Submission<'_> {
                 return self.gather.refuse(at, Refused::new(code, message));
             }
         };
-        match batch::check(topic, data.records, self.version, self.caller.broker.now_ms()) {
+        let sent = data.records.as_ref().map_or(0, Bytes::len);
+        let budget = &self.caller.broker.request_budget;
+        let checked = batch::check(topic, data.records, self.version, self.caller.broker.now_ms());
+        // Under the topic's codec it may be many times as large, and waits for the log as long.
+        let checked = checked.and_then(|batch| {
+            match self.gather.grow(budget, batch.bytes().len().saturating_sub(sent)) {
+                true => Ok(batch),
+                false => Err(no_memory()),
+            }
+        });
+        match checked {
             Ok(batch) => {
                 if batch.header().is_log_append_time() {
                     self.gather.at_time(at, batch.header().max_timestamp);
@@ -163,7 +174,10 @@ impl Submission<'_> {
                     log.append_quietly(partition, batch, done);
                 }
             }
-            Err(refused) => {
+            Err(mut refused) => {
+                if !refused.records.is_empty() {
+                    self.gather.name(budget, &mut refused.records);
+                }
                 let place = format_args!("{}, partition {}", topic.name, data.index);
                 self.refusals.note(|| format!("{place}: {}", refused.message));
                 self.gather.refuse(at, refused);
@@ -175,6 +189,13 @@ impl Submission<'_> {
 /// Whether the runtime has other threads that can take over what this one was about to do.
 pub(crate) fn can_wait() -> bool {
     Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+}
+
+/// What the client is told when a batch becomes larger than there is memory for. It may send it again.
+fn no_memory() -> Refused {
+    let message = "under the topic's compression.type the batch is larger, and requests of other clients have all \
+                   memory for that: send it again";
+    Refused::new(ErrorCode::REQUEST_TIMED_OUT, message)
 }
 
 /// What the client is told when the log does not take a batch.

@@ -3,7 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use courant_kafka::wire::ErrorCode;
+use courant_kafka::wire::messages::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, PartitionProduceData, ProduceRequest,
+};
 use courant_kafka::{Broker, KafkaConfig, Limits};
+use courant_log::Codec;
+use courant_log::batch::records::{self, NewRecord};
 use tokio::task::{JoinSet, yield_now};
 
 use crate::support::{Running, batch, fetch, produce, soon};
@@ -113,5 +120,71 @@ async fn many_clients_write_and_read_within_the_budget() {
     soon("everybody has written and read", all).await;
     assert!(most <= MEMORY, "{most}");
     assert!(most > 0, "nobody looked while they were there");
+    running.stop().await;
+}
+
+async fn topic_with(running: &Running, name: &str, partitions: i32, config: (&str, &str)) {
+    let topic = CreatableTopic {
+        name: name.to_owned(),
+        num_partitions: partitions,
+        replication_factor: 1,
+        configs: vec![CreatableTopicConfig { name: config.0.to_owned(), value: Some(config.1.to_owned()) }],
+        ..CreatableTopic::default()
+    };
+    let create = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
+    assert_eq!(running.connect().await.call(&create, 7).await.topics[0].error_code, 0);
+}
+
+/// So many records without keys, with values of so many bytes, of which little is left when they are packed.
+fn packed(count: usize, value_bytes: usize) -> Bytes {
+    let value = Some(Bytes::from(vec![0; value_bytes]));
+    let record = NewRecord { timestamp: 1_700_000_000_000, key: None, value, headers: Vec::new() };
+    records::encode(&vec![record; count], Codec::Zstd, None).expect("it can be encoded")
+}
+
+fn produce_each(topic: &str, partitions: impl Iterator<Item = i32>, records: &Bytes) -> ProduceRequest {
+    let data = |index| PartitionProduceData { index, records: Some(records.clone()) };
+    let mut request = produce(topic, 0, -1, records.clone());
+    request.topic_data[0].partition_data = partitions.map(data).collect();
+    request
+}
+
+/// Symptom: a request of some kibibytes took hundreds of megabytes. Cause: a packed batch of a hundred bytes may have
+/// thousands of records that are to blame, and the answer named a thousand of each batch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_names_no_more_records_for_many_small_batches_than_for_one() {
+    const BATCHES: usize = 50;
+    let running = Running::start().await;
+    topic_with(&running, "prices", 1, ("cleanup.policy", "compact")).await;
+    let records = packed(3_000, 1);
+    let request = produce_each("prices", std::iter::repeat_n(0, BATCHES), &records);
+    let answer = running.connect().await.call(&request, 9).await;
+    let answers = &answer.responses[0].partition_responses;
+    assert_eq!(answers.len(), BATCHES);
+    assert!(answers.iter().all(|one| one.error_code == ErrorCode::INVALID_RECORD.0), "{:?}", answers[1]);
+    assert_eq!(answers[0].record_errors.len(), 1_000);
+    assert_eq!(answers.iter().map(|one| one.record_errors.len()).sum::<usize>(), 1_000);
+    running.stop().await;
+}
+
+/// A batch may be a thousand times as large as it was sent when it is packed as its topic says. What it takes
+/// until it is on disk is memory of its request, and where there is none, the client is to send it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_that_grow_under_the_codec_of_their_topic_are_counted() {
+    let limits = Limits { request_bytes_budget: 1024 * 1024, ..Limits::default() };
+    let running = Running::with(KafkaConfig { limits, ..KafkaConfig::default() }).await;
+    topic_with(&running, "frames", 3, ("compression.type", "uncompressed")).await;
+    let records = packed(1, 600 * 1024);
+    assert!(records.len() < 10_000);
+    let request = produce_each("frames", 0..3, &records);
+    let mut raw = running.connect().await;
+    let answer = raw.call(&request, 9).await;
+    let codes: Vec<i16> =
+        answer.responses[0].partition_responses.iter().map(|partition| partition.error_code).collect();
+    let timed_out = ErrorCode::REQUEST_TIMED_OUT.0;
+    assert_eq!(codes, [0, timed_out, timed_out], "the first one is held until all are settled");
+    let request = produce_each("frames", std::iter::once(2), &records);
+    let answer = raw.call(&request, 9).await;
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, 0, "sent again, it is stored");
     running.stop().await;
 }

@@ -144,15 +144,22 @@ pub fn each<B>(
     Ok(None)
 }
 
-/// The records of one whole batch that have no key, by their index in it: compaction has no place for
-/// them.
+/// The first records of one whole batch that have no key, at most so many of them, by their index in it:
+/// compaction has no place for them. A small batch may unpack to millions.
 ///
 /// # Errors
 /// As [`decode`].
-pub fn without_key(batch: &[u8], max_decompressed_bytes: usize) -> Result<Vec<usize>, RecordError> {
+pub fn without_key(
+    batch: &[u8],
+    most: usize,
+    max_decompressed_bytes: usize,
+) -> Result<Vec<usize>, RecordError> {
     let (header, payload) = open(batch, max_decompressed_bytes)?;
     let mut without = Vec::new();
     for (index, outline) in Walk::new(&header, &payload)?.enumerate() {
+        if without.len() == most {
+            break;
+        }
         if !outline?.has_key()? {
             without.push(index);
         }

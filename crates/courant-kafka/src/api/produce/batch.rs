@@ -61,14 +61,13 @@ pub(super) fn check(
 /// In a compacted topic every record needs a key. The records are named, so that a client can say which
 /// of its own were refused for their own sake (KIP-467).
 fn check_keys(batch: &Batch) -> Result<(), Refused> {
-    let without = records::without_key(batch.bytes(), DECOMPRESSED_BYTES_MAX)
+    let without = records::without_key(batch.bytes(), limits::RECORD_ERRORS_MAX, DECOMPRESSED_BYTES_MAX)
         .map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
     if without.is_empty() {
         return Ok(());
     }
     let message = "a record without a key cannot be in a compacted topic";
-    let named = without.into_iter().take(limits::RECORD_ERRORS_MAX).collect();
-    Err(Refused { records: named, ..Refused::new(ErrorCode::INVALID_RECORD, message) })
+    Err(Refused { records: without, ..Refused::new(ErrorCode::INVALID_RECORD, message) })
 }
 
 /// The batch under the topic's codec. It is held against `max.message.bytes` as it is stored.

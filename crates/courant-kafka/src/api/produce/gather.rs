@@ -6,7 +6,8 @@ use courant_log::Appended;
 use tokio::sync::oneshot;
 
 use super::{Memory, Refused};
-use crate::budget::Grant;
+use crate::budget::{Budget, Grant};
+use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse};
 
@@ -34,12 +35,34 @@ struct State {
     done: Option<oneshot::Sender<Settled>>,
     /// Covers the batches, which are in memory until the last result is here.
     memory: Memory,
+    /// Records that the answer names.
+    named: usize,
 }
 
 impl Gather {
     /// Collects into `response` and sends it to `done`. Until then `memory` is taken.
     pub(super) fn new(response: ProduceResponse, memory: Memory, done: oneshot::Sender<Settled>) -> Self {
-        Self(Arc::new(Mutex::new(State { response, open: 1, done: Some(done), memory })))
+        Self(Arc::new(Mutex::new(State { response, open: 1, done: Some(done), memory, named: 0 })))
+    }
+
+    /// Takes memory for a batch that has become so many bytes larger than what was sent. False where there is
+    /// none: nobody waits here, who sends it again does.
+    pub(super) fn grow(&self, budget: &Budget, bytes: usize) -> bool {
+        bytes == 0 || budget.try_more(&mut self.lock().memory.grant, bytes)
+    }
+
+    /// Leaves of the records that are to blame those that the answer may name, and none where there is no memory
+    /// for them: then the whole batch is to blame, which is what a client does with it anyway.
+    pub(super) fn name(&self, budget: &Budget, records: &mut Vec<usize>) {
+        let mut state = self.lock();
+        records.truncate(limits::RECORD_ERRORS_MAX - state.named);
+        let bytes = records.len() * limits::RECORD_ERROR_BYTES;
+        if !budget.try_more(&mut state.memory.grant, bytes) {
+            records.clear();
+            return;
+        }
+        state.named += records.len();
+        state.memory.answer_bytes += bytes;
     }
 
     /// A share for one batch. It must be settled once, by `stored` or `refuse`.
