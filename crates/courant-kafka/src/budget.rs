@@ -97,6 +97,11 @@ impl Grant {
         }
     }
 
+    /// What it covers.
+    pub(crate) fn bytes(&self) -> usize {
+        self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) * UNIT_BYTES
+    }
+
     fn units(&self) -> u32 {
         let units = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         u32::try_from(units).unwrap_or(u32::MAX)

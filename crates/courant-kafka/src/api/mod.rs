@@ -11,8 +11,9 @@
 //! | FindCoordinator, OffsetForLeaderEpoch, every Describe | at its turn | then |
 //! | ApiVersions | at once | at its turn |
 //!
-//! A request holds its share of the memory for requests until its answer is known; an answer above
-//! [`limits::SMALL_ANSWER_BYTES`] is made when its share of the memory for answers is there.
+//! A request holds its share of the memory for requests until its answer is known, and as much of it until that
+//! is written as the answer has no share of its own for. An answer above [`limits::SMALL_ANSWER_BYTES`] that is not
+//! as long as its request is made when its share of the memory for answers is there.
 
 mod alter_configs;
 mod api_versions;
@@ -48,6 +49,7 @@ mod offset_for_leader_epoch;
 mod operations;
 mod produce;
 mod refused;
+mod reply;
 mod sync_group;
 mod tally;
 mod target;
@@ -64,6 +66,7 @@ use tokio::time::timeout;
 pub(crate) use self::fetch::SessionCache as FetchSessions;
 use self::produce::Settled;
 pub(crate) use self::produce::can_wait;
+pub(crate) use self::reply::Reply;
 use crate::broker::Caller;
 use crate::budget::Grant;
 use crate::limits;
@@ -78,15 +81,6 @@ use crate::wire::{
 
 /// What a client is told that wants a transaction.
 const NO_TRANSACTIONS: &str = "transactions are not served yet";
-
-/// An encoded answer. Empty for a Produce with acks=0.
-#[derive(Debug, Default)]
-pub(crate) struct Reply {
-    /// The frame, with its length.
-    pub(crate) pieces: Vec<Bytes>,
-    /// Its share of the memory for answers, to be kept until it is written.
-    pub(crate) grant: Option<Grant>,
-}
 
 /// Work that ends in an answer.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
@@ -115,7 +109,7 @@ impl Pending {
             Self::Turn(work) => work.await,
             Self::Produced(mut produced) => {
                 let settled = (&mut produced.results).await.map_err(|_| Refusal::LogGone)?;
-                produced.reply(&settled)
+                produced.reply(settled)
             }
         }
     }
@@ -125,7 +119,7 @@ impl Pending {
         match self {
             Self::Ready(reply) => Ok(Ok(reply)),
             Self::Produced(mut produced) => match produced.results.try_recv() {
-                Ok(settled) => Ok(produced.reply(&settled)),
+                Ok(settled) => Ok(produced.reply(settled)),
                 Err(TryRecvError::Closed) => Ok(Err(Refusal::LogGone)),
                 Err(TryRecvError::Empty) => Err(Self::Produced(produced)),
             },
@@ -155,9 +149,9 @@ pub(crate) struct Produced {
 }
 
 impl Produced {
-    fn reply(&self, settled: &Settled) -> Result<Reply, Refusal> {
+    fn reply(&self, settled: Settled) -> Result<Reply, Refusal> {
         if self.answered {
-            return self.call.reply(&settled.response);
+            return Ok(self.call.reply(&settled.response)?.covered(Grant::default(), settled.grant));
         }
         match produce::first_error(&settled.response) {
             None => Ok(Reply::default()),
@@ -217,7 +211,8 @@ pub(crate) fn dispatch(
     if !range.serves(header.api_version) {
         if key == ApiKey::API_VERSIONS {
             call.version = 0;
-            return Ok(Pending::Ready(call.reply(&api_versions::of_the_future())?));
+            let reply = call.reply(&api_versions::of_the_future())?;
+            return Ok(Pending::Ready(reply.covered(Grant::default(), call.grant)));
         }
         return Err(Refusal::Version { key, version: header.api_version, min: range.min, max: range.max });
     }
@@ -308,7 +303,8 @@ impl Call {
             }
             ApiKey::API_VERSIONS => {
                 let request: ApiVersionsRequest = self.body(reader)?;
-                Pending::Ready(self.reply(&api_versions::handle(&caller, &request, version))?)
+                let reply = self.reply(&api_versions::handle(&caller, &request, version))?;
+                Pending::Ready(reply.covered(Grant::default(), self.grant))
             }
             _ => return Err(Refusal::UnknownApi { key }),
         })
@@ -428,10 +424,8 @@ impl Call {
     /// A handler that runs at its turn, and the encoding of what it returns.
     fn turn<R: Response>(self, answer: impl Future<Output = Answered<R>> + Send + 'static) -> Work {
         Box::pin(async move {
-            let (response, mut grant) = answer.await?;
-            let reply = self.reply(&response)?;
-            grant.shrink_to(reply.pieces.iter().map(Bytes::len).sum());
-            Ok(Reply { grant: Some(grant), ..reply })
+            let (response, grant) = answer.await?;
+            Ok(self.reply(&response)?.covered(grant, self.grant))
         })
     }
 
@@ -470,7 +464,7 @@ impl Call {
 
     fn reply<R: Response>(&self, response: &R) -> Result<Reply, Refusal> {
         match encode_response(response, self.version, self.correlation_id) {
-            Ok(pieces) => Ok(Reply { pieces, grant: None }),
+            Ok(pieces) => Ok(Reply::of(pieces)),
             Err(source) => Err(Refusal::Encode { key: R::KEY, version: self.version, source }),
         }
     }

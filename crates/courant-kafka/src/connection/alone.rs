@@ -302,7 +302,7 @@ fn answer(
         }
     }
     if let Some(rest) = write(&caller.broker.counters, socket, answers.into()) {
-        left.pending.push_front(Pending::Ready(Reply { pieces: vec![rest], grant: None }));
+        left.pending.push_front(Pending::Ready(Reply { pieces: vec![rest], ..Reply::default() }));
     }
     let is_done = left.pending.is_empty() && left.end.is_none();
     (!is_done).then_some(left)

@@ -78,7 +78,7 @@ struct Outgoing {
     bytes: usize,
     /// How many answers these are.
     replies: usize,
-    /// Shares of the memory for answers, free again when the bytes are written.
+    /// Shares of the memory for answers and for requests, free again when the bytes are written.
     grants: Vec<Grant>,
 }
 
@@ -92,7 +92,7 @@ impl Outgoing {
                 self.pieces.push_back(piece);
             }
         }
-        self.grants.extend(reply.grant);
+        self.grants.extend(reply.grants.into_iter().filter(|grant| grant.bytes() > 0));
     }
 
     /// Writes everything, within a time that grows with it: a client that takes a byte now and then

@@ -18,7 +18,7 @@ type At = (usize, usize);
 #[derive(Debug)]
 pub(in crate::api) struct Settled {
     pub(in crate::api) response: ProduceResponse,
-    _grant: Grant,
+    pub(in crate::api) grant: Grant,
 }
 
 /// One share in an answer that is sent when the last share is settled.
@@ -102,7 +102,7 @@ impl Gather {
             // Before the answer, which another thread takes up at once.
             drop(in_flight);
             // Nobody listens when the client is gone. What was stored stays stored.
-            let _ = done.send(Settled { response, _grant: grant });
+            let _ = done.send(Settled { response, grant });
         }
     }
 

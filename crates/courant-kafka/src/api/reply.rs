@@ -1,0 +1,106 @@
+//! An answer as it is sent, with the memory that covers it until it is.
+
+use bytes::Bytes;
+
+use crate::budget::Grant;
+
+/// An encoded answer. Empty for a Produce with acks=0.
+#[derive(Debug, Default)]
+pub(crate) struct Reply {
+    /// The frame, with its length.
+    pub(crate) pieces: Vec<Bytes>,
+    /// Its share of the memory for answers, and of its request's, to be kept until it is written: a client that
+    /// does not read would else have answers that nobody counts.
+    pub(crate) grants: [Grant; 2],
+}
+
+impl Reply {
+    /// An answer that nothing covers yet.
+    pub(super) fn of(pieces: Vec<Bytes>) -> Self {
+        Self { pieces, ..Self::default() }
+    }
+
+    /// Keeps of its own share as much as there is of it, and of its request's what that does not cover.
+    pub(super) fn covered(self, mut own: Grant, mut request: Grant) -> Self {
+        let bytes: usize = self.pieces.iter().map(Bytes::len).sum();
+        own.shrink_to(bytes);
+        request.shrink_to(bytes.saturating_sub(own.bytes()));
+        Self { grants: [own, request], ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::Arc;
+
+    use courant_log::storage::MemoryStorage;
+    use courant_log::{Log, LogConfig, SystemClock, SystemEntropy};
+
+    use super::*;
+    use crate::api::{Shares, dispatch};
+    use crate::broker::{Broker, Caller};
+    use crate::budget::Budget;
+    use crate::config::KafkaConfig;
+    use crate::limits;
+    use crate::wire::encode_request;
+    use crate::wire::messages::{FetchPartition, FetchRequest, FetchTopic};
+
+    #[test]
+    fn a_reply_keeps_what_covers_it_and_gives_back_the_rest() {
+        const KIB: usize = 1024;
+        let (answers, requests) = (Budget::new(1024 * KIB), Budget::new(1024 * KIB));
+        let (mut own, mut request) = (Grant::default(), Grant::default());
+        assert!(answers.try_cover(&mut own, 30 * KIB) && requests.try_cover(&mut request, 200 * KIB));
+        let pieces = vec![Bytes::from(vec![0; 40 * KIB]), Bytes::from(vec![0; 60 * KIB])];
+        let reply = Reply::of(pieces).covered(own, request);
+        assert_eq!((answers.granted(), requests.granted()), (30 * KIB, 70 * KIB));
+        drop(reply);
+        assert_eq!((answers.granted(), requests.granted()), (0, 0));
+
+        let (mut own, mut request) = (Grant::default(), Grant::default());
+        assert!(answers.try_cover(&mut own, 30 * KIB) && requests.try_cover(&mut request, KIB));
+        let reply = Reply::of(vec![Bytes::from(vec![0; 10 * KIB])]).covered(own, request);
+        assert_eq!((answers.granted(), requests.granted()), (10 * KIB, 0), "its own share is enough");
+        drop(reply);
+    }
+
+    fn caller() -> Arc<Caller> {
+        let config = LogConfig {
+            background: false,
+            journal_file_bytes: 64 * 1024,
+            first_journal_file_bytes: 64 * 1024,
+            reserve_bytes: 0,
+            ..LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy))
+        };
+        let (log, _) =
+            Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("a new log opens");
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 9092));
+        let broker = Arc::new(Broker::new(log, KafkaConfig::default()));
+        Arc::new(Caller { broker, peer: here, local: here })
+    }
+
+    /// Symptom: with a few hundred clients that read nothing, a server went far beyond its budget. Cause: an answer
+    /// about many partitions is covered by its request, and what that had was given back before it was written.
+    #[tokio::test]
+    async fn an_answer_about_many_partitions_is_covered_until_it_is_written() {
+        let caller = caller();
+        let partitions = vec![FetchPartition { fetch_offset: 1, ..FetchPartition::default() }; 20_000];
+        let topic = FetchTopic { topic: "absent".to_owned(), partitions, ..FetchTopic::default() };
+        let request = FetchRequest { topics: vec![topic], ..FetchRequest::default() };
+        let frame = encode_request(&request, 12, 1, Some("raw")).expect("it can be written").concat();
+        let frame = Bytes::from(frame).slice(size_of::<u32>()..);
+        let mut memory = Grant::default();
+        assert!(caller.broker.request_budget.try_cover(&mut memory, frame.len()));
+        let shares = Shares { memory, in_flight: Grant::default() };
+        let pending = dispatch(&caller, frame, shares, false).expect("it is a request");
+        let reply = pending.resolve().await.expect("an answer");
+        let bytes: usize = reply.pieces.iter().map(Bytes::len).sum();
+        assert!(bytes > 10 * limits::SMALL_ANSWER_BYTES, "{bytes}");
+        let covered = caller.broker.request_budget.granted() + caller.broker.response_budget.granted();
+        assert!(covered >= bytes, "{covered} of {bytes}");
+        assert!(covered <= bytes + 1024, "what the request took besides is given back: {covered} of {bytes}");
+        drop(reply);
+        assert_eq!(caller.broker.request_budget.granted() + caller.broker.response_budget.granted(), 0);
+    }
+}
