@@ -154,6 +154,8 @@ impl Reader<'_> {
             return Err(corrupt(&segment, position, "another batch stands where this offset should be"));
         }
         if whole.bytes == 0 && at_least_one {
+            // Whoever asks has memory for one of the two.
+            drop(bytes);
             (bytes, compared) = self.compared_bytes(buffers, &segment, position, header.total_bytes())?;
             whole =
                 self.whole_batches(&segment, position, &bytes, header.total_bytes(), ends.high_watermark)?;

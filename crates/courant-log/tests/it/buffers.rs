@@ -1,9 +1,12 @@
 //! Reads get memory that is used again.
 
+use std::sync::Arc;
+
 use courant_log::limits::{BUFFERED_BYTES_MIN, READ_BUFFERS};
-use courant_log::storage::{FaultyStorage, OpenMode, Storage as _};
+use courant_log::storage::{FaultyStorage, MemoryStorage, OpenMode, Storage as _};
+use courant_log::{Log, LogConfig};
 use courant_sim::CAP_BYTES;
-use courant_sim::tiny::{append, batch, create, open};
+use courant_sim::tiny::{append, batch, create, open, tiny};
 
 /// More reads are held than there are buffers: none of them changes, and none is waited for. The memory of the
 /// one that is dropped is that of the next one.
@@ -28,6 +31,27 @@ fn what_somebody_holds_of_a_read_stays_as_it_is() {
     // Nothing is coming, so nothing is kept; what somebody holds is.
     log.seal();
     assert!(again == copy && held.iter().all(|other| *other == held[0]));
+}
+
+/// A batch that is larger than what was asked for is read once more, and has not two places in memory meanwhile:
+/// whoever asks has counted one.
+#[test]
+fn a_batch_that_is_read_again_takes_the_place_of_what_was_read_of_it() {
+    const FILE_BYTES: u64 = 1024 * 1024;
+    let config =
+        LogConfig { journal_file_bytes: FILE_BYTES, first_journal_file_bytes: FILE_BYTES, ..tiny(1) };
+    let (log, _) = Log::open(Arc::new(MemoryStorage::new(64 * FILE_BYTES)), config).expect("opens");
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    append(&log, partition, batch(1, 1, 200_000, None)).expect("appends");
+    let read = |max_bytes| log.read(partition, 0, max_bytes, true).expect("reads").bytes;
+    // One buffer is left.
+    let held: Vec<_> = (1..READ_BUFFERS).map(|_| read(300_000)).collect();
+    let last = read(300_000);
+    let memory = last.as_ptr_range();
+    drop(last);
+    let again = read(100_000);
+    assert!(again == held[0], "all of the batch comes");
+    assert!(memory.contains(&again.as_ptr()), "what was read first still had the buffer");
 }
 
 /// Of a file that was cut, less comes than was asked for. What stands behind that in the memory is of whoever had it
