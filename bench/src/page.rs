@@ -63,8 +63,8 @@ How to read the figures:
   shown, where a durable row has gone through fewer than three checkpoints. A row that does not reach it stays.
 - Each part begins with the server and the machine that it was measured on, where they are not those before.
 - TLS on and off: there are no figures, because the server does not speak TLS.
-- How much memory a server may have is not a setting: its queues have bounds, and the rows of memory and of
-  connections show what it takes under load.
+- Servers run without a budget of memory (`--memory`), so each part of them has the bounds of
+  [the guide](guide/memory.md); the rows of memory and of connections show what they take under load.
 ";
 
 #[derive(Debug, PartialEq, Eq)]
