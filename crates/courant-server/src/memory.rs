@@ -128,6 +128,12 @@ impl MemoryBound {
         })
     }
 
+    /// What a budget takes nothing from, and comes on top of it.
+    #[must_use]
+    pub fn beside_budget(&self) -> usize {
+        [self.unpacking, self.http, self.program].into_iter().fold(0, usize::saturating_add)
+    }
+
     /// All of it.
     #[must_use]
     pub fn total(&self) -> usize {
@@ -172,6 +178,7 @@ mod tests {
             // What doctor says of it has the same parts.
             let bound = MemoryBound::of(&config).expect("it is enough");
             assert_eq!(bound.kafka + bound.log + bound.compaction_keys + bound.trace_index, shares.total());
+            assert_eq!(bound.total(), shares.total() + bound.beside_budget());
         }
     }
 

@@ -5,7 +5,7 @@ use super::data::mib;
 use crate::files;
 use crate::time::{now_ms, rfc3339};
 use courant_log::storage::probe;
-use courant_server::{FILES_MIN, MemoryBound, files_wanted};
+use courant_server::{FILES_MIN, MEMORY_MIN, MemoryBound, files_wanted};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -102,11 +102,24 @@ fn memory_finding(limit: Option<u64>, most: MemoryBound) -> Finding {
                 mib(most.kafka as u64),
                 mib(most.http as u64)
             ),
-            "allow more: MemoryMax= in systemd, --memory in Docker, resources.limits.memory in Kubernetes; or have \
-             the server keep to less with its own --memory",
+            less_memory(bytes, most),
         ),
         Some(bytes) => Finding::ok(CHECK, mib(bytes)),
     }
+}
+
+/// What to do where a server may take more than a limit of so many bytes. A budget of its own does not help with
+/// what comes on top of that.
+fn less_memory(limit: u64, most: MemoryBound) -> String {
+    const ALLOW: &str =
+        "allow more: MemoryMax= in systemd, --memory in Docker, resources.limits.memory in Kubernetes";
+    let (least, beside) = (MEMORY_MIN as u64, most.beside_budget() as u64);
+    let budget = limit.saturating_sub(beside);
+    if budget >= least {
+        return format!("{ALLOW}; or have the server keep to less: `--memory {}MiB`", budget >> 20);
+    }
+    let least = mib(least.saturating_add(beside));
+    format!("{ALLOW}; with the smallest --memory of its own a server may still take {least}")
 }
 
 /// The files that may hold a limit: of the process's group and of every group above it. From lines
@@ -194,6 +207,22 @@ mod tests {
         let warning = memory_finding(Some(total - 1), most);
         assert_eq!(warning.verdict, Verdict::Warning);
         assert!(warning.found.contains(&format!("may take {}", mib(total))), "{}", warning.found);
+    }
+
+    /// Who does what is advised is not warned again.
+    #[test]
+    fn a_budget_is_advised_where_there_is_one_that_is_small_enough() {
+        let config = |memory| ServerConfig { memory, ..ServerConfig::local("data") };
+        let most = MemoryBound::of(&config(None)).expect("it starts");
+        let limit = (most.beside_budget() + MEMORY_MIN) as u64;
+        let advice = memory_finding(Some(limit), most).change.expect("a change");
+        assert!(advice.ends_with("`--memory 192MiB`"), "{advice}");
+        let kept = MemoryBound::of(&config(Some(192 << 20))).expect("it starts");
+        assert_eq!(memory_finding(Some(limit), kept).verdict, Verdict::Ok);
+        for bound in [most, kept] {
+            let advice = memory_finding(Some(kept.total() as u64 - 1), bound).change.expect("a change");
+            assert!(!advice.contains("`--memory") && advice.ends_with(&mib(limit)), "{advice}");
+        }
     }
 
     #[test]
