@@ -182,9 +182,16 @@ pub(crate) struct Caller {
     pub(crate) peer: SocketAddr,
     /// The address of this server that the client connected to.
     pub(crate) local: SocketAddr,
+    /// For what its small requests become while others have all memory for requests.
+    pub(crate) elements: Budget,
 }
 
 impl Caller {
+    /// A client of which nothing has come yet.
+    pub(crate) fn new(broker: Arc<Broker>, peer: SocketAddr, local: SocketAddr) -> Self {
+        Self { broker, peer, local, elements: Budget::new(limits::SMALL_ANSWER_BYTES) }
+    }
+
     pub(crate) fn log(&self) -> &Log {
         self.broker.log()
     }

@@ -84,7 +84,7 @@ pub(crate) async fn run(place: Place, broker: Arc<Broker>, mut stream: TcpStream
         }
     };
     debug!(%peer, %local, "connected");
-    let caller = Arc::new(Caller { broker: Arc::clone(&broker), peer, local });
+    let caller = Arc::new(Caller::new(Arc::clone(&broker), peer, local));
     let mut left = None;
     let end = loop {
         let alone = match serve(&caller, &mut stream, left.take()).await {

@@ -72,9 +72,14 @@ pub(crate) const WRITE_PIECES_MAX: usize = 64;
 /// time, and it has to go on when others have left no memory for records.
 pub(crate) const SMALL_ANSWER_BYTES: usize = 16 * 1024;
 
+/// Elements of a request that take no more than this are not counted: those of all requests of a connection that
+/// wait for their answer come to [`SMALL_ANSWER_BYTES`].
+pub(crate) const UNCOUNTED_ELEMENTS_BYTES: usize = SMALL_ANSWER_BYTES / REQUESTS_IN_FLIGHT_MAX;
+
 /// What one connection takes beside its shares of the budgets: what it reads ahead, the small answer that it
-/// builds and the elements of the small request before that, and itself.
-pub(crate) const CONNECTION_BYTES: usize = READ_AHEAD_BYTES_MAX + 2 * SMALL_ANSWER_BYTES + 16 * 1024;
+/// builds, the elements of its requests that are not counted, as many of those that go on although there is no
+/// memory for them, and itself.
+pub(crate) const CONNECTION_BYTES: usize = READ_AHEAD_BYTES_MAX + 3 * SMALL_ANSWER_BYTES + 16 * 1024;
 
 /// How much more than its bytes a request may take: what is received goes into memory that grows twofold.
 pub(crate) const REQUEST_GROWTH: usize = 2;

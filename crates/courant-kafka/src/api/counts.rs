@@ -160,7 +160,7 @@ impl Door {
         let topic = answer.recv().expect("it is answered").expect("it is created");
         let address = "127.0.0.1:9092".parse().expect("an address");
         let broker = Arc::new(Broker::new(log, KafkaConfig::default()));
-        Self { caller: Arc::new(Caller { broker, peer: address, local: address }), topic }
+        Self { caller: Arc::new(Caller::new(broker, address, address)), topic }
     }
 
     fn log(&self) -> &Log {

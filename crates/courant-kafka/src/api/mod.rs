@@ -61,12 +61,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::oneshot::{self, error::TryRecvError};
-use tokio::time::timeout;
 
 pub(crate) use self::fetch::SessionCache as FetchSessions;
 use self::produce::Settled;
 pub(crate) use self::produce::can_wait;
 pub(crate) use self::reply::Reply;
+use self::reply::memory_for;
 use crate::broker::Caller;
 use crate::budget::Grant;
 use crate::limits;
@@ -205,6 +205,7 @@ pub(crate) fn dispatch(
         frame_bytes,
         elements: 0,
         grant: shares.memory,
+        uncounted: Grant::default(),
         in_flight: shares.in_flight,
         is_alone,
     };
@@ -241,6 +242,8 @@ struct Call {
     elements: usize,
     /// Covers the frame and what its elements become.
     grant: Grant,
+    /// Covers its elements where that does not.
+    uncounted: Grant,
     /// Held until a Produce is with the log no more, and by all else until it is answered.
     in_flight: Grant,
     /// Nothing else of the connection is under way.
@@ -455,11 +458,14 @@ impl Call {
         })?;
         self.elements = limits::ELEMENTS_MAX.saturating_sub(reader.elements_left());
         let more = self.elements * limits::ELEMENT_BYTES;
-        let budget = &self.caller.broker.request_budget;
-        if more > limits::SMALL_ANSWER_BYTES && !budget.try_cover(&mut self.grant, self.frame_bytes + more) {
-            return Err(Refusal::Overload);
+        if more <= limits::UNCOUNTED_ELEMENTS_BYTES {
+            return Ok(request);
         }
-        Ok(request)
+        let budget = &self.caller.broker.request_budget;
+        // What is small goes on when others have left no memory, a few at a time.
+        let is_covered = budget.try_cover(&mut self.grant, self.frame_bytes + more)
+            || self.caller.elements.try_more(&mut self.uncounted, more);
+        if is_covered { Ok(request) } else { Err(Refusal::Overload) }
     }
 
     fn reply<R: Response>(&self, response: &R) -> Result<Reply, Refusal> {
@@ -481,14 +487,4 @@ fn check_group_id(group: &str) -> Result<(), ErrorCode> {
 /// The same bytes, without what they were cut from.
 fn copied(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
-}
-
-/// Memory for an answer of about `bytes`, its fields and its encoding together.
-async fn memory_for(caller: &Caller, bytes: usize) -> Result<Grant, Refusal> {
-    let mut grant = Grant::default();
-    if bytes > limits::SMALL_ANSWER_BYTES {
-        let cover = caller.broker.response_budget.cover(&mut grant, bytes);
-        timeout(limits::BUDGET_WAIT_MAX, cover).await.map_err(|_| Refusal::Overload)?;
-    }
-    Ok(grant)
 }

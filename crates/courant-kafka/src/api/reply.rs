@@ -1,8 +1,12 @@
 //! An answer as it is sent, with the memory that covers it until it is.
 
 use bytes::Bytes;
+use tokio::time::timeout;
 
+use super::Refusal;
+use crate::broker::Caller;
 use crate::budget::Grant;
+use crate::limits;
 
 /// An encoded answer. Empty for a Produce with acks=0.
 #[derive(Debug, Default)]
@@ -29,6 +33,16 @@ impl Reply {
     }
 }
 
+/// Memory for an answer of about `bytes`, its fields and its encoding together.
+pub(super) async fn memory_for(caller: &Caller, bytes: usize) -> Result<Grant, Refusal> {
+    let mut grant = Grant::default();
+    if bytes > limits::SMALL_ANSWER_BYTES {
+        let cover = caller.broker.response_budget.cover(&mut grant, bytes);
+        timeout(limits::BUDGET_WAIT_MAX, cover).await.map_err(|_| Refusal::Overload)?;
+    }
+    Ok(grant)
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
@@ -39,10 +53,9 @@ mod tests {
 
     use super::*;
     use crate::api::{Shares, dispatch};
-    use crate::broker::{Broker, Caller};
+    use crate::broker::Broker;
     use crate::budget::Budget;
     use crate::config::KafkaConfig;
-    use crate::limits;
     use crate::wire::encode_request;
     use crate::wire::messages::{FetchPartition, FetchRequest, FetchTopic};
 
@@ -77,7 +90,7 @@ mod tests {
             Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("a new log opens");
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 9092));
         let broker = Arc::new(Broker::new(log, KafkaConfig::default()));
-        Arc::new(Caller { broker, peer: here, local: here })
+        Arc::new(Caller::new(broker, here, here))
     }
 
     /// Symptom: with a few hundred clients that read nothing, a server went far beyond its budget. Cause: an answer
@@ -102,5 +115,36 @@ mod tests {
         assert!(covered <= bytes + 1024, "what the request took besides is given back: {covered} of {bytes}");
         drop(reply);
         assert_eq!(caller.broker.request_budget.granted() + caller.broker.response_budget.granted(), 0);
+    }
+
+    /// Symptom: connections with requests of a few kibibytes behind a Fetch that waits took far more than was counted.
+    /// Cause: of requests with up to 64 elements nobody counted what those become, and 32 of them may wait.
+    #[tokio::test]
+    async fn what_small_requests_become_is_counted_while_they_wait() {
+        let caller = caller();
+        let partitions = vec![FetchPartition::default(); 60];
+        let topic = FetchTopic { topic: "absent".to_owned(), partitions, ..FetchTopic::default() };
+        let request = FetchRequest { topics: vec![topic], ..FetchRequest::default() };
+        let frame = encode_request(&request, 12, 1, Some("raw")).expect("it can be written").concat();
+        let frame = Bytes::from(frame).slice(size_of::<u32>()..);
+        let waits = || {
+            let shares = Shares { memory: Grant::default(), in_flight: Grant::default() };
+            dispatch(&caller, frame.clone(), shares, false)
+        };
+        let requests = &caller.broker.request_budget;
+        let waiting: Vec<_> =
+            (0..limits::REQUESTS_IN_FLIGHT_MAX).map(|_| waits().expect("a request")).collect();
+        let elements = limits::REQUESTS_IN_FLIGHT_MAX * 60 * limits::ELEMENT_BYTES;
+        assert!(requests.granted() >= elements, "{} of {elements}", requests.granted());
+        drop(waiting);
+        assert_eq!(requests.granted(), 0);
+
+        // Others have all of it: one goes on, and the next one when that is answered.
+        let mut all = Grant::default();
+        assert!(requests.try_cover(&mut all, usize::MAX));
+        let first = waits().expect("it goes on");
+        assert!(matches!(waits(), Err(Refusal::Overload)));
+        first.resolve().await.expect("an answer");
+        waits().expect("it goes on");
     }
 }

@@ -430,7 +430,7 @@ mod tests {
     fn a_stop_is_met_within_a_request() {
         let broker = broker();
         let here = SocketAddr::from(([127, 0, 0, 1], 1));
-        let caller = Arc::new(Caller { broker: Arc::clone(&broker), peer: here, local: here });
+        let caller = Arc::new(Caller::new(Arc::clone(&broker), here, here));
         broker.appender.store(number(&caller), Ordering::Relaxed);
         let length = limits::ALONE_REQUEST_BYTES_MAX;
         let prefix = i32::try_from(length).expect("a small request").to_be_bytes();

@@ -294,7 +294,7 @@ mod tests {
         assert!(!log.is_hot(partition, 0) && log.is_hot(partition, 2));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 9092));
         let broker = Arc::new(Broker::new(log, KafkaConfig::default()));
-        Caller { broker, peer: address, local: address }
+        Caller::new(broker, address, address)
     }
 
     fn plan(caller: &Caller, fetch_offset: i64) -> Plan {
