@@ -46,6 +46,7 @@ mod log_repair;
 mod log_verify;
 mod long_poll;
 mod many_partitions;
+mod memory_budget;
 mod memory_limit;
 mod metrics;
 mod otlp;
