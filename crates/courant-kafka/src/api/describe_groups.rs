@@ -26,25 +26,26 @@ pub(super) async fn answer(
 ) -> Answered<DescribeGroupsResponse> {
     // A group that is asked for twice is answered once: the answer would else have no bounds.
     let mut met = HashSet::new();
-    let mut needed = 0;
-    let mut described = Vec::new();
-    for name in request.groups {
-        if met.insert(name.clone()) {
-            let group = caller.broker.groups().describe(&name);
-            needed += PART_BYTES + 2 * name.len() + group.as_ref().map_or(0, bytes);
-            described.push((name, group));
-        }
-    }
+    let mut names = request.groups;
+    names.retain(|name| met.insert(name.clone()));
+    drop(met);
+    // They are described twice: who waits for memory must not have the answer already.
+    let needed = names.iter().map(|name| needed(&caller, name)).sum();
     let grant = memory_for(&caller, needed).await?;
     let asked = request.include_authorized_operations;
-    let groups = described.into_iter().map(|(name, group)| DescribedGroup {
+    let groups = names.into_iter().map(|name| DescribedGroup {
         authorized_operations: if asked { operations::ON_GROUP } else { operations::NOT_ASKED },
-        ..match group {
+        ..match caller.broker.groups().describe(&name) {
             Some(group) => known(name, group),
             None => unknown(name, version),
         }
     });
     Ok((DescribeGroupsResponse { groups: groups.collect(), ..DescribeGroupsResponse::default() }, grant))
+}
+
+fn needed(caller: &Caller, name: &str) -> usize {
+    let group = caller.broker.groups().describe(name);
+    PART_BYTES + 2 * name.len() + group.as_ref().map_or(0, bytes)
 }
 
 fn bytes(group: &Description) -> usize {

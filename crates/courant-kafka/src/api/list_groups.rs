@@ -20,9 +20,10 @@ pub(super) async fn answer(caller: Arc<Caller>, request: ListGroupsRequest) -> A
     let asked = |filter: &[String], word: &str| {
         filter.is_empty() || filter.iter().any(|asked| asked.eq_ignore_ascii_case(word))
     };
+    // They are listed twice: who waits for memory must not have the list already.
+    let needed = caller.broker.groups().list().keys().map(|name| GROUP_BYTES + 2 * name.len()).sum();
+    let grant = memory_for(&caller, needed).await?;
     let listed = caller.broker.groups().list();
-    let bytes = listed.keys().map(|name| GROUP_BYTES + 2 * name.len());
-    let grant = memory_for(&caller, bytes.sum()).await?;
     let groups = listed
         .into_iter()
         .filter(|(_, group)| asked(&request.states_filter, group.state) && asked(&request.types_filter, TYPE))

@@ -33,45 +33,59 @@ pub(super) async fn answer(
     request: OffsetFetchRequest,
     version: i16,
 ) -> Answered<OffsetFetchResponse> {
+    let asked = asked(request, version);
+    // It is looked at twice: who waits for memory must not have the answer already.
+    let needed = asked.iter().map(|(group, wanted)| needed(&caller, group, wanted)).sum();
+    let grant = memory_for(&caller, needed).await?;
+    let mut response = OffsetFetchResponse::default();
+    for (group_id, wanted) in asked {
+        let found = fetch(&caller, &group_id, &wanted).into_iter();
+        if version < GROUPS_FROM {
+            let topic = |found: Found| OffsetFetchResponseTopic {
+                name: found.topic,
+                partitions: found.partitions.into_iter().map(alone).collect(),
+            };
+            response.topics = found.map(topic).collect();
+        } else {
+            let topic = |found: Found| OffsetFetchResponseTopics {
+                name: found.topic,
+                partitions: found.partitions.into_iter().map(among_others).collect(),
+            };
+            let topics = found.map(topic).collect();
+            response.groups.push(OffsetFetchResponseGroup {
+                group_id,
+                topics,
+                ..OffsetFetchResponseGroup::default()
+            });
+        }
+    }
+    Ok((response, grant))
+}
+
+/// Whose offsets are asked for, and which. A group that is asked for twice is answered once: the answer would else
+/// have no bounds.
+fn asked(request: OffsetFetchRequest, version: i16) -> Vec<(String, Wanted)> {
     if version < GROUPS_FROM {
         let wanted = request
             .topics
             .map(|topics| topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect());
-        let found = fetch(&caller, &request.group_id, wanted);
-        let grant = memory_for(&caller, found.iter().map(bytes).sum()).await?;
-        let topic = |found: Found| OffsetFetchResponseTopic {
-            name: found.topic,
-            partitions: found.partitions.into_iter().map(alone).collect(),
-        };
-        let topics = found.into_iter().map(topic).collect();
-        return Ok((OffsetFetchResponse { topics, ..OffsetFetchResponse::default() }, grant));
+        return vec![(request.group_id, wanted)];
     }
-    let mut response = OffsetFetchResponse::default();
-    let mut needed = 0;
-    // A group that is asked for twice is answered once: the answer would else have no bounds.
     let mut met = HashSet::new();
-    for group in request.groups {
-        if !met.insert(group.group_id.clone()) {
-            continue;
-        }
-        let wanted = group
-            .topics
-            .map(|topics| topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect());
-        let found = fetch(&caller, &group.group_id, wanted);
-        needed += found.iter().map(bytes).sum::<usize>();
-        let topic = |found: Found| OffsetFetchResponseTopics {
-            name: found.topic,
-            partitions: found.partitions.into_iter().map(among_others).collect(),
-        };
-        let topics = found.into_iter().map(topic).collect();
-        response.groups.push(OffsetFetchResponseGroup {
-            group_id: group.group_id,
-            topics,
-            ..OffsetFetchResponseGroup::default()
-        });
-    }
-    let grant = memory_for(&caller, needed).await?;
-    Ok((response, grant))
+    let first = request.groups.into_iter().filter(|group| met.insert(group.group_id.clone()));
+    first
+        .map(|group| {
+            let topics = group.topics.map(|topics| {
+                topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect()
+            });
+            (group.group_id, topics)
+        })
+        .collect()
+}
+
+/// Memory for what is told of one group.
+fn needed(caller: &Caller, group: &str, wanted: &Wanted) -> usize {
+    fetch(caller, group, wanted).iter().map(bytes).sum()
 }
 
 /// What was committed for the partitions of one topic.
@@ -87,25 +101,35 @@ fn bytes(found: &Found) -> usize {
     2 * found.topic.len() + partitions.sum::<usize>()
 }
 
-fn fetch(caller: &Caller, group: &str, wanted: Wanted) -> Vec<Found> {
+fn fetch(caller: &Caller, group: &str, wanted: &Wanted) -> Vec<Found> {
     let stored = caller.log().group(group).unwrap_or_default();
     match wanted {
         Some(wanted) => {
-            wanted.into_iter().map(|(topic, indexes)| some(caller, &stored, topic, indexes)).collect()
+            let mut met = HashSet::new();
+            wanted.iter().map(|(topic, indexes)| some(caller, &stored, topic, indexes, &mut met)).collect()
         }
         None => all(caller, &stored),
     }
 }
 
-fn some(caller: &Caller, stored: &StoredGroup, topic: String, indexes: Vec<i32>) -> Found {
+/// Of a partition that is named again nothing more is told: what a client has left with its offset is a thousand
+/// times as long as the number that asks for it.
+fn some(
+    caller: &Caller,
+    stored: &StoredGroup,
+    topic: &str,
+    indexes: &[i32],
+    met: &mut HashSet<PartitionId>,
+) -> Found {
     let catalog = caller.log().catalog();
-    let found = catalog.by_name(&topic);
-    let committed = |index: i32| {
+    let found = catalog.by_name(topic);
+    let committed = |index: &i32| {
         // A partition that does not exist has no commit, and as in Kafka that is no error.
-        let partition = found.and_then(|topic| target::partition(topic, index).ok());
-        (index, partition.and_then(|partition| stored.offsets.get(&partition).cloned()))
+        let partition = found.and_then(|topic| target::partition(topic, *index).ok());
+        let is_new = partition.is_none_or(|partition| met.insert(partition));
+        is_new.then(|| (*index, partition.and_then(|partition| stored.offsets.get(&partition).cloned())))
     };
-    Found { partitions: indexes.into_iter().map(committed).collect(), topic }
+    Found { partitions: indexes.iter().filter_map(committed).collect(), topic: topic.to_owned() }
 }
 
 fn all(caller: &Caller, stored: &StoredGroup) -> Vec<Found> {

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courant_kafka::wire::ErrorCode;
+use courant_kafka::wire::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use courant_kafka::wire::messages::offset_fetch::OffsetFetchRequestTopic;
 use courant_kafka::wire::messages::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, PartitionProduceData, ProduceRequest,
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    PartitionProduceData, ProduceRequest,
 };
 use courant_kafka::{Broker, KafkaConfig, Limits};
 use courant_log::Codec;
@@ -186,5 +189,42 @@ async fn batches_that_grow_under_the_codec_of_their_topic_are_counted() {
     let request = produce_each("frames", std::iter::once(2), &records);
     let answer = raw.call(&request, 9).await;
     assert_eq!(answer.responses[0].partition_responses[0].error_code, 0, "sent again, it is stored");
+    running.stop().await;
+}
+
+/// Symptom: one request of 400 KB made a server take most of a gigabyte. Cause: it named one partition again and
+/// again, and each time what a client had left with its offset was told, 4 KiB of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_left_with_an_offset_is_told_once() {
+    const TIMES: usize = 1_000;
+    let running = Running::start().await;
+    running.topic("audit", 2).await;
+    let mut raw = running.connect().await;
+    let words = "x".repeat(4_000);
+    let partition = OffsetCommitRequestPartition {
+        committed_offset: 7,
+        committed_metadata: Some(words.clone()),
+        ..OffsetCommitRequestPartition::default()
+    };
+    let topic = OffsetCommitRequestTopic { name: "audit".to_owned(), partitions: vec![partition] };
+    let commit = OffsetCommitRequest {
+        group_id: "billing".to_owned(),
+        topics: vec![topic],
+        ..OffsetCommitRequest::default()
+    };
+    assert_eq!(raw.call(&commit, 9).await.topics[0].partitions[0].error_code, 0);
+
+    let again = || OffsetFetchRequestTopic { name: "audit".to_owned(), partition_indexes: vec![0; TIMES] };
+    let other = OffsetFetchRequestTopic { name: "audit".to_owned(), partition_indexes: vec![1, 2] };
+    let request = OffsetFetchRequest {
+        group_id: "billing".to_owned(),
+        topics: Some(vec![again(), again(), other]),
+        ..OffsetFetchRequest::default()
+    };
+    let answer = raw.call(&request, 7).await;
+    let told: Vec<_> = answer.topics.iter().flat_map(|topic| &topic.partitions).collect();
+    let offsets: Vec<_> = told.iter().map(|one| (one.partition_index, one.committed_offset)).collect();
+    assert_eq!(offsets, [(0, 7), (1, -1), (2, -1)]);
+    assert_eq!(told[0].metadata.as_deref(), Some(words.as_str()));
     running.stop().await;
 }
