@@ -50,61 +50,133 @@ fn sorted(shared: &Shared, records: Vec<NewRecord>, results: &mut [Outcome]) -> 
     let catalog = shared.log.catalog();
     let now_ms = shared.config.clock.now_ms();
     let any = shared.keyless.fetch_add(1, Ordering::Relaxed);
-    let mut lanes: BTreeMap<PartitionId, Lane> = BTreeMap::new();
+    let mut topics = Topics { catalog: &catalog, newest: None };
+    let mut lanes = Lanes { expected: records.len(), ..Lanes::default() };
     for ((index, record), result) in records.into_iter().enumerate().zip(results) {
-        match place(&catalog, &record, any) {
-            Ok(place) => {
-                let lane = lanes.entry(place.id).or_insert_with(|| Lane::of(place));
-                lane.add(index, record, now_ms);
-            }
+        match topics.place(&record, any) {
+            Ok(place) => lanes.of(&place).add(index, record, now_ms),
             Err(error) => *result = Err(error),
         }
     }
-    lanes.into_values().collect()
+    lanes.in_order()
 }
 
-/// Where a record goes.
-struct Place {
-    topic: Arc<Topic>,
+/// What a topic asks of its records. It is made once for many: its configs are words in a map.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    /// Bytes of the largest batch.
+    max: usize,
+    is_compacted: bool,
+    has_append_time: bool,
+    codec: Codec,
+}
+
+impl Rules {
+    fn of(topic: &Topic) -> Self {
+        Self {
+            max: topic_config::max_message_bytes(&topic.configs),
+            is_compacted: topic_config::is_compacted(&topic.configs),
+            has_append_time: topic_config::has_append_time(&topic.configs),
+            codec: topic_config::codec(&topic.configs).unwrap_or(Codec::None),
+        }
+    }
+
+    /// What a record must be, so that its batch is not refused for it.
+    fn check(&self, topic: &Topic, record: &NewRecord) -> Result<(), PublishError> {
+        let (bytes, max) = (record.payload_bytes(), self.max);
+        // Before anything is copied. What the format adds is known when the record is encoded.
+        if bytes > max {
+            return Err(PublishError::TooLarge { topic: topic.name.clone(), bytes, max });
+        }
+        if record.key.is_none() && self.is_compacted {
+            return Err(PublishError::NoKey { topic: topic.name.clone() });
+        }
+        match record.timestamp_ms {
+            Some(timestamp_ms) if timestamp_ms < 0 => Err(PublishError::Unencodable {
+                reason: format!("its timestamp is {timestamp_ms}; timestamps begin with 1970, at 0"),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The topics of a call, as they are now.
+struct Topics<'a> {
+    catalog: &'a Catalog,
+    /// Where the record before went: most go there too.
+    newest: Option<(&'a Arc<Topic>, Rules)>,
+}
+
+/// Where a record goes. Nothing is counted up for it: publishers on other threads use the same topic.
+struct Place<'a> {
+    topic: &'a Arc<Topic>,
+    rules: Rules,
     number: u32,
     id: PartitionId,
 }
 
-/// The partition of a record that its topic can take. `any` chooses where there is no key.
-fn place(catalog: &Catalog, record: &NewRecord, any: u32) -> Result<Place, PublishError> {
-    let Some(topic) = catalog.by_name(&record.topic) else {
-        return Err(PublishError::UnknownTopic { topic: record.topic.to_string() });
-    };
-    let have = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
-    let number = match (record.partition, &record.key) {
-        (Some(number), _) => number,
-        (None, Some(key)) => partition_for_key(key, have),
-        (None, None) => any.checked_rem(have).unwrap_or(0),
-    };
-    let id = usize::try_from(number).ok().and_then(|number| topic.partitions.get(number)).copied();
-    let Some(id) = id else {
-        let partition = Partition { topic: record.topic.clone(), number };
-        return Err(PublishError::UnknownPartition { partition, have });
-    };
-    check(topic, record)?;
-    Ok(Place { topic: topic.clone(), number, id })
+impl<'a> Topics<'a> {
+    fn named(&mut self, name: &str) -> Option<(&'a Arc<Topic>, Rules)> {
+        if self.newest.is_none_or(|(newest, _)| newest.name != name) {
+            self.newest = self.catalog.by_name(name).map(|topic| (topic, Rules::of(topic)));
+        }
+        self.newest
+    }
+
+    /// The partition of a record that its topic can take. `any` chooses where there is no key.
+    fn place(&mut self, record: &NewRecord, any: u32) -> Result<Place<'a>, PublishError> {
+        let Some((topic, rules)) = self.named(&record.topic) else {
+            return Err(PublishError::UnknownTopic { topic: record.topic.to_string() });
+        };
+        let have = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+        let number = match (record.partition, &record.key) {
+            (Some(number), _) => number,
+            (None, Some(key)) => partition_for_key(key, have),
+            (None, None) => any.checked_rem(have).unwrap_or(0),
+        };
+        let id = usize::try_from(number).ok().and_then(|number| topic.partitions.get(number)).copied();
+        let Some(id) = id else {
+            let partition = Partition { topic: record.topic.clone(), number };
+            return Err(PublishError::UnknownPartition { partition, have });
+        };
+        rules.check(topic, record)?;
+        Ok(Place { topic, rules, number, id })
+    }
 }
 
-/// What a record must be, so that its batch is not refused for it.
-fn check(topic: &Topic, record: &NewRecord) -> Result<(), PublishError> {
-    let (bytes, max) = (record.payload_bytes(), topic_config::max_message_bytes(&topic.configs));
-    // Before anything is copied. What the format adds is known when the record is encoded.
-    if bytes > max {
-        return Err(PublishError::TooLarge { topic: topic.name.clone(), bytes, max });
+/// What is published by one call.
+#[derive(Default)]
+struct Lanes {
+    /// How many records there are.
+    expected: usize,
+    all: Vec<Lane>,
+    /// Where in `all` the lane of a partition is, but for the first.
+    by_id: BTreeMap<PartitionId, usize>,
+    /// Where the record before went.
+    newest: usize,
+}
+
+impl Lanes {
+    /// The lane of a record that goes there.
+    fn of(&mut self, place: &Place<'_>) -> &mut Lane {
+        if self.all.get(self.newest).is_none_or(|newest| newest.id != place.id) {
+            let next = self.all.len();
+            self.newest = match self.all.first() {
+                Some(first) if first.id != place.id => *self.by_id.entry(place.id).or_insert(next),
+                _ => 0,
+            };
+            if self.newest == next {
+                // Most calls have one lane. Others find out how long theirs get.
+                let expected = if next == 0 { self.expected.min(BATCH_RECORDS_MAX) } else { 0 };
+                self.all.push(Lane::of(place, expected));
+            }
+        }
+        &mut self.all[self.newest]
     }
-    if record.key.is_none() && topic_config::is_compacted(&topic.configs) {
-        return Err(PublishError::NoKey { topic: topic.name.clone() });
-    }
-    match record.timestamp_ms {
-        Some(timestamp_ms) if timestamp_ms < 0 => Err(PublishError::Unencodable {
-            reason: format!("its timestamp is {timestamp_ms}; timestamps begin with 1970, at 0"),
-        }),
-        _ => Ok(()),
+
+    fn in_order(mut self) -> Vec<Lane> {
+        self.all.sort_unstable_by_key(|lane| lane.id);
+        self.all
     }
 }
 
@@ -135,6 +207,7 @@ enum Encoded {
 /// What is published to one partition.
 struct Lane {
     topic: Arc<Topic>,
+    rules: Rules,
     partition: Partition,
     id: PartitionId,
     /// Bytes that go into one batch.
@@ -143,19 +216,29 @@ struct Lane {
 }
 
 impl Lane {
-    fn of(place: Place) -> Self {
-        let Place { topic, number, id } = place;
-        let batch_bytes = topic_config::max_message_bytes(&topic.configs).min(BATCH_BYTES_MAX);
+    /// A lane for about so many records.
+    fn of(place: &Place<'_>, expected: usize) -> Self {
+        let Place { topic, rules, number, id } = *place;
+        let batch_bytes = rules.max.min(BATCH_BYTES_MAX);
+        // A name of its own: one that many threads count up and down goes back and forth between processors.
         let partition = Partition::new(topic.name.as_str(), number);
-        Self { topic, partition, id, batch_bytes, runs: VecDeque::new() }
+        let run = Run {
+            indexes: Vec::with_capacity(expected),
+            records: Vec::with_capacity(expected),
+            ..Run::default()
+        };
+        Self { topic: topic.clone(), rules, partition, id, batch_bytes, runs: VecDeque::from([run]) }
     }
 
     /// Adds a record to the last run, or to a new one when that is full.
     fn add(&mut self, index: usize, record: NewRecord, now_ms: i64) {
         let bytes =
             record.payload_bytes() + record.headers.len() * HEADER_OVERHEAD_BYTES + RECORD_OVERHEAD_BYTES;
-        let is_full =
-            |run: &Run| run.bytes + bytes > self.batch_bytes || run.records.len() >= BATCH_RECORDS_MAX;
+        let is_full = |run: &Run| {
+            let is_over = run.bytes + bytes > self.batch_bytes || run.records.len() >= BATCH_RECORDS_MAX;
+            // A record that is more than a batch has one to itself.
+            is_over && !run.records.is_empty()
+        };
         if self.runs.back().is_none_or(is_full) {
             self.runs.push_back(Run::default());
         }
@@ -169,8 +252,7 @@ impl Lane {
     /// Hands the next batch to the log. `None`: there is nothing more.
     async fn send(&mut self, shared: &Shared, results: &mut [Outcome]) -> Option<Flight> {
         while let Some(mut run) = self.runs.pop_front() {
-            let append_time = topic_config::has_append_time(&self.topic.configs);
-            let now_ms = append_time.then(|| shared.config.clock.now_ms());
+            let now_ms = self.rules.has_append_time.then(|| shared.config.clock.now_ms());
             match self.encoded(&mut run, now_ms).await {
                 Encoded::Batch(batch) => {
                     let bytes = batch.bytes().len();
@@ -199,13 +281,13 @@ impl Lane {
 
     /// Makes a batch of a run. Where the topic wants it compressed, no worker of the runtime does it.
     async fn encoded(&self, run: &mut Run, append_time_ms: Option<i64>) -> Encoded {
-        let codec = topic_config::codec(&self.topic.configs).unwrap_or(Codec::None);
-        if codec == Codec::None {
-            return encode(&self.topic, &run.records, codec, append_time_ms);
+        let rules = self.rules;
+        if rules.codec == Codec::None {
+            return encode(&self.topic, rules, &run.records, append_time_ms);
         }
         let (topic, records) = (self.topic.clone(), std::mem::take(&mut run.records));
         let encoded = spawn_blocking(move || {
-            let encoded = encode(&topic, &records, codec, append_time_ms);
+            let encoded = encode(&topic, rules, &records, append_time_ms);
             (records, encoded)
         });
         match encoded.await {
@@ -265,16 +347,16 @@ fn new_record(record: NewRecord, now_ms: i64) -> records::NewRecord {
 
 fn encode(
     topic: &Topic,
+    rules: Rules,
     records: &[records::NewRecord],
-    codec: Codec,
     append_time_ms: Option<i64>,
 ) -> Encoded {
     let unencodable = |reason: String| Encoded::Refused(PublishError::Unencodable { reason });
-    let bytes = match records::encode(records, codec, None) {
+    let bytes = match records::encode(records, rules.codec, None) {
         Ok(bytes) => bytes,
         Err(error) => return unencodable(error.to_string()),
     };
-    let max = topic_config::max_message_bytes(&topic.configs);
+    let max = rules.max;
     if bytes.len() > max {
         let (topic, bytes) = (topic.name.clone(), bytes.len());
         return Encoded::Refused(PublishError::TooLarge { topic, bytes, max });

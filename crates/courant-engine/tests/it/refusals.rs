@@ -9,6 +9,7 @@ on_every_engine!(
     a_record_that_is_too_large_is_refused_alone_with_the_limit,
     the_limit_counts_what_the_format_adds,
     records_that_nothing_can_take_say_why,
+    records_of_several_topics_are_held_each_to_its_own,
 );
 
 /// Small enough that a batch of some records is split as well.
@@ -81,4 +82,33 @@ async fn records_that_nothing_can_take_say_why(place: &Place) {
     assert_eq!(results[3], Err(PublishError::NoKey { topic: "state".to_owned() }));
     assert_eq!(results[4], Ok(Position { partition: Partition::new("state", 0), offset: 0 }));
     assert!(place.engine.publish(Vec::new()).await.is_empty());
+}
+
+/// What one topic asks for is looked up once for many records; the next record may be of another.
+async fn records_of_several_topics_are_held_each_to_its_own(place: &Place) {
+    small_topic(place).await;
+    place.topic("wide", 1).await;
+    place.topic_with(NewTopic::new(topic_name("state"), 1).with("cleanup.policy", "compact")).await;
+    let of = |topic: &str, bytes: usize| NewRecord::new(topic, "key", "x".repeat(bytes));
+    let keyless = |topic: &str| NewRecord { key: None, ..of(topic, 10) };
+    let records = vec![
+        of("orders", 100),
+        of("wide", MAX + 1000),
+        of("orders", MAX + 1000),
+        of("state", MAX + 1000),
+        keyless("state"),
+        keyless("wide"),
+        of("nowhere", 10),
+        of("orders", 10),
+    ];
+    let results = place.engine.publish(records).await;
+    let taken: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(taken, [true, true, false, true, false, true, false, true], "{results:?}");
+    let too_large = |error: &PublishError| matches!(error, PublishError::TooLarge { max: MAX, .. });
+    assert!(results[2].as_ref().is_err_and(too_large), "{results:?}");
+    assert_eq!(results[4], Err(PublishError::NoKey { topic: "state".to_owned() }));
+    assert_eq!(results[6], Err(PublishError::UnknownTopic { topic: "nowhere".to_owned() }));
+    for (index, topic, offset) in [(0, "orders", 0), (7, "orders", 1), (1, "wide", 0), (5, "wide", 1)] {
+        assert_eq!(results[index], Ok(Position { partition: Partition::new(topic, 0), offset }));
+    }
 }
