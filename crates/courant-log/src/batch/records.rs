@@ -3,12 +3,13 @@
 //! The write and read paths of the log never come here. Time lookup, tools and tests do, with a bound
 //! on what a batch may decompress to.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use super::codec::compress;
-use super::header::{BatchHeader, CRC_AT, CRC_COVERS_FROM, LENGTH_MIN};
+use super::header::{BatchHeader, CRC_AT, CRC_COVERS_FROM, HEADER_BYTES, LENGTH_MIN};
 use super::validate::RECORD_BYTES_MIN;
 use super::walk::{Walk, open};
 use super::{BatchError, Codec, varint};
@@ -40,6 +41,19 @@ pub struct NewRecord {
     pub value: Option<Bytes>,
     /// Header names (UTF-8) and values, in order.
     pub headers: Vec<(Bytes, Option<Bytes>)>,
+}
+
+/// About what the format adds to a record without headers. It is no bound.
+const RECORD_OVERHEAD_BYTES: usize = 12;
+
+impl NewRecord {
+    /// Bytes of key, value and headers.
+    fn payload_bytes(&self) -> usize {
+        let length = |bytes: Option<&Bytes>| bytes.map_or(0, Bytes::len);
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, value)| name.len() + length(value.as_ref()));
+        length(self.key.as_ref()) + length(self.value.as_ref()) + headers.sum::<usize>()
+    }
 }
 
 /// The idempotent producer that a batch is from (KIP-98).
@@ -214,8 +228,10 @@ pub fn max_timestamp_record(
 pub fn encode(records: &[NewRecord], codec: Codec, producer: Option<Producer>) -> Result<Bytes, RecordError> {
     let first = records.first().ok_or(RecordError::Empty)?;
     let record_count = i32::try_from(records.len()).map_err(|_| too_large())?;
-    let mut plain = Vec::new();
-    let mut body = Vec::new();
+    let payload_bytes: usize = records.iter().map(NewRecord::payload_bytes).sum();
+    // The records are written where they will be: behind the header, which is known when they are there.
+    let mut out = Vec::with_capacity(HEADER_BYTES + payload_bytes + records.len() * RECORD_OVERHEAD_BYTES);
+    out.extend_from_slice(&[0; HEADER_BYTES]);
     let mut max_timestamp = first.timestamp;
     for (offset_delta, record) in (0i64..).zip(records) {
         let timestamp_delta = record
@@ -223,14 +239,19 @@ pub fn encode(records: &[NewRecord], codec: Codec, producer: Option<Producer>) -
             .checked_sub(first.timestamp)
             .ok_or(RecordError::Unencodable { problem: "the timestamps are too far apart" })?;
         max_timestamp = max_timestamp.max(record.timestamp);
-        body.clear();
-        put_body(&mut body, record, timestamp_delta, offset_delta);
-        let length = i32::try_from(body.len()).map_err(|_| too_large())?;
-        varint::put(&mut plain, i64::from(length));
-        plain.extend_from_slice(&body);
+        let length = body_bytes(record, timestamp_delta, offset_delta);
+        let length = i32::try_from(length).map_err(|_| too_large())?;
+        varint::put(&mut out, i64::from(length));
+        put_body(&mut out, record, timestamp_delta, offset_delta);
     }
-    let packed = compress(codec, &plain)?;
-    let batch_length = i32::try_from(packed.len())
+    let packed = match compress(codec, &out[HEADER_BYTES..])? {
+        Cow::Owned(packed) => Some(packed),
+        Cow::Borrowed(_) => None,
+    };
+    if let Some(packed) = packed {
+        out = [&[0_u8; HEADER_BYTES][..], packed.as_slice()].concat();
+    }
+    let batch_length = i32::try_from(out.len() - HEADER_BYTES)
         .ok()
         .and_then(|bytes| bytes.checked_add(LENGTH_MIN))
         .ok_or_else(too_large)?;
@@ -249,9 +270,7 @@ pub fn encode(records: &[NewRecord], codec: Codec, producer: Option<Producer>) -
         base_sequence: producer.base_sequence,
         record_count,
     };
-    let mut out = Vec::with_capacity(header.total_bytes());
-    out.extend_from_slice(&header.to_bytes());
-    out.extend_from_slice(&packed);
+    out[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
     let crc = crc32c(&out[CRC_COVERS_FROM..]);
     out[CRC_AT..CRC_COVERS_FROM].copy_from_slice(&crc.to_be_bytes());
     Ok(Bytes::from(out))
@@ -259,6 +278,22 @@ pub fn encode(records: &[NewRecord], codec: Codec, producer: Option<Producer>) -
 
 fn too_large() -> RecordError {
     RecordError::Unencodable { problem: "a batch has less than 2 GiB" }
+}
+
+/// Bytes that [`put_body`] appends.
+fn body_bytes(record: &NewRecord, timestamp_delta: i64, offset_delta: i64) -> usize {
+    let headers = record.headers.iter();
+    let headers = headers.map(|(name, value)| nullable_bytes(Some(name)) + nullable_bytes(value.as_ref()));
+    1 + varint::bytes(timestamp_delta)
+        + varint::bytes(offset_delta)
+        + nullable_bytes(record.key.as_ref())
+        + nullable_bytes(record.value.as_ref())
+        + varint::bytes(record.headers.len() as i64)
+        + headers.sum::<usize>()
+}
+
+fn nullable_bytes(bytes: Option<&Bytes>) -> usize {
+    bytes.map_or(varint::bytes(-1), |bytes| varint::bytes(bytes.len() as i64) + bytes.len())
 }
 
 fn put_body(out: &mut Vec<u8>, record: &NewRecord, timestamp_delta: i64, offset_delta: i64) {
@@ -288,7 +323,6 @@ fn put_nullable(out: &mut Vec<u8>, bytes: Option<&Bytes>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::HEADER_BYTES;
 
     const MAX: usize = 1024 * 1024;
 
@@ -333,6 +367,25 @@ mod tests {
                 assert_eq!(old.timestamp, new.timestamp);
                 assert_eq!((old.key, old.value), (new.key.clone(), new.value.clone()));
                 assert_eq!(old.headers, new.headers);
+            }
+        }
+    }
+
+    /// What a record says of its own length is said before it is written.
+    #[test]
+    fn lengths_are_those_of_what_is_written() {
+        let bytes = |count: usize| Some(Bytes::from(vec![7; count]));
+        for count in [0, 1, 63, 64, 8191, 8192, 100_000] {
+            let headers = vec![(Bytes::from(vec![b'n'; count]), bytes(count)), (Bytes::new(), None)];
+            for record in [
+                NewRecord { value: bytes(count), ..NewRecord::default() },
+                NewRecord { key: bytes(count), headers, ..rich() },
+            ] {
+                for (timestamp_delta, offset_delta) in [(0, 0), (-1, 63), (i64::MIN, 64), (1 << 40, 9999)] {
+                    let mut out = Vec::new();
+                    put_body(&mut out, &record, timestamp_delta, offset_delta);
+                    assert_eq!(body_bytes(&record, timestamp_delta, offset_delta), out.len());
+                }
             }
         }
     }

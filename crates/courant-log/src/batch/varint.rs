@@ -10,6 +10,13 @@ pub(super) fn put(out: &mut Vec<u8>, value: i64) {
     out.push(rest as u8);
 }
 
+/// Bytes that [`put`] appends.
+pub(super) fn bytes(value: i64) -> usize {
+    // At least one bit, also of 0.
+    let bits = u64::BITS - (zigzag(value) | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
 /// Takes a 64-bit number off the front. None when the bytes end or there are more than ten.
 pub(super) fn take64(bytes: &mut &[u8]) -> Option<i64> {
     let mut value = 0u64;
@@ -58,6 +65,7 @@ mod tests {
             let mut out = Vec::new();
             put(&mut out, value);
             assert_eq!(out, expected, "{value}");
+            assert_eq!(bytes(value), expected.len(), "{value}");
         }
     }
 
@@ -67,6 +75,7 @@ mod tests {
             for value in [1i64 << shift, -(1i64 << shift), (1i64 << shift) - 1, i64::MIN, i64::MAX] {
                 let mut out = Vec::new();
                 put(&mut out, value);
+                assert_eq!(bytes(value), out.len(), "{value}");
                 out.push(0xaa);
                 let mut rest = out.as_slice();
                 assert_eq!(take64(&mut rest), Some(value));
