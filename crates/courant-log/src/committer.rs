@@ -216,6 +216,29 @@ impl Log {
         }
     }
 
+    /// As [`Log::append`], for one of several callers that append now, each on its own, as tasks do that were
+    /// answered together. True for the first of them: it calls [`Log::no_others`] when all have come, and is the
+    /// sooner answered for that. Without it the committer waits for a moment.
+    pub fn append_with_others(
+        &self,
+        partition: PartitionId,
+        batch: Batch,
+        done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
+    ) -> bool {
+        let command = Command::Append { partition, batch, done: Box::new(done) };
+        self.inner.queue.push_with_others(command).unwrap_or_else(|refused| {
+            let (command, error) = *refused;
+            command.refuse(error);
+            false
+        })
+    }
+
+    /// Lets the committer begin with what came by [`Log::append_with_others`]. Where nothing waits for that, it
+    /// costs nothing.
+    pub fn no_others(&self) {
+        self.inner.queue.no_others();
+    }
+
     /// As [`Log::wake_committer`], for a caller that may wait for the disk: this thread commits what waits, whoever
     /// has brought it, and the callbacks are called on it before this returns. While somebody else commits, it is
     /// left to the committer.

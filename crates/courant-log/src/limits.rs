@@ -31,6 +31,10 @@ pub const QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Commands that may wait for the committer.
 pub const QUEUED_COMMANDS_MAX: usize = 262_144;
 
+/// Microseconds for which the committer leaves what waits, when whoever has brought it has said that others are
+/// about to bring more: about one sync of a fast disk.
+pub const OTHERS_MAX_MICROS: u64 = 100;
+
 /// Partitions that one topic may have.
 pub const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
 

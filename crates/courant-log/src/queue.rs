@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -17,7 +17,8 @@ use crate::error::{
 use crate::groups::GroupChange;
 use crate::journal::EntryWriter;
 use crate::limits::{
-    CONFIGS_PER_TOPIC_MAX, GROUP_ENTRIES_MAX, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX, TOPIC_CONFIGS_BYTES_MAX,
+    CONFIGS_PER_TOPIC_MAX, GROUP_ENTRIES_MAX, OTHERS_MAX_MICROS, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX,
+    TOPIC_CONFIGS_BYTES_MAX,
 };
 use crate::planted::{Defect, is_planted};
 use crate::segment::Segment;
@@ -155,15 +156,38 @@ pub(crate) enum Woken {
     Stop,
 }
 
+/// What the committer is to do about a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Push {
+    /// It begins.
+    Now,
+    /// Nothing, until somebody wakes it.
+    Quietly,
+    /// It is woken, and leaves what waits for a moment, because others are about to bring more.
+    WithOthers,
+}
+
 #[derive(Debug, Default)]
 struct State {
     commands: VecDeque<Command>,
     bytes: usize,
+    /// Until when the committer leaves what waits, unless it is told before that nobody else is coming.
+    others_until: Option<Instant>,
+    /// The committer waits for those.
+    awaits_others: bool,
     /// Another thread has committed since the committer looked.
     look_again: bool,
     /// The committer waits for work alone.
     is_unbounded: bool,
     stopping: bool,
+}
+
+impl State {
+    /// How long the committer leaves what waits.
+    fn left_for_others(&self) -> Option<Duration> {
+        let until = self.others_until.filter(|_| !self.stopping)?;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
 }
 
 /// The committer's queue.
@@ -177,12 +201,14 @@ pub(crate) struct Queue {
     lone: AtomicUsize,
     /// The first of the commands that wait has woken nobody. Changed under the lock alone.
     owes_wake: AtomicBool,
+    /// Whether what waits is left for others. Changed under the lock alone.
+    is_left: AtomicBool,
 }
 
 impl Queue {
     /// Queues a command, or gives it back with the reason why not.
     pub(crate) fn push(&self, command: Command) -> Result<(), Box<(Command, WriterError)>> {
-        let wakes = self.put(command, false)?;
+        let wakes = self.put(command, Push::Now)?;
         if wakes {
             self.arrived.notify_one();
         }
@@ -191,7 +217,38 @@ impl Queue {
 
     /// As [`Queue::push`], and wakes nobody. Whoever calls this calls [`Queue::wake`] soon.
     pub(crate) fn push_quietly(&self, command: Command) -> Result<(), Box<(Command, WriterError)>> {
-        self.put(command, true).map(drop)
+        self.put(command, Push::Quietly).map(drop)
+    }
+
+    /// As [`Queue::push`], by one of several who bring something now. True for the first of them, who calls
+    /// [`Queue::no_others`] when all have come. If that does not happen, it is not waited for longer than
+    /// [`OTHERS_MAX_MICROS`].
+    pub(crate) fn push_with_others(&self, command: Command) -> Result<bool, Box<(Command, WriterError)>> {
+        let is_first = self.put(command, Push::WithOthers)?;
+        if is_first {
+            self.arrived.notify_one();
+        }
+        Ok(is_first)
+    }
+
+    /// Lets the committer begin with what was left for others.
+    pub(crate) fn no_others(&self) {
+        // What this thread has pushed it sees, or that it was taken since.
+        if !self.is_left.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut state = lock(&self.state);
+        self.leave_until(&mut state, None);
+        let wakes = state.awaits_others;
+        drop(state);
+        if wakes {
+            self.arrived.notify_one();
+        }
+    }
+
+    fn leave_until(&self, state: &mut State, until: Option<Instant>) {
+        state.others_until = until;
+        self.is_left.store(until.is_some(), Ordering::Relaxed);
     }
 
     /// Wakes the committer for what was pushed quietly, unless somebody has seen to that.
@@ -209,7 +266,7 @@ impl Queue {
     }
 
     /// Queues a command. True when the committer is to be woken for it now.
-    fn put(&self, command: Command, quietly: bool) -> Result<bool, Box<(Command, WriterError)>> {
+    fn put(&self, command: Command, how: Push) -> Result<bool, Box<(Command, WriterError)>> {
         let mut state = lock(&self.state);
         if state.stopping {
             return Err(Box::new((command, WriterError::Stopped)));
@@ -224,13 +281,26 @@ impl Queue {
         self.count.store(state.commands.len(), Ordering::Relaxed);
         // The committer takes all that waits: only the first one after that needs to wake it.
         let first = state.commands.len() == 1;
-        if quietly {
-            if first {
-                self.owes_wake.store(true, Ordering::Relaxed);
+        match how {
+            Push::Quietly => {
+                if first {
+                    self.owes_wake.store(true, Ordering::Relaxed);
+                }
+                Ok(false)
             }
-            return Ok(false);
+            Push::WithOthers if first => {
+                let until = Instant::now() + Duration::from_micros(OTHERS_MAX_MICROS);
+                self.leave_until(&mut state, Some(until));
+                Ok(true)
+            }
+            // It goes with what is there already, whose owner has woken the committer, or will.
+            Push::WithOthers => Ok(false),
+            Push::Now => {
+                let was_left = state.others_until.is_some();
+                self.leave_until(&mut state, None);
+                Ok(self.owes_wake.swap(false, Ordering::Relaxed) || first || was_left)
+            }
         }
-        Ok(self.owes_wake.swap(false, Ordering::Relaxed) || first)
     }
 
     /// Queues a command that its own thread takes at once: nobody is woken. Gives it back when others wait.
@@ -280,6 +350,7 @@ impl Queue {
         state.bytes = state.bytes.saturating_sub(sum);
         // Whoever takes comes again for what is left, or lets the committer know of it.
         self.owes_wake.store(false, Ordering::Relaxed);
+        self.leave_until(&mut state, None);
         match taken.len() {
             0 => {}
             1 => {
@@ -302,7 +373,12 @@ impl Queue {
         state.is_unbounded = idle_after.is_none();
         loop {
             if !state.commands.is_empty() {
-                return Woken::Work;
+                let Some(left) = state.left_for_others() else { return Woken::Work };
+                state.awaits_others = true;
+                let waited = self.arrived.wait_timeout(state, left);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                state.awaits_others = false;
+                continue;
             }
             if state.stopping {
                 return Woken::Stop;
@@ -357,6 +433,64 @@ mod tests {
         assert_eq!((queue.count(), queue.take(usize::MAX).len(), queue.count()), (1, 1, 0));
         queue.stop();
         assert!(queue.push_alone(command()).is_some());
+    }
+
+    fn push_with_others(queue: &Queue) -> bool {
+        queue.push_with_others(command()).expect("there is room")
+    }
+
+    /// Lets a committer come by while something is left for others for an hour, calls `then` once it waits for
+    /// them, and tells what it has waited for.
+    fn awaiting_others(queue: &Queue, then: impl FnOnce()) -> Woken {
+        assert!(push_with_others(queue));
+        let until = Instant::now() + Duration::from_secs(3600);
+        queue.leave_until(&mut lock(&queue.state), Some(until));
+        std::thread::scope(|scope| {
+            let committer = scope.spawn(|| queue.wait(None));
+            while !lock(&queue.state).awaits_others {
+                assert!(!committer.is_finished(), "it does not wait");
+                std::thread::yield_now();
+            }
+            then();
+            committer.join().expect("it does not panic")
+        })
+    }
+
+    #[test]
+    fn what_is_left_for_others_is_taken_with_theirs_when_all_have_come() {
+        let queue = Queue::default();
+        let woken = awaiting_others(&queue, || {
+            assert!(!push_with_others(&queue), "the first one says when all have come");
+            queue.no_others();
+        });
+        assert_eq!((woken, queue.take(usize::MAX).len()), (Woken::Work, 2));
+        assert!(push_with_others(&queue), "the first of the next");
+    }
+
+    /// Whoever is not one of several does not wait for them, nor does a stop; and who takes has taken all.
+    #[test]
+    fn others_are_waited_for_by_those_who_bring_something_together_alone() {
+        let queue = Queue::default();
+        let woken = awaiting_others(&queue, || push(&queue));
+        assert_eq!((woken, queue.take(usize::MAX).len()), (Woken::Work, 2));
+        push(&queue);
+        assert!(!push_with_others(&queue));
+        assert_eq!(queue.wait(None), Woken::Work, "the first one does not wait");
+        assert_eq!(queue.take(usize::MAX).len(), 2);
+        assert!(push_with_others(&queue));
+        assert_eq!(queue.take(usize::MAX).len(), 1);
+        assert!(!queue.is_left.load(Ordering::Relaxed) && lock(&queue.state).others_until.is_none());
+        assert_eq!(awaiting_others(&queue, || queue.stop()), Woken::Work);
+    }
+
+    #[test]
+    fn others_who_do_not_come_are_not_waited_for_long() {
+        let queue = Queue::default();
+        assert!(push_with_others(&queue));
+        let begun = lock(&queue.state).others_until.expect("it is left");
+        assert!(begun <= Instant::now() + Duration::from_micros(OTHERS_MAX_MICROS));
+        assert_eq!(queue.wait(None), Woken::Work);
+        assert!(Instant::now() >= begun);
     }
 
     /// Lets a committer wait for work alone, calls `bring` once it does, and tells what it was woken for.

@@ -13,10 +13,12 @@ use courant_log::{
     AppendError, Appended, Batch, Catalog, Codec, PartitionId, Topic, WriterError, topic_config,
 };
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, yield_now};
 
 use super::{Kind, Shared};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES};
+use crate::limits::{
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, WITH_OTHERS_BYTES_MAX,
+};
 use crate::{NewRecord, Partition, Position, PublishError};
 
 /// What became of one record.
@@ -38,6 +40,12 @@ pub(super) async fn publish(shared: &Shared, records: Vec<NewRecord>) -> Vec<Out
         }
         if flights.is_empty() {
             return results;
+        }
+        if flights.iter().any(|(_, flight)| flight.is_first) {
+            // The runtime comes back here when its thread finds nothing else to do. So whoever was answered with
+            // this task, and publishes again, has done that.
+            yield_now().await;
+            shared.log.no_others();
         }
         for (lane, flight) in flights {
             lane.land(shared, flight, &mut results).await;
@@ -192,6 +200,8 @@ struct Run {
 struct Flight {
     indexes: Vec<usize>,
     bytes: usize,
+    /// It is the first of several that are committed together: who sent it says when all have come.
+    is_first: bool,
     answered: oneshot::Receiver<Result<Appended, AppendError>>,
 }
 
@@ -257,11 +267,17 @@ impl Lane {
                 Encoded::Batch(batch) => {
                     let bytes = batch.bytes().len();
                     let (done, answered) = oneshot::channel();
-                    shared.log.append(self.id, batch, move |result| {
+                    let done = move |result| {
                         // Whoever published may have gone; the records stay.
                         let _ = done.send(result);
-                    });
-                    return Some(Flight { indexes: run.indexes, bytes, answered });
+                    };
+                    let is_first = if bytes <= WITH_OTHERS_BYTES_MAX {
+                        shared.log.append_with_others(self.id, batch, done)
+                    } else {
+                        shared.log.append(self.id, batch, done);
+                        false
+                    };
+                    return Some(Flight { indexes: run.indexes, bytes, is_first, answered });
                 }
                 // What was estimated was too little, or one record spoils the batch for the others.
                 Encoded::Refused(_) if run.records.len() > 1 => {

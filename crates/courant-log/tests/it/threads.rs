@@ -307,6 +307,39 @@ fn what_came_quietly_is_committed_together_by_the_thread_that_asks_for_it() {
     assert_eq!(stored(&log, partition).len() as u64, sent);
 }
 
+/// Nobody ever says that all have come, and the first of each group waits for that: no append hangs, and the order
+/// of each thread is kept.
+#[test]
+fn appends_that_are_left_for_others_are_committed_also_when_nobody_says_when() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 100;
+    let (log, partition) = background_log(7);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let log = &log;
+            scope.spawn(move || {
+                let mut before = None;
+                for sent in 0..EACH {
+                    let (answered, answer) = channel();
+                    log.append_with_others(
+                        partition,
+                        batch(thread * EACH + sent, 1, 100, None),
+                        move |appended| {
+                            answered.send(appended.expect("appended").base_offset).expect("sends");
+                        },
+                    );
+                    let offset = answer.recv().expect("answered");
+                    assert!(before < Some(offset));
+                    before = Some(offset);
+                }
+            });
+        }
+    });
+    assert_eq!(log.health(), Health::Ready);
+    log.stop();
+    assert_eq!(stored(&log, partition).len() as u64, THREADS * EACH);
+}
+
 /// Symptom: events of the class `interval` were not synced, and the journal not sealed, while a client sent again and
 /// again what is refused before it comes to the log. Cause: the thread that had asked for a commit counted as one
 /// that has committed, and behind a commit the log is not idle. Fix: where nothing waits, nothing is counted.
