@@ -110,7 +110,7 @@ impl Inner {
             }
         }
         writer.group.end();
-        self.ask_for_maintenance(&writer);
+        self.ask_for_maintenance(&mut writer);
         true
     }
 

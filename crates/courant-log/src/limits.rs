@@ -105,6 +105,10 @@ pub const DIRTY_FILES_SYNCED_EACH: usize = 64;
 /// Unsynced bytes of one segment that are synced ahead of the next checkpoint, unless the ring is small.
 pub const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 
+/// Bytes of the journal that were written for nobody who waits, and of which the disk is then told, so that the
+/// next sync finds less left to write.
+pub const JOURNAL_BEGUN_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Bytes of a new journal file that are written before they are synced, while the log is in use. A sync of the
 /// journal may stand behind so many of them, and no more.
 pub const FILL_STEP_BYTES: u64 = 512 * 1024;

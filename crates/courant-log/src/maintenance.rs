@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::WriterError;
 use crate::inner::Inner;
-use crate::journal::{RingFile, capacity_of};
+use crate::journal::{JournalWriter, RingFile, Unsynced, capacity_of};
 use crate::limits::FILL_STEP_BYTES;
 use crate::lock;
 use crate::writer::Writer;
@@ -25,6 +25,8 @@ struct Asked {
     checkpoint: bool,
     file: bool,
     write_back: bool,
+    /// Of the journal, for the disk.
+    begin: Option<Unsynced>,
     stop: bool,
     /// Counts what was done, so that a waiter does not miss it.
     rounds: u64,
@@ -41,6 +43,7 @@ enum Work {
         checkpoint: bool,
         file: bool,
         write_back: bool,
+        begin: Option<Unsynced>,
     },
     /// What is looked at from time to time, retention above all.
     Look,
@@ -50,7 +53,7 @@ enum Work {
 
 impl Asked {
     fn is_something(&self) -> bool {
-        self.checkpoint || self.file || self.write_back
+        self.checkpoint || self.file || self.write_back || self.begin.is_some()
     }
 }
 
@@ -100,8 +103,8 @@ impl Inner {
     pub(crate) fn run_maintenance(&self) {
         let mut looked = Instant::now();
         while let Some(work) = self.next_work(looked) {
-            let (checkpoint, file, write_back) = match work {
-                Work::Round { checkpoint, file, write_back } => (checkpoint, file, write_back),
+            let (checkpoint, file, write_back, begin) = match work {
+                Work::Round { checkpoint, file, write_back, begin } => (checkpoint, file, write_back, begin),
                 Work::Look => {
                     looked = Instant::now();
                     if catch_unwind(AssertUnwindSafe(|| self.look())).is_err() {
@@ -112,6 +115,9 @@ impl Inner {
                 Work::Nothing => continue,
             };
             let done = catch_unwind(AssertUnwindSafe(|| {
+                if let Some(begin) = begin {
+                    begin.begin();
+                }
                 if file {
                     self.grow_ring();
                 }
@@ -164,11 +170,12 @@ impl Inner {
         asked.busy = true;
         let checkpoint = std::mem::take(&mut asked.checkpoint);
         let file = std::mem::take(&mut asked.file);
-        Some(Work::Round { checkpoint, file, write_back: std::mem::take(&mut asked.write_back) })
+        let write_back = std::mem::take(&mut asked.write_back);
+        Some(Work::Round { checkpoint, file, write_back, begin: asked.begin.take() })
     }
 
     /// Asks for what the next groups will need, early enough that they need not wait for it.
-    pub(crate) fn ask_for_maintenance(&self, writer: &Writer) {
+    pub(crate) fn ask_for_maintenance(&self, writer: &mut Writer) {
         if !self.config.background {
             return;
         }
@@ -185,10 +192,25 @@ impl Inner {
         // third is left while a checkpoint is under way, however the files lie.
         let checkpoint =
             since > self.ring_bytes_to_come(writer) / 3 || 2 * writer.dirty.len() > self.handles.dirty_max();
-        let write_back = writer.write_back_due;
+        let (write_back, begin) = (writer.write_back_due, journal.is_begin_due());
         // What is under way will make room; whether it was enough is seen afterwards.
-        if (grow || checkpoint || write_back) && !lock(&self.maintenance.asked).busy {
+        if (grow || checkpoint || write_back || begin) && !lock(&self.maintenance.asked).busy {
             self.ask(checkpoint, grow, write_back);
+            if begin {
+                self.ask_to_begin(&mut writer.journal);
+            }
+        }
+    }
+
+    /// Has the disk told of what the journal holds for nobody who waits. That may wait for other threads of the
+    /// system, so the committer does not do it.
+    fn ask_to_begin(&self, journal: &mut JournalWriter) {
+        let mut asked = lock(&self.maintenance.asked);
+        // Where it was asked for and not done yet, a later group asks for the rest.
+        if asked.begin.is_none() {
+            asked.begin = journal.take_unbegun();
+            drop(asked);
+            self.maintenance.changed.notify_all();
         }
     }
 

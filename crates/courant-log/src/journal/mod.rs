@@ -18,7 +18,7 @@ pub(crate) use group::{GroupBuffer, GroupHeader, HEADER_BYTES as GROUP_HEADER_BY
 pub(crate) use ring::{RingFile, capacity_of, path_of};
 pub(crate) use scan::{ScanError, Scanned, all_free, scan};
 pub(crate) use successor::decode as decode_successor;
-pub(crate) use writer::JournalWriter;
+pub(crate) use writer::{JournalWriter, Unsynced};
 
 use crate::planted::{Defect, is_planted};
 

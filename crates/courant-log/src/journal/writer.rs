@@ -5,21 +5,37 @@
 //! class; a file is written again only after a durable checkpoint covers all of it.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::group::{GroupBuffer, GroupHeader};
 use super::{FileHeader, RingFile, Seed, successor};
 use crate::durability::Durability;
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, JOURNAL_BEGUN_BYTES};
 use crate::planted::{Defect, is_planted};
-use crate::storage::StorageError;
+use crate::storage::{File, StorageError};
 
 #[derive(Debug)]
 struct Current {
     ring: RingFile,
     seed: Seed,
     start: u64,
+}
+
+/// Bytes of a ring file that no sync has brought on disk.
+#[derive(Debug)]
+pub(crate) struct Unsynced {
+    file: Arc<dyn File>,
+    range: Range<u64>,
+}
+
+impl Unsynced {
+    /// Tells the disk of them. They are as durable as before.
+    pub(crate) fn begin(self) {
+        self.file.begin_sync(self.range);
+    }
 }
 
 /// Appends groups to the ring.
@@ -32,6 +48,8 @@ pub(crate) struct JournalWriter {
     held: VecDeque<(RingFile, u64)>,
     position: u64,
     synced: u64,
+    /// The disk was told of what stands before it. Nothing is believed for that.
+    begun: u64,
     generation: u64,
     /// The newest group is an empty one that vouches for everything before it.
     sealed: bool,
@@ -56,6 +74,7 @@ impl JournalWriter {
             held,
             position,
             synced: position,
+            begun: position,
             generation,
             sealed: false,
             checkpoint: 0,
@@ -73,6 +92,22 @@ impl JournalWriter {
     /// Whether something was written and not synced.
     pub(crate) fn is_behind(&self) -> bool {
         self.synced < self.position
+    }
+
+    /// Whether so much was written, and neither synced nor begun to be, that it is time to begin.
+    pub(crate) fn is_begin_due(&self) -> bool {
+        self.position - self.begun.max(self.synced) >= JOURNAL_BEGUN_BYTES
+    }
+
+    /// What is due to be begun, which counts as begun from here on.
+    pub(crate) fn take_unbegun(&mut self) -> Option<Unsynced> {
+        let current = self.current.as_ref().filter(|_| self.is_begin_due())?;
+        // A file is switched only when everything is synced: all of this is in the current one.
+        let at = |position: u64| BLOCK_BYTES as u64 + (position - current.start);
+        let range = at(self.begun.max(self.synced))..at(self.position);
+        let unsynced = Unsynced { file: current.ring.file.clone(), range };
+        self.begun = self.position;
+        Some(unsynced)
     }
 
     pub(crate) fn sealed(&self) -> bool {
@@ -231,7 +266,46 @@ impl JournalWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PartitionId;
+    use crate::journal::EntryWriter;
     use crate::storage::{MemoryStorage, Storage};
+
+    /// The disk is told of each byte once, and of none that is on it. That nothing is believed for it, `synced` shows,
+    /// which the next group's header says.
+    #[test]
+    fn what_nobody_waits_for_is_begun_in_steps() {
+        const BLOCK: u64 = BLOCK_BYTES as u64;
+        let storage = MemoryStorage::new(64 * 1024 * 1024);
+        storage.create_dir(super::super::DIR).expect("creates");
+        let ring = RingFile::create(&storage, 1, 4 * JOURNAL_BEGUN_BYTES).expect("creates");
+        let mut journal = JournalWriter::new(Uuid::from_u128(1), 0, 0, vec![ring], Vec::new());
+        assert!(journal.switch(7).expect("switches"));
+        let mut group = GroupBuffer::new();
+        let half = vec![7; JOURNAL_BEGUN_BYTES as usize / 2];
+        let mut write = |journal: &mut JournalWriter| {
+            EntryWriter(&mut group).append(PartitionId(3), 42, &half);
+            journal.write(&mut group, Durability::Interval, 0).expect("writes");
+            group.end();
+        };
+        write(&mut journal);
+        assert!(journal.take_unbegun().is_none());
+        write(&mut journal);
+        let first = journal.take_unbegun().expect("that much was written");
+        assert_eq!(first.range, BLOCK..BLOCK + journal.position());
+        assert!(journal.take_unbegun().is_none(), "once is enough");
+        assert_eq!(journal.synced, 0);
+        write(&mut journal);
+        write(&mut journal);
+        journal.sync().expect("syncs");
+        assert!(journal.take_unbegun().is_none(), "it is on disk");
+        let before = journal.position();
+        write(&mut journal);
+        write(&mut journal);
+        let second = journal.take_unbegun().expect("that much again");
+        assert_eq!(second.range, BLOCK + before..BLOCK + journal.position());
+        second.begin();
+        assert_eq!(journal.synced, before);
+    }
 
     /// A checkpoint is captured at the very end of a file, the committer goes on in the next one, and
     /// only then the checkpoint becomes durable: recovery will begin in the file that it names.

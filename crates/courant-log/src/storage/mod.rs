@@ -17,6 +17,7 @@ pub use memory::MemoryStorage;
 use std::any::Any;
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// An operation on the storage failed; says which, on which file, and why.
@@ -180,6 +181,10 @@ pub trait File: Debug + Send + Sync + 'static {
     fn write_to_sync(&self, buf: &[u8], position: u64) -> io::Result<()> {
         self.write_at(&[buf], position)
     }
+
+    /// Begins to make bytes durable that nobody reads before the next start, so that the next [`Self::sync_data`]
+    /// finds less left to do. It promises nothing: what goes wrong with them is told by that sync.
+    fn begin_sync(&self, _range: Range<u64>) {}
 
     /// Makes the file's bytes and length durable (`fdatasync`).
     ///
