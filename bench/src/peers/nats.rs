@@ -16,6 +16,9 @@ const ANSWERS: &str = "courant.answers.";
 const ASKED: &str = "asked";
 /// Where events go for the consumer.
 const EVENTS: &str = "courant.events";
+/// What the subscription of answers is called in what comes for it, and that of events.
+const OF_ANSWERS: &str = "1";
+const OF_EVENTS: &str = "2";
 const PONG: &[u8] = b"PONG\r\n";
 /// Bytes that a message may have.
 const MESSAGE_MAX: usize = 512 * 1024;
@@ -28,6 +31,16 @@ pub(super) struct Nats {
 
 impl Nats {
     pub(super) fn connect(address: &str) -> Result<Nats> {
+        Nats::with_answers(address, "*")
+    }
+
+    /// As [`Nats::connect`], with the answers to what is asked for, and none to events.
+    fn without_acknowledgements(address: &str) -> Result<Nats> {
+        Nats::with_answers(address, ASKED)
+    }
+
+    /// Gets the answers to this one, or to all.
+    fn with_answers(address: &str, of: &str) -> Result<Nats> {
         let mut connection = Connection::open(connection::place(address, "nats://")?)?;
         let greeting = connection.next(|bytes| {
             Ok(line(bytes).map(|(line, next)| (next, String::from_utf8_lossy(line).into_owned())))
@@ -38,7 +51,7 @@ impl Nats {
         let version = facts["version"].as_str().unwrap_or("of an unknown version").to_owned();
         let hello =
             json!({ "verbose": false, "pedantic": false, "lang": "rust", "version": "1", "protocol": 1 });
-        connection.send(format!("CONNECT {hello}\r\nSUB {ANSWERS}* 1\r\n").as_bytes())?;
+        connection.send(format!("CONNECT {hello}\r\nSUB {ANSWERS}{of} {OF_ANSWERS}\r\n").as_bytes())?;
         let payload = format!("{EVENT_BYTES}\r\n{}\r\n", "x".repeat(EVENT_BYTES));
         let mut nats = Nats { connection, version, events: Events { payload } };
         let stream = json!({
@@ -63,11 +76,12 @@ impl Nats {
                 Ok(found.map(|(length, message)| (length, message.owned())))
             })?;
             match message {
-                Said::Message(body) => {
+                Said::Answer(body) => {
                     let answer: Value = serde_json::from_str(&body).with_context(|| body.clone())?;
                     ensure!(answer["error"].is_null(), "{what}: {}", answer["error"]);
                     return Ok(answer);
                 }
+                Said::Event(_) => bail!("an event has come before one was sent"),
                 Said::Ping => self.connection.send(PONG)?,
                 Said::Nothing => {}
             }
@@ -97,8 +111,8 @@ pub(super) fn pass(address: &str) -> Result<(Box<dyn Sender>, Box<dyn Receiver>)
     let producer = Nats::connect(address)?;
     // Who consumes the events sees whether one is missing.
     producer.connection.leave_unread()?;
-    let mut consumer = Nats::connect(address)?;
-    consumer.connection.send(format!("SUB {EVENTS} 2\r\n").as_bytes())?;
+    let mut consumer = Nats::without_acknowledgements(address)?;
+    consumer.connection.send(format!("SUB {EVENTS} {OF_EVENTS}\r\n").as_bytes())?;
     let wanted = json!({
         "stream_name": STREAM,
         "config": { "deliver_subject": EVENTS, "deliver_policy": "all", "ack_policy": "none" },
@@ -130,9 +144,9 @@ impl Receiver for Consumer {
                 Ok(found.map(|(length, message)| (length, message.owned())))
             })?;
             match said {
-                Said::Message(event) => events.push(event.into_bytes()),
+                Said::Event(event) => events.push(event.into_bytes()),
                 Said::Ping => self.0.send(PONG)?,
-                Said::Nothing => {}
+                Said::Answer(_) | Said::Nothing => {}
             }
         }
         Ok(events)
@@ -153,7 +167,7 @@ impl Protocol for Events {
     fn answer(&mut self, bytes: &[u8]) -> Result<Option<(usize, Answer)>> {
         let Some((length, message)) = message(bytes)? else { return Ok(None) };
         let answer = match message {
-            Message::Data { subject, body } => {
+            Message::Data { subject, body, .. } => {
                 // An error stands in the place of the stream's name.
                 let is_stored = body.starts_with(b"{\"stream\":");
                 ensure!(is_stored, "an event was not stored: {}", String::from_utf8_lossy(body));
@@ -171,7 +185,10 @@ impl Protocol for Events {
 #[derive(Debug, PartialEq, Eq)]
 enum Message<'bytes> {
     Data {
+        /// Where it was sent: of an event that of the stream, and not that of its consumer.
         subject: &'bytes str,
+        /// The subscription that it comes for.
+        subscription: &'bytes str,
         body: &'bytes [u8],
     },
     Ping,
@@ -181,7 +198,8 @@ enum Message<'bytes> {
 
 /// The same without what it was read from.
 enum Said {
-    Message(String),
+    Event(String),
+    Answer(String),
     Ping,
     Nothing,
 }
@@ -189,7 +207,10 @@ enum Said {
 impl Message<'_> {
     fn owned(&self) -> Said {
         match self {
-            Message::Data { body, .. } => Said::Message(String::from_utf8_lossy(body).into_owned()),
+            Message::Data { subscription, body, .. } => {
+                let body = String::from_utf8_lossy(body).into_owned();
+                if *subscription == OF_EVENTS { Said::Event(body) } else { Said::Answer(body) }
+            }
             Message::Ping => Said::Ping,
             Message::Nothing => Said::Nothing,
         }
@@ -205,11 +226,12 @@ fn message(bytes: &[u8]) -> Result<Option<(usize, Message<'_>)>> {
         Some("MSG") => {
             let unclear = || format!("the server says `{text}`");
             let subject = words.next().with_context(unclear)?;
+            let subscription = words.next().with_context(unclear)?;
             let length = words.next_back().and_then(|length| length.parse::<usize>().ok());
             let length = length.filter(|length| *length <= MESSAGE_MAX).with_context(unclear)?;
             let (end, whole) = (next + length, next + length + 2);
             let found = bytes.get(next..end).filter(|_| bytes.len() >= whole);
-            Ok(found.map(|body| (whole, Message::Data { subject, body })))
+            Ok(found.map(|body| (whole, Message::Data { subject, subscription, body })))
         }
         Some("PING") => Ok(Some((next, Message::Ping))),
         Some("INFO" | "PONG" | "+OK") => Ok(Some((next, Message::Nothing))),
@@ -220,7 +242,57 @@ fn message(bytes: &[u8]) -> Result<Option<(usize, Message<'_>)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
     use super::*;
+
+    /// Answers what a client asks for, up to this. Behind the answer about its consumer, if it makes one, come the
+    /// acknowledgement of an event, and the event. What the client has subscribed to.
+    fn serve_one(listener: &TcpListener, last: &str) -> Vec<String> {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"INFO {\"version\":\"2.0\"}\r\n").unwrap();
+        let mut subscriptions = Vec::new();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        while let Some(line) = lines.next().transpose().unwrap() {
+            if let Some(subscription) = line.strip_prefix("SUB ") {
+                subscriptions.push(subscription.to_owned());
+            } else if line.starts_with("PUB ") {
+                let body = lines.next().unwrap().unwrap();
+                assert!(body.starts_with('{'), "{body}");
+                stream.write_all(b"MSG courant.answers.asked 1 2\r\n{}\r\n").unwrap();
+                if line.contains(last) {
+                    break;
+                }
+            }
+        }
+        if last == CONSUMER {
+            let acknowledged = b"MSG courant.answers.0 1 26\r\n{\"stream\":\"bench\",\"seq\":1}\r\n";
+            stream.write_all(acknowledged).unwrap();
+            stream.write_all(b"MSG bench 2 $JS.ACK.bench.1 3\r\none\r\n").unwrap();
+        }
+        subscriptions
+    }
+
+    const CONSUMER: &str = "CONSUMER.CREATE";
+
+    /// Symptom: no round counted, because "an event has no stamp". Cause: the consumer's connection subscribed to the
+    /// answers to all events and took each for an event. Now it subscribes to its own, and an event is what comes for
+    /// the subscription of events.
+    #[test]
+    fn acknowledgements_are_no_events() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("nats://{}", listener.local_addr().unwrap());
+        // The producer comes first.
+        let server =
+            thread::spawn(move || ["STREAM.CREATE", CONSUMER].map(|last| serve_one(&listener, last)));
+        let (_producer, mut consumer) = pass(&address).unwrap();
+        assert_eq!(consumer.receive().unwrap(), [b"one"]);
+        let [of_the_producer, of_the_consumer] = server.join().unwrap();
+        assert_eq!(of_the_producer, ["courant.answers.* 1"]);
+        assert_eq!(of_the_consumer, ["courant.answers.asked 1", "courant.events 2"]);
+    }
 
     fn events() -> Events {
         Events { payload: "2\r\nhi\r\n".to_owned() }
