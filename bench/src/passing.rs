@@ -13,6 +13,7 @@ use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, ThreadedProducer};
 
 use crate::client::{self, PARTITION, PATIENCE, TOPIC};
+use crate::wire::{self, Connection, Produce};
 
 pub(crate) const PER_SECOND: u64 = 5_000;
 pub(crate) const EVENT_BYTES: usize = 100;
@@ -140,6 +141,44 @@ impl Receiver for Consumer {
                 Some(Ok(message)) => return Ok(vec![message.payload().unwrap_or_default().to_vec()]),
                 Some(Err(error)) if !client::passes(&error) => bail!("reading: {error}"),
                 Some(Err(_)) | None => {}
+            }
+            ensure!(begun.elapsed() < PATIENCE, "nothing came for {} s", PATIENCE.as_secs());
+        }
+    }
+}
+
+/// The same of clients that hand nothing from one thread to another, on whichever side: each event is a request of its
+/// own, and the consumer asks again when its last request for events is answered.
+pub(crate) fn without_library(bootstrap: &str) -> Result<(Box<dyn Sender>, Box<dyn Receiver>)> {
+    let producer = Connection::open(bootstrap)?;
+    // Who consumes the events sees whether one is missing.
+    producer.leave_unread()?;
+    let connection = Connection::open(bootstrap)?;
+    Ok((Box::new(LeanProducer(producer)), Box::new(LeanConsumer { connection, offset: 0 })))
+}
+
+struct LeanProducer(Connection);
+
+impl Sender for LeanProducer {
+    fn send(&mut self, payload: &[u8]) -> Result<()> {
+        self.0.begin(&mut Produce::new(TOPIC, &wire::batch_of(payload)?)?)
+    }
+}
+
+struct LeanConsumer {
+    connection: Connection,
+    /// Behind what has come.
+    offset: i64,
+}
+
+impl Receiver for LeanConsumer {
+    fn receive(&mut self) -> Result<Vec<Vec<u8>>> {
+        let begun = Instant::now();
+        loop {
+            let (events, behind) = self.connection.fetch_events(TOPIC, self.offset)?;
+            self.offset = behind;
+            if !events.is_empty() {
+                return Ok(events);
             }
             ensure!(begun.elapsed() < PATIENCE, "nothing came for {} s", PATIENCE.as_secs());
         }

@@ -134,7 +134,7 @@ fn measured(
     }
     for round in 1..=options.rounds {
         say(format_args!("bench: {} beside others, round {round} of {}", what.name(), options.rounds));
-        for who in order(&peers, round) {
+        for who in order(what, &peers, round) {
             let ended = one_round(bench, what, who, options, |load, sample| {
                 rounds.add(round, load, who, sample);
             });
@@ -146,13 +146,16 @@ fn measured(
             }
         }
     }
-    rounds.tables(&order(&peers, 1), options)
+    rounds.tables(&order(what, &peers, 1), options)
 }
 
 /// Courant and its peers, in every second round the other way round. The relaxed class stands beside those who
-/// promise no more.
-fn order(peers: &[Peer], round: u64) -> Vec<Who> {
+/// promise no more, and clients without a library where that of a library is a part of what is measured.
+fn order(what: What, peers: &[Peer], round: u64) -> Vec<Who> {
     let mut order = vec![Who::Courant];
+    if what == What::Passing {
+        order.push(Who::Lean);
+    }
     if peers.iter().any(|peer| !peer.is_durable()) {
         order.push(Who::Relaxed);
     }
@@ -250,15 +253,22 @@ mod tests {
     #[test]
     fn every_second_round_goes_the_other_way() {
         let peers = [Peer::RedisAlways, Peer::Nats];
-        let first = order(&peers, 1);
+        let first = order(What::Single, &peers, 1);
         assert_eq!(first, [Who::Courant, Who::Peer(Peer::RedisAlways), Who::Peer(Peer::Nats)]);
-        let mut second = order(&peers, 2);
+        let mut second = order(What::Single, &peers, 2);
         second.reverse();
         assert_eq!(first, second);
     }
 
     #[test]
     fn the_relaxed_class_stands_beside_those_who_promise_no_more() {
-        assert_eq!(order(&[Peer::Kafka], 1), [Who::Courant, Who::Relaxed, Who::Peer(Peer::Kafka)]);
+        let order = order(What::Batch, &[Peer::Kafka], 1);
+        assert_eq!(order, [Who::Courant, Who::Relaxed, Who::Peer(Peer::Kafka)]);
+    }
+
+    #[test]
+    fn clients_without_a_library_stand_beside_events_on_their_way() {
+        let order = order(What::Passing, &[Peer::Nats], 1);
+        assert_eq!(order, [Who::Courant, Who::Lean, Who::Peer(Peer::Nats)]);
     }
 }

@@ -5,7 +5,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
@@ -23,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const IN_FLIGHT: u64 = 32;
 /// An answer that claims more is no answer to what is asked here.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes of events that are read at once, and of answers that nobody looks at.
+const EVENTS_BYTES_MAX: u32 = 1 << 20;
+const UNREAD_BYTES: usize = 64 * 1024;
 /// The time of every event.
 const TIMESTAMP_MS: i64 = 1_700_000_000_000;
 /// Where a batch says how long it is, behind this field, and the offset of its last event after the first.
@@ -38,6 +42,17 @@ pub(crate) fn batch(events: usize, bytes: usize) -> Result<Bytes> {
         ..NewRecord::default()
     };
     records::encode(&vec![record; events], Codec::None, None).context("the batch cannot be made")
+}
+
+/// A batch of one event, of now.
+pub(crate) fn batch_of(value: &[u8]) -> Result<Bytes> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock")?;
+    let record = NewRecord {
+        timestamp: i64::try_from(since.as_millis()).context("the clock")?,
+        value: Some(Bytes::copy_from_slice(value)),
+        ..NewRecord::default()
+    };
+    records::encode(&[record], Codec::None, None).context("the batch cannot be made")
 }
 
 /// A connection that does one thing after the other.
@@ -122,6 +137,28 @@ impl Connection {
 
     /// Reads batches from an offset on, up to so many bytes: how many these are, and the offset behind them.
     pub(crate) fn fetch(&mut self, topic: &str, offset: i64, bytes: u32) -> Result<(u64, i64)> {
+        let batches = self.batches(topic, offset, bytes)?;
+        Ok((batches.len() as u64, behind(batches).unwrap_or(offset)))
+    }
+
+    /// Reads events from an offset on, as many as are there: their values, and the offset behind them.
+    pub(crate) fn fetch_events(&mut self, topic: &str, offset: i64) -> Result<(Vec<Vec<u8>>, i64)> {
+        let batches = self.batches(topic, offset, EVENTS_BYTES_MAX)?;
+        Ok((values(batches, offset)?, behind(batches).unwrap_or(offset)))
+    }
+
+    /// Takes answers from here on, and forgets them, to the end of the connection.
+    pub(crate) fn leave_unread(&self) -> Result<()> {
+        let mut stream = self.stream.try_clone().context("the connection")?;
+        thread::spawn(move || {
+            let mut chunk = vec![0; UNREAD_BYTES];
+            while matches!(stream.read(&mut chunk), Ok(read) if read > 0) {}
+        });
+        Ok(())
+    }
+
+    /// Batches from an offset on, up to so many bytes.
+    fn batches(&mut self, topic: &str, offset: i64, bytes: u32) -> Result<&[u8]> {
         let bytes = i32::try_from(bytes)?;
         let mut request = Frame::begin(FETCH);
         // A consumer that waits up to a second for one byte, and reads everything.
@@ -139,8 +176,7 @@ impl Connection {
         // No transaction was aborted: none, or null.
         ensure!(answer.int()? <= 0, "there are no transactions here");
         let length = answer.int()?;
-        let batches = answer.take(usize::try_from(length).context("the answer has no records")?)?;
-        Ok((batches.len() as u64, behind(batches).unwrap_or(offset)))
+        answer.take(usize::try_from(length).context("the answer has no records")?)
     }
 
     fn send(&mut self, frame: &[u8]) -> Result<()> {
@@ -201,6 +237,28 @@ fn behind(mut batches: &[u8]) -> Option<i64> {
         batches = rest;
     }
     behind
+}
+
+/// The values of the events from an offset on in whole batches.
+fn values(mut batches: &[u8], offset: i64) -> Result<Vec<Vec<u8>>> {
+    let mut values = Vec::new();
+    while let Some(length) = length_of(batches) {
+        let Some((batch, rest)) = batches.split_at_checked(length) else { break };
+        for record in records::decode(batch, ANSWER_BYTES_MAX).context("a batch cannot be read")? {
+            if record.offset >= offset {
+                values.push(record.value.unwrap_or_default().to_vec());
+            }
+        }
+        batches = rest;
+    }
+    Ok(values)
+}
+
+/// The length of the batch at the front, if its header is there.
+fn length_of(batches: &[u8]) -> Option<usize> {
+    let header = batches.get(..BATCH_HEADER_BYTES)?;
+    let length = i32::from_be_bytes(*header.get(LENGTH_AT..)?.first_chunk()?);
+    usize::try_from(length).ok()?.checked_add(LENGTH_AT + 4)
 }
 
 fn no_error(what: &str, code: i16) -> Result<()> {
@@ -314,6 +372,19 @@ mod tests {
         // What is cut off does not count.
         assert_eq!(behind(&two[..two.len() - 1]), Some(500));
         assert_eq!(behind(&[]), None);
+    }
+
+    #[test]
+    fn events_come_out_of_batches_as_they_went_in() {
+        let one = batch_of(b"one").unwrap();
+        let mut two = one.to_vec();
+        two.extend_from_slice(&batch_of(b"two").unwrap());
+        two[one.len()..one.len() + 8].copy_from_slice(&1_i64.to_be_bytes());
+        assert_eq!(values(&two, 0).unwrap(), [b"one", b"two"]);
+        assert_eq!(values(&two, 1).unwrap(), [b"two"], "what comes before was read before");
+        // What is cut off is read the next time.
+        assert_eq!(values(&two[..two.len() - 1], 0).unwrap(), [b"one"]);
+        assert!(values(&[], 0).unwrap().is_empty());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Apache Kafka, by the client that Courant is measured with: librdkafka.
+//! Apache Kafka, by the client that Courant is measured with: librdkafka. And Courant by a client as the others
+//! have one: without a library.
 
 use std::time::Duration;
 
@@ -34,6 +35,15 @@ impl Kafka {
 pub(super) fn pass(address: &str, configs: &[(&str, &str)]) -> Result<(Box<dyn Sender>, Box<dyn Receiver>)> {
     Connection::open(address)?.create_topic(TOPIC, 1, configs)?;
     passing::by_librdkafka(address)
+}
+
+/// The same, of a producer and a consumer that do no more than those of the others.
+pub(super) fn pass_without_library(
+    address: &str,
+    configs: &[(&str, &str)],
+) -> Result<(Box<dyn Sender>, Box<dyn Receiver>)> {
+    Connection::open(address)?.create_topic(TOPIC, 1, configs)?;
+    passing::without_library(address)
 }
 
 /// What a server with such a topic is called.

@@ -13,6 +13,8 @@ use super::subject::Used;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Courant,
+    /// By a producer and a consumer without a library, as most of the others have them.
+    Lean,
     /// In a topic that asks for less: written at the acknowledgement, on disk a tenth of a second later.
     Relaxed,
     Peer(Peer),
@@ -22,6 +24,7 @@ impl Who {
     pub(super) fn name(self) -> &'static str {
         match self {
             Who::Courant => "Courant",
+            Who::Lean => "Courant, clients without a library",
             Who::Relaxed => "Courant, relaxed class",
             Who::Peer(peer) => peer.name(),
         }
@@ -30,7 +33,7 @@ impl Who {
     /// When an event is on disk.
     pub(super) fn durable(self) -> &'static str {
         match self {
-            Who::Courant => "before the answer",
+            Who::Courant | Who::Lean => "before the answer",
             Who::Relaxed => "within 0.1 s",
             Who::Peer(peer) => peer.durable(),
         }

@@ -133,7 +133,7 @@ impl Subject<'_> {
     /// The configs of the topic, where there is one.
     pub(super) fn topic(&self) -> Option<&'static [(&'static str, &'static str)]> {
         match self.who {
-            Who::Courant => Some(&[]),
+            Who::Courant | Who::Lean => Some(&[]),
             Who::Relaxed => Some(&[("courant.durability", "interval")]),
             Who::Peer(peer) => peer.topic(),
         }
@@ -151,7 +151,7 @@ impl Subject<'_> {
     pub(super) fn connect(&self, most: usize) -> Result<Box<dyn Client>> {
         match self.who {
             Who::Peer(peer) => peer.connect(&self.address, most),
-            Who::Courant | Who::Relaxed => {
+            Who::Courant | Who::Lean | Who::Relaxed => {
                 Ok(Box::new(kafka::Kafka::connect(&self.address, self.topic().unwrap_or_default())?))
             }
         }
@@ -162,6 +162,7 @@ impl Subject<'_> {
         match self.who {
             Who::Peer(peer) => peer.pass(&self.address),
             Who::Courant | Who::Relaxed => kafka::pass(&self.address, self.topic().unwrap_or_default()),
+            Who::Lean => kafka::pass_without_library(&self.address, self.topic().unwrap_or_default()),
         }
     }
 

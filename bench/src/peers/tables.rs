@@ -42,7 +42,9 @@ const NOTE_PASSING: &str = note!(
     "\
 5,000 events of 100 B a second, one by one, two seconds before those that count, each with the moment in which its producer handed it over; it is \
 compared when a consumer has it. Producer and consumer of Courant and Kafka are librdkafka (linger 0, \
-acks=all); those of the others speak their protocol without a library: Redis `XADD` and `XREAD BLOCK`, NATS a \
+acks=all), whose threads hand each event on on both sides; those of the others speak their protocol without a \
+library. Courant has a row with such clients too, one request for each event and one at a time to read, and the \
+ratios of those others stand beside it as well: Redis `XADD` and `XREAD BLOCK`, NATS a \
 push consumer, RabbitMQ `basic.consume`, PostgreSQL 16 connections that insert and one that asks each \
 millisecond. Ratios are how many times as long the other one takes, so above 1 Courant is ahead."
 );
@@ -68,8 +70,8 @@ fn compared(what: What) -> [Ratio; 2] {
     }
 }
 
-/// The heads of those two, of the durable and of the relaxed class.
-fn ratio_columns(what: What) -> [Column; 8] {
+/// The heads of those two, of the durable and of the relaxed class, and by clients without a library.
+fn ratio_columns(what: What) -> [Column; 10] {
     let heads = match what {
         What::Single | What::Batch => ["Courant's rate ÷ its", "Courant's CPU ÷ its"],
         What::Passing => ["its p50 ÷ Courant's", "its p99 ÷ Courant's"],
@@ -87,6 +89,8 @@ fn ratio_columns(what: What) -> [Column; 8] {
         Column::number("most", "second_ratio_most"),
         Column::number(relaxed[0], "relaxed_first_ratio"),
         Column::number(relaxed[1], "relaxed_second_ratio"),
+        Column::number("without a library: p50", "lean_first_ratio"),
+        Column::number("without a library: p99", "lean_second_ratio"),
     ]
 }
 
@@ -168,6 +172,12 @@ impl Rounds<'_> {
         let is_relaxed = matches!(who, Who::Peer(peer) if !peer.is_durable());
         for ratio in compared {
             let of_all = self.ratios(ratio, Who::Relaxed, who, load).filter(|_| is_relaxed);
+            row.push(of_all.map_or(Cell::Missing, |[middle, ..]| Cell::Number(middle, 2)));
+        }
+        // Kafka's clients are librdkafka too.
+        let is_lean = matches!(who, Who::Peer(peer) if peer.topic().is_none());
+        for ratio in compared {
+            let of_all = self.ratios(ratio, Who::Lean, who, load).filter(|_| is_lean);
             row.push(of_all.map_or(Cell::Missing, |[middle, ..]| Cell::Number(middle, 2)));
         }
         let [asked, reached] = self.goal(who, load);
@@ -358,7 +368,7 @@ mod tests {
     fn every_kind_has_a_cell_for_each_column() {
         for what in What::ALL {
             let rounds = measured(what, &[], &[(300, 200), (200, 200)]);
-            assert_eq!(rounds.row(PEER, 64).len(), 26, "{}", what.name());
+            assert_eq!(rounds.row(PEER, 64).len(), 28, "{}", what.name());
             for table in rounds.tables(&[Who::Courant, PEER], &options()) {
                 assert!(table.rows.iter().all(|row| row.len() == table.columns.len()), "{}", table.key);
             }
@@ -374,12 +384,27 @@ mod tests {
         assert_eq!(rounds.row(PEER, 64)[17], Cell::Missing);
     }
 
+    /// What a library takes is no part of the comparison with those that have none, and stays one of the others.
+    #[test]
+    fn clients_without_a_library_are_compared_with_each_other() {
+        let mut rounds = measured(What::Passing, &[], &[(300, 200)]);
+        let mut lean = sample(300, 100, Some(10));
+        lean.taken.waits = Some([200, 225].map(Duration::from_micros));
+        rounds.add(1, 64, Who::Lean, lean);
+        rounds.add(1, 64, Who::Peer(Peer::Kafka), sample(200, 100, None));
+        let row = rounds.row(PEER, 64);
+        assert_eq!((&row[11], &row[14]), (&Cell::Number(1.0, 2), &Cell::Number(1.0, 2)));
+        assert_eq!((&row[19], &row[20]), (&Cell::Number(2.0, 2), &Cell::Number(4.0, 2)));
+        assert_eq!(rounds.row(Who::Peer(Peer::Kafka), 64)[19], Cell::Missing);
+        assert_eq!(rounds.row(Who::Lean, 64)[11], Cell::Missing, "it is no peer");
+    }
+
     #[test]
     fn a_server_of_which_nothing_counts_has_a_void_row() {
         let mut rounds = measured(What::Single, &[], &[]);
         rounds.add(1, 64, Who::Courant, sample(900, 100, Some(0)));
         let row = rounds.row(Who::Courant, 64);
-        assert_eq!((&row[3], &row[8], &row[24]), (&Cell::Void, &Cell::Void, &Cell::Count(0)));
-        assert_eq!(row[20], Cell::text("void"));
+        assert_eq!((&row[3], &row[8], &row[26]), (&Cell::Void, &Cell::Void, &Cell::Count(0)));
+        assert_eq!(row[22], Cell::text("void"));
     }
 }
