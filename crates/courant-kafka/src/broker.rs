@@ -44,8 +44,10 @@ pub struct Broker {
     groups: Arc<Coordinator>,
     /// Who has sent the last Produce: a connection, by a number that no other one has at the time.
     pub(crate) appender: AtomicUsize,
-    /// A connection keeps a thread for itself.
+    /// A connection keeps a thread for itself, because it is the only one that produces.
     pub(crate) keeps_thread: AtomicBool,
+    /// The same, because it reads at the end of the log.
+    pub(crate) reader_keeps_thread: AtomicBool,
     stopping: watch::Sender<bool>,
     /// Set before `stopping` says it.
     is_stopping: AtomicBool,
@@ -75,6 +77,7 @@ impl Broker {
             config,
             appender: AtomicUsize::new(0),
             keeps_thread: AtomicBool::new(false),
+            reader_keeps_thread: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             is_stopping: AtomicBool::new(false),
         }
@@ -228,6 +231,7 @@ pub(crate) struct Counters {
     request_bytes: AtomicU64,
     response_bytes: AtomicU64,
     threads_kept: AtomicU64,
+    reader_threads_kept: AtomicU64,
     cold_read_waits: AtomicU64,
     cold_read_wait_longest_us: AtomicU64,
 }
@@ -254,6 +258,8 @@ pub struct KafkaMetrics {
     pub response_bytes: u64,
     /// How often a connection kept a thread, because its client was alone.
     pub threads_kept: u64,
+    /// How often a connection kept a thread, because its client read at the end of the log.
+    pub reader_threads_kept: u64,
     /// Reads that waited because as many as may wait for the disk were under way.
     pub cold_read_waits: u64,
     /// Longest of these waits, in microseconds.
@@ -293,6 +299,10 @@ impl Counters {
         add(&self.threads_kept, 1);
     }
 
+    pub(crate) fn reader_thread_kept(&self) {
+        add(&self.reader_threads_kept, 1);
+    }
+
     pub(crate) fn cold_read_waits(&self) {
         add(&self.cold_read_waits, 1);
     }
@@ -314,6 +324,7 @@ impl Counters {
             request_bytes: get(&self.request_bytes),
             response_bytes: get(&self.response_bytes),
             threads_kept: get(&self.threads_kept),
+            reader_threads_kept: get(&self.reader_threads_kept),
             cold_read_waits: get(&self.cold_read_waits),
             cold_read_wait_longest_us: get(&self.cold_read_wait_longest_us),
             // Nobody counts it: it is what is granted.

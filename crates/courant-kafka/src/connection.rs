@@ -12,11 +12,13 @@
 //! - what a connection has with the log at one time is bounded, in requests and in bytes.
 //!
 //! A client that sends small Produces, and is the only one to do so, is served by one thread for a while: see `alone`.
+//! So is one that reads at the end of the log: see `tail`.
 
 mod alone;
 mod answers;
 mod frames;
 mod queue;
+mod tail;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -31,10 +33,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
 
-use self::alone::{Alone, Left, Seat, Streak};
+use self::alone::{Alone, Left, Of, Seat, Streak};
 use self::answers::AnswerError;
 use self::frames::{FrameError, Frames};
 use self::queue::Queue;
+use self::tail::Follower;
 use crate::api::{self, Pending, Refusal};
 use crate::broker::{Broker, Caller, Place};
 use crate::budget::{Budget, Grant};
@@ -60,6 +63,8 @@ enum Read {
     Over(End),
     /// Until its client was alone. Everything before that is answered.
     Alone(Alone),
+    /// Until its client was seen to read at the end of the log. The same holds.
+    Follows(Follower),
 }
 
 impl End {
@@ -87,11 +92,12 @@ pub(crate) async fn run(place: Place, broker: Arc<Broker>, mut stream: TcpStream
     let caller = Arc::new(Caller::new(Arc::clone(&broker), peer, local));
     let mut left = None;
     let end = loop {
-        let alone = match serve(&caller, &mut stream, left.take()).await {
+        let kept = match serve(&caller, &mut stream, left.take()).await {
             Read::Over(end) => break end,
-            Read::Alone(alone) => alone,
+            Read::Alone(alone) => alone::keep_thread(&caller, stream, alone),
+            Read::Follows(follower) => tail::keep_thread(&caller, stream, follower),
         };
-        match alone::keep_thread(&caller, stream, alone) {
+        match kept {
             Ok((again, what)) => {
                 stream = again;
                 left = Some(what);
@@ -121,13 +127,16 @@ async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream, left: Option<Left>)
     let queue = Queue::default();
     // Requests whose answer is not written yet. The queue does not say it: the first of them has left it.
     let unanswered = AtomicUsize::new(0);
-    let (mut streak, mut ended) = (Streak::default(), None);
+    let (mut streaks, mut ended) = (Streaks::default(), None);
     if let Some(left) = left {
         frames.go_on(left.received);
         unanswered.store(left.pending.len(), Ordering::Relaxed);
         left.pending.into_iter().for_each(|pending| queue.put(pending));
         if left.is_still_alone {
-            streak = Streak::nearly_long();
+            streaks.produces = Streak::nearly_long();
+        }
+        if left.is_still_following {
+            streaks.fetches = Streak::nearly_long();
         }
         ended = left.end;
     }
@@ -135,7 +144,7 @@ async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream, left: Option<Left>)
     let end = if let Some(end) = ended {
         end
     } else {
-        let mut reading = pin!(read_requests(caller, frames, &queue, &unanswered, streak));
+        let mut reading = pin!(read_requests(caller, frames, &queue, &unanswered, streaks));
         let reading = poll_fn(|context| {
             // Whenever reading waits for something, and also behind a panic: others are to have their answers.
             let _wakes = Wakes(caller.log());
@@ -146,7 +155,7 @@ async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream, left: Option<Left>)
             biased;
             read = reading => match read {
                 Read::Over(end) => end,
-                Read::Alone(alone) => return Read::Alone(alone),
+                kept => return kept,
             },
             // The queue is open while requests are read, so the writer only ends with an error.
             result = &mut answers => return Read::Over(result.map_or_else(End::from, |()| End::Stopping)),
@@ -204,6 +213,13 @@ impl Drop for Wakes<'_> {
     }
 }
 
+/// What came in a row.
+#[derive(Debug, Default)]
+struct Streaks {
+    produces: Streak,
+    fetches: Streak,
+}
+
 /// Hands requests on until there are no more. What of them goes to the log is to be committed together where it
 /// came together, so the committer is woken when there is nothing more at hand.
 async fn read_requests(
@@ -211,7 +227,7 @@ async fn read_requests(
     mut frames: Frames<'_>,
     queue: &Queue,
     unanswered: &AtomicUsize,
-    mut streak: Streak,
+    mut streaks: Streaks,
 ) -> Read {
     let window = Budget::new(limits::BYTES_IN_FLIGHT_MAX);
     loop {
@@ -234,12 +250,18 @@ async fn read_requests(
         // nothing to write, for as long as the log is busy with it.
         let is_small = frame.bytes.len() <= limits::FIRST_READ_BYTES;
         let is_first = unanswered.load(Ordering::Relaxed) == 0;
-        if streak.came(alone::is_of_the_only_one(caller, &frame.bytes), is_first)
-            && Seat::is_free(&caller.broker)
+        let reads_on = tail::is_fetch(&frame.bytes) && is_first;
+        if streaks.fetches.came(reads_on, is_first)
+            && let Some(seat) = Seat::take(&caller.broker, Of::Readers)
+        {
+            return Read::Follows(Follower { frame, received: frames.rest(), seat });
+        }
+        if streaks.produces.came(alone::is_of_the_only_one(caller, &frame.bytes), is_first)
+            && Seat::is_free(&caller.broker, Of::Producers)
         {
             // All of it is with the log. Who leaves answers unread has not got the seat for that time.
             queue.answered(unanswered).await;
-            if let Some(seat) = Seat::take(&caller.broker) {
+            if let Some(seat) = Seat::take(&caller.broker, Of::Producers) {
                 return Read::Alone(Alone { frame, received: frames.rest(), seat });
             }
         }
@@ -251,7 +273,8 @@ async fn read_requests(
             Ok(pending) => queue.put(pending),
             Err(refusal) => return Read::Over(refusal.into()),
         }
-        streak.done();
+        streaks.produces.done();
+        streaks.fetches.done();
     }
 }
 

@@ -37,8 +37,8 @@ pub(crate) const REQUEST_BUFFERS: usize = 16;
 /// How often is looked which of them nobody has needed since the look before. Those go back to the system.
 pub(crate) const REQUEST_BUFFERS_LOOK: Duration = Duration::from_secs(5);
 
-/// How many small Produce requests in a row a client has to send, each within this time behind the one
-/// before, until its connection keeps a thread.
+/// How many small Produce requests in a row a client has to send, or how many Fetches, each within this time
+/// behind the one before, until its connection keeps a thread.
 pub(crate) const ALONE_REQUESTS_MIN: u32 = 32;
 pub(crate) const ALONE_GAP_MAX: Duration = Duration::from_millis(1);
 
@@ -50,6 +50,10 @@ pub(crate) const ALONE_REQUEST_BYTES_MAX: usize = 32 * 1024;
 /// it looks at what else there is.
 pub(crate) const ALONE_SILENCE_MAX: Duration = Duration::from_millis(2);
 pub(crate) const ALONE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How long a connection that keeps its thread waits for events that a Fetch asks for. Then the Fetch waits where those
+/// of others do.
+pub(crate) const FOLLOWER_WAIT_MAX: Duration = Duration::from_millis(5);
 
 /// Requests of one connection that wait for their answer; the next one stays in the socket.
 pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 32;

@@ -199,6 +199,11 @@ fn kafka(encoder: &mut DescriptorEncoder<'_>, broker: &Broker) -> fmt::Result {
         ("courant_kafka_response_bytes", "Bytes of answers", kafka.response_bytes),
         ("courant_kafka_threads_kept", "Clients that were alone and kept a thread", kafka.threads_kept),
         (
+            "courant_kafka_reader_threads_kept",
+            "Clients that read at the end of the log and kept a thread",
+            kafka.reader_threads_kept,
+        ),
+        (
             "courant_kafka_cold_read_waits",
             "Reads that waited until fewer were waiting for the disk",
             kafka.cold_read_waits,

@@ -7,7 +7,7 @@
 //! `docs/decisions/0021-the-only-producer-keeps-its-thread.md`.
 //!
 //! Invariants:
-//! - one connection at a time does so: clients can take no more than one thread;
+//! - one connection at a time does so: clients can take no more than one thread in this way;
 //! - what is not a whole small Produce is handed back as it was received, and met as everywhere else;
 //! - a client that is silent, a broker that stops, somebody else who appends, and a time that is up end it
 //!   within milliseconds.
@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream as Socket;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -71,26 +71,45 @@ impl Streak {
     }
 }
 
+/// Whom a thread can be kept for: one of each at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Of {
+    Producers,
+    Readers,
+}
+
+impl Of {
+    fn is_taken(self, broker: &Broker) -> &AtomicBool {
+        match self {
+            Self::Producers => &broker.keeps_thread,
+            Self::Readers => &broker.reader_keeps_thread,
+        }
+    }
+}
+
 /// The right to keep a thread, which one connection at a time has.
 #[derive(Debug)]
-pub(super) struct Seat(Arc<Broker>);
+pub(super) struct Seat {
+    broker: Arc<Broker>,
+    of: Of,
+}
 
 impl Seat {
     /// Whether it can be had: nobody has it, there is another thread that could go on, and no end is near.
-    pub(super) fn is_free(broker: &Broker) -> bool {
-        !broker.keeps_thread.load(Ordering::Relaxed) && !broker.is_stopping() && api::can_wait()
+    pub(super) fn is_free(broker: &Broker, of: Of) -> bool {
+        !of.is_taken(broker).load(Ordering::Relaxed) && !broker.is_stopping() && api::can_wait()
     }
 
     /// The right, if it can be had.
-    pub(super) fn take(broker: &Arc<Broker>) -> Option<Self> {
-        let is_free = Self::is_free(broker) && !broker.keeps_thread.swap(true, Ordering::AcqRel);
-        is_free.then(|| Self(Arc::clone(broker)))
+    pub(super) fn take(broker: &Arc<Broker>, of: Of) -> Option<Self> {
+        let is_free = Self::is_free(broker, of) && !of.is_taken(broker).swap(true, Ordering::AcqRel);
+        is_free.then(|| Self { broker: Arc::clone(broker), of })
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.keeps_thread.store(false, Ordering::Release);
+        self.of.is_taken(&self.broker).store(false, Ordering::Release);
     }
 }
 
@@ -112,6 +131,8 @@ pub(super) struct Left {
     pub(super) pending: VecDeque<Pending>,
     /// Only its time was up.
     pub(super) is_still_alone: bool,
+    /// The same, of a client that reads at the end of the log.
+    pub(super) is_still_following: bool,
     /// Why the connection ends behind these answers, if it does.
     pub(super) end: Option<End>,
 }
@@ -144,20 +165,31 @@ pub(super) fn keep_thread(
     stream: TcpStream,
     alone: Alone,
 ) -> io::Result<(TcpStream, Left)> {
-    let mut socket = stream.into_std()?;
-    // Another thread goes on with what else is to be done here, heartbeats among it.
-    let left = block_in_place(|| serve(caller, &mut socket, alone))?;
-    socket.set_nonblocking(true)?;
-    Ok((TcpStream::from_std(socket)?, left))
+    aside(stream, |socket| {
+        caller.broker.counters.thread_kept();
+        let Alone { frame, received, seat: _seat } = alone;
+        answer_all(caller, socket, Some(frame), Room::of(&received, ApiKey::PRODUCE))
+    })
 }
 
-fn serve(caller: &Arc<Caller>, socket: &mut Socket, alone: Alone) -> io::Result<Left> {
-    socket.set_nonblocking(false)?;
-    socket.set_read_timeout(Some(limits::ALONE_SILENCE_MAX))?;
-    socket.set_write_timeout(Some(limits::ALONE_SILENCE_MAX))?;
-    caller.broker.counters.thread_kept();
-    let Alone { frame, received, seat: _seat } = alone;
-    Ok(answer_all(caller, socket, Some(frame), Room::of(&received)))
+/// Takes a socket out of the runtime for as long as `serve` has it: then this thread waits in it.
+///
+/// # Errors
+/// What the socket says. It is closed then.
+pub(super) fn aside(
+    stream: TcpStream,
+    serve: impl FnOnce(&mut Socket) -> Left,
+) -> io::Result<(TcpStream, Left)> {
+    let mut socket = stream.into_std()?;
+    // Another thread goes on with what else is to be done here, heartbeats among it.
+    let left = block_in_place(|| {
+        socket.set_nonblocking(false)?;
+        socket.set_read_timeout(Some(limits::ALONE_SILENCE_MAX))?;
+        socket.set_write_timeout(Some(limits::ALONE_SILENCE_MAX))?;
+        Ok::<_, io::Error>(serve(&mut socket))
+    })?;
+    socket.set_nonblocking(true)?;
+    Ok((TcpStream::from_std(socket)?, left))
 }
 
 /// Answers what comes until the client is not alone any more, or something else ends it.
@@ -190,8 +222,9 @@ fn answer_all(
     }
 }
 
-/// What was received.
-struct Room {
+/// What was received, and the only kind of request that is answered here.
+pub(super) struct Room {
+    key: ApiKey,
     bytes: Vec<u8>,
     /// What of it was taken, and where it ends.
     taken: usize,
@@ -199,14 +232,14 @@ struct Room {
 }
 
 impl Room {
-    fn of(received: &[u8]) -> Self {
+    pub(super) fn of(received: &[u8], key: ApiKey) -> Self {
         let mut bytes = vec![0; limits::READ_AHEAD_BYTES_MAX.max(received.len())];
         bytes[..received.len()].copy_from_slice(received);
-        Self { bytes, taken: 0, filled: received.len() }
+        Self { key, bytes, taken: 0, filled: received.len() }
     }
 
     /// What is left of it.
-    fn rest(&self) -> BytesMut {
+    pub(super) fn rest(&self) -> BytesMut {
         BytesMut::from(&self.bytes[self.taken..self.filled])
     }
 
@@ -217,18 +250,19 @@ impl Room {
         let most = caller.broker.limits().frame_bytes_max.min(limits::ALONE_REQUEST_BYTES_MAX);
         let is_right = (limits::FRAME_BYTES_MIN..=most).contains(&length);
         // Of a request that is cut within its key nothing is known.
-        let is_right = is_right && (request.len() < API_KEY_BYTES || is_produce(request));
+        let is_of_key = || request.starts_with(&self.key.0.to_be_bytes());
+        let is_right = is_right && (request.len() < API_KEY_BYTES || is_of_key());
         is_right.then_some((length, request))
     }
 
     /// Whether nothing is there, or the beginning of a request that is answered here.
-    fn is_begun(&self, caller: &Caller) -> bool {
+    pub(super) fn is_begun(&self, caller: &Caller) -> bool {
         let is_cut = |(length, request): (usize, &[u8])| request.len() < length;
         self.filled - self.taken < PREFIX_BYTES || self.begin(caller).is_some_and(is_cut)
     }
 
-    /// The next request, if it is there whole, is a small Produce, and there is memory for it.
-    fn take(&mut self, caller: &Caller) -> Option<Frame> {
+    /// The next request, if it is there whole, is small and of that kind, and there is memory for it.
+    pub(super) fn take(&mut self, caller: &Caller) -> Option<Frame> {
         let (length, request) = self.begin(caller)?;
         let request = request.get(..length)?;
         let mut grant = Grant::default();
@@ -241,7 +275,7 @@ impl Room {
     }
 
     /// Waits for more. False when nothing has come.
-    fn fill(&mut self, socket: &mut impl io::Read) -> io::Result<bool> {
+    pub(super) fn fill(&mut self, socket: &mut impl io::Read) -> io::Result<bool> {
         self.bytes.copy_within(self.taken..self.filled, 0);
         self.filled -= self.taken;
         self.taken = 0;
@@ -310,7 +344,7 @@ fn answer(
 
 /// Writes answers. What of them cannot be written at once, if anything: a client that takes a little now and then is
 /// met by the connection, which has the clocks for that.
-fn write(counters: &Counters, socket: &mut impl io::Write, mut answers: Bytes) -> Option<Bytes> {
+pub(super) fn write(counters: &Counters, socket: &mut impl io::Write, mut answers: Bytes) -> Option<Bytes> {
     if answers.is_empty() {
         return None;
     }
@@ -345,18 +379,24 @@ mod tests {
         Arc::new(Broker::new(log, KafkaConfig::default()))
     }
 
+    /// Nobody takes the right of others.
+    ///
     /// Whoever has sent much at once has some of it received already, and would go on with that for as long as there is
     /// more, behind a stop as before it.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn one_connection_at_a_time_has_the_right_and_none_behind_a_stop() {
         let broker = broker();
         let taken = tokio::spawn(async move {
-            let seat = Seat::take(&broker).expect("nobody has it");
-            assert!(!Seat::is_free(&broker) && Seat::take(&broker).is_none());
+            let seat = Seat::take(&broker, Of::Producers).expect("nobody has it");
+            assert!(!Seat::is_free(&broker, Of::Producers) && Seat::take(&broker, Of::Producers).is_none());
+            let other = Seat::take(&broker, Of::Readers).expect("it is another one");
+            assert!(!Seat::is_free(&broker, Of::Readers) && Seat::take(&broker, Of::Readers).is_none());
             drop(seat);
-            assert!(Seat::is_free(&broker));
+            assert!(Seat::is_free(&broker, Of::Producers) && !Seat::is_free(&broker, Of::Readers));
+            drop(other);
+            assert!(Seat::is_free(&broker, Of::Readers));
             broker.stop();
-            Seat::take(&broker).is_some()
+            Seat::take(&broker, Of::Producers).is_some() || Seat::take(&broker, Of::Readers).is_some()
         });
         assert!(!taken.await.expect("no panic"));
     }
@@ -437,7 +477,7 @@ mod tests {
         let mut request = [&prefix[..], &ApiKey::PRODUCE.0.to_be_bytes()].concat();
         request.resize(PREFIX_BYTES + length, 0);
         let mut drip = Drip { request, given: 0, broker };
-        let left = answer_all(&caller, &mut drip, None, Room::of(&[]));
+        let left = answer_all(&caller, &mut drip, None, Room::of(&[], ApiKey::PRODUCE));
         assert_eq!(drip.given, STOPS_BEHIND, "not a byte more is waited for");
         assert_eq!(left.received, drip.request[..STOPS_BEHIND], "and what has come is handed back");
         assert!(left.end.is_none() && left.pending.is_empty());

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use courant_kafka::wire::ErrorCode;
 use courant_kafka::wire::messages::{
-    DeleteTopicState, DeleteTopicsRequest, FetchPartition, FetchResponse, PartitionData,
+    ApiVersionsRequest, DeleteTopicState, DeleteTopicsRequest, FetchPartition, FetchResponse, PartitionData,
 };
+use courant_kafka::wire::{ErrorCode, encode_request};
 
 use crate::support::{Raw, Running, SOON, batch, fetch, produce, soon};
 
@@ -97,6 +97,102 @@ async fn min_bytes_are_waited_for() {
     append(&mut producer, "audit", 0, &["other"]).await;
     let (_, answer) = consumer.receive::<FetchResponse>(17).await;
     assert_eq!(length(only(&answer)), 2 * one);
+    running.stop().await;
+}
+
+/// A client that asks again as soon as it is answered has a thread for itself after a while. Whatever it sends then is
+/// answered as before, in order, and others are served beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_on_keeps_a_thread_until_it_sends_something_else() {
+    const ROUNDS: u32 = 7;
+    let running = Running::start().await;
+    let topic = running.topic("audit", 1).await;
+    let (mut raw, mut other) = (running.connect().await, running.connect().await);
+    append(&mut other, "audit", 0, &["x"]).await;
+    // Where it reads while it is to keep a thread, and the end of the log.
+    let (mut from, mut end) = (0, 1);
+    for round in 0..ROUNDS {
+        let kept = running.broker.metrics().reader_threads_kept;
+        // How long that takes depends on the machine.
+        let follows = async {
+            while running.broker.metrics().reader_threads_kept == kept {
+                assert!(length(only(&raw.call(&fetch(topic, 0, from, NO_WAIT), 17).await)) > 0);
+            }
+        };
+        soon("a client that reads on keeps a thread", follows).await;
+        let bytes = |id| {
+            let request = fetch(topic, 0, from, NO_WAIT);
+            encode_request(&request, 17, id, Some("raw")).expect("it can be written").concat()
+        };
+        match round {
+            0 => drop(raw.call(&ApiVersionsRequest::default(), 0).await),
+            1 => {
+                raw.send_bytes(&[bytes(1), bytes(2)].concat()).await;
+                for id in 1..=2 {
+                    let (answered, answer) = raw.receive::<FetchResponse>(17).await;
+                    assert!(answered == id && length(only(&answer)) > 0, "{answered}");
+                }
+            }
+            2 => {
+                let bytes = bytes(3);
+                let (begin, rest) = bytes.split_at(bytes.len() / 2);
+                raw.send_bytes(begin).await;
+                append(&mut other, "audit", 0, &["others need not wait for the rest"]).await;
+                end += 1;
+                raw.send_bytes(rest).await;
+                assert_eq!(raw.receive::<FetchResponse>(17).await.0, 3);
+            }
+            3 => {
+                raw.send(&fetch(topic, 0, end, Duration::from_secs(60)), 17, 4).await;
+                let one = append(&mut other, "audit", 0, &["it is waited for"]).await;
+                end += 1;
+                let (answered, answer) = raw.receive::<FetchResponse>(17).await;
+                assert_eq!((answered, length(only(&answer))), (4, one));
+            }
+            4 => {
+                // Its thread is long gone when the time is up.
+                let begun = Instant::now();
+                let answer = raw.call(&fetch(topic, 0, end, Duration::from_millis(100)), 17).await;
+                assert!(begun.elapsed() >= Duration::from_millis(90));
+                assert_eq!(length(only(&answer)), 0);
+            }
+            5 => {
+                let large = "x".repeat(200_000);
+                let one = append(&mut other, "audit", 0, &[large.as_str()]).await;
+                let answer = raw.call(&fetch(topic, 0, end, NO_WAIT), 17).await;
+                assert_eq!(length(only(&answer)), one);
+                append(&mut other, "audit", 0, &["y"]).await;
+                (from, end) = (end + 1, end + 2);
+            }
+            // A stop waits for it no longer than for others.
+            _ => {}
+        }
+    }
+    running.stop().await;
+}
+
+/// Whoever commits wakes a thread then, and no task.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_go_from_a_producer_to_a_reader_when_both_keep_a_thread() {
+    let running = Running::start().await;
+    let topic = running.topic("audit", 1).await;
+    let (mut producer, mut reader) = (running.connect().await, running.connect().await);
+    let (mut offset, mut left) = (0, 100);
+    let both = async {
+        while left > 0 {
+            let metrics = running.broker.metrics();
+            if metrics.threads_kept > 0 && metrics.reader_threads_kept > 0 {
+                left -= 1;
+            }
+            reader.send(&fetch(topic, 0, offset, Duration::from_secs(60)), 17, 1).await;
+            let one = append(&mut producer, "audit", 0, &["x"]).await;
+            let (_, answer) = reader.receive::<FetchResponse>(17).await;
+            assert_eq!(length(only(&answer)), one, "event {offset}");
+            assert_eq!(only(&answer).high_watermark, offset + 1);
+            offset += 1;
+        }
+    };
+    soon("both keep a thread", both).await;
     running.stop().await;
 }
 
