@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{Before, Bench, CHECKPOINTS_MIN, PROBE_COLUMNS, Used, micros, progress};
+use super::{Before, Bench, CHECKPOINTS_MIN, PROBE_COLUMNS, Used, WARM_MAX, micros, progress};
 use crate::framework::median;
 use crate::goal;
-use crate::probe::Probe;
+use crate::probe::{self, Probe};
 use crate::server::Server;
 use crate::table::{Cell, Column, Table};
 use crate::wire::{self, Connection, Produce};
@@ -20,8 +20,10 @@ const MANY: u32 = 10_000;
 const ROUNDS: u64 = 5;
 const BATCH: usize = 500;
 const EVENT_BYTES: usize = 100;
-/// Batches before those that are measured: every partition that is compared has its file then.
-const WARM_BATCHES: u64 = 1_000;
+/// Batches before those that are measured, the same number for all that are compared: more than the journal ever
+/// holds. Its files are made then and not in the measured time, and every partition has had eight batches at least
+/// and checkpoints behind them: its segment and its sidecar are there.
+const WARM_BATCHES: u64 = 8_000;
 
 /// One measurement.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +45,16 @@ impl Sample {
         self.events as f64 / self.time.as_secs_f64()
     }
 
+    /// Whether groups are as large as with one partition, or the driver is to blame.
+    fn events_per_sync(&self) -> f64 {
+        self.events as f64 / self.used.syncs as f64
+    }
+
+    /// Calls of the server that write, to sockets too, where the system tells.
+    fn calls_per_batch(&self) -> Option<f64> {
+        Some(self.used.written?.calls as f64 * BATCH as f64 / self.events as f64)
+    }
+
     fn counts(&self) -> bool {
         self.used.syncs > 0 && !self.probe.is_busy()
     }
@@ -51,6 +63,8 @@ impl Sample {
 pub(super) fn run(bench: &Bench) -> Result<Table> {
     // Twice as many: there are to be checkpoints.
     let events = bench.options.events * 2;
+    let warm = (events + WARM_BATCHES * BATCH as u64) * EVENT_BYTES as u64 * 2;
+    probe::warm_memory(bench.scratch.path(), warm.min(WARM_MAX))?;
     let mut samples = Vec::new();
     for round in 1..=ROUNDS {
         let mut compared = COMPARED;
@@ -108,6 +122,9 @@ fn table(samples: &[Sample], events: u64) -> Table {
         Column::number("checkpoints", "checkpoints"),
         Column::number("longest ms", "longest_journal_wait_ms"),
         Column::number("rounds", "rounds"),
+        Column::number("events/sync", "events_per_sync"),
+        Column::number("write calls/batch", "write_calls_per_batch"),
+        Column::number("journal waits", "journal_waits"),
     ];
     let rows = COMPARED.into_iter().chain([MANY]).map(|partitions| row(samples, partitions));
     Table {
@@ -115,9 +132,12 @@ fn table(samples: &[Sample], events: u64) -> Table {
         title: format!("Partitions: {events} events of 100 B, medians of {ROUNDS} rounds"),
         note: "Batches of 500 events, one in each request, to each partition in turn, 32 requests on their way \
                on one connection, by a driver of this program that makes the batch once. The ratio is that of \
-               the CPU seconds of the same round. Before it is measured every partition has had a batch. \
-               10,000 partitions are measured once. A round is void in which the server did not sync, or in \
-               which the probe was above 250 µs.",
+               the CPU seconds of the same round. 8,000 batches come before those that are measured, and \
+               10,000 where there are as many partitions: the journal has grown by then, and of those that are \
+               compared every partition has its files. What the system writes back by itself, in the sync of all \
+               files that checkpoints of more than 64 segments make, is not the server's CPU time. Events per \
+               sync say whether groups were as large. 10,000 partitions are measured once. A round is void in \
+               which the server did not sync, or in which the probe was above 250 µs.",
         rows: rows.collect(),
         columns: columns.into_iter().chain(PROBE_COLUMNS).collect(),
     }
@@ -138,6 +158,8 @@ fn row(samples: &[Sample], partitions: u32) -> Vec<Cell> {
     let figure = |cell: Cell| if counted.is_empty() { Cell::Void } else { cell };
     let ratio = |value: f64| if ratios.is_empty() { Cell::Missing } else { Cell::Number(value, 2) };
     let checkpoints = counted.iter().map(|sample| sample.used.checkpoints).min().unwrap_or(0);
+    let calls: Option<Vec<f64>> = counted.iter().map(|sample| sample.calls_per_batch()).collect();
+    let calls = calls.filter(|calls| !calls.is_empty()).map(median);
     let longest = counted.iter().filter_map(|sample| sample.used.longest_wait_us).max();
     let probe = |figure: fn(&Probe) -> Duration| {
         Cell::rounded(median(all.iter().map(|sample| micros(figure(&sample.probe))).collect()))
@@ -164,6 +186,9 @@ fn row(samples: &[Sample], partitions: u32) -> Vec<Cell> {
         figure(Cell::Count(checkpoints)),
         longest.map_or(Cell::Missing, |us| Cell::Number(us as f64 / 1e3, 1)),
         Cell::Count(counted.len() as u64),
+        figure(Cell::rounded(of(Sample::events_per_sync))),
+        calls.map_or(Cell::Missing, |calls| Cell::Number(calls, 2)),
+        figure(Cell::rounded(of(|sample| sample.used.journal_waits as f64))),
         probe(|probe| probe.p50),
         probe(|probe| probe.p99),
         Cell::text(remark(all.len(), counted.len(), checkpoints)),
@@ -180,12 +205,13 @@ fn remark(all: usize, counted: usize, checkpoints: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Written;
 
     fn sample(partitions: u32, round: u64, server_cpu: f64, probe_us: u64) -> Sample {
         let used = Used {
             server_cpu,
             client_cpu: 0.1,
-            written: None,
+            written: Some(Written { calls: 5_000, bytes: 300_000_000 }),
             appends: 2_000,
             syncs: 700,
             checkpoints: 4,
@@ -216,8 +242,11 @@ mod tests {
         assert!((1.149..1.151).contains(&ratio), "{ratio}");
         assert_eq!((&row[7], &row[11]), (&Cell::text("yes"), &Cell::Count(3)));
         assert_eq!(table.rows[3][7], Cell::text("void"));
-        assert_eq!(table.rows[0][14], Cell::text("void rounds: 1"));
+        assert_eq!(table.rows[0][17], Cell::text("void rounds: 1"));
         assert_eq!(table.rows[1][1], Cell::Void);
+        // 1,000,000 events in 2,000 batches and 700 syncs.
+        assert_eq!((&row[12], &row[13]), (&Cell::Count(1_429), &Cell::Number(2.5, 2)));
+        assert_eq!((&row[14], &table.rows[1][13]), (&Cell::Count(0), &Cell::Missing));
     }
 
     #[test]
