@@ -193,7 +193,7 @@ impl Inner {
             let Checkpoint { sequence, position, generation, .. } = *checkpoint;
             writer.checkpoint = LastCheckpoint { sequence, crc, position };
             writer.journal.checkpoint = sequence;
-            writer.journal.release(generation, self.config.journal_files)
+            writer.release(generation, self.config.journal_files, self.config.journal_file_bytes)
         };
         // From here on everything is durable: what cannot be removed only takes room.
         for file in surplus {

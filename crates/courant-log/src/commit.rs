@@ -155,7 +155,11 @@ impl Inner {
                 let salt = self.config.entropy.uuid().as_u128() as u64;
                 match writer.journal.switch(salt) {
                     Ok(true) => continue,
-                    Ok(false) => {}
+                    Ok(false) => {
+                        // As long as it lacks files it is these that are waited for.
+                        let is_whole = writer.journal.files() >= self.config.journal_files;
+                        writer.ran_dry |= is_whole;
+                    }
                     Err(error) => return Err(self.end(&error)),
                 }
             }

@@ -241,6 +241,7 @@ fn empty_writer(log_id: Uuid, config: &LogConfig, checkpoint: &Checkpoint, crc: 
         next_file_number: 1,
         smallest_file_bytes: config.first_journal_file_bytes.min(config.journal_file_bytes),
         ring_grows: true,
+        ran_dry: false,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error::{
     ReplaceError, WriterError,
 };
 use crate::groups::GroupChange;
-use crate::journal::{EntryWriter, GROUP_HEADER_BYTES, GroupBuffer, JournalWriter, capacity_of};
+use crate::journal::{EntryWriter, GROUP_HEADER_BYTES, GroupBuffer, JournalWriter, RingFile, capacity_of};
 use crate::limits::{GROUP_BYTES_MAX, PRODUCER_ID_BLOCK};
 use crate::partition::{Partition, Tail, Verdict};
 use crate::queue::{Command, Done};
@@ -65,6 +65,8 @@ pub(crate) struct Writer {
     pub(crate) smallest_file_bytes: u64,
     /// The ring grew by a file of full size when it was last to grow, or has not had to yet.
     pub(crate) ring_grows: bool,
+    /// An append has waited for a ring that had all of its files.
+    pub(crate) ran_dry: bool,
 }
 
 /// A segment that no checkpoint covers as it is.
@@ -279,6 +281,18 @@ impl Writer {
         self.synced_at_ms = clock.elapsed_ms();
         self.interval_waits = false;
         Ok(())
+    }
+
+    /// Takes the ring files that no durable checkpoint needs any more, once one names `generation`, and returns
+    /// those that are to be unlinked: files above `files`, and one of those that a log begins with, where the ring
+    /// is too small for what comes. It grows by one of `file_bytes` then, as it has grown before.
+    pub(crate) fn release(&mut self, generation: u64, files: usize, file_bytes: u64) -> Vec<RingFile> {
+        let mut surplus = self.journal.release(generation, files);
+        // Where there was no room for a file the last time, a small one is better than none.
+        if self.ran_dry && self.ring_grows && self.journal.files() >= files {
+            surplus.extend(self.journal.give_up_small(file_bytes));
+        }
+        surplus
     }
 
     /// Bytes of entries that fit, with their header, into every journal file. Files are whole blocks, so

@@ -249,6 +249,13 @@ impl JournalWriter {
         surplus
     }
 
+    /// Takes out a free file with fewer than `file_bytes`, to be unlinked off the committer, unless groups would
+    /// have no free file without it.
+    pub(crate) fn give_up_small(&mut self, file_bytes: u64) -> Option<RingFile> {
+        let small = self.free.iter().position(|file| file.file_bytes < file_bytes)?;
+        if self.free.len() > 1 { self.free.remove(small) } else { None }
+    }
+
     /// Journal bytes that a checkpoint now would free, counted from `position`.
     pub(crate) fn bytes_since(&self, position: u64) -> u64 {
         self.position - position
@@ -323,5 +330,22 @@ mod tests {
         assert_eq!(journal.free_files(), 1, "the named file is held");
         journal.release(journal.generation(), 4);
         assert_eq!(journal.free_files(), 2);
+    }
+
+    #[test]
+    fn a_small_file_is_given_up_while_another_one_is_free() {
+        let storage = MemoryStorage::new(1024 * 1024);
+        storage.create_dir(super::super::DIR).expect("creates");
+        let file = |number, bytes| RingFile::create(&storage, number, bytes).expect("creates");
+        let free = vec![file(1, 65_536), file(2, 131_072), file(3, 65_536)];
+        let mut journal = JournalWriter::new(Uuid::from_u128(1), 0, 0, free, Vec::new());
+        assert!(journal.switch(7).expect("switches"), "the first one is in use");
+        assert!(journal.give_up_small(65_536).is_none(), "none is smaller than that");
+        let small = journal.give_up_small(131_072).expect("the third one");
+        assert_eq!((small.path, small.file_bytes), (super::super::path_of(3), 65_536));
+        assert_eq!((journal.files(), journal.free_files()), (2, 1));
+        assert!(journal.switch(8).expect("switches"));
+        journal.release(journal.generation(), 4);
+        assert!(journal.give_up_small(131_072).is_none(), "it is the only one that is free");
     }
 }

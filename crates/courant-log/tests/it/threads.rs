@@ -1,6 +1,7 @@
 //! The committer and the maintenance thread at work, and the power goes while they are.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +9,7 @@ use courant_log::storage::{CrashMode, FaultyStorage, MemoryStorage, OpenMode, St
 use courant_log::{Health, Log, PartitionId};
 
 use courant_sim::random::Random;
-use courant_sim::tiny::{batch, new_topic, open, stored, tiny};
+use courant_sim::tiny::{append, batch, create, new_topic, open, stored, tiny};
 
 const IMAGES: usize = 400;
 
@@ -126,6 +127,50 @@ fn a_ring_that_grows_in_steps_takes_what_waits_for_it() {
     };
     let files = storage.list("journal").expect("lists");
     assert!(files.iter().any(|name| bytes(name) == FILE_BYTES), "{files:?}");
+}
+
+/// A log begins with small files. Once an append has waited for a ring that had all of its files, large ones come
+/// in their place, one after the other. The power may go at each change of a name meanwhile.
+#[test]
+fn a_ring_that_has_run_dry_gets_large_files_for_its_small_ones() {
+    const FILE_BYTES: u64 = 256 * 1024;
+    /// The two small files take one of them each, and a large one six.
+    const APPENDS: u64 = 60;
+    let storage = FaultyStorage::new(6, 64 * 1024 * 1024);
+    let mut config = tiny(6);
+    config.journal_file_bytes = FILE_BYTES;
+    let log = Log::open(Arc::new(storage.clone()), config).expect("opens").0;
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    let sizes = |storage: &FaultyStorage| {
+        let files = storage.list("journal").expect("lists");
+        let bytes = |name: &String| {
+            let file = storage.open(&format!("journal/{name}"), OpenMode::Existing).expect("opens");
+            file.len().expect("measures")
+        };
+        let mut sizes: Vec<u64> = files.iter().map(bytes).collect();
+        sizes.sort_unstable();
+        sizes
+    };
+    let (acknowledged, images) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (known, taken) = (acknowledged.clone(), images.clone());
+    storage.set_hook(Box::new(move |storage, call, what| {
+        if !matches!(what, "remove_file" | "rename" | "sync_dir") {
+            return;
+        }
+        for mode in [CrashMode::LoseAll, CrashMode::RandomSubset] {
+            let found = stored(&open(&storage.crash_image(mode, call), 9), partition).len() as u64;
+            let known = known.load(Ordering::SeqCst);
+            assert!((known..=known + 1).contains(&found), "{mode:?} at call {call}: {found} of {known}");
+        }
+        taken.fetch_add(1, Ordering::SeqCst);
+    }));
+    for tag in 1..=APPENDS {
+        append(&log, partition, batch(tag, 1, 40_000, None)).expect("appends");
+        acknowledged.store(tag, Ordering::SeqCst);
+    }
+    storage.clear_hook();
+    assert!(images.load(Ordering::SeqCst) > 10);
+    assert_eq!(sizes(&storage), [FILE_BYTES; 4]);
 }
 
 #[test]
