@@ -5,6 +5,7 @@
 //! need, and goes when there is no room for it otherwise. It holds nothing, and losing it loses nothing.
 
 use std::io;
+use std::ops::Range;
 
 use crate::storage::{OpenMode, Storage, StorageError};
 
@@ -14,28 +15,31 @@ pub(crate) const RESERVE_FILE: &str = "RESERVE";
 /// The room is a multiple of this.
 const STEP_BYTES: u64 = 64 * 1024;
 
-/// Holds room for a checkpoint of about so many bytes, if there is none yet and `free_min` bytes more are
-/// free.
+/// Holds room for a checkpoint of about so many bytes, if there is not as much yet and `free_min` bytes more are
+/// free. What is held already is not written again: with many partitions these are megabytes, and groups wait for
+/// the disk beside them.
 pub(crate) fn keep(storage: &dyn Storage, checkpoint_bytes: u64, free_min: u64) {
     if !storage.wants().prefill {
         return;
     }
     let wanted = checkpoint_bytes.saturating_mul(2).next_multiple_of(STEP_BYTES);
-    let is_there = |bytes: u64| bytes >= wanted;
-    if storage.open(RESERVE_FILE, OpenMode::Existing).and_then(|file| file.len()).is_ok_and(is_there) {
+    let held = storage.open(RESERVE_FILE, OpenMode::Existing).and_then(|file| file.len()).unwrap_or(0);
+    if held >= wanted {
         return;
     }
-    if storage.free_bytes().is_ok_and(|free| free < free_min.saturating_add(wanted)) {
+    let lacking = held - held % STEP_BYTES..wanted;
+    let needed = free_min.saturating_add(lacking.end - lacking.start);
+    if storage.free_bytes().is_ok_and(|free| free < needed) {
         return;
     }
-    if let Err(error) = fill(storage, wanted) {
+    if let Err(error) = fill(storage, lacking) {
         // Half of it would be no help.
         let _ = storage.remove_file(RESERVE_FILE);
         tracing::debug!(%error, "no room is held for a checkpoint on a full disk");
     }
 }
 
-fn fill(storage: &dyn Storage, bytes: u64) -> Result<(), StorageError> {
+fn fill(storage: &dyn Storage, lacking: Range<u64>) -> Result<(), StorageError> {
     let at = |what| move |source| StorageError::new(what, RESERVE_FILE, source);
     let file = match storage.open(RESERVE_FILE, OpenMode::CreateNew) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -45,7 +49,7 @@ fn fill(storage: &dyn Storage, bytes: u64) -> Result<(), StorageError> {
     };
     let file = file.map_err(at("open"))?;
     let zeros = vec![0; usize::try_from(STEP_BYTES).unwrap_or(0)];
-    for position in (0..bytes).step_by(zeros.len()) {
+    for position in lacking.step_by(zeros.len()) {
         file.write_at(&[&zeros], position).map_err(at("write"))?;
     }
     file.sync_data().map_err(at("sync"))
@@ -54,4 +58,41 @@ fn fill(storage: &dyn Storage, bytes: u64) -> Result<(), StorageError> {
 /// Gives the room away. False when none was held.
 pub(crate) fn give_up(storage: &dyn Storage) -> bool {
     storage.remove_file(RESERVE_FILE).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::storage::FaultyStorage;
+
+    /// Symptom: each checkpoint that had more segments than any before wrote all of the room anew, and synced it in
+    /// one piece, while groups waited for the disk. Cause: a file that was too short was filled from its beginning.
+    /// Fix: what it lacks is added.
+    #[test]
+    fn room_is_added_to_what_is_held() {
+        let storage = FaultyStorage::new(1, 8 * 1024 * 1024);
+        let writes = Arc::new(AtomicU64::new(0));
+        let counted = writes.clone();
+        storage.set_hook(Box::new(move |_, _, what| {
+            counted.fetch_add(u64::from(what == "write"), Ordering::Relaxed);
+        }));
+        let steps = || {
+            let held = storage.open(RESERVE_FILE, OpenMode::Existing).and_then(|file| file.len());
+            (held.expect("it is there") / STEP_BYTES, writes.load(Ordering::Relaxed))
+        };
+        keep(&storage, STEP_BYTES, 0);
+        assert_eq!(steps(), (2, 2));
+        keep(&storage, STEP_BYTES + 1, 0);
+        assert_eq!(steps(), (3, 3), "one step was lacking");
+        keep(&storage, STEP_BYTES, 0);
+        assert_eq!(steps(), (3, 3), "there is more than that");
+        storage.set_free_bytes(3 * STEP_BYTES);
+        keep(&storage, 2 * STEP_BYTES, 2 * STEP_BYTES + 1);
+        assert_eq!(steps(), (3, 3), "others would have less than is to stay free");
+        keep(&storage, 2 * STEP_BYTES, 2 * STEP_BYTES);
+        assert_eq!(steps(), (4, 4), "only what is added must be free");
+    }
 }
