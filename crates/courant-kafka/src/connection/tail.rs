@@ -136,7 +136,7 @@ fn write(counters: &Counters, socket: &mut impl io::Write, reply: Reply) -> Opti
     let mut answer = Vec::with_capacity(bytes);
     reply.pieces.iter().for_each(|piece| answer.extend_from_slice(piece));
     let rest = alone::write(counters, socket, answer.into())?;
-    Some(due(Pending::Ready(Reply { pieces: vec![rest], grant: reply.grant })))
+    Some(due(Pending::Ready(Reply { pieces: vec![rest], grants: reply.grants })))
 }
 
 fn due(pending: Pending) -> Left {
@@ -198,14 +198,15 @@ mod tests {
     fn what_is_there_is_written_at_once() {
         let mut socket = Vec::<u8>::new();
         let pieces = vec![Bytes::from_static(b"ans"), Bytes::from_static(b"wer")];
-        assert!(write(&Counters::default(), &mut socket, Reply { pieces, grant: None }).is_none());
+        assert!(write(&Counters::default(), &mut socket, Reply { pieces, ..Reply::default() }).is_none());
         assert_eq!(socket, b"answer");
     }
 
     #[test]
     fn a_large_answer_is_left_to_the_connection_as_it_is() {
         let large = Bytes::from(vec![7; limits::SMALL_ANSWER_BYTES + 1]);
-        let (mut socket, reply) = (Vec::<u8>::new(), Reply { pieces: vec![large.clone()], grant: None });
+        let (mut socket, reply) =
+            (Vec::<u8>::new(), Reply { pieces: vec![large.clone()], ..Reply::default() });
         let mut left = write(&Counters::default(), &mut socket, reply).expect("it is due");
         assert!(socket.is_empty());
         let Some(Pending::Ready(reply)) = left.pending.pop_front() else { panic!("it is there") };
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_client_that_takes_answers_slowly_is_not_waited_for() {
-        let reply = Reply { pieces: vec![Bytes::from_static(b"answer")], grant: None };
+        let reply = Reply { pieces: vec![Bytes::from_static(b"answer")], ..Reply::default() };
         let mut left = write(&Counters::default(), &mut Slow, reply).expect("some of it is due");
         let Some(Pending::Ready(reply)) = left.pending.pop_front() else { panic!("the rest is there") };
         assert_eq!(reply.pieces, ["nswer"]);
