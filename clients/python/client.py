@@ -31,15 +31,17 @@ def create(args):
     lines.emit({"created": args.topic})
 
 
+def settings(args):
+    return dict(setting.split("=", 1) for setting in args.set)
+
+
 def produce(args):
     config = {"bootstrap.servers": args.server}
     if args.codec:
         config["compression.type"] = args.codec
     if args.max_bytes:
         config["message.max.bytes"] = args.max_bytes
-    for setting in args.set:
-        name, _, value = setting.partition("=")
-        config[name] = value
+    config.update(settings(args))
     producer = Producer(config)
     reports = {}
 
@@ -89,6 +91,7 @@ def consume(args):
             "enable.auto.commit": False,
             "enable.partition.eof": True,
         }
+        | settings(args)
     )
     start = OFFSET_BEGINNING if args.at is None else args.at
     wanted = [TopicPartition(args.topic, p, start) for p in range(args.partitions)]

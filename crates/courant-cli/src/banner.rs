@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use courant_server::RecoveryReport;
+use jiff::Timestamp;
 
 /// The address of a client that is told nothing, as in `--server`'s default.
 const DEFAULT_SERVER: &str = "127.0.0.1:9092";
@@ -18,6 +19,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) http: SocketAddr,
     /// What clients are told to use, if it is not the above.
     pub(crate) advertise: Option<&'a str>,
+    /// Until when the certificate is good, where TLS is spoken.
+    pub(crate) tls_until: Option<Timestamp>,
     pub(crate) data: &'a Path,
     /// What the start found, when the last stop was not in order.
     pub(crate) recovery: Option<String>,
@@ -44,22 +47,31 @@ impl Banner<'_> {
         // Writing to a string does not fail.
         let _ = writeln!(text, "courant {}", env!("CARGO_PKG_VERSION"));
         let _ = writeln!(text, "  kafka    {}", self.kafka);
-        let _ = writeln!(text, "  http     http://{}", self.http);
+        let scheme = if self.tls_until.is_some() { "https" } else { "http" };
+        let _ = writeln!(text, "  http     {scheme}://{}", self.http);
         if let Some(advertise) = self.advertise {
             let _ = writeln!(text, "  clients  {advertise}");
         }
         let _ = writeln!(text, "  data     {}", self.data.display());
+        let _ = match self.tls_until {
+            Some(until) => writeln!(text, "  tls      on; the certificate is good until {until}"),
+            None => writeln!(text, "  tls      off"),
+        };
         if let Some(recovery) = &self.recovery {
             let _ = writeln!(text, "  recovery {recovery}");
         }
         if with_examples {
             let server = if client == DEFAULT_SERVER { String::new() } else { format!(" --server {client}") };
+            let (ssl, ca) = match self.tls_until {
+                Some(_) => (" -X security.protocol=ssl -X ssl.ca.location=CA.pem", " --tls-ca CA.pem"),
+                None => ("", ""),
+            };
             let _ = writeln!(text, "Try, in another terminal:");
-            let _ = writeln!(text, "  echo hello | kcat -b {client} -t demo -P");
-            let _ = writeln!(text, "  courant tail demo --from start --follow{server}");
+            let _ = writeln!(text, "  echo hello | kcat -b {client}{ssl} -t demo -P");
+            let _ = writeln!(text, "  courant tail demo --from start --follow{server}{ca}");
             let _ = writeln!(
                 text,
-                "Look at it: http://{} in a browser. Ctrl-C stops the server.",
+                "Look at it: {scheme}://{} in a browser. Ctrl-C stops the server.",
                 reachable(self.http)
             );
         }
@@ -86,6 +98,7 @@ mod tests {
             kafka: kafka.parse().expect("an address"),
             http: "127.0.0.1:43211".parse().expect("an address"),
             advertise,
+            tls_until: None,
             data: Path::new("./courant-data"),
             recovery: None,
         };
@@ -102,6 +115,27 @@ mod tests {
         assert!(text.contains("--follow --server 127.0.0.1:41233"), "{text}");
         assert!(text.contains("http://127.0.0.1:43211 in a browser"), "{text}");
         assert!(lines.len() <= 14, "it fits on a screen");
+    }
+
+    #[test]
+    fn whether_tls_is_spoken_has_a_line() {
+        assert!(banner("127.0.0.1:9092", None).contains("\n  tls      off\n"));
+        let banner = Banner {
+            kafka: "127.0.0.1:9092".parse().expect("an address"),
+            http: "127.0.0.1:8443".parse().expect("an address"),
+            advertise: None,
+            tls_until: "2027-01-31T12:00:00Z".parse().ok(),
+            data: Path::new("./courant-data"),
+            recovery: None,
+        };
+        let text = banner.text(true);
+        assert!(
+            text.contains("\n  tls      on; the certificate is good until 2027-01-31T12:00:00Z\n"),
+            "{text}"
+        );
+        assert!(text.contains("\n  http     https://127.0.0.1:8443\n"), "{text}");
+        assert!(text.contains("security.protocol=ssl") && text.contains("--follow --tls-ca"), "{text}");
+        assert!(text.contains("Look at it: https://127.0.0.1:8443"), "{text}");
     }
 
     #[test]

@@ -83,6 +83,9 @@ pub(crate) struct Global {
         value_name = "ADDR"
     )]
     pub(crate) server: Vec<Address>,
+    /// File with the certificates of who may vouch for a server, in PEM: speak TLS to it
+    #[arg(long, global = true, env = "COURANT_TLS_CA", value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
     /// File with settings, here before the command [default: courant.toml, if it is there]
     #[arg(long, env = "COURANT_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

@@ -30,7 +30,17 @@ pub(crate) fn call(error: &CallError) -> Failure {
         }
         CallError::NotKafka { .. } => Failure::new(
             Exit::Failed,
-            format!("{error}; name the address of its Kafka listener with --server"),
+            format!(
+                "{error}; name the address of its Kafka listener with --server, and if that speaks TLS, whom to \
+                 trust with --tls-ca"
+            ),
+        ),
+        CallError::Tls { .. } => Failure::new(
+            Exit::Unreachable,
+            format!(
+                "{error}; the certificate has to be good for this name and to lead to one in the file of --tls-ca; \
+                 without that option no TLS is spoken"
+            ),
         ),
         _ => Failure::new(Exit::Failed, error.to_string()),
     }

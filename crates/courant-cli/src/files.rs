@@ -1,5 +1,5 @@
 //! The few files beside the data directory that the command line reads or writes: a settings file, a token
-//! file, what the system says of itself under `/proc` and `/sys`, the ledger and the report of
+//! file, the files of TLS, what the system says of itself under `/proc` and `/sys`, the ledger and the report of
 //! `courant torture`, and the directory of a demo with its key.
 //! Nothing else here touches `std::fs`.
 
@@ -7,6 +7,7 @@ use std::fs::File;
 #[cfg(feature = "sql")]
 use std::io::Write as _;
 use std::io::{self, BufReader, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 #[cfg(feature = "sql")]
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -20,12 +21,28 @@ pub(crate) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
     // Files under `/proc` say that they are empty, so that only reading tells their size.
     File::open(path)?.take(bytes_max.saturating_add(1)).read_to_string(&mut text)?;
     if text.len() as u64 > bytes_max {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("it has more than {bytes_max} bytes"),
-        ));
+        return Err(too_large(bytes_max));
     }
     Ok(text)
+}
+
+/// Reads a whole file, and says what its permissions are.
+///
+/// # Errors
+/// What the system says, or that there is more than `bytes_max`.
+pub(crate) fn read_with_mode(path: &Path, bytes_max: u64) -> io::Result<(Vec<u8>, u32)> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.mode();
+    let mut bytes = Vec::new();
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(too_large(bytes_max));
+    }
+    Ok((bytes, mode))
+}
+
+fn too_large(bytes_max: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {bytes_max} bytes"))
 }
 
 /// Opens a file that is read piece by piece.

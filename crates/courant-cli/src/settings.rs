@@ -172,6 +172,17 @@ impl Settings {
         })
     }
 
+    /// The files with the server's certificate and its key, as far as anybody named them.
+    pub(crate) fn tls_files(&self) -> (Option<&Path>, Option<&Path>) {
+        let file = |name: Name| {
+            self.all.iter().find_map(|effective| match &effective.value {
+                Some(Value::Directory(file)) if effective.setting.name == name => Some(file.as_path()),
+                _ => None,
+            })
+        };
+        (file(Name::TlsCert), file(Name::TlsKey))
+    }
+
     /// The servers that the tools talk to, and whether somebody named them.
     pub(crate) fn servers(&self) -> Option<(&[Address], bool)> {
         self.all.iter().find_map(|effective| match (effective.setting.name, &effective.value) {
@@ -276,6 +287,7 @@ mod tests {
             kafka: "a:1".to_owned(),
             http: "a:2".to_owned(),
             advertise: Some("a:3".to_owned()),
+            tls: None,
             insecure: true,
             memory: Some(256 << 20),
             partitions: 4,

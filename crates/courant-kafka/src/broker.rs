@@ -110,7 +110,7 @@ impl Broker {
         self.request_budget.granted() * limits::REQUEST_GROWTH
             + self.response_budget.granted()
             + self.fetch_sessions.bytes()
-            + connections * limits::CONNECTION_BYTES
+            + connections * self.limits().connection_bytes()
             + self.buffers.made() * BUFFER_BYTES
     }
 

@@ -6,6 +6,7 @@ use courant_core::trace::Tracer;
 
 use crate::client::Address;
 use crate::limits;
+use crate::tls::ServerTls;
 
 /// The settings of the Kafka front-end.
 #[derive(Clone, Debug)]
@@ -26,8 +27,10 @@ pub struct KafkaConfig {
     pub offsets_retention: Duration,
     /// The data directory as tools are told; nothing is read from there.
     pub log_dir: String,
-    /// Where HTTP is served, for the log line that tells a lost HTTP client.
+    /// Where HTTP is served, as a URL, for the log line that tells a lost HTTP client.
     pub http: Option<String>,
+    /// The certificate and the key of every listener. `None`: they speak without TLS.
+    pub tls: Option<ServerTls>,
     /// Makes spans of what is stored and read where its records belong to traces.
     pub tracer: Tracer,
     /// The bounds that differ between a test and a large machine.
@@ -47,6 +50,7 @@ impl Default for KafkaConfig {
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             log_dir: "courant-data".to_owned(),
             http: None,
+            tls: None,
             tracer: Tracer::default(),
             limits: Limits::default(),
         }
@@ -72,6 +76,8 @@ pub struct Limits {
     pub fetch_sessions_bytes_max: usize,
     /// Buffers of a mebibyte for large batches, which are used again.
     pub request_buffers: usize,
+    /// Whether connections speak TLS, which takes memory for each of them.
+    pub tls: bool,
     /// Partitions of one topic.
     pub partitions_per_topic_max: u32,
 }
@@ -87,6 +93,7 @@ impl Default for Limits {
             fetch_sessions_max: limits::FETCH_SESSIONS_MAX,
             fetch_sessions_bytes_max: limits::FETCH_SESSIONS_BYTES_MAX,
             request_buffers: limits::REQUEST_BUFFERS,
+            tls: false,
             partitions_per_topic_max: limits::PARTITIONS_PER_TOPIC_MAX,
         }
     }

@@ -17,6 +17,7 @@
 mod alone;
 mod answers;
 mod frames;
+mod halves;
 mod queue;
 mod tail;
 
@@ -28,7 +29,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use courant_log::Log;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::{debug, error, warn};
@@ -36,12 +37,14 @@ use tracing::{debug, error, warn};
 use self::alone::{Alone, Left, Of, Seat, Streak};
 use self::answers::AnswerError;
 use self::frames::{FrameError, Frames};
+use self::halves::{Incoming, Outlet};
 use self::queue::Queue;
 use self::tail::Follower;
 use crate::api::{self, Pending, Refusal};
 use crate::broker::{Broker, Caller, Place};
 use crate::budget::{Budget, Grant};
 use crate::limits;
+use crate::tls::{HandshakeError, ServerTls};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +95,8 @@ pub(crate) async fn run(place: Place, broker: Arc<Broker>, mut stream: TcpStream
     let caller = Arc::new(Caller::new(Arc::clone(&broker), peer, local));
     let mut left = None;
     let end = loop {
-        let kept = match serve(&caller, &mut stream, left.take()).await {
+        let (read, write) = stream.split();
+        let kept = match serve(&caller, read, write, left.take()).await {
             Read::Over(end) => break end,
             Read::Alone(alone) => alone::keep_thread(&caller, stream, alone),
             Read::Follows(follower) => tail::keep_thread(&caller, stream, follower),
@@ -118,10 +122,55 @@ pub(crate) async fn run(place: Place, broker: Arc<Broker>, mut stream: TcpStream
     drop(place);
 }
 
+/// As [`run`], behind a handshake. Such a client never has a thread for itself: what it sends and is sent goes through
+/// the memory of TLS.
+pub(crate) async fn run_with_tls(
+    place: Place,
+    broker: Arc<Broker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: ServerTls,
+) {
+    let local = match prepare(&stream) {
+        Ok(local) => local,
+        Err(error) => {
+            debug!(%peer, %error, "the client was gone before it was served");
+            return;
+        }
+    };
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream) => shaken,
+        () = broker.stopped() => return,
+    };
+    let mut stream = match shaken {
+        Ok(stream) => stream,
+        Err(error) => {
+            if matches!(error, HandshakeError::Plain | HandshakeError::Failed(_)) {
+                broker.counters.bad_request();
+            }
+            tls.report("Kafka", peer, &error);
+            return;
+        }
+    };
+    debug!(%peer, %local, "connected, with TLS");
+    let caller = Arc::new(Caller::new(Arc::clone(&broker), peer, local));
+    let (read, write) = tokio::io::split(&mut *stream);
+    let end = match serve(&caller, read, write, None).await {
+        Read::Over(end) => end,
+        // Its read half says that it never has a thread.
+        Read::Alone(_) | Read::Follows(_) => End::Stopping,
+    };
+    broker.buffers.give_back();
+    report(&broker, peer, &end);
+    if end.leaves_a_reader() {
+        linger(&mut *stream).await;
+    }
+    drop(place);
+}
+
 /// Reads requests and writes answers until one of the two ends; then writes what is still due.
-async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream, left: Option<Left>) -> Read {
+async fn serve<R: Incoming, W: Outlet>(caller: &Arc<Caller>, read: R, write: W, left: Option<Left>) -> Read {
     let broker = &caller.broker;
-    let (read, write) = stream.split();
     let (budget, buffers) = (broker.request_budget.clone(), broker.buffers.clone());
     let mut frames = Frames::new(read, budget, buffers, broker.limits().frame_bytes_max);
     let queue = Queue::default();
@@ -171,7 +220,7 @@ async fn serve(caller: &Arc<Caller>, stream: &mut TcpStream, left: Option<Left>)
 }
 
 /// Ends the answers in order: tells the client that no more follow and takes what it still sends.
-async fn linger(stream: &mut TcpStream) {
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     let rest = async {
         stream.shutdown().await?;
         let mut bytes = [0; 4096];
@@ -222,9 +271,9 @@ struct Streaks {
 
 /// Hands requests on until there are no more. What of them goes to the log is to be committed together where it
 /// came together, so the committer is woken when there is nothing more at hand.
-async fn read_requests(
+async fn read_requests<R: Incoming>(
     caller: &Arc<Caller>,
-    mut frames: Frames<'_>,
+    mut frames: Frames<R>,
     queue: &Queue,
     unanswered: &AtomicUsize,
     mut streaks: Streaks,
@@ -252,11 +301,13 @@ async fn read_requests(
         let is_first = unanswered.load(Ordering::Relaxed) == 0;
         let reads_on = tail::is_fetch(&frame.bytes) && is_first;
         if streaks.fetches.came(reads_on, is_first)
+            && R::MAY_BE_ALONE
             && let Some(seat) = Seat::take(&caller.broker, Of::Readers)
         {
             return Read::Follows(Follower { frame, received: frames.rest(), seat });
         }
         if streaks.produces.came(alone::is_of_the_only_one(caller, &frame.bytes), is_first)
+            && R::MAY_BE_ALONE
             && Seat::is_free(&caller.broker, Of::Producers)
         {
             // All of it is with the log. Who leaves answers unread has not got the seat for that time.
@@ -292,6 +343,12 @@ fn report(broker: &Broker, peer: SocketAddr, end: &End) {
                 Some(http) => warn!(%peer, "{end}; HTTP is at {http}"),
                 None => warn!(%peer, "{end}; this server has no HTTP address"),
             }
+        }
+        End::Frames(FrameError::NotKafka(frames::Stranger::Tls)) => {
+            broker.counters.bad_request();
+            // Behind a handshake nobody begins another one, so this server is one without.
+            warn!(%peer, "{end}; this server speaks no TLS: start it with --tls-cert and --tls-key, or let the client say \
+                          security.protocol=PLAINTEXT");
         }
         End::Refused(Refusal::Encode { .. }) | End::Answers(AnswerError::Refused(Refusal::Encode { .. })) => {
             error!(%peer, "connection closed: {end}");

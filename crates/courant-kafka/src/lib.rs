@@ -1,7 +1,7 @@
 //! The Kafka protocol in front of the log.
 //!
 //! Read in this order, a request's way in and its answer's way out:
-//! [`listener`](KafkaServer) accepts, `connection` cuts frames and keeps answers in order, `wire`
+//! [`listener`](KafkaServer) accepts, [`tls`] shakes hands where that is wanted, `connection` cuts frames and keeps answers in order, `wire`
 //! turns bytes into messages and back without any I/O, `api` has one file per API, and `groups` is
 //! the coordinator of consumer groups. [`client`] is the other end of the wire: a small client for the command line.
 //!
@@ -23,6 +23,8 @@ mod limits;
 mod memory;
 
 mod listener;
+
+pub mod tls;
 
 mod connection;
 

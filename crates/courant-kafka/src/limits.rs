@@ -85,6 +85,10 @@ pub(crate) const UNCOUNTED_ELEMENTS_BYTES: usize = SMALL_ANSWER_BYTES / REQUESTS
 /// memory for them, and itself.
 pub(crate) const CONNECTION_BYTES: usize = READ_AHEAD_BYTES_MAX + 3 * SMALL_ANSWER_BYTES + 16 * 1024;
 
+/// What TLS takes of one connection beside that: a record as it came and what was in it (RFC 8446, 5.2), the messages of a
+/// handshake, and what waits to be sent.
+pub(crate) const TLS_CONNECTION_BYTES: usize = 2 * 18 * 1024 + 64 * 1024 + 12 * 1024;
+
 /// How much more than its bytes a request may take: what is received goes into memory that grows twofold.
 pub(crate) const REQUEST_GROWTH: usize = 2;
 
@@ -187,6 +191,13 @@ pub(crate) const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
 pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) const KEEPALIVE_RETRIES: u32 = 3;
+
+/// How long a client may take for a TLS handshake, from its connection on. Kafka's own clients give up after as long
+/// (`socket.connection.setup.timeout.ms`).
+pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// TLS handshakes at one time, on one port or more. A client that has not said anything yet is none of them.
+pub(crate) const HANDSHAKES_MAX: usize = 256;
 
 /// Pause after an error of `accept`, which is usually a lack of file handles.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -109,7 +109,12 @@ fn is_of_the_client(error: &io::Error) -> bool {
 fn admit(broker: &Arc<Broker>, connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr) {
     match Place::take(broker) {
         Some(place) => {
-            connections.spawn(connection::run(place, Arc::clone(broker), stream, peer));
+            let served = Arc::clone(broker);
+            // Apart, so that a connection without TLS is no larger for it.
+            match broker.config().tls.clone() {
+                None => connections.spawn(connection::run(place, served, stream, peer)),
+                Some(tls) => connections.spawn(connection::run_with_tls(place, served, stream, peer, tls)),
+            };
         }
         None => {
             broker.counters.refused();

@@ -10,6 +10,7 @@ use crate::limits;
 
 /// Into so many parts the memory of the front-end is divided by [`Limits::within`].
 const PARTS: usize = 32;
+const CONNECTIONS_PARTS: usize = 5;
 
 /// What the elements of one request may take.
 const ELEMENTS_BYTES_MAX: usize = limits::ELEMENTS_MAX * limits::ELEMENT_BYTES;
@@ -33,7 +34,7 @@ impl Limits {
         // One frame and its elements come to no more than there is, and one client leaves room for others.
         let frame = requests.saturating_sub(ELEMENTS_BYTES_MAX).min(requests / 2);
         Some(Self {
-            connections_max: (part(5) / limits::CONNECTION_BYTES).min(most.connections_max),
+            connections_max: (part(CONNECTIONS_PARTS) / limits::CONNECTION_BYTES).min(most.connections_max),
             frame_bytes_max: frame.min(most.frame_bytes_max),
             request_bytes_budget: requests,
             response_bytes_budget: answers,
@@ -42,6 +43,20 @@ impl Limits {
             request_buffers: (part(2) / BUFFER_BYTES).min(most.request_buffers),
             ..most
         })
+    }
+
+    /// The same for connections with TLS. Of so many `bytes` as [`Limits::within`] was told, if it was told any, they
+    /// have the same part, and are fewer.
+    #[must_use]
+    pub fn with_tls(self, bytes: Option<usize>) -> Self {
+        let with = Self { tls: true, ..self };
+        let most = bytes.map(|bytes| bytes / PARTS * CONNECTIONS_PARTS / with.connection_bytes());
+        Self { connections_max: most.unwrap_or(usize::MAX).min(self.connections_max), ..with }
+    }
+
+    /// What one connection takes beside its shares of the budgets.
+    pub(crate) fn connection_bytes(&self) -> usize {
+        limits::CONNECTION_BYTES + if self.tls { limits::TLS_CONNECTION_BYTES } else { 0 }
     }
 
     /// What all clients together can make the front-end take, in bytes: requests, answers, fetch sessions,
@@ -55,7 +70,7 @@ impl Limits {
             self.request_bytes_budget.saturating_mul(limits::REQUEST_GROWTH),
             self.response_bytes_budget,
             self.fetch_sessions_bytes_max,
-            self.connections_max.saturating_mul(limits::CONNECTION_BYTES),
+            self.connections_max.saturating_mul(self.connection_bytes()),
             self.request_buffers.saturating_mul(BUFFER_BYTES),
         ]
         .into_iter()
@@ -102,6 +117,23 @@ mod tests {
         }
         assert_eq!(Limits::within(usize::MAX), Some(most), "with enough of it nothing is less than usual");
         assert_eq!(Limits::within(Limits::MEMORY_MIN - 1), None);
+    }
+
+    /// Each takes more, so there are fewer of them; without a budget there are as many, and the bound is larger.
+    #[test]
+    fn connections_with_tls_keep_to_the_same_budget() {
+        for mebibytes in (136..8192_usize).step_by(97) {
+            let bytes = mebibytes * 1024 * 1024;
+            let plain = Limits::within(bytes).expect("it is enough");
+            let tls = plain.with_tls(Some(bytes));
+            assert!(tls.memory_max() <= bytes, "{mebibytes} MiB");
+            assert!((64..=plain.connections_max).contains(&tls.connections_max), "{mebibytes} MiB");
+            assert_eq!(Limits { connections_max: plain.connections_max, tls: false, ..tls }, plain);
+        }
+        let (plain, tls) = (Limits::default(), Limits::default().with_tls(None));
+        assert_eq!(tls.connections_max, plain.connections_max);
+        let more = plain.connections_max * limits::TLS_CONNECTION_BYTES;
+        assert_eq!(tls.memory_max() - plain.memory_max(), more);
     }
 
     /// A part that is left out makes the whole one smaller.

@@ -1,13 +1,14 @@
 //! The small client of the HTTP API that the command line has: a request, an answer, and the connection is
 //! over.
 //!
-//! It speaks HTTP/1.0, in which an answer ends with its connection, and no TLS: neither does the server.
+//! It speaks HTTP/1.0, in which an answer ends with its connection.
 
 use std::fmt;
 use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 
+use courant_kafka::tls::{ClientSocket, ClientTls};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,23 +21,22 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Characters of a problem's detail that are kept.
 const DETAIL_CHARS_MAX: usize = 2000;
 
-/// Where an HTTP API is, as `http://HOST:PORT`.
+/// Where an HTTP API is, as `http://HOST:PORT` or `https://HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiUrl {
     /// As it stands in the URL, an IPv6 address in brackets.
     host: String,
     port: u16,
+    /// Whether it says `https`.
+    tls: bool,
 }
 
 /// Why something is no address of an HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidApiUrl {
-    /// TLS is not spoken.
-    #[error("https is not spoken here; name the server's own port, as http://127.0.0.1:8080")]
-    Tls,
     /// It has another form.
-    #[error("write http://HOST:PORT, for example http://127.0.0.1:8080")]
+    #[error("write http://HOST:PORT or https://HOST:PORT, for example http://127.0.0.1:8080")]
     Form,
 }
 
@@ -44,13 +44,15 @@ impl FromStr for ApiUrl {
     type Err = InvalidApiUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidApiUrl> {
-        if text.starts_with("https:") {
-            return Err(InvalidApiUrl::Tls);
-        }
-        let authority = text.strip_prefix("http://").ok_or(InvalidApiUrl::Form)?;
+        let (authority, tls) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(authority), _) => (authority, false),
+            (None, Some(authority)) => (authority, true),
+            (None, None) => return Err(InvalidApiUrl::Form),
+        };
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, port),
+            _ if tls => (authority, "443"),
             _ => (authority, "80"),
         };
         let is_bracketed = host.starts_with('[') && host.ends_with(']') && host.len() > 2;
@@ -63,7 +65,7 @@ impl FromStr for ApiUrl {
         };
         let port = port.parse::<u16>().ok().filter(|port| *port > 0);
         match port {
-            Some(port) if is_host => Ok(Self { host: host.to_owned(), port }),
+            Some(port) if is_host => Ok(Self { host: host.to_owned(), port, tls }),
             _ => Err(InvalidApiUrl::Form),
         }
     }
@@ -71,7 +73,8 @@ impl FromStr for ApiUrl {
 
 impl fmt::Display for ApiUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
 }
 
@@ -81,6 +84,7 @@ pub struct ApiClient {
     url: ApiUrl,
     token: Option<String>,
     timeout: Duration,
+    tls: Option<ClientTls>,
 }
 
 impl fmt::Debug for ApiClient {
@@ -99,6 +103,20 @@ pub enum ApiError {
         /// Where.
         url: ApiUrl,
         /// What the system says.
+        source: io::Error,
+    },
+    /// TLS is asked for, and nobody is named who may be believed.
+    #[error("{url} is spoken to with TLS, and it is not said whom to trust")]
+    NoAuthority {
+        /// Where.
+        url: ApiUrl,
+    },
+    /// Somebody is there, and there is no TLS with them.
+    #[error("there is no TLS with {url}: {source}")]
+    Tls {
+        /// Where.
+        url: ApiUrl,
+        /// Why the server is not believed, or what it says.
         source: io::Error,
     },
     /// It takes too long.
@@ -141,7 +159,13 @@ impl ApiClient {
     /// Asks the server at `url`, in the name that `token` has there, and waits so long for each answer.
     #[must_use]
     pub fn new(url: ApiUrl, token: Option<String>, timeout: Duration) -> Self {
-        Self { url, token, timeout }
+        Self { url, token, timeout, tls: None }
+    }
+
+    /// The same, for a URL with `https`: believes whom `tls` believes.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<ClientTls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Where it asks.
@@ -199,8 +223,15 @@ impl ApiClient {
 
     /// The body of a good answer.
     async fn answer(&self, request: &str) -> Result<Vec<u8>, ApiError> {
+        if self.url.tls && self.tls.is_none() {
+            return Err(ApiError::NoAuthority { url: self.url.clone() });
+        }
         let answer = match timeout(self.timeout, self.exchange(request)).await {
             Ok(Ok(answer)) => answer,
+            // What is wrong with a certificate, or is no TLS, is wrong data and not a dead socket.
+            Ok(Err(source)) if self.url.tls && source.kind() == io::ErrorKind::InvalidData => {
+                return Err(ApiError::Tls { url: self.url.clone(), source });
+            }
             Ok(Err(source)) => return Err(ApiError::Unreachable { url: self.url.clone(), source }),
             Err(_) => return Err(ApiError::TimedOut { url: self.url.clone(), after: self.timeout }),
         };
@@ -217,7 +248,7 @@ impl ApiClient {
     }
 
     fn request(&self, method: &str, path: &str, body: Option<String>) -> Result<String, ApiError> {
-        let ApiUrl { host, port } = &self.url;
+        let ApiUrl { host, port, .. } = &self.url;
         let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {host}:{port}\r\n");
         if let Some(token) = &self.token {
             if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -238,8 +269,11 @@ impl ApiClient {
 
     async fn exchange(&self, request: &str) -> io::Result<Vec<u8>> {
         let host = self.url.host.trim_start_matches('[').trim_end_matches(']');
-        let mut stream = TcpStream::connect((host, self.url.port)).await?;
+        let stream = TcpStream::connect((host, self.url.port)).await?;
+        let tls = self.tls.as_ref().filter(|_| self.url.tls);
+        let mut stream = ClientSocket::over(stream, host, tls).await?;
         stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
         let mut answer = Vec::new();
         let read = stream.take(ANSWER_BYTES_MAX as u64 + 1).read_to_end(&mut answer).await?;
         if read > ANSWER_BYTES_MAX {
@@ -285,8 +319,18 @@ mod tests {
         assert_eq!(shown("http://events.example/"), Ok("http://events.example:80".to_owned()));
         assert_eq!(shown("http://[::1]:8080/"), Ok("http://[::1]:8080".to_owned()));
         assert_eq!(shown("http://[::1]"), Ok("http://[::1]:80".to_owned()));
-        assert_eq!(shown("https://events.example"), Err(InvalidApiUrl::Tls));
-        for bad in ["", "localhost:8080", "http://", "http://:80", "http://a:0", "http://a:x", "http://a/b"] {
+        assert_eq!(shown("https://events.example"), Ok("https://events.example:443".to_owned()));
+        assert_eq!(shown("https://[::1]:8443/"), Ok("https://[::1]:8443".to_owned()));
+        for bad in [
+            "",
+            "localhost:8080",
+            "ftp://a:80",
+            "http://",
+            "http://:80",
+            "http://a:0",
+            "http://a:x",
+            "http://a/b",
+        ] {
             assert_eq!(shown(bad), Err(InvalidApiUrl::Form), "{bad}");
         }
         assert_eq!(shown("http://a\r\nX: y:80"), Err(InvalidApiUrl::Form));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use courant_core::trace::Tracer;
 use courant_kafka::KafkaConfig;
+use courant_kafka::tls::ServerTls;
 
 use crate::ApiSettings;
 
@@ -20,7 +21,9 @@ pub struct ServerConfig {
     /// The address that Kafka clients are sent to, as `HOST:PORT`. `None`: the one each of them
     /// connected to.
     pub advertise: Option<String>,
-    /// Allows addresses that other machines can reach, although nothing protects them.
+    /// The certificate and the key with which Kafka and HTTP speak TLS. `None`: neither does.
+    pub tls: Option<ServerTls>,
+    /// Allows addresses that other machines can reach, although nobody is asked to log in.
     pub insecure: bool,
     /// Partitions of a topic for which nobody names a number.
     pub partitions: u32,
@@ -77,6 +80,7 @@ impl ServerConfig {
             kafka: "127.0.0.1:9092".to_owned(),
             http: "127.0.0.1:8080".to_owned(),
             advertise: None,
+            tls: None,
             insecure: false,
             partitions: 1,
             auto_create: true,

@@ -16,6 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::debug;
 
+use crate::sockets::{Socket, Sockets};
+
 /// How long a connection may go without taking a part of an answer, so also how long a request may
 /// take to arrive. Between the usual intervals of scrapes (15, 30 and 60 s), so that a kept
 /// connection does not end at the moment of the next one.
@@ -26,17 +28,18 @@ const SILENCE_MAX: Duration = Duration::from_secs(45);
 pub(crate) struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    sockets: Sockets,
 }
 
 impl Bounded {
     /// Shares `places` with the other listeners.
-    pub(crate) fn new(listener: TcpListener, places: Arc<Semaphore>) -> Self {
-        Self { listener, places }
+    pub(crate) fn new(listener: TcpListener, places: Arc<Semaphore>, sockets: Sockets) -> Self {
+        Self { listener, places, sockets }
     }
 }
 
 impl Listener for Bounded {
-    type Io = Connection<TcpStream>;
+    type Io = Connection<Socket>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
@@ -47,7 +50,7 @@ impl Listener for Bounded {
             // A peer that has gone is met by the first read, too.
             debug!(%peer, %error, "whether an HTTP client is still there will be known late");
         }
-        (Connection::new(stream, place), peer)
+        (Connection::new(self.sockets.over(stream, peer), place), peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -193,7 +196,7 @@ mod tests {
     async fn places_are_taken_and_given_back() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let places = Arc::new(Semaphore::new(1));
-        let mut bounded = Bounded::new(listener, Arc::clone(&places));
+        let mut bounded = Bounded::new(listener, Arc::clone(&places), Sockets::new(None));
         let address = Listener::local_addr(&bounded).expect("an address");
         let _peer = TcpStream::connect(address).await.expect("a connection");
         let (connection, _) = bounded.accept().await;
@@ -206,11 +209,12 @@ mod tests {
     #[tokio::test]
     async fn every_connection_expects_receipts() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let mut bounded = Bounded::new(listener, Arc::new(Semaphore::new(1)));
+        let mut bounded = Bounded::new(listener, Arc::new(Semaphore::new(1)), Sockets::new(None));
         let address = Listener::local_addr(&bounded).expect("an address");
         let _peer = TcpStream::connect(address).await.expect("a connection");
         let (connection, _) = bounded.accept().await;
-        let set = socket2::SockRef::from(&connection.stream).tcp_user_timeout().expect("a TCP socket");
+        let Socket::Plain { stream, .. } = &connection.stream else { panic!("without TLS") };
+        let set = socket2::SockRef::from(stream).tcp_user_timeout().expect("a TCP socket");
         assert_eq!(set, Some(SILENCE_MAX));
     }
 

@@ -23,7 +23,7 @@ pub enum StartError {
     },
     /// An address that other machines reach, without the word that allows it.
     #[error(
-        "{flag} {address} can be reached from other machines, and nothing protects it yet: \
+        "{flag} {address} can be reached from other machines, and nobody is asked to log in: \
          use 127.0.0.1, or add --insecure if the network around it is yours"
     )]
     Exposed {

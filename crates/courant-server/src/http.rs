@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use courant_core::trace::Tracer;
 use courant_kafka::Broker;
+use courant_kafka::tls::ServerTls;
 use courant_log::{Damage, DamagedEvents, Health};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -24,6 +25,7 @@ use crate::connections::{Bounded, Peer};
 use crate::console;
 use crate::metrics;
 use crate::scrub::Scrubbed;
+use crate::sockets::Sockets;
 
 /// How long requests that are being answered may take when the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
@@ -122,18 +124,25 @@ pub(crate) struct HttpServer {
 
 impl HttpServer {
     /// Serves on every socket of `bound` from now on: so many connections at one time, on all of them
-    /// together.
-    pub(crate) fn start(bound: Bound, status: &Arc<Status>, api: ApiState, connections_max: usize) -> Self {
+    /// together; with TLS, if there is any.
+    pub(crate) fn start(
+        bound: Bound,
+        status: &Arc<Status>,
+        api: ApiState,
+        connections_max: usize,
+        tls: Option<ServerTls>,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let router = router(Arc::clone(status)).merge(metrics::router(api.clone()));
         let router = router.merge(api::router(api)).merge(console::router());
         let places = Arc::new(Semaphore::new(connections_max));
+        let sockets = Sockets::new(tls);
         let serving = bound
             .listeners
             .into_iter()
             .map(|listener| {
                 let mut stopped = stopped.clone();
-                let listener = Bounded::new(listener, Arc::clone(&places));
+                let listener = Bounded::new(listener, Arc::clone(&places), sockets.clone());
                 let service = router.clone().into_make_service_with_connect_info::<Peer>();
                 let server = axum::serve(listener, service);
                 let server = server.with_graceful_shutdown(async move {

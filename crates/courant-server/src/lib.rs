@@ -25,6 +25,8 @@ mod console;
 
 mod connections;
 
+mod sockets;
+
 mod metrics;
 
 mod scrub;

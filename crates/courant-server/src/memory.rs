@@ -6,7 +6,7 @@
 
 use std::thread::available_parallelism;
 
-use courant_kafka::Limits;
+use courant_kafka::{Limits, tls};
 use courant_log::limits::{
     BUFFER_BYTES, DECOMPRESSED_BYTES_MAX, GROUP_BYTES_MAX, QUEUED_BYTES_MAX, READ_BUFFERS,
 };
@@ -54,8 +54,12 @@ impl MemoryShares {
     /// # Errors
     /// Where the figure is too small to be divided.
     pub(crate) fn of(config: &ServerConfig) -> Result<Self, StartError> {
+        let kafka = |limits: Limits, bytes| match config.tls {
+            Some(_) => limits.with_tls(bytes),
+            None => limits,
+        };
         let whole = Self {
-            kafka: Limits::default(),
+            kafka: kafka(Limits::default(), None),
             read_buffers: READ_BUFFERS,
             compaction_keys: config.compaction.key_bytes,
             trace_events: config.api.traces.events,
@@ -67,7 +71,7 @@ impl MemoryShares {
         }
         let part = |parts: usize| (memory - GROUP_BUFFER_BYTES) / PARTS * parts;
         Ok(Self {
-            kafka: Limits::within(part(KAFKA_PARTS)).ok_or(too_small)?,
+            kafka: kafka(Limits::within(part(KAFKA_PARTS)).ok_or(too_small)?, Some(part(KAFKA_PARTS))),
             read_buffers: (part(READ_BUFFERS_PARTS) / BUFFER_BYTES).min(whole.read_buffers),
             compaction_keys: part(COMPACTION_PARTS).min(whole.compaction_keys),
             trace_events: (part(TRACE_INDEX_PARTS) / TRACE_EVENT_BYTES).min(whole.trace_events),
@@ -115,6 +119,7 @@ impl MemoryBound {
     pub fn of(config: &ServerConfig) -> Result<Self, StartError> {
         let threads = available_parallelism().map_or(1, usize::from);
         let shares = MemoryShares::of(config)?;
+        let tls = if config.tls.is_some() { tls::CONNECTION_BYTES } else { 0 };
         let queued = if config.memory.is_none() { QUEUED_BYTES_MAX } else { 0 };
         Ok(Self {
             kafka: shares.kafka.memory_max(),
@@ -123,7 +128,7 @@ impl MemoryBound {
             log: queued + GROUP_BUFFER_BYTES + shares.read_buffers * BUFFER_BYTES,
             compaction_keys: shares.compaction_keys,
             trace_index: shares.trace_events.saturating_mul(TRACE_EVENT_BYTES),
-            http: API_BYTES_MAX + HTTP_CONNECTIONS_MAX * CONNECTION_BYTES_MAX,
+            http: API_BYTES_MAX + HTTP_CONNECTIONS_MAX * (CONNECTION_BYTES_MAX + tls),
             program: PROGRAM_BYTES,
         })
     }
@@ -180,6 +185,26 @@ mod tests {
             assert_eq!(bound.kafka + bound.log + bound.compaction_keys + bound.trace_index, shares.total());
             assert_eq!(bound.total(), shares.total() + bound.beside_budget());
         }
+    }
+
+    /// Whoever has a budget keeps to it, and has fewer connections; whoever has none is told the larger bound.
+    #[test]
+    fn tls_takes_from_a_budget_and_adds_to_what_has_none() {
+        let certificate = include_bytes!("../../courant-kafka/tests/certificates/server.pem");
+        let key = include_bytes!("../../courant-kafka/tests/certificates/server-key.pem");
+        let tls = tls::ServerTls::new(certificate, key, jiff::Timestamp::now()).expect("a good certificate");
+        let plain = ServerConfig::local("data");
+        let secured = ServerConfig { tls: Some(tls), ..plain.clone() };
+        let total = |config: &ServerConfig| MemoryBound::of(config).expect("it starts").total();
+        let connections = Limits::default().connections_max + HTTP_CONNECTIONS_MAX;
+        assert_eq!(total(&secured) - total(&plain), connections * tls::CONNECTION_BYTES);
+        let memory = 256 * 1024 * 1024;
+        let shares = |config: ServerConfig| {
+            MemoryShares::of(&ServerConfig { memory: Some(memory), ..config }).expect("it is enough")
+        };
+        let (plain, secured) = (shares(plain), shares(secured));
+        assert!(secured.total() <= memory);
+        assert_eq!(secured.kafka.connections_max, plain.kafka.connections_max / 2);
     }
 
     #[test]

@@ -71,14 +71,15 @@ impl Server {
         kafka_config.limits.connections_max = files.kafka.min(memory.kafka.connections_max);
         let kafka = bind("--kafka", &config.kafka, config.insecure).await?;
         let http = bind("--http", &config.http, config.insecure).await?;
-        kafka_config.http = http.addresses.first().map(|http| format!("http://{http}"));
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        kafka_config.http = http.addresses.first().map(|http| format!("{scheme}://{http}"));
 
         let status = Arc::new(Status::default());
         status.tracing(config.tracer);
         config.api.traces.events = memory.trace_events;
         config.compaction.key_bytes = memory.compaction_keys;
         let api = ApiState::new(Arc::clone(&status), config.api, files.http / STREAMS_PART);
-        let http = HttpServer::start(http, &status, api.clone(), files.http);
+        let http = HttpServer::start(http, &status, api.clone(), files.http, config.tls);
         let (data, compaction) = (config.data, config.compaction);
         let opened = move || open_log(&data, files.log, memory.read_buffers, &compaction);
         let opened = tokio::task::spawn_blocking(opened).await;
@@ -180,6 +181,7 @@ fn kafka_config(config: &ServerConfig) -> Result<KafkaConfig, StartError> {
         auto_create: config.auto_create,
         group_initial_rebalance_delay: config.group_initial_rebalance_delay,
         offsets_retention: config.offsets_retention,
+        tls: config.tls.clone(),
         tracer: config.tracer.clone(),
         log_dir: config.data.display().to_string(),
         ..KafkaConfig::default()

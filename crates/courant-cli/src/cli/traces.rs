@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Where the HTTP API is, and who asks.
 #[derive(Debug, Args)]
 pub(crate) struct Http {
-    /// HTTP API of the server, as http://HOST:PORT
+    /// HTTP API of the server, as http://HOST:PORT, or https:// with --tls-ca
     #[arg(long, env = "COURANT_HTTP_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub(crate) http_url: ApiUrl,
     /// File with a token for it, where the server wants one: TOKEN, or NAME TOKEN
@@ -145,6 +145,6 @@ mod tests {
     #[test]
     fn a_wrong_address_is_told_what_is_right() {
         assert!(refused(&["trace", "1", "--http-url", "localhost:8080"]).contains("http://HOST:PORT"));
-        assert!(refused(&["trace", "1", "--http-url", "https://localhost"]).contains("https"));
+        assert!(refused(&["trace", "1", "--http-url", "ftp://localhost"]).contains("https://HOST:PORT"));
     }
 }

@@ -1,5 +1,6 @@
 //! The HTTP API of a server, for the commands that ask it.
 
+use super::tls;
 use crate::cli::{Global, Http};
 use crate::exit::{Exit, Failure};
 use crate::files;
@@ -12,7 +13,7 @@ const TOKEN_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Who asks the server that the command line names.
 pub(super) fn client(global: &Global, http: &Http) -> Result<ApiClient, Failure> {
     let token = http.http_token_file.as_deref().map(token).transpose()?;
-    Ok(ApiClient::new(http.http_url.clone(), token, global.timeout))
+    Ok(ApiClient::new(http.http_url.clone(), token, global.timeout).with_tls(tls::trusted(global)?))
 }
 
 /// The first token of a file. What stands in it is in no sentence.
@@ -32,6 +33,12 @@ pub(super) fn failed(error: &ApiError) -> Failure {
             Exit::Unreachable,
             format!("{error}; start a server with `courant serve`, or name its address with --http-url"),
         ),
+        ApiError::Tls { .. } => Failure::new(
+            Exit::Unreachable,
+            format!(
+                "{error}; the certificate has to be good for this name and to lead to one in the file of --tls-ca"
+            ),
+        ),
         ApiError::TimedOut { .. } => Failure::new(
             Exit::Unreachable,
             format!("{error}; look at the server's log, or allow more with --timeout"),
@@ -40,6 +47,9 @@ pub(super) fn failed(error: &ApiError) -> Failure {
             Failure::new(Exit::Failed, format!("{error}; name the address of its HTTP port with --http-url"))
         }
         ApiError::Token => Failure::new(Exit::Usage, error.to_string()),
+        ApiError::NoAuthority { .. } => {
+            Failure::new(Exit::Usage, format!("{error}; name a file with --tls-ca"))
+        }
         ApiError::Problem { status, .. } => Failure::new(exit_of(*status), error.to_string()),
         _ => Failure::new(Exit::Failed, error.to_string()),
     }

@@ -1,5 +1,6 @@
 //! The operations channel from outside: what services say of themselves, and asking one of them.
 
+use super::tls;
 use crate::cli::Global;
 use crate::exit::{Exit, Failure, note};
 use crate::explain;
@@ -239,6 +240,7 @@ async fn connect(global: &Global, servers: &[Address]) -> Result<Client, Failure
         servers: servers.to_vec(),
         client_id: "courant-cli".to_owned(),
         timeout: global.timeout,
+        tls: tls::trusted(global)?,
     };
     Client::connect(config).await.map_err(|error| explain::call(&error))
 }

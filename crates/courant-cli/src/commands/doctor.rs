@@ -8,11 +8,14 @@ mod data;
 mod machine;
 mod network;
 
+use self::network::How;
+use super::tls::{self, Identity};
 use crate::cli::{Doctor, Global};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Row, list};
 use crate::settings::Settings;
 use crate::text::one_line;
+use courant_kafka::tls::ClientTls;
 use courant_log::storage::probe;
 use courant_server::MemoryBound;
 use serde::Serialize;
@@ -81,13 +84,22 @@ impl Row for Finding {
 /// Runs every check and shows what was found.
 pub(super) async fn run(global: &Global, args: Doctor) -> Result<Exit, Failure> {
     let settings = Settings::read(global, &args.settings)?;
-    let config = settings.server_config();
+    let mut config = settings.server_config();
     let named = settings.servers().filter(|(_, named)| *named).map(|(servers, _)| servers.to_vec());
+    let (secured, own) = tls_files(&settings);
+    config.tls = own.as_ref().map(Identity::tls);
     let limit = global.timeout.min(ANSWER_MAX);
+    // Here it is known which certificate has to be shown, whatever its name and whoever vouches for it.
+    let shown = own.as_ref().and_then(|own| ClientTls::of_the_server(own.certificate()).ok());
+    let trusted = tls::trusted(global)?;
+    let here = How { limit, tls: shown.clone().or_else(|| trusted.clone()) };
+    let there = How { limit, tls: trusted.or(shown) };
+    let named = named.map(|servers| (servers, there));
     let directory = config.data.clone();
     let holder = probe::holder(&directory);
     let memory = MemoryBound::of(&config).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-    let mut findings = network::checks(&config, named, holder, limit).await;
+    let mut findings = network::checks(&config, named, holder, &here).await;
+    findings.push(secured);
     // Disks may be slow, and Ctrl-C has to work meanwhile.
     let local = tokio::task::spawn_blocking(move || {
         let mut findings = data::checks(&directory, holder);
@@ -101,6 +113,30 @@ pub(super) async fn run(global: &Global, args: Doctor) -> Result<Exit, Failure> 
     let format = Format::or_default(global.output);
     report(&mut io::stdout().lock(), format, &findings).map_err(|e| Failure::output(&e))?;
     Ok(exit_of(&findings))
+}
+
+/// Whether TLS is spoken, and with what.
+fn tls_files(settings: &Settings) -> (Finding, Option<Identity>) {
+    const CHECK: &str = "tls";
+    let identity = match tls::identity(settings) {
+        Ok(Some(identity)) => identity,
+        Ok(None) => {
+            let found = "off: what clients and the server send each other can be read on its way";
+            return (Finding::ok(CHECK, found), None);
+        }
+        Err(failure) => {
+            let change = "name a certificate and its key, both in PEM, with --tls-cert and --tls-key";
+            return (Finding::failure(CHECK, failure.sentence, change), None);
+        }
+    };
+    let until = identity.tls().validity().until;
+    let found = format!("on; the certificate is good until {until}");
+    let finding = if tls::ends_soon(until) {
+        Finding::warning(CHECK, found, "have it renewed; a running server takes what its files then say")
+    } else {
+        Finding::ok(CHECK, found)
+    };
+    (finding, Some(identity))
 }
 
 fn exit_of(findings: &[Finding]) -> Exit {

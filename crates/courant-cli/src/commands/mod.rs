@@ -24,6 +24,7 @@ mod services;
 mod tail;
 mod tail_group;
 mod telemetry;
+mod tls;
 mod top;
 mod topic;
 mod topic_alter;
@@ -192,6 +193,7 @@ async fn connect(global: &Global) -> Result<Client, Failure> {
         servers: global.server.clone(),
         client_id: "courant-cli".to_owned(),
         timeout: global.timeout,
+        tls: tls::trusted(global)?,
     };
     Client::connect(config).await.map_err(|error| explain::call(&error))
 }

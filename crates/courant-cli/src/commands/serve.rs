@@ -1,12 +1,14 @@
 //! `courant serve`: the server in this process, until a signal ends it.
 
 use super::telemetry::Telemetry;
+use super::tls::{self, Identity};
 use crate::banner::{self, Banner};
 use crate::cli::{Global, Serve};
 use crate::exit::{Exit, Failure, note};
 use crate::files;
 use crate::settings::Settings;
 use courant_server::{ApiTokens, Server, ServerConfig, ServiceKeys, StartError};
+use jiff::Timestamp;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -24,9 +26,11 @@ pub(super) fn run(global: &Global, args: &Serve) -> Result<Exit, Failure> {
     let mut config = settings.server_config();
     config.api.tokens = settings.token_file().map(tokens).transpose()?;
     config.api.service_keys = settings.service_key_file().map(keys).transpose()?.unwrap_or_default();
+    let identity = tls::identity(&settings)?;
+    config.tls = identity.as_ref().map(Identity::tls);
     let telemetry = Telemetry::start("courant")?;
     config.tracer = telemetry.tracer();
-    let ended = runtime.block_on(serve(global, config));
+    let ended = runtime.block_on(serve(global, config, identity));
     // After a second signal something may still be busy, and the process ends without it.
     runtime.shutdown_background();
     telemetry.end(&ended);
@@ -66,9 +70,9 @@ fn keys(file: &Path) -> Result<ServiceKeys, Failure> {
     ServiceKeys::parse(&text).map_err(|error| Failure::new(Exit::Usage, named(error.to_string())))
 }
 
-async fn serve(global: &Global, config: ServerConfig) -> Result<Exit, Failure> {
+async fn serve(global: &Global, config: ServerConfig, identity: Option<Identity>) -> Result<Exit, Failure> {
     let mut signals = Signals::listen()?;
-    let (data, advertise) = (config.data.clone(), config.advertise.clone());
+    let (data, advertise, tls) = (config.data.clone(), config.advertise.clone(), config.tls.clone());
     let server = tokio::select! {
         started = Server::start(config) => {
             started.map_err(|error| Failure::new(exit_of(&error), error.to_string()))?
@@ -78,7 +82,11 @@ async fn serve(global: &Global, config: ServerConfig) -> Result<Exit, Failure> {
             return Ok(Exit::Ok);
         }
     };
-    greet(global, &data, advertise.as_deref(), &server);
+    greet(global, &data, advertise.as_deref(), tls.map(|tls| tls.validity().until), &server);
+    if let Some(identity) = identity {
+        // Ends with the runtime.
+        tokio::spawn(identity.follow());
+    }
     signals.next().await;
     if !global.quiet {
         note(format_args!("Stopping; a second signal stops at once."));
@@ -103,10 +111,17 @@ pub(super) fn exit_of(error: &StartError) -> Exit {
 }
 
 /// The banner, and `ready` as the last line of all.
-fn greet(global: &Global, data: &std::path::Path, advertise: Option<&str>, server: &Server) {
+fn greet(
+    global: &Global,
+    data: &Path,
+    advertise: Option<&str>,
+    tls_until: Option<Timestamp>,
+    server: &Server,
+) {
     let addresses = (server.kafka_addresses().first(), server.http_addresses().first());
     if let (Some(&kafka), Some(&http)) = addresses {
-        let banner = Banner { kafka, http, advertise, data, recovery: banner::recovery(server.recovery()) };
+        let recovery = banner::recovery(server.recovery());
+        let banner = Banner { kafka, http, advertise, tls_until, data, recovery };
         note(format_args!("{}ready", banner.text(!global.quiet)));
     }
 }

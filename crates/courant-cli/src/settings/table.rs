@@ -27,6 +27,8 @@ pub(crate) enum Name {
     ApiServiceKeyFile,
     TraceCorrelationHeader,
     TraceIndexEvents,
+    TlsCert,
+    TlsKey,
     Server,
 }
 
@@ -74,7 +76,7 @@ impl Setting {
 
 /// All of them, in the order in which they are shown. Those of a table in `courant.toml` stand
 /// together, after those of none.
-pub(crate) static SETTINGS: [Setting; 22] = [
+pub(crate) static SETTINGS: [Setting; 24] = [
     Setting {
         name: Name::Data,
         key: "data",
@@ -294,6 +296,26 @@ pub(crate) static SETTINGS: [Setting; 22] = [
         placeholder: "N",
         fallback: Fallback::Value("225000"),
         doc: "Events that the index of traces has at most, some 200 bytes of memory for each; 0: no index",
+    },
+    Setting {
+        name: Name::TlsCert,
+        key: "tls.cert",
+        flag: "tls-cert",
+        variable: "COURANT_TLS_CERT",
+        kind: Kind::File,
+        placeholder: "FILE",
+        fallback: Fallback::Means { meaning: "no TLS", example: "./server.pem" },
+        doc: "Certificate with its chain in PEM, for TLS on the Kafka and the HTTP port; read again on changes",
+    },
+    Setting {
+        name: Name::TlsKey,
+        key: "tls.key",
+        flag: "tls-key",
+        variable: "COURANT_TLS_KEY",
+        kind: Kind::File,
+        placeholder: "FILE",
+        fallback: Fallback::Means { meaning: "no TLS", example: "./server-key.pem" },
+        doc: "Private key of that certificate in PEM, which no other user of the machine may read",
     },
 ];
 

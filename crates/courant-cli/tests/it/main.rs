@@ -63,6 +63,7 @@ mod server;
 mod settings;
 mod stop;
 mod storms;
+mod tls;
 mod top;
 mod torture;
 #[cfg(feature = "sql")]

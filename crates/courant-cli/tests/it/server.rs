@@ -423,7 +423,7 @@ fn address_after(banner: &str, name: &str) -> SocketAddr {
             let mut words = line.split_whitespace();
             (words.next()? == name).then_some(())?;
             let address = words.next()?.trim_end_matches([',', '/']);
-            address.trim_start_matches("http://").parse().ok()
+            address.trim_start_matches("http://").trim_start_matches("https://").parse().ok()
         })
         .next()
         .unwrap_or_else(|| panic!("no {name} address in the banner:\n{banner}"))

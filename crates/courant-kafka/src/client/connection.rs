@@ -1,6 +1,7 @@
 //! One connection to one server: one request at a time, and answers of bounded size.
 
 use super::{Address, CallError};
+use crate::tls::{ClientSocket, ClientTls};
 use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{ErrorCode, Message, Request, Response, WireError, decode_response, encode_request};
 use bytes::{Bytes, BytesMut};
@@ -30,7 +31,7 @@ const SOFTWARE_NAME: &str = "courant";
 /// A connection whose server has said what it speaks.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: ClientSocket,
     address: String,
     client_id: String,
     timeout: Duration,
@@ -46,7 +47,12 @@ impl Connection {
     ///
     /// # Errors
     /// Nothing answers in `limit`, or what answers is no Kafka server.
-    pub async fn open(address: &Address, client_id: &str, limit: Duration) -> Result<Self, CallError> {
+    pub async fn open(
+        address: &Address,
+        client_id: &str,
+        limit: Duration,
+        tls: Option<&ClientTls>,
+    ) -> Result<Self, CallError> {
         let connecting = TcpStream::connect((address.host.as_str(), address.port));
         let stream = match timeout(limit, connecting).await {
             Ok(connected) => connected,
@@ -55,6 +61,11 @@ impl Connection {
         let stream = stream
             .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
             .map_err(|source| CallError::Unreachable { address: address.to_string(), source })?;
+        let shaken = match timeout(limit, ClientSocket::over(stream, &address.host, tls)).await {
+            Ok(shaken) => shaken,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        let stream = shaken.map_err(|source| CallError::Tls { address: address.to_string(), source })?;
         let mut connection = Self {
             stream,
             address: address.to_string(),
@@ -138,6 +149,7 @@ impl Connection {
             for chunk in &chunks {
                 stream.write_all(chunk).await?;
             }
+            stream.flush().await?;
             read_frame(stream).await
         };
         let frame = match timeout(self.timeout, answer).await {
@@ -173,7 +185,11 @@ impl Connection {
     fn lost(&self, source: io::Error) -> CallError {
         // A server of another protocol often hangs up at the first request.
         if self.versions.is_empty() && source.kind() == io::ErrorKind::UnexpectedEof {
-            return self.not_kafka("it hung up at the first request".to_owned());
+            let hint = match self.stream {
+                ClientSocket::Plain(_) => ", as servers with TLS do",
+                ClientSocket::Tls(_) => "",
+            };
+            return self.not_kafka(format!("it hung up at the first request{hint}"));
         }
         CallError::Lost { address: self.address.clone(), source }
     }
@@ -271,7 +287,7 @@ mod tests {
     }
 
     async fn open(answers: Vec<Vec<u8>>) -> Result<Connection, CallError> {
-        Connection::open(&serve(answers).await, "test", LIMIT).await
+        Connection::open(&serve(answers).await, "test", LIMIT, None).await
     }
 
     #[tokio::test]

@@ -19,6 +19,14 @@ pub enum CallError {
         /// What the system says.
         source: io::Error,
     },
+    /// Somebody answers, and there is no TLS with them.
+    #[error("there is no TLS with {address}: {source}")]
+    Tls {
+        /// Where a server was looked for.
+        address: String,
+        /// Why it is not believed, or why it does not shake hands.
+        source: io::Error,
+    },
     /// A server announces an address for itself where nothing answers.
     #[error("{via} tells clients to use {address}, and nothing answers there: {source}")]
     AdvertisedUnreachable {
@@ -87,13 +95,22 @@ impl CallError {
     /// Whether the same request may succeed on a new connection.
     #[must_use]
     pub fn is_retriable(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Unreachable { .. }
-                | Self::AdvertisedUnreachable { .. }
-                | Self::TimedOut { .. }
-                | Self::Lost { .. }
-        )
+            | Self::AdvertisedUnreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Lost { .. } => true,
+            // Who is not believed, or speaks something else, will be and do so again.
+            Self::Tls { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::TimedOut
+            ),
+            _ => false,
+        }
     }
 }
 

@@ -35,6 +35,7 @@ pub use producer::{Acknowledged, Producer, ProducerConfig};
 
 pub use crate::wire::ErrorCode;
 
+use crate::tls::ClientTls;
 use crate::wire::Request;
 use crate::wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseTopic};
 use backoff::Backoff;
@@ -52,6 +53,8 @@ pub struct ClientConfig {
     pub client_id: String,
     /// Longest wait for a connection, for one answer, and for an error to pass.
     pub timeout: Duration,
+    /// Whom to believe to be a server. `None`: nothing is encrypted, and whoever answers is believed.
+    pub tls: Option<ClientTls>,
 }
 
 /// A topic as the servers describe it.
@@ -279,7 +282,8 @@ impl Client {
         match self.connections.entry(address.clone()) {
             Entry::Occupied(open) => Ok(open.into_mut()),
             Entry::Vacant(place) => {
-                let opened = Connection::open(address, &self.config.client_id, self.config.timeout).await;
+                let ClientConfig { client_id, timeout, tls, .. } = &self.config;
+                let opened = Connection::open(address, client_id, *timeout, tls.as_ref()).await;
                 match (opened, via) {
                     (Ok(connection), _) => Ok(place.insert(connection)),
                     (Err(CallError::Unreachable { address, source }), Some(via)) => {
@@ -342,6 +346,7 @@ mod tests {
                     servers: vec![],
                     client_id: "test".to_owned(),
                     timeout: Duration::from_secs(1),
+                    tls: None,
                 },
                 connections: HashMap::new(),
                 nodes: BTreeMap::new(),

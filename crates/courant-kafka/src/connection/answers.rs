@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::WriteHalf;
 use tokio::time::{Instant, timeout_at};
 
+use super::halves::Outlet;
 use super::queue::Queue;
 use crate::api::{Pending, Refusal, Reply};
 use crate::broker::Broker;
@@ -31,7 +31,7 @@ pub(super) enum AnswerError {
 /// Dropping the future drops every answer that is still pending: a Fetch that waits for data stops
 /// waiting, a Produce is still written to the log.
 pub(super) async fn write(
-    mut socket: WriteHalf<'_>,
+    mut socket: impl Outlet,
     queue: &Queue,
     broker: &Broker,
     unanswered: &AtomicUsize,
@@ -97,7 +97,7 @@ impl Outgoing {
 
     /// Writes everything, within a time that grows with it: a client that takes a byte now and then
     /// would hold the memory of its answers for ever.
-    async fn write_to(&mut self, socket: &mut WriteHalf<'_>) -> Result<(), AnswerError> {
+    async fn write_to<W: Outlet>(&mut self, socket: &mut W) -> Result<(), AnswerError> {
         let begun = Instant::now();
         let late = begun + limits::WRITE_SILENCE_MAX + limits::transfer_time(self.bytes);
         let mut heard = begun;
@@ -122,6 +122,16 @@ impl Outgoing {
             self.advance(written);
             if left > 0 {
                 heard = Instant::now();
+            }
+        }
+        if W::KEEPS_SOME {
+            let silent = heard + limits::WRITE_SILENCE_MAX;
+            match timeout_at(silent.min(late), socket.flush()).await {
+                Err(_) => {
+                    let (bytes, seconds) = (self.bytes, begun.elapsed().as_secs());
+                    return Err(AnswerError::Unread { bytes, seconds });
+                }
+                Ok(flushed) => flushed.map_err(AnswerError::Io)?,
             }
         }
         self.bytes = 0;

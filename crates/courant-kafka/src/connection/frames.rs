@@ -18,12 +18,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use courant_log::{Buffer, Buffers};
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
-use tokio::net::tcp::ReadHalf;
+use tokio::io::{AsyncReadExt as _, ReadBuf};
 use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
 
 pub(super) use self::length::Stranger;
 use self::length::{API_KEY_BYTES, PREFIX_BYTES, check_large, frame_length};
+use super::halves::Incoming;
 use crate::budget::{Budget, Grant};
 use crate::limits;
 use crate::wire::ApiKey;
@@ -75,8 +75,8 @@ pub(super) struct Frame {
 
 /// The read half of a connection.
 #[derive(Debug)]
-pub(super) struct Frames<'a> {
-    socket: ReadHalf<'a>,
+pub(super) struct Frames<R> {
+    socket: R,
     budget: Budget,
     buffers: Buffers,
     frame_bytes_max: usize,
@@ -116,13 +116,8 @@ impl Alarm {
     }
 }
 
-impl<'a> Frames<'a> {
-    pub(super) fn new(
-        socket: ReadHalf<'a>,
-        budget: Budget,
-        buffers: Buffers,
-        frame_bytes_max: usize,
-    ) -> Self {
+impl<R: Incoming> Frames<R> {
+    pub(super) fn new(socket: R, budget: Budget, buffers: Buffers, frame_bytes_max: usize) -> Self {
         Self {
             socket,
             budget,
@@ -296,7 +291,7 @@ impl<'a> Frames<'a> {
         if is_first && (self.first_bytes <= limits::FIRST_READ_BYTES || was_large) {
             return self.poll_small(context);
         }
-        ready!(self.socket.as_ref().poll_read_ready(context))?;
+        ready!(self.socket.poll_arrived(context))?;
         if self.received.capacity() == self.received.len() {
             // Only now, with bytes waiting, is memory taken.
             let room = self.received.len().clamp(self.first_bytes, limits::READ_AHEAD_BYTES_MAX);

@@ -10,4 +10,5 @@ mod partitions;
 mod produce;
 mod sessions;
 mod support;
+mod tls;
 mod topics;

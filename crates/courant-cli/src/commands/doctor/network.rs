@@ -3,6 +3,7 @@
 
 use super::Finding;
 use courant_kafka::client::{Address, AdminError, CallError, Client, ClientConfig, Cluster};
+use courant_kafka::tls::{ClientSocket, ClientTls};
 use courant_server::ServerConfig;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -17,6 +18,15 @@ const NODES_MAX: usize = 16;
 /// Bytes of an HTTP answer that are read.
 const HTTP_BYTES_MAX: u64 = 16 * 1024;
 
+/// How servers are asked.
+#[derive(Clone, Debug)]
+pub(super) struct How {
+    /// How long each answer may take.
+    pub(super) limit: Duration,
+    /// Whom to believe; `None`: without TLS.
+    pub(super) tls: Option<ClientTls>,
+}
+
 /// A server that answered, and what it says of its cluster.
 struct Answered {
     at: String,
@@ -24,23 +34,23 @@ struct Answered {
 }
 
 /// Looks at the ports of the settings; then asks the servers that somebody named, else whichever
-/// answers at the Kafka port, where it sends its clients.
+/// answers at the Kafka port, where it sends its clients. That one is asked as `how` says.
 pub(super) async fn checks(
     config: &ServerConfig,
-    named: Option<Vec<Address>>,
+    named: Option<(Vec<Address>, How)>,
     holder: Option<u32>,
-    limit: Duration,
+    how: &How,
 ) -> Vec<Finding> {
-    let (kafka, here) = kafka_port(config, holder, limit).await;
-    let mut findings = vec![kafka, http_port(config, limit).await];
-    let localhost = localhost(config, here.as_ref(), limit).await;
+    let (kafka, here) = kafka_port(config, holder, how).await;
+    let mut findings = vec![kafka, http_port(config, how).await];
+    let localhost = localhost(config, here.as_ref(), how).await;
     match named {
-        None => findings.extend(advertised(config, here, limit).await),
-        Some(servers) => {
-            let (server, there) = server(servers, limit).await;
+        None => findings.extend(advertised(config, here, how).await),
+        Some((servers, how)) => {
+            let (server, there) = server(servers, &how).await;
             findings.push(server);
             if there.is_some() {
-                findings.extend(advertised(config, there, limit).await);
+                findings.extend(advertised(config, there, &how).await);
             }
         }
     }
@@ -48,11 +58,7 @@ pub(super) async fn checks(
     findings
 }
 
-async fn kafka_port(
-    config: &ServerConfig,
-    holder: Option<u32>,
-    limit: Duration,
-) -> (Finding, Option<Answered>) {
+async fn kafka_port(config: &ServerConfig, holder: Option<u32>, how: &How) -> (Finding, Option<Answered>) {
     const CHECK: &str = "kafka port";
     let address = match listening(CHECK, "--kafka", &config.kafka, config.insecure).await {
         Ok(address) => address,
@@ -60,7 +66,7 @@ async fn kafka_port(
     };
     let client = Address { host: reached_at(address).ip().to_string(), port: address.port() };
     let at = client.to_string();
-    match ask(vec![client], limit).await {
+    match ask(vec![client], how).await {
         Ok(cluster) if holder.is_some() => {
             (Finding::ok(CHECK, format!("a server answers at {at}")), Some(Answered { at, cluster }))
         }
@@ -81,39 +87,42 @@ async fn kafka_port(
     }
 }
 
-async fn http_port(config: &ServerConfig, limit: Duration) -> Finding {
+async fn http_port(config: &ServerConfig, how: &How) -> Finding {
     const CHECK: &str = "http port";
     let address = match listening(CHECK, "--http", &config.http, config.insecure).await {
         Ok(address) => address,
         Err(finding) => return finding,
     };
     let at = reached_at(address);
-    let Ok(Ok(stream)) = timeout(limit, TcpStream::connect(at)).await else {
+    let Ok(Ok(stream)) = timeout(how.limit, TcpStream::connect(at)).await else {
         return free(CHECK, "--http", address);
     };
-    match timeout(limit, readyz(stream, at)).await {
-        Ok(Ok(answer)) => readiness(CHECK, at, &answer),
+    let scheme = if how.tls.is_some() { "https" } else { "http" };
+    match timeout(how.limit, readyz(stream, at, how)).await {
+        Ok(Ok(answer)) => readiness(CHECK, scheme, at, &answer),
         Ok(Err(error)) => foreign(CHECK, at, &error.to_string()),
         Err(_) => foreign(CHECK, at, "no answer in time"),
     }
 }
 
 /// What `/readyz` answers, head and body.
-async fn readyz(mut stream: TcpStream, at: SocketAddr) -> io::Result<String> {
+async fn readyz(stream: TcpStream, at: SocketAddr, how: &How) -> io::Result<String> {
+    let mut stream = ClientSocket::over(stream, &at.ip().to_string(), how.tls.as_ref()).await?;
     let request = format!("GET /readyz HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let mut answer = Vec::new();
     stream.take(HTTP_BYTES_MAX).read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn readiness(check: &'static str, at: SocketAddr, answer: &str) -> Finding {
+fn readiness(check: &'static str, scheme: &str, at: SocketAddr, answer: &str) -> Finding {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     match (head.split(' ').nth(1), body.trim()) {
-        (Some("200"), "ready") => Finding::ok(check, format!("a server is ready at http://{at}")),
+        (Some("200"), "ready") => Finding::ok(check, format!("a server is ready at {scheme}://{at}")),
         (Some("503"), reason) => Finding::warning(
             check,
-            format!("a server at http://{at} is not ready: {reason}"),
+            format!("a server at {scheme}://{at} is not ready: {reason}"),
             "wait a moment when it starts or stops; otherwise look at its log",
         ),
         _ => foreign(check, at, "another answer than a server's"),
@@ -184,10 +193,10 @@ fn free(check: &'static str, flag: &'static str, address: SocketAddr) -> Finding
     Finding::failure(check, found, change)
 }
 
-async fn server(servers: Vec<Address>, limit: Duration) -> (Finding, Option<Answered>) {
+async fn server(servers: Vec<Address>, how: &How) -> (Finding, Option<Answered>) {
     const CHECK: &str = "server";
     let at = servers.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
-    match ask(servers, limit).await {
+    match ask(servers, how).await {
         Ok(cluster) => {
             let id = cluster.id.as_deref().unwrap_or("without an id");
             (Finding::ok(CHECK, format!("{at} answers for cluster {id}")), Some(Answered { at, cluster }))
@@ -200,13 +209,13 @@ async fn server(servers: Vec<Address>, limit: Duration) -> (Finding, Option<Answ
 }
 
 /// Follows the addresses that clients are told to use.
-async fn advertised(config: &ServerConfig, answered: Option<Answered>, limit: Duration) -> Vec<Finding> {
+async fn advertised(config: &ServerConfig, answered: Option<Answered>, how: &How) -> Vec<Finding> {
     let Some(answered) = answered else {
         return vec![unserved(config.advertise.as_deref()).await];
     };
     let mut findings = Vec::new();
     for (node, address) in answered.cluster.nodes.iter().take(NODES_MAX) {
-        findings.push(leads_back(&answered, *node, address, limit).await);
+        findings.push(leads_back(&answered, *node, address, how).await);
     }
     findings
 }
@@ -214,7 +223,7 @@ async fn advertised(config: &ServerConfig, answered: Option<Answered>, limit: Du
 /// The check of [`advertised`] and its parts.
 const ADVERTISED: &str = "advertised address";
 
-async fn leads_back(answered: &Answered, node: i32, address: &Address, limit: Duration) -> Finding {
+async fn leads_back(answered: &Answered, node: i32, address: &Address, how: &How) -> Finding {
     let at = &answered.at;
     let told = format!("{at} sends clients of node {node} to {address}");
     let change = "start that server with --advertise HOST:PORT, an address that its clients reach";
@@ -225,7 +234,7 @@ async fn leads_back(answered: &Answered, node: i32, address: &Address, limit: Du
             change,
         );
     }
-    match ask(vec![address.clone()], limit).await {
+    match ask(vec![address.clone()], how).await {
         Ok(cluster) if is_same(&cluster, &answered.cluster) => {
             Finding::ok(ADVERTISED, format!("{told}, which leads to it"))
         }
@@ -261,7 +270,7 @@ async fn unserved(advertise: Option<&str>) -> Finding {
 }
 
 /// `None` where clients have no reason to say `localhost`.
-async fn localhost(config: &ServerConfig, here: Option<&Answered>, limit: Duration) -> Option<Finding> {
+async fn localhost(config: &ServerConfig, here: Option<&Answered>, how: &How) -> Option<Finding> {
     const CHECK: &str = "localhost";
     let found = lookup(&config.kafka).await.ok()?;
     let kafka = found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()?;
@@ -284,7 +293,7 @@ async fn localhost(config: &ServerConfig, here: Option<&Answered>, limit: Durati
         reached_at(kafka).ip()
     );
     let address = Address { host: first.ip().to_string(), port: first.port() };
-    Some(match (here, ask(vec![address], limit).await) {
+    Some(match (here, ask(vec![address], how).await) {
         (Some(here), Ok(cluster)) if is_same(&cluster, &here.cluster) => {
             Finding::ok(CHECK, format!("{is}, and the server answers there too"))
         }
@@ -306,8 +315,9 @@ fn serves_both(kafka: SocketAddr, other: SocketAddr) -> bool {
     is_loopback && TcpListener::bind(other).is_ok()
 }
 
-async fn ask(servers: Vec<Address>, limit: Duration) -> Result<Cluster, AdminError> {
-    let config = ClientConfig { servers, client_id: "courant-doctor".to_owned(), timeout: limit };
+async fn ask(servers: Vec<Address>, how: &How) -> Result<Cluster, AdminError> {
+    let How { limit, tls } = how.clone();
+    let config = ClientConfig { servers, client_id: "courant-doctor".to_owned(), timeout: limit, tls };
     let mut client = Client::connect(config).await?;
     client.cluster().await
 }
@@ -347,7 +357,7 @@ mod tests {
 
     #[test]
     fn readiness_is_read_from_the_answer() {
-        let verdict = |answer: &str| readiness("http port", at(), answer).verdict;
+        let verdict = |answer: &str| readiness("http port", "http", at(), answer).verdict;
         assert_eq!(verdict("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nready\n"), Verdict::Ok);
         assert_eq!(verdict("HTTP/1.1 503 Service Unavailable\r\n\r\nstopping\n"), Verdict::Warning);
         assert_eq!(verdict("HTTP/1.1 200 OK\r\n\r\n<html>"), Verdict::Failure);

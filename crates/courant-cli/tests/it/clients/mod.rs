@@ -11,6 +11,7 @@ mod groups;
 mod guide;
 pub(crate) mod member;
 mod python;
+mod tls;
 
 use std::collections::HashMap;
 

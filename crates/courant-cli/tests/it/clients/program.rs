@@ -187,11 +187,24 @@ impl Program {
 
     /// Reads a topic to the end of all its partitions, in the order of partition and offset.
     pub(crate) fn read(&self, bootstrap: &str, topic: &str, partitions: i32, start: Start) -> Vec<Stored> {
+        self.read_with(bootstrap, topic, partitions, start, &[])
+    }
+
+    /// As [`Program::read`], with these options on top of the default configuration.
+    pub(crate) fn read_with(
+        &self,
+        bootstrap: &str,
+        topic: &str,
+        partitions: i32,
+        start: Start,
+        options: &[String],
+    ) -> Vec<Stored> {
         let mut arguments =
             vec!["consume".to_owned(), bootstrap.to_owned(), topic.to_owned(), partitions.to_string()];
         if let Start::At(at) = start {
             arguments.extend(["--at".to_owned(), at.to_string()]);
         }
+        arguments.extend_from_slice(options);
         let said = self.run(&arguments, Vec::new()).expect("every library reads");
         let mut read: Vec<Stored> = said.iter().map(stored).collect();
         read.sort_by_key(|stored| (stored.partition, stored.offset));

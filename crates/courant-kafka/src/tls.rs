@@ -1,0 +1,284 @@
+//! TLS below the Kafka protocol, and below HTTP, which has its sockets from here.
+//!
+//! Invariants:
+//! - TLS 1.2 and 1.3 alone, with the cryptography that the rest of the program has;
+//! - a client that says nothing has a place among the connections, and no memory of TLS;
+//! - so many handshakes are made at one time, each within a time;
+//! - a certificate that is of no use never takes the place of one that is.
+
+mod client;
+mod identity;
+mod validity;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+pub use self::client::{ClientSocket, ClientTls, InvalidAuthority};
+pub use self::identity::InvalidIdentity;
+pub use self::validity::Validity;
+use crate::limits;
+
+/// What a connection with TLS takes beyond one without, in bytes: what was received and is not decrypted yet, what
+/// was and is not read, and what waits to be sent.
+pub const CONNECTION_BYTES: usize = limits::TLS_CONNECTION_BYTES;
+
+/// The first byte of whatever a client that speaks TLS says first: a record with a handshake.
+pub const FIRST_BYTE: u8 = 0x16;
+
+/// Bytes that are read of a client that does not speak TLS: its first request.
+const PLAIN_BYTES_READ: usize = 1024;
+
+/// A socket behind its handshake.
+pub type TlsSocket = tokio_rustls::server::TlsStream<TcpStream>;
+
+/// The certificate of a server and its key, which can be replaced while it runs, and who shakes hands with it.
+#[derive(Clone)]
+pub struct ServerTls(Arc<Shared>);
+
+struct Shared {
+    /// What the next handshake is made with.
+    current: RwLock<(Arc<ServerConfig>, Validity)>,
+    handshakes: Semaphore,
+    /// Lines about clients that do not speak TLS.
+    plain: Seldom,
+    /// Lines about handshakes that have failed.
+    failed: Seldom,
+}
+
+/// Why a client has no TLS.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// It closed the connection before it said anything.
+    #[error("the client closed the connection before it said anything")]
+    Closed,
+    /// It speaks something else.
+    #[error(
+        "a client without TLS spoke to it; Kafka clients need security.protocol=SSL, browsers and curl https://"
+    )]
+    Plain,
+    /// It takes too long.
+    #[error("the handshake was not over after {} s", limits::HANDSHAKE_MAX.as_secs())]
+    Late,
+    /// What it says, or what it says of our certificate, or the socket.
+    #[error("the handshake failed: {0}")]
+    Failed(#[source] io::Error),
+}
+
+impl ServerTls {
+    /// TLS with a certificate and the chain behind it, and with its key, both in PEM. `now` decides whether the
+    /// certificate is good.
+    ///
+    /// # Errors
+    /// Why these are of no use.
+    pub fn new(certificate: &[u8], key: &[u8], now: Timestamp) -> Result<Self, InvalidIdentity> {
+        let current = RwLock::new(identity::read(certificate, key, now)?);
+        Ok(Self(Arc::new(Shared {
+            current,
+            handshakes: Semaphore::new(limits::HANDSHAKES_MAX),
+            plain: Seldom::default(),
+            failed: Seldom::default(),
+        })))
+    }
+
+    /// Takes another certificate and its key for all handshakes from now on. Connections that are there stay.
+    ///
+    /// # Errors
+    /// Why these are of no use. Those that were there stay.
+    pub fn replace(&self, certificate: &[u8], key: &[u8], now: Timestamp) -> Result<(), InvalidIdentity> {
+        let next = identity::read(certificate, key, now)?;
+        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    /// For how long the certificate is good.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    /// Shakes hands with a client.
+    ///
+    /// # Errors
+    /// Why there is no TLS with it. Its socket is closed.
+    pub async fn accept(&self, stream: TcpStream) -> Result<Box<TlsSocket>, HandshakeError> {
+        match timeout(limits::HANDSHAKE_MAX, self.shake_hands(stream)).await {
+            Ok(done) => done,
+            Err(_) => Err(HandshakeError::Late),
+        }
+    }
+
+    async fn shake_hands(&self, stream: TcpStream) -> Result<Box<TlsSocket>, HandshakeError> {
+        let mut first = [0];
+        // Until then nothing is made for it, and it takes no turn from those who speak.
+        match stream.peek(&mut first).await.map_err(HandshakeError::Failed)? {
+            0 => return Err(HandshakeError::Closed),
+            _ if first[0] != FIRST_BYTE => {
+                // A socket that is closed with input unread is reset, and its client is told less than the end.
+                let _ = stream.try_read(&mut [0; PLAIN_BYTES_READ]);
+                return Err(HandshakeError::Plain);
+            }
+            _ => {}
+        }
+        // Nobody closes the semaphore; without a turn a handshake would only be unbounded.
+        let _turn = self.0.handshakes.acquire().await.ok();
+        let acceptor = TlsAcceptor::from(self.config());
+        let accepted = acceptor.accept(stream).await.map_err(HandshakeError::Failed)?;
+        // It is large, and moves to where the connection is.
+        Ok(Box::new(accepted))
+    }
+
+    fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    /// Says in the log that there is no TLS with a client of this port, seldom enough that nobody can fill the log
+    /// with it.
+    pub fn report(&self, port: &'static str, peer: SocketAddr, error: &HandshakeError) {
+        let seldom = match error {
+            HandshakeError::Plain => &self.0.plain,
+            HandshakeError::Failed(_) => &self.0.failed,
+            HandshakeError::Closed | HandshakeError::Late => {
+                debug!(%peer, "{port} port, TLS: {error}");
+                return;
+            }
+        };
+        match seldom.say(Instant::now()) {
+            Some(0) => warn!(%peer, "{port} port, TLS: {error}"),
+            Some(unsaid) => {
+                warn!(%peer, "{port} port, TLS: {error}; {unsaid} more like it since the last line")
+            }
+            None => debug!(%peer, "{port} port, TLS: {error}"),
+        }
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("validity", &self.validity()).finish_non_exhaustive()
+    }
+}
+
+/// The same one, and not one with the same files.
+impl PartialEq for ServerTls {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ServerTls {}
+
+/// How long the next line of a kind is kept back.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// Lets a line of a kind into the log once in a while, whoever causes it and however often.
+#[derive(Debug, Default)]
+pub struct Seldom {
+    last: Mutex<Option<Instant>>,
+    unsaid: AtomicU64,
+}
+
+impl Seldom {
+    /// How many have gone unsaid, if it is time for another line.
+    pub fn say(&self, now: Instant) -> Option<u64> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| now.saturating_duration_since(last) < SELDOM) {
+            self.unsaid.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        *last = Some(now);
+        Some(self.unsaid.swap(0, Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    fn server() -> ServerTls {
+        let certificate = include_bytes!("../tests/certificates/server.pem");
+        let key = include_bytes!("../tests/certificates/server-key.pem");
+        ServerTls::new(certificate, key, Timestamp::now()).expect("a good certificate")
+    }
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("an address");
+        (listener, address)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_has_its_time_and_no_more() {
+        let (listener, address) = listener().await;
+        let _silent = TcpStream::connect(address).await.expect("a connection");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let begun = tokio::time::Instant::now();
+        let ended = server().accept(stream).await;
+        assert!(matches!(ended, Err(HandshakeError::Late)), "{ended:?}");
+        assert!(begun.elapsed() >= limits::HANDSHAKE_MAX);
+        assert!(begun.elapsed() < limits::HANDSHAKE_MAX * 2);
+    }
+
+    /// Otherwise whoever opens connections and says nothing keeps all others away.
+    #[tokio::test]
+    async fn clients_that_say_nothing_take_no_turn() {
+        let (server, (listener, address)) = (server(), listener().await);
+        let mut silent = Vec::new();
+        for _ in 0..=limits::HANDSHAKES_MAX {
+            silent.push(TcpStream::connect(address).await.expect("a connection"));
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let server = server.clone();
+            tokio::spawn(async move { server.accept(stream).await.map(drop) });
+        }
+        // All of them are looked at once before the next one comes.
+        tokio::task::yield_now().await;
+        assert_eq!(server.0.handshakes.available_permits(), limits::HANDSHAKES_MAX);
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let (accepted, _) = listener.accept().await.expect("a connection");
+        let client = ClientTls::of_the_server(include_bytes!("../tests/certificates/server.pem"));
+        let client = client.expect("a certificate");
+        let (served, shaken) = tokio::join!(server.accept(accepted), client.connect("localhost", stream));
+        assert!(served.is_ok() && shaken.is_ok(), "{served:?}");
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_and_who_speaks_something_else_are_told_apart() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let (server, (listener, address)) = (server(), listener().await);
+        let gone = TcpStream::connect(address).await.expect("a connection");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        drop(gone);
+        assert!(matches!(server.accept(stream).await, Err(HandshakeError::Closed)));
+
+        let mut plain = TcpStream::connect(address).await.expect("a connection");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("it is sent");
+        assert!(matches!(server.accept(stream).await, Err(HandshakeError::Plain)));
+        // An end, and no reset: the client knows that nothing was lost on its way.
+        assert_eq!(plain.read(&mut [0; 8]).await.expect("an orderly end"), 0);
+    }
+
+    #[test]
+    fn lines_come_once_in_a_while_and_say_how_many_have_not() {
+        let (seldom, begun) = (Seldom::default(), Instant::now());
+        assert_eq!(seldom.say(begun), Some(0));
+        assert_eq!(seldom.say(begun), None);
+        assert_eq!(seldom.say(begun + SELDOM / 2), None);
+        assert_eq!(seldom.say(begun + SELDOM), Some(2));
+        assert_eq!(seldom.say(begun + SELDOM * 2), Some(0));
+    }
+}
