@@ -19,6 +19,7 @@ mod process;
 mod rows;
 mod server;
 mod table;
+mod tls;
 mod wire;
 
 use std::env;

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) const USAGE: &str = "\
 cargo xtask bench [OPTIONS]
 
-  --rows LIST        of floor,client,batch,compression,relaxed,single,passing,partitions,connections,read,
-                     embedded,memory,start,recover [default: all]
+  --rows LIST        of floor,client,batch,compression,tls,relaxed,single,passing,partitions,connections,
+                     read,embedded,memory,start,recover [default: all]
   --events N         events of a row with 100 bytes each; rows with 1 KiB have a quarter [2000000]
   --recover-mib N    size of the log that is recovered, and of the one that is read again [1024]
   --quick            a tenth of everything, to see that it works
@@ -30,6 +30,7 @@ pub(crate) enum Part {
     Client,
     Batch,
     Compression,
+    Tls,
     Relaxed,
     Single,
     Passing,
@@ -44,11 +45,12 @@ pub(crate) enum Part {
 
 impl Part {
     /// In the order in which they are measured.
-    pub(crate) const ALL: [Part; 14] = [
+    pub(crate) const ALL: [Part; 15] = [
         Part::Floor,
         Part::Client,
         Part::Batch,
         Part::Compression,
+        Part::Tls,
         Part::Relaxed,
         Part::Single,
         Part::Passing,
@@ -67,6 +69,7 @@ impl Part {
             Part::Floor => "floor",
             Part::Client => "client",
             Part::Compression => "compression",
+            Part::Tls => "tls",
             Part::Connections => "connections",
             Part::Batch => "batch",
             Part::Relaxed => "relaxed",

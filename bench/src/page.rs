@@ -62,7 +62,6 @@ How to read the figures:
 - **asked** is what the project asks of itself, and **reached** whether the row reaches it: yes, no, void, or not
   shown, where a durable row has gone through fewer than three checkpoints. A row that does not reach it stays.
 - Each part begins with the server and the machine that it was measured on, where they are not those before.
-- TLS on and off: there are no figures. The librdkafka of these rows is built without OpenSSL, and so speaks no TLS.
 - Servers run without a budget of memory (`--memory`), so each part of them has the bounds of
   [the guide](guide/memory.md); the rows of memory and of connections show what they take under load.
 ";

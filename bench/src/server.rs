@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use crate::process::{self, Memory, Written};
+use crate::tls::{Client, Identity, Socket};
 
 /// How long a start may take, recovery included.
 const START_PATIENCE: Duration = Duration::from_secs(300);
@@ -30,6 +31,8 @@ pub(crate) struct Server {
     process: Process,
     kafka: SocketAddr,
     http: SocketAddr,
+    /// Who asks it over TLS, where it speaks that.
+    tls: Option<Client>,
     start: Duration,
     recovery: Option<String>,
     lines: Lines,
@@ -38,6 +41,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the binary on a data directory and waits for its line `ready`.
     pub(crate) fn start(courant: &Path, data: &Path) -> Result<Server> {
+        Self::start_with(courant, data, None)
+    }
+
+    /// The same with TLS, or without.
+    pub(crate) fn start_with(courant: &Path, data: &Path, tls: Option<&Identity>) -> Result<Server> {
         let mut command = Command::new(courant);
         command
             .arg("serve")
@@ -48,6 +56,9 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         without_settings(&mut command);
+        if let Some(tls) = tls {
+            command.args(tls.flags());
+        }
         let spawned = Instant::now();
         let child = command.spawn().with_context(|| format!("{} does not start", courant.display()))?;
         let mut process = Process(child);
@@ -59,6 +70,7 @@ impl Server {
         Ok(Server {
             kafka: address(&banner, "kafka")?,
             http: address(&banner, "http")?,
+            tls: tls.map(Identity::client),
             start: ready.duration_since(spawned),
             recovery: value(&banner, "recovery").map(str::to_owned),
             process,
@@ -69,6 +81,11 @@ impl Server {
     /// What clients call `bootstrap.servers`.
     pub(crate) fn bootstrap(&self) -> String {
         self.kafka.to_string()
+    }
+
+    /// Who connects to it over TLS, where it speaks that.
+    pub(crate) fn tls(&self) -> Option<&Client> {
+        self.tls.as_ref()
     }
 
     /// Where HTTP answers, and the console is.
@@ -103,7 +120,7 @@ impl Server {
 
     /// The counters of `/metrics` now.
     pub(crate) fn counters(&self) -> Result<Counters> {
-        let page = get(self.http, "/metrics")
+        let page = get(self.http, "/metrics", self.tls())
             .with_context(|| format!("http://{}/metrics does not answer", self.http))?;
         Counters::parse(&page)
     }
@@ -224,15 +241,16 @@ fn value<'banner>(banner: &'banner [String], name: &str) -> Option<&'banner str>
 fn address(banner: &[String], name: &str) -> Result<SocketAddr> {
     let text = value(banner, name)
         .with_context(|| format!("the banner has no line `{name}`: {}", banner.join(" | ")))?;
-    let address = text.trim_start_matches("http://").trim_end_matches('/');
+    let address = text.trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
     address.parse().with_context(|| format!("`{text}` in the banner is no address"))
 }
 
 /// The body of an HTTP answer.
-fn get(http: SocketAddr, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&http, HTTP_PATIENCE)?;
+fn get(http: SocketAddr, path: &str, tls: Option<&Client>) -> Result<String> {
+    let stream = TcpStream::connect_timeout(&http, HTTP_PATIENCE)?;
     stream.set_read_timeout(Some(HTTP_PATIENCE))?;
     stream.set_write_timeout(Some(HTTP_PATIENCE))?;
+    let mut stream = Socket::over(stream, tls)?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

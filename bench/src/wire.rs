@@ -13,6 +13,8 @@ use bytes::Bytes;
 use courant_log::Codec;
 use courant_log::batch::records::{self, NewRecord};
 
+use crate::tls::{Client, Socket};
+
 const PRODUCE: (i16, i16) = (0, 3);
 const FETCH: (i16, i16) = (1, 4);
 const API_VERSIONS: (i16, i16) = (18, 0);
@@ -57,7 +59,7 @@ pub(crate) fn batch_of(value: &[u8]) -> Result<Bytes> {
 
 /// A connection that does one thing after the other.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Socket,
     /// The last answer, without its length.
     answer: Vec<u8>,
 }
@@ -65,12 +67,17 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects to what clients call `bootstrap.servers`.
     pub(crate) fn open(bootstrap: &str) -> Result<Connection> {
+        Self::open_with(bootstrap, None)
+    }
+
+    /// The same over TLS, or without.
+    pub(crate) fn open_with(bootstrap: &str, tls: Option<&Client>) -> Result<Connection> {
         let stream =
             TcpStream::connect(bootstrap).with_context(|| format!("{bootstrap} takes no connection"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Connection { stream, answer: Vec::new() })
+        Ok(Connection { stream: Socket::over(stream, tls)?, answer: Vec::new() })
     }
 
     /// Asks for the versions of the API, as clients do first: then somebody is there.

@@ -97,11 +97,12 @@ const SYNCING: &str = "redis-always,nats,postgres,kafka-flush,rabbitmq-quorum";
 const SOON_THERE: &str = "redis-always,nats,postgres,kafka-flush";
 
 /// Single events, and those on their way to a consumer, are measured beside others and by nobody else.
-pub(super) static PARTS: [Part; 19] = [
+pub(super) static PARTS: [Part; 20] = [
     rows("floor", 8),
     rows("client", 3),
     rows("batch", 10),
     rows("compression", 10),
+    rows("tls", 8),
     rows("relaxed", 6),
     rows("partitions", 10),
     rows("connections", 5),

@@ -15,6 +15,7 @@ mod recover;
 mod relaxed;
 mod single;
 mod start;
+mod tls;
 
 pub(crate) use single::Producers;
 
@@ -31,6 +32,7 @@ use crate::process::{self, Written};
 use crate::say;
 use crate::server::{Counters, Server};
 use crate::table::{Cell, Column, Report};
+use crate::tls::Identity;
 
 /// Data of a run that memory is warmed for at most.
 const WARM_MAX: u64 = 2 << 30;
@@ -63,6 +65,7 @@ impl Bench {
                 Part::Client => client::run(self),
                 Part::Batch => batch::run(self),
                 Part::Compression => compression::run(self),
+                Part::Tls => tls::run(self),
                 Part::Relaxed => relaxed::run(self),
                 Part::Single => single::run(self),
                 Part::Passing => passing::run(self),
@@ -102,7 +105,12 @@ impl Bench {
     }
 
     fn start(&self, data: &TempDir) -> Result<Server> {
-        Server::start(&self.courant, data.path())
+        self.start_with(data, None)
+    }
+
+    /// With TLS, or without.
+    fn start_with(&self, data: &TempDir, tls: Option<&Identity>) -> Result<Server> {
+        Server::start_with(&self.courant, data.path(), tls)
     }
 }
 
