@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -73,6 +73,14 @@ impl Socket {
         let name = ServerName::try_from(NAME).context("a name")?;
         let session = ClientConnection::new(Arc::clone(config), name)?;
         Ok(Socket::Tls(Box::new(StreamOwned::new(session, stream))))
+    }
+
+    /// Reads the same connection. With TLS nobody else can read what one end has the keys of.
+    pub(crate) fn reader(&self) -> Result<TcpStream> {
+        match self {
+            Socket::Plain(stream) => stream.try_clone().context("the connection"),
+            Socket::Tls(_) => bail!("a connection with TLS has one reader"),
+        }
     }
 }
 

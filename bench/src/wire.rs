@@ -156,7 +156,7 @@ impl Connection {
 
     /// Takes answers from here on, and forgets them, to the end of the connection.
     pub(crate) fn leave_unread(&self) -> Result<()> {
-        let mut stream = self.stream.try_clone().context("the connection")?;
+        let mut stream = self.stream.reader()?;
         thread::spawn(move || {
             let mut chunk = vec![0; UNREAD_BYTES];
             while matches!(stream.read(&mut chunk), Ok(read) if read > 0) {}
