@@ -44,7 +44,7 @@ use crate::api::{self, Pending, Refusal};
 use crate::broker::{Broker, Caller, Place};
 use crate::budget::{Budget, Grant};
 use crate::limits;
-use crate::tls::{HandshakeError, ServerTls};
+use crate::tls::{HandshakeError, Port, ServerTls};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +148,7 @@ pub(crate) async fn run_with_tls(
             if matches!(error, HandshakeError::Plain | HandshakeError::Failed(_)) {
                 broker.counters.bad_request();
             }
-            tls.report("Kafka", peer, &error);
+            tls.report(Port::Kafka, peer, &error);
             return;
         }
     };

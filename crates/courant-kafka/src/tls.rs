@@ -51,10 +51,36 @@ struct Shared {
     /// What the next handshake is made with.
     current: RwLock<(Arc<ServerConfig>, Validity)>,
     handshakes: Semaphore,
+    /// Each port has lines of its own: a probe that asks the one without TLS hides nobody at the other.
+    kafka: Lines,
+    http: Lines,
+}
+
+/// What is said of the clients of one port.
+#[derive(Default)]
+struct Lines {
     /// Lines about clients that do not speak TLS.
     plain: Seldom,
     /// Lines about handshakes that have failed.
     failed: Seldom,
+}
+
+/// The port that a line is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// That of Kafka clients.
+    Kafka,
+    /// That of HTTP.
+    Http,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kafka => "Kafka port",
+            Self::Http => "HTTP port",
+        })
+    }
 }
 
 /// Why a client has no TLS.
@@ -88,8 +114,8 @@ impl ServerTls {
         Ok(Self(Arc::new(Shared {
             current,
             handshakes: Semaphore::new(limits::HANDSHAKES_MAX),
-            plain: Seldom::default(),
-            failed: Seldom::default(),
+            kafka: Lines::default(),
+            http: Lines::default(),
         })))
     }
 
@@ -146,21 +172,24 @@ impl ServerTls {
 
     /// Says in the log that there is no TLS with a client of this port, seldom enough that nobody can fill the log
     /// with it.
-    pub fn report(&self, port: &'static str, peer: SocketAddr, error: &HandshakeError) {
-        let seldom = match error {
-            HandshakeError::Plain => &self.0.plain,
-            HandshakeError::Failed(_) => &self.0.failed,
-            HandshakeError::Closed | HandshakeError::Late => {
-                debug!(%peer, "{port} port, TLS: {error}");
-                return;
-            }
+    pub fn report(&self, port: Port, peer: SocketAddr, error: &HandshakeError) {
+        match self.seldom(port, error).and_then(|seldom| seldom.say(Instant::now())) {
+            Some(0) => warn!(%peer, "{port}, TLS: {error}"),
+            Some(unsaid) => warn!(%peer, "{port}, TLS: {error}; {unsaid} more like it since the last line"),
+            None => debug!(%peer, "{port}, TLS: {error}"),
+        }
+    }
+
+    /// What says when it is time for another line; `None` where nobody has to be told.
+    fn seldom(&self, port: Port, error: &HandshakeError) -> Option<&Seldom> {
+        let lines = match port {
+            Port::Kafka => &self.0.kafka,
+            Port::Http => &self.0.http,
         };
-        match seldom.say(Instant::now()) {
-            Some(0) => warn!(%peer, "{port} port, TLS: {error}"),
-            Some(unsaid) => {
-                warn!(%peer, "{port} port, TLS: {error}; {unsaid} more like it since the last line")
-            }
-            None => debug!(%peer, "{port} port, TLS: {error}"),
+        match error {
+            HandshakeError::Plain => Some(&lines.plain),
+            HandshakeError::Failed(_) => Some(&lines.failed),
+            HandshakeError::Closed | HandshakeError::Late => None,
         }
     }
 }
@@ -270,6 +299,21 @@ mod tests {
         assert!(matches!(server.accept(stream).await, Err(HandshakeError::Plain)));
         // An end, and no reset: the client knows that nothing was lost on its way.
         assert_eq!(plain.read(&mut [0; 8]).await.expect("an orderly end"), 0);
+    }
+
+    /// A probe that speaks http:// comes every few seconds, and would take every line there is.
+    #[test]
+    fn a_line_about_one_port_takes_none_from_the_other() {
+        let (server, now) = (server(), Instant::now());
+        let failed = HandshakeError::Failed(io::ErrorKind::InvalidData.into());
+        for error in [&HandshakeError::Plain, &failed] {
+            let say = |port| server.seldom(port, error).expect("it is worth a line").say(now);
+            assert_eq!((say(Port::Http), say(Port::Http)), (Some(0), None));
+            assert_eq!((say(Port::Kafka), say(Port::Kafka)), (Some(0), None), "{error}");
+        }
+        for error in [HandshakeError::Closed, HandshakeError::Late] {
+            assert!(server.seldom(Port::Kafka, &error).is_none(), "{error}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use courant_kafka::tls::{FIRST_BYTE, Seldom, ServerTls, TlsSocket};
+use courant_kafka::tls::{FIRST_BYTE, Port, Seldom, ServerTls, TlsSocket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::warn;
@@ -34,7 +34,7 @@ impl Sockets {
             Some(tls) => Socket::Handshake(Box::pin(async move {
                 let accepted = tls.accept(stream).await;
                 accepted.map_err(|error| {
-                    tls.report("HTTP", peer, &error);
+                    tls.report(Port::Http, peer, &error);
                     io::Error::new(ErrorKind::ConnectionAborted, error)
                 })
             })),
