@@ -196,8 +196,12 @@ pub(crate) const KEEPALIVE_RETRIES: u32 = 3;
 /// (`socket.connection.setup.timeout.ms`).
 pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
-/// TLS handshakes at one time, on one port or more. A client that has not said anything yet is none of them.
+/// TLS handshakes at one time, on one port or more. A client that has not said yet what it wants is none of them.
 pub(crate) const HANDSHAKES_MAX: usize = 256;
+
+/// How long a handshake is one of them. What the server has to do takes milliseconds; behind that only the client is
+/// waited for, and others are not to wait with it.
+pub(crate) const HANDSHAKE_TURN_MAX: Duration = Duration::from_secs(1);
 
 /// Pause after an error of `accept`, which is usually a lack of file handles.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

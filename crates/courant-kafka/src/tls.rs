@@ -3,7 +3,8 @@
 //! Invariants:
 //! - TLS 1.2 and 1.3 alone, with the cryptography that the rest of the program has;
 //! - a client that says nothing has a place among the connections, and no memory of TLS;
-//! - so many handshakes are made at one time, each within a time;
+//! - so many handshakes are made at one time, each within a time; a client that is waited for keeps others waiting for
+//!   a moment at most;
 //! - a certificate that is of no use never takes the place of one that is.
 
 mod client;
@@ -13,16 +14,18 @@ mod validity;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tracing::{debug, warn};
 
 pub use self::client::{ClientSocket, ClientTls, InvalidAuthority};
@@ -110,13 +113,17 @@ impl ServerTls {
     /// # Errors
     /// Why these are of no use.
     pub fn new(certificate: &[u8], key: &[u8], now: Timestamp) -> Result<Self, InvalidIdentity> {
-        let current = RwLock::new(identity::read(certificate, key, now)?);
-        Ok(Self(Arc::new(Shared {
-            current,
-            handshakes: Semaphore::new(limits::HANDSHAKES_MAX),
+        Ok(Self::with_turns(identity::read(certificate, key, now)?, limits::HANDSHAKES_MAX))
+    }
+
+    /// With so many handshakes at one time.
+    fn with_turns(current: (Arc<ServerConfig>, Validity), turns: usize) -> Self {
+        Self(Arc::new(Shared {
+            current: RwLock::new(current),
+            handshakes: Semaphore::new(turns),
             kafka: Lines::default(),
             http: Lines::default(),
-        })))
+        }))
     }
 
     /// Takes another certificate and its key for all handshakes from now on. Connections that are there stay.
@@ -158,12 +165,18 @@ impl ServerTls {
             }
             _ => {}
         }
+        // What it wants has to be here whole: a byte of it costs a client nothing.
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        let hello = hello.await.map_err(HandshakeError::Failed)?;
         // Nobody closes the semaphore; without a turn a handshake would only be unbounded.
-        let _turn = self.0.handshakes.acquire().await.ok();
-        let acceptor = TlsAcceptor::from(self.config());
-        let accepted = acceptor.accept(stream).await.map_err(HandshakeError::Failed)?;
+        let turn = self.0.handshakes.acquire().await.ok();
+        let mut shaking = pin!(hello.into_stream(self.config()));
+        let in_turn = timeout(limits::HANDSHAKE_TURN_MAX, shaking.as_mut()).await;
+        // Behind that our part is done, and only its client is waited for.
+        drop(turn);
+        let accepted = if let Ok(accepted) = in_turn { accepted } else { shaking.await };
         // It is large, and moves to where the connection is.
-        Ok(Box::new(accepted))
+        accepted.map(Box::new).map_err(HandshakeError::Failed)
     }
 
     fn config(&self) -> Arc<ServerConfig> {
@@ -235,12 +248,33 @@ impl Seldom {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
+    use std::task::Poll;
     use tokio::net::TcpListener;
 
+    const CERTIFICATE: &[u8] = include_bytes!("../tests/certificates/server.pem");
+    const KEY: &[u8] = include_bytes!("../tests/certificates/server-key.pem");
+
     fn server() -> ServerTls {
-        let certificate = include_bytes!("../tests/certificates/server.pem");
-        let key = include_bytes!("../tests/certificates/server-key.pem");
-        ServerTls::new(certificate, key, Timestamp::now()).expect("a good certificate")
+        ServerTls::new(CERTIFICATE, KEY, Timestamp::now()).expect("a good certificate")
+    }
+
+    /// One that makes a single handshake at a time.
+    fn server_with_one_turn() -> ServerTls {
+        let current = identity::read(CERTIFICATE, KEY, Timestamp::now()).expect("a good certificate");
+        ServerTls::with_turns(current, 1)
+    }
+
+    /// Shakes hands with another client, in much less time than a client may take that says no more.
+    async fn assert_serves_others(server: &ServerTls, listener: &TcpListener) {
+        let address = listener.local_addr().expect("an address");
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let (accepted, _) = listener.accept().await.expect("a connection");
+        let client = ClientTls::of_the_server(CERTIFICATE).expect("a certificate");
+        let both = async { tokio::join!(server.accept(accepted), client.connect("localhost", stream)) };
+        let both = timeout(limits::HANDSHAKE_MAX / 2, both).await;
+        let (served, shaken) = both.expect("it waits for a client that says no more");
+        assert!(served.is_ok() && shaken.is_ok(), "{served:?}");
     }
 
     async fn listener() -> (TcpListener, SocketAddr) {
@@ -275,12 +309,44 @@ mod tests {
         // All of them are looked at once before the next one comes.
         tokio::task::yield_now().await;
         assert_eq!(server.0.handshakes.available_permits(), limits::HANDSHAKES_MAX);
+        assert_serves_others(&server, &listener).await;
+    }
+
+    /// As many clients as there are turns, with a byte each, would keep all others away.
+    #[tokio::test]
+    async fn a_client_that_stops_in_its_first_words_takes_no_turn() {
+        use tokio::io::AsyncWriteExt as _;
+
+        let (server, (listener, address)) = (server_with_one_turn(), listener().await);
+        let mut stopped = TcpStream::connect(address).await.expect("a connection");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        stopped.write_all(&[FIRST_BYTE, 3, 1, 2, 0, 1]).await.expect("it is sent");
+        let waits = server.clone();
+        tokio::spawn(async move { waits.accept(stream).await.map(drop) });
+        assert_serves_others(&server, &listener).await;
+        assert_eq!(server.0.handshakes.available_permits(), 1);
+        drop(stopped);
+    }
+
+    /// The same behind its first words. A client that is only slow has its handshake all the same.
+    #[tokio::test]
+    async fn a_client_that_stops_in_the_middle_keeps_others_for_a_moment_only() {
+        let (server, (listener, address)) = (server_with_one_turn(), listener().await);
         let stream = TcpStream::connect(address).await.expect("a connection");
         let (accepted, _) = listener.accept().await.expect("a connection");
-        let client = ClientTls::of_the_server(include_bytes!("../tests/certificates/server.pem"));
-        let client = client.expect("a certificate");
-        let (served, shaken) = tokio::join!(server.accept(accepted), client.connect("localhost", stream));
-        assert!(served.is_ok() && shaken.is_ok(), "{served:?}");
+        let client = ClientTls::of_the_server(CERTIFICATE).expect("a certificate");
+        let mut slow = pin!(client.connect("localhost", stream));
+        // Its first words are sent, and nobody looks for the answer.
+        let is_waiting = poll_fn(|context| Poll::Ready(slow.as_mut().poll(context).is_pending())).await;
+        assert!(is_waiting);
+        let waits = server.clone();
+        let served = tokio::spawn(async move { waits.accept(accepted).await.map(drop) });
+        while server.0.handshakes.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_serves_others(&server, &listener).await;
+        let _socket = slow.await.expect("a handshake");
+        served.await.expect("no panic").expect("a handshake");
     }
 
     #[tokio::test]
