@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-/// Longest that an engine takes to open while nobody answers.
+/// Longest that an engine waits for an answer while it is opened.
 pub const OPEN_MAX: Duration = Duration::from_secs(15);
+
+/// How long is looked whether anybody listens where nobody has answered, and at how many addresses.
+pub(crate) const LISTENS_MAX: Duration = Duration::from_secs(1);
+pub(crate) const ADDRESSES_TRIED_MAX: usize = 4;
 
 /// Longest that one question about topics, offsets or single records takes.
 pub const REQUEST_MAX: Duration = Duration::from_secs(20);

@@ -1,5 +1,6 @@
 //! How an engine is opened: whether somebody is there, which log it is, and what it can do.
 
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 
 use courant_engine::{
@@ -8,14 +9,14 @@ use courant_engine::{
 };
 use rdkafka::admin::{AdminClient, ResourceSpecifier};
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::address::{self, Address};
 use crate::catalog::{Catalog, options};
 use crate::engine::{KafkaEngine, Opened};
-use crate::limits::{OPEN_MAX, PARTITIONS_MAX, RECORD_BYTES_MAX};
+use crate::limits::{ADDRESSES_TRIED_MAX, LISTENS_MAX, OPEN_MAX, PARTITIONS_MAX, RECORD_BYTES_MAX};
 use crate::looking::Looker;
 use crate::settings::{self, Quiet, Silence};
 use crate::texts;
@@ -103,7 +104,7 @@ fn look(address: &Address) -> Result<Seen, String> {
     let seen = clients(address).map_err(|error| format!("no client can be made: {error}"))?;
     let (looker, admin) = seen;
     let metadata = looker.client().fetch_metadata(None, OPEN_MAX);
-    let metadata = metadata.map_err(|error| texts::reason(&error, &address.servers))?;
+    let metadata = metadata.map_err(|error| unanswered(&error, &address.servers))?;
     let broker = metadata.brokers().first().map(rdkafka::metadata::MetadataBroker::id);
     drop(metadata);
     // Every answer has it since Kafka 0.10.1.
@@ -111,6 +112,22 @@ fn look(address: &Address) -> Result<Seen, String> {
         return Err(format!("{} does not say which cluster it is", address.servers));
     };
     Ok(Seen { looker, admin, cluster, broker })
+}
+
+/// Why there was no answer. The client says the same of a port where nobody listens and of one that hangs up on it, as
+/// a server does that speaks TLS.
+fn unanswered(error: &KafkaError, servers: &str) -> String {
+    let is_absent = texts::code(error).is_some_and(texts::is_absence);
+    if is_absent && servers.split(',').take(ADDRESSES_TRIED_MAX).any(listens) {
+        return texts::not_understood(servers);
+    }
+    texts::reason(error, servers)
+}
+
+/// Whether anybody takes connections at `host:port`.
+fn listens(server: &str) -> bool {
+    let Ok(found) = server.to_socket_addrs() else { return false };
+    found.take(ADDRESSES_TRIED_MAX).any(|at| TcpStream::connect_timeout(&at, LISTENS_MAX).is_ok())
 }
 
 fn clients(address: &Address) -> KafkaResult<(Looker, AdminClient<Quiet>)> {
@@ -145,5 +162,37 @@ fn capabilities(durability: Durability, access: Access, is_courant: bool) -> Cap
         access,
         record_bytes_max: RECORD_BYTES_MAX,
         partitions_max: if is_courant { PARTITIONS_MAX } else { i32::MAX.cast_unsigned() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use rdkafka::error::RDKafkaErrorCode;
+
+    use super::*;
+
+    /// Whoever is told that nobody answers looks for a server that is running all the time.
+    #[test]
+    fn a_server_that_hangs_up_is_not_called_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let listens = listener.local_addr().expect("an address").to_string();
+        // A port that nobody is given.
+        let nobody = "127.0.0.1:1";
+        for code in [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::OperationTimedOut] {
+            let error = KafkaError::MetadataFetch(code);
+            for servers in [listens.clone(), format!("{nobody},{listens}")] {
+                let said = unanswered(&error, &servers);
+                assert!(said.contains(&servers) && said.contains("TLS"), "{said}");
+                assert!(!said.contains("nobody answers"), "{said}");
+            }
+            let said = unanswered(&error, nobody);
+            assert!(said.contains("nobody answers") && said.contains("is the server running"), "{said}");
+        }
+        // Who answers has said what is wrong.
+        let said =
+            unanswered(&KafkaError::MetadataFetch(RDKafkaErrorCode::ClusterAuthorizationFailed), &listens);
+        assert!(said.contains("says") && !said.contains("TLS"), "{said}");
     }
 }

@@ -35,3 +35,11 @@ pub(crate) fn reason_of(code: RDKafkaErrorCode, servers: &str) -> String {
 pub(crate) fn absent(servers: &str) -> String {
     format!("nobody answers at {servers}: is the server running, and is this its address?")
 }
+
+/// Somebody takes connections, and nothing that is an answer comes from there.
+pub(crate) fn not_understood(servers: &str) -> String {
+    format!(
+        "somebody listens at {servers}, and does not answer as a Kafka server: is this the address of its Kafka port, \
+         and does that speak without TLS? Services speak none, and reach a server with TLS through a proxy"
+    )
+}
