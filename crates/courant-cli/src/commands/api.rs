@@ -43,9 +43,12 @@ pub(super) fn failed(error: &ApiError) -> Failure {
             Exit::Unreachable,
             format!("{error}; look at the server's log, or allow more with --timeout"),
         ),
-        ApiError::NotTheApi { .. } => {
-            Failure::new(Exit::Failed, format!("{error}; name the address of its HTTP port with --http-url"))
-        }
+        ApiError::NotTheApi { .. } => Failure::new(
+            Exit::Failed,
+            format!(
+                "{error}; name the address of its HTTP port with --http-url, as https://HOST:PORT if that speaks TLS"
+            ),
+        ),
         ApiError::Token => Failure::new(Exit::Usage, error.to_string()),
         ApiError::NoAuthority { .. } => {
             Failure::new(Exit::Usage, format!("{error}; name a file with --tls-ca"))

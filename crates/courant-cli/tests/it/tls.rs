@@ -111,6 +111,10 @@ fn the_tools_speak_it_and_say_what_is_missing_where_they_are_not_told_to() {
     let top = ["top", "--once", "--http-url", &https];
     said(courant(&[&top[..], &["--tls-ca", &authority]].concat(), ""));
     assert_fails(&courant(&top, ""), USAGE, "--tls-ca");
+    // The URL is what says that TLS is spoken, and not the file.
+    let http = format!("http://{}", server.http());
+    let plain = courant(&["top", "--once", "--http-url", &http, "--tls-ca", &authority], "");
+    assert_fails(&plain, FAILED, "as https://HOST:PORT");
     let wrong = courant(&[&top[..], &["--tls-ca", &stranger]].concat(), "");
     assert_fails(&wrong, UNREACHABLE, "there is no TLS with");
     let (status, said) = server.stop();
@@ -222,6 +226,7 @@ fn doctor_says_whether_it_is_on_and_finds_the_server_behind_it() {
     let without = looked(&[]);
     is(&without, "tls", "ok", "off");
     is(&without, "kafka port", "failure", "as servers with TLS do");
+    is(&without, "http port", "failure", "as servers with TLS do");
     let wrong = looked(&files.flags()[..2]);
     is(&wrong, "tls", "failure", "--tls-cert needs --tls-key");
 }

@@ -125,6 +125,12 @@ fn readiness(check: &'static str, scheme: &str, at: SocketAddr, answer: &str) ->
             format!("a server at {scheme}://{at} is not ready: {reason}"),
             "wait a moment when it starts or stops; otherwise look at its log",
         ),
+        (None, _) if answer.is_empty() && scheme == "http" => Finding::failure(
+            check,
+            format!("what listens at {at} hung up without an answer, as servers with TLS do"),
+            "if it is such a server, name its files with --tls-cert and --tls-key; otherwise stop that program, or \
+             choose another port with --http",
+        ),
         _ => foreign(check, at, "another answer than a server's"),
     }
 }
@@ -363,6 +369,9 @@ mod tests {
         assert_eq!(verdict("HTTP/1.1 200 OK\r\n\r\n<html>"), Verdict::Failure);
         assert_eq!(verdict("SSH-2.0-OpenSSH_9.2\r\n"), Verdict::Failure);
         assert_eq!(verdict(""), Verdict::Failure);
+        let change = |scheme| readiness("http port", scheme, at(), "").change.expect("something to do");
+        assert!(change("http").contains("--tls-cert"));
+        assert!(!change("https").contains("--tls-cert"), "it is told already");
     }
 
     #[test]
