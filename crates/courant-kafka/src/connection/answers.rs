@@ -120,7 +120,8 @@ impl Outgoing {
             };
             left -= written;
             self.advance(written);
-            if left > 0 {
+            // Where some is kept there is more to wait for behind the last one, too.
+            if left > 0 || W::KEEPS_SOME {
                 heard = Instant::now();
             }
         }
@@ -148,5 +149,65 @@ impl Outgoing {
             written -= piece.len();
             self.pieces.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, ready};
+
+    use tokio::io::AsyncWrite;
+    use tokio::time::{Duration, Sleep, sleep};
+
+    use super::*;
+
+    /// Nearly as long as a client may be silent.
+    const SLOW: Duration = limits::WRITE_SILENCE_MAX.saturating_sub(Duration::from_secs(1));
+
+    /// Takes all there is after a while, keeps it, and has it out after as long again.
+    struct Keeps(Pin<Box<Sleep>>);
+
+    impl Keeps {
+        fn new() -> Self {
+            Self(Box::pin(sleep(SLOW)))
+        }
+    }
+
+    impl AsyncWrite for Keeps {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            ready!(self.0.as_mut().poll(context));
+            self.0.as_mut().reset(Instant::now() + SLOW);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.0.as_mut().poll(context).map(Ok)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Outlet for Keeps {
+        const KEEPS_SOME: bool = true;
+    }
+
+    /// A large answer, for which there is more time than for one silence.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_goes_on_reading_has_its_time_anew_for_what_tls_keeps() {
+        let answer = Bytes::from(vec![0; 16 * 1024 * 1024]);
+        assert!(limits::transfer_time(answer.len()) > limits::WRITE_SILENCE_MAX);
+        let mut outgoing = Outgoing::default();
+        outgoing.push(Reply { pieces: vec![answer], ..Reply::default() });
+        let begun = Instant::now();
+        outgoing.write_to(&mut Keeps::new()).await.expect("it was never silent for too long");
+        assert!(begun.elapsed() >= SLOW * 2, "nothing was waited for");
+        assert_eq!(outgoing.bytes, 0);
     }
 }
