@@ -176,12 +176,21 @@ impl Shop {
 
     /// Breaks something, or repairs it. What is so already stays so.
     pub(crate) async fn turn(&self, trouble: Trouble, on: bool) -> Result<(), BoxError> {
-        if trouble == Trouble::Analytics && on {
-            self.looking.lock().await.seen.slowed();
-        }
+        // Nobody looks between the count and the switch.
+        let mut looking = self.looking.lock().await;
         let services = self.services.read().await;
         let services = services.as_ref().ok_or(CLOSED)?;
-        if !self.troubles.turn(trouble, on) || !on {
+        match trouble {
+            Trouble::Analytics if on => looking.seen.slowed(),
+            Trouble::Broker => {
+                let placed = figures::count(services, &*self.engine).await?.placed;
+                looking.seen.line_turned(placed, on);
+            }
+            Trouble::Analytics | Trouble::Carrier | Trouble::Gateway => {}
+        }
+        let is_new = self.troubles.turn(trouble, on);
+        drop(looking);
+        if !is_new || !on {
             return Ok(());
         }
         match trouble {

@@ -101,6 +101,15 @@ impl Seen {
         self.was_slow = true;
     }
 
+    /// The services are cut off, or let back, with so many orders. Both may be over before somebody looks.
+    pub(super) fn line_turned(&mut self, placed: i64, is_cut: bool) {
+        if is_cut {
+            self.cut_at.get_or_insert(placed);
+        } else if let Some(cut_at) = self.cut_at {
+            self.taken = placed - cut_at;
+        }
+    }
+
     /// Looks at a moment. What has happened stays so.
     pub(super) fn note(&mut self, moment: &Moment) {
         self.note_orders(&moment.figures);
@@ -277,6 +286,18 @@ mod tests {
         assert_eq!(done(&seen), Vec::<&str>::new());
         seen.note(&Moment { repetitions: 2, ..moment(Figures::default()) });
         assert_eq!(done(&seen), ["repeated"]);
+    }
+
+    #[test]
+    fn orders_between_two_looks_were_taken_while_the_broker_was_away_too() {
+        let mut seen = Seen::nothing(10);
+        let placed = |placed| moment(Figures { placed, ..Figures::default() });
+        seen.note(&placed(8));
+        seen.line_turned(10, true);
+        seen.line_turned(12, false);
+        seen.note(&placed(15));
+        let left = "2 orders were taken meanwhile, and all of them have left";
+        assert_eq!(said(&seen, "away").as_deref(), Some(left));
     }
 
     #[test]
