@@ -101,6 +101,9 @@ pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
 /// that it is a fast one. Some say so on which it takes several times as long as a loop over vector registers: see
 /// `docs/decisions/0022-batches-are-copied-in-small-steps.md`.
 pub(crate) fn put_many(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.len() <= COPY_STEP_BYTES {
+        return out.extend_from_slice(bytes);
+    }
     out.reserve(bytes.len());
     for step in bytes.chunks(COPY_STEP_BYTES) {
         out.extend_from_slice(step);
