@@ -199,7 +199,8 @@ pub(crate) struct Queue {
     count: AtomicUsize,
     /// How often in a row a single command was taken.
     lone: AtomicUsize,
-    /// The first of the commands that wait has woken nobody. Changed under the lock alone.
+    /// The first of the commands that wait has woken nobody, or one behind it is not left for others as it is.
+    /// Changed under the lock alone.
     owes_wake: AtomicBool,
     /// Whether what waits is left for others. Changed under the lock alone.
     is_left: AtomicBool,
@@ -257,8 +258,11 @@ impl Queue {
         if !self.owes_wake.load(Ordering::Relaxed) {
             return;
         }
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
         let wakes = self.owes_wake.swap(false, Ordering::Relaxed);
+        if wakes {
+            self.leave_until(&mut state, None);
+        }
         drop(state);
         if wakes {
             self.arrived.notify_one();
@@ -283,7 +287,8 @@ impl Queue {
         let first = state.commands.len() == 1;
         match how {
             Push::Quietly => {
-                if first {
+                // Whoever has said that others are coming has not spoken of this one: it ends their time.
+                if first || state.others_until.is_some() {
                     self.owes_wake.store(true, Ordering::Relaxed);
                 }
                 Ok(false)
@@ -481,6 +486,26 @@ mod tests {
         assert_eq!(queue.take(usize::MAX).len(), 1);
         assert!(!queue.is_left.load(Ordering::Relaxed) && lock(&queue.state).others_until.is_none());
         assert_eq!(awaiting_others(&queue, || queue.stop()), Woken::Work);
+    }
+
+    /// Symptom: a Produce that came behind the event of a task in the same process was left for the tasks that were
+    /// still to come. Cause: behind a command that has woken the committer, one that came quietly owed no wake-up.
+    /// Fix: it owes one where the committer waits for others, and that ends their time.
+    #[test]
+    fn what_comes_quietly_behind_such_a_command_is_not_left_for_others() {
+        let queue = Queue::default();
+        assert!(push_with_others(&queue));
+        assert!(queue.push_quietly(command()).is_ok());
+        assert!(lock(&queue.state).others_until.is_some(), "there may be more at hand");
+        queue.wake();
+        assert!(lock(&queue.state).others_until.is_none());
+        assert!(!queue.is_left.load(Ordering::Relaxed) && !queue.owes_wake.load(Ordering::Relaxed));
+        assert_eq!((queue.wait(None), queue.take(usize::MAX).len()), (Woken::Work, 2));
+        let woken = awaiting_others(&queue, || {
+            assert!(queue.push_quietly(command()).is_ok());
+            queue.wake();
+        });
+        assert_eq!((woken, queue.take(usize::MAX).len()), (Woken::Work, 2));
     }
 
     #[test]
