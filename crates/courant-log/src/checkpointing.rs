@@ -188,12 +188,13 @@ impl Inner {
             product.checkpoint_covers(product.published());
         }
         let crc = bytes.last_chunk::<4>().map_or(0, |crc| u32::from_le_bytes(*crc));
+        let grows_by = self.has_room_for_a_file().then_some(self.config.journal_file_bytes);
         let surplus = {
             let mut writer = lock(&self.writer);
             let Checkpoint { sequence, position, generation, .. } = *checkpoint;
             writer.checkpoint = LastCheckpoint { sequence, crc, position };
             writer.journal.checkpoint = sequence;
-            writer.release(generation, self.config.journal_files, self.config.journal_file_bytes)
+            writer.release(generation, self.config.journal_files, grows_by)
         };
         // From here on everything is durable: what cannot be removed only takes room.
         for file in surplus {

@@ -301,6 +301,16 @@ impl Inner {
         WriterError::DiskFull { free_bytes, needed_bytes: needed_bytes.max(free_bytes + 1) }
     }
 
+    /// Bytes of the storage that the ring may take.
+    fn ring_room(&self) -> u64 {
+        self.storage.free_bytes().unwrap_or(0).saturating_sub(self.config.reserve_bytes)
+    }
+
+    /// Whether the ring could grow by a file of full size now.
+    pub(crate) fn has_room_for_a_file(&self) -> bool {
+        self.config.journal_file_bytes <= self.ring_room()
+    }
+
     /// Adds a file to the ring. Without room on the storage the ring stays as small as it is, and
     /// checkpoints come more often.
     ///
@@ -316,7 +326,7 @@ impl Inner {
             writer.next_file_number
         };
         // On a storage that is nearly full the ring makes do with small files.
-        let free = self.storage.free_bytes().unwrap_or(0).saturating_sub(self.config.reserve_bytes);
+        let free = self.ring_room();
         let sizes = [self.config.journal_file_bytes, self.config.first_journal_file_bytes];
         let file_bytes = sizes.into_iter().find(|bytes| *bytes <= free);
         let made = file_bytes.and_then(|file_bytes| self.make_ring_file(number, file_bytes));

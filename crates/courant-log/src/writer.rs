@@ -285,11 +285,16 @@ impl Writer {
 
     /// Takes the ring files that no durable checkpoint needs any more, once one names `generation`, and returns
     /// those that are to be unlinked: files above `files`, and one of those that a log begins with, where the ring
-    /// is too small for what comes. It grows by one of `file_bytes` then, as it has grown before.
-    pub(crate) fn release(&mut self, generation: u64, files: usize, file_bytes: u64) -> Vec<RingFile> {
+    /// is too small for what comes. It grows by one of `grows_by` bytes then, as it has grown before. `None`: there
+    /// is no room for that.
+    pub(crate) fn release(&mut self, generation: u64, files: usize, grows_by: Option<u64>) -> Vec<RingFile> {
         let mut surplus = self.journal.release(generation, files);
-        // Where there was no room for a file the last time, a small one is better than none.
-        if self.ran_dry && self.ring_grows && self.journal.files() >= files {
+        // Where there is no room for a file, or was none the last time, a small one is better than none.
+        if let Some(file_bytes) = grows_by
+            && self.ran_dry
+            && self.ring_grows
+            && self.journal.files() >= files
+        {
             surplus.extend(self.journal.give_up_small(file_bytes));
         }
         surplus

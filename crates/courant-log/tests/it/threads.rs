@@ -173,6 +173,40 @@ fn a_ring_that_has_run_dry_gets_large_files_for_its_small_ones() {
     assert_eq!(sizes(&storage), [FILE_BYTES; 4]);
 }
 
+/// Symptom: on a disk that is nearly full each start took a small file out of its ring and made it anew, and while it
+/// had not, appends waited for a ring of three. Cause: whether there is room for a large one was known only when the
+/// ring was to grow. Fix: it is looked at before one is taken out.
+#[test]
+fn a_ring_that_has_run_dry_keeps_its_small_files_where_no_large_one_has_room() {
+    const FILE_BYTES: u64 = 16 * 1024 * 1024;
+    /// Each takes a small file.
+    const APPENDS: u64 = 20;
+    let storage = FaultyStorage::new(6, FILE_BYTES);
+    let start = |seed| {
+        let mut config = tiny(seed);
+        config.journal_file_bytes = FILE_BYTES;
+        Log::open(Arc::new(storage.clone()), config).expect("opens").0
+    };
+    let fill = |log: &Log, partition, from: u64| {
+        for tag in from..from + APPENDS {
+            append(log, partition, batch(tag, 1, 40_000, None)).expect("appends");
+        }
+    };
+    let files = || storage.list("journal").expect("lists");
+    let log = start(6);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    fill(&log, partition, 1);
+    log.stop();
+    drop(log);
+    let log = start(7);
+    let before = files();
+    assert_eq!(before.len(), 4);
+    fill(&log, partition, 1 + APPENDS);
+    assert!(log.metrics().journal_waits > 0, "it has run dry");
+    assert_eq!(files(), before);
+    assert_eq!(stored(&log, partition).len() as u64, 2 * APPENDS);
+}
+
 #[test]
 fn a_callback_that_panics_hurts_nobody_else() {
     let mut config = tiny(1);
