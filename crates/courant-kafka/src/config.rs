@@ -80,6 +80,8 @@ pub struct Limits {
     pub tls: bool,
     /// Partitions of one topic.
     pub partitions_per_topic_max: u32,
+    /// How soon behind the one before each request comes of a client that is to have a thread for itself.
+    pub alone_gap_max: Duration,
 }
 
 impl Default for Limits {
@@ -95,6 +97,7 @@ impl Default for Limits {
             request_buffers: limits::REQUEST_BUFFERS,
             tls: false,
             partitions_per_topic_max: limits::PARTITIONS_PER_TOPIC_MAX,
+            alone_gap_max: limits::ALONE_GAP_MAX,
         }
     }
 }

@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use courant_log::Log;
 use socket2::{SockRef, TcpKeepalive};
@@ -176,17 +177,12 @@ async fn serve<R: Incoming, W: Outlet>(caller: &Arc<Caller>, read: R, write: W, 
     let queue = Queue::default();
     // Requests whose answer is not written yet. The queue does not say it: the first of them has left it.
     let unanswered = AtomicUsize::new(0);
-    let (mut streaks, mut ended) = (Streaks::default(), None);
+    let streaks = Streaks::behind(left.as_ref(), broker.limits().alone_gap_max);
+    let mut ended = None;
     if let Some(left) = left {
         frames.go_on(left.received);
         unanswered.store(left.pending.len(), Ordering::Relaxed);
         left.pending.into_iter().for_each(|pending| queue.put(pending));
-        if left.is_still_alone {
-            streaks.produces = Streak::nearly_long();
-        }
-        if left.is_still_following {
-            streaks.fetches = Streak::nearly_long();
-        }
         ended = left.end;
     }
     let mut answers = pin!(answers::write(write, &queue, broker, &unanswered));
@@ -263,10 +259,21 @@ impl Drop for Wakes<'_> {
 }
 
 /// What came in a row.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Streaks {
     produces: Streak,
     fetches: Streak,
+}
+
+impl Streaks {
+    /// As they are behind a time in which the connection has kept a thread, if it did.
+    fn behind(left: Option<&Left>, gap_max: Duration) -> Self {
+        let streak = |goes_on| if goes_on { Streak::nearly_long(gap_max) } else { Streak::new(gap_max) };
+        Self {
+            produces: streak(left.is_some_and(|left| left.is_still_alone)),
+            fetches: streak(left.is_some_and(|left| left.is_still_following)),
+        }
+    }
 }
 
 /// Hands requests on until there are no more. What of them goes to the log is to be committed together where it
@@ -363,7 +370,6 @@ fn report(broker: &Broker, peer: SocketAddr, end: &End) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use tokio::net::TcpListener;
 
     /// The numbers that the guide names, not those of the system.

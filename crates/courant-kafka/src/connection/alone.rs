@@ -17,7 +17,7 @@ use std::io::{self, ErrorKind};
 use std::net::TcpStream as Socket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::net::TcpStream;
@@ -37,8 +37,10 @@ const PREFIX_BYTES: usize = 4;
 const API_KEY_BYTES: usize = 2;
 
 /// How many requests in a row were small Produces of the only client that sends any.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Streak {
+    /// How soon each comes behind the one before.
+    gap_max: Duration,
     requests: u32,
     /// When the last of them was handed on.
     done: Option<Instant>,
@@ -47,20 +49,24 @@ pub(super) struct Streak {
 }
 
 impl Streak {
+    pub(super) fn new(gap_max: Duration) -> Self {
+        Self { gap_max, requests: 0, done: None, is_pure: false }
+    }
+
     /// One that the next request completes.
-    pub(super) fn nearly_long() -> Self {
-        Self { requests: limits::ALONE_REQUESTS_MIN - 1, done: Some(Instant::now()), is_pure: true }
+    pub(super) fn nearly_long(gap_max: Duration) -> Self {
+        Self { gap_max, requests: limits::ALONE_REQUESTS_MIN - 1, done: Some(Instant::now()), is_pure: true }
     }
 
     /// Notes a request: whether it `is_one` of these, and whether all before it are answered. True when there have
     /// been enough of them, each soon after the one before.
     pub(super) fn came(&mut self, is_one: bool, is_first: bool) -> bool {
         if !is_one {
-            *self = Self::default();
+            *self = Self::new(self.gap_max);
             return false;
         }
         self.is_pure |= is_first;
-        let is_soon = self.done.is_some_and(|done| done.elapsed() <= limits::ALONE_GAP_MAX);
+        let is_soon = self.done.is_some_and(|done| done.elapsed() <= self.gap_max);
         self.requests = if self.is_pure && is_soon { self.requests.saturating_add(1) } else { 0 };
         self.requests >= limits::ALONE_REQUESTS_MIN
     }
@@ -358,7 +364,6 @@ pub(super) fn write(counters: &Counters, socket: &mut impl io::Write, mut answer
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::time::Duration;
 
     use super::*;
     use courant_log::storage::MemoryStorage;
@@ -409,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_client_is_alone_for_a_while_before_it_keeps_a_thread() {
-        let mut streak = Streak::default();
+        let mut streak = Streak::new(limits::ALONE_GAP_MAX);
         assert!(!streak.came(true, true), "the first one comes behind nothing");
         done_soon(&mut streak);
         for _ in 1..limits::ALONE_REQUESTS_MIN {
@@ -427,7 +432,7 @@ mod tests {
 
     #[test]
     fn a_client_that_takes_its_time_keeps_no_thread() {
-        let mut streak = Streak::nearly_long();
+        let mut streak = Streak::nearly_long(limits::ALONE_GAP_MAX);
         streak.done = Instant::now().checked_sub(limits::ALONE_GAP_MAX * 2);
         assert!(!streak.came(true, true));
         assert_eq!(streak.requests, 0);
@@ -512,7 +517,7 @@ mod tests {
 
     #[test]
     fn behind_a_time_that_was_up_one_request_is_enough() {
-        let mut streak = Streak::nearly_long();
+        let mut streak = Streak::nearly_long(limits::ALONE_GAP_MAX);
         done_soon(&mut streak);
         assert!(streak.came(true, false));
     }

@@ -105,7 +105,7 @@ async fn min_bytes_are_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_reads_on_keeps_a_thread_until_it_sends_something_else() {
     const ROUNDS: u32 = 7;
-    let running = Running::start().await;
+    let running = Running::patient().await;
     let topic = running.topic("audit", 1).await;
     let (mut raw, mut other) = (running.connect().await, running.connect().await);
     append(&mut other, "audit", 0, &["x"]).await;
@@ -174,7 +174,7 @@ async fn a_client_that_reads_on_keeps_a_thread_until_it_sends_something_else() {
 /// Whoever commits wakes a thread then, and no task.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_go_from_a_producer_to_a_reader_when_both_keep_a_thread() {
-    let running = Running::start().await;
+    let running = Running::patient().await;
     let topic = running.topic("audit", 1).await;
     let (mut producer, mut reader) = (running.connect().await, running.connect().await);
     let (mut offset, mut left) = (0, 100);

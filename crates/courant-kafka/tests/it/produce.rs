@@ -74,7 +74,7 @@ fn result(answer: &ProduceResponse) -> (i16, i64) {
 /// before, in order, and others are served beside it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_is_alone_keeps_a_thread_until_it_sends_something_else() {
-    let running = Running::start().await;
+    let running = Running::patient().await;
     running.topic("audit", 1).await;
     let (mut raw, mut other) = (running.connect().await, running.connect().await);
     let one = produce("audit", 0, -1, batch(&["x"]));
@@ -149,7 +149,7 @@ async fn a_client_that_is_alone_keeps_a_thread_until_it_sends_something_else() {
 async fn a_stop_does_not_wait_for_a_request_that_comes_byte_by_byte() {
     // At the pace of the client below that is half a minute, and nothing of it is silence.
     const BYTES: usize = 30_000;
-    let running = Running::start().await;
+    let running = Running::patient().await;
     running.topic("audit", 1).await;
     let mut raw = running.connect().await;
     let alone = async {
@@ -184,7 +184,7 @@ async fn a_stop_does_not_wait_for_a_request_that_comes_byte_by_byte() {
 /// passes it on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_is_alone_and_goes_away_has_sent_nothing_wrong() {
-    let running = Running::start().await;
+    let running = Running::patient().await;
     running.topic("audit", 1).await;
     let mut raw = running.connect().await;
     let one = produce("audit", 0, -1, batch(&["x"]));
@@ -210,7 +210,7 @@ async fn a_client_that_is_alone_and_goes_away_has_sent_nothing_wrong() {
 /// With acks=0 only the end of the connection says that something was wrong, here as well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_without_an_answer_closes_the_connection_of_a_client_that_is_alone() {
-    let running = Running::start().await;
+    let running = Running::patient().await;
     running.topic("audit", 1).await;
     let mut raw = running.connect().await;
     let alone = async {

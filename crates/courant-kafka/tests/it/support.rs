@@ -13,7 +13,7 @@ use courant_kafka::wire::messages::{
     PartitionProduceData, ProduceRequest, TopicProduceData,
 };
 use courant_kafka::wire::{Request, Response, decode_response, encode_request};
-use courant_kafka::{Broker, KafkaConfig, KafkaServer};
+use courant_kafka::{Broker, KafkaConfig, KafkaServer, Limits};
 use courant_log::batch::records::{self, NewRecord};
 use courant_log::storage::{MemoryStorage, Storage};
 use courant_log::{Codec, Log, LogConfig, SystemClock, SystemEntropy};
@@ -56,6 +56,13 @@ impl Drop for KeptOnFailure {
 impl Running {
     pub(crate) async fn start() -> Self {
         Self::with(KafkaConfig::default()).await
+    }
+
+    /// A server whose clients keep a thread behind enough requests, however long each of them takes on a machine
+    /// that is busy or has a slow disk.
+    pub(crate) async fn patient() -> Self {
+        let limits = Limits { alone_gap_max: Duration::from_secs(3600), ..Limits::default() };
+        Self::with(KafkaConfig { limits, ..KafkaConfig::default() }).await
     }
 
     pub(crate) async fn with(config: KafkaConfig) -> Self {
