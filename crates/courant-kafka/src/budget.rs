@@ -97,6 +97,13 @@ impl Grant {
         }
     }
 
+    /// Takes in another share of the same budget.
+    pub(crate) fn take_in(&mut self, other: Self) {
+        if let Some(permit) = other.permit {
+            self.add(permit);
+        }
+    }
+
     /// What it covers.
     pub(crate) fn bytes(&self) -> usize {
         self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) * UNIT_BYTES
@@ -132,6 +139,18 @@ mod tests {
         drop(one);
         assert_eq!(budget.granted(), 3 * UNIT_BYTES);
         assert!(budget.try_cover(&mut two, 10 * UNIT_BYTES));
+    }
+
+    #[test]
+    fn a_share_that_is_taken_in_is_given_back_with_the_other() {
+        let budget = Budget::new(10 * UNIT_BYTES);
+        let (mut one, mut two) = (Grant::default(), Grant::default());
+        assert!(budget.try_cover(&mut two, 3 * UNIT_BYTES));
+        one.take_in(two);
+        one.take_in(Grant::default());
+        assert_eq!((one.units(), budget.granted()), (3, 3 * UNIT_BYTES));
+        drop(one);
+        assert_eq!(budget.granted(), 0);
     }
 
     #[test]

@@ -326,10 +326,14 @@ fn answer(
         }
         caller.log().commit_here();
     }
-    let mut answers = Vec::new();
+    let (mut answers, mut grants) = (Vec::new(), <[Grant; 2]>::default());
     while let Some(pending) = left.pending.pop_front() {
         match pending.try_resolve() {
-            Ok(Ok(reply)) => reply.pieces.iter().for_each(|piece| answers.extend_from_slice(piece)),
+            Ok(Ok(reply)) => {
+                reply.pieces.iter().for_each(|piece| answers.extend_from_slice(piece));
+                // Each of the two is of the same budget in every reply.
+                grants.iter_mut().zip(reply.grants).for_each(|(all, one)| all.take_in(one));
+            }
             Ok(Err(refusal)) => {
                 left.end = Some(End::Answers(AnswerError::Refused(refusal)));
                 left.pending.clear();
@@ -342,7 +346,7 @@ fn answer(
         }
     }
     if let Some(rest) = write(&caller.broker.counters, socket, answers.into()) {
-        left.pending.push_front(Pending::Ready(Reply { pieces: vec![rest], ..Reply::default() }));
+        left.pending.push_front(Pending::Ready(Reply { pieces: vec![rest], grants }));
     }
     let is_done = left.pending.is_empty() && left.end.is_none();
     (!is_done).then_some(left)
@@ -370,6 +374,8 @@ mod tests {
     use courant_log::{Log, LogConfig, SystemClock, SystemEntropy};
 
     use crate::config::KafkaConfig;
+    use crate::wire::encode_request;
+    use crate::wire::messages::{PartitionProduceData, ProduceRequest, TopicProduceData};
 
     fn broker() -> Arc<Broker> {
         let config = LogConfig {
@@ -513,6 +519,30 @@ mod tests {
         assert_eq!(write(&counters, &mut slow, Bytes::from_static(b"n")), None);
         assert_eq!(write(&counters, &mut slow, Bytes::new()), None);
         assert_eq!(slow.0, b"an");
+    }
+
+    /// Symptom: clients that kept a thread, asked much and read nothing had answers that nobody counted. Cause: what
+    /// covers them was given back before they were written. Fix: the connection has it with the rest of them.
+    #[test]
+    fn what_is_left_of_answers_is_covered_until_it_is_written() {
+        let broker = broker();
+        let here = SocketAddr::from(([127, 0, 0, 1], 1));
+        let caller = Arc::new(Caller::new(Arc::clone(&broker), here, here));
+        let partition_data = vec![PartitionProduceData::default(); 400];
+        let topic =
+            TopicProduceData { name: "absent".to_owned(), partition_data, ..TopicProduceData::default() };
+        let request = ProduceRequest { acks: -1, topic_data: vec![topic], ..ProduceRequest::default() };
+        let frame = encode_request(&request, 9, 1, Some("raw")).expect("it can be written").concat();
+        let bytes = Bytes::from(frame).slice(PREFIX_BYTES..);
+        let mut frames = (0..2).map(|_| Frame { bytes: bytes.clone(), grant: Grant::default() });
+        let left = answer(&caller, &mut Slow::default(), || frames.next());
+        let left = left.expect("the client takes a byte");
+        let Some(Pending::Ready(reply)) = left.pending.front() else { panic!("the rest is there") };
+        let due: usize = reply.pieces.iter().map(Bytes::len).sum();
+        let covered = broker.request_budget.granted();
+        assert!(due > limits::SMALL_ANSWER_BYTES && covered >= due, "{covered} of {due}");
+        drop(left);
+        assert_eq!(broker.request_budget.granted(), 0);
     }
 
     #[test]

@@ -164,6 +164,7 @@ impl Wake for Unpark {
 mod tests {
     use super::*;
     use crate::api::Work;
+    use crate::budget::Budget;
     use tokio::sync::oneshot;
 
     fn here() -> Waker {
@@ -229,9 +230,16 @@ mod tests {
 
     #[test]
     fn a_client_that_takes_answers_slowly_is_not_waited_for() {
-        let reply = Reply { pieces: vec![Bytes::from_static(b"answer")], ..Reply::default() };
+        let budget = Budget::new(1024);
+        let mut grant = Grant::default();
+        assert!(budget.try_cover(&mut grant, 1024));
+        let grants = [grant, Grant::default()];
+        let reply = Reply { pieces: vec![Bytes::from_static(b"answer")], grants };
         let mut left = write(&Counters::default(), &mut Slow, reply).expect("some of it is due");
         let Some(Pending::Ready(reply)) = left.pending.pop_front() else { panic!("the rest is there") };
         assert_eq!(reply.pieces, ["nswer"]);
+        assert_eq!(budget.granted(), 1024, "the rest is covered until it is written");
+        drop(reply);
+        assert_eq!(budget.granted(), 0);
     }
 }
