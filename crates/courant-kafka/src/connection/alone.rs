@@ -366,7 +366,7 @@ pub(super) fn write(counters: &Counters, socket: &mut impl io::Write, mut answer
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::SocketAddr;
 
     use super::*;
@@ -377,7 +377,7 @@ mod tests {
     use crate::wire::encode_request;
     use crate::wire::messages::{PartitionProduceData, ProduceRequest, TopicProduceData};
 
-    fn broker() -> Arc<Broker> {
+    pub(in crate::connection) fn broker() -> Arc<Broker> {
         let config = LogConfig {
             background: false,
             journal_file_bytes: 64 * 1024,
@@ -445,14 +445,25 @@ mod tests {
     }
 
     /// Gives a request a byte at a time, without a pause. Its broker stops behind a few of them.
-    struct Drip {
-        request: Vec<u8>,
-        given: usize,
+    pub(in crate::connection) struct Drip {
+        pub(in crate::connection) request: Vec<u8>,
+        pub(in crate::connection) given: usize,
         broker: Arc<Broker>,
     }
 
     /// Bytes behind which the broker stops: the length and the key of the request are there, and little more.
-    const STOPS_BEHIND: usize = 9;
+    pub(in crate::connection) const STOPS_BEHIND: usize = 9;
+
+    impl Drip {
+        /// A request of that kind, as long as one may be.
+        pub(in crate::connection) fn of(key: ApiKey, broker: Arc<Broker>) -> Self {
+            let length = limits::ALONE_REQUEST_BYTES_MAX;
+            let prefix = i32::try_from(length).expect("a small request").to_be_bytes();
+            let mut request = [&prefix[..], &key.0.to_be_bytes()].concat();
+            request.resize(PREFIX_BYTES + length, 0);
+            Self { request, given: 0, broker }
+        }
+    }
 
     impl io::Read for Drip {
         fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
@@ -483,11 +494,7 @@ mod tests {
         let here = SocketAddr::from(([127, 0, 0, 1], 1));
         let caller = Arc::new(Caller::new(Arc::clone(&broker), here, here));
         broker.appender.store(number(&caller), Ordering::Relaxed);
-        let length = limits::ALONE_REQUEST_BYTES_MAX;
-        let prefix = i32::try_from(length).expect("a small request").to_be_bytes();
-        let mut request = [&prefix[..], &ApiKey::PRODUCE.0.to_be_bytes()].concat();
-        request.resize(PREFIX_BYTES + length, 0);
-        let mut drip = Drip { request, given: 0, broker };
+        let mut drip = Drip::of(ApiKey::PRODUCE, broker);
         let left = answer_all(&caller, &mut drip, None, Room::of(&[], ApiKey::PRODUCE));
         assert_eq!(drip.given, STOPS_BEHIND, "not a byte more is waited for");
         assert_eq!(left.received, drip.request[..STOPS_BEHIND], "and what has come is handed back");

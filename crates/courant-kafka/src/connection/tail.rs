@@ -162,9 +162,14 @@ impl Wake for Unpark {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::api::Work;
     use crate::budget::Budget;
+    use crate::connection::alone::tests::{Drip, STOPS_BEHIND};
+    use crate::wire::encode_request;
+    use crate::wire::messages::{FetchPartition, FetchRequest, FetchTopic};
     use tokio::sync::oneshot;
 
     fn here() -> Waker {
@@ -193,6 +198,25 @@ mod tests {
         let Err(pending) = soon(Pending::Turn(work), &here()) else { panic!("nothing was brought") };
         bring.send(()).expect("it is waited for");
         assert!(matches!(soon(pending, &here()), Ok(Ok(_))));
+    }
+
+    /// Nothing else ends it: no byte comes late, and the next request is not whole for a long time.
+    #[test]
+    fn a_stop_is_met_within_a_request() {
+        let broker = alone::tests::broker();
+        let here = SocketAddr::from(([127, 0, 0, 1], 1));
+        let caller = Arc::new(Caller::new(Arc::clone(&broker), here, here));
+        // Of a topic that is not there: it is answered at once.
+        let topic = FetchTopic { partitions: vec![FetchPartition::default()], ..FetchTopic::default() };
+        let request = FetchRequest { topics: vec![topic], ..FetchRequest::default() };
+        let frame = encode_request(&request, 12, 1, Some("raw")).expect("it can be written").concat();
+        let first = Frame { bytes: Bytes::from(frame).slice(size_of::<u32>()..), grant: Grant::default() };
+        let mut drip = Drip::of(ApiKey::FETCH, broker);
+        let left = follow(&caller, &mut drip, first, Room::of(&[], ApiKey::FETCH));
+        assert_eq!(drip.given, STOPS_BEHIND, "not a byte more is waited for");
+        assert_eq!(left.received, drip.request[..STOPS_BEHIND], "and what has come is handed back");
+        assert!(left.end.is_none() && left.pending.is_empty());
+        assert!(caller.broker.metrics().response_bytes > 0, "the first one is answered");
     }
 
     #[test]
