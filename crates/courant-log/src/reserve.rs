@@ -23,7 +23,12 @@ pub(crate) fn keep(storage: &dyn Storage, checkpoint_bytes: u64, free_min: u64) 
         return;
     }
     let wanted = checkpoint_bytes.saturating_mul(2).next_multiple_of(STEP_BYTES);
-    let held = storage.open(RESERVE_FILE, OpenMode::Existing).and_then(|file| file.len()).unwrap_or(0);
+    let held = match storage.open(RESERVE_FILE, OpenMode::Existing).and_then(|file| file.len()) {
+        Ok(held) => held,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        // There may be as much as is wanted.
+        Err(error) => return tracing::debug!(%error, "how much room is held for a checkpoint is not known"),
+    };
     if held >= wanted {
         return;
     }
@@ -33,9 +38,14 @@ pub(crate) fn keep(storage: &dyn Storage, checkpoint_bytes: u64, free_min: u64) 
         return;
     }
     if let Err(error) = fill(storage, lacking) {
-        // Half of it would be no help.
-        let _ = storage.remove_file(RESERVE_FILE);
-        tracing::debug!(%error, "no room is held for a checkpoint on a full disk");
+        // A part of what is lacking would be no help. What was there before has been enough until now, and the disk may
+        // be full by the next time.
+        let stays = held > 0
+            && storage.open(RESERVE_FILE, OpenMode::Existing).and_then(|file| file.set_len(held)).is_ok();
+        if !stays {
+            let _ = storage.remove_file(RESERVE_FILE);
+        }
+        tracing::debug!(%error, held, "no more room is held for a checkpoint on a full disk");
     }
 }
 
@@ -94,5 +104,28 @@ mod tests {
         assert_eq!(steps(), (3, 3), "others would have less than is to stay free");
         keep(&storage, 2 * STEP_BYTES, 2 * STEP_BYTES);
         assert_eq!(steps(), (4, 4), "only what is added must be free");
+    }
+
+    /// Symptom: on a disk that others filled while room was added, no room was left for a checkpoint. Cause: with what
+    /// could not be added went what was held. Fix: that stays.
+    #[test]
+    fn what_is_held_stays_where_no_more_can_be_added() {
+        let storage = FaultyStorage::new(1, 8 * 1024 * 1024);
+        let held = || storage.open(RESERVE_FILE, OpenMode::Existing).and_then(|file| file.len()).ok();
+        keep(&storage, STEP_BYTES, 0);
+        assert_eq!(held(), Some(2 * STEP_BYTES));
+        storage.set_hook(Box::new(|storage, _, what| {
+            if what == "write" {
+                // Others have taken the rest.
+                storage.set_free_bytes(0);
+            }
+        }));
+        keep(&storage, 2 * STEP_BYTES, 0);
+        storage.clear_hook();
+        assert_eq!(held(), Some(2 * STEP_BYTES));
+        assert_eq!(storage.free_bytes().expect("it is alive"), STEP_BYTES, "the part is given back");
+        storage.set_free_bytes(2 * STEP_BYTES);
+        keep(&storage, 2 * STEP_BYTES, 0);
+        assert_eq!(held(), Some(4 * STEP_BYTES));
     }
 }
