@@ -11,6 +11,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgConnectOptions, PgTransactionManager};
@@ -37,6 +38,9 @@ const SETTINGS: &str = "SELECT set_config(wanted.name, wanted.value, false) \
 /// How many transactions may begin with the commit before them, one after the other, while handlers wait for
 /// the connection. Of as many handlers as connections some always wait: places are left for others.
 const GONE_ON_MAX: u32 = 8;
+
+/// How long a server may take to answer a question for which it has nothing to do.
+const ASKED_MAX: Duration = Duration::from_secs(5);
 
 /// Connections to one database.
 pub(super) struct Pool {
@@ -131,6 +135,27 @@ impl Pool {
         }
     }
 
+    /// Whether the server answers on one that nobody uses. What begins a transaction may have to wait for a row, and
+    /// says nothing meanwhile; a server that is there answers this one at once. Where it does not, the others lead to
+    /// the same nowhere.
+    async fn is_there(&self) -> bool {
+        while let Some(mut other) = self.take() {
+            match within(ASKED_MAX, other.connection.ping()).await {
+                Ok(()) => {
+                    self.idle().push(other);
+                    return true;
+                }
+                Err(error) if is_silence(&error) => {
+                    self.idle().clear();
+                    return false;
+                }
+                // It has ended by itself, and says nothing of the others.
+                Err(_) => {}
+            }
+        }
+        false
+    }
+
     async fn place(&self, wanted: For) -> Result<Place, sqlx::Error> {
         self.places.get(wanted).await.ok_or(sqlx::Error::PoolClosed)
     }
@@ -223,21 +248,26 @@ impl Session {
         begin: Begin<'_>,
     ) -> Result<(Self, u64), sqlx::Error> {
         let place = pool.place(wanted).await?;
+        // The server has answered on another connection: this one waits for a row, as the one before it has.
+        let mut is_there = false;
         loop {
             let (mut connected, is_new) = match pool.take() {
                 Some(connected) => (connected, false),
                 None => (within(ANSWER_MAX, pool.connect()).await?, true),
             };
-            let max = if is_new { ANSWER_MAX } else { REUSED_MAX };
+            let max = if is_new || is_there { ANSWER_MAX } else { REUSED_MAX };
             match within(max, connected.begin(begin)).await {
                 Ok(rows) => return Ok((Self::new(connected, place, pool), rows)),
+                Err(error) if is_there && is_silence(&error) => return Err(error),
                 // Nothing was committed on it yet. One that was opened before a failover still leads to the
                 // server that was the primary then.
                 Err(error)
                     if !is_new
                         && matches!(class_of_begin(&error), Class::ConnectionLost | Class::Standby) =>
                 {
-                    pool.doubt(&error);
+                    // The server is to let go of what it waits for.
+                    drop(connected);
+                    is_there |= is_silence(&error) && pool.is_there().await;
                 }
                 Err(error) => return Err(error),
             }

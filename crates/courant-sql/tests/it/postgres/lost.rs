@@ -74,6 +74,40 @@ async fn idle_connections_that_have_ended_are_replaced() {
     }
 }
 
+/// An event waits for a copy of itself that another process handles: longer than a connection that was used before may
+/// take to show that it is there. Another one shows that the server is, so those that nobody uses are not thrown away.
+#[tokio::test]
+async fn who_waits_for_a_copy_doubts_no_connection() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (lease, other) = (fixture.lease().await, fixture.another().await);
+    let event = event(1, Some("k"));
+    let (copy, _) = admit(&other, &lease, &event, Source::Log).await;
+    let mut idle = fixture.store.begin(None).await.expect("a transaction");
+    let asked = fixture.store.begin(None).await.expect("a transaction");
+    let used = fixture.store.begin(None).await.expect("a transaction");
+    let id = courant_sql::sqlx::query_scalar::<_, i64>("SELECT pg_backend_pid()::bigint")
+        .fetch_one(&mut *idle)
+        .await
+        .expect("a number");
+    // The one that was used last is the next one, and the one before it is asked whether the server is there.
+    idle.rollback().await.expect("a rollback");
+    asked.rollback().await.expect("a rollback");
+    used.rollback().await.expect("a rollback");
+    let waiting = admit(&fixture.store, &lease, &event, Source::Log);
+    let waited = tokio::time::timeout(Duration::from_secs(12), waiting).await;
+    assert!(waited.is_err(), "the copy is not over");
+    let mut reader = other.read().await.expect("a connection");
+    let is_there = courant_sql::sqlx::query_scalar::<_, i64>(
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE pid = $1::bigint",
+    )
+    .bind(id)
+    .fetch_one(&mut *reader)
+    .await
+    .expect("a number");
+    assert_eq!(is_there, 1);
+    copy.rollback().await.expect("a rollback");
+}
+
 /// A transaction whose connection has ended before its COMMIT is not committed, and the same again will
 /// do.
 #[tokio::test]
