@@ -69,9 +69,37 @@ fn assert_shown(page: &str, program: &str) {
 
 #[test]
 fn the_guide_shows_programs_that_run() {
+    assert_shown("first-service.md", "examples/1-hello.rs");
     assert_shown("effects-once.md", "examples/2-effects-once.rs");
     assert_shown("poison-messages.md", "examples/3-poison.rs");
     assert_shown("testing.md", "tests/it/reminding.rs");
+}
+
+/// Whoever begins finds each of them, with what starts it.
+#[test]
+fn the_guide_names_every_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page =
+        fs::read_to_string(root.join("../../docs/guide/framework/first-service.md")).expect("the page");
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("the manifest");
+    let mut named = 0;
+    for file in fs::read_dir(root.join("examples")).expect("the folder") {
+        let file = file.expect("a file").file_name().into_string().expect("text");
+        let Some((number, name)) = file.trim_end_matches(".rs").split_once('-') else { continue };
+        if number.parse::<u8>().is_err() {
+            continue;
+        }
+        let target = format!("name = \"{name}\"\npath = \"examples/{file}\"\n");
+        assert!(manifest.contains(&target), "{file} is not what `--example {name}` starts");
+        for shown in [
+            format!("](../../../crates/courant/examples/{file})"),
+            format!("`cargo run -p courant --example {name}`"),
+        ] {
+            assert!(page.contains(&shown), "first-service.md has no {shown}");
+        }
+        named += 1;
+    }
+    assert!(named >= 5, "there are some");
 }
 
 /// The bank is written once. What is compiled for each database differs by its name alone: in the type that the
