@@ -298,7 +298,8 @@ impl Transaction for PostgresTransaction {
 
     async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {
         let (committed, proof) = self.finish(now_ms).await?;
-        self.held.commit_behind(&proof).await.map_err(not_done)?;
+        let is_handler = self.lease.is_some();
+        self.held.commit_behind(&proof, is_handler).await.map_err(not_done)?;
         Ok(committed)
     }
 
@@ -309,15 +310,16 @@ impl Transaction for PostgresTransaction {
         now_ms: i64,
     ) -> Result<(Committed, Option<Begun<Self>>), CommitError> {
         let (committed, proof) = self.finish(now_ms).await?;
+        let is_handler = self.lease.is_some();
         let row = admit::row(&lease.assignment, deliveries, now_ms);
         let held = match (self.held, row) {
-            (Held::Own(session), Some(row)) if session.may_go_on() => {
+            (Held::Own(session), Some(row)) if is_handler && session.may_go_on() => {
                 let begun = commit_and_begin(session, &proof, lease, &row).await.map_err(not_done)?;
                 return Ok((committed, admitted(begun, deliveries, now_ms).await));
             }
             (held, _) => held,
         };
-        held.commit_behind(&proof).await.map_err(not_done)?;
+        held.commit_behind(&proof, is_handler).await.map_err(not_done)?;
         Ok((committed, None))
     }
 
@@ -359,16 +361,19 @@ impl Held {
         }
     }
 
-    /// Commits behind what proves that it may. In one text where the transaction is the store's own.
-    async fn commit_behind(self, proof: &Proof) -> Result<(), NotCommitted> {
+    /// Commits behind what proves that it may. A handler's transaction does that in one text: when the connection
+    /// ends meanwhile, nobody knows how far the server has come, and the inbox is asked. Others have no inbox, so
+    /// theirs is proved by itself, and a connection that has ended before COMMIT has committed nothing.
+    async fn commit_behind(mut self, proof: &Proof, is_handler: bool) -> Result<(), NotCommitted> {
+        if !is_handler {
+            let text = AssertSqlSafe(proof.text.clone());
+            let proved = within(ANSWER_MAX, sqlx::raw_sql(text).execute(&mut *self)).await;
+            proved.map_err(NotCommitted::Before)?;
+        }
         match self {
-            Self::Own(session) => session.commit_behind(&proof.text, proof.statements).await,
-            Self::Attached(mut attached) => {
-                let text = AssertSqlSafe(proof.text.clone());
-                let proved = within(ANSWER_MAX, sqlx::raw_sql(text).execute(&mut *attached)).await;
-                proved.map_err(NotCommitted::Before)?;
-                attached.commit().await.map_err(NotCommitted::AtCommit)
-            }
+            Self::Own(session) if is_handler => session.commit_behind(&proof.text, proof.statements).await,
+            Self::Own(session) => session.commit().await.map_err(NotCommitted::AtCommit),
+            Self::Attached(attached) => attached.commit().await.map_err(NotCommitted::AtCommit),
         }
     }
 

@@ -1,9 +1,12 @@
 //! Connections that end: because a handler is cancelled, or because the server ends them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use courant_sql::{Class, CommitError, Source, Store as _, Transaction as _};
+use courant_sql::{Class, CommitError, Postgres, Source, Store as _, Transaction as _};
 
+use super::answers::between;
 use super::steps::{Db, Fixture, NOW, Tx, admit, assignment, effect, event};
 use super::transactions::works;
 
@@ -106,6 +109,34 @@ async fn who_waits_for_a_copy_doubts_no_connection() {
     .expect("a number");
     assert_eq!(is_there, 1);
     copy.rollback().await.expect("a rollback");
+}
+
+/// A connection ends without a word while plain code, which publishes nothing, works. It has no inbox to ask, so it
+/// hears that nothing was committed, and the same again will do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_code_knows_that_nothing_was_committed() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let is_cut = Arc::new(AtomicBool::new(false));
+    let cut = Arc::clone(&is_cut);
+    let through = between(&fixture.url(), move |_| !cut.load(Ordering::SeqCst)).await;
+    let store = Postgres::connect_with(&through, 1).await.expect("a database");
+    let mut tx = store.begin(None).await.expect("a transaction");
+    effect(&mut tx, "e-1").await;
+    // Whatever the server says from here on, nobody hears.
+    is_cut.store(true, Ordering::SeqCst);
+    match tx.commit(NOW).await.expect_err("it is gone") {
+        CommitError::Store(error) => {
+            assert_eq!(error.class(), Class::ConnectionLost, "{error}");
+            assert!(error.is_retriable());
+        }
+        error => panic!("{error}"),
+    }
+    assert_eq!(fixture.effects("e-1").await, 0);
+    is_cut.store(false, Ordering::SeqCst);
+    let mut tx = store.begin(None).await.expect("a transaction");
+    effect(&mut tx, "e-1").await;
+    tx.commit(NOW).await.expect("a commit");
+    assert_eq!(fixture.effects("e-1").await, 1);
 }
 
 /// A transaction whose connection has ended before its COMMIT is not committed, and the same again will
