@@ -70,6 +70,7 @@ fn assert_shown(page: &str, program: &str) {
 #[test]
 fn the_guide_shows_programs_that_run() {
     assert_shown("first-service.md", "examples/1-hello.rs");
+    assert_shown("handlers.md", "tests/it/asking.rs");
     assert_shown("effects-once.md", "examples/2-effects-once.rs");
     assert_shown("poison-messages.md", "examples/3-poison.rs");
     assert_shown("testing.md", "tests/it/reminding.rs");

@@ -5,6 +5,7 @@
 #![allow(clippy::duplicate_mod, reason = "a case has another database each time")]
 
 mod absent_engine;
+mod asking;
 mod bank;
 mod bank_books;
 mod build_errors;
