@@ -64,6 +64,12 @@ impl Log {
         self.inner.groups.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// Whether something of a group is durable now. [`Log::group`] copies all of it.
+    #[must_use]
+    pub fn has_group(&self, name: &str) -> bool {
+        self.inner.groups.read().unwrap_or_else(PoisonError::into_inner).get(name).is_some()
+    }
+
     /// What a group has committed for one partition.
     #[must_use]
     pub fn committed_offset(&self, group: &str, partition: PartitionId) -> Option<CommittedOffset> {

@@ -20,8 +20,9 @@ pub(super) async fn answer(caller: Arc<Caller>, request: ListGroupsRequest) -> A
     let asked = |filter: &[String], word: &str| {
         filter.is_empty() || filter.iter().any(|asked| asked.eq_ignore_ascii_case(word))
     };
-    // They are listed twice: who waits for memory must not have the list already.
-    let needed = caller.broker.groups().list().keys().map(|name| GROUP_BYTES + 2 * name.len()).sum();
+    // They are gone through twice: who waits for memory must not have the list already.
+    let mut needed = 0;
+    caller.broker.groups().each(|name, _| needed += GROUP_BYTES + 2 * name.len());
     let grant = memory_for(&caller, needed).await?;
     let listed = caller.broker.groups().list();
     let groups = listed

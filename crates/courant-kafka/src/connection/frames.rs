@@ -55,8 +55,9 @@ pub(super) enum FrameError {
     #[error("{0} spoke to the Kafka port")]
     NotKafka(Stranger),
     #[error(
-        "a request claims {claimed} bytes; a Kafka request has {min} to {max}",
-        min = limits::FRAME_BYTES_MIN
+        "a request claims {claimed} bytes; a Kafka request has {min} to {max}{advice}",
+        min = limits::FRAME_BYTES_MIN,
+        advice = length::advice(.claimed, .max)
     )]
     Length { claimed: i32, max: usize },
     #[error("a request for {key} claims {claimed} bytes; it can have {max}", max = limits::SMALL_FRAME_BYTES_MAX)]

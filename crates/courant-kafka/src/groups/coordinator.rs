@@ -172,7 +172,7 @@ impl Coordinator {
     /// Forgets a group that was deleted, or named and is nothing: nobody is in it, and nothing of it is
     /// kept.
     fn forget_if_unused(&self, cell: &Arc<Cell>, inner: MutexGuard<'_, Inner>) {
-        let is_nothing = || !inner.is_used() && self.log.group(&cell.name).is_none();
+        let is_nothing = || !inner.is_used() && !self.log.has_group(&cell.name);
         if inner.group.is_dead() || is_nothing() {
             self.forget(cell, inner);
         }
@@ -271,26 +271,38 @@ impl Coordinator {
         left.unwrap_or_else(|_| vec![Err(ErrorCode::UNKNOWN_MEMBER_ID); leaving.len()])
     }
 
-    /// All groups by name.
-    pub(crate) fn list(&self) -> BTreeMap<String, Listing> {
+    /// Looks at every group, in no order. Nothing of what they have committed is copied.
+    pub(crate) fn each(&self, mut look: impl FnMut(&str, &Group)) {
         // A service beside the server commits into the log, past this coordinator.
         for name in self.log.groups() {
             self.find(&name);
         }
         let cells: Vec<_> = self.map().values().cloned().collect();
-        let listed = cells.iter().filter_map(|cell| {
+        for cell in cells {
             let inner = cell.lock();
-            let exists = !inner.group.is_vacant() || self.log.group(&cell.name).is_some();
-            exists.then(|| (cell.name.clone(), inner.group.listing()))
+            if self.exists(&cell, &inner) {
+                look(&cell.name, &inner.group);
+            }
+        }
+    }
+
+    /// All groups by name.
+    pub(crate) fn list(&self) -> BTreeMap<String, Listing> {
+        let mut listed = BTreeMap::new();
+        self.each(|name, group| {
+            listed.insert(name.to_owned(), group.listing());
         });
-        listed.collect()
+        listed
+    }
+
+    /// Whether somebody is in the group, or something of it is kept.
+    fn exists(&self, cell: &Cell, inner: &Inner) -> bool {
+        !inner.group.is_vacant() || self.log.has_group(&cell.name)
     }
 
     pub(crate) fn describe(&self, group: &str) -> Option<Description> {
-        let described = self.with(group, false, |cell, inner| {
-            let exists = !inner.group.is_vacant() || self.log.group(&cell.name).is_some();
-            exists.then(|| inner.group.describe())
-        });
+        let described =
+            self.with(group, false, |cell, inner| self.exists(cell, inner).then(|| inner.group.describe()));
         described.ok().flatten()
     }
 

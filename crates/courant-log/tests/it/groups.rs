@@ -41,6 +41,7 @@ fn commits_and_state_come_back_from_the_journal_and_from_a_checkpoint() {
         let billing = log.group("billing").expect("exists");
         assert_eq!((billing.state.as_ref(), billing.offsets.len()), (&b"members"[..], 1));
         assert_eq!(log.groups(), ["billing"]);
+        assert!(log.has_group("billing") && !log.has_group("bill"));
         log.stop();
     }
 }

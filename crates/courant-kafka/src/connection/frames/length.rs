@@ -47,6 +47,16 @@ pub(super) fn frame_length(prefix: [u8; PREFIX_BYTES], max: usize) -> Result<usi
         .ok_or(FrameError::Length { claimed, max })
 }
 
+/// What to do about a request that is only too large because the server keeps to a budget of memory.
+pub(super) fn advice(claimed: &i32, max: &usize) -> &'static str {
+    let claimed = usize::try_from(*claimed).unwrap_or_default();
+    if *max < claimed && claimed <= limits::FRAME_BYTES_MAX {
+        ", because the server keeps to --memory: name more there, or lower the client's max.request.size"
+    } else {
+        ""
+    }
+}
+
 /// Read as a length, each of these is above 340 MB, so that no Kafka frame is mistaken for one.
 fn stranger(prefix: [u8; PREFIX_BYTES]) -> Option<Stranger> {
     match &prefix {
@@ -80,6 +90,20 @@ mod tests {
         }
         assert_eq!(frame_length(8_i32.to_be_bytes(), MAX).ok(), Some(8));
         assert_eq!(frame_length(1_000_000_i32.to_be_bytes(), MAX).ok(), Some(MAX));
+    }
+
+    /// Who sends a request that is served without a budget is told of the budget, and nobody else is.
+    #[test]
+    fn a_budget_that_makes_requests_smaller_is_named() {
+        let said = |claimed: usize, max| {
+            let claimed = i32::try_from(claimed).expect("a length");
+            frame_length(claimed.to_be_bytes(), max).expect_err("it is too large").to_string()
+        };
+        assert!(said(MAX + 1, MAX).contains("--memory: name more"));
+        assert!(said(limits::FRAME_BYTES_MAX, MAX).contains("--memory"));
+        assert!(!said(limits::FRAME_BYTES_MAX + 1, MAX).contains("--memory"), "no budget takes it");
+        assert!(!said(limits::FRAME_BYTES_MAX + 1, limits::FRAME_BYTES_MAX).contains("--memory"));
+        assert!(!said(limits::FRAME_BYTES_MIN - 1, MAX).contains("--memory"), "it is too small");
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Coordinator {
             if !inner.group.is_empty() {
                 return Err(ErrorCode::NON_EMPTY_GROUP);
             }
-            if inner.group.is_vacant() && self.log.group(&cell.name).is_none() {
+            if !self.exists(cell, inner) {
                 return Err(ErrorCode::GROUP_ID_NOT_FOUND);
             }
             let (done, kept) = oneshot::channel();
@@ -80,7 +80,7 @@ impl Coordinator {
         delete: &DeleteOffsets,
     ) -> Result<(Vec<Result<(), ErrorCode>>, Kept), ErrorCode> {
         self.with(group, false, |cell, inner| {
-            if inner.group.is_vacant() && self.log.group(&cell.name).is_none() {
+            if !self.exists(cell, inner) {
                 return Err(ErrorCode::GROUP_ID_NOT_FOUND);
             }
             if !inner.group.is_empty() && !inner.group.is_of_consumers() {

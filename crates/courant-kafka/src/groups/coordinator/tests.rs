@@ -139,6 +139,28 @@ fn a_group_that_the_log_alone_knows_is_listed_and_described() {
     assert!(coordinator.describe("beside").is_some());
 }
 
+/// One that is in memory and has nothing, because the log has not taken its commit yet, is no group for those who
+/// ask; who counts what a list takes sees the same groups as who makes it.
+#[test]
+fn what_is_not_durable_is_not_listed() {
+    let coordinator = coordinator();
+    let partition = coordinator.topic();
+    coordinator.commits("billing", partition, coordinator.now().wall_ms);
+    coordinator.settle();
+    coordinator.commits("shipping", partition, coordinator.now().wall_ms);
+    let mut joined = coordinator.join("members", join());
+    joined.try_recv().expect("answered at once").expect("joined");
+    assert_eq!(coordinator.names(), ["billing", "members", "shipping"]);
+    let mut seen = Vec::new();
+    coordinator.each(|name, _| seen.push(name.to_owned()));
+    seen.sort_unstable();
+    assert_eq!(seen, ["billing", "members"]);
+    assert_eq!(coordinator.list().into_keys().collect::<Vec<_>>(), seen);
+    assert!(coordinator.describe("shipping").is_none());
+    coordinator.settle();
+    assert_eq!(coordinator.list().len(), 3);
+}
+
 #[test]
 fn offsets_are_kept_for_the_time_of_retention_after_the_last_member_is_gone() {
     let coordinator = coordinator();
