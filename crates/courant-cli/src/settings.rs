@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn every_setting_of_the_server_reaches_it() {
         let text = "data = \"d\"\nkafka = \"a:1\"\nhttp = \"a:2\"\nadvertise = \"a:3\"\npartitions = 4\n\
-                    insecure = true\nmemory = \"256MiB\"\n[group]\ninitial-rebalance-delay-ms = 5\n[offsets]\nretention-minutes = 6\n\
+                    insecure = true\nmemory = \"640MiB\"\n[group]\ninitial-rebalance-delay-ms = 5\n[offsets]\nretention-minutes = 6\n\
                     [compaction]\ninterval-seconds = 9\nbytes-per-second = 80000\nkey-bytes = 2000000\n\
                     [scrub]\ninterval-seconds = 7\nbytes-per-second = 70000\n\
                     [api]\nread-only = true\nhosts = \"a.example,b.example\"\n\
@@ -289,7 +289,7 @@ mod tests {
             advertise: Some("a:3".to_owned()),
             tls: None,
             insecure: true,
-            memory: Some(256 << 20),
+            memory: Some(640 << 20),
             partitions: 4,
             auto_create: true,
             group_initial_rebalance_delay: Duration::from_millis(5),

@@ -68,7 +68,7 @@ impl Broker {
             request_budget: Budget::new(config.limits.request_bytes_budget),
             response_budget: Budget::new(config.limits.response_bytes_budget),
             cold_reads: ColdReads::new(limits::COLD_READS_MAX),
-            time_looks: ColdReads::new(limits::TIME_LOOKS_MAX),
+            time_looks: ColdReads::new(config.limits.time_looks_max),
             buffers: Buffers::new(config.limits.request_buffers),
             fetch_sessions: FetchSessions::new(
                 config.limits.fetch_sessions_max,

@@ -74,6 +74,8 @@ pub struct Limits {
     pub fetch_sessions_max: usize,
     /// Memory of all fetch sessions.
     pub fetch_sessions_bytes_max: usize,
+    /// Looks for a time that are made at one time: each may unpack a batch.
+    pub time_looks_max: usize,
     /// Buffers of a mebibyte for large batches, which are used again.
     pub request_buffers: usize,
     /// Whether connections speak TLS, which takes memory for each of them.
@@ -94,6 +96,7 @@ impl Default for Limits {
             fetch_bytes_max: limits::FETCH_BYTES_MAX,
             fetch_sessions_max: limits::FETCH_SESSIONS_MAX,
             fetch_sessions_bytes_max: limits::FETCH_SESSIONS_BYTES_MAX,
+            time_looks_max: limits::TIME_LOOKS_MAX,
             request_buffers: limits::REQUEST_BUFFERS,
             tls: false,
             partitions_per_topic_max: limits::PARTITIONS_PER_TOPIC_MAX,

@@ -25,13 +25,13 @@ use crate::batch::rewrite::{Kept, RewriteError};
 use crate::compaction::{CompactionConfig, Group, KeyMap, Plan, SegmentInfo, Survivors, plan};
 use crate::error::{ReplaceError, WriterError};
 use crate::inner::Inner;
-use crate::limits::DECOMPRESSED_BYTES_MAX;
 use crate::lock;
 use crate::metrics::add;
 use crate::partition::{Partition, Reader};
 use crate::queue::Command;
 use crate::segment::{Compacted as CompactedAt, Segment, SegmentHeader};
 use crate::storage::StorageError;
+use crate::unpacking::Unpacking;
 
 /// What a look at all compacted topics has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Round<'_> {
         let entropy = &self.inner.config.entropy;
         let hash_key = entropy.uuid().as_u128() ^ entropy.uuid().as_u128().rotate_left(64);
         let keys = KeyMap::with_bytes_max(self.inner.config.compaction_key_bytes, hash_key);
-        let mut survivors = Survivors::new(keys, DECOMPRESSED_BYTES_MAX);
+        let mut survivors = Survivors::new(keys, self.inner.config.unpacked_bytes_max);
         let Some(plan) = self.learn(plan, &segments, &infos, &mut survivors)? else { return Ok(()) };
         let producers = self.inner.last_offsets_of_producers(self.partition.id);
         for group in plan.groups {
@@ -216,7 +216,7 @@ impl Round<'_> {
                 self.inner.compactor.spend(batch.len())?;
                 add(&self.inner.counters.compaction_read_bytes, batch.len() as u64);
                 if ended.is_none() {
-                    ended = survivors.learn(batch).err();
+                    ended = self.inner.unpacking.one(|_| survivors.learn(batch)).err();
                 }
                 Ok(())
             });
@@ -276,7 +276,7 @@ impl Round<'_> {
                 inner.compactor.spend(batch.len())?;
                 add(&inner.counters.compaction_read_bytes, batch.len() as u64);
                 if failed.is_ok() {
-                    failed = keep(batch, group, survivors, last_of, &mut product);
+                    failed = keep(&inner.unpacking, batch, group, survivors, last_of, &mut product);
                 }
                 Ok(())
             })?;
@@ -341,6 +341,7 @@ impl Round<'_> {
 
 /// Puts what survives of a batch into the new segment.
 fn keep(
+    unpacking: &Unpacking,
     batch: &[u8],
     group: &Group,
     survivors: &mut Survivors,
@@ -351,7 +352,8 @@ fn keep(
     let last_offset = u64::try_from(header.last_offset()).ok();
     let is_last_of_producer =
         header.has_producer() && last_of.get(&header.producer_id) == last_offset.as_ref();
-    match survivors.rewrite(batch, group.drop_tombstones, is_last_of_producer)? {
+    let rewrite = |_| survivors.rewrite(batch, group.drop_tombstones, is_last_of_producer);
+    match unpacking.one(rewrite)? {
         Kept::All => product.add(&header, batch)?,
         Kept::Some(left) => {
             let header = BatchHeader::parse(&left).map_err(RewriteError::Batch)?;

@@ -6,8 +6,8 @@ use courant_core::clock::Clock;
 use courant_core::entropy::Entropy;
 
 use crate::limits::{
-    BLOCK_BYTES, FILES_MIN, FILES_UNTOLD, JOURNAL_FILE_BYTES_MAX, JOURNAL_FILE_BYTES_MIN, JOURNAL_FILES_MAX,
-    JOURNAL_FILES_MIN, READ_BUFFERS,
+    BLOCK_BYTES, DECOMPRESSED_BYTES_MAX, FILES_MIN, FILES_UNTOLD, JOURNAL_FILE_BYTES_MAX,
+    JOURNAL_FILE_BYTES_MIN, JOURNAL_FILES_MAX, JOURNAL_FILES_MIN, QUEUED_BYTES_MAX, READ_BUFFERS,
 };
 
 /// Settings of one log.
@@ -33,6 +33,14 @@ pub struct LogConfig {
     pub open_files: usize,
     /// Buffers of a mebibyte that the log has for reads, which are used again.
     pub read_buffers: usize,
+    /// Bytes that one batch may grow to when it is unpacked. A larger one stays whole in compaction, and answers
+    /// as a whole where an event is looked for by its time.
+    pub unpacked_bytes_max: usize,
+    /// Batches that are unpacked at one time, by threads of the log and in [`crate::Log::unpack`]; at least one.
+    pub unpacked_at_once: usize,
+    /// Bytes of changes of consumer groups that may wait for the committer before
+    /// [`crate::WriterError::Busy`]. One waits whatever its size.
+    pub queued_group_bytes: usize,
     /// Whether threads commit and checkpoint by themselves. Without them the owner calls
     /// [`crate::Log::commit`] and [`crate::Log::checkpoint`], as the crash tests do.
     pub background: bool,
@@ -54,6 +62,9 @@ impl std::fmt::Debug for LogConfig {
             .field("compaction_interval_ms", &self.compaction_interval_ms)
             .field("open_files", &self.open_files)
             .field("read_buffers", &self.read_buffers)
+            .field("unpacked_bytes_max", &self.unpacked_bytes_max)
+            .field("unpacked_at_once", &self.unpacked_at_once)
+            .field("queued_group_bytes", &self.queued_group_bytes)
             .field("background", &self.background)
             .finish_non_exhaustive()
     }
@@ -73,6 +84,9 @@ impl LogConfig {
             compaction_interval_ms: 15_000,
             open_files: FILES_UNTOLD,
             read_buffers: READ_BUFFERS,
+            unpacked_bytes_max: DECOMPRESSED_BYTES_MAX,
+            unpacked_at_once: usize::MAX,
+            queued_group_bytes: QUEUED_BYTES_MAX,
             background: true,
             clock,
             entropy,

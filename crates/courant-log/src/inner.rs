@@ -22,6 +22,7 @@ use crate::partition::{Partition, Wakes};
 use crate::queue::Queue;
 use crate::segment::Handles;
 use crate::storage::{Storage, StorageError};
+use crate::unpacking::Unpacking;
 use crate::writer::Writer;
 use crate::{PartitionId, layout, lock};
 
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) handles: Handles,
     /// For what readers of the log get.
     pub(crate) buffers: Buffers,
+    pub(crate) unpacking: Unpacking,
     pub(crate) counters: Counters,
     pub(crate) queue: Queue,
     pub(crate) turn: Turn,

@@ -36,6 +36,7 @@ mod segment;
 mod state_io;
 mod system;
 mod topic_api;
+mod unpacking;
 mod verify;
 mod writer;
 

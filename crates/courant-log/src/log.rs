@@ -27,6 +27,7 @@ use crate::partition::{
 use crate::queue::{Command, Queue};
 use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::storage::Storage;
+use crate::unpacking::Unpacking;
 use crate::verify::Damage;
 use crate::{layout, lock};
 
@@ -99,10 +100,11 @@ impl Log {
             id,
             storage,
             buffers: Buffers::new(config.read_buffers),
+            unpacking: Unpacking::new(config.unpacked_bytes_max, config.unpacked_at_once),
+            queue: Queue::new(config.queued_group_bytes),
             config,
             handles,
             counters: Counters::default(),
-            queue: Queue::default(),
             turn: Turn::default(),
             catalog: RwLock::new(Arc::new(writer.catalog.clone())),
             partitions: RwLock::new(partitions),
@@ -293,7 +295,7 @@ impl Log {
         partition: PartitionId,
         at_ms: i64,
     ) -> Result<Option<TimedOffset>, ReadError> {
-        self.reading(partition, |reader| reader.offset_for_time(at_ms))
+        self.reading(partition, |reader| reader.offset_for_time(at_ms, &self.inner.unpacking))
     }
 
     /// The event with the greatest timestamp. May decompress one batch.
@@ -301,7 +303,13 @@ impl Log {
     /// # Errors
     /// See [`ReadError`].
     pub fn max_timestamp(&self, partition: PartitionId) -> Result<Option<TimedOffset>, ReadError> {
-        self.reading(partition, |reader| reader.max_timestamp())
+        self.reading(partition, |reader| reader.max_timestamp(&self.inner.unpacking))
+    }
+
+    /// Runs `unpack`, which takes one batch apart and is told how many bytes that may become, when fewer than
+    /// [`LogConfig::unpacked_at_once`] are unpacked. It must wait for nothing, and unpack nothing else meanwhile.
+    pub fn unpack<T>(&self, unpack: impl FnOnce(usize) -> T) -> T {
+        self.inner.unpacking.one(unpack)
     }
 
     /// Calls `wake` once when `min_bytes` more are readable than at the watermarks that the caller has

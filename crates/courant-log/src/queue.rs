@@ -124,6 +124,11 @@ impl Command {
         }
     }
 
+    /// The same bytes, where the command changes a consumer group.
+    fn group_change_bytes(&self) -> usize {
+        if matches!(self, Self::ChangeGroup { .. }) { self.group_bytes() } else { 0 }
+    }
+
     /// Whether the command needs room in the segments or in every later checkpoint. Groups are let
     /// through: a consumer that cannot commit could not help to make room either.
     pub(crate) fn grows(&self) -> bool {
@@ -171,6 +176,8 @@ enum Push {
 struct State {
     commands: VecDeque<Command>,
     bytes: usize,
+    /// Those of them that are changes of groups.
+    group_bytes: usize,
     /// Until when the committer leaves what waits, unless it is told before that nobody else is coming.
     others_until: Option<Instant>,
     /// The committer waits for those.
@@ -191,8 +198,10 @@ impl State {
 }
 
 /// The committer's queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Queue {
+    /// Bytes of changes of groups that may wait. One waits whatever its size.
+    group_bytes_max: usize,
     state: Mutex<State>,
     arrived: Condvar,
     /// Commands that wait, for who looks again and again and must not hold up those who bring some.
@@ -207,6 +216,19 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// One in which changes of groups take so many bytes at most.
+    pub(crate) fn new(group_bytes_max: usize) -> Self {
+        Self {
+            group_bytes_max,
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+            count: AtomicUsize::new(0),
+            lone: AtomicUsize::new(0),
+            owes_wake: AtomicBool::new(false),
+            is_left: AtomicBool::new(false),
+        }
+    }
+
     /// Queues a command, or gives it back with the reason why not.
     pub(crate) fn push(&self, command: Command) -> Result<(), Box<(Command, WriterError)>> {
         let wakes = self.put(command, Push::Now)?;
@@ -277,10 +299,15 @@ impl Queue {
         }
         let bytes = command.group_bytes();
         let full = state.bytes + bytes > QUEUED_BYTES_MAX || state.commands.len() >= QUEUED_COMMANDS_MAX;
-        if full && !state.commands.is_empty() {
+        let of_group = command.group_change_bytes();
+        let is_full_of_groups = of_group > 0
+            && state.group_bytes > 0
+            && state.group_bytes.saturating_add(of_group) > self.group_bytes_max;
+        if is_full_of_groups || (full && !state.commands.is_empty()) {
             return Err(Box::new((command, WriterError::Busy)));
         }
         state.bytes += bytes;
+        state.group_bytes += of_group;
         state.commands.push_back(command);
         self.count.store(state.commands.len(), Ordering::Relaxed);
         // The committer takes all that waits: only the first one after that needs to wake it.
@@ -316,6 +343,7 @@ impl Queue {
             return Some(command);
         }
         state.bytes += command.group_bytes();
+        state.group_bytes += command.group_change_bytes();
         state.commands.push_front(command);
         self.count.store(state.commands.len(), Ordering::Relaxed);
         None
@@ -343,16 +371,18 @@ impl Queue {
     pub(crate) fn take(&self, bytes_max: usize) -> Vec<Command> {
         let mut state = lock(&self.state);
         let mut taken = Vec::with_capacity(state.commands.len().min(GROUP_ENTRIES_MAX / 2));
-        let mut sum = 0;
+        let (mut sum, mut of_groups) = (0, 0);
         while let Some(next) = state.commands.front() {
             let bytes = next.group_bytes();
             if !taken.is_empty() && (sum + bytes > bytes_max || taken.len() >= GROUP_ENTRIES_MAX / 2) {
                 break;
             }
             sum += bytes;
+            of_groups += next.group_change_bytes();
             taken.extend(state.commands.pop_front());
         }
         state.bytes = state.bytes.saturating_sub(sum);
+        state.group_bytes = state.group_bytes.saturating_sub(of_groups);
         // Whoever takes comes again for what is left, or lets the committer know of it.
         self.owes_wake.store(false, Ordering::Relaxed);
         self.leave_until(&mut state, None);
@@ -430,7 +460,7 @@ mod tests {
 
     #[test]
     fn whoever_commits_itself_waits_behind_others_and_comes_too_late_for_a_stop() {
-        let queue = Queue::default();
+        let queue = Queue::new(usize::MAX);
         push(&queue);
         assert!(queue.push_alone(command()).is_some());
         assert_eq!(queue.take(usize::MAX).len(), 1);
@@ -438,6 +468,30 @@ mod tests {
         assert_eq!((queue.count(), queue.take(usize::MAX).len(), queue.count()), (1, 1, 0));
         queue.stop();
         assert!(queue.push_alone(command()).is_some());
+    }
+
+    fn change(bytes: usize) -> Command {
+        let change = GroupChange::Store(vec![7; bytes].into());
+        Command::ChangeGroup { name: "billing".to_owned(), change, done: Box::new(|_| {}) }
+    }
+
+    /// What waits of groups has a bound of its own, which stops nothing else; one is taken whatever its size.
+    #[test]
+    fn changes_of_groups_wait_within_their_bound() {
+        let queue = Queue::new(10_000);
+        assert!(queue.push(change(50_000)).is_ok(), "it is the only one");
+        let (back, error) = *queue.push(change(1)).expect_err("there is no room");
+        assert!(matches!((back, error), (Command::ChangeGroup { .. }, WriterError::Busy)));
+        push(&queue);
+        assert_eq!(queue.take(usize::MAX).len(), 2);
+        for _ in 0..2 {
+            assert!(queue.push(change(4_000)).is_ok());
+        }
+        assert!(queue.push(change(4_000)).is_err());
+        assert_eq!(queue.take(1).len(), 1, "with one taken there is room again");
+        assert!(queue.push(change(4_000)).is_ok());
+        assert_eq!(queue.take(usize::MAX).len(), 2);
+        assert_eq!(lock(&queue.state).group_bytes, 0);
     }
 
     fn push_with_others(queue: &Queue) -> bool {
@@ -463,7 +517,7 @@ mod tests {
 
     #[test]
     fn what_is_left_for_others_is_taken_with_theirs_when_all_have_come() {
-        let queue = Queue::default();
+        let queue = Queue::new(usize::MAX);
         let woken = awaiting_others(&queue, || {
             assert!(!push_with_others(&queue), "the first one says when all have come");
             queue.no_others();
@@ -475,7 +529,7 @@ mod tests {
     /// Whoever is not one of several does not wait for them, nor does a stop; and who takes has taken all.
     #[test]
     fn others_are_waited_for_by_those_who_bring_something_together_alone() {
-        let queue = Queue::default();
+        let queue = Queue::new(usize::MAX);
         let woken = awaiting_others(&queue, || push(&queue));
         assert_eq!((woken, queue.take(usize::MAX).len()), (Woken::Work, 2));
         push(&queue);
@@ -510,7 +564,7 @@ mod tests {
 
     #[test]
     fn others_who_do_not_come_are_not_waited_for_long() {
-        let queue = Queue::default();
+        let queue = Queue::new(usize::MAX);
         assert!(push_with_others(&queue));
         let begun = lock(&queue.state).others_until.expect("it is left");
         assert!(begun <= Instant::now() + Duration::from_micros(OTHERS_MAX_MICROS));
@@ -533,7 +587,7 @@ mod tests {
 
     #[test]
     fn what_is_pushed_quietly_is_committed_together_when_it_is_said_so() {
-        let queue = Queue::default();
+        let queue = Queue::new(usize::MAX);
         let woken = woken_by(&queue, || {
             for _ in 0..3 {
                 assert!(queue.push_quietly(command()).is_ok());
@@ -547,7 +601,7 @@ mod tests {
     /// Behind a command that has woken nobody, one that is not quiet is not the first, and wakes all the same.
     #[test]
     fn whoever_is_not_quiet_wakes_for_those_who_were() {
-        let queue = Queue::default();
+        let queue = Queue::new(usize::MAX);
         let woken = woken_by(&queue, || {
             assert!(queue.push_quietly(command()).is_ok());
             push(&queue);
@@ -559,7 +613,7 @@ mod tests {
 
     #[test]
     fn what_was_taken_in_the_meantime_wakes_nobody() {
-        let queue = Queue::default();
+        let queue = Queue::new(usize::MAX);
         assert!(queue.push_quietly(command()).is_ok());
         assert_eq!(queue.wait(None), Woken::Work, "whoever looks sees it");
         assert_eq!(queue.take(usize::MAX).len(), 1);
@@ -573,7 +627,7 @@ mod tests {
 
     #[test]
     fn one_group_of_several_ends_a_row_of_single_ones() {
-        let queue = Queue::default();
+        let queue = Queue::new(usize::MAX);
         for _ in 0..LONE_MIN {
             assert!(!queue.is_lone());
             push(&queue);
@@ -592,7 +646,7 @@ mod tests {
     /// as a full group does, the committer must learn of the rest, also when it waits for work alone.
     #[test]
     fn nothing_that_is_left_behind_is_slept_through() {
-        let queue = Queue::default();
+        let queue = Queue::new(usize::MAX);
         std::thread::scope(|scope| {
             let committer = scope.spawn(|| queue.wait(None));
             // Said under the lock that it then gives back only to wait.
@@ -609,7 +663,7 @@ mod tests {
 
     #[test]
     fn a_committer_that_waits_for_work_alone_learns_that_there_is_something_to_seal() {
-        let queue = Queue::default();
+        let queue = Queue::new(usize::MAX);
         std::thread::scope(|scope| {
             let committer = scope.spawn(|| queue.wait(None));
             while !lock(&queue.state).is_unbounded {

@@ -40,8 +40,7 @@ pub struct ServerConfig {
     pub scrub_interval: Duration,
     /// Bytes that such a look reads in a second at most.
     pub scrub_bytes_per_second: u64,
-    /// Memory that clients of the Kafka protocol, the log's buffers, the keys of compaction and the index of traces
-    /// may take in all, at least [`MEMORY_MIN`](crate::MEMORY_MIN). `None`: each of them as much as its bounds say.
+    /// Memory that the server may take in all, but for the program itself and for what is stored, at least [`MEMORY_MIN`](crate::MEMORY_MIN). `None`: each of them as much as its bounds say.
     pub memory: Option<usize>,
     /// Who may use the HTTP API, and for what.
     pub api: ApiSettings,

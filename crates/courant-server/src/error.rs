@@ -72,7 +72,8 @@ pub enum StartError {
     /// A budget of memory in which a large batch has no room.
     #[error(
         "--memory {got}: a server needs at the least {least} bytes, for a batch of any size that topics take to \
-         be sent and read; name more, or nothing for the bounds of each part alone"
+         be sent, read and unpacked, and for one look of the HTTP API and the index of traces at it; name more, or \
+         nothing for the bounds of each part alone"
     )]
     Memory {
         /// The bytes that were named.

@@ -6,13 +6,13 @@
 
 use std::thread::available_parallelism;
 
-use courant_kafka::{Limits, tls};
+use courant_kafka::Limits;
 use courant_log::limits::{
-    BUFFER_BYTES, DECOMPRESSED_BYTES_MAX, GROUP_BYTES_MAX, QUEUED_BYTES_MAX, READ_BUFFERS,
+    BUFFER_BYTES, DECOMPRESSED_BYTES_MAX, GROUP_BYTES_MAX, MESSAGE_BYTES_MAX, QUEUED_BYTES_MAX, READ_BUFFERS,
 };
 
-use crate::api::limits::{API_BYTES_MAX, CONNECTION_BYTES_MAX, TRACE_EVENT_BYTES};
-use crate::files::HTTP_CONNECTIONS_MAX;
+use crate::api::limits::TRACE_EVENT_BYTES;
+use crate::api::shares::ApiLimits;
 use crate::{ServerConfig, StartError};
 
 /// The program, its threads, and what it has before the first client comes.
@@ -22,19 +22,47 @@ const PROGRAM_BYTES: usize = 32 * 1024 * 1024;
 const GROUP_BUFFER_BYTES: usize = 2 * GROUP_BYTES_MAX;
 
 /// The least memory that a server can be told to keep to, in bytes.
-pub const MEMORY_MIN: usize = 192 * 1024 * 1024;
+pub const MEMORY_MIN: usize = 512 * 1024 * 1024;
 
-/// Into so many parts that memory is divided, once the group has its buffer.
+// What each part cannot do without.
+
+/// A batch of which the records take four times as many bytes as the largest batch has.
+const UNPACKED_BYTES_MIN: usize = 32 * 1024 * 1024;
+
+/// One batch that is unpacked and packed again; one in a look for a time, and one in compaction.
+const UNPACKING_MIN: usize = 2 * UNPACKED_BYTES_MIN + 2 * GROUP_BYTES_MAX;
+
+/// Beside what is being written: one consumer group, with all that it may have.
+const GROUP_CHANGES_MIN: usize = 5 * 1024 * 1024;
+const COMPACTION_MIN: usize = 4 * 1024 * 1024;
+const TRACE_INDEX_MIN: usize = 2 * 1024 * 1024;
+
+/// All of that.
+const LEAST: usize = Limits::MEMORY_MIN
+    + ApiLimits::MEMORY_MIN
+    + GROUP_BUFFER_BYTES
+    + UNPACKING_MIN
+    + GROUP_BYTES_MAX
+    + GROUP_CHANGES_MIN
+    + BUFFER_BYTES
+    + COMPACTION_MIN
+    + TRACE_INDEX_MIN;
+
+/// Into so many parts the rest is divided.
 const PARTS: usize = 32;
-const KAFKA_PARTS: usize = 26;
+const KAFKA_PARTS: usize = 14;
+const API_PARTS: usize = 9;
+const UNPACKING_PARTS: usize = 4;
+const GROUP_CHANGES_PARTS: usize = 1;
 const READ_BUFFERS_PARTS: usize = 1;
-const TRACE_INDEX_PARTS: usize = 3;
-const COMPACTION_PARTS: usize = 2;
+const TRACE_INDEX_PARTS: usize = 2;
+const COMPACTION_PARTS: usize = 1;
 
 const _: () = {
-    assert!(KAFKA_PARTS + READ_BUFFERS_PARTS + TRACE_INDEX_PARTS + COMPACTION_PARTS == PARTS);
-    assert!((MEMORY_MIN - GROUP_BUFFER_BYTES) / PARTS * KAFKA_PARTS >= Limits::MEMORY_MIN);
-    assert!((MEMORY_MIN - GROUP_BUFFER_BYTES) / PARTS * READ_BUFFERS_PARTS >= BUFFER_BYTES);
+    assert!(LEAST <= MEMORY_MIN);
+    let of_log = UNPACKING_PARTS + GROUP_CHANGES_PARTS + READ_BUFFERS_PARTS + COMPACTION_PARTS;
+    assert!(KAFKA_PARTS + API_PARTS + TRACE_INDEX_PARTS + of_log == PARTS);
+    assert!(UNPACKED_BYTES_MIN >= 4 * MESSAGE_BYTES_MAX);
 };
 
 /// Who may have how much of the memory that a server keeps to; without such a figure, what the bounds and the
@@ -42,12 +70,62 @@ const _: () = {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryShares {
     pub(crate) kafka: Limits,
+    pub(crate) api: ApiLimits,
+    pub(crate) unpacking: Unpacking,
+    /// Bytes of changes of consumer groups that wait for the log.
+    pub(crate) group_changes: usize,
     /// Buffers of the log for reads, by their number.
     pub(crate) read_buffers: usize,
     /// Bytes of keys that compaction keeps.
     pub(crate) compaction_keys: usize,
     /// Events of the index of traces.
     pub(crate) trace_events: usize,
+}
+
+/// How batches are unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unpacking {
+    /// Bytes that one may grow to.
+    pub(crate) bytes_max: usize,
+    /// How many at one time.
+    pub(crate) at_once: usize,
+    /// Looks for a time, each of which has read a batch to unpack.
+    pub(crate) time_looks: usize,
+}
+
+impl Unpacking {
+    /// As no budget bounds it.
+    fn unbounded() -> Self {
+        let time_looks = Limits::default().time_looks_max;
+        Self { bytes_max: DECOMPRESSED_BYTES_MAX, at_once: usize::MAX, time_looks }
+    }
+
+    /// One that takes so many bytes at most, and at least [`UNPACKING_MIN`], on a machine with so many threads:
+    /// first a batch may become larger, then there may be more of them.
+    fn within(bytes: usize, threads: usize) -> Self {
+        const EACH: usize = 2 * DECOMPRESSED_BYTES_MAX + GROUP_BYTES_MAX;
+        let most = Self::unbounded();
+        let of_one = bytes.max(UNPACKING_MIN) - 2 * GROUP_BYTES_MAX;
+        let bytes_max = (of_one / 2).min(most.bytes_max);
+        let more = of_one.saturating_sub(2 * DECOMPRESSED_BYTES_MAX) / EACH;
+        // Each thread in a Produce, each look for a time, and compaction.
+        let all = threads.saturating_add(most.time_looks + 1);
+        Self {
+            bytes_max,
+            at_once: more.saturating_add(1).min(all),
+            time_looks: more.saturating_add(1).min(most.time_looks),
+        }
+    }
+
+    /// What it takes at most. Batches of a Produce are counted with the requests.
+    fn memory_max(&self) -> usize {
+        let of_all = self.at_once.saturating_mul(2 * self.bytes_max);
+        of_all.saturating_add((self.time_looks + 1) * GROUP_BYTES_MAX)
+    }
+}
+
+fn threads() -> usize {
+    available_parallelism().map_or(1, usize::from)
 }
 
 impl MemoryShares {
@@ -60,6 +138,9 @@ impl MemoryShares {
         };
         let whole = Self {
             kafka: kafka(Limits::default(), None),
+            api: ApiLimits::default(),
+            unpacking: Unpacking::unbounded(),
+            group_changes: QUEUED_BYTES_MAX,
             read_buffers: READ_BUFFERS,
             compaction_keys: config.compaction.key_bytes,
             trace_events: config.api.traces.events,
@@ -69,23 +150,21 @@ impl MemoryShares {
         if memory < MEMORY_MIN {
             return Err(too_small);
         }
-        let part = |parts: usize| (memory - GROUP_BUFFER_BYTES) / PARTS * parts;
+        let part = |least: usize, parts: usize| least.saturating_add((memory - LEAST) / PARTS * parts);
+        let of_kafka = part(Limits::MEMORY_MIN, KAFKA_PARTS);
+        let unpacking = Unpacking::within(part(UNPACKING_MIN, UNPACKING_PARTS), threads());
+        let limits = Limits::within(of_kafka).ok_or(too_small)?;
+        let read_buffers = part(BUFFER_BYTES, READ_BUFFERS_PARTS) / BUFFER_BYTES;
+        let trace_events = part(TRACE_INDEX_MIN, TRACE_INDEX_PARTS) / TRACE_EVENT_BYTES;
         Ok(Self {
-            kafka: kafka(Limits::within(part(KAFKA_PARTS)).ok_or(too_small)?, Some(part(KAFKA_PARTS))),
-            read_buffers: (part(READ_BUFFERS_PARTS) / BUFFER_BYTES).min(whole.read_buffers),
-            compaction_keys: part(COMPACTION_PARTS).min(whole.compaction_keys),
-            trace_events: (part(TRACE_INDEX_PARTS) / TRACE_EVENT_BYTES).min(whole.trace_events),
+            kafka: Limits { time_looks_max: unpacking.time_looks, ..kafka(limits, Some(of_kafka)) },
+            api: ApiLimits::within(part(ApiLimits::MEMORY_MIN, API_PARTS), config.tls.is_some()),
+            unpacking,
+            group_changes: part(GROUP_CHANGES_MIN, GROUP_CHANGES_PARTS).min(whole.group_changes),
+            read_buffers: read_buffers.min(whole.read_buffers),
+            compaction_keys: part(COMPACTION_MIN, COMPACTION_PARTS).min(whole.compaction_keys),
+            trace_events: trace_events.min(whole.trace_events),
         })
-    }
-
-    /// What those who share it come to at most.
-    #[cfg(test)]
-    fn total(&self) -> usize {
-        self.kafka.memory_max()
-            + GROUP_BUFFER_BYTES
-            + self.read_buffers * BUFFER_BYTES
-            + self.compaction_keys
-            + self.trace_events * TRACE_EVENT_BYTES
     }
 }
 
@@ -93,13 +172,15 @@ impl MemoryShares {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryBound {
+    /// What the server is told to keep to: all parts but the program come to no more.
+    pub budget: Option<usize>,
     /// Clients of the Kafka protocol: requests, answers, fetch sessions, connections, buffers.
     pub kafka: usize,
     /// Batches that are unpacked, in looks for a time, for topics with a codec of their own and for compacted
     /// ones, and by compaction itself.
     pub unpacking: usize,
-    /// The log: what waits for it, the group that is being written, buffers for reads. What waits is what clients
-    /// have sent, so a server that keeps to a budget counts it once, there.
+    /// The log: what waits for it, the group that is being written, buffers for reads. What clients have sent and
+    /// waits is counted once with a budget, with their requests.
     pub log: usize,
     /// Keys that compaction keeps.
     pub compaction_keys: usize,
@@ -117,41 +198,44 @@ impl MemoryBound {
     /// # Errors
     /// [`StartError::Memory`] for settings with which no server starts.
     pub fn of(config: &ServerConfig) -> Result<Self, StartError> {
-        let threads = available_parallelism().map_or(1, usize::from);
         let shares = MemoryShares::of(config)?;
-        let tls = if config.tls.is_some() { tls::CONNECTION_BYTES } else { 0 };
-        let queued = if config.memory.is_none() { QUEUED_BYTES_MAX } else { 0 };
+        let (unpacking, queued) = if config.memory.is_some() {
+            // What is written and what waits behind it.
+            (shares.unpacking.memory_max(), GROUP_BYTES_MAX.saturating_add(shares.group_changes))
+        } else {
+            let of_compaction = GROUP_BYTES_MAX + 2 * DECOMPRESSED_BYTES_MAX;
+            (Limits::unpacking_max(threads()).saturating_add(of_compaction), QUEUED_BYTES_MAX)
+        };
         Ok(Self {
+            budget: config.memory,
             kafka: shares.kafka.memory_max(),
-            unpacking: Limits::unpacking_max(threads)
-                .saturating_add(GROUP_BYTES_MAX + 2 * DECOMPRESSED_BYTES_MAX),
+            unpacking,
             log: queued + GROUP_BUFFER_BYTES + shares.read_buffers * BUFFER_BYTES,
             compaction_keys: shares.compaction_keys,
             trace_index: shares.trace_events.saturating_mul(TRACE_EVENT_BYTES),
-            http: API_BYTES_MAX + HTTP_CONNECTIONS_MAX * (CONNECTION_BYTES_MAX + tls),
+            http: shares.api.memory_max(config.tls.is_some()),
             program: PROGRAM_BYTES,
         })
     }
 
-    /// What a budget takes nothing from, and comes on top of it.
+    /// All of it but the program: what a budget bounds.
     #[must_use]
-    pub fn beside_budget(&self) -> usize {
-        [self.unpacking, self.http, self.program].into_iter().fold(0, usize::saturating_add)
+    pub fn shared(&self) -> usize {
+        let Self { kafka, unpacking, log, compaction_keys, trace_index, http, budget: _, program: _ } = *self;
+        [kafka, unpacking, log, compaction_keys, trace_index, http].into_iter().fold(0, usize::saturating_add)
     }
 
-    /// All of it.
+    /// All of it: with a budget, that and the program.
     #[must_use]
     pub fn total(&self) -> usize {
-        let Self { kafka, unpacking, log, compaction_keys, trace_index, http, program } = *self;
-        [kafka, unpacking, log, compaction_keys, trace_index, http, program]
-            .into_iter()
-            .fold(0, usize::saturating_add)
+        self.budget.unwrap_or_else(|| self.shared()).saturating_add(self.program)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use courant_kafka::tls;
 
     #[test]
     fn what_is_set_larger_makes_the_bound_larger() {
@@ -174,17 +258,33 @@ mod tests {
 
     #[test]
     fn those_who_share_a_budget_come_to_no_more_than_it() {
-        for mebibytes in (192..8192_usize).step_by(11) {
+        for mebibytes in (512..8192_usize).step_by(11) {
             let memory = mebibytes * 1024 * 1024 + mebibytes;
             let config = ServerConfig { memory: Some(memory), ..ServerConfig::local("data") };
             let shares = MemoryShares::of(&config).expect("it is enough");
-            assert!(shares.total() <= memory, "{mebibytes} MiB");
-            assert!(shares.read_buffers > 0 && shares.compaction_keys >= 1024 * 1024);
-            // What doctor says of it has the same parts.
             let bound = MemoryBound::of(&config).expect("it is enough");
-            assert_eq!(bound.kafka + bound.log + bound.compaction_keys + bound.trace_index, shares.total());
-            assert_eq!(bound.total(), shares.total() + bound.beside_budget());
+            assert!(bound.shared() <= memory, "{mebibytes} MiB: {bound:?}");
+            // One simple sum says what the process takes.
+            assert_eq!(bound.total(), memory + PROGRAM_BYTES);
+            assert!(shares.read_buffers > 0 && shares.compaction_keys >= COMPACTION_MIN);
+            assert!(shares.unpacking.bytes_max >= UNPACKED_BYTES_MIN);
+            assert_eq!(shares.kafka.time_looks_max, shares.unpacking.time_looks);
+            assert!(shares.group_changes >= GROUP_CHANGES_MIN);
         }
+    }
+
+    #[test]
+    fn more_memory_never_unpacks_less() {
+        let mut before = Unpacking::within(0, 8);
+        assert_eq!(before, Unpacking { bytes_max: UNPACKED_BYTES_MIN, at_once: 1, time_looks: 1 });
+        for bytes in (UNPACKING_MIN..6 << 30).step_by(3_333_333) {
+            let now = Unpacking::within(bytes, 8);
+            assert!(now.memory_max() <= bytes, "{bytes}: {now:?}");
+            assert!(now.bytes_max >= before.bytes_max && now.at_once >= before.at_once, "{now:?}");
+            assert!(now.time_looks >= before.time_looks, "{now:?}");
+            before = now;
+        }
+        assert_eq!(before, Unpacking { at_once: 8 + 4 + 1, ..Unpacking::unbounded() }, "all that can unpack");
     }
 
     /// Whoever has a budget keeps to it, and has fewer connections; whoever has none is told the larger bound.
@@ -196,17 +296,18 @@ mod tests {
         let plain = ServerConfig::local("data");
         let secured = ServerConfig { tls: Some(tls), ..plain.clone() };
         let total = |config: &ServerConfig| MemoryBound::of(config).expect("it starts").total();
-        let connections = Limits::default().connections_max + HTTP_CONNECTIONS_MAX;
+        let connections = Limits::default().connections_max + ApiLimits::default().connections;
         assert_eq!(total(&secured) - total(&plain), connections * tls::CONNECTION_BYTES);
-        let memory = 256 * 1024 * 1024;
-        let shares = |config: ServerConfig| {
-            MemoryShares::of(&ServerConfig { memory: Some(memory), ..config }).expect("it is enough")
+        let memory = Some(MEMORY_MIN);
+        let (plain, secured) = (ServerConfig { memory, ..plain }, ServerConfig { memory, ..secured });
+        assert!(MemoryBound::of(&secured).expect("it starts").shared() <= MEMORY_MIN);
+        let connections = |config: &ServerConfig| {
+            let shares = MemoryShares::of(config).expect("it is enough");
+            (shares.kafka.connections_max, shares.api.connections)
         };
-        let (plain, secured) = (shares(plain), shares(secured));
-        assert!(secured.total() <= memory);
-        // As the guide says, about half as many.
-        let half = plain.kafka.connections_max / 2;
-        assert!((half..half + half / 10).contains(&secured.kafka.connections_max));
+        let (plain, secured) = (connections(&plain), connections(&secured));
+        assert!((plain.0 / 2..plain.0).contains(&secured.0), "{secured:?} of {plain:?}");
+        assert!((1..=plain.1).contains(&secured.1), "{secured:?} of {plain:?}");
     }
 
     #[test]
@@ -217,6 +318,7 @@ mod tests {
         let shares = MemoryShares::of(&config).expect("it is enough");
         assert_eq!((shares.trace_events, shares.compaction_keys), (0, 2_000_000));
         assert_eq!((shares.kafka, shares.read_buffers), (Limits::default(), READ_BUFFERS));
+        assert_eq!((shares.api, shares.group_changes), (ApiLimits::default(), QUEUED_BYTES_MAX));
     }
 
     #[test]

@@ -78,10 +78,11 @@ impl Server {
         status.tracing(config.tracer);
         config.api.traces.events = memory.trace_events;
         config.compaction.key_bytes = memory.compaction_keys;
-        let api = ApiState::new(Arc::clone(&status), config.api, files.http / STREAMS_PART);
-        let http = HttpServer::start(http, &status, api.clone(), files.http, config.tls);
+        let connections = files.http.min(memory.api.connections);
+        let api = ApiState::new(Arc::clone(&status), config.api, connections / STREAMS_PART, memory.api);
+        let http = HttpServer::start(http, &status, api.clone(), connections, config.tls);
         let (data, compaction) = (config.data, config.compaction);
-        let opened = move || open_log(&data, files.log, memory.read_buffers, &compaction);
+        let opened = move || open_log(&data, files.log, &memory, &compaction);
         let opened = tokio::task::spawn_blocking(opened).await;
         let (log, recovery) = match opened {
             Ok(Ok(opened)) => opened,
@@ -193,19 +194,22 @@ fn kafka_config(config: &ServerConfig) -> Result<KafkaConfig, StartError> {
     Ok(kafka)
 }
 
-/// Opens the log of a data directory, which may have so many files open, and so many buffers for reads. Recovery
+/// Opens the log of a data directory, which may have so many files open, and its share of the memory. Recovery
 /// may read and write for a while.
 fn open_log(
     data: &Path,
     open_files: usize,
-    read_buffers: usize,
+    memory: &MemoryShares,
     compaction: &CompactionSettings,
 ) -> Result<(Log, RecoveryReport), StartError> {
     let storage =
         DiskStorage::open(data).map_err(|source| StartError::Data { data: data.to_owned(), source })?;
     let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
     config.open_files = open_files;
-    config.read_buffers = read_buffers;
+    config.read_buffers = memory.read_buffers;
+    config.unpacked_bytes_max = memory.unpacking.bytes_max;
+    config.unpacked_at_once = memory.unpacking.at_once;
+    config.queued_group_bytes = memory.group_changes;
     config.compaction_interval_ms = u64::try_from(compaction.interval.as_millis()).unwrap_or(u64::MAX);
     config.compaction_bytes_per_second = compaction.bytes_per_second;
     config.compaction_key_bytes = compaction.key_bytes;

@@ -145,7 +145,7 @@ pub(crate) static SETTINGS: [Setting; 24] = [
         kind: Kind::Size { min: courant_server::MEMORY_MIN },
         placeholder: "SIZE",
         fallback: Fallback::Means { meaning: "each part has its bounds", example: "512MiB" },
-        doc: "Memory that clients, buffers, compaction's keys and the index of traces share; 192MiB or more",
+        doc: "Memory that the server may take beside the program and what is stored; 512MiB or more",
     },
     Setting {
         name: Name::Log,

@@ -10,9 +10,10 @@ use super::shared::Hint;
 use super::{Offsets, Partition, PartitionId};
 use crate::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES, records, verify_crc};
 use crate::buffers::{Buffer, Buffers};
-use crate::limits::{DECOMPRESSED_BYTES_MAX, SEGMENT_BLOCK_BYTES};
+use crate::limits::SEGMENT_BLOCK_BYTES;
 use crate::segment::{BadBlock, FileKind, Handles, Segment, is_of_the_bytes};
 use crate::storage::Storage;
+use crate::unpacking::Unpacking;
 
 /// What a read found.
 #[derive(Clone, Debug)]
@@ -33,6 +34,9 @@ pub struct TimedOffset {
     /// The event's timestamp in milliseconds since 1970.
     pub timestamp_ms: i64,
 }
+
+/// What a look for a time finds.
+type Timed = Result<Option<TimedOffset>, ReadError>;
 
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
@@ -365,14 +369,14 @@ impl Reader<'_> {
     }
 
     /// The first event whose timestamp is `at_ms` or later.
-    pub(crate) fn offset_for_time(&self, at_ms: i64) -> Result<Option<TimedOffset>, ReadError> {
-        self.undisturbed(|| self.first_from_time(at_ms))
+    pub(crate) fn offset_for_time(&self, at_ms: i64, unpacking: &Unpacking) -> Timed {
+        self.undisturbed(|| self.first_from_time(at_ms, unpacking))
     }
 
-    fn first_from_time(&self, at_ms: i64) -> Result<Option<TimedOffset>, ReadError> {
+    fn first_from_time(&self, at_ms: i64, unpacking: &Unpacking) -> Timed {
         let ends = self.partition.offsets();
         for segment in self.partition.segments() {
-            match self.time_in_segment(&segment, at_ms, ends) {
+            match self.time_in_segment(&segment, at_ms, ends, unpacking) {
                 Ok(None) => {}
                 Ok(Some(found)) => return Ok(Some(found).filter(|found| found.offset < ends.high_watermark)),
                 // Retention took it away while it was read: what is left begins behind it.
@@ -383,15 +387,10 @@ impl Reader<'_> {
         Ok(None)
     }
 
-    fn time_in_segment(
-        &self,
-        segment: &Segment,
-        at_ms: i64,
-        ends: Offsets,
-    ) -> Result<Option<TimedOffset>, ReadError> {
+    fn time_in_segment(&self, segment: &Segment, at_ms: i64, ends: Offsets, unpacking: &Unpacking) -> Timed {
         let begins = segment.blocks().positions_from_time(at_ms);
         for begin in begins {
-            match self.time_from(segment, begin, at_ms, ends) {
+            match self.time_from(segment, begin, at_ms, ends, unpacking) {
                 // What was accepted as lost is passed over. Any other damage may hide the answer.
                 Err(_) if self.is_given_up(segment, begin) => {}
                 answer => return answer,
@@ -416,7 +415,8 @@ impl Reader<'_> {
         mut position: u64,
         at_ms: i64,
         ends: Offsets,
-    ) -> Result<Option<TimedOffset>, ReadError> {
+        unpacking: &Unpacking,
+    ) -> Timed {
         while let Some((at, header)) =
             self.walk(segment, position, |header| header.newest_timestamp() >= at_ms)?
         {
@@ -426,7 +426,7 @@ impl Reader<'_> {
             }
             // What clients put into a batch is theirs. Where it cannot be read, or holds less than
             // its header says, the whole batch answers for its events.
-            let inside = records::first_at_or_after(&batch, at_ms, DECOMPRESSED_BYTES_MAX);
+            let inside = unpacking.one(|max| records::first_at_or_after(&batch, at_ms, max));
             // Compaction may have left no event of it.
             let is_emptied = header.record_count == 0;
             let found = timed(inside.unwrap_or_default()).unwrap_or(TimedOffset {
@@ -442,13 +442,10 @@ impl Reader<'_> {
     }
 
     /// The event with the greatest timestamp; the first of them when there are several.
-    pub(crate) fn max_timestamp(&self) -> Result<Option<TimedOffset>, ReadError> {
+    pub(crate) fn max_timestamp(&self, unpacking: &Unpacking) -> Timed {
         let segments = self.partition.segments();
         let max = segments.iter().filter_map(|segment| segment.max_timestamp()).max();
-        match max {
-            Some(max) => self.offset_for_time(max),
-            None => Ok(None),
-        }
+        max.map_or(Ok(None), |max| self.offset_for_time(max, unpacking))
     }
 
     /// Every batch header of the partition, in order: what derived state is rebuilt from.

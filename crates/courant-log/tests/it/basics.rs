@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use courant_log::batch::records::Producer;
+use courant_log::batch::records::{NewRecord, Producer, encode};
 use courant_log::storage::{FaultyStorage, MemoryStorage, Storage};
 use courant_log::{
-    AppendError, CreateTopicError, Health, Log, OpenError, PartitionId, ReadError, WriterError,
+    AppendError, Batch, Codec, CreateTopicError, Health, Log, LogConfig, OpenError, PartitionId, ReadError,
+    WriterError,
 };
 
 use courant_sim::tiny::{append, batch, create, new_topic, open, slot, stored, taken, tiny};
@@ -116,6 +117,23 @@ fn time_lookup_finds_the_first_event_that_is_not_earlier() {
     }
     assert_eq!(log.offset_for_time(partition, 1_700_000_000_100).expect("reads"), None);
     assert_eq!(log.max_timestamp(partition).expect("reads").expect("found").offset, 99 * 4);
+}
+
+/// What is larger than may be unpacked is not: the whole batch answers for the event in it.
+#[test]
+fn time_lookup_unpacks_no_more_than_it_may() {
+    for (unpacked_bytes_max, offset) in [(4_000, 0), (1 << 20, 1)] {
+        let config = LogConfig { unpacked_bytes_max, unpacked_at_once: 1, ..tiny(1) };
+        let (log, _) = Log::open(Arc::new(memory()), config).expect("opens");
+        let partition = create(&log, "orders", 1, &[]).partitions[0];
+        let event =
+            |timestamp| NewRecord { timestamp, value: Some(vec![7; 3_000].into()), ..NewRecord::default() };
+        let bytes = encode(&[event(1_000), event(2_000)], Codec::Zstd, None).expect("encodes");
+        append(&log, partition, Batch::validate(bytes).expect("a good one")).expect("appends");
+        let found = log.offset_for_time(partition, 2_000).expect("reads").expect("found");
+        assert_eq!((found.offset, found.timestamp_ms), (offset, 2_000), "{unpacked_bytes_max}");
+        assert_eq!(log.unpack(|bytes_max| bytes_max), unpacked_bytes_max);
+    }
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::Semaphore;
 
 use super::filter::Searches;
-use super::limits::{PUBLISH_BYTES_AT_ONCE, WATCHERS_PART, WHOLE_RECORDS_MAX};
+use super::limits::WATCHERS_PART;
+use super::shares::ApiLimits;
 use super::tail::Streams;
 
 /// Bytes of a unit of memory for bodies.
@@ -27,13 +28,13 @@ pub(crate) struct Events {
 
 impl Events {
     /// So many connections may be streams at one time, those that watch searches among them.
-    pub(super) fn new(streams_max: usize) -> Self {
+    pub(super) fn new(streams_max: usize, limits: &ApiLimits) -> Self {
         let watchers_max = (streams_max / WATCHERS_PART).max(1);
         Self {
-            searches: Searches::new(watchers_max),
+            searches: Searches::new(watchers_max, limits.searches),
             streams: Streams::new(streams_max.saturating_sub(watchers_max).max(1)),
-            bodies: Arc::new(Semaphore::new(PUBLISH_BYTES_AT_ONCE / BODY_UNIT_BYTES)),
-            whole: Arc::new(Semaphore::new(WHOLE_RECORDS_MAX)),
+            bodies: Arc::new(Semaphore::new(limits.bodies_bytes / BODY_UNIT_BYTES)),
+            whole: Arc::new(Semaphore::new(limits.whole_records)),
             keyless: AtomicU32::new(0),
         }
     }

@@ -15,8 +15,7 @@ use super::ApiState;
 use super::asked::Asked;
 use super::json::Json;
 use super::limits::{
-    DAMAGE_NAMED_MAX, HISTORY_INTERVAL, HISTORY_POINTS_MAX, HISTORY_SERIES_MAX, PAGE_ROWS_MAX,
-    SMALL_BODY_BYTES_MAX,
+    DAMAGE_NAMED_MAX, HISTORY_INTERVAL, HISTORY_POINTS_MAX, PAGE_ROWS_MAX, SMALL_BODY_BYTES_MAX,
 };
 use super::problem::Problem;
 use super::route::{Access, Kind, Route, Schema, Verb, answer, field};
@@ -111,13 +110,13 @@ async fn health(State(state): State<ApiState>, RawQuery(query): RawQuery) -> Res
         read_only: state.settings().read_only,
         demo: state.demo().is_ok(),
         checks,
-        limits: limits(),
+        limits: limits(state.limits().history_series),
     };
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok((status, Json(shown)).into_response())
 }
 
-fn limits() -> Limits {
+fn limits(history_series: usize) -> Limits {
     Limits {
         partitions: PARTITIONS_MAX,
         partitions_per_topic: PARTITIONS_PER_TOPIC_MAX,
@@ -128,7 +127,7 @@ fn limits() -> Limits {
         request_body_bytes: SMALL_BODY_BYTES_MAX,
         history_seconds: HISTORY_INTERVAL.as_secs(),
         history_points: HISTORY_POINTS_MAX,
-        history_series: HISTORY_SERIES_MAX,
+        history_series,
     }
 }
 
@@ -182,8 +181,8 @@ fn of_history(state: &ApiState) -> Check {
     match state.history(|history| history.left_out()) {
         0 => Check { name: "lag_history", status: "ok", detail: None },
         left_out => {
-            let detail =
-                format!("{left_out} topics of groups have no history of lag: {HISTORY_SERIES_MAX} are kept");
+            let kept = state.limits().history_series;
+            let detail = format!("{left_out} topics of groups have no history of lag: {kept} are kept");
             Check { name: "lag_history", status: "warn", detail: Some(detail) }
         }
     }

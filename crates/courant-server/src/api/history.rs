@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::ApiState;
 use super::lag::{Aging, Group, Places, measure};
-use super::limits::{HISTORY_INTERVAL, HISTORY_POINTS_MAX, HISTORY_SERIES_MAX, TREND_POINTS};
+use super::limits::{HISTORY_INTERVAL, HISTORY_POINTS_MAX, TREND_POINTS};
 use super::problem::Problem;
 
 /// Points that a series grows by, up to its bound.
@@ -50,13 +50,19 @@ impl Packed {
 pub(crate) type Sample = BTreeMap<String, BTreeMap<String, Point>>;
 
 /// All series.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct History {
+    series_max: usize,
     series: BTreeMap<String, BTreeMap<String, VecDeque<Packed>>>,
     left_out: usize,
 }
 
 impl History {
+    /// One with so many series at most.
+    pub(crate) fn of(series_max: usize) -> Self {
+        Self { series_max, series: BTreeMap::new(), left_out: 0 }
+    }
+
     /// Adds a point to each series. What is not in the sample is gone, and so is its history.
     pub(crate) fn note(&mut self, sample: Sample) {
         self.series.retain(|group, topics| {
@@ -69,7 +75,7 @@ impl History {
         for (group, topics) in sample {
             for (topic, point) in topics {
                 let is_known = self.series.get(&group).is_some_and(|known| known.contains_key(&topic));
-                if !is_known && count >= HISTORY_SERIES_MAX {
+                if !is_known && count >= self.series_max {
                     self.left_out += 1;
                     continue;
                 }
@@ -176,6 +182,7 @@ fn sample(state: &ApiState) -> Result<Sample, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::limits::HISTORY_SERIES_MAX;
 
     const MINUTE_MS: i64 = 60_000;
 
@@ -186,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_day_is_kept_and_no_more() {
-        let mut history = History::default();
+        let mut history = History::of(HISTORY_SERIES_MAX);
         for minute in 0..3000 {
             history.note(one(minute, Some(minute.unsigned_abs())));
         }
@@ -199,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_trend_is_of_the_newest_points() {
-        let mut history = History::default();
+        let mut history = History::of(HISTORY_SERIES_MAX);
         assert_eq!(history.events_per_minute("billing", "orders"), None);
         history.note(one(0, Some(500)));
         assert_eq!(history.events_per_minute("billing", "orders"), None, "one point has no direction");
@@ -216,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_has_no_history() {
-        let mut history = History::default();
+        let mut history = History::of(HISTORY_SERIES_MAX);
         history.note(one(0, Some(1)));
         history.note(Sample::new());
         assert!(history.points("billing", "orders").is_empty());
@@ -227,7 +234,7 @@ mod tests {
     fn series_have_a_bound_and_those_that_are_kept_go_on() {
         let point = Point { at_ms: 0, events: Some(1), lag_ms: None };
         let names = |count: usize| (0..count).map(|number| (format!("topic-{number:05}"), point)).collect();
-        let mut history = History::default();
+        let mut history = History::of(HISTORY_SERIES_MAX);
         history.note(Sample::from([("z".to_owned(), names(HISTORY_SERIES_MAX))]));
         assert_eq!(history.left_out(), 0);
         let more = Sample::from([("a".to_owned(), names(3)), ("z".to_owned(), names(HISTORY_SERIES_MAX))]);
@@ -244,7 +251,7 @@ mod tests {
             ("a".to_owned(), point(5, Some(2), Some(100))),
             ("b".to_owned(), point(5, Some(3), Some(7))),
         ]);
-        let mut history = History::default();
+        let mut history = History::of(HISTORY_SERIES_MAX);
         history.note(Sample::from([("billing".to_owned(), topics)]));
         assert_eq!(history.newest("billing"), Some(point(5, Some(5), Some(100))));
     }

@@ -380,40 +380,6 @@ const _: () = {
     assert!(2 * EDIT_BODY_BYTES_MAX < STORED_BATCH_BYTES + 64 * 1024);
 };
 
-// Memory.
-
-/// What a look at the log takes: a batch that is read twice, and what it grows to.
-const LOOK_BYTES_MAX: usize =
-    2 * courant_log::limits::GROUP_BYTES_MAX + RECORD_UNPACKED_BYTES + RECORD_DECOMPRESSED_BYTES_MAX;
-
-/// What a look remembers of one decision about dead letters of others.
-const DECISION_BYTES: usize = 96;
-
-/// How many times a body of events is in memory until it is stored: as it came, as fields, packed, and in the
-/// log's queue.
-const BODY_COPIES: usize = 4;
-
-/// How many times as long as a record is its JSON, with the record.
-const WHOLE_RECORD_COPIES: usize = 7;
-
-/// Bytes of one series of the history of lag.
-const HISTORY_SERIES_BYTES: usize = 34 * 1024;
-
-/// What the HTTP API takes in all, its connections not counted: bodies, looks, searches, whole records, what
-/// services say and answer, and the history of lag.
-pub(crate) const API_BYTES_MAX: usize = BODY_COPIES * PUBLISH_BYTES_AT_ONCE
-    // The index of traces looks, too.
-    + (LOOKS_MAX + SEARCHES_RUNNING_MAX + 1) * LOOK_BYTES_MAX
-    + LOOKS_MAX * DECISIONS_READ_MAX * DECISION_BYTES
-    + SEARCHES_MAX * SEARCH_RESULT_BYTES_MAX
-    + WHOLE_RECORDS_MAX * WHOLE_RECORD_COPIES * RECORD_BYTES_SHOWN
-    + ANSWERS_BYTES_MAX
-    + INSTANCES_BYTES_MAX
-    + HISTORY_SERIES_MAX * HISTORY_SERIES_BYTES;
-
-/// What one connection takes: a page as rows and as JSON.
-pub(crate) const CONNECTION_BYTES_MAX: usize = 2 * RECORD_PAGE_BYTES_MAX;
-
 // Traces.
 
 /// What the index of traces takes for each event that it may have, those that belong to nothing included.

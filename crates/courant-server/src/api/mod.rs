@@ -34,6 +34,7 @@ pub(crate) mod limits;
 pub(crate) mod problem;
 pub(crate) mod route;
 pub(crate) mod series;
+pub(crate) mod shares;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -44,7 +45,7 @@ use axum::http::HeaderMap;
 use courant_core::clock::Clock as _;
 use courant_kafka::Broker;
 use courant_log::{Log, SystemClock, Topic};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 pub use self::access::{ApiSettings, ApiTokens, InvalidTokens};
@@ -53,11 +54,11 @@ use self::dead_letters::Operations;
 pub use self::dead_letters::{InvalidServiceKeys, ServiceKeys};
 use self::history::History;
 use self::lag::Ages;
-use self::limits::LOOKS_MAX;
 use self::openapi::Documents;
 use self::problem::{METHOD_NOT_ALLOWED, NOT_FOUND, Problem, STARTING};
 use self::readers::Readers;
 use self::route::Route;
+use self::shares::ApiLimits;
 pub use self::traces::TraceSettings;
 pub(crate) use self::{
     asked::Asked,
@@ -98,6 +99,7 @@ pub(crate) struct ApiState(Arc<Shared>);
 struct Shared {
     status: Arc<Status>,
     settings: ApiSettings,
+    limits: ApiLimits,
     started: Instant,
     audit: Audit,
     history: Mutex<History>,
@@ -120,21 +122,27 @@ impl fmt::Debug for ApiState {
 
 impl ApiState {
     /// `streams_max`: so many connections may be streams at one time.
-    pub(crate) fn new(status: Arc<Status>, settings: ApiSettings, streams_max: usize) -> Self {
+    pub(crate) fn new(
+        status: Arc<Status>,
+        settings: ApiSettings,
+        streams_max: usize,
+        limits: ApiLimits,
+    ) -> Self {
         let traces = Mutex::new(traces::Index::new(settings.traces.events));
         Self(Arc::new(Shared {
             status,
             settings,
+            limits,
             started: Instant::now(),
             audit: Audit::default(),
-            history: Mutex::default(),
+            history: Mutex::new(History::of(limits.history_series)),
             ages: Mutex::default(),
             readers: Mutex::default(),
-            events: events::Events::new(streams_max),
-            operations: Operations::default(),
+            events: events::Events::new(streams_max, &limits),
+            operations: Operations::within(&limits),
             documents: Documents::default(),
             traces,
-            looks: Arc::new(Semaphore::new(LOOKS_MAX)),
+            looks: Arc::new(Semaphore::new(limits.looks)),
             demo: OnceLock::new(),
         }))
     }
@@ -145,6 +153,11 @@ impl ApiState {
 
     pub(crate) fn settings(&self) -> &ApiSettings {
         &self.0.settings
+    }
+
+    /// Its bounds that depend on memory.
+    pub(crate) fn limits(&self) -> &ApiLimits {
+        &self.0.limits
     }
 
     /// Whether who sends these headers may read.
@@ -232,6 +245,16 @@ impl ApiState {
             look(&state)
         });
         looked.await.unwrap_or_else(|failure| Err(Problem::defect(&failure.to_string())))
+    }
+
+    /// A place for a look by somebody who works on his own, and not for a request. `None` where those look beside
+    /// the requests.
+    pub(crate) async fn place_beside(&self) -> Option<OwnedSemaphorePermit> {
+        if !self.0.limits.looks_are_shared {
+            return None;
+        }
+        // Nobody closes the semaphore.
+        Arc::clone(&self.0.looks).acquire_owned().await.ok()
     }
 
     /// Shows a demo from now on. The first one counts.

@@ -90,9 +90,18 @@ fn memory(server: Option<u32>, most: MemoryBound) -> Option<Finding> {
 fn memory_finding(limit: Option<u64>, most: MemoryBound) -> Finding {
     const CHECK: &str = "memory limit";
     let full_load = most.total() as u64;
-    match limit {
-        None => Finding::ok(CHECK, "none"),
-        Some(bytes) if bytes < full_load => Finding::warning(
+    let sum = most.budget.map(|budget| {
+        let (budget, program) = (mib(budget as u64), mib(most.program as u64));
+        format!("a server may take {budget} by --memory, {program} for the program, and what is stored")
+    });
+    match (limit, sum) {
+        (None, None) => Finding::ok(CHECK, "none"),
+        (None, Some(sum)) => Finding::ok(CHECK, format!("none; {sum}")),
+        (Some(bytes), Some(sum)) if bytes < full_load => {
+            Finding::warning(CHECK, format!("{}; {sum}, and be killed", mib(bytes)), less_memory(bytes, most))
+        }
+        (Some(bytes), Some(sum)) => Finding::ok(CHECK, format!("{}; {sum}", mib(bytes))),
+        (Some(bytes), None) if bytes < full_load => Finding::warning(
             CHECK,
             format!(
                 "{}; under full load of all its parts a server may take {} and be killed, {} of them for clients \
@@ -104,21 +113,21 @@ fn memory_finding(limit: Option<u64>, most: MemoryBound) -> Finding {
             ),
             less_memory(bytes, most),
         ),
-        Some(bytes) => Finding::ok(CHECK, mib(bytes)),
+        (Some(bytes), None) => Finding::ok(CHECK, mib(bytes)),
     }
 }
 
 /// What to do where a server may take more than a limit of so many bytes. A budget of its own does not help with
-/// what comes on top of that.
+/// the program, which comes on top of that.
 fn less_memory(limit: u64, most: MemoryBound) -> String {
     const ALLOW: &str =
         "allow more: MemoryMax= in systemd, --memory in Docker, resources.limits.memory in Kubernetes";
-    let (least, beside) = (MEMORY_MIN as u64, most.beside_budget() as u64);
-    let budget = limit.saturating_sub(beside);
+    let (least, program) = (MEMORY_MIN as u64, most.program as u64);
+    let budget = limit.saturating_sub(program);
     if budget >= least {
         return format!("{ALLOW}; or have the server keep to less: `--memory {}MiB`", budget >> 20);
     }
-    let least = mib(least.saturating_add(beside));
+    let least = mib(least.saturating_add(program));
     format!("{ALLOW}; with the smallest --memory of its own a server may still take {least}")
 }
 
@@ -214,11 +223,18 @@ mod tests {
     fn a_budget_is_advised_where_there_is_one_that_is_small_enough() {
         let config = |memory| ServerConfig { memory, ..ServerConfig::local("data") };
         let most = MemoryBound::of(&config(None)).expect("it starts");
-        let limit = (most.beside_budget() + MEMORY_MIN) as u64;
+        let limit = (most.program + MEMORY_MIN) as u64;
         let advice = memory_finding(Some(limit), most).change.expect("a change");
-        assert!(advice.ends_with("`--memory 192MiB`"), "{advice}");
-        let kept = MemoryBound::of(&config(Some(192 << 20))).expect("it starts");
+        assert!(advice.ends_with("`--memory 512MiB`"), "{advice}");
+        let kept = MemoryBound::of(&config(Some(512 << 20))).expect("it starts");
         assert_eq!(memory_finding(Some(limit), kept).verdict, Verdict::Ok);
+        let said = memory_finding(Some(limit), kept).found;
+        assert!(
+            said.ends_with("may take 512 MiB by --memory, 32 MiB for the program, and what is stored"),
+            "{said}"
+        );
+        assert!(memory_finding(None, kept).found.starts_with("none; a server may take 512 MiB by"));
+        assert_eq!(memory_finding(None, most).found, "none");
         for bound in [most, kept] {
             let advice = memory_finding(Some(kept.total() as u64 - 1), bound).change.expect("a change");
             assert!(!advice.contains("`--memory") && advice.ends_with(&mib(limit)), "{advice}");

@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use courant_log::batch::{Batch, BatchError, Codec, records};
-use courant_log::limits::DECOMPRESSED_BYTES_MAX;
-use courant_log::{Topic, topic_config};
+use courant_log::{Log, Topic, topic_config};
 
 use super::{Refused, ZSTD_FROM};
 use crate::limits;
@@ -18,6 +17,7 @@ const MAGIC_AT: usize = 16;
 /// exactly one batch per partition (Produce 3 and later); older formats are not converted. Where the
 /// topic wants it, the batch gets the time of its arrival.
 pub(super) fn check(
+    log: &Log,
     topic: &Topic,
     records: Option<Bytes>,
     version: i16,
@@ -46,10 +46,10 @@ pub(super) fn check(
         return Err(Refused::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
     }
     if topic_config::is_compacted(&topic.configs) {
-        check_keys(&batch)?;
+        check_keys(log, &batch)?;
     }
     let batch = match topic_config::codec(&topic.configs) {
-        Some(codec) => recompressed(&batch, codec, max)?,
+        Some(codec) => recompressed(log, &batch, codec, max)?,
         None => batch,
     };
     if topic_config::has_append_time(&topic.configs) {
@@ -60,8 +60,9 @@ pub(super) fn check(
 
 /// In a compacted topic every record needs a key. The records are named, so that a client can say which
 /// of its own were refused for their own sake (KIP-467).
-fn check_keys(batch: &Batch) -> Result<(), Refused> {
-    let without = records::without_key(batch.bytes(), limits::RECORD_ERRORS_MAX, DECOMPRESSED_BYTES_MAX)
+fn check_keys(log: &Log, batch: &Batch) -> Result<(), Refused> {
+    let without = log
+        .unpack(|bytes_max| records::without_key(batch.bytes(), limits::RECORD_ERRORS_MAX, bytes_max))
         .map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
     if without.is_empty() {
         return Ok(());
@@ -71,9 +72,9 @@ fn check_keys(batch: &Batch) -> Result<(), Refused> {
 }
 
 /// The batch under the topic's codec. It is held against `max.message.bytes` as it is stored.
-fn recompressed(batch: &Batch, codec: Codec, max: usize) -> Result<Batch, Refused> {
-    let batch = batch
-        .with_codec(codec, DECOMPRESSED_BYTES_MAX)
+fn recompressed(log: &Log, batch: &Batch, codec: Codec, max: usize) -> Result<Batch, Refused> {
+    let batch = log
+        .unpack(|bytes_max| batch.with_codec(codec, bytes_max))
         .map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
     let bytes = batch.bytes().len();
     if bytes > max {

@@ -11,7 +11,7 @@ use courant_log::{Log, PartitionId};
 use uuid::Uuid;
 
 use crate::api::limits::{
-    ID_CLOCKS_DIFFER_MS, INSTANCE_BYTES_MAX, INSTANCES_BYTES_MAX, INSTANCES_KEPT_MAX, SERVICES_READ_BYTES_MAX,
+    ID_CLOCKS_DIFFER_MS, INSTANCE_BYTES_MAX, INSTANCES_KEPT_MAX, SERVICES_READ_BYTES_MAX,
 };
 use crate::api::problem::{Problem, STARTING};
 use crate::api::records::read::{Taken, read};
@@ -20,7 +20,7 @@ use crate::api::records::read::{Taken, read};
 const SILENT_AFTER: i64 = 3;
 
 /// What has been read of the topic.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Announced {
     /// The id of the topic: one that was made anew is read anew.
     topic: Option<Uuid>,
@@ -29,8 +29,9 @@ pub(crate) struct Announced {
     instances: BTreeMap<Bytes, Instance>,
     /// States that were taken so far.
     taken: u64,
-    /// Bytes that all states take, about.
+    /// Bytes that all states take, about, and that they may take.
     bytes: usize,
+    bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -52,6 +53,12 @@ pub(super) struct Known {
 }
 
 impl Announced {
+    /// Nothing yet, and states of so many bytes at most.
+    pub(super) fn of(bytes_max: usize) -> Self {
+        let (next, instances) = (BTreeMap::new(), BTreeMap::new());
+        Self { topic: None, next, instances, taken: 0, bytes: 0, bytes_max }
+    }
+
     /// Reads what has come since the last look. Where that is much, each look reads a part of it, so that
     /// nobody waits for all of it: until then nothing is known. May wait for the disk.
     pub(super) fn follow(&mut self, log: &Log) -> Result<Known, Problem> {
@@ -61,11 +68,11 @@ impl Announced {
     fn follow_some(&mut self, log: &Log, bytes: usize) -> Result<Known, Problem> {
         let catalog = log.catalog();
         let Some(topic) = catalog.by_name(SERVICES) else {
-            *self = Self::default();
+            *self = Self::of(self.bytes_max);
             return Ok(Known::default());
         };
         if self.topic != Some(topic.id) {
-            *self = Self { topic: Some(topic.id), ..Self::default() };
+            *self = Self { topic: Some(topic.id), ..Self::of(self.bytes_max) };
         }
         let mut left = bytes;
         for (number, id) in (0_u32..).zip(&topic.partitions) {
@@ -112,7 +119,7 @@ impl Announced {
         self.instances.insert(Bytes::copy_from_slice(key), instance);
         self.taken += 1;
         self.bytes += bytes;
-        while self.instances.len() > INSTANCES_KEPT_MAX || self.bytes > INSTANCES_BYTES_MAX {
+        while self.instances.len() > INSTANCES_KEPT_MAX || self.bytes > self.bytes_max {
             if !self.forget_one() {
                 return;
             }
@@ -195,6 +202,7 @@ pub(super) fn newest_of_each_consumer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::limits::INSTANCES_BYTES_MAX;
     use std::sync::mpsc;
 
     use courant_core::topic::TopicName;
@@ -223,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_newest_word_of_each_instance_counts_until_it_has_ended() {
-        let mut announced = Announced::default();
+        let mut announced = Announced::of(INSTANCES_BYTES_MAX);
         // The clock of one of them is ahead.
         for record in [said("a", 1), said("b", 7), said("a", 5), record("c", Some("{".into()))] {
             announced.take(&record);
@@ -248,7 +256,7 @@ mod tests {
 
     #[test]
     fn too_many_instances_leave_the_last_ones() {
-        let mut announced = Announced::default();
+        let mut announced = Announced::of(INSTANCES_BYTES_MAX);
         let count = i64::try_from(INSTANCES_KEPT_MAX).expect("small") + 3;
         for number in 0..count {
             announced.take(&said(&number.to_string(), number));
@@ -291,7 +299,7 @@ mod tests {
     fn much_that_services_have_said_is_read_in_parts_and_nothing_is_known_before() {
         let (log, id) = log();
         ["a", "b", "c"].into_iter().for_each(|key| append(&log, id, key));
-        let mut announced = Announced::default();
+        let mut announced = Announced::of(INSTANCES_BYTES_MAX);
         let mut looks = 1;
         let known = loop {
             match announced.follow_some(&log, 1) {
@@ -310,7 +318,7 @@ mod tests {
     /// A name is in each series of `/metrics`, many times: one with a megabyte would make gigabytes of them.
     #[test]
     fn what_has_no_name_that_it_can_have_is_not_understood() {
-        let mut announced = Announced::default();
+        let mut announced = Announced::of(INSTANCES_BYTES_MAX);
         let named = |service: &str, consumer: &str| {
             let subscriptions =
                 vec![SubscriptionState { consumer: consumer.to_owned(), ..Default::default() }];
@@ -330,7 +338,7 @@ mod tests {
     /// What is kept counts with the memory that it takes, not with the letters that say it.
     #[test]
     fn a_long_list_of_nothing_is_not_kept_for_the_price_of_its_letters() {
-        let mut announced = Announced::default();
+        let mut announced = Announced::of(INSTANCES_BYTES_MAX);
         let subscription = SubscriptionState {
             consumer: "c".to_owned(),
             topics: vec![String::new(); 300_000],

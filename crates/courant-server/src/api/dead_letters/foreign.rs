@@ -15,7 +15,7 @@ use courant_log::{Log, Topic};
 use serde::{Deserialize, Serialize};
 
 use crate::api::limits::{
-    DECISIONS_BYTES_MAX, DECISIONS_READ_MAX, FOREIGN_BYTES_MAX, FOREIGN_GROUPS_MAX, FOREIGN_LETTERS_MAX,
+    DECISIONS_BYTES_MAX, FOREIGN_BYTES_MAX, FOREIGN_GROUPS_MAX, FOREIGN_LETTERS_MAX,
     FOREIGN_NEWEST_BYTES_MAX, FOREIGN_TOPICS_MAX, RECORD_PARTITIONS_MAX,
 };
 use crate::api::problem::{BAD_REQUEST, INVALID, Problem};
@@ -148,12 +148,18 @@ struct Decided {
     redrives: Redrives,
 }
 
+impl Decided {
+    fn count(&self) -> usize {
+        self.letters.len() + self.redrives.len()
+    }
+}
+
 /// Redrives by their ids, and whether each has come to its end.
 type Redrives = BTreeMap<String, bool>;
 
 /// Reads what was decided, as `courant dlq foreign` writes it down. Where that is more than can be gone
 /// through, nothing is said: a letter that was sent back would be shown as one that waits.
-fn decided(log: &Log, letters: &Topic) -> Result<Decided, Problem> {
+fn decided(log: &Log, letters: &Topic, decisions_max: usize) -> Result<Decided, Problem> {
     /// As much of a decision as tells which topic it is about, and where a redrive is.
     #[derive(Deserialize)]
     struct About {
@@ -170,7 +176,7 @@ fn decided(log: &Log, letters: &Topic) -> Result<Decided, Problem> {
         let Some(ends) = log.offsets(*id) else { continue };
         let mut next = ends.start;
         while next < ends.high_watermark {
-            if bytes_left == 0 || decided.letters.len() + decided.redrives.len() > DECISIONS_READ_MAX {
+            if bytes_left == 0 || decided.count() > decisions_max {
                 let sentence = format!(
                     "{} has more decisions than are gone through here; look with `courant dlq foreign`",
                     topic.name
@@ -178,6 +184,9 @@ fn decided(log: &Log, letters: &Topic) -> Result<Decided, Problem> {
                 return Err(Problem::new(&INVALID, sentence));
             }
             let passed = read(log, *id, next..ends.high_watermark, |record| {
+                if decided.count() > decisions_max {
+                    return Taken::No;
+                }
                 let about = record.value.as_ref().and_then(|value| serde_json::from_slice(value).ok());
                 let ours = about.filter(|about: &About| about.topic_id == topic_id);
                 if let (Some(about), Some(key)) = (ours, record.key.as_deref()) {
@@ -204,6 +213,15 @@ fn redrive_of(key: &[u8]) -> Option<String> {
     std::str::from_utf8(key).ok()?.strip_prefix(REDRIVE_KEY).map(str::to_owned)
 }
 
+/// How much a look goes through.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Bytes of letters, as they are stored, about.
+    bytes: usize,
+    /// Decisions about them. With more of them nothing is shown.
+    decisions: usize,
+}
+
 /// A look at the letters of a topic.
 #[derive(Debug)]
 struct Look {
@@ -214,6 +232,8 @@ struct Look {
     bytes_left: usize,
     scanned: u64,
     is_cut: bool,
+    /// Decisions that are read.
+    decisions_max: usize,
     /// The last record that was gone through, whether it was shown or not: the next look begins behind it.
     reached: Option<(u32, u64)>,
     /// Redrives of these letters that were known when it began.
@@ -221,11 +241,17 @@ struct Look {
 }
 
 impl Look {
-    /// One that reads about so many bytes.
-    fn of(bytes: usize) -> Self {
-        let (from, until) = (BTreeMap::new(), BTreeMap::new());
-        let redrives = Redrives::new();
-        Self { from, until, bytes_left: bytes, scanned: 0, is_cut: false, reached: None, redrives }
+    fn of(bounds: Bounds) -> Self {
+        Self {
+            from: BTreeMap::new(),
+            until: BTreeMap::new(),
+            bytes_left: bounds.bytes,
+            scanned: 0,
+            is_cut: false,
+            decisions_max: bounds.decisions,
+            reached: None,
+            redrives: Redrives::new(),
+        }
     }
 
     /// Shows the letters that nobody has decided about, partition by partition, until `look` wants no more.
@@ -236,7 +262,7 @@ impl Look {
         topic: &Topic,
         mut look: impl FnMut(u32, &Record, Cause) -> Taken,
     ) -> Result<(), Problem> {
-        let Decided { letters: decided, redrives } = decided(log, topic)?;
+        let Decided { letters: decided, redrives } = decided(log, topic, self.decisions_max)?;
         self.redrives = redrives;
         let mut is_over = false;
         for (number, id) in (0_u32..).zip(&topic.partitions) {
@@ -270,9 +296,9 @@ impl Look {
     }
 
     /// Only the newest letters of each partition, as many as one look goes through.
-    fn newest(log: &Log, topic: &Topic) -> Self {
+    fn newest(log: &Log, topic: &Topic, bounds: Bounds) -> Self {
         let each = FOREIGN_LETTERS_MAX / (topic.partitions.len() as u64).max(1);
-        let mut look = Self::of(FOREIGN_NEWEST_BYTES_MAX);
+        let mut look = Self::of(bounds);
         for (number, id) in (0_u32..).zip(&topic.partitions) {
             let Some(ends) = log.offsets(*id) else { continue };
             let from = ends.high_watermark.saturating_sub(each.max(1)).max(ends.start);
@@ -290,12 +316,13 @@ pub(super) async fn groups(
 ) -> Result<Json<Groups>, Problem> {
     Asked::of(query.as_deref(), &[])?;
     let topic = state.topic(&topic)?;
-    state.blocking(move |state| grouped(state.log()?, &topic)).await.map(Json)
+    let bounds = Bounds { bytes: FOREIGN_NEWEST_BYTES_MAX, decisions: state.limits().decisions };
+    state.blocking(move |state| grouped(state.log()?, &topic, bounds)).await.map(Json)
 }
 
-fn grouped(log: &Log, topic: &Topic) -> Result<Groups, Problem> {
+fn grouped(log: &Log, topic: &Topic, bounds: Bounds) -> Result<Groups, Problem> {
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-    let mut look = Look::newest(log, topic);
+    let mut look = Look::newest(log, topic, bounds);
     look.through(log, topic, |number, record, cause| {
         let (name, at_ms) = (cause.group(), record.timestamp);
         let newest = Place { partition: number, offset: offset(record.offset) };
@@ -354,8 +381,9 @@ pub(super) async fn letters(
     let after = asked.text("after").map(place_after).transpose()?;
     let group = asked.text("group").map(str::to_owned);
     let topic = state.topic(&topic)?;
-    let page = state
-        .blocking(move |state| page(state.log()?, &topic, group.as_deref(), limit, after, FOREIGN_BYTES_MAX));
+    let bounds = Bounds { bytes: FOREIGN_BYTES_MAX, decisions: state.limits().decisions };
+    let page =
+        state.blocking(move |state| page(state.log()?, &topic, group.as_deref(), limit, after, bounds));
     page.await.map(Json)
 }
 
@@ -371,9 +399,9 @@ fn page(
     group: Option<&str>,
     limit: usize,
     after: Option<(u32, u64)>,
-    bytes: usize,
+    bounds: Bounds,
 ) -> Result<Letters, Problem> {
-    let mut look = Look::of(bytes);
+    let mut look = Look::of(bounds);
     if let Some((partition, offset)) = after {
         // What comes before it was on the pages before.
         let before = partition.min(u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX));
@@ -485,7 +513,8 @@ mod tests {
         append(&log, &topic, 1, dead());
         let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
         loop {
-            let page = page(&log, &topic, None, 10, after, 1).expect("a page");
+            let page =
+                page(&log, &topic, None, 10, after, Bounds { bytes: 1, decisions: 3 }).expect("a page");
             seen.extend(page.letters.into_iter().map(|letter| letter.letter));
             pages += 1;
             let Some(next) = page.next else { break };
@@ -495,8 +524,15 @@ mod tests {
         }
         assert_eq!(seen, ["0@3", "1@0"]);
         assert!(pages > 2, "one look has gone through all of them: {pages}");
-        let whole = page(&log, &topic, None, 10, None, FOREIGN_BYTES_MAX).expect("a page");
-        assert_eq!((whole.letters.len(), whole.next), (2, None));
+        let whole =
+            |decisions| page(&log, &topic, None, 10, None, Bounds { bytes: FOREIGN_BYTES_MAX, decisions });
+        let all = whole(3).expect("a page");
+        assert_eq!((all.letters.len(), all.next), (2, None));
+        append(&log, &topic, 0, dead());
+        decide(&log, &decisions, &topic, "0@4");
+        // Where the first of them are more than are read, a look that has not come to its end says nothing.
+        let refused = whole(1).expect_err("more than one, and more follow");
+        assert!(refused.detail.contains("more decisions than are gone through"), "{}", refused.detail);
     }
 
     #[test]

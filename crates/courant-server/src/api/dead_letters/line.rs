@@ -17,11 +17,12 @@ use uuid::Uuid;
 
 use super::services::SERVICE_NOT_FOUND;
 use crate::api::ApiState;
-use crate::api::limits::{ANSWER_BYTES_MAX, ANSWER_WAIT, ANSWERS_BYTES_MAX, WORDS_BYTES_MAX};
+use crate::api::limits::{ANSWER_WAIT, WORDS_BYTES_MAX};
 use crate::api::own_topics;
 use crate::api::problem::{INVALID, Problem, ProblemKind};
 use crate::api::records::cloudevent::floor;
 use crate::api::records::read::{Taken, read};
+use crate::api::shares::ApiLimits;
 
 static NO_SERVICE_KEY: ProblemKind = ProblemKind {
     status: StatusCode::FORBIDDEN,
@@ -135,8 +136,8 @@ impl Line {
             action,
         };
         own_topics::append(&log, requests, &[event(&request, &self.key, now_ms)?]).await?;
-        let held = Held { all: self.state.operations().answer_bytes(), bytes: 0 };
-        let mut parts = Parts { id: request.id, service: self.service.clone(), held, ..Parts::default() };
+        let held = Held { all: self.state.operations().answer_room(), bytes: 0 };
+        let mut parts = Parts::of(request.id, self.service.clone(), held);
         loop {
             (next, parts) = self.state.blocking(move |state| gather(state, answers, next, parts)).await?;
             if parts.is_whole() {
@@ -199,26 +200,42 @@ pub(super) fn words(said: &str) -> String {
     said[..floor(said, WORDS_BYTES_MAX)].to_owned()
 }
 
+/// The memory for answers that are being put together.
+#[derive(Debug)]
+pub(super) struct AnswerRoom {
+    bytes: AtomicUsize,
+    /// Bytes of one answer, over all of its parts, and of all answers.
+    one_max: usize,
+    all_max: usize,
+}
+
+impl AnswerRoom {
+    pub(super) fn of(limits: &ApiLimits) -> Self {
+        Self { bytes: AtomicUsize::new(0), one_max: limits.answer_bytes, all_max: limits.answers_bytes }
+    }
+}
+
 /// The bytes of an answer, among those of all answers that are being put together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Held {
-    all: Arc<AtomicUsize>,
+    all: Arc<AnswerRoom>,
     bytes: usize,
 }
 
 impl Held {
     fn add(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes);
-        self.all.fetch_add(bytes, Relaxed);
+        self.all.bytes.fetch_add(bytes, Relaxed);
     }
 
     /// Refuses what is too much, alone or together with the others.
     fn check(&self) -> Result<(), Problem> {
-        if self.bytes > ANSWER_BYTES_MAX {
-            let sentence = format!("the answer has more than {ANSWER_BYTES_MAX} bytes; ask for less");
+        let AnswerRoom { bytes, one_max, all_max } = &*self.all;
+        if self.bytes > *one_max {
+            let sentence = format!("the answer has more than {one_max} bytes; ask for less");
             return Err(Problem::new(&SERVICE_FAILED, sentence));
         }
-        if self.all.load(Relaxed) > ANSWERS_BYTES_MAX {
+        if bytes.load(Relaxed) > *all_max {
             let sentence = "the answers that are being read now are too long together; ask again in a moment";
             return Err(Problem::new(&SERVICE_UNANSWERED, sentence));
         }
@@ -228,12 +245,12 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Relaxed);
+        self.all.bytes.fetch_sub(self.bytes, Relaxed);
     }
 }
 
 /// The parts of an answer that have come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Parts {
     id: String,
     service: String,
@@ -243,6 +260,10 @@ struct Parts {
 }
 
 impl Parts {
+    fn of(id: String, service: String, held: Held) -> Self {
+        Self { id, service, parts: BTreeMap::new(), last: None, held }
+    }
+
     /// Takes a record in. Whoever can write into the topic can write under this id, so what is no answer of
     /// the service is passed. A part may come twice: it is the same then.
     fn take(&mut self, record: &Record) {
@@ -302,6 +323,7 @@ fn event(request: &Request, key: &OperationsKey, now_ms: i64) -> Result<NewRecor
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::limits::ANSWER_BYTES_MAX;
 
     fn record(id: &str, answer: &Answer) -> Record {
         Record {
@@ -325,7 +347,8 @@ mod tests {
     }
 
     fn parts() -> Parts {
-        Parts { id: "r-1".to_owned(), service: "shop".to_owned(), ..Parts::default() }
+        let held = Held { all: Arc::new(AnswerRoom::of(&ApiLimits::default())), bytes: 0 };
+        Parts::of("r-1".to_owned(), "shop".to_owned(), held)
     }
 
     #[test]
@@ -350,7 +373,7 @@ mod tests {
 
     #[test]
     fn answers_hold_no_more_than_all_of_them_may() {
-        let all = Arc::new(AtomicUsize::new(0));
+        let all = Arc::new(AnswerRoom::of(&ApiLimits::default()));
         let mut held = Vec::new();
         for _ in 0..3 {
             let mut one = Held { all: Arc::clone(&all), bytes: 0 };
@@ -363,7 +386,7 @@ mod tests {
         held[0].add(1);
         assert_eq!(held[0].check().expect_err("too long").kind.code, "service_failed");
         drop(held);
-        assert_eq!(all.load(Relaxed), 0);
+        assert_eq!(all.bytes.load(Relaxed), 0);
     }
 
     /// An account of a change has what the service said, and has to fit into the audit's topic.

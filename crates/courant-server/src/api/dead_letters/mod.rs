@@ -20,7 +20,6 @@ mod schemas;
 mod services;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
@@ -29,10 +28,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::announced::{Announced, Known};
+use self::line::AnswerRoom;
 use super::ApiState;
 use super::guard::Caller;
 use super::limits::{ASKED_AT_ONCE_MAX, ASKED_OF_ONE_MAX, LETTERS_NAMED_MAX, WORDS_BYTES_MAX};
 use super::problem::{INVALID, Problem, ProblemKind};
+use super::shares::ApiLimits;
 
 pub use self::keys::{InvalidServiceKeys, ServiceKeys};
 pub(super) use self::routes::ROUTES;
@@ -53,29 +54,28 @@ pub(crate) struct Operations {
     places: Arc<Semaphore>,
     /// Those of each service that was asked. Only services are asked of which there is a key.
     places_of: Mutex<BTreeMap<String, Arc<Semaphore>>>,
-    /// Bytes of the answers that are being put together.
-    answer_bytes: Arc<AtomicUsize>,
-}
-
-impl Default for Operations {
-    fn default() -> Self {
-        Self {
-            announced: Mutex::default(),
-            places: Arc::new(Semaphore::new(ASKED_AT_ONCE_MAX)),
-            places_of: Mutex::default(),
-            answer_bytes: Arc::default(),
-        }
-    }
+    /// Of the answers that are being put together.
+    answer_room: Arc<AnswerRoom>,
 }
 
 impl Operations {
+    /// Within the bounds of memory.
+    pub(super) fn within(limits: &ApiLimits) -> Self {
+        Self {
+            announced: Mutex::new(Announced::of(limits.instances_bytes)),
+            places: Arc::new(Semaphore::new(ASKED_AT_ONCE_MAX)),
+            places_of: Mutex::default(),
+            answer_room: Arc::new(AnswerRoom::of(limits)),
+        }
+    }
+
     /// What services have said until now. May wait for the disk.
     fn known(&self, state: &ApiState) -> Result<Known, Problem> {
         self.announced.lock().unwrap_or_else(PoisonError::into_inner).follow(state.log()?)
     }
 
-    fn answer_bytes(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.answer_bytes)
+    fn answer_room(&self) -> Arc<AnswerRoom> {
+        Arc::clone(&self.answer_room)
     }
 
     /// A place among the requests that wait for an answer of this service, and among all. Those to one that
@@ -189,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_service_that_does_not_answer_is_in_nobody_elses_way() {
-        let operations = Operations::default();
+        let operations = Operations::within(&ApiLimits::default());
         let mut held = Vec::new();
         for _ in 0..ASKED_OF_ONE_MAX {
             held.push(operations.place("silent").await.expect("a place"));

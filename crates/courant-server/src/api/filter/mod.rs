@@ -23,9 +23,7 @@ pub(crate) use self::condition::{Condition, Where};
 use self::job::{Job, Plan, Progress, Results, Status};
 use self::watching::Watching;
 use super::asked::{self, Path};
-use super::limits::{
-    SEARCH_RESULTS, SEARCH_RESULTS_MAX, SEARCHES_MAX, SEARCHES_RUNNING_MAX, TOPICS_NAMED_MAX,
-};
+use super::limits::{SEARCH_RESULTS, SEARCH_RESULTS_MAX, SEARCHES_RUNNING_MAX, TOPICS_NAMED_MAX};
 use super::problem::{BAD_REQUEST, Problem, ProblemKind};
 use super::records::begin::Begin;
 use super::records::{GAP, RECORD, partition};
@@ -221,16 +219,18 @@ static RESULTS: Schema = Schema {
 #[derive(Debug)]
 pub(crate) struct Searches {
     jobs: Mutex<Vec<Arc<Job>>>,
+    jobs_max: usize,
     turns: Arc<Semaphore>,
     /// Places of those who watch one.
     watchers: Arc<Semaphore>,
 }
 
 impl Searches {
-    /// Searches that so many connections may watch at one time.
-    pub(super) fn new(watchers_max: usize) -> Self {
+    /// So many searches at most, which so many connections may watch at one time.
+    pub(super) fn new(watchers_max: usize, jobs_max: usize) -> Self {
         Self {
             jobs: Mutex::default(),
+            jobs_max,
             turns: Arc::new(Semaphore::new(SEARCHES_RUNNING_MAX)),
             watchers: Arc::new(Semaphore::new(watchers_max)),
         }
@@ -258,12 +258,12 @@ impl Searches {
     /// Remembers a search. The one that ended longest ago makes room for it.
     fn add(&self, job: &Arc<Job>) -> Result<(), Problem> {
         let mut jobs = self.jobs();
-        if jobs.len() >= SEARCHES_MAX {
+        if jobs.len() >= self.jobs_max {
             let ages = jobs.iter().map(|job| job.age()).enumerate();
             let ended = ages.filter(|(_, (is_under_way, _))| !is_under_way);
             let Some((oldest, _)) = ended.min_by_key(|(_, (_, ended))| *ended) else {
-                let sentence =
-                    format!("{SEARCHES_MAX} searches are under way; cancel one, or wait for its end");
+                let most = self.jobs_max;
+                let sentence = format!("{most} searches are under way; cancel one, or wait for its end");
                 return Err(Problem::new(&TOO_MANY_SEARCHES, sentence));
             };
             jobs.remove(oldest);
@@ -426,7 +426,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_watches_is_told_when_the_server_stops() {
-        let searches = Searches::new(1);
+        let searches = Searches::new(1, 2);
         let plan = Plan {
             topics: Vec::new(),
             partitions: None,

@@ -80,8 +80,10 @@ async fn scan(state: &ApiState, job: &Arc<Job>) -> Result<(), Problem> {
             return Ok(());
         }
         let (asked, log) = (Arc::clone(job), log.clone());
+        let place = state.place_beside().await;
         let begun = Instant::now();
         let looked = spawn_blocking(move || {
+            let _place = place;
             let looked = lane.look(&log, &asked.plan, asked.space());
             (lane, looked)
         });

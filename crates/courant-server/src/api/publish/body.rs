@@ -14,8 +14,7 @@ use super::BUSY;
 use crate::api::ApiState;
 use crate::api::events::BODY_UNIT_BYTES;
 use crate::api::limits::{
-    PUBLISH_BODY_BYTES_MAX, PUBLISH_BYTES_AT_ONCE, PUBLISH_RATE_MIN, PUBLISH_SLOW_AFTER, PUBLISH_SLOW_LOOK,
-    PUBLISH_WAIT_MAX,
+    PUBLISH_BODY_BYTES_MAX, PUBLISH_RATE_MIN, PUBLISH_SLOW_AFTER, PUBLISH_SLOW_LOOK, PUBLISH_WAIT_MAX,
 };
 use crate::api::problem::{BAD_REQUEST, BODY_TOO_LARGE, Problem, ProblemKind};
 
@@ -32,7 +31,8 @@ pub(super) async fn received(
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let bodies = &state.events().bodies;
     let share = share(bodies, length.unwrap_or(PUBLISH_BODY_BYTES_MAX)).await?;
-    Ok((arrived(bodies, body, length).await?, share))
+    let scarce_below = state.limits().bodies_bytes / 2;
+    Ok((arrived(bodies, scarce_below, body, length).await?, share))
 }
 
 async fn share(bodies: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
@@ -46,7 +46,13 @@ async fn share(bodies: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePe
     }
 }
 
-async fn arrived(bodies: &Semaphore, body: Body, length: Option<usize>) -> Result<Bytes, Problem> {
+/// Fewer bytes than `scarce_below` are left for bodies when memory is scarce.
+async fn arrived(
+    bodies: &Semaphore,
+    scarce_below: usize,
+    body: Body,
+    length: Option<usize>,
+) -> Result<Bytes, Problem> {
     let begun = Instant::now();
     let mut pieces = body.into_data_stream();
     let mut arrived = Vec::with_capacity(length.unwrap_or_default());
@@ -65,7 +71,7 @@ async fn arrived(bodies: &Semaphore, body: Body, length: Option<usize>) -> Resul
             // Nothing has come for a while.
             Err(_) => {}
         }
-        if is_scarce(bodies) && is_slow(begun.elapsed(), arrived.len()) {
+        if is_scarce(bodies, scarce_below) && is_slow(begun.elapsed(), arrived.len()) {
             let sentence = format!(
                 "others wait for memory, and the body comes with less than {PUBLISH_RATE_MIN} bytes a second; \
                  send less in one request"
@@ -75,9 +81,9 @@ async fn arrived(bodies: &Semaphore, body: Body, length: Option<usize>) -> Resul
     }
 }
 
-/// Whether more than half of the memory is taken.
-fn is_scarce(bodies: &Semaphore) -> bool {
-    bodies.available_permits() < PUBLISH_BYTES_AT_ONCE / BODY_UNIT_BYTES / 2
+/// Whether fewer bytes are left than that.
+fn is_scarce(bodies: &Semaphore, scarce_below: usize) -> bool {
+    bodies.available_permits() < scarce_below / BODY_UNIT_BYTES
 }
 
 /// Whether so much has come too slowly. The first moments do not count.
@@ -94,6 +100,9 @@ fn too_large() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::limits::PUBLISH_BYTES_AT_ONCE;
+
+    const SCARCE_BELOW: usize = PUBLISH_BYTES_AT_ONCE / 2;
 
     #[test]
     fn what_is_slow_is_so_after_a_while() {
@@ -108,7 +117,7 @@ mod tests {
         let bodies = Arc::new(Semaphore::new(PUBLISH_BYTES_AT_ONCE / BODY_UNIT_BYTES));
         let come = |bytes: usize, length| {
             let bodies = Arc::clone(&bodies);
-            async move { arrived(&bodies, Body::from(vec![b'x'; bytes]), length).await }
+            async move { arrived(&bodies, SCARCE_BELOW, Body::from(vec![b'x'; bytes]), length).await }
         };
         assert_eq!(come(70_000, Some(70_000)).await.expect("whole").len(), 70_000);
         assert_eq!(come(0, None).await.expect("whole").len(), 0);
@@ -117,7 +126,7 @@ mod tests {
         let refused = share(&bodies, PUBLISH_BODY_BYTES_MAX + 1).await.expect_err("too large");
         assert_eq!(refused.kind.code, "body_too_large");
         let half = share(&bodies, PUBLISH_BODY_BYTES_MAX).await.expect("room");
-        assert!(!is_scarce(&bodies), "there is much left");
+        assert!(!is_scarce(&bodies, SCARCE_BELOW), "there is much left");
         drop(half);
         assert_eq!(bodies.available_permits(), PUBLISH_BYTES_AT_ONCE / BODY_UNIT_BYTES);
     }

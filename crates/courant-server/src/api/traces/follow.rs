@@ -111,8 +111,10 @@ pub(super) async fn keep(state: ApiState) {
             }
             appended_bytes = Some(appended);
         }
+        let place = state.place_beside().await;
         let (begun, asked) = (Instant::now(), state.clone());
         let looked = spawn_blocking(move || {
+            let _place = place;
             follower.look(&log, &asked);
             follower
         });

@@ -18,9 +18,9 @@ use serde_json::json;
 
 use super::super::line::CONFLICT;
 use super::super::{LETTER_NOT_FOUND, actor, reason, short_enough};
-use super::{Look, Redrives, decided, letter_at};
+use super::{Bounds, Look, Redrives, decided, letter_at};
 use crate::api::limits::{
-    FOREIGN_AT_A_TIME, FOREIGN_LETTERS_MAX, FOREIGN_NEWEST_BYTES_MAX as BYTES, LETTERS_NAMED_MAX,
+    FOREIGN_AT_A_TIME, FOREIGN_LETTERS_MAX, FOREIGN_NEWEST_BYTES_MAX, LETTERS_NAMED_MAX,
 };
 use crate::api::own_topics;
 use crate::api::problem::{INTERNAL_TOPIC, INVALID, Problem};
@@ -138,19 +138,22 @@ pub(in crate::api::dead_letters) async fn discard(
     }
     let topic = state.topic(&name)?;
     let (about, again) = (Arc::clone(&topic), Arc::clone(&topic));
+    let bounds = Bounds { bytes: FOREIGN_NEWEST_BYTES_MAX, decisions: state.limits().decisions };
     if !asking.execute {
-        let found = state.blocking(move |state| find(state.log()?, &about, &meant, BYTES)).await?;
+        let found = state.blocking(move |state| find(state.log()?, &about, &meant, bounds)).await?;
         return Ok(Json(found.told(&topic, true)).into_response());
     }
     let detail = json!({ "which": asking.which, "reason": reason, "by": by });
     let change = Change { caller, action: "foreign_dead_letters.discard", target: name, detail };
     let deciding = state.clone();
     let made = state.change(change, async move {
-        let mut found = deciding.blocking(move |state| find(state.log()?, &about, &meant, BYTES)).await?;
+        let mut found = deciding.blocking(move |state| find(state.log()?, &about, &meant, bounds)).await?;
         let decision = Decision::discarded(topic.id.to_string(), &by, &reason, deciding.now_ms());
         write_down(deciding.log()?, &topic, &found.letters, &decision).await?;
         // What was written down stands, also where this cannot be told.
-        let redrives = deciding.blocking(move |state| Ok(decided(state.log()?, &again)?.redrives)).await;
+        let redrives = deciding
+            .blocking(move |state| Ok(decided(state.log()?, &again, bounds.decisions)?.redrives))
+            .await;
         found.others.extend(redriven_since(&found.redrives, &redrives.unwrap_or_default()));
         Ok(found.told(&topic, false))
     });
@@ -159,11 +162,11 @@ pub(in crate::api::dead_letters) async fn discard(
 
 /// Looks for the letters: named ones wherever they are, others among the newest ones, which are those that
 /// failures are counted of. About so many bytes are read. May wait for the disk.
-fn find(log: &Log, topic: &Topic, meant: &Meant, bytes: usize) -> Result<Found, Problem> {
-    let mut look = Look { bytes_left: bytes, ..Look::newest(log, topic) };
+fn find(log: &Log, topic: &Topic, meant: &Meant, bounds: Bounds) -> Result<Found, Problem> {
+    let mut look = Look::newest(log, topic, bounds);
     let mut left = BTreeSet::new();
     if let Meant::Named(named) = meant {
-        look = named_ones(topic, named, bytes);
+        look = named_ones(topic, named, bounds);
         left.clone_from(named);
     }
     let is_named = !left.is_empty();
@@ -228,8 +231,8 @@ fn redriven_since(before: &Redrives, now: &Redrives) -> Option<String> {
 }
 
 /// A look at what stands between the first and the last of these letters in each partition.
-fn named_ones(topic: &Topic, named: &BTreeSet<At>, bytes: usize) -> Look {
-    let mut look = Look::of(bytes);
+fn named_ones(topic: &Topic, named: &BTreeSet<At>, bounds: Bounds) -> Look {
+    let mut look = Look::of(bounds);
     for partition in 0..u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX) {
         let mut of_it = named.range((partition, 0)..=(partition, u64::MAX));
         let first = of_it.next();
@@ -268,6 +271,8 @@ mod tests {
     use super::super::tests::{append, create, dead, decide, log};
     use super::*;
 
+    const MOST: Bounds = Bounds { bytes: FOREIGN_NEWEST_BYTES_MAX, decisions: 1_000 };
+
     /// Named letters are found whatever stands in the partitions before theirs. What one look has not come to is
     /// not said to be absent.
     #[test]
@@ -280,16 +285,16 @@ mod tests {
         }
         decide(&log, &decisions, &topic, "0@1");
         let named = |letters: &[At]| Meant::Named(letters.iter().copied().collect());
-        let found = find(&log, &topic, &named(&[(0, 0), (0, 1), (0, 9), (1, 1)]), BYTES).expect("some");
+        let found = find(&log, &topic, &named(&[(0, 0), (0, 1), (0, 9), (1, 1)]), MOST).expect("some");
         assert_eq!(found.letters, [(0, 0), (1, 1)]);
         assert!(found.others[0].contains("no letter 0@1") && found.others[1].contains("no letter 0@9"));
         // One read is enough for what is named, and for nothing behind it.
-        let found = find(&log, &topic, &named(&[(0, 0), (1, 0)]), 1).expect("some");
+        let found = find(&log, &topic, &named(&[(0, 0), (1, 0)]), Bounds { bytes: 1, ..MOST }).expect("some");
         assert_eq!(found.letters, [(0, 0)]);
         assert!(found.others[0].contains("1@0 was not reached"), "{:?}", found.others);
-        let found = find(&log, &topic, &Meant::All, 1).expect("some");
+        let found = find(&log, &topic, &Meant::All, Bounds { bytes: 1, ..MOST }).expect("some");
         assert!(found.letters.len() < 4 && found.others[0].contains("courant dlq foreign"), "{found:?}");
-        let refused = find(&log, &topic, &Meant::Group("none".to_owned()), BYTES).expect_err("none");
+        let refused = find(&log, &topic, &Meant::Group("none".to_owned()), MOST).expect_err("none");
         assert!(refused.detail.contains("nobody has decided"), "{}", refused.detail);
     }
 
@@ -306,16 +311,16 @@ mod tests {
         let topic = create(&log, "orders-dlt", 1);
         let decisions = create(&log, "orders-dlt.courant-decisions", 1);
         append(&log, &topic, 0, dead());
-        let before = find(&log, &topic, &Meant::All, BYTES).expect("some");
+        let before = find(&log, &topic, &Meant::All, MOST).expect("some");
         // One of another topic of that name is none of this.
         say_of_redrive(&log, &decisions, &decisions, false);
-        assert_eq!(find(&log, &topic, &Meant::All, BYTES).expect("some").letters, [(0, 0)]);
+        assert_eq!(find(&log, &topic, &Meant::All, MOST).expect("some").letters, [(0, 0)]);
         say_of_redrive(&log, &decisions, &topic, false);
-        let refused = find(&log, &topic, &Meant::All, BYTES).expect_err("it runs");
+        let refused = find(&log, &topic, &Meant::All, MOST).expect_err("it runs");
         assert_eq!(refused.kind.code, "conflict");
         assert!(refused.detail.contains("redrive priced"), "{}", refused.detail);
         say_of_redrive(&log, &decisions, &topic, true);
-        let after = find(&log, &topic, &Meant::All, BYTES).expect("some");
+        let after = find(&log, &topic, &Meant::All, MOST).expect("some");
         assert_eq!(after.letters, [(0, 0)]);
         let said = redriven_since(&before.redrives, &after.redrives).expect("it was not there before");
         assert!(said.contains("redrive priced"), "{said}");
