@@ -60,6 +60,7 @@ impl Broker {
         let settings = GroupSettings {
             initial_delay: config.group_initial_rebalance_delay,
             retention: config.offsets_retention,
+            members_bytes_max: config.limits.members_bytes_max,
         };
         Self {
             groups: Arc::new(Coordinator::new(log.clone(), settings)),

@@ -80,6 +80,8 @@ pub struct Limits {
     pub request_buffers: usize,
     /// Whether connections speak TLS, which takes memory for each of them.
     pub tls: bool,
+    /// What the members of all consumer groups say of themselves and are assigned. A group has 4 MiB of it at most.
+    pub members_bytes_max: usize,
     /// Partitions of one topic.
     pub partitions_per_topic_max: u32,
     /// How soon behind the one before each request comes of a client that is to have a thread for itself.
@@ -99,6 +101,7 @@ impl Default for Limits {
             time_looks_max: limits::TIME_LOOKS_MAX,
             request_buffers: limits::REQUEST_BUFFERS,
             tls: false,
+            members_bytes_max: limits::MEMBERS_BYTES_MAX,
             partitions_per_topic_max: limits::PARTITIONS_PER_TOPIC_MAX,
             alone_gap_max: limits::ALONE_GAP_MAX,
         }

@@ -242,6 +242,9 @@ pub(crate) const PROTOCOLS_PER_MEMBER_MAX: usize = 32;
 /// journal: names and metadata, and the assignments on top of them.
 pub(crate) const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// The same for the members of all groups. They take it twice: as they are known, and as they are stored.
+pub(crate) const MEMBERS_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// Groups, also those that only commit.
 pub(crate) const GROUPS_MAX: usize = 100_000;
 

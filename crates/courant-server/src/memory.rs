@@ -34,6 +34,8 @@ const UNPACKING_MIN: usize = 2 * UNPACKED_BYTES_MIN + 2 * GROUP_BYTES_MAX;
 
 /// Beside what is being written: one consumer group, with all that it may have.
 const GROUP_CHANGES_MIN: usize = 5 * 1024 * 1024;
+/// Members of consumer groups, as they are known and as they are stored: a few thousand of the usual ones.
+const MEMBERS_MIN: usize = 2 * 2 * 1024 * 1024;
 const COMPACTION_MIN: usize = 4 * 1024 * 1024;
 const TRACE_INDEX_MIN: usize = 2 * 1024 * 1024;
 
@@ -44,13 +46,15 @@ const LEAST: usize = Limits::MEMORY_MIN
     + UNPACKING_MIN
     + GROUP_BYTES_MAX
     + GROUP_CHANGES_MIN
+    + MEMBERS_MIN
     + BUFFER_BYTES
     + COMPACTION_MIN
     + TRACE_INDEX_MIN;
 
 /// Into so many parts the rest is divided.
 const PARTS: usize = 32;
-const KAFKA_PARTS: usize = 14;
+const KAFKA_PARTS: usize = 13;
+const MEMBERS_PARTS: usize = 1;
 const API_PARTS: usize = 9;
 const UNPACKING_PARTS: usize = 4;
 const GROUP_CHANGES_PARTS: usize = 1;
@@ -61,7 +65,7 @@ const COMPACTION_PARTS: usize = 1;
 const _: () = {
     assert!(LEAST <= MEMORY_MIN);
     let of_log = UNPACKING_PARTS + GROUP_CHANGES_PARTS + READ_BUFFERS_PARTS + COMPACTION_PARTS;
-    assert!(KAFKA_PARTS + API_PARTS + TRACE_INDEX_PARTS + of_log == PARTS);
+    assert!(KAFKA_PARTS + MEMBERS_PARTS + API_PARTS + TRACE_INDEX_PARTS + of_log == PARTS);
     assert!(UNPACKED_BYTES_MIN >= 4 * MESSAGE_BYTES_MAX);
 };
 
@@ -154,10 +158,15 @@ impl MemoryShares {
         let of_kafka = part(Limits::MEMORY_MIN, KAFKA_PARTS);
         let unpacking = Unpacking::within(part(UNPACKING_MIN, UNPACKING_PARTS), threads());
         let limits = Limits::within(of_kafka).ok_or(too_small)?;
+        let members = part(MEMBERS_MIN, MEMBERS_PARTS) / 2;
         let read_buffers = part(BUFFER_BYTES, READ_BUFFERS_PARTS) / BUFFER_BYTES;
         let trace_events = part(TRACE_INDEX_MIN, TRACE_INDEX_PARTS) / TRACE_EVENT_BYTES;
         Ok(Self {
-            kafka: Limits { time_looks_max: unpacking.time_looks, ..kafka(limits, Some(of_kafka)) },
+            kafka: Limits {
+                time_looks_max: unpacking.time_looks,
+                members_bytes_max: members.min(whole.kafka.members_bytes_max),
+                ..kafka(limits, Some(of_kafka))
+            },
             api: ApiLimits::within(part(ApiLimits::MEMORY_MIN, API_PARTS), config.tls.is_some()),
             unpacking,
             group_changes: part(GROUP_CHANGES_MIN, GROUP_CHANGES_PARTS).min(whole.group_changes),
@@ -176,6 +185,8 @@ pub struct MemoryBound {
     pub budget: Option<usize>,
     /// Clients of the Kafka protocol: requests, answers, fetch sessions, connections, buffers.
     pub kafka: usize,
+    /// Members of consumer groups, as they are known and as they are stored.
+    pub members: usize,
     /// Batches that are unpacked, in looks for a time, for topics with a codec of their own and for compacted
     /// ones, and by compaction itself.
     pub unpacking: usize,
@@ -209,6 +220,7 @@ impl MemoryBound {
         Ok(Self {
             budget: config.memory,
             kafka: shares.kafka.memory_max(),
+            members: shares.kafka.members_bytes_max.saturating_mul(2),
             unpacking,
             log: queued + GROUP_BUFFER_BYTES + shares.read_buffers * BUFFER_BYTES,
             compaction_keys: shares.compaction_keys,
@@ -221,8 +233,20 @@ impl MemoryBound {
     /// All of it but the program: what a budget bounds.
     #[must_use]
     pub fn shared(&self) -> usize {
-        let Self { kafka, unpacking, log, compaction_keys, trace_index, http, budget: _, program: _ } = *self;
-        [kafka, unpacking, log, compaction_keys, trace_index, http].into_iter().fold(0, usize::saturating_add)
+        let Self {
+            budget: _,
+            kafka,
+            members,
+            unpacking,
+            log,
+            compaction_keys,
+            trace_index,
+            http,
+            program: _,
+        } = *self;
+        [kafka, members, unpacking, log, compaction_keys, trace_index, http]
+            .into_iter()
+            .fold(0, usize::saturating_add)
     }
 
     /// All of it: with a budget, that and the program.
@@ -270,6 +294,7 @@ mod tests {
             assert!(shares.unpacking.bytes_max >= UNPACKED_BYTES_MIN);
             assert_eq!(shares.kafka.time_looks_max, shares.unpacking.time_looks);
             assert!(shares.group_changes >= GROUP_CHANGES_MIN);
+            assert!(shares.kafka.members_bytes_max >= MEMBERS_MIN / 2);
         }
     }
 

@@ -11,6 +11,7 @@ mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(crate) struct GroupSettings {
     pub(crate) initial_delay: Duration,
     /// How long the offsets of a group without members are kept.
     pub(crate) retention: Duration,
+    /// What the members of all groups together may take.
+    pub(crate) members_bytes_max: usize,
 }
 
 /// All groups.
@@ -43,6 +46,8 @@ pub(crate) struct Coordinator {
     log: Log,
     settings: GroupSettings,
     groups: Mutex<HashMap<String, Arc<Cell>>>,
+    /// What the members of all groups take.
+    members_bytes: AtomicUsize,
     started: Instant,
     events: mpsc::UnboundedSender<Event>,
     /// Taken by the task that watches.
@@ -62,6 +67,8 @@ struct Inner {
     next_ticket: Ticket,
     /// When the watching task looks at the group.
     watched_ms: Option<i64>,
+    /// What its members take of what those of all groups may.
+    counted: usize,
     /// Held by every commit until the log has it, or has refused it.
     committing: Arc<()>,
 }
@@ -94,6 +101,7 @@ impl Coordinator {
             log,
             settings,
             groups: Mutex::default(),
+            members_bytes: AtomicUsize::new(0),
             started: Instant::now(),
             events,
             watched: Mutex::new(Some(watched)),
@@ -118,6 +126,7 @@ impl Coordinator {
             },
         };
         let cell = Arc::new(Cell::new(name.to_owned(), group));
+        self.count(&mut cell.lock());
         self.watch(&cell, &mut cell.lock());
         groups.insert(name.to_owned(), cell.clone());
         cell
@@ -181,6 +190,7 @@ impl Coordinator {
     /// Takes a group out of the map. Who has found it there looks it up again.
     fn forget(&self, cell: &Arc<Cell>, mut inner: MutexGuard<'_, Inner>) {
         inner.group.kill();
+        self.members_bytes.fetch_sub(std::mem::take(&mut inner.counted), Ordering::Relaxed);
         // The map is never asked for while a group is locked.
         drop(inner);
         let mut groups = self.map();
@@ -220,6 +230,9 @@ impl Coordinator {
         let joined = self.with(group, true, |cell, inner| {
             let ticket = inner.ticket();
             inner.joins.extend(done.take().map(|done| (ticket, done)));
+            // Its members are assigned anew.
+            let (without, _) = inner.group.members_bytes();
+            self.bound(inner, without);
             let effects = inner.group.join(ticket, join, self.now());
             self.act(cell, inner, effects);
         });
@@ -237,6 +250,8 @@ impl Coordinator {
         let synced = self.with(group, false, |cell, inner| {
             let ticket = inner.ticket();
             inner.syncs.extend(done.take().map(|done| (ticket, done)));
+            let (_, with) = inner.group.members_bytes();
+            self.bound(inner, with);
             let effects = inner.group.sync(ticket, sync, self.now());
             self.act(cell, inner, effects);
         });
@@ -306,6 +321,24 @@ impl Coordinator {
         described.ok().flatten()
     }
 
+    /// Lets the members of a group have what they have, `bytes`, and what those of all groups leave.
+    fn bound(&self, inner: &mut Inner, bytes: usize) {
+        let all = self.members_bytes.load(Ordering::Relaxed);
+        let left = self.settings.members_bytes_max.saturating_sub(all);
+        inner.group.set_bytes_max(bytes.saturating_add(left).min(limits::GROUP_BYTES_MAX));
+    }
+
+    /// Counts what the members of a group take now.
+    fn count(&self, inner: &mut Inner) {
+        let bytes = match inner.group.is_dead() {
+            true => 0,
+            false => inner.group.members_bytes().1,
+        };
+        let before = std::mem::replace(&mut inner.counted, bytes);
+        // Where it has become less, the sum goes around, and ends at what is right.
+        self.members_bytes.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
+    }
+
     /// Does what follows from an input.
     fn act(&self, cell: &Arc<Cell>, inner: &mut Inner, effects: Vec<Effect>) {
         for effect in effects {
@@ -330,6 +363,7 @@ impl Coordinator {
                 }
             }
         }
+        self.count(inner);
         self.watch(cell, inner);
     }
 
@@ -358,6 +392,7 @@ impl Cell {
             syncs: HashMap::new(),
             next_ticket: 0,
             watched_ms: None,
+            counted: 0,
             committing: Arc::default(),
         };
         Self { name, inner: Mutex::new(inner) }

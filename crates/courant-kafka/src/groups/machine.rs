@@ -307,6 +307,18 @@ impl Group {
         }
     }
 
+    /// What all members take in what is stored: without their assignments, and with them.
+    pub(crate) fn members_bytes(&self) -> (usize, usize) {
+        let without = self.bytes();
+        let assigned: usize = self.members.values().map(|member| member.assignment.len()).sum();
+        (without, without + assigned)
+    }
+
+    /// Lets the members take so many bytes from now on. Those who are in stay.
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.rules.bytes_max = bytes_max;
+    }
+
     /// What ListGroups says.
     pub(crate) fn listing(&self) -> Listing {
         Listing { state: self.state_name(), protocol_type: self.protocol_type.clone().unwrap_or_default() }

@@ -20,9 +20,11 @@ fn coordinator() -> Coordinator {
     };
     let storage = Arc::new(MemoryStorage::new(64 * 1024 * 1024));
     let (log, _) = Log::open(storage, config).expect("a new log opens");
-    let settings =
-        GroupSettings { initial_delay: Duration::ZERO, retention: Duration::from_secs(7 * 24 * 60 * 60) };
-    Coordinator::new(log, settings)
+    let retention = Duration::from_secs(7 * 24 * 60 * 60);
+    Coordinator::new(
+        log,
+        GroupSettings { initial_delay: Duration::ZERO, retention, members_bytes_max: 2_000 },
+    )
 }
 
 impl Coordinator {
@@ -137,6 +139,34 @@ fn a_group_that_the_log_alone_knows_is_listed_and_described() {
     assert_eq!(coordinator.names(), Vec::<String>::new());
     assert_eq!(coordinator.list().into_keys().collect::<Vec<_>>(), ["beside"]);
     assert!(coordinator.describe("beside").is_some());
+}
+
+/// Members that say much of themselves, each in a group of its own, come to no more than all of them may; who is
+/// in comes back, and who leaves makes room.
+#[test]
+fn members_of_all_groups_have_a_bound_together() {
+    let coordinator = coordinator();
+    let long = |member_id: &str, bytes: usize| {
+        let metadata = Bytes::from(vec![7; bytes]);
+        let protocols = vec![Protocol { name: "range".to_owned(), metadata }];
+        Join { member_id: member_id.to_owned(), protocols, ..join() }
+    };
+    let joins = |group: &str, join: Join| {
+        coordinator.join(group, join).try_recv().expect("answered at once").map_err(|refused| refused.code)
+    };
+    let full = Err(ErrorCode::GROUP_MAX_SIZE_REACHED);
+    let first = joins("first", long("", 1_200)).expect("there is room");
+    assert_eq!(joins("second", long("", 1_200)), full);
+    assert_eq!(coordinator.names(), ["first"], "who is refused leaves no group behind");
+    assert!(joins("first", long(&first.member_id, 1_200)).is_ok(), "it has its place");
+    assert_eq!(joins("first", long(&first.member_id, 2_200)), full);
+    assert!(joins("second", long("", 300)).is_ok(), "it is short");
+
+    coordinator.leave("first", &[(first.member_id, None)]);
+    assert!(joins("third", long("", 1_200)).is_ok(), "there is room again");
+    let counted: usize = coordinator.map().values().map(|cell| cell.lock().counted).sum();
+    assert_eq!(coordinator.members_bytes.load(Ordering::Relaxed), counted);
+    assert!((1_500..=2_000).contains(&counted), "{counted}");
 }
 
 /// One that is in memory and has nothing, because the log has not taken its commit yet, is no group for those who
