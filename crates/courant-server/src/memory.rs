@@ -22,7 +22,7 @@ const PROGRAM_BYTES: usize = 32 * 1024 * 1024;
 const GROUP_BUFFER_BYTES: usize = 2 * GROUP_BYTES_MAX;
 
 /// The least memory that a server can be told to keep to, in bytes.
-pub const MEMORY_MIN: usize = 512 * 1024 * 1024;
+pub const MEMORY_MIN: usize = 576 * 1024 * 1024;
 
 // What each part cannot do without.
 
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn those_who_share_a_budget_come_to_no_more_than_it() {
-        for mebibytes in (512..8192_usize).step_by(11) {
+        for mebibytes in (576..8192_usize).step_by(11) {
             let memory = mebibytes * 1024 * 1024 + mebibytes;
             let config = ServerConfig { memory: Some(memory), ..ServerConfig::local("data") };
             let shares = MemoryShares::of(&config).expect("it is enough");

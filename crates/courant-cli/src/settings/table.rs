@@ -144,8 +144,8 @@ pub(crate) static SETTINGS: [Setting; 24] = [
         variable: "COURANT_MEMORY",
         kind: Kind::Size { min: courant_server::MEMORY_MIN },
         placeholder: "SIZE",
-        fallback: Fallback::Means { meaning: "each part has its bounds", example: "512MiB" },
-        doc: "Memory that the server may take beside the program and what is stored; 512MiB or more",
+        fallback: Fallback::Means { meaning: "each part has its bounds", example: "1GiB" },
+        doc: "Memory that the server may take beside the program and what is stored; 576MiB or more",
     },
     Setting {
         name: Name::Log,

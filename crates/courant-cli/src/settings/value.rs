@@ -154,7 +154,7 @@ impl Kind {
             }
             Self::Count { min, max } => format!("write a whole number from {min} to {max}"),
             Self::Size { min } => {
-                format!("write a size from {} on, for example 512MiB", Value::Size(min))
+                format!("write a size from {} on, for example 1GiB", Value::Size(min))
             }
             Self::Switch => "write true or false".to_owned(),
             Self::Filter => "write for example info or courant_kafka=debug,info".to_owned(),
@@ -284,7 +284,7 @@ mod tests {
         for bad in ["191MiB", "0", "", "MiB", "-1", "+300MiB", "1.5GiB", "300 MiB", "300mb", "99999999999GiB"]
         {
             let allowed = kind.parse(bad).expect_err(bad);
-            assert_eq!(allowed, "write a size from 192MiB on, for example 512MiB", "{bad}");
+            assert_eq!(allowed, "write a size from 192MiB on, for example 1GiB", "{bad}");
         }
     }
 

@@ -19,8 +19,8 @@ const MIB: u64 = 1 << 20;
 
 /// The least that a server can be told, and what docs/guide/memory.md says of the program itself. What is stored here
 /// is hardly anything.
-const BUDGET: &str = "512MiB";
-const MOST_BYTES: u64 = (512 + 32) * MIB;
+const BUDGET: &str = "576MiB";
+const MOST_BYTES: u64 = (576 + 32) * MIB;
 
 /// The part of it that clients of the Kafka protocol have is less than this, and so is what the server takes with the
 /// program when they alone press.

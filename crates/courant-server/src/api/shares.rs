@@ -63,7 +63,8 @@ const LEAST: ApiLimits = ApiLimits {
     answers_bytes: 4 * 1024 * 1024,
     instances_bytes: 4 * 1024 * 1024,
     history_series: 64,
-    connections: 6,
+    // A browser keeps six of them open, and a probe must not stand behind two of those.
+    connections: 16,
 };
 
 /// Bounds of the HTTP API that a budget of memory makes smaller.

@@ -225,15 +225,15 @@ mod tests {
         let most = MemoryBound::of(&config(None)).expect("it starts");
         let limit = (most.program + MEMORY_MIN) as u64;
         let advice = memory_finding(Some(limit), most).change.expect("a change");
-        assert!(advice.ends_with("`--memory 512MiB`"), "{advice}");
-        let kept = MemoryBound::of(&config(Some(512 << 20))).expect("it starts");
+        assert!(advice.ends_with("`--memory 576MiB`"), "{advice}");
+        let kept = MemoryBound::of(&config(Some(576 << 20))).expect("it starts");
         assert_eq!(memory_finding(Some(limit), kept).verdict, Verdict::Ok);
         let said = memory_finding(Some(limit), kept).found;
         assert!(
-            said.ends_with("may take 512 MiB by --memory, 32 MiB for the program, and what is stored"),
+            said.ends_with("may take 576 MiB by --memory, 32 MiB for the program, and what is stored"),
             "{said}"
         );
-        assert!(memory_finding(None, kept).found.starts_with("none; a server may take 512 MiB by"));
+        assert!(memory_finding(None, kept).found.starts_with("none; a server may take 576 MiB by"));
         assert_eq!(memory_finding(None, most).found, "none");
         for bound in [most, kept] {
             let advice = memory_finding(Some(kept.total() as u64 - 1), bound).change.expect("a change");
