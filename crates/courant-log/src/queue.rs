@@ -547,7 +547,7 @@ mod tests {
     /// Fix: it owes one where the committer waits for others, and that ends their time.
     #[test]
     fn what_comes_quietly_behind_such_a_command_is_not_left_for_others() {
-        let queue = Queue::default();
+        let queue = Queue::new(usize::MAX);
         assert!(push_with_others(&queue));
         assert!(queue.push_quietly(command()).is_ok());
         assert!(lock(&queue.state).others_until.is_some(), "there may be more at hand");
