@@ -25,6 +25,7 @@ use crate::batch::rewrite::{Kept, RewriteError};
 use crate::compaction::{CompactionConfig, Group, KeyMap, Plan, SegmentInfo, Survivors, plan};
 use crate::error::{ReplaceError, WriterError};
 use crate::inner::Inner;
+use crate::limits::UNPACKED_BYTES_MIN;
 use crate::lock;
 use crate::metrics::add;
 use crate::partition::{Partition, Reader};
@@ -127,7 +128,8 @@ impl Round<'_> {
         let entropy = &self.inner.config.entropy;
         let hash_key = entropy.uuid().as_u128() ^ entropy.uuid().as_u128().rotate_left(64);
         let keys = KeyMap::with_bytes_max(self.inner.config.compaction_key_bytes, hash_key);
-        let mut survivors = Survivors::new(keys, self.inner.config.unpacked_bytes_max);
+        let unpacked_bytes_max = self.inner.config.unpacked_bytes_max.max(UNPACKED_BYTES_MIN);
+        let mut survivors = Survivors::new(keys, unpacked_bytes_max);
         let Some(plan) = self.learn(plan, &segments, &infos, &mut survivors)? else { return Ok(()) };
         let producers = self.inner.last_offsets_of_producers(self.partition.id);
         for group in plan.groups {

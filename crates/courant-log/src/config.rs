@@ -33,8 +33,9 @@ pub struct LogConfig {
     pub open_files: usize,
     /// Buffers of a mebibyte that the log has for reads, which are used again.
     pub read_buffers: usize,
-    /// Bytes that one batch may grow to when it is unpacked. A larger one stays whole in compaction, and answers
-    /// as a whole where an event is looked for by its time.
+    /// Bytes that one batch may grow to when it is unpacked; in compaction at the least
+    /// [`UNPACKED_BYTES_MIN`](crate::limits::UNPACKED_BYTES_MIN). A larger one stays whole in compaction, and
+    /// answers as a whole where an event is looked for by its time.
     pub unpacked_bytes_max: usize,
     /// Batches that are unpacked at one time, by threads of the log and in [`crate::Log::unpack`]; at least one.
     pub unpacked_at_once: usize,

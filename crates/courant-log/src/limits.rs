@@ -129,6 +129,10 @@ pub const HOT_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes that one batch may grow to when time lookup decompresses it.
 pub const DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
 
+/// Bytes that one batch may grow to in compaction, whatever a log is told: in every round of every log, batches of
+/// this size have been read.
+pub const UNPACKED_BYTES_MIN: usize = 32 * 1024 * 1024;
+
 /// Bytes of one checkpoint file.
 pub const CHECKPOINT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
@@ -145,4 +149,6 @@ const _: () = assert!((SEGMENT_BLOCK_BYTES as usize).is_multiple_of(BLOCK_BYTES)
 const _: () = assert!(MESSAGE_BYTES_MAX + 3 * BLOCK_BYTES <= GROUP_BYTES_MAX);
 const _: () = assert!(JOURNAL_FILES_MIN < JOURNAL_FILES_MAX);
 const _: () = assert!(BUFFERED_BYTES_MIN < BUFFER_BYTES);
+const _: () = assert!(UNPACKED_BYTES_MIN <= DECOMPRESSED_BYTES_MAX);
+const _: () = assert!(UNPACKED_BYTES_MIN >= 4 * MESSAGE_BYTES_MAX);
 const _: () = assert!(FILES_MIN <= FILES_UNTOLD && FILES_UNTOLD <= FILES_WANTED);

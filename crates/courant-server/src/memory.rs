@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 
 use courant_kafka::Limits;
 use courant_log::limits::{
-    BUFFER_BYTES, DECOMPRESSED_BYTES_MAX, GROUP_BYTES_MAX, MESSAGE_BYTES_MAX, QUEUED_BYTES_MAX, READ_BUFFERS,
+    BUFFER_BYTES, DECOMPRESSED_BYTES_MAX, GROUP_BYTES_MAX, QUEUED_BYTES_MAX, READ_BUFFERS, UNPACKED_BYTES_MIN,
 };
 
 use crate::api::limits::TRACE_EVENT_BYTES;
@@ -25,9 +25,6 @@ const GROUP_BUFFER_BYTES: usize = 2 * GROUP_BYTES_MAX;
 pub const MEMORY_MIN: usize = 576 * 1024 * 1024;
 
 // What each part cannot do without.
-
-/// A batch of which the records take four times as many bytes as the largest batch has.
-const UNPACKED_BYTES_MIN: usize = 32 * 1024 * 1024;
 
 /// One batch that is unpacked and packed again; one in a look for a time, and one in compaction.
 const UNPACKING_MIN: usize = 2 * UNPACKED_BYTES_MIN + 2 * GROUP_BYTES_MAX;
@@ -66,7 +63,6 @@ const _: () = {
     assert!(LEAST <= MEMORY_MIN);
     let of_log = UNPACKING_PARTS + GROUP_CHANGES_PARTS + READ_BUFFERS_PARTS + COMPACTION_PARTS;
     assert!(KAFKA_PARTS + MEMBERS_PARTS + API_PARTS + TRACE_INDEX_PARTS + of_log == PARTS);
-    assert!(UNPACKED_BYTES_MIN >= 4 * MESSAGE_BYTES_MAX);
 };
 
 /// Who may have how much of the memory that a server keeps to; without such a figure, what the bounds and the

@@ -8,6 +8,7 @@
 use super::{Full, KeyMap};
 use crate::batch::rewrite::{Kept, KeptRecord, RewriteError, each, emptied, kept};
 use crate::batch::{BatchError, BatchHeader};
+use crate::limits::UNPACKED_BYTES_MIN;
 
 /// The memory of one round: it learns from the dirty segments, then judges all of them.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Survivors {
     /// Offset behind the last batch that was learned.
     learned_to: u64,
     unread_batches: u64,
+    /// A batch came that another bound may not have let in.
+    keeps_tombstones: bool,
 }
 
 /// Why learning ends. What was learned before is good: the segments that lie wholly below
@@ -52,11 +55,12 @@ impl Survivors {
     /// Begins a round.
     ///
     /// The records of a batch may take `decompressed_bytes_max` bytes; a batch with more stays whole.
-    /// The bound is one and the same for all rounds of a log: with a greater one, later rounds would
-    /// judge by events that earlier ones could not take away.
+    /// Rounds of one log may have different bounds, of at least [`UNPACKED_BYTES_MIN`] each: a round with a
+    /// smaller one may not have read a batch with more than that, and has left older events of its keys, or
+    /// older events in it. So neither its own tombstones go nor those behind it.
     #[must_use]
     pub fn new(keys: KeyMap, decompressed_bytes_max: usize) -> Self {
-        Self { keys, decompressed_bytes_max, learned_to: 0, unread_batches: 0 }
+        Self { keys, decompressed_bytes_max, learned_to: 0, unread_batches: 0, keeps_tombstones: false }
     }
 
     /// Learns what one whole batch of a dirty segment supersedes. Batches come in the order of offsets.
@@ -104,7 +108,8 @@ impl Survivors {
     ///
     /// `drop_tombstones` is that of the batch's [`Group`](super::Group). A batch whose records cannot be
     /// taken out stays whole, and no tombstone behind it goes in this round: it may hold an older event
-    /// of the tombstone's key, which would come back.
+    /// of the tombstone's key, which would come back. So it is behind one with more than
+    /// [`UNPACKED_BYTES_MIN`], which an earlier round may not have read.
     ///
     /// `is_last_of_producer` says that no newer batch of the same idempotent producer is in the
     /// partition. Such a batch stays without its records when none survives, so that the producer's state
@@ -120,19 +125,32 @@ impl Survivors {
         is_last_of_producer: bool,
     ) -> Result<Kept, RewriteError> {
         let header = BatchHeader::parse(batch)?;
-        let drop_tombstones = drop_tombstones && self.unread_batches == 0 && !header.is_transactional();
-        let survives = |record: &KeptRecord<'_>| self.survives(record, drop_tombstones);
-        match kept(batch, self.decompressed_bytes_max, survives) {
+        let drop_tombstones = drop_tombstones && !self.keeps_tombstones && !header.is_transactional();
+        match self.left(batch, drop_tombstones) {
             Ok(Kept::None) if is_last_of_producer && header.has_producer() => match header.record_count {
                 0 => Ok(Kept::All),
                 _ => emptied(batch).map(Kept::Some),
             },
             Err(RewriteError::Records(_)) => {
                 self.unread_batches += 1;
+                self.keeps_tombstones = true;
                 Ok(Kept::All)
             }
             other => other,
         }
+    }
+
+    /// What survives of a batch. One that is larger than every round reads keeps its tombstones, and those behind
+    /// it stay.
+    fn left(&mut self, batch: &[u8], drop_tombstones: bool) -> Result<Kept, RewriteError> {
+        let most = self.decompressed_bytes_max;
+        let sure = if self.keeps_tombstones { most } else { most.min(UNPACKED_BYTES_MIN) };
+        let left = kept(batch, sure, |record| self.survives(record, drop_tombstones));
+        if sure == most || !matches!(left, Err(RewriteError::Records(_))) {
+            return left;
+        }
+        self.keeps_tombstones = true;
+        kept(batch, most, |record| self.survives(record, false))
     }
 
     /// How many batches stayed whole because their records could not be taken out.
@@ -265,6 +283,45 @@ mod tests {
         assert_eq!(survivors.rewrite(&opaque, true, false), Ok(Kept::All));
         assert_eq!(survivors.unread_batches(), 1);
         assert_eq!(survivors.rewrite(&last, true, false), Ok(Kept::All));
+    }
+
+    /// A round with a small bound has left what the tombstones of a large batch, and those behind it, supersede.
+    /// A later one with a greater bound takes none of them away: the keys would come back.
+    #[test]
+    fn tombstones_of_and_behind_what_another_bound_could_not_read_stay() {
+        let large = NewRecord {
+            key: Some(Bytes::from_static(b"a")),
+            value: Some(vec![0; UNPACKED_BYTES_MIN].into()),
+            ..NewRecord::default()
+        };
+        let deleted = NewRecord { key: Some(Bytes::from_static(b"b")), ..NewRecord::default() };
+        let mut large = encode(&[large, deleted], Codec::Zstd, None).unwrap().to_vec();
+        set_base_offset(&mut large, 10);
+        let (old, last) = (batch(0, &[("b", Some("1"))]), batch(20, &[("a", None)]));
+        let of = |bytes_max| Survivors::new(KeyMap::with_bytes_max(MAX, 11), bytes_max);
+
+        let mut small = of(UNPACKED_BYTES_MIN);
+        for batch in [&old, &large, &last] {
+            small.learn(batch).unwrap();
+        }
+        for batch in [&old, &large, &last] {
+            assert_eq!(small.rewrite(batch, true, false), Ok(Kept::All));
+        }
+        assert_eq!(small.unread_batches(), 1);
+
+        // All of it is clean by then: nothing is learned.
+        let mut great = of(2 * UNPACKED_BYTES_MIN);
+        for batch in [&old, &large, &last] {
+            assert_eq!(great.rewrite(batch, true, false), Ok(Kept::All));
+        }
+        assert_eq!(great.unread_batches(), 0, "it reads all of them");
+
+        // What is superseded goes: the large batch is a small one then, and no tombstone needs to stay.
+        let mut learned = of(2 * UNPACKED_BYTES_MIN);
+        learned.learn(&last).unwrap();
+        let Ok(Kept::Some(rest)) = learned.rewrite(&large, true, false) else { panic!("one event is left") };
+        assert_eq!(decode(&rest, MAX).unwrap().len(), 1, "the tombstone");
+        assert_eq!(of(MAX).rewrite(&rest, true, false), Ok(Kept::None));
     }
 
     #[test]
