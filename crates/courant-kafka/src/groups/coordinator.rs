@@ -41,6 +41,11 @@ pub(crate) struct GroupSettings {
     pub(crate) members_bytes_max: usize,
 }
 
+/// Of what the members of all groups may take, newcomers leave a part: whoever is in says more of itself when it has
+/// something, and is assigned more when others come or go.
+const PARTS: usize = 4;
+const NEWCOMERS_PARTS: usize = 3;
+
 /// All groups.
 pub(crate) struct Coordinator {
     log: Log,
@@ -69,6 +74,8 @@ struct Inner {
     watched_ms: Option<i64>,
     /// What its members take of what those of all groups may.
     counted: usize,
+    /// The part of it that is for assignments.
+    assigned: usize,
     /// Held by every commit until the log has it, or has refused it.
     committing: Arc<()>,
 }
@@ -232,7 +239,9 @@ impl Coordinator {
             inner.joins.extend(done.take().map(|done| (ticket, done)));
             // Its members are assigned anew.
             let (without, _) = inner.group.members_bytes();
-            self.bound(inner, without);
+            let of_all = self.settings.members_bytes_max;
+            let is_in = inner.group.has_place_for(&join);
+            self.bound(inner, without, if is_in { of_all } else { of_all / PARTS * NEWCOMERS_PARTS });
             let effects = inner.group.join(ticket, join, self.now());
             self.act(cell, inner, effects);
         });
@@ -250,8 +259,8 @@ impl Coordinator {
         let synced = self.with(group, false, |cell, inner| {
             let ticket = inner.ticket();
             inner.syncs.extend(done.take().map(|done| (ticket, done)));
-            let (_, with) = inner.group.members_bytes();
-            self.bound(inner, with);
+            let (without, _) = inner.group.members_bytes();
+            self.bound(inner, without + inner.assigned, self.settings.members_bytes_max);
             let effects = inner.group.sync(ticket, sync, self.now());
             self.act(cell, inner, effects);
         });
@@ -321,18 +330,21 @@ impl Coordinator {
         described.ok().flatten()
     }
 
-    /// Lets the members of a group have what they have, `bytes`, and what those of all groups leave.
-    fn bound(&self, inner: &mut Inner, bytes: usize) {
-        let all = self.members_bytes.load(Ordering::Relaxed);
-        let left = self.settings.members_bytes_max.saturating_sub(all);
+    /// Lets the members of a group have what they have, `bytes`, and what those of all groups leave of `of_all`.
+    fn bound(&self, inner: &mut Inner, bytes: usize, of_all: usize) {
+        let left = of_all.saturating_sub(self.members_bytes.load(Ordering::Relaxed));
         inner.group.set_bytes_max(bytes.saturating_add(left).min(limits::GROUP_BYTES_MAX));
     }
 
     /// Counts what the members of a group take now.
     fn count(&self, inner: &mut Inner) {
+        let (without, with) = inner.group.members_bytes();
+        let assigned = with - without;
+        // A rebalance takes all assignments away. Nobody else gets their room until there are new ones.
+        inner.assigned = if inner.group.is_rebalancing() { assigned.max(inner.assigned) } else { assigned };
         let bytes = match inner.group.is_dead() {
             true => 0,
-            false => inner.group.members_bytes().1,
+            false => without + inner.assigned + inner.group.pending_bytes(),
         };
         let before = std::mem::replace(&mut inner.counted, bytes);
         // Where it has become less, the sum goes around, and ends at what is right.
@@ -393,6 +405,7 @@ impl Cell {
             next_ticket: 0,
             watched_ms: None,
             counted: 0,
+            assigned: 0,
             committing: Arc::default(),
         };
         Self { name, inner: Mutex::new(inner) }

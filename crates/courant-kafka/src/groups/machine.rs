@@ -32,6 +32,7 @@ use bytes::Bytes;
 #[cfg(test)]
 use self::join::JoinedMember;
 pub(crate) use self::join::{Join, JoinRefused, Joined};
+use self::members::bytes_of;
 pub(crate) use self::members::{Member, Protocol};
 pub(crate) use self::sync::{Sync, Synced};
 use super::stored::{StoredMember, StoredState};
@@ -267,6 +268,11 @@ impl Group {
         self.state == State::Empty
     }
 
+    /// Whether members have no assignments because they get new ones.
+    pub(crate) fn is_rebalancing(&self) -> bool {
+        matches!(self.state, State::Preparing { .. } | State::Completing { .. })
+    }
+
     pub(crate) fn is_dead(&self) -> bool {
         self.state == State::Dead
     }
@@ -312,6 +318,11 @@ impl Group {
         let without = self.bytes();
         let assigned: usize = self.members.values().map(|member| member.assignment.len()).sum();
         (without, without + assigned)
+    }
+
+    /// What ids take that were given and not joined with yet.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending.keys().map(|id| bytes_of([id, "", "", ""], &[])).sum()
     }
 
     /// Lets the members take so many bytes from now on. Those who are in stay.

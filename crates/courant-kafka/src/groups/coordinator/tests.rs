@@ -23,7 +23,7 @@ fn coordinator() -> Coordinator {
     let retention = Duration::from_secs(7 * 24 * 60 * 60);
     Coordinator::new(
         log,
-        GroupSettings { initial_delay: Duration::ZERO, retention, members_bytes_max: 2_000 },
+        GroupSettings { initial_delay: Duration::ZERO, retention, members_bytes_max: 2_700 },
     )
 }
 
@@ -159,7 +159,7 @@ fn members_of_all_groups_have_a_bound_together() {
     assert_eq!(joins("second", long("", 1_200)), full);
     assert_eq!(coordinator.names(), ["first"], "who is refused leaves no group behind");
     assert!(joins("first", long(&first.member_id, 1_200)).is_ok(), "it has its place");
-    assert_eq!(joins("first", long(&first.member_id, 2_200)), full);
+    assert_eq!(joins("first", long(&first.member_id, 2_900)), full);
     assert!(joins("second", long("", 300)).is_ok(), "it is short");
 
     coordinator.leave("first", &[(first.member_id, None)]);
@@ -167,6 +167,91 @@ fn members_of_all_groups_have_a_bound_together() {
     let counted: usize = coordinator.map().values().map(|cell| cell.lock().counted).sum();
     assert_eq!(coordinator.members_bytes.load(Ordering::Relaxed), counted);
     assert!((1_500..=2_000).contains(&counted), "{counted}");
+}
+
+/// Those who are in are assigned something, and may say more of themselves, also when nobody comes in any more.
+#[test]
+fn newcomers_leave_room_for_those_who_are_in() {
+    let coordinator = coordinator();
+    let long = |bytes: usize| {
+        let metadata = Bytes::from(vec![7; bytes]);
+        Join { protocols: vec![Protocol { name: "range".to_owned(), metadata }], ..join() }
+    };
+    let mut joined = coordinator.join("first", long(100));
+    let first = joined.try_recv().expect("answered at once").expect("there is room");
+    // Others take whatever is left for newcomers.
+    let mut others = 0;
+    while coordinator.join(&format!("other-{others}"), long(50)).try_recv().expect("answered").is_ok() {
+        others += 1;
+    }
+    assert!(others > 3, "{others}");
+    let mut refused = coordinator.join("first", long(50));
+    let code = refused.try_recv().expect("answered at once").expect_err("it is new").code;
+    assert_eq!(code, ErrorCode::GROUP_MAX_SIZE_REACHED);
+
+    let mut more = coordinator.join("first", Join { member_id: first.member_id.clone(), ..long(200) });
+    let again = more.try_recv().expect("answered at once").expect("it is in, and says a little more");
+    let who =
+        Identity { member_id: first.member_id.clone(), generation: again.generation, ..Identity::default() };
+    let assignments = BTreeMap::from([(first.member_id, Bytes::from(vec![7; 300]))]);
+    let sync = Sync { who, protocol_type: None, protocol: None, assignments };
+    let mut synced = coordinator.sync("first", sync);
+    assert!(synced.try_recv().is_err(), "it waits for the disk, and is not refused");
+    coordinator.settle();
+    assert!(coordinator.log.has_group("first"), "its assignment is stored");
+}
+
+/// Between two generations nobody is assigned anything. Who comes into another group then does not take the room.
+#[test]
+fn a_rebalance_keeps_the_room_of_what_was_assigned() {
+    let coordinator = coordinator();
+    let long = |member_id: &str, bytes: usize| {
+        let metadata = Bytes::from(vec![7; bytes]);
+        let protocols = vec![Protocol { name: "range".to_owned(), metadata }];
+        Join { member_id: member_id.to_owned(), protocols, ..join() }
+    };
+    let joins = |group: &str, join: Join| coordinator.join(group, join).try_recv().expect("answered at once");
+    let assigns = |joined: &Joined| {
+        let id = joined.member_id.clone();
+        let who = Identity { member_id: id.clone(), generation: joined.generation, ..Identity::default() };
+        let assignments = BTreeMap::from([(id, Bytes::from(vec![7; 1_500]))]);
+        coordinator.sync("first", Sync { who, protocol_type: None, protocol: None, assignments })
+    };
+    let first = joins("first", long("", 100)).expect("there is room");
+    let mut synced = assigns(&first);
+    assert!(synced.try_recv().is_err(), "it waits for the disk, and is not refused");
+    let again = joins("first", long(&first.member_id, 110)).expect("it is in");
+    assert!(again.generation > first.generation, "a rebalance");
+    let late = joins("late", long("", 600)).expect_err("there is no room");
+    assert_eq!(late.code, ErrorCode::GROUP_MAX_SIZE_REACHED);
+    let mut synced = assigns(&again);
+    assert!(synced.try_recv().is_err(), "it waits for the disk, and is not refused");
+}
+
+/// A client that takes ids and never comes back with them is counted for as long as they are kept.
+#[test]
+fn ids_that_are_given_are_counted() {
+    let coordinator = coordinator();
+    let asks = |group: &str| {
+        let long_id = Join { fresh_id: "m".repeat(160), id_first: true, ..join() };
+        coordinator
+            .join(group, long_id)
+            .try_recv()
+            .expect("answered at once")
+            .expect_err("no member yet")
+            .code
+    };
+    let mut given = 0;
+    while asks(&format!("group-{given}")) == ErrorCode::MEMBER_ID_REQUIRED {
+        given += 1;
+        assert!(given < 100, "ids have a bound over all groups");
+    }
+    assert!(given > 3, "{given}");
+    assert_eq!(asks("full"), ErrorCode::GROUP_MAX_SIZE_REACHED);
+    let given_back = [("m".repeat(160), None)];
+    coordinator.leave("group-0", &given_back);
+    coordinator.leave("group-1", &given_back);
+    assert_eq!(asks("full"), ErrorCode::MEMBER_ID_REQUIRED, "there is room again");
 }
 
 /// One that is in memory and has nothing, because the log has not taken its commit yet, is no group for those who

@@ -122,6 +122,17 @@ impl Group {
         Ok(())
     }
 
+    /// The id under which who joins may be in the group already: a static member may come back under another one.
+    fn place_of<'a>(&'a self, join: &'a Join) -> &'a String {
+        let place = join.instance_id.as_ref().and_then(|instance| self.statics.get(instance));
+        place.unwrap_or(&join.member_id)
+    }
+
+    /// Whether who joins is in the group already.
+    pub(crate) fn has_place_for(&self, join: &Join) -> bool {
+        self.members.contains_key(self.place_of(join))
+    }
+
     fn check(&self, join: &Join) -> Result<(), JoinRefused> {
         let session_ms = self.rules.session_ms_min..=self.rules.session_ms_max;
         if !session_ms.contains(&join.session_ms) {
@@ -131,9 +142,7 @@ impl Group {
         if says_nothing || !self.fits(&join.protocol_type, &join.protocols) {
             return Err(JoinRefused::new(ErrorCode::INCONSISTENT_GROUP_PROTOCOL));
         }
-        // A static member may come back under another id.
-        let place = join.instance_id.as_ref().and_then(|instance| self.statics.get(instance));
-        let place = place.unwrap_or(&join.member_id);
+        let place = self.place_of(join);
         let replaced = self.members.get(place).map_or(0, |member| member.bytes(place));
         if self.bytes() - replaced + join.bytes() > self.rules.bytes_max {
             return Err(JoinRefused::new(ErrorCode::GROUP_MAX_SIZE_REACHED));
