@@ -9,8 +9,17 @@ use crate::lock;
 pub(crate) struct Unpacking {
     /// Bytes that one batch may grow to.
     bytes_max: usize,
-    places: Mutex<usize>,
-    freed: Condvar,
+    queue: Mutex<Queue>,
+    moved: Condvar,
+}
+
+/// Who is in, and who comes next: whoever gives a place back and wants it again stands behind those who wait.
+#[derive(Debug)]
+struct Queue {
+    free: usize,
+    /// The number of the next one who comes, and of the next one who gets a place.
+    comes: u64,
+    served: u64,
 }
 
 /// A place that somebody has. It is free again when this is dropped, also by a panic.
@@ -19,30 +28,47 @@ struct Place<'a>(&'a Unpacking);
 impl Unpacking {
     /// So many places, at least one, each for a batch of so many bytes.
     pub(crate) fn new(bytes_max: usize, places: usize) -> Self {
-        Self { bytes_max, places: Mutex::new(places.max(1)), freed: Condvar::new() }
+        let queue = Queue { free: places.max(1), comes: 0, served: 0 };
+        Self { bytes_max, queue: Mutex::new(queue), moved: Condvar::new() }
     }
 
     /// Runs `unpack`, which is told how large the batch may become, when there is a place for it. It must wait for
-    /// nothing itself, and unpack nothing else meanwhile: so all that wait get a place, and soon.
+    /// nothing itself, and unpack nothing else meanwhile: so all that wait get a place, and soon, in the order in which
+    /// they came.
     pub(crate) fn one<T>(&self, unpack: impl FnOnce(usize) -> T) -> T {
         let _place = self.place();
         unpack(self.bytes_max)
     }
 
     fn place(&self) -> Place<'_> {
-        let mut places = lock(&self.places);
-        while *places == 0 {
-            places = self.freed.wait(places).unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.queue);
+        let number = queue.comes;
+        queue.comes += 1;
+        while queue.free == 0 || queue.served != number {
+            queue = self.moved.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-        *places -= 1;
+        queue.served += 1;
+        queue.free -= 1;
+        // Where there are more places, the next one has waited for its turn alone.
+        let others_wait = queue.free > 0 && queue.served < queue.comes;
+        drop(queue);
+        if others_wait {
+            self.moved.notify_all();
+        }
         Place(self)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        *lock(&self.0.places) += 1;
-        self.0.freed.notify_one();
+        let mut queue = lock(&self.0.queue);
+        queue.free += 1;
+        let others_wait = queue.served < queue.comes;
+        drop(queue);
+        if others_wait {
+            // Only the first of them goes on, and nobody knows which thread that is.
+            self.0.moved.notify_all();
+        }
     }
 }
 
@@ -78,7 +104,24 @@ mod tests {
             }
         });
         assert!((1..=2).contains(&most.load(Ordering::SeqCst)), "{most:?} at a time");
-        assert_eq!(*lock(&unpacking.places), 2);
+        assert_eq!(lock(&unpacking.queue).free, 2);
+    }
+
+    /// Otherwise one that unpacks batch after batch, as compaction does, would keep others out.
+    #[test]
+    fn who_gives_a_place_back_does_not_get_it_again_before_those_who_wait() {
+        let unpacking = Unpacking::new(7, 1);
+        let order = Mutex::new(Vec::new());
+        let held = unpacking.place();
+        thread::scope(|scope| {
+            scope.spawn(|| unpacking.one(|_| lock(&order).push("waited")));
+            while lock(&unpacking.queue).comes < 2 {
+                thread::yield_now();
+            }
+            drop(held);
+            unpacking.one(|_| lock(&order).push("came again"));
+        });
+        assert_eq!(*lock(&order), ["waited", "came again"]);
     }
 
     #[test]
