@@ -1,7 +1,7 @@
 //! What the routes about events keep between requests.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
 
@@ -20,6 +20,8 @@ pub(crate) struct Events {
     pub(super) streams: Streams,
     /// Memory for bodies of events, in units.
     pub(super) bodies: Arc<Semaphore>,
+    /// Requests that wait for their share of it.
+    pub(super) bodies_awaited: AtomicUsize,
     /// Places of records that are asked for alone, from the look on until they have gone to the client.
     pub(super) whole: Arc<Semaphore>,
     /// Where the next events without a key go.
@@ -34,6 +36,7 @@ impl Events {
             searches: Searches::new(watchers_max, limits.searches),
             streams: Streams::new(streams_max.saturating_sub(watchers_max).max(1)),
             bodies: Arc::new(Semaphore::new(limits.bodies_bytes / BODY_UNIT_BYTES)),
+            bodies_awaited: AtomicUsize::new(0),
             whole: Arc::new(Semaphore::new(limits.whole_records)),
             keyless: AtomicU32::new(0),
         }
