@@ -22,12 +22,13 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use self::named::Named;
 use crate::api::ApiState;
-use crate::api::limits::{SERIES_AGE, SERIES_AGE_PER_COST};
+use crate::api::limits::{SERIES_AGE, SERIES_AGE_PER_COST, SERIES_LOOK_WAIT_MAX};
 use crate::api::problem::Problem;
 use crate::api::series::Series;
 use crate::scrub::Scrubbed;
@@ -65,24 +66,44 @@ struct Kept {
     until: Instant,
 }
 
+/// What a scrape shows of what has a name.
+#[derive(Debug)]
+enum Look {
+    /// It is measured, with a place for that where those who look at the log share their memory.
+    Anew(Option<OwnedSemaphorePermit>),
+    /// What was measured before.
+    Kept,
+}
+
 impl Scrapes {
-    /// The whole page, written away from the runtime's workers, and not behind those who look at the log.
+    /// The whole page, written away from the runtime's workers, and not behind those who look at the log but where a
+    /// budget of memory has them share their places.
     async fn page(&self) -> Result<String, Problem> {
         let scrapes = self.clone();
         // Nobody closes the semaphore.
         let place = Arc::clone(&self.place).acquire_owned().await.ok();
+        let look = self.look().await;
         let written = spawn_blocking(move || {
             let _place = place;
-            scrapes.write()
+            scrapes.write(look)
         });
         let written = written.await.map_err(|failure| Problem::defect(&failure.to_string()))?;
         written.map_err(|failure| Problem::defect(&format!("the figures could not be written: {failure}")))
     }
 
-    fn write(&self) -> Result<String, fmt::Error> {
+    /// To be asked by one scrape at a time.
+    async fn look(&self) -> Look {
+        let is_fresh = |kept: &Kept| Instant::now() < kept.until;
+        if self.kept.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(is_fresh) {
+            return Look::Kept;
+        }
+        timeout(SERIES_LOOK_WAIT_MAX, self.api.place_beside()).await.map_or(Look::Kept, Look::Anew)
+    }
+
+    fn write(&self, look: Look) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Figures(self.api.clone())));
-        if let Some(series) = self.series() {
+        if let Some(series) = self.series(look) {
             registry.register_collector(Box::new(Named(series)));
         }
         let mut page = String::new();
@@ -90,13 +111,13 @@ impl Scrapes {
         Ok(page)
     }
 
-    /// What has a name, as of a moment ago at the most.
-    fn series(&self) -> Option<Arc<Series>> {
+    /// What has a name.
+    fn series(&self, look: Look) -> Option<Arc<Series>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Look::Anew(_place) = look else {
+            return kept.as_ref().map(|kept| Arc::clone(&kept.series));
+        };
         let began = Instant::now();
-        if let Some(kept) = kept.as_ref().filter(|kept| began < kept.until) {
-            return Some(Arc::clone(&kept.series));
-        }
         let series = Arc::new(Series::measure(&self.api)?);
         let until = Instant::now() + SERIES_AGE.max(began.elapsed() * SERIES_AGE_PER_COST);
         *kept = Some(Kept { series: Arc::clone(&series), until });
@@ -273,4 +294,42 @@ fn counter(encoder: &mut DescriptorEncoder<'_>, (name, help, value): Figure) -> 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, (name, help, value): Figure) -> fmt::Result {
     let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ApiSettings;
+    use crate::api::shares::ApiLimits;
+    use crate::http::Status;
+
+    fn scrapes(limits: ApiLimits) -> Scrapes {
+        let api = ApiState::new(Arc::new(Status::default()), ApiSettings::default(), 2, limits);
+        Scrapes { api, place: Arc::new(Semaphore::new(1)), kept: Arc::default() }
+    }
+
+    /// What is measured reads the log as any look does, and a budget has room for so many of those.
+    #[tokio::test]
+    async fn a_scrape_waits_for_a_place_where_a_budget_has_lookers_share_them() {
+        let scrapes = scrapes(ApiLimits::within(ApiLimits::MEMORY_MIN, false));
+        let held = scrapes.api.place_beside().await.expect("they share their places");
+        let mut look = Box::pin(scrapes.look());
+        tokio::select! {
+            biased;
+            got = &mut look => panic!("the only place is taken: {got:?}"),
+            () = std::future::ready(()) => {}
+        }
+        drop(held);
+        assert!(matches!(look.await, Look::Anew(Some(_))));
+    }
+
+    #[tokio::test]
+    async fn a_scrape_measures_beside_lookers_without_a_budget_and_not_again_at_once() {
+        let scrapes = scrapes(ApiLimits::default());
+        assert!(matches!(scrapes.look().await, Look::Anew(None)));
+        let kept = Kept { series: Arc::default(), until: Instant::now() + SERIES_LOOK_WAIT_MAX * 100 };
+        *scrapes.kept.lock().expect("nobody has failed") = Some(kept);
+        assert!(matches!(scrapes.look().await, Look::Kept));
+        assert!(scrapes.series(Look::Kept).is_some());
+    }
 }

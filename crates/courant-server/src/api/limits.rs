@@ -82,6 +82,10 @@ pub(crate) const SERIES_AGE: Duration = Duration::from_secs(1);
 /// How many times longer than it took to measure it is what was measured used.
 pub(crate) const SERIES_AGE_PER_COST: u32 = 4;
 
+/// How long a scrape waits for a place among those who look at the log, where they share their memory. Then it gets
+/// what was measured before.
+pub(crate) const SERIES_LOOK_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// Looks at the log at one time, over all requests; the others wait.
 pub(crate) const LOOKS_MAX: usize = 4;
 
