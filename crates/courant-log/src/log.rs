@@ -306,12 +306,6 @@ impl Log {
         self.reading(partition, |reader| reader.max_timestamp(&self.inner.unpacking))
     }
 
-    /// Runs `unpack`, which takes one batch apart and is told how many bytes that may become, when fewer than
-    /// [`LogConfig::unpacked_at_once`] are unpacked. It must wait for nothing, and unpack nothing else meanwhile.
-    pub fn unpack<T>(&self, unpack: impl FnOnce(usize) -> T) -> T {
-        self.inner.unpacking.one(unpack)
-    }
-
     /// Calls `wake` once when `min_bytes` more are readable than at the watermarks that the caller has
     /// seen; at once when one of them has moved already or a partition does not exist; also when a
     /// partition is deleted or the log stops. Dropping the registration ends it.

@@ -3,7 +3,24 @@
 use std::fmt;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use crate::lock;
+use crate::{Log, lock};
+
+impl Log {
+    /// Runs `unpack`, which takes one batch apart and is told how many bytes that may become, when fewer than
+    /// [`LogConfig::unpacked_at_once`](crate::LogConfig::unpacked_at_once) are unpacked. It must wait for nothing, and
+    /// unpack nothing else meanwhile.
+    pub fn unpack<T>(&self, unpack: impl FnOnce(usize) -> T) -> T {
+        self.inner.unpacking.one(unpack)
+    }
+
+    /// As [`Log::unpack`] where nobody has to wait for that.
+    ///
+    /// # Errors
+    /// `unpack`, which was not called.
+    pub fn try_unpack<T, F: FnOnce(usize) -> T>(&self, unpack: F) -> Result<T, F> {
+        self.inner.unpacking.try_one(unpack)
+    }
+}
 
 /// Places for threads that unpack a batch.
 pub(crate) struct Unpacking {
@@ -38,6 +55,26 @@ impl Unpacking {
     pub(crate) fn one<T>(&self, unpack: impl FnOnce(usize) -> T) -> T {
         let _place = self.place();
         unpack(self.bytes_max)
+    }
+
+    /// As [`Unpacking::one`] where there is a place now; else gives `unpack` back.
+    pub(crate) fn try_one<T, F: FnOnce(usize) -> T>(&self, unpack: F) -> Result<T, F> {
+        match self.free_place() {
+            Some(_place) => Ok(unpack(self.bytes_max)),
+            None => Err(unpack),
+        }
+    }
+
+    fn free_place(&self) -> Option<Place<'_>> {
+        let mut queue = lock(&self.queue);
+        // Those who wait came before.
+        if queue.free == 0 || queue.served < queue.comes {
+            return None;
+        }
+        queue.comes += 1;
+        queue.served += 1;
+        queue.free -= 1;
+        Some(Place(self))
     }
 
     fn place(&self) -> Place<'_> {
@@ -122,6 +159,16 @@ mod tests {
             unpacking.one(|_| lock(&order).push("came again"));
         });
         assert_eq!(*lock(&order), ["waited", "came again"]);
+    }
+
+    #[test]
+    fn nobody_waits_who_does_not_want_to() {
+        let unpacking = Unpacking::new(7, 1);
+        let place = unpacking.place();
+        let unpack = unpacking.try_one(|bytes_max| bytes_max).expect_err("the only place is taken");
+        drop(place);
+        assert_eq!(unpacking.try_one(unpack).ok(), Some(7));
+        assert_eq!(unpacking.one(|bytes_max| bytes_max), 7);
     }
 
     #[test]

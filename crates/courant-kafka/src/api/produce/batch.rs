@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use courant_log::batch::{Batch, BatchError, Codec, records};
 use courant_log::{Log, Topic, topic_config};
+use tokio::task::block_in_place;
 
-use super::{Refused, ZSTD_FROM};
+use super::{Refused, ZSTD_FROM, can_wait};
 use crate::limits;
 use crate::wire::ErrorCode;
 
@@ -58,12 +59,21 @@ pub(super) fn check(
     Ok(batch)
 }
 
+/// Takes a batch apart when there is a place for that. Who waits for one holds up nobody: another thread goes on with
+/// what else is to be done on this one, heartbeats among it.
+fn unpacked<T>(log: &Log, unpack: impl FnOnce(usize) -> T) -> T {
+    log.try_unpack(unpack).unwrap_or_else(|unpack| match can_wait() {
+        true => block_in_place(|| log.unpack(unpack)),
+        false => log.unpack(unpack),
+    })
+}
+
 /// In a compacted topic every record needs a key. The records are named, so that a client can say which
 /// of its own were refused for their own sake (KIP-467).
 fn check_keys(log: &Log, batch: &Batch) -> Result<(), Refused> {
-    let without = log
-        .unpack(|bytes_max| records::without_key(batch.bytes(), limits::RECORD_ERRORS_MAX, bytes_max))
-        .map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
+    let look = |bytes_max| records::without_key(batch.bytes(), limits::RECORD_ERRORS_MAX, bytes_max);
+    let without =
+        unpacked(log, look).map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
     if without.is_empty() {
         return Ok(());
     }
@@ -73,8 +83,7 @@ fn check_keys(log: &Log, batch: &Batch) -> Result<(), Refused> {
 
 /// The batch under the topic's codec. It is held against `max.message.bytes` as it is stored.
 fn recompressed(log: &Log, batch: &Batch, codec: Codec, max: usize) -> Result<Batch, Refused> {
-    let batch = log
-        .unpack(|bytes_max| batch.with_codec(codec, bytes_max))
+    let batch = unpacked(log, |bytes_max| batch.with_codec(codec, bytes_max))
         .map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
     let bytes = batch.bytes().len();
     if bytes > max {
@@ -101,4 +110,63 @@ fn from_batch(error: &BatchError) -> Refused {
         _ => ErrorCode::INVALID_RECORD,
     };
     Refused::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+    use std::time::Duration;
+
+    use courant_log::storage::MemoryStorage;
+    use courant_log::{LogConfig, SystemClock, SystemEntropy};
+    use tokio::runtime;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// The only place is taken for as long as it likes, and the only worker of the runtime waits for it.
+    #[test]
+    fn who_waits_to_unpack_holds_up_nobody_else() {
+        let config = LogConfig {
+            journal_file_bytes: 1024 * 1024,
+            first_journal_file_bytes: 1024 * 1024,
+            reserve_bytes: 0,
+            background: false,
+            unpacked_bytes_max: 7,
+            unpacked_at_once: 1,
+            ..LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy))
+        };
+        let storage = Arc::new(MemoryStorage::new(64 * 1024 * 1024));
+        let (log, _) = Log::open(storage, config).expect("a new log opens");
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
+        let runtime = runtime.expect("a runtime");
+        thread::scope(|scope| {
+            // Gone when an assertion fails, so that nobody waits for ever.
+            let (give_back, given_back) = mpsc::channel::<()>();
+            let (takes, taken) = mpsc::channel();
+            let holder = log.clone();
+            scope.spawn(move || {
+                holder.unpack(|_| {
+                    takes.send(()).expect("it is waited for");
+                    let _ = given_back.recv();
+                });
+            });
+            taken.recv().expect("the place is taken");
+            let (begins, begun) = mpsc::channel();
+            let waiting = log.clone();
+            let waits = runtime.spawn(async move {
+                begins.send(()).expect("it is waited for");
+                unpacked(&waiting, |bytes_max| bytes_max)
+            });
+            begun.recv().expect("the worker is busy");
+            let other = runtime.spawn(async { 1 });
+            let other = runtime.block_on(async { timeout(PATIENCE, other).await });
+            assert_eq!(other.expect("others are not held up").expect("no panic"), 1);
+            drop(give_back);
+            assert_eq!(runtime.block_on(waits).expect("no panic"), 7);
+        });
+    }
 }
