@@ -15,6 +15,8 @@ use crate::limits::UNPACKED_BYTES_MIN;
 pub struct Survivors {
     keys: KeyMap,
     decompressed_bytes_max: usize,
+    /// Base offset of the first batch that was learned.
+    learned_from: Option<i64>,
     /// Offset behind the last batch that was learned.
     learned_to: u64,
     unread_batches: u64,
@@ -57,10 +59,18 @@ impl Survivors {
     /// The records of a batch may take `decompressed_bytes_max` bytes; a batch with more stays whole.
     /// Rounds of one log may have different bounds, of at least [`UNPACKED_BYTES_MIN`] each: a round with a
     /// smaller one may not have read a batch with more than that, and has left older events of its keys, or
-    /// older events in it. So neither its own tombstones go nor those behind it.
+    /// older events in it. So neither its own tombstones go nor those behind it, and it does not become so small
+    /// that later rounds would not know it any more.
     #[must_use]
     pub fn new(keys: KeyMap, decompressed_bytes_max: usize) -> Self {
-        Self { keys, decompressed_bytes_max, learned_to: 0, unread_batches: 0, keeps_tombstones: false }
+        Self {
+            keys,
+            decompressed_bytes_max,
+            learned_from: None,
+            learned_to: 0,
+            unread_batches: 0,
+            keeps_tombstones: false,
+        }
     }
 
     /// Learns what one whole batch of a dirty segment supersedes. Batches come in the order of offsets.
@@ -81,6 +91,7 @@ impl Survivors {
 
     fn learn_batch(&mut self, batch: &[u8]) -> Result<Result<(), Full>, RewriteError> {
         let header = BatchHeader::parse(batch)?;
+        self.learned_from = self.learned_from.or(Some(header.base_offset));
         let mut learned: Result<(), Full> = Ok(());
         // What a transaction wrote is read too, so that damage to it is seen now.
         each(batch, self.decompressed_bytes_max, |record| {
@@ -126,7 +137,8 @@ impl Survivors {
     ) -> Result<Kept, RewriteError> {
         let header = BatchHeader::parse(batch)?;
         let drop_tombstones = drop_tombstones && !self.keeps_tombstones && !header.is_transactional();
-        match self.left(batch, drop_tombstones) {
+        let was_learned = self.learned_from.is_some_and(|from| from <= header.base_offset);
+        match self.left(batch, drop_tombstones, was_learned) {
             Ok(Kept::None) if is_last_of_producer && header.has_producer() => match header.record_count {
                 0 => Ok(Kept::All),
                 _ => emptied(batch).map(Kept::Some),
@@ -142,15 +154,22 @@ impl Survivors {
 
     /// What survives of a batch. One that is larger than every round reads keeps its tombstones, and those behind
     /// it stay.
-    fn left(&mut self, batch: &[u8], drop_tombstones: bool) -> Result<Kept, RewriteError> {
+    ///
+    /// Where it was not learned in this round, older events of its keys may be left, and older events in it of
+    /// which only the tombstones are behind it. Then it stays that large, or goes as a whole: in a small batch
+    /// later rounds would not see that tombstones are needed.
+    fn left(&mut self, batch: &[u8], drop_tombstones: bool, was_learned: bool) -> Result<Kept, RewriteError> {
         let most = self.decompressed_bytes_max;
-        let sure = if self.keeps_tombstones { most } else { most.min(UNPACKED_BYTES_MIN) };
+        let sure = most.min(UNPACKED_BYTES_MIN);
         let left = kept(batch, sure, |record| self.survives(record, drop_tombstones));
         if sure == most || !matches!(left, Err(RewriteError::Records(_))) {
             return left;
         }
         self.keeps_tombstones = true;
-        kept(batch, most, |record| self.survives(record, false))
+        match kept(batch, most, |record| self.survives(record, false)) {
+            Ok(Kept::Some(rest)) if !was_learned && each(&rest, sure, |_| {}).is_ok() => Ok(Kept::All),
+            left => left,
+        }
     }
 
     /// How many batches stayed whole because their records could not be taken out.
@@ -162,6 +181,8 @@ impl Survivors {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use bytes::Bytes;
 
     use super::*;
@@ -316,12 +337,75 @@ mod tests {
         }
         assert_eq!(great.unread_batches(), 0, "it reads all of them");
 
-        // What is superseded goes: the large batch is a small one then, and no tombstone needs to stay.
+        // Who learns all of it takes away what is superseded: the large batch is a small one then, and no tombstone
+        // needs to stay.
         let mut learned = of(2 * UNPACKED_BYTES_MIN);
-        learned.learn(&last).unwrap();
+        for batch in [&old, &large, &last] {
+            learned.learn(batch).unwrap();
+        }
+        assert_eq!(learned.rewrite(&old, true, false), Ok(Kept::None));
         let Ok(Kept::Some(rest)) = learned.rewrite(&large, true, false) else { panic!("one event is left") };
         assert_eq!(decode(&rest, MAX).unwrap().len(), 1, "the tombstone");
         assert_eq!(of(MAX).rewrite(&rest, true, false), Ok(Kept::None));
+    }
+
+    /// One round over all batches, of which those from `dirty` on are learned. Of the others tombstones may go.
+    fn round(batches: &mut Vec<Vec<u8>>, dirty: usize, bytes_max: usize) {
+        let mut survivors = Survivors::new(KeyMap::with_bytes_max(MAX, 11), bytes_max);
+        for batch in &batches[dirty..] {
+            survivors.learn(batch).unwrap();
+        }
+        let all = std::mem::take(batches);
+        for (index, batch) in all.into_iter().enumerate() {
+            match survivors.rewrite(&batch, index < dirty, false).unwrap() {
+                Kept::All => batches.push(batch),
+                Kept::Some(rest) => batches.push(rest),
+                Kept::None => {}
+            }
+        }
+    }
+
+    /// The keys that have a value for whoever reads all of it.
+    fn alive(batches: &[Vec<u8>]) -> Vec<Bytes> {
+        let records = batches.iter().flat_map(|batch| decode(batch, 2 * UNPACKED_BYTES_MIN).unwrap());
+        let newest: BTreeMap<Bytes, bool> =
+            records.map(|record| (record.key.unwrap(), record.value.is_some())).collect();
+        newest.into_iter().filter(|(_, is_alive)| *is_alive).map(|(key, _)| key).collect()
+    }
+
+    /// A round with a small bound has left an older "b" before the large batch and an older "c" in it. One with a
+    /// greater bound supersedes what makes it large, and does not know of the others. The round after that one
+    /// still has to keep their tombstones.
+    #[test]
+    fn what_another_bound_could_not_read_does_not_become_small() {
+        let record = |key: &'static str, value: Option<Bytes>| NewRecord {
+            key: Some(Bytes::from_static(key.as_bytes())),
+            value,
+            ..NewRecord::default()
+        };
+        let zeros = Bytes::from(vec![0; UNPACKED_BYTES_MIN]);
+        let large = [record("a", Some(zeros)), record("b", None), record("c", Some(Bytes::from_static(b"1")))];
+        let mut large = encode(&large, Codec::Zstd, None).unwrap().to_vec();
+        set_base_offset(&mut large, 10);
+        let mut batches = vec![batch(0, &[("b", Some("1"))]), large, batch(20, &[("c", None)])];
+        round(&mut batches, 0, UNPACKED_BYTES_MIN);
+        assert_eq!(alive(&batches), ["a"]);
+
+        let great = 2 * UNPACKED_BYTES_MIN;
+        batches.push(batch(30, &[("a", Some("2"))]));
+        for dirty in [3, 4] {
+            round(&mut batches, dirty, great);
+            assert_eq!(alive(&batches), ["a"], "deleted keys do not come back");
+        }
+        assert_eq!(batches.len(), 4);
+
+        // What is superseded as a whole goes, and nothing needs its tombstones then.
+        batches.push(batch(40, &[("a", Some("3")), ("b", None), ("c", None)]));
+        round(&mut batches, 4, great);
+        assert_eq!(batches.len(), 1);
+        round(&mut batches, 1, great);
+        assert_eq!(decode(&batches[0], MAX).unwrap().len(), 1, "the newest \"a\"");
+        assert_eq!(alive(&batches), ["a"]);
     }
 
     #[test]
