@@ -6,8 +6,9 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::storage::{OpenMode, Storage, StorageError};
+use crate::storage::{File, OpenMode, Storage, StorageError};
 
 /// The file that holds the room.
 pub(crate) const RESERVE_FILE: &str = "RESERVE";
@@ -23,12 +24,15 @@ pub(crate) fn keep(storage: &dyn Storage, checkpoint_bytes: u64, free_min: u64) 
         return;
     }
     let wanted = checkpoint_bytes.saturating_mul(2).next_multiple_of(STEP_BYTES);
-    let held = match storage.open(RESERVE_FILE, OpenMode::Existing).and_then(|file| file.len()) {
-        Ok(held) => held,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+    // One handle for all of it: where the process may open no more files, there would be none to cut it back with.
+    let found = storage.open(RESERVE_FILE, OpenMode::Existing).and_then(|file| Ok((file.len()?, file)));
+    let there = match found {
+        Ok(there) => Some(there),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         // There may be as much as is wanted.
         Err(error) => return tracing::debug!(%error, "how much room is held for a checkpoint is not known"),
     };
+    let held = there.as_ref().map_or(0, |(held, _)| *held);
     if held >= wanted {
         return;
     }
@@ -37,11 +41,11 @@ pub(crate) fn keep(storage: &dyn Storage, checkpoint_bytes: u64, free_min: u64) 
     if storage.free_bytes().is_ok_and(|free| free < needed) {
         return;
     }
-    if let Err(error) = fill(storage, lacking) {
+    let file = there.map(|(_, file)| file);
+    if let Err(error) = fill(storage, file.clone(), lacking) {
         // A part of what is lacking would be no help. What was there before has been enough until now, and the disk may
         // be full by the next time.
-        let stays = held > 0
-            && storage.open(RESERVE_FILE, OpenMode::Existing).and_then(|file| file.set_len(held)).is_ok();
+        let stays = held > 0 && file.is_some_and(|file| file.set_len(held).is_ok());
         if !stays {
             let _ = storage.remove_file(RESERVE_FILE);
         }
@@ -49,15 +53,13 @@ pub(crate) fn keep(storage: &dyn Storage, checkpoint_bytes: u64, free_min: u64) 
     }
 }
 
-fn fill(storage: &dyn Storage, lacking: Range<u64>) -> Result<(), StorageError> {
+/// Fills what is lacking of the `file`, or of one that is made for it.
+fn fill(storage: &dyn Storage, file: Option<Arc<dyn File>>, lacking: Range<u64>) -> Result<(), StorageError> {
     let at = |what| move |source| StorageError::new(what, RESERVE_FILE, source);
-    let file = match storage.open(RESERVE_FILE, OpenMode::CreateNew) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            storage.open(RESERVE_FILE, OpenMode::Existing)
-        }
-        created => created,
+    let file = match file {
+        Some(file) => file,
+        None => storage.open(RESERVE_FILE, OpenMode::CreateNew).map_err(at("open"))?,
     };
-    let file = file.map_err(at("open"))?;
     let zeros = vec![0; usize::try_from(STEP_BYTES).unwrap_or(0)];
     for position in lacking.step_by(zeros.len()) {
         file.write_at(&[&zeros], position).map_err(at("write"))?;
@@ -72,7 +74,6 @@ pub(crate) fn give_up(storage: &dyn Storage) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
@@ -120,7 +121,10 @@ mod tests {
                 storage.set_free_bytes(0);
             }
         }));
+        let looks = storage.reads();
         keep(&storage, 2 * STEP_BYTES, 0);
+        // For the file and for its length. Behind that no file has to be opened, which may be more than there may be.
+        assert_eq!(storage.reads() - looks, 2);
         storage.clear_hook();
         assert_eq!(held(), Some(2 * STEP_BYTES));
         assert_eq!(storage.free_bytes().expect("it is alive"), STEP_BYTES, "the part is given back");
