@@ -384,7 +384,8 @@ mod tests {
             ..NewRecord::default()
         };
         let zeros = Bytes::from(vec![0; UNPACKED_BYTES_MIN]);
-        let large = [record("a", Some(zeros)), record("b", None), record("c", Some(Bytes::from_static(b"1")))];
+        let large =
+            [record("a", Some(zeros)), record("b", None), record("c", Some(Bytes::from_static(b"1")))];
         let mut large = encode(&large, Codec::Zstd, None).unwrap().to_vec();
         set_base_offset(&mut large, 10);
         let mut batches = vec![batch(0, &[("b", Some("1"))]), large, batch(20, &[("c", None)])];
