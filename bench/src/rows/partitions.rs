@@ -61,7 +61,7 @@ impl Sample {
 }
 
 pub(super) fn run(bench: &Bench) -> Result<Table> {
-    // Twice as many: there are to be checkpoints.
+    // Four times as many as in other rows: there are to be checkpoints.
     let events = bench.options.events * 4;
     let warm = (events + WARM_BATCHES * BATCH as u64) * EVENT_BYTES as u64 * 2;
     probe::warm_memory(bench.scratch.path(), warm.min(WARM_MAX))?;
