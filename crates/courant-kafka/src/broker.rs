@@ -12,7 +12,7 @@ use std::time::Duration;
 use courant_core::clock::Clock as _;
 use courant_log::limits::BUFFER_BYTES;
 use courant_log::{Buffers, Log, SystemClock};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::coop::unconstrained;
 
 use crate::api::FetchSessions;
@@ -37,6 +37,8 @@ pub struct Broker {
     pub(crate) cold_reads: ColdReads,
     /// What may do so and unpacks batches.
     pub(crate) time_looks: ColdReads,
+    /// Places for threads of the runtime that wait until a batch can be unpacked.
+    pub(crate) unpack_waits: Semaphore,
     /// For large batches on their way to the log.
     pub(crate) buffers: Buffers,
     /// Of all connections together.
@@ -70,6 +72,7 @@ impl Broker {
             response_budget: Budget::new(config.limits.response_bytes_budget),
             cold_reads: ColdReads::new(limits::COLD_READS_MAX),
             time_looks: ColdReads::new(config.limits.time_looks_max),
+            unpack_waits: Semaphore::new(limits::UNPACK_WAITS_MAX),
             buffers: Buffers::new(config.limits.request_buffers),
             fetch_sessions: FetchSessions::new(
                 config.limits.fetch_sessions_max,

@@ -140,6 +140,10 @@ pub(crate) const COLD_READS_MAX: usize = 128;
 /// [`UNPACKED_BYTES_MAX`].
 pub(crate) const TIME_LOOKS_MAX: usize = 4;
 
+/// Threads of the runtime that may wait with a Produce until its batch can be unpacked: they come out of the same
+/// number as those of [`COLD_READS_MAX`]. Who finds as many before it is told to send its batch again.
+pub(crate) const UNPACK_WAITS_MAX: usize = 64;
+
 /// What a batch takes while it is unpacked, itself included.
 pub(crate) const UNPACKED_BYTES_MAX: usize = BATCHES_BYTES_MAX + DECOMPRESSED_BYTES_MAX;
 

@@ -141,9 +141,9 @@ impl Submission<'_> {
             }
         };
         let sent = data.records.as_ref().map_or(0, Bytes::len);
-        let budget = &self.caller.broker.request_budget;
-        let checked =
-            batch::check(self.caller.log(), topic, data.records, self.version, self.caller.broker.now_ms());
+        let broker = &self.caller.broker;
+        let budget = &broker.request_budget;
+        let checked = batch::check(broker, topic, data.records, self.version, broker.now_ms());
         // Under the topic's codec it may be many times as large, and waits for the log as long.
         let checked = checked.and_then(|batch| {
             match self.gather.grow(budget, batch.bytes().len().saturating_sub(sent)) {

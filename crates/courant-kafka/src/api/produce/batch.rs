@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use courant_log::batch::{Batch, BatchError, Codec, records};
-use courant_log::{Log, Topic, topic_config};
+use courant_log::{Topic, topic_config};
 use tokio::task::block_in_place;
 
 use super::{Refused, ZSTD_FROM, can_wait};
+use crate::broker::Broker;
 use crate::limits;
 use crate::wire::ErrorCode;
 
@@ -18,7 +19,7 @@ const MAGIC_AT: usize = 16;
 /// exactly one batch per partition (Produce 3 and later); older formats are not converted. Where the
 /// topic wants it, the batch gets the time of its arrival.
 pub(super) fn check(
-    log: &Log,
+    broker: &Broker,
     topic: &Topic,
     records: Option<Bytes>,
     version: i16,
@@ -47,10 +48,10 @@ pub(super) fn check(
         return Err(Refused::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
     }
     if topic_config::is_compacted(&topic.configs) {
-        check_keys(log, &batch)?;
+        check_keys(broker, &batch)?;
     }
     let batch = match topic_config::codec(&topic.configs) {
-        Some(codec) => recompressed(log, &batch, codec, max)?,
+        Some(codec) => recompressed(broker, &batch, codec, max)?,
         None => batch,
     };
     if topic_config::has_append_time(&topic.configs) {
@@ -60,20 +61,33 @@ pub(super) fn check(
 }
 
 /// Takes a batch apart when there is a place for that. Who waits for one holds up nobody: another thread goes on with
-/// what else is to be done on this one, heartbeats among it.
-fn unpacked<T>(log: &Log, unpack: impl FnOnce(usize) -> T) -> T {
-    log.try_unpack(unpack).unwrap_or_else(|unpack| match can_wait() {
+/// what else is to be done on this one, heartbeats among it. The runtime has only so many threads for that, so no more
+/// than a part of them wait.
+fn unpacked<T>(broker: &Broker, unpack: impl FnOnce(usize) -> T) -> Result<T, Refused> {
+    let log = broker.log();
+    let unpack = match log.try_unpack(unpack) {
+        Ok(unpacked) => return Ok(unpacked),
+        Err(unpack) => unpack,
+    };
+    let Ok(_waits) = broker.unpack_waits.try_acquire() else { return Err(too_many_wait()) };
+    Ok(match can_wait() {
         true => block_in_place(|| log.unpack(unpack)),
         false => log.unpack(unpack),
     })
 }
 
+/// What the client is told when as many wait as may. It may send its batch again.
+fn too_many_wait() -> Refused {
+    let message = "many other batches wait to be unpacked, as this topic needs it: send it again";
+    Refused::new(ErrorCode::REQUEST_TIMED_OUT, message)
+}
+
 /// In a compacted topic every record needs a key. The records are named, so that a client can say which
 /// of its own were refused for their own sake (KIP-467).
-fn check_keys(log: &Log, batch: &Batch) -> Result<(), Refused> {
+fn check_keys(broker: &Broker, batch: &Batch) -> Result<(), Refused> {
     let look = |bytes_max| records::without_key(batch.bytes(), limits::RECORD_ERRORS_MAX, bytes_max);
-    let without =
-        unpacked(log, look).map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
+    let without = unpacked(broker, look)?
+        .map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
     if without.is_empty() {
         return Ok(());
     }
@@ -82,8 +96,8 @@ fn check_keys(log: &Log, batch: &Batch) -> Result<(), Refused> {
 }
 
 /// The batch under the topic's codec. It is held against `max.message.bytes` as it is stored.
-fn recompressed(log: &Log, batch: &Batch, codec: Codec, max: usize) -> Result<Batch, Refused> {
-    let batch = unpacked(log, |bytes_max| batch.with_codec(codec, bytes_max))
+fn recompressed(broker: &Broker, batch: &Batch, codec: Codec, max: usize) -> Result<Batch, Refused> {
+    let batch = unpacked(broker, |bytes_max| batch.with_codec(codec, bytes_max))?
         .map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
     let bytes = batch.bytes().len();
     if bytes > max {
@@ -119,17 +133,16 @@ mod tests {
     use std::time::Duration;
 
     use courant_log::storage::MemoryStorage;
-    use courant_log::{LogConfig, SystemClock, SystemEntropy};
-    use tokio::runtime;
-    use tokio::time::timeout;
+    use courant_log::{Log, LogConfig, SystemClock, SystemEntropy};
+    use tokio::runtime::{Builder, Runtime};
 
     use super::*;
+    use crate::config::KafkaConfig;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// The only place is taken for as long as it likes, and the only worker of the runtime waits for it.
-    #[test]
-    fn who_waits_to_unpack_holds_up_nobody_else() {
+    /// One that unpacks a batch at a time.
+    fn broker() -> Arc<Broker> {
         let config = LogConfig {
             journal_file_bytes: 1024 * 1024,
             first_journal_file_bytes: 1024 * 1024,
@@ -141,13 +154,29 @@ mod tests {
         };
         let storage = Arc::new(MemoryStorage::new(64 * 1024 * 1024));
         let (log, _) = Log::open(storage, config).expect("a new log opens");
-        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
-        let runtime = runtime.expect("a runtime");
+        Arc::new(Broker::new(log, KafkaConfig::default()))
+    }
+
+    /// One with a single worker, which so many threads can take the place of.
+    fn runtime(threads: usize) -> Runtime {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).max_blocking_threads(threads).build().expect("a runtime")
+    }
+
+    /// Whether the runtime has a thread for something else. Its clocks need one as well, so none of them is asked.
+    fn goes_on(runtime: &Runtime) -> bool {
+        let (begins, begun) = mpsc::channel();
+        drop(runtime.spawn(async move { begins.send(()) }));
+        begun.recv_timeout(PATIENCE).is_ok()
+    }
+
+    /// Calls `then` while somebody else has the only place.
+    fn while_the_place_is_taken(broker: &Broker, then: impl FnOnce()) {
         thread::scope(|scope| {
             // Gone when an assertion fails, so that nobody waits for ever.
-            let (give_back, given_back) = mpsc::channel::<()>();
+            let (_give_back, given_back) = mpsc::channel::<()>();
             let (takes, taken) = mpsc::channel();
-            let holder = log.clone();
+            let holder = broker.log().clone();
             scope.spawn(move || {
                 holder.unpack(|_| {
                     takes.send(()).expect("it is waited for");
@@ -155,18 +184,56 @@ mod tests {
                 });
             });
             taken.recv().expect("the place is taken");
-            let (begins, begun) = mpsc::channel();
-            let waiting = log.clone();
-            let waits = runtime.spawn(async move {
-                begins.send(()).expect("it is waited for");
-                unpacked(&waiting, |bytes_max| bytes_max)
-            });
-            begun.recv().expect("the worker is busy");
-            let other = runtime.spawn(async { 1 });
-            let other = runtime.block_on(async { timeout(PATIENCE, other).await });
-            assert_eq!(other.expect("others are not held up").expect("no panic"), 1);
-            drop(give_back);
-            assert_eq!(runtime.block_on(waits).expect("no panic"), 7);
+            then();
         });
+    }
+
+    /// The only place is taken for as long as it likes, and the only worker of the runtime waits for it.
+    #[test]
+    fn who_waits_to_unpack_holds_up_nobody_else() {
+        let (broker, runtime) = (broker(), runtime(512));
+        let mut waits = None;
+        while_the_place_is_taken(&broker, || {
+            let (begins, begun) = mpsc::channel();
+            let waiting = Arc::clone(&broker);
+            waits = Some(runtime.spawn(async move {
+                begins.send(()).expect("it is waited for");
+                unpacked(&waiting, |bytes_max| bytes_max).ok()
+            }));
+            begun.recv().expect("the worker is busy");
+            assert!(goes_on(&runtime), "others are held up");
+        });
+        let waits = waits.expect("it was begun");
+        assert_eq!(runtime.block_on(waits).expect("no panic"), Some(7));
+    }
+
+    /// Symptom: with a budget of memory and a few hundred clients that sent to compacted topics at the same time, the
+    /// broker stood still: it answered no heartbeat and no Fetch. Cause: each that waited for a place to unpack its
+    /// batch had one of the threads that the runtime has for such waits, and none was left to go on with the rest. Fix:
+    /// so many wait, and the others send their batch again.
+    #[test]
+    fn those_who_wait_to_unpack_leave_threads_for_everybody_else() {
+        // With one more of them there would be none left.
+        let (broker, runtime) = (broker(), runtime(limits::UNPACK_WAITS_MAX));
+        let mut all = Vec::new();
+        while_the_place_is_taken(&broker, || {
+            let (refuses, refused) = mpsc::channel();
+            for _ in 0..=limits::UNPACK_WAITS_MAX {
+                let (waiting, refuses) = (Arc::clone(&broker), refuses.clone());
+                all.push(runtime.spawn(async move {
+                    let unpacked = unpacked(&waiting, |bytes_max| bytes_max);
+                    if let Err(refused) = &unpacked {
+                        // Who has waited for it in vain is not there any more.
+                        let _ = refuses.send(refused.code);
+                    }
+                    unpacked.ok()
+                }));
+            }
+            let code = refused.recv_timeout(PATIENCE).expect("one of them finds no place to wait");
+            assert_eq!(code, ErrorCode::REQUEST_TIMED_OUT);
+            assert!(goes_on(&runtime), "others are held up");
+        });
+        let done = all.into_iter().filter_map(|one| runtime.block_on(one).expect("no panic"));
+        assert_eq!(done.filter(|bytes_max| *bytes_max == 7).count(), limits::UNPACK_WAITS_MAX);
     }
 }
