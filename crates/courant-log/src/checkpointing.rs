@@ -205,7 +205,7 @@ impl Inner {
         self.remove_deleted(checkpoint);
         // A new sidecar takes a block.
         let room = bytes.len() + capture.producers.len() + capture.dirty.len() * BLOCK_BYTES;
-        reserve::keep(&*self.storage, room as u64, self.config.reserve_bytes);
+        self.keep_reserve(room as u64);
         Ok(())
     }
 

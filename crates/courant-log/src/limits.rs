@@ -16,6 +16,9 @@ pub const JOURNAL_FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Least number of files in the journal ring: one is written while a checkpoint frees the others.
 pub const JOURNAL_FILES_MIN: usize = 4;
 
+/// Files of the ring that a log begins with, small ones, so that it is ready soon.
+pub(crate) const RING_FILES_FIRST: usize = 2;
+
 /// Greatest number of journal files that recovery looks at.
 pub const JOURNAL_FILES_MAX: usize = 1024;
 

@@ -126,6 +126,7 @@ impl Log {
         remove_leftovers(&*inner.storage);
         let threads = Arc::new(Threads { inner: inner.clone(), running: Mutex::default() });
         if background {
+            threads.inner.complete_ring();
             threads.start().map_err(OpenError::Thread)?;
         }
         Ok((Self { inner, threads }, report))

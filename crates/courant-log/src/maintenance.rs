@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crate::error::WriterError;
 use crate::inner::Inner;
 use crate::journal::{JournalWriter, RingFile, Unsynced, capacity_of};
-use crate::limits::FILL_STEP_BYTES;
-use crate::lock;
+use crate::limits::{FILL_STEP_BYTES, RING_FILES_FIRST};
 use crate::writer::Writer;
+use crate::{lock, reserve};
 
 /// What the maintenance thread is asked for, and the signal that something was done.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ struct Asked {
     write_back: bool,
     /// Of the journal, for the disk.
     begin: Option<Unsynced>,
+    /// Bytes of a checkpoint, for which room is to be held.
+    reserve: Option<u64>,
     stop: bool,
     /// Counts what was done, so that a waiter does not miss it.
     rounds: u64,
@@ -44,6 +46,7 @@ enum Work {
         file: bool,
         write_back: bool,
         begin: Option<Unsynced>,
+        reserve: Option<u64>,
     },
     /// What is looked at from time to time, retention above all.
     Look,
@@ -53,7 +56,7 @@ enum Work {
 
 impl Asked {
     fn is_something(&self) -> bool {
-        self.checkpoint || self.file || self.write_back || self.begin.is_some()
+        self.checkpoint || self.file || self.write_back || self.begin.is_some() || self.reserve.is_some()
     }
 }
 
@@ -103,8 +106,10 @@ impl Inner {
     pub(crate) fn run_maintenance(&self) {
         let mut looked = Instant::now();
         while let Some(work) = self.next_work(looked) {
-            let (checkpoint, file, write_back, begin) = match work {
-                Work::Round { checkpoint, file, write_back, begin } => (checkpoint, file, write_back, begin),
+            let (checkpoint, file, write_back, begin, reserve) = match work {
+                Work::Round { checkpoint, file, write_back, begin, reserve } => {
+                    (checkpoint, file, write_back, begin, reserve)
+                }
                 Work::Look => {
                     looked = Instant::now();
                     if catch_unwind(AssertUnwindSafe(|| self.look())).is_err() {
@@ -117,6 +122,9 @@ impl Inner {
             let done = catch_unwind(AssertUnwindSafe(|| {
                 if let Some(begin) = begin {
                     begin.begin();
+                }
+                if let Some(bytes) = reserve {
+                    reserve::keep(&*self.storage, bytes, self.config.reserve_bytes);
                 }
                 if file {
                     self.grow_ring();
@@ -171,7 +179,16 @@ impl Inner {
         let checkpoint = std::mem::take(&mut asked.checkpoint);
         let file = std::mem::take(&mut asked.file);
         let write_back = std::mem::take(&mut asked.write_back);
-        Some(Work::Round { checkpoint, file, write_back, begin: asked.begin.take() })
+        let (begin, reserve) = (asked.begin.take(), asked.reserve.take());
+        Some(Work::Round { checkpoint, file, write_back, begin, reserve })
+    }
+
+    /// Asks for what a ring lacks that has begun with one file. Until it is there, an append waits where the first
+    /// file is full, and a checkpoint frees none.
+    pub(crate) fn complete_ring(&self) {
+        if lock(&self.writer).journal.files() < RING_FILES_FIRST {
+            self.ask(false, true, false);
+        }
     }
 
     /// Asks for what the next groups will need, early enough that they need not wait for it.
@@ -212,6 +229,19 @@ impl Inner {
             drop(asked);
             self.maintenance.changed.notify_all();
         }
+    }
+
+    /// Holds room for a checkpoint of so many bytes, soon: who has stored one, at a start above all, does not wait
+    /// for it.
+    pub(crate) fn keep_reserve(&self, bytes: u64) {
+        let mut asked = lock(&self.maintenance.asked);
+        if !self.config.background || asked.stop {
+            drop(asked);
+            return reserve::keep(&*self.storage, bytes, self.config.reserve_bytes);
+        }
+        asked.reserve = Some(bytes);
+        drop(asked);
+        self.maintenance.changed.notify_all();
     }
 
     /// Bytes of the ring when it has grown as far as it will. A checkpoint before that would free less than
@@ -318,21 +348,21 @@ impl Inner {
     /// `docs/decisions/0013-ring-files-are-filled-in-steps.md`. A log that stops does not wait for it, and what
     /// appends have taken of the room meanwhile is not taken from the reserve instead.
     fn grow_ring(&self) {
-        let number = {
+        let (number, files) = {
             let writer = lock(&self.writer);
-            if writer.journal.files() >= self.config.journal_files {
-                return;
-            }
-            writer.next_file_number
+            (writer.next_file_number, writer.journal.files())
         };
+        if files >= self.config.journal_files {
+            return;
+        }
+        let (first, full) = (self.config.first_journal_file_bytes, self.config.journal_file_bytes);
+        let wanted = if files < RING_FILES_FIRST { first } else { full };
         // On a storage that is nearly full the ring makes do with small files.
         let free = self.ring_room();
-        let sizes = [self.config.journal_file_bytes, self.config.first_journal_file_bytes];
-        let file_bytes = sizes.into_iter().find(|bytes| *bytes <= free);
+        let file_bytes = [wanted, first].into_iter().find(|bytes| *bytes <= free);
         let made = file_bytes.and_then(|file_bytes| self.make_ring_file(number, file_bytes));
         let mut writer = lock(&self.writer);
-        writer.ring_grows =
-            made.as_ref().is_some_and(|file| file.file_bytes >= self.config.journal_file_bytes);
+        writer.ring_grows = made.as_ref().is_some_and(|file| file.file_bytes >= wanted);
         if let Some(file) = made {
             writer.next_file_number = number + 1;
             writer.journal.add_free(file);

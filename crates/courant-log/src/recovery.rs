@@ -24,6 +24,7 @@ use crate::error::OpenError;
 use crate::groups::Groups;
 use crate::journal::{GroupBuffer, JournalWriter, RingFile, ScanError, Scanned, all_free, scan};
 use crate::layout::{self, LOST_AND_FOUND};
+use crate::limits::RING_FILES_FIRST;
 use crate::partition::{Offsets, Partition, Producers, Reader, Tail};
 use crate::segment::{self, FileKind, Handles, Segment, partition_dir};
 use crate::storage::{Storage, StorageError};
@@ -434,10 +435,14 @@ fn start_journal(
     let usable = |file: &RingFile| file.file_bytes >= crate::limits::JOURNAL_FILE_BYTES_MIN;
     scanned.free.retain(usable);
     // Two at least: a checkpoint frees every file but the one that is written.
-    while scanned.free.is_empty() || scanned.free.len() + scanned.held.len() < 2 {
+    while scanned.free.is_empty() || scanned.free.len() + scanned.held.len() < RING_FILES_FIRST {
         // A restart on a disk that is nearly full must not eat what is left of it.
         let free = storage.free_bytes().unwrap_or(0).saturating_sub(config.reserve_bytes);
-        let large = !scanned.held.is_empty() && free >= config.journal_file_bytes;
+        if config.background && !scanned.free.is_empty() && free >= config.first_journal_file_bytes {
+            // Nothing needs the second one yet, and a thread of the log makes it: `Inner::complete_ring`.
+            break;
+        }
+        let large = scanned.held.len() >= RING_FILES_FIRST && free >= config.journal_file_bytes;
         let bytes = if large { config.journal_file_bytes } else { config.first_journal_file_bytes };
         scanned.free.push(RingFile::create(storage, writer.next_file_number, bytes)?);
         writer.next_file_number += 1;
