@@ -46,6 +46,10 @@ impl Listener for Bounded {
         // Nobody closes the semaphore; without a place a connection would only be unbounded.
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (stream, peer) = Listener::accept(&mut self.listener).await;
+        if let Err(error) = stream.set_nodelay(true) {
+            // Its answers only come later.
+            debug!(%peer, %error, "small answers to an HTTP client wait for its receipts");
+        }
         if let Err(error) = expect_receipts(&stream, SILENCE_MAX) {
             // A peer that has gone is met by the first read, too.
             debug!(%peer, %error, "whether an HTTP client is still there will be known late");
@@ -216,6 +220,20 @@ mod tests {
         let Socket::Plain { stream, .. } = &connection.stream else { panic!("without TLS") };
         let set = socket2::SockRef::from(stream).tcp_user_timeout().expect("a TCP socket");
         assert_eq!(set, Some(SILENCE_MAX));
+    }
+
+    /// Symptom: a client that keeps its connection waited up to 40 ms for the rest of an answer. Cause: the kernel held
+    /// back a small piece until the one before it was acknowledged, and the client's kernel delayed that. Fix: nothing
+    /// is held back, as on the Kafka port.
+    #[tokio::test]
+    async fn small_answers_wait_for_no_receipt() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let mut bounded = Bounded::new(listener, Arc::new(Semaphore::new(1)), Sockets::new(None));
+        let address = Listener::local_addr(&bounded).expect("an address");
+        let _peer = TcpStream::connect(address).await.expect("a connection");
+        let (connection, _) = bounded.accept().await;
+        let Socket::Plain { stream, .. } = &connection.stream else { panic!("without TLS") };
+        assert!(stream.nodelay().expect("a TCP socket"));
     }
 
     /// The kernel of the peer drops what comes before it looks at it: no receipt, and no word that nobody is
