@@ -237,6 +237,8 @@ impl Session {
             let max = |answered: usize| if answered == 0 { first_max } else { ANSWER_MAX };
             match within(ANSWER_MAX, tell_in_time(&mut session.connection, begin, &mut said, max)).await {
                 Ok(()) => return Ok((session, said)),
+                // The server is there, and waits for a row. On another connection it would wait for the same one.
+                Err(error) if said.statements > 0 && is_silence(&error) => return Err(error),
                 // Nothing was committed on it yet. One that was opened before a failover still leads to the server
                 // that was the primary then.
                 Err(error)

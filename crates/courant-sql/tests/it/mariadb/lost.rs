@@ -1,14 +1,16 @@
 //! Connections that end: because a handler is cancelled, or because the server or the network ends them.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use courant_sql::sqlx::{self, AssertSqlSafe};
 use courant_sql::{
-    Admission, Class, CommitError, Mariadb, Outcome, Parked, Source, Store as _, Transaction as _,
+    Admission, AdmitError, BeginError, Class, CommitError, Mariadb, Outcome, Parked, Source, Store as _,
+    Transaction as _,
 };
 
 use super::proxy::{Cut, Proxy};
-use super::steps::{Db, Fixture, NOW, admission, admit, assignment, effect, event, failure, new_event};
+use super::steps::{Db, Fixture, NOW, admission, admit, assignment, effect, event, failure, new_event, of};
 use super::support::{make_counters, next_number};
 use super::transactions::works;
 
@@ -129,6 +131,63 @@ async fn who_waits_for_a_copy_doubts_no_connection() {
             .expect("a number");
     assert_eq!(is_there, 1);
     copy.rollback().await.expect("a rollback");
+}
+
+/// Symptom: where the server lets a row be waited for for longer than a minute, an event that waited for a copy of
+/// itself took one connection after the other that nobody used, each for a minute, and closed it. Cause: what did not
+/// end in time counted as a connection that leads nowhere, also when the server had answered on it. Fix: it is an error
+/// then.
+#[tokio::test]
+async fn who_waits_for_a_copy_for_too_long_takes_no_other_connection() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (lease, other) = (fixture.lease().await, fixture.another().await);
+    let event = event(1, Some("k"));
+    let (copy, _) = admit(&other, &lease, &event, Source::Log).await;
+    let mut idle = fixture.store.begin(None).await.expect("a transaction");
+    let used = fixture.store.begin(None).await.expect("a transaction");
+    let id: i64 = sqlx::query_scalar("SELECT CAST(CONNECTION_ID() AS SIGNED)")
+        .fetch_one(&mut *idle)
+        .await
+        .expect("a number");
+    // The one that was used last is the next one.
+    idle.rollback().await.expect("a rollback");
+    used.rollback().await.expect("a rollback");
+    let mut reader = other.read().await.expect("a connection");
+    let deliveries = [of(&event, Source::Log)];
+    let begun = tokio::time::Instant::now();
+    let mut waiting = pin!(fixture.store.begin_admitted(&lease, &deliveries, NOW));
+    let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+               WHERE DB = DATABASE() AND ID <> CONNECTION_ID() AND INFO LIKE 'INSERT INTO courant_inbox%'";
+    // What was answered before is read while the question is asked again.
+    let mut seen = 0;
+    while seen < 3 {
+        tokio::select! {
+            biased;
+            _ = &mut waiting => panic!("the copy is not over"),
+            count = sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *reader) => {
+                seen += count.expect("a number");
+            }
+        }
+    }
+    // From here on the time passes by itself.
+    tokio::time::pause();
+    let refused = waiting.await.expect_err("the copy is not over");
+    let waited = begun.elapsed();
+    tokio::time::resume();
+    assert!(waited < Duration::from_secs(100), "it has waited more than once: {waited:?}");
+    match refused {
+        AdmitError::Begin(BeginError::Store(error)) => assert!(error.is_retriable(), "{error}"),
+        error => panic!("{error}"),
+    }
+    let is_there: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = ?")
+            .bind(id)
+            .fetch_one(&mut *reader)
+            .await
+            .expect("a number");
+    assert_eq!(is_there, 1);
+    copy.rollback().await.expect("a rollback");
+    works(&fixture.store).await;
 }
 
 /// A transaction whose connection has ended before its COMMIT is not committed, and the same again will
