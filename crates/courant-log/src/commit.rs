@@ -118,11 +118,14 @@ impl Inner {
     /// free; deletions and ids go on. Journal files were filled at their creation and need no space.
     fn split_by_space(&self, commands: Vec<Command>, answers: &mut Answers) -> Vec<Command> {
         let bytes: usize = commands.iter().filter(|command| command.grows()).map(Command::group_bytes).sum();
-        if bytes == 0 {
+        if bytes == 0 || self.room.covers(bytes as u64, || self.config.clock.elapsed_ms()) {
             return commands;
         }
         let needed_bytes = self.config.reserve_bytes + bytes as u64;
-        let error = match self.storage.free_bytes() {
+        let free = self.storage.free_bytes();
+        let spare_bytes = free.as_ref().map_or(0, |free_bytes| free_bytes.saturating_sub(needed_bytes));
+        self.room.looked(spare_bytes, || self.config.clock.elapsed_ms());
+        let error = match free {
             Ok(free_bytes) if free_bytes < needed_bytes => WriterError::DiskFull { free_bytes, needed_bytes },
             // What cannot be measured is not held against anyone: the write itself will tell.
             _ => {

@@ -20,6 +20,7 @@ use crate::maintenance::Maintenance;
 use crate::metrics::Counters;
 use crate::partition::{Partition, Wakes};
 use crate::queue::Queue;
+use crate::room::Room;
 use crate::segment::Handles;
 use crate::storage::{Storage, StorageError};
 use crate::unpacking::Unpacking;
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) compacting: Mutex<()>,
     /// By which retention deletes.
     pub(crate) believed: Mutex<BelievedClock>,
+    pub(crate) room: Room,
     /// Why appends are refused for now.
     pub(crate) full: Mutex<Option<String>>,
     /// Why nothing more is written, once that is so.

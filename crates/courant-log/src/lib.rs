@@ -31,6 +31,7 @@ mod queue;
 mod recovery;
 mod reserve;
 mod retention;
+mod room;
 mod scrub;
 mod segment;
 mod state_io;

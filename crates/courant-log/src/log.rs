@@ -26,6 +26,7 @@ use crate::partition::{
 };
 use crate::queue::{Command, Queue};
 use crate::recovery::{Recovered, RecoveryReport, recover};
+use crate::room::Room;
 use crate::storage::Storage;
 use crate::unpacking::Unpacking;
 use crate::verify::Damage;
@@ -115,6 +116,7 @@ impl Log {
             compactor,
             compacting: Mutex::new(()),
             believed: Mutex::new(believed),
+            room: Room::default(),
             full: Mutex::default(),
             ended: OnceLock::new(),
             stopped: AtomicBool::new(false),

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Advice, OFlags, fcntl_getfl, fcntl_setfl};
@@ -22,12 +23,14 @@ pub(super) struct DiskFile {
     syncs: bool,
     /// Whether writes past the page cache are tried. Not every file system knows them.
     may_be_direct: AtomicBool,
+    /// How it is open but for such writes, once one was tried. Nobody else changes that, so it is asked once.
+    flags: OnceLock<OFlags>,
 }
 
 impl DiskFile {
     pub(super) fn new(file: fs::File, syncs: bool) -> Self {
         // A defect that syncs nothing leaves everything in the page cache, which a power cut takes.
-        Self { file, syncs, may_be_direct: AtomicBool::new(syncs) }
+        Self { file, syncs, may_be_direct: AtomicBool::new(syncs), flags: OnceLock::new() }
     }
 
     /// Whether a write may go past the page cache: its memory, its length and its place are whole blocks.
@@ -39,9 +42,18 @@ impl DiskFile {
             && self.may_be_direct.load(Ordering::Relaxed)
     }
 
+    /// How the file is open but for writes past the page cache.
+    fn flags(&self) -> io::Result<OFlags> {
+        if let Some(flags) = self.flags.get() {
+            return Ok(*flags);
+        }
+        let flags = fcntl_getfl(&self.file)?.difference(OFlags::DIRECT);
+        Ok(*self.flags.get_or_init(|| flags))
+    }
+
     /// Writes past the page cache, which forgets what it had there.
     fn write_direct(&self, buf: &[u8], position: u64) -> io::Result<()> {
-        let flags = fcntl_getfl(&self.file)?;
+        let flags = self.flags()?;
         fcntl_setfl(&self.file, flags | OFlags::DIRECT)?;
         let written = self.file.write_all_at(buf, position);
         fcntl_setfl(&self.file, flags)?;
@@ -212,7 +224,8 @@ mod tests {
             assert!(read[position..][..bytes.len()] == *bytes, "at {position}");
         }
         assert!(read[BYTES + 2 * BLOCK_BYTES..].iter().all(|byte| *byte == 1), "the rest is as it was");
-        // It was for these writes alone.
+        // It was for these writes alone, and how the file is open otherwise was asked once.
+        assert_eq!(file.flags.get().copied(), Some(fcntl_getfl(&file.file).unwrap()));
         file.write_to_sync(b"few", 5).unwrap();
         file.read_at(&mut read[..8], 0).unwrap();
         assert_eq!(&read[5..8], b"few");
