@@ -95,6 +95,7 @@ fn unknown_tables(error: &SchemaError) -> Failure {
 fn unstored(error: &StoreError) -> Failure {
     let exit = match error.class() {
         Class::Busy | Class::ConnectionLost | Class::Standby => Exit::Unreachable,
+        Class::CannotOpen => Exit::NotFound,
         Class::ReadOnly => Exit::NotAllowed,
         _ => Exit::Failed,
     };

@@ -22,6 +22,8 @@ mod demo;
 mod disk;
 #[cfg(feature = "sql")]
 mod dlq;
+#[cfg(all(feature = "sql", feature = "kafka"))]
+mod dlq_databases;
 #[cfg(feature = "sql")]
 mod dlq_foreign;
 #[cfg(feature = "sql")]

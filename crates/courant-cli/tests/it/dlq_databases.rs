@@ -1,0 +1,285 @@
+//! `courant dlq` on the store of each database: the same words have the same rows and the same exit codes, whatever
+//! keeps the letters. No service runs: the letters are those that one has left behind.
+
+use bytes::Bytes;
+use courant_core::consumer::ConsumerName;
+use courant_core::event_id::EventId;
+use courant_core::position::TopicPartition;
+use courant_core::topic::TopicName;
+use courant_sql::{
+    Assignment, Burial, Consumer, DeadReason, Event, Failure, Sqlite, Store, Transaction as _,
+};
+use serde_json::{Value, json};
+
+use crate::cli::{assert_fails, rows};
+use crate::relay_support::Database;
+use crate::server::courant;
+
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+const NOT_FOUND: i32 = 3;
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+const CONFLICT: i32 = 4;
+const UNREACHABLE: i32 = 6;
+
+/// When the letters have failed.
+const FAILED_MS: i64 = 1_764_000_000_000;
+
+/// One customer each.
+const KEYS: [&str; 3] = ["ada", "bob", "cat"];
+
+/// What is done one after the other. `@0` to `@2` are the letters of [`KEYS`].
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+const COMMANDS: &[&[&str]] = &[
+    &["list"],
+    &["list", "--letters"],
+    &["list", "--consumer", "billing", "--topic", "shop.orders", "--key", "bob"],
+    &["list", "--since", "@1764000000000", "--until", "@1764000000001"],
+    &["list", "--until", "@1764000000000"],
+    &["show", "@0"],
+    &["redrive", "--all", "--dry-run"],
+    &["redrive", "@0", "@1", "--id", "first", "--rate", "1", "--by", "grace"],
+    &["redrive", "--all", "--id", "first", "--by", "heidi"],
+    &["redrive", "--status", "first"],
+    &["redrive", "--status", "first", "--events"],
+    &["list", "--state", "redriving"],
+    &["redrive", "--cancel", "first"],
+    &["redrive", "--status", "first", "--events"],
+    &["edit", "@0", r#"{"total":2}"#, "--reason", "a typo", "--by", "grace"],
+    &["edit", "@0", "--keep-value", "-H", "tenant=blue", "--delete-header", "raw", "--reason", "whose"],
+    &["show", "@0"],
+    &["discard", "@1", "--reason", "paid by hand", "--by", "grace", "--dry-run"],
+    &["discard", "@1", "--reason", "paid by hand", "--by", "grace"],
+    &["archive", "--key", "cat", "--reason", "for the auditors", "--by", "grace"],
+    &["restore", "@2", "--reason", "not over yet", "--by", "grace"],
+    &["archive", "@2", "--reason", "for the auditors", "--by", "grace"],
+    &["list"],
+    &["list", "--state", "archived"],
+    &["export", "--state", "any"],
+];
+
+/// What a service leaves behind that has given up one event of each key.
+async fn give_up(store: &impl Store) {
+    let consumer = Consumer { name: ConsumerName::new("billing").unwrap(), generation: 1 };
+    let partition = TopicPartition { topic: TopicName::new("shop.orders").unwrap(), partition: 2 };
+    let assignment = Assignment { consumer, partition };
+    let lease = store.take_over(&assignment, "a test", FAILED_MS).await.expect("a lease");
+    let failure = Failure {
+        kind: "billing::NotBilled".to_owned(),
+        place: "billing::bill".to_owned(),
+        message: "the order cannot be billed: the card was declined".to_owned(),
+    };
+    for (offset, key) in (0..).zip(KEYS) {
+        let id = format!("order-of-{key}");
+        let event = Event {
+            offset,
+            id: EventId::new(&id).unwrap(),
+            key: Some(Bytes::from_static(key.as_bytes())),
+            value: Some(Bytes::from_static(br#"{"total":1}"#)),
+            headers: vec![
+                ("ce_id".to_owned(), Bytes::from(id)),
+                ("content-type".to_owned(), Bytes::from_static(b"application/json")),
+                // Of no text.
+                ("raw".to_owned(), Bytes::from_static(&[0, 0xff])),
+            ],
+            timestamp_ms: FAILED_MS - 1,
+        };
+        let burial = Burial {
+            event: &event,
+            failure: &failure,
+            reason: DeadReason::Exhausted,
+            keep_key_parked: true,
+            code_version: "2.1",
+            copies: Vec::new(),
+        };
+        store.bury(&lease, burial, FAILED_MS).await.expect("it is a letter");
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Puts the letters into a database.
+fn fill(database: &Database) {
+    let url = database.url();
+    runtime().block_on(async {
+        match database {
+            Database::Sqlite(_) => Box::pin(give_up(&Sqlite::connect(&url).await.expect("opens"))).await,
+            #[cfg(feature = "postgres")]
+            Database::Postgres { .. } => {
+                Box::pin(give_up(&courant_sql::Postgres::connect(&url).await.expect("connects"))).await;
+            }
+            #[cfg(feature = "mariadb")]
+            Database::Mariadb { .. } => {
+                Box::pin(give_up(&courant_sql::Mariadb::connect(&url).await.expect("connects"))).await;
+            }
+        }
+    });
+}
+
+/// Runs `courant dlq` on a database.
+fn dlq(url: &str, words: &[&str]) -> std::process::Output {
+    courant(&[&["dlq"][..], words, &["--store", url]].concat(), "")
+}
+
+/// The numbers of the letters, in the order of [`KEYS`].
+fn letters(url: &str) -> Vec<i64> {
+    let listed = rows(dlq(url, &["list", "--letters"]));
+    let number = |key: &str| {
+        let row = listed.iter().find(|row| row["key"] == key).expect(key);
+        row["id"].as_i64().expect("a number")
+    };
+    KEYS.map(number).to_vec()
+}
+
+/// Puts what differs from run to run out of what was said: numbers of letters, times of the run, new ids.
+fn level(said: &mut Value, letters: &[i64]) {
+    const OF_THE_RUN: [&str; 6] = ["requested", "finished", "since", "at", "event_id", "original_event_id"];
+    match said {
+        Value::Array(all) => all.iter_mut().for_each(|one| level(one, letters)),
+        Value::Object(fields) => {
+            let header = fields.get("key").and_then(Value::as_str).unwrap_or_default();
+            let names_an_event = ["ce_id", "ce_causationid"].contains(&header);
+            for (name, field) in fields.iter_mut() {
+                if let (Some(number), "id" | "letter") = (field.as_i64(), name.as_str()) {
+                    *field = json!(letters.iter().position(|letter| *letter == number));
+                } else if name == "filter"
+                    || OF_THE_RUN.contains(&name.as_str()) && !field.is_null()
+                    || name == "value" && names_an_event
+                {
+                    *field = json!("…");
+                } else {
+                    level(field, letters);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What every one of [`COMMANDS`] says.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+fn said(url: &str) -> Vec<Vec<Value>> {
+    let letters = letters(url);
+    let numbers: Vec<String> = letters.iter().map(i64::to_string).collect();
+    let said = COMMANDS.iter().map(|words| {
+        let words: Vec<&str> = words
+            .iter()
+            .map(|word| match *word {
+                "@0" => numbers[0].as_str(),
+                "@1" => numbers[1].as_str(),
+                "@2" => numbers[2].as_str(),
+                word => word,
+            })
+            .collect();
+        let mut said = rows(dlq(url, &words));
+        said.iter_mut().for_each(|row| level(row, &letters));
+        said
+    });
+    said.collect()
+}
+
+/// Every command says on this database what it says on SQLite, and what cannot be done ends in the same way.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+fn is_the_same(database: &Database) {
+    let sqlite = Database::sqlite();
+    fill(&sqlite);
+    fill(database);
+    let (expected, found) = (said(&sqlite.url()), said(&database.url()));
+    for ((words, expected), found) in COMMANDS.iter().zip(&expected).zip(&found) {
+        assert_eq!(found, expected, "{words:?}");
+    }
+    is_as_it_should_be(&expected);
+
+    let url = database.url();
+    let discarded = rows(dlq(&url, &["list", "--state", "discarded"]));
+    let discarded = discarded[0]["id"].to_string();
+    assert_fails(&dlq(&url, &["show", "999999"]), NOT_FOUND, "999999");
+    assert_fails(&dlq(&url, &["redrive", "--cancel", "second"]), NOT_FOUND, "second");
+    assert_fails(&dlq(&url, &["discard", &discarded, "--reason", "twice"]), CONFLICT, "discarded");
+    assert_fails(&dlq(&url, &["edit", &discarded, "{}", "--reason", "late"]), CONFLICT, "discarded");
+    let (place, _) = url.rsplit_once('/').expect("an address ends with a database");
+    let nowhere = format!("{place}/there_is_no_such_database");
+    assert_fails(&dlq(&nowhere, &["list"]), NOT_FOUND, "cannot be opened");
+}
+
+/// It is something that the databases agree about.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+fn is_as_it_should_be(said: &[Vec<Value>]) {
+    let of = |word: &str| {
+        let at = COMMANDS.iter().position(|words| words.contains(&word)).expect(word);
+        &said[at]
+    };
+    assert_eq!(of("list")[0]["letters"], 3);
+    let cancelled = &of("--cancel")[0];
+    assert_eq!((&cancelled["state"], &cancelled["cancelled"]), (&json!("cancelled"), &json!(2)));
+    let letters = of("export");
+    let states: Vec<&Value> = letters.iter().map(|letter| &letter["state"]).collect();
+    assert_eq!(states, ["dead", "discarded", "archived"]);
+    let actions = |letter: usize| {
+        let notes = letters[letter]["notes"].as_array().expect("a list");
+        notes.iter().map(|note| note["action"].as_str().expect("a word")).collect::<Vec<_>>()
+    };
+    assert_eq!(actions(0), ["edited", "edited"]);
+    assert_eq!(actions(1), ["discarded"]);
+    assert_eq!(actions(2), ["archived", "restored", "archived"]);
+    let headers = letters[0]["headers"].as_array().expect("a list");
+    let has = |name: &str| headers.iter().any(|header| header["key"] == name);
+    assert!(has("tenant") && has("ce_causationid") && !has("raw"), "{headers:?}");
+}
+
+/// Nobody listens there: that is said in time, and without the password.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+fn is_told_that_nobody_is_there(scheme: &str) {
+    let port = crate::server::fixed_port();
+    let url = format!("{scheme}://me:swordfish@127.0.0.1:{port}/billing");
+    let relay = ["relay", "--outbox", &url, "--to", "courant://127.0.0.1:1", "--once", "--timeout", "2s"];
+    for output in [dlq(&url, &["list", "--timeout", "2s"]), courant(&relay, "")] {
+        assert_fails(&output, UNREACHABLE, "");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!said.trim().is_empty() && !said.contains("swordfish"), "{said}");
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn on_postgres_it_is_the_same() {
+    is_told_that_nobody_is_there("postgres");
+    if let Some(database) = Database::postgres("dlq_databases") {
+        is_the_same(&database);
+    }
+}
+
+#[cfg(feature = "mariadb")]
+#[test]
+fn on_mariadb_it_is_the_same() {
+    is_told_that_nobody_is_there("mariadb");
+    if let Some(database) = Database::mariadb("dlq_databases") {
+        is_the_same(&database);
+    }
+}
+
+/// A handler of a service on SQLite has the lock of the database while it runs. Whoever decides about letters waits
+/// for it for as long as `--timeout` says, is told so then, and has changed nothing; looking needs no lock.
+#[test]
+fn a_database_that_stays_locked_is_said() {
+    let database = Database::sqlite();
+    fill(&database);
+    let url = database.url();
+    let numbers = letters(&url);
+    let runtime = runtime();
+    let handler = runtime.block_on(async {
+        let store = Sqlite::connect(&url).await.expect("opens");
+        store.begin(None).await.expect("the lock")
+    });
+    let because = ["--all", "--reason", "paid by hand", "--timeout", "1s"];
+    let discard = [&["discard"][..], &because].concat();
+    assert_fails(&dlq(&url, &discard), UNREACHABLE, "another connection holds the lock");
+    assert_fails(&dlq(&url, &["redrive", "--all", "--timeout", "1s"]), UNREACHABLE, "holds the lock");
+    assert_eq!(letters(&url), numbers);
+    runtime.block_on(handler.rollback()).expect("a rollback");
+    let mut discarded = rows(dlq(&url, &discard));
+    discarded.iter_mut().for_each(|row| level(row, &numbers));
+    let discarded: Vec<&Value> = discarded.iter().map(|row| &row["letter"]).collect();
+    assert_eq!(discarded, [0, 1, 2]);
+}
