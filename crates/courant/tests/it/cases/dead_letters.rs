@@ -46,7 +46,8 @@ async fn bytes_that_are_no_event_are_kept_as_they_are() {
     service.stop().await.expect("stops");
 }
 
-/// D9: a dead letter knows where it was, how often it was tried, when, why, and by which version.
+/// D9: a dead letter knows where it was, how often it was tried, when, why, and by which version; and it has the
+/// event as it came, with its key and all its headers, those of its trace among them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_says_what_happened() {
     let Some(site) = Site::on_memory().await else { return };
@@ -57,7 +58,20 @@ async fn a_dead_letter_says_what_happened() {
     let app = site.app().await.version("2.1").state(script.clone()).subscribe(counting);
     let mut service = app.build().await.expect("fits together").start().await.expect("starts");
     let begun_ms = site.world.now_ms();
-    publish(&service, [counted("a", 1)]).await;
+    let headers = [
+        ("ce_type", "test.counted"),
+        ("ce_id", "raw-1"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("tenant", "blue"),
+        ("tenant", "green"),
+    ];
+    let record = NewRecord {
+        headers: headers.map(|(name, value)| Header::new(name, value)).to_vec(),
+        ..NewRecord::new("test.counted", "a", r#"{"key":"a","n":1}"#)
+    };
+    for answer in service.engine().publish(vec![record]).await {
+        answer.expect("publishes");
+    }
     service.settle().await.expect("settles");
     for _ in 0..2 {
         site.advance(&mut service, seconds(10)).await;
@@ -72,6 +86,14 @@ async fn a_dead_letter_says_what_happened() {
     assert_eq!(letter.failure.message, "a is to fail");
     assert!(letter.failure.place.ends_with("count"), "{:?}", letter.failure);
     assert_eq!(letter.code_version, "2.1");
+    assert_eq!(
+        (letter.consumer.to_string(), letter.event_id.as_str()),
+        ("counting (generation 1)".into(), "raw-1")
+    );
+    let event = service.dead_letters().show(letter.id).await.expect("reads").expect("is there").event;
+    assert_eq!(event.key.as_deref(), Some(&b"a"[..]));
+    let kept: Vec<_> = event.headers.iter().map(|(name, value)| (name.as_str(), &value[..])).collect();
+    assert_eq!(kept, headers.map(|(name, value)| (name, value.as_bytes())));
     service.stop().await.expect("stops");
 }
 

@@ -2,7 +2,7 @@
 
 use courant::prelude::*;
 use courant::testkit::FaultPoint;
-use courant::{Running, Service};
+use courant::{EventId, Running, Service};
 
 use super::common::{
     Counted, Db, Script, Site, all, count, counted, effects, numbered, of_key, publish, seconds,
@@ -145,6 +145,38 @@ async fn discarding_the_first_event_lets_the_next_one_go() {
     service.settle().await.expect("settles");
     assert_eq!(effects(service.store()).await, numbered("a", 2..=3));
     service.stop().await.expect("stops");
+}
+
+/// D1: who wants no key to stand says so. Until its last attempt is over, later events of the key wait for the one
+/// that fails, in their order. Then it is a dead letter that holds nothing back, or is passed and leaves no letter;
+/// either way it counts as settled, and a copy of it does nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_given_up_lets_its_key_go_on() {
+    for (exhausted, left) in [(Exhausted::DeadLetter, vec![(0, 2, false)]), (Exhausted::Skip, Vec::new())] {
+        let Some(site) = Site::on_memory().await else { return };
+        let script = Script::default();
+        script.fail_times("a:1", 2);
+        let counting = Subscription::named("counting").retry(slowly().attempts(2)).when_exhausted(exhausted);
+        let service = site.app().await.state(script.clone()).subscribe(counting.on(count)).build().await;
+        let mut service = service.expect("fits together").start().await.expect("starts");
+        let publisher = service.publisher();
+        let id = EventId::new("a-1").expect("legal");
+        publisher.publish_as(&id, &counted("a", 1)).await.expect("publishes");
+        publish(&service, (2..=3).map(|n| counted("a", n))).await;
+        service.settle().await.expect("settles");
+        assert_eq!(script.called(), ["a:1"], "{exhausted:?}: the others wait behind it");
+        site.advance(&mut service, seconds(10)).await;
+        publisher.publish_as(&id, &counted("a", 1)).await.expect("publishes");
+        publish(&service, [counted("a", 4)]).await;
+        service.settle().await.expect("settles");
+        assert_eq!(script.called(), ["a:1", "a:1", "a:2", "a:3", "a:4"], "{exhausted:?}");
+        assert_eq!(effects(service.store()).await, numbered("a", 2..=4), "{exhausted:?}");
+        let letters = service.dead_letters().list().await.expect("lists");
+        let letters =
+            letters.iter().map(|letter| (letter.position.offset, letter.attempts, letter.blocks_key));
+        assert_eq!(letters.collect::<Vec<_>>(), left, "{exhausted:?}");
+        service.stop().await.expect("stops");
+    }
 }
 
 /// Never comes back for `slow`; its calls are counted before.
