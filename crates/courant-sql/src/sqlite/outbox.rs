@@ -18,6 +18,25 @@ const FLUSH: &str = "write the outbox";
 const READ: &str = "read the outbox";
 const ADVANCE: &str = "move the outbox on";
 
+/// What waits. Positions have no gaps, so a range of them is a number of events. CROSS JOIN keeps SQLite from reading
+/// the whole outbox first. `& 255` turns the lanes round to the first one that was asked for.
+const PENDING: &str = "WITH waiting AS ( \
+           SELECT o.lane, o.position, \
+               SUM(o.bytes) OVER (ORDER BY (o.lane - ?1) & 255, o.position) - o.bytes AS ahead \
+           FROM courant_outbox_lane l CROSS JOIN courant_outbox o ON o.lane = l.lane \
+               AND o.position > l.published AND o.position <= l.published + ?2 \
+           WHERE l.position > l.published) \
+       SELECT o.lane, o.position, o.event_id, o.topic, o.event_key, o.event_value, o.headers, \
+           o.timestamp_ms \
+       FROM waiting w JOIN courant_outbox o ON o.lane = w.lane AND o.position = w.position \
+       WHERE w.ahead < ?3 ORDER BY (o.lane - ?1) & 255, o.position";
+
+/// Takes out what was published.
+const TAKE_OUT: &str = "DELETE FROM courant_outbox WHERE (lane, position) IN ( \
+        SELECT o.lane, o.position FROM json_each(?1) done \
+        JOIN courant_outbox o ON o.lane = json_extract(done.value, '$[0]') \
+            AND o.position <= json_extract(done.value, '$[1]'))";
+
 /// Gives positions to what a transaction publishes, and writes it. The lanes, in order.
 pub(super) async fn flush(
     connection: &mut SqliteConnection,
@@ -140,20 +159,8 @@ pub(super) async fn pending(
     events_per_lane: u32,
     bytes_max: u64,
 ) -> Result<Vec<LaneBatch>, StoreError> {
-    // Positions have no gaps, so a range of them is a number of events. CROSS JOIN keeps SQLite from
-    // reading the whole outbox first. `& 255` turns the lanes round to the first one that was asked for.
-    let sql = "WITH waiting AS ( \
-                   SELECT o.lane, o.position, \
-                       SUM(o.bytes) OVER (ORDER BY (o.lane - ?1) & 255, o.position) - o.bytes AS ahead \
-                   FROM courant_outbox_lane l CROSS JOIN courant_outbox o ON o.lane = l.lane \
-                       AND o.position > l.published AND o.position <= l.published + ?2 \
-                   WHERE l.position > l.published) \
-               SELECT o.lane, o.position, o.event_id, o.topic, o.event_key, o.event_value, o.headers, \
-                   o.timestamp_ms \
-               FROM waiting w JOIN courant_outbox o ON o.lane = w.lane AND o.position = w.position \
-               WHERE w.ahead < ?3 ORDER BY (o.lane - ?1) & 255, o.position";
     let mut session = store.reader().await?;
-    let rows = sqlx::query(sql)
+    let rows = sqlx::query(PENDING)
         .bind(i64::from(first_lane % LANES))
         .bind(i64::from(events_per_lane.clamp(1, LISTED_MAX)))
         .bind(i64::try_from(bytes_max.max(1)).unwrap_or(i64::MAX))
@@ -197,11 +204,7 @@ pub(super) async fn advance(
                  FROM (SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS until \
                        FROM json_each(?1)) AS done \
                  WHERE courant_outbox_lane.lane = done.number";
-    let rows = "DELETE FROM courant_outbox WHERE (lane, position) IN ( \
-                    SELECT o.lane, o.position FROM json_each(?1) done \
-                    JOIN courant_outbox o ON o.lane = json_extract(done.value, '$[0]') \
-                        AND o.position <= json_extract(done.value, '$[1]'))";
-    for sql in [lanes, rows] {
+    for sql in [lanes, TAKE_OUT] {
         sqlx::query(sql).bind(positions.as_str()).execute(&mut *session).await.map_err(failed(ADVANCE))?;
     }
     session.commit().await.map_err(failed(ADVANCE))?;
@@ -241,4 +244,30 @@ pub(super) async fn backlog(store: &Sqlite) -> Result<u64, StoreError> {
     let row = sqlx::query(sql).fetch_one(&mut *session).await.map_err(failed(READ))?;
     session.give_back();
     Columns::new(&row, READ).number(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row as _;
+
+    use super::*;
+    use crate::store::Store as _;
+
+    /// O6: what a step reads and takes out is found by the index, however much was published before and waits behind
+    /// it.
+    #[tokio::test]
+    async fn a_step_reads_what_it_wants_and_not_the_whole_outbox() {
+        let store = Sqlite::connect("sqlite::memory:").await.expect("a database");
+        store.install(1).await.expect("the tables");
+        let mut session = store.reader().await.expect("a connection");
+        for sql in [PENDING, TAKE_OUT] {
+            let explained = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+            let rows = sqlx::query(explained).fetch_all(&mut *session).await.expect("a plan");
+            let steps: Vec<String> = rows.iter().map(|row| row.get::<String, usize>(3)).collect();
+            let reads_all =
+                |step: &String| step.starts_with("SCAN o") || step.starts_with("SCAN courant_outbox");
+            assert!(!steps.iter().any(reads_all), "{steps:?}");
+            assert!(steps.iter().any(|step| step.starts_with("SEARCH o USING ")), "{steps:?}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use super::steps::{
     Db, Fixture, NOW, Tx, admission, admit, assignment, effect, event, failure, handle, new_event, number,
     run,
 };
-use super::submitted::relay;
+use super::submitted::{relay, submit};
 use super::support::{PUBLISHED, make};
 use super::transactions::{AFTER, is_noticed, works};
 
@@ -326,4 +326,25 @@ async fn a_lane_is_not_left_far_behind() {
     advancing.await.expect("moved on");
     assert_eq!(number(store, PUBLISHED).await, 64);
     assert_eq!(store.outbox_backlog().await.expect("a number"), 36);
+}
+
+/// O6: a step costs what it brings, and not what waits or was published before. Of each lane it reads some rows, by
+/// their index, where all of them would be 400: the server counts what it has read for a connection.
+#[tokio::test]
+async fn a_step_reads_the_first_rows_of_each_lane() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = relay(&fixture.store).await;
+    let insert = "INSERT INTO courant_outbox (lane, position, event_id, topic, headers, timestamp_ms, bytes) \
+                  SELECT seq % 256, seq DIV 256 + 1, CONCAT('e-', seq), 'orders', '[]', 0, 10 FROM seq_0_to_102399";
+    submit(&fixture.store, &[insert, "UPDATE courant_outbox_lane SET position = 400"]).await;
+    let store = fixture.narrow().await;
+    let batches = store.pending(0, 4, u64::MAX).await.expect("what waits");
+    assert_eq!(batches.iter().map(|batch| batch.events.len()).collect::<Vec<_>>(), [4; 256]);
+    let last: Vec<_> = batches.iter().filter_map(|batch| batch.events.last()).map(|last| last.at).collect();
+    store.advance(&lease, &last).await.expect("moved on");
+    let read = "SELECT CAST(SUM(VARIABLE_VALUE) AS SIGNED) FROM information_schema.SESSION_STATUS \
+                WHERE VARIABLE_NAME LIKE 'HANDLER_READ%'";
+    let rows = number(&store, read).await;
+    assert!((2 * 4 * 256..40_000).contains(&rows), "{rows} rows");
+    assert_eq!(store.outbox_backlog().await.expect("a number"), 396 * 256);
 }
