@@ -1,6 +1,7 @@
 //! The outbox under load: 12 writers in two processes, delays before COMMIT, one transaction in ten
-//! rolled back, an unrelated one open all the time, and a relay that follows. Nothing is lost, each key has
-//! the order of its commits, and nobody is refused: a deadlock would fail the statement that is in it.
+//! rolled back, an unrelated one open all the time, and relays that stand still in the middle of a batch, are
+//! replaced, and wake. Nothing is lost, what comes again has the id that it had, each key has the order of its
+//! commits, and nobody is refused but a relay that was replaced: a deadlock would fail the statement that is in it.
 //!
 //! The same with a design that looks right: a table with a serial id, read behind the last id that was
 //! seen. It must fail, else the test sees nothing.
@@ -14,7 +15,7 @@ use courant_sql::{NewEvent, Store as _, Transaction as _, sqlx};
 
 use super::steps::{Db, Fixture, NOW, Tx, new_event, run};
 use super::support::{INTO_SERIAL, OF_SERIAL, SERIAL, make, make_counters, next_number};
-use crate::soaking::{Outcome, Random, Seen, events, take_lanes};
+use crate::soaking::{Outcome, Random, Relays, Seen, events};
 
 /// How many events are committed at least, unless somebody says otherwise.
 const EVENTS_DEFAULT: i64 = 6_000;
@@ -111,18 +112,25 @@ async fn publish(tx: &mut Tx, design: Design, key: &str, id: &str) {
 
 /// Follows until the writers have ended and nothing is left.
 async fn relay(store: Db, design: Design, is_over: Arc<AtomicBool>) -> Seen {
-    let lease = store.take_over_relay("all", "soak", NOW).await.expect("a lease");
+    let mut relays = Relays::begin(&store).await;
     let (mut seen, mut last_id) = (Seen::default(), 0);
     loop {
         let was_over = is_over.load(Ordering::SeqCst);
-        let batch = match design {
-            Design::Lanes => take_lanes(&store, &lease).await,
-            Design::SerialId => take_serial(&store, &mut last_id).await,
+        let has_more = match design {
+            Design::Lanes => relays.step(&store, &mut seen).await,
+            Design::SerialId => {
+                let batch = take_serial(&store, &mut last_id).await;
+                let has_more = !batch.is_empty();
+                seen.take(batch);
+                has_more
+            }
         };
-        if was_over && batch.is_empty() {
+        if was_over && !has_more {
+            if design == Design::Lanes {
+                relays.assert_replaced();
+            }
             return seen;
         }
-        seen.take(batch);
         tokio::task::yield_now().await;
     }
 }

@@ -1,6 +1,7 @@
 //! The outbox under load: 12 writers in two processes, ten events in each transaction, one transaction in
-//! ten rolled back, a reader that looks at one state of the database all the time, and a relay that follows.
-//! Nothing is lost, and each key has the order of its commits.
+//! ten rolled back, a reader that looks at one state of the database all the time, and relays that stand still in
+//! the middle of a batch, are replaced, and wake. Nothing is lost, what comes again has the id that it had, and each
+//! key has the order of its commits.
 //!
 //! SQLite lets one transaction write at a time, so numbers that are given inside of one are in the order of
 //! the commits. The design that fails here gives them before, as the time of an event is: whoever reads
@@ -16,7 +17,7 @@ use courant_sql::{NewEvent, Store as _, Transaction as _};
 
 use super::steps::{Db, Fixture, NOW, Tx, new_event, run};
 use super::support::{make_counters, next_number};
-use crate::soaking::{Outcome, Random, Seen, events, take_lanes};
+use crate::soaking::{Outcome, Random, Relays, Seen, events};
 
 /// How many events are committed at least, unless somebody says otherwise.
 const EVENTS_DEFAULT: i64 = 2_000;
@@ -143,18 +144,25 @@ async fn publish(tx: &mut Tx, design: Design, key: &str, event_id: &str, id: i64
 
 /// Follows until the writers have ended and nothing is left.
 async fn relay(store: Db, design: Design, is_over: Arc<AtomicBool>) -> Seen {
-    let lease = store.take_over_relay("all", "soak", NOW).await.expect("a lease");
+    let mut relays = Relays::begin(&store).await;
     let (mut seen, mut last_id) = (Seen::default(), 0);
     loop {
         let was_over = is_over.load(Ordering::SeqCst);
-        let batch = match design {
-            Design::Lanes => take_lanes(&store, &lease).await,
-            Design::OwnNumbers => take_own(&store, &mut last_id).await,
+        let has_more = match design {
+            Design::Lanes => relays.step(&store, &mut seen).await,
+            Design::OwnNumbers => {
+                let batch = take_own(&store, &mut last_id).await;
+                let has_more = !batch.is_empty();
+                seen.take(batch);
+                has_more
+            }
         };
-        if was_over && batch.is_empty() {
+        if was_over && !has_more {
+            if design == Design::Lanes {
+                relays.assert_replaced();
+            }
             return seen;
         }
-        seen.take(batch);
         tokio::task::yield_now().await;
     }
 }
