@@ -52,7 +52,7 @@ async fn started(engine: &Arc<dyn Engine>, said: &Said) -> Running<NoStore> {
     service.start().await.expect("starts")
 }
 
-/// One partition, and two services that would have it: the event is delivered once, to the one that works.
+/// D10: one partition, and two services that would have it: the event is delivered once, to the one that works.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_takes_long_keeps_its_partition() {
     let Some(address) = address("a_handler_that_takes_long_keeps_its_partition") else { return };

@@ -104,6 +104,7 @@ pub(super) fn not_committed(doing: &'static str, error: sqlx::Error) -> CommitEr
 mod tests {
     use super::*;
 
+    /// O11: what is tried again is told by a code that never changes.
     #[test]
     fn numbers_decide_and_texts_do_not() {
         for (number, state, class) in [

@@ -112,6 +112,7 @@ pub(super) fn not_committed(doing: &'static str, error: sqlx::Error) -> CommitEr
 mod tests {
     use super::*;
 
+    /// O11: what is tried again is told by a code that never changes.
     #[test]
     fn codes_decide_and_texts_do_not() {
         for (code, class) in [

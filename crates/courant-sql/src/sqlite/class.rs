@@ -65,6 +65,7 @@ fn class_of_code(primary: i32) -> Class {
 mod tests {
     use super::*;
 
+    /// O11: what is tried again is told by a code that never changes.
     #[test]
     fn codes_decide_and_texts_do_not() {
         assert_eq!(class_of_code(5), Class::Busy);

@@ -31,6 +31,7 @@ enum Design {
     SerialId,
 }
 
+/// O1, O2 and O4: what was committed is published, in the order of the commits, whichever relay is at work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn lanes_lose_nothing_and_keep_the_order() {
     let Some(outcome) = soak(Design::Lanes).await else { return };

@@ -9,7 +9,7 @@ use courant_sql::{Store as _, Transaction as _};
 use super::steps::{Fixture, NOW, new_event};
 use super::submitted::{relay, row, sequence, submit, values, waiting};
 
-/// What waited when `pg_dump` ran waits in the new database, under the same ids, and what is committed there
+/// O9: what waited when `pg_dump` ran waits in the new database, under the same ids, and what is committed there
 /// comes behind it.
 #[tokio::test]
 async fn a_restored_database_goes_on() {
