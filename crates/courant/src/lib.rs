@@ -74,6 +74,7 @@ mod subscription;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod timers;
+mod transactions;
 mod tx;
 
 pub use anew::Anew;
@@ -103,6 +104,7 @@ pub use service::{RunError, Running, Service};
 pub use store::{Backing, NoStore};
 pub use subscription::{AtLeastOnce, Exhausted, Mode, Once, OtherLog, StartFrom, Subscription};
 pub use timers::Due;
+pub use transactions::Transactions;
 #[doc(hidden)]
 pub use tx::Slot;
 pub use tx::Tx;

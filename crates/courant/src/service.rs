@@ -21,7 +21,7 @@ use crate::runtime::{
     Context, Driver, Ledger, Orders, State, Status, Trouble, Turn, run_forgetting, run_relay, run_timers,
 };
 use crate::store::{Backing, NoStore};
-use crate::{Anew, Publisher};
+use crate::{Anew, Publisher, Transactions};
 
 /// How long subscriptions may take to end. Each step of theirs has a bound of its own, and these come to less.
 const STOP_MAX: Duration = Duration::from_secs(60);
@@ -207,7 +207,12 @@ impl<D: Store> Service<D> {
     /// # Errors
     /// Says what the database said.
     pub async fn transaction(&self) -> Result<PlainTx<D>, BeginError> {
-        Ok(PlainTx::new(self.store.begin(None).await?, self.context.clone()))
+        self.transactions().begin().await
+    }
+
+    /// What begins such transactions while the service runs, for whoever serves requests.
+    pub fn transactions(&self) -> Transactions<D> {
+        Transactions::new(self.store.clone(), self.context.clone())
     }
 }
 
@@ -265,7 +270,12 @@ impl<D: Store> Running<D> {
     /// # Errors
     /// Says what the database said.
     pub async fn transaction(&self) -> Result<PlainTx<D>, BeginError> {
-        Ok(PlainTx::new(self.store.begin(None).await?, self.context.clone()))
+        self.transactions().begin().await
+    }
+
+    /// What begins such transactions while the service runs, for whoever serves requests.
+    pub fn transactions(&self) -> Transactions<D> {
+        Transactions::new(self.store.clone(), self.context.clone())
     }
 
     /// The store.

@@ -6,7 +6,7 @@ use courant::engine::NewTopic;
 use courant::prelude::*;
 use courant::store_api::Store as _;
 use courant::testkit::published;
-use courant::{Running, Service};
+use courant::{Running, Service, Transactions};
 use courant_core::topic::TopicName;
 
 use super::common::{Counted, Db, Script, Site, count, counted, effects, numbered, seconds};
@@ -49,6 +49,47 @@ async fn a_row_and_its_event_happen_together_or_not_at_all() {
     let events = published::<Counted>(&**service.engine()).await.expect("reads");
     assert_eq!(events.len(), 1);
     service.stop().await.expect("stops");
+}
+
+/// A request: a row and its event.
+async fn serve(transactions: Transactions<Db>, n: u32) {
+    let mut tx = transactions.begin().await.expect("begins");
+    sqlx::query(INSERT_EFFECT).bind(format!("placed:{n}")).execute(&mut *tx).await.expect("inserts");
+    tx.publish(&counted(&format!("key-{n}"), n)).expect("is taken");
+    tx.commit().await.expect("commits");
+}
+
+/// A service that runs until it is told to stop has nobody who could lend it. Whoever serves requests meanwhile has a
+/// clone of what begins transactions.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_served_while_the_service_runs() {
+    let Some(site) = Site::on_memory().await else { return };
+    let service = desk(&site).await;
+    let transactions = service.transactions();
+    let store = site.store().await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = Box::pin(service.run_until(async {
+        let _ = stopped.await;
+    }));
+    let serving = Box::pin(async {
+        let requests: Vec<_> = (0..4).map(|n| tokio::spawn(serve(transactions.clone(), n))).collect();
+        for request in requests {
+            request.await.expect("it is served");
+        }
+        let handled = async {
+            while effects(&store).await.len() < 8 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(seconds(60), handled).await.expect("the events are handled");
+        stop.send(()).expect("the service waits for it");
+    });
+    let (ran, ()) = tokio::join!(running, serving);
+    ran.expect("stops");
+    let mut done = effects(&store).await;
+    done.sort_unstable();
+    let handled = (0..4).map(|n| format!("key-{n}:{n}"));
+    assert_eq!(done, handled.chain((0..4).map(|n| format!("placed:{n}"))).collect::<Vec<_>>());
 }
 
 /// An event of a topic that takes few bytes.

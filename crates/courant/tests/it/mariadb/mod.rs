@@ -1,5 +1,6 @@
 //! Whole services on MariaDB.
 
+mod attaching;
 mod batching;
 mod private;
 pub(crate) mod support;

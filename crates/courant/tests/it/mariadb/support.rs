@@ -67,7 +67,7 @@ impl Home {
     }
 
     /// The server's address with this database in it.
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let (place, _) = self.server.rsplit_once('/').expect("an address ends with a database");
         format!("{place}/{}", self.name)
     }

@@ -1,5 +1,6 @@
 //! Whole services on Postgres.
 
+mod attaching;
 mod behind;
 mod pool;
 mod private;

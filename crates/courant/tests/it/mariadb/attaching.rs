@@ -1,0 +1,51 @@
+//! A transaction of the service's own pool publishes events of the service.
+
+use courant::prelude::*;
+use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
+use sqlx::{AssertSqlSafe, Executor as _};
+
+use super::common::{Script, Site, count, counted, effects};
+use super::support::INSERT_EFFECT;
+
+/// A pool of the service's own whose sessions are at a level.
+async fn pool(url: &str, level: &'static str) -> MySqlPool {
+    let options = MySqlPoolOptions::new().after_connect(move |connection, _| {
+        Box::pin(async move {
+            let sql = format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}");
+            connection.execute(AssertSqlSafe(sql)).await?;
+            Ok(())
+        })
+    });
+    options.connect(url).await.expect("a pool")
+}
+
+/// What was written before and the event are committed together and the event is handled, or neither is there. One
+/// whose session is at a stronger level, as every session is at first, is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_of_ones_own_publishes() {
+    let Some(site) = Site::on_memory().await else { return };
+    let counting = Subscription::named("counting").on(count);
+    let service = site.app().await.state(Script::default()).subscribe(counting).build().await;
+    let mut service = service.expect("fits together").start().await.expect("starts");
+    let transactions = service.transactions();
+    let strong = pool(&site.home.url(), "REPEATABLE READ").await;
+    let refused =
+        transactions.attach(strong.begin().await.expect("begins")).await.expect_err("is too strong");
+    assert!(refused.to_string().contains("READ COMMITTED"), "{refused}");
+    strong.close().await;
+
+    let pool = pool(&site.home.url(), "READ COMMITTED").await;
+    for (n, is_kept) in [(1, false), (2, true)] {
+        let mut own = pool.begin().await.expect("begins");
+        sqlx::query(INSERT_EFFECT).bind(format!("own:{n}")).execute(&mut *own).await.expect("inserts");
+        let mut tx = transactions.attach(own).await.expect("is taken over");
+        tx.publish(&counted("a", n)).expect("is taken");
+        if is_kept {
+            tx.commit().await.expect("commits");
+        }
+    }
+    service.settle().await.expect("settles");
+    assert_eq!(effects(service.store()).await, ["own:2", "a:2"]);
+    pool.close().await;
+    service.stop().await.expect("stops");
+}
