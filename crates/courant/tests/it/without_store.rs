@@ -90,6 +90,31 @@ async fn a_dead_letter_is_published_and_its_key_goes_on() {
     service.stop().await.expect("stops");
 }
 
+/// D1 without a store: passed after its last attempt. Its key goes on, and it does not come again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_passed_lets_its_key_go_on() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    let script = Script::default();
+    script.fail_times("a:1", 2);
+    let retry = Retry::every(seconds(10)).attempts(2);
+    let mut service = start(&world, &engine, &script, retry, Exhausted::Skip).await;
+    for event in [counted("a", 1), counted("a", 2)] {
+        service.publisher().publish(&event).await.expect("publishes");
+    }
+    service.settle().await.expect("settles");
+    assert_eq!(script.called(), ["a:1"], "the other one waits behind it");
+    world.advance(seconds(10));
+    service.settle().await.expect("settles");
+    assert_eq!(script.called(), ["a:1", "a:1", "a:2"]);
+    service.stop().await.expect("stops");
+
+    let mut service = start(&world, &engine, &script, retry, Exhausted::Skip).await;
+    service.settle().await.expect("settles");
+    assert_eq!(script.called().len(), 3, "nothing comes again");
+    service.stop().await.expect("stops");
+}
+
 /// An event that blocks is tried for ever, and the progress of its partition waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_blocks_holds_progress() {
