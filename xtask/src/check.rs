@@ -19,7 +19,8 @@ pub(crate) const FEATURES: [&str; 2] = [
     concat!(
         "courant-cli/planted-defects,courant-sim/planted-defects,courant/planted-defects,",
         "courant/postgres,courant-cli/postgres,courant-conformance/postgres,",
-        "courant/mariadb,courant-cli/mariadb,courant-conformance/mariadb,courant-cli/kafka,courant/listen",
+        "courant/mariadb,courant-cli/mariadb,courant-conformance/mariadb,courant-cli/kafka,courant-cli/tls,",
+        "courant/listen",
     ),
 ];
 

@@ -19,6 +19,7 @@ use crate::limits::{
     TOPICS_KNOWN_MAX,
 };
 use crate::looking::Looker;
+use crate::servers::Servers;
 use crate::settings::Quiet;
 use crate::texts;
 
@@ -34,7 +35,7 @@ pub(crate) struct Catalog {
     admin: AdminClient<Quiet>,
     looker: Arc<Looker>,
     log_id: Uuid,
-    servers: String,
+    servers: Servers,
     /// The server is a Courant: its rules are known before it is asked.
     is_courant: bool,
     known: Mutex<HashMap<String, Known>>,
@@ -53,7 +54,7 @@ impl Catalog {
         admin: AdminClient<Quiet>,
         looker: Arc<Looker>,
         log_id: Uuid,
-        servers: String,
+        servers: Servers,
         is_courant: bool,
     ) -> Self {
         Self { admin, looker, log_id, servers, is_courant, known: Mutex::default() }

@@ -80,5 +80,5 @@ fn committed_now(consumer: &BaseConsumer<Quiet>, partitions: &[Partition]) -> Ka
 
 /// A client that names the group and does not join it.
 fn outsider(address: &Address, group: &str) -> KafkaResult<BaseConsumer<Quiet>> {
-    settings::committing(address, group).create_with_context(Quiet)
+    settings::committing(address, group).create_with_context(Quiet::new(address))
 }

@@ -359,7 +359,8 @@ fn join(
     inbox: &Arc<Inbox>,
 ) -> KafkaResult<Arc<Consumer>> {
     let config = settings::member(address, group, silence);
-    let mut consumer: Consumer = config.create_with_context(Member::new(inbox.clone()))?;
+    let mut consumer: Consumer =
+        config.create_with_context(Member::new(inbox.clone(), address.servers.clone()))?;
     let woken = inbox.clone();
     consumer.set_nonempty_callback(move || woken.raise());
     let topics: Vec<&str> = topics.iter().map(TopicName::as_str).collect();

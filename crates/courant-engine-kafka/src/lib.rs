@@ -4,6 +4,9 @@
 //! producer for publishing, one consumer for each subscription, on a thread of its own, and one client for
 //! everything that is only looked at.
 //!
+//! Options behind the addresses say how the server is spoken to: `?tls=true` or `?tls_ca=FILE` in TLS, with the feature
+//! `tls`, and `sasl=` how a login is made; see [`Kafka`].
+//!
 //! What is the same as in the engines of the process is what the contract of
 //! [`Engine`](courant_engine::Engine) says. What differs:
 //!
@@ -26,9 +29,12 @@ pub mod limits;
 mod looking;
 mod member;
 mod open;
+mod options;
 mod passing;
+mod password;
 mod producer;
 mod publish;
+mod servers;
 mod settings;
 mod size;
 mod subscription;

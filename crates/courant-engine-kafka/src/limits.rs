@@ -5,6 +5,16 @@ use std::time::Duration;
 /// Longest that an engine waits for an answer while it is opened.
 pub const OPEN_MAX: Duration = Duration::from_secs(15);
 
+/// How long the first look at a server takes. Each one after it takes twice as long, until `OPEN_MAX` is over.
+pub(crate) const FIRST_LOOK: Duration = Duration::from_millis(250);
+
+/// How long what stood in the way of a connection is believed to stand there. The client says it again every 30
+/// seconds at the latest.
+pub(crate) const REFUSAL_AGE_MAX: Duration = Duration::from_secs(40);
+
+/// The pause between two lines in the log about it.
+pub(crate) const REFUSAL_PAUSE: Duration = Duration::from_secs(30);
+
 /// How long is looked whether anybody listens where nobody has answered, and at how many addresses.
 pub(crate) const LISTENS_MAX: Duration = Duration::from_secs(1);
 pub(crate) const ADDRESSES_TRIED_MAX: usize = 4;

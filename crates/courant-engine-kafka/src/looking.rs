@@ -19,6 +19,10 @@ use crate::texts;
 /// Events that are taken out of the client's queue at a time.
 const DRAINED_MAX: u32 = 1_000;
 
+/// How long is waited for what the client tells of its connections. With no wait at all, a look ends behind each line
+/// for the log.
+const HEAR: Duration = Duration::from_millis(1);
+
 /// How long one look at the client's queue lasts.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -38,11 +42,16 @@ impl Looker {
         &self.client
     }
 
-    /// Takes out what librdkafka tells and nobody wants to know, so that it does not pile up.
-    fn drain(&self) {
+    /// Has what librdkafka tells of connections heard.
+    pub(crate) fn hear(&self) {
+        self.drain(HEAR);
+    }
+
+    /// Takes out what librdkafka tells, so that it does not pile up.
+    fn drain(&self, wait: Duration) {
         // Whoever reads meanwhile takes it out.
         if let Ok(_one) = self.reading.try_lock() {
-            (0..DRAINED_MAX).take_while(|_| self.client.poll(Duration::ZERO).is_some()).for_each(drop);
+            (0..DRAINED_MAX).take_while(|_| self.client.poll(wait).is_some()).for_each(drop);
         }
     }
 
@@ -52,8 +61,9 @@ impl Looker {
     }
 
     fn partitions_now(&self, topic: &str) -> KafkaResult<Option<u32>> {
-        self.drain();
-        let metadata = self.client.fetch_metadata(Some(topic), REQUEST_MAX)?;
+        self.drain(Duration::ZERO);
+        let asked = self.client.fetch_metadata(Some(topic), REQUEST_MAX);
+        let metadata = asked.inspect_err(|_| self.hear())?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Ok(None);
         };

@@ -26,6 +26,7 @@ use crate::inbox::{Change, Inbox, Order};
 use crate::limits::{IDLE, REQUEST_MAX};
 use crate::looking::watermarks;
 use crate::passing::passes;
+use crate::servers::Servers;
 use crate::settings;
 use crate::texts;
 
@@ -36,6 +37,7 @@ pub(crate) type Consumer = BaseConsumer<Member>;
 #[derive(Debug)]
 pub(crate) struct Member {
     inbox: Arc<Inbox>,
+    servers: Servers,
     /// Revoked, and not given up yet.
     revoking: Mutex<Vec<Partition>>,
     /// Nobody is there any more who could give anything up.
@@ -45,9 +47,10 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
+    pub(crate) fn new(inbox: Arc<Inbox>, servers: Servers) -> Self {
         Self {
             inbox,
+            servers,
             revoking: Mutex::default(),
             is_closing: AtomicBool::new(false),
             has_served: AtomicBool::new(false),
@@ -93,7 +96,7 @@ impl ClientContext for Member {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        settings::note(&error, reason);
+        self.servers.hear(&error, reason);
     }
 }
 
@@ -147,7 +150,7 @@ pub(crate) fn at(partition: &Partition, offset: u64) -> KafkaResult<TopicPartiti
 }
 
 /// Serves a subscription until it is told to end, and leaves the group.
-pub(crate) fn run(consumer: Arc<Consumer>, inbox: Arc<Inbox>, servers: String) {
+pub(crate) fn run(consumer: Arc<Consumer>, inbox: Arc<Inbox>, servers: Servers) {
     let mut thread = Thread { consumer, inbox, servers, parts: BTreeMap::new() };
     while thread.turn() {}
     thread.leave();
@@ -156,7 +159,7 @@ pub(crate) fn run(consumer: Arc<Consumer>, inbox: Arc<Inbox>, servers: String) {
 struct Thread {
     consumer: Arc<Consumer>,
     inbox: Arc<Inbox>,
-    servers: String,
+    servers: Servers,
     parts: BTreeMap<Partition, Part>,
 }
 
@@ -326,7 +329,7 @@ impl Part {
     }
 
     /// Takes what has come, while there is room.
-    fn fill(&mut self, partition: &Partition, consumer: &Consumer, inbox: &Inbox, servers: &str) {
+    fn fill(&mut self, partition: &Partition, consumer: &Consumer, inbox: &Inbox, servers: &Servers) {
         let Some(queue) = self.queue.take() else { return };
         while inbox.has_room(partition) {
             match queue.poll(Duration::ZERO) {
@@ -372,7 +375,7 @@ fn fetch_error(
     error: &KafkaError,
     position: &Position,
     consumer: &Consumer,
-    servers: &str,
+    servers: &Servers,
 ) -> Option<FetchError> {
     let partition = position.partition.clone();
     let code = texts::code(error)?;

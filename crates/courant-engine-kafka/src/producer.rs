@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 
 use crate::address::Address;
 use crate::limits::BATCH_RECORDS_MAX;
+use crate::servers::Servers;
 use crate::settings;
 
 /// A record's answer: its place in the call, and its offset or an error.
@@ -27,7 +28,7 @@ pub(crate) struct Ticket {
 }
 
 /// Sends the answers where they are awaited.
-pub(crate) struct Reports;
+pub(crate) struct Reports(Servers);
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -35,7 +36,7 @@ impl ClientContext for Reports {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        settings::note(&error, reason);
+        self.0.hear(&error, reason);
     }
 }
 
@@ -159,7 +160,8 @@ impl Slot {
             return Ok(producer.clone());
         }
         let config = settings::producer(&self.address, self.batch_records);
-        let producer = Arc::new(Producer(config.create_with_context(Reports)?));
+        let reports = Reports(self.address.servers.clone());
+        let producer = Arc::new(Producer(config.create_with_context(reports)?));
         *current = Some(producer.clone());
         Ok(producer)
     }

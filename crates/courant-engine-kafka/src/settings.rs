@@ -12,6 +12,7 @@ use crate::limits::{
     AHEAD_BYTES_MAX, AHEAD_RECORDS_MAX, BATCH_BYTES_MAX, BATCH_RECORDS_MAX, HEARTBEAT, POLL_INTERVAL_MAX,
     QUEUE_KIB_MAX, QUEUE_RECORDS_MAX, RECORD_BYTES_MAX, SESSION_MAX,
 };
+use crate::servers::Servers;
 
 /// The group that the client for looking names. It never joins one: librdkafka wants a name before it
 /// reads anything.
@@ -37,19 +38,31 @@ impl Default for Silence {
 fn common(address: &Address) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
-        .set("bootstrap.servers", address.servers.as_str())
+        .set("bootstrap.servers", address.servers.all())
         .set("client.id", "courant")
         .set("socket.keepalive.enable", "true")
         .set("allow.auto.create.topics", "false")
         // A server that is started again is found soon.
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000");
-    if let Some((name, password)) = &address.login {
+    config.set(
+        "security.protocol",
+        match (&address.tls, &address.login) {
+            (None, None) => "PLAINTEXT",
+            (None, Some(_)) => "SASL_PLAINTEXT",
+            (Some(_), None) => "SSL",
+            (Some(_), Some(_)) => "SASL_SSL",
+        },
+    );
+    // That the certificate is looked at, and the name in it, is what the client does unless it is told otherwise.
+    if let Some(authorities) = address.tls.as_ref().and_then(|tls| tls.authorities.as_deref()) {
+        config.set("ssl.ca.location", authorities);
+    }
+    if let Some(login) = &address.login {
         config
-            .set("security.protocol", "SASL_PLAINTEXT")
-            .set("sasl.mechanism", "PLAIN")
-            .set("sasl.username", name.as_str())
-            .set("sasl.password", password.as_str());
+            .set("sasl.mechanism", login.mechanism.name())
+            .set("sasl.username", login.name.as_str())
+            .set("sasl.password", login.password.as_str());
     }
     config
 }
@@ -122,9 +135,15 @@ pub(crate) fn producer(address: &Address, batch_records: usize) -> ClientConfig 
     config
 }
 
-/// A client whose events concern nobody.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Quiet;
+/// A client of whose events only those about its connections concern anybody.
+#[derive(Clone, Debug)]
+pub(crate) struct Quiet(Servers);
+
+impl Quiet {
+    pub(crate) fn new(address: &Address) -> Self {
+        Self(address.servers.clone())
+    }
+}
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -132,7 +151,7 @@ impl ClientContext for Quiet {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        note(&error, reason);
+        self.0.hear(&error, reason);
     }
 }
 
@@ -147,9 +166,4 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         }
         _ => tracing::debug!(facility, "{message}"),
     }
-}
-
-/// An error that is nobody's answer.
-pub(crate) fn note(error: &KafkaError, reason: &str) {
-    tracing::debug!(%error, reason, "the connection to the brokers");
 }

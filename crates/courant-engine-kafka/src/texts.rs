@@ -2,6 +2,8 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::servers::{Obstacle, Servers};
+
 /// The code of an error, if it has one.
 pub(crate) fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     error.rdkafka_error_code()
@@ -15,11 +17,13 @@ pub(crate) fn is_absence(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::AllBrokersDown
             | RDKafkaErrorCode::OperationTimedOut
             | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::SSL
+            | RDKafkaErrorCode::Authentication
     )
 }
 
 /// A sentence about an error of whoever is at `servers`.
-pub(crate) fn reason(error: &KafkaError, servers: &str) -> String {
+pub(crate) fn reason(error: &KafkaError, servers: &Servers) -> String {
     match code(error) {
         Some(code) => reason_of(code, servers),
         None => error.to_string(),
@@ -27,19 +31,54 @@ pub(crate) fn reason(error: &KafkaError, servers: &str) -> String {
 }
 
 /// A sentence about a code.
-pub(crate) fn reason_of(code: RDKafkaErrorCode, servers: &str) -> String {
+pub(crate) fn reason_of(code: RDKafkaErrorCode, servers: &Servers) -> String {
     if is_absence(code) { absent(servers) } else { format!("{servers} says: {code}") }
 }
 
-/// Nobody answers.
-pub(crate) fn absent(servers: &str) -> String {
-    format!("nobody answers at {servers}: is the server running, and is this its address?")
+/// Nobody answers, or nobody to whom there is a connection.
+pub(crate) fn absent(servers: &Servers) -> String {
+    match servers.refusal() {
+        Some(refusal) => refusal.sentence,
+        None => format!("nobody answers at {servers}: is the server running, and is this its address?"),
+    }
 }
 
 /// Somebody takes connections, and nothing that is an answer comes from there.
-pub(crate) fn not_understood(servers: &str) -> String {
+pub(crate) fn not_understood(servers: &Servers) -> String {
+    let asked = if servers.has_tls() {
+        "does that speak TLS, as the URL says? And if it wants a login: is there one in the URL?"
+    } else {
+        "does that speak without TLS and without a login? Where it speaks TLS, ?tls_ca=FILE or ?tls=true belongs \
+         behind the address, and where it wants a login, NAME:PASSWORD@ before it"
+    };
     format!(
         "somebody listens at {servers}, and does not answer as a Kafka server: is this the address of its Kafka port, \
-         and does that speak without TLS? Services speak none, and reach a server with TLS through a proxy"
+         and {asked}"
     )
+}
+
+/// What stands in the way of a connection, by what the client says of it.
+pub(crate) fn refused(obstacle: Obstacle, servers: &str, reason: &str) -> String {
+    // How long it took says nothing.
+    let cause = reason.rsplit_once(" (after ").map_or(reason, |(cause, _)| cause);
+    // What the client advises behind this is about its own settings.
+    let of_certificate = cause.split(": broker certificate could not").next().unwrap_or(cause);
+    match obstacle {
+        Obstacle::Login => format!(
+            "{servers} does not take the login: {cause}: are its name and its password right, and is sasl= what the \
+             server wants?"
+        ),
+        Obstacle::Tls
+            if cause.contains("certificate verify failed") || cause.contains("broker certificate") =>
+        {
+            format!(
+                "the certificate that {servers} shows is not believed: {of_certificate}: tls_ca=FILE names the file of \
+                 the authority that vouches for it, and the address has to be a name that stands in it"
+            )
+        }
+        Obstacle::Tls => format!(
+            "there is no TLS with {servers}: {cause}: does it speak TLS there, and ask for no certificates of its \
+             clients?"
+        ),
+    }
 }

@@ -17,6 +17,18 @@ pub enum OpenError {
         /// The cargo feature that brings the engine.
         feature: &'static str,
     },
+    /// The URL is right, and this binary can do a part of it only.
+    #[error(
+        "{url} asks for {part}, and needs the feature \"{feature}\" of courant, which is not built into this binary"
+    )]
+    PartNotBuiltIn {
+        /// The URL, without its credentials and options.
+        url: String,
+        /// What cannot be done.
+        part: &'static str,
+        /// The cargo feature that brings it.
+        feature: &'static str,
+    },
     /// The URL is right, and nobody has written the engine yet.
     #[error("there is no engine for {url} yet; there are memory:, embedded:PATH, courant:// and kafka://")]
     NoEngine {
@@ -62,6 +74,22 @@ pub enum OpenError {
         /// The URL, without its credentials.
         url: String,
         /// Which address, and what to look at.
+        reason: String,
+    },
+    /// Somebody answers, and is not believed to be the server, or does not speak TLS.
+    #[error("{url} is not spoken to: {reason}")]
+    Tls {
+        /// The URL, without its credentials.
+        url: String,
+        /// What is wrong with the certificate or the handshake, and what to change.
+        reason: String,
+    },
+    /// The server does not take the login.
+    #[error("{url} does not let this service in: {reason}")]
+    Login {
+        /// The URL, without its credentials.
+        url: String,
+        /// What the server says, and what to look at.
         reason: String,
     },
     /// The runtime was stopped meanwhile.

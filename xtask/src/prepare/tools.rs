@@ -25,6 +25,11 @@ const BASE: [Tool; 6] = [
     Tool { needs: "make", package: "make" },
     Tool { needs: "python3", package: "python3" },
 ];
+/// The feature `tls` is built with the OpenSSL of the system.
+const OPENSSL: [Tool; 2] = [
+    Tool { needs: "pkg-config", package: "pkg-config" },
+    Tool { needs: "/usr/include/openssl/ssl.h", package: "libssl-dev" },
+];
 const CLOCK: [Tool; 1] = [Tool { needs: "faketime", package: "faketime" }];
 const JAVA: [Tool; 2] =
     [Tool { needs: "javac", package: "openjdk-17-jdk-headless" }, Tool { needs: "mvn", package: "maven" }];
@@ -37,7 +42,7 @@ const COUNTS: [Tool; 1] = [Tool { needs: VALGRIND, package: VALGRIND }];
 const VALGRIND: &str = "valgrind";
 
 /// What is installed together: a package that cannot be had takes only its own group with it.
-const GROUPS: [&[Tool]; 7] = [&BASE, &CLOCK, &JAVA, &GO, &NODE, &BROWSER, &COUNTS];
+const GROUPS: [&[Tool]; 8] = [&BASE, &OPENSSL, &CLOCK, &JAVA, &GO, &NODE, &BROWSER, &COUNTS];
 
 /// Installs what the tests use and the machine lacks.
 pub(super) fn install(deadline: Instant) -> Tally {

@@ -42,6 +42,8 @@ const SIM: &str = "sim/src/main.rs";
 const SETTINGS_FILE: &str = "crates/courant-cli/src/files.rs";
 /// Puts the built console into a table, when it is compiled; nothing of it is in the product.
 const CONSOLE_BUILD: &str = "crates/courant-console/build.rs";
+/// Reads the variable that an engine's URL names for its password, so that the URL has none in it.
+const PASSWORD: &str = "crates/courant-engine-kafka/src/password.rs";
 /// Programs that show how services are written.
 const EXAMPLES: &str = "crates/courant/examples/";
 /// Reads the name of the planted defect, in builds for tests only.
@@ -64,7 +66,16 @@ const SEAMS: [Seam; 16] = [
     Seam {
         scope: "",
         uses: Uses::Std("env"),
-        owners: &["crates/courant-cli/", CONSOLE_BUILD, EXAMPLES, PLANTED_DEFECT, XTASK, BENCH, SIM],
+        owners: &[
+            "crates/courant-cli/",
+            PASSWORD,
+            CONSOLE_BUILD,
+            EXAMPLES,
+            PLANTED_DEFECT,
+            XTASK,
+            BENCH,
+            SIM,
+        ],
         instead: ENVIRONMENT,
     },
     Seam {

@@ -20,6 +20,7 @@ mod waiting;
 
 mod conformance;
 mod kafka;
+mod logins;
 mod long_handler;
 mod on_kafka;
 mod opening;
@@ -28,6 +29,8 @@ mod server;
 mod service;
 mod sharing;
 mod swapping;
+#[cfg(feature = "tls")]
+mod tls;
 
 /// One test for each case, each on a server of its own.
 macro_rules! on_every_engine {

@@ -25,12 +25,14 @@ fn binary() -> Option<PathBuf> {
 pub(crate) struct Server {
     child: Child,
     port: u16,
+    /// What it is told besides.
+    flags: Vec<String>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Server {
     /// Starts one on a directory and a port, and waits until it is ready. `None`: it was not built.
-    fn on(data: &Path, port: u16) -> Option<Self> {
+    fn on(data: &Path, port: u16, flags: Vec<String>) -> Option<Self> {
         let mut command = Command::new(binary()?);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("COURANT_") {
@@ -40,6 +42,7 @@ impl Server {
         command
             .args(["serve", "--http", "127.0.0.1:0", "--kafka", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
+            .args(&flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -59,12 +62,17 @@ impl Server {
         }
         // Read on, so that the server never waits for us.
         let reader = thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Some(Self { child, port, reader: Some(reader) })
+        Some(Self { child, port, flags, reader: Some(reader) })
     }
 
     /// Starts one, or says that the test is skipped.
     pub(crate) fn start(data: &Path, test: &str) -> Option<Self> {
-        let server = Self::on(data, fixed_port());
+        Self::start_with(data, test, Vec::new())
+    }
+
+    /// Starts one that is told more.
+    pub(crate) fn start_with(data: &Path, test: &str, flags: Vec<String>) -> Option<Self> {
+        let server = Self::on(data, fixed_port(), flags);
         if server.is_none() {
             // Not `eprintln!`: the test harness would swallow it.
             let _ = writeln!(
@@ -77,10 +85,10 @@ impl Server {
 
     /// Kills it as a power cut would, and starts it again on the same port.
     pub(crate) fn restart(mut self, data: &Path) -> Self {
-        let port = self.port;
+        let (port, flags) = (self.port, std::mem::take(&mut self.flags));
         self.end();
         drop(self);
-        Self::on(data, port).expect("it was built")
+        Self::on(data, port, flags).expect("it was built")
     }
 
     pub(crate) fn url(&self) -> String {
