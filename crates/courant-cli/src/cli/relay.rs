@@ -19,13 +19,16 @@ use clap::Args;
 #[command(
     after_help = "Examples:\n  courant relay --outbox sqlite:shop.db --to embedded:./events --install\n  \
                   courant relay --outbox postgres://shop@db/shop --to courant://events:9092\n  \
-                  courant relay --outbox sqlite:shop.db --to kafka://broker:9092 --once"
+                  courant relay --outbox sqlite:shop.db --to kafka://broker:9092 --once\n  \
+                  courant relay --outbox sqlite:shop.db --to \\\n    \
+                  'kafka://shop@broker:9092?tls=true&sasl=scram-sha-512&password_env=BROKER_PASSWORD'"
 )]
 pub(crate) struct Relay {
     /// Database whose outbox is published: sqlite:PATH, postgres://… or mariadb://…
     #[arg(long, env = "COURANT_OUTBOX", hide_env_values = true, value_parser = OutboxUrl::parse, value_name = "URL")]
     pub(crate) outbox: OutboxUrl,
-    /// Where events go: courant://HOST:PORT, kafka://HOST:PORT or embedded:PATH
+    /// Where events go: courant://HOST:PORT, kafka://HOST:PORT or embedded:PATH; in TLS with --tls-ca, or with
+    /// ?tls=true or ?tls_ca=FILE behind the port
     #[arg(long, env = "COURANT_TO", hide_env_values = true, value_name = "URL")]
     pub(crate) to: String,
     /// Publish what waits, and end

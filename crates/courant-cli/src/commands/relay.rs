@@ -71,7 +71,8 @@ async fn relay<D: Store>(
         store.install(now_ms()).await.map_err(|error| unknown_tables(&error))?;
     }
     let mut signals = Signals::listen()?;
-    let relay = Relay::open(store, &args.to).await.map_err(|error| failure(&error))?;
+    let to = target(global, &args.to)?;
+    let relay = Relay::open(store, &to).await.map_err(|error| failure(&error))?;
     let relay = relay
         .named(format!("courant relay {}", std::process::id()))
         .partitions(args.partitions)
@@ -95,6 +96,34 @@ async fn relay<D: Store>(
     };
     relay.run_until(shutdown).await.map_err(|error| failure(&error))?;
     Ok(Exit::Ok)
+}
+
+/// Where events go: in TLS with those of --tls-ca, if it is a server and its URL does not say itself whom to believe.
+fn target(global: &Global, to: &str) -> Result<String, Failure> {
+    let is_server = matches!(to.split_once("://"), Some(("courant" | "kafka", _)));
+    let Some(file) = global.tls_ca.as_deref().filter(|_| is_server) else { return Ok(to.to_owned()) };
+    let options = to.split_once('?').map_or("", |(_, options)| options);
+    if options.split('&').any(|option| option.starts_with("tls=") || option.starts_with("tls_ca=")) {
+        return Ok(to.to_owned());
+    }
+    // A file that cannot be read is told of in the same words as by every other command.
+    super::tls::trusted(global)?;
+    let joint = if to.contains('?') { '&' } else { '?' };
+    Ok(format!("{to}{joint}tls_ca={}", written(file)))
+}
+
+/// A path as it stands in a URL.
+fn written(path: &Path) -> String {
+    let mut text = String::new();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                text.push(char::from(*byte))
+            }
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
 }
 
 fn report(global: &Global, done: Relayed) -> Result<Exit, Failure> {
@@ -121,7 +150,9 @@ impl Row for Report {
 
 fn failure(error: &RelayError) -> Failure {
     match error {
-        RelayError::Engine(OpenError::NotBuiltIn { feature, .. }) => {
+        RelayError::Engine(
+            OpenError::NotBuiltIn { feature, .. } | OpenError::PartNotBuiltIn { feature, .. },
+        ) => {
             let sentence =
                 format!("{error}; build it with `cargo build -p courant-cli --features {feature}`");
             Failure::new(Exit::Usage, sentence)
@@ -131,9 +162,9 @@ fn failure(error: &RelayError) -> Failure {
         | RelayError::Engine(OpenError::NoEngine { .. } | OpenError::Url { .. }) => {
             Failure::new(Exit::Usage, error.to_string())
         }
-        RelayError::Engine(OpenError::Unreachable { .. }) | RelayError::Stuck { .. } => {
-            Failure::new(Exit::Unreachable, error.to_string())
-        }
+        RelayError::Engine(OpenError::Login { .. }) => Failure::new(Exit::NotAllowed, error.to_string()),
+        RelayError::Engine(OpenError::Unreachable { .. } | OpenError::Tls { .. })
+        | RelayError::Stuck { .. } => Failure::new(Exit::Unreachable, error.to_string()),
         RelayError::Engine(OpenError::InUse { .. }) | RelayError::Replaced => {
             Failure::new(Exit::Conflict, error.to_string())
         }
@@ -168,4 +199,34 @@ fn unstored(error: &StoreError) -> Failure {
         _ => Exit::Failed,
     };
     Failure::new(exit, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::Parser as _;
+
+    fn target_of(to: &str, file: &Path) -> String {
+        let mut cli = Cli::parse_from(["courant", "relay", "--outbox", "sqlite:shop.db", "--to", to]);
+        cli.global.tls_ca = Some(file.to_owned());
+        target(&cli.global, to).unwrap_or_else(|_| panic!("{to}"))
+    }
+
+    #[test]
+    fn tls_ca_is_for_servers_whose_url_says_nothing_of_it() {
+        let file =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../courant-kafka/tests/certificates/authority.pem");
+        let option = format!("tls_ca={}", written(&file));
+        for (to, expected) in [
+            ("courant://host", format!("courant://host?{option}")),
+            ("kafka://a@host?password_env=X", format!("kafka://a@host?password_env=X&{option}")),
+            ("kafka://host?tls=false", "kafka://host?tls=false".to_owned()),
+            ("kafka://host?tls_ca=other.pem", "kafka://host?tls_ca=other.pem".to_owned()),
+            ("embedded:./events", "embedded:./events".to_owned()),
+        ] {
+            assert_eq!(target_of(to, &file), expected);
+        }
+        assert_eq!(written(Path::new("/etc/our ca&more=1.pem")), "/etc/our%20ca%26more%3D1.pem");
+    }
 }

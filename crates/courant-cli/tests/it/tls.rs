@@ -121,6 +121,30 @@ fn the_tools_speak_it_and_say_what_is_missing_where_they_are_not_told_to() {
     assert!(status.success(), "{said}");
 }
 
+/// `courant relay` took the flag and spoke without TLS: nobody answered, and nothing said why.
+#[cfg(feature = "tls")]
+#[test]
+fn a_relay_speaks_it() {
+    let (data, files) = (tempdir().unwrap(), Files::of("server"));
+    let server = launch(data.path(), &files).start();
+    let database = crate::relay_support::Database::sqlite();
+    let row = "INSERT INTO courant_outbox_submit (topic, event_key, event_value) VALUES ('orders', 'k', '1')";
+    database.submit(&[row.to_owned()]);
+    let (outbox, to) = (database.url(), format!("courant://{}", server.bootstrap()));
+    let relay = |flags: &[&str]| {
+        let line = ["relay", "--outbox", outbox.as_str(), "--to", to.as_str(), "--once", "-o", "jsonl"];
+        courant(&[&line[..], flags].concat(), "")
+    };
+    assert_fails(&relay(&["--tls-ca", &files.text("none.pem")]), USAGE, "--tls-ca");
+    // Vouched for by nobody whom this file names.
+    assert_fails(&relay(&["--tls-ca", &files.text("cert.pem")]), UNREACHABLE, "is not believed");
+    let done = rows(relay(&["--tls-ca", &files.authority()]));
+    assert_eq!(done[0]["published"].as_u64(), Some(1));
+    let read =
+        rows(tool(&server, &files, &["tail", "orders", "--from", "start", "-n", "1", "-o", "jsonl"], ""));
+    assert_eq!(values(&read), ["1"]);
+}
+
 #[test]
 fn each_wrong_file_has_a_sentence_of_its_own() {
     let (data, files) = (tempdir().unwrap(), Files::of("server"));
