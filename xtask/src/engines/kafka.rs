@@ -46,6 +46,18 @@ const FULL: [&str; 8] = [
     "-Djava.awt.headless=true",
 ];
 
+/// What tells tests where a server of tests speaks TLS and wants a login.
+pub(super) const LOGIN_VARIABLE: &str = "COURANT_TEST_KAFKA_LOGIN";
+/// The file that names that port.
+const LOGIN_PORT: &str = "login-port";
+/// Where the certificates of the tests are.
+const CERTIFICATES: &str = "crates/courant-kafka/tests/certificates";
+/// The certificate of the server and its key, in the server's folder.
+const IDENTITY: &str = "identity.pem";
+/// Who may log in by SCRAM, as the storage tool takes it.
+const SCRAM: [&str; 2] =
+    ["SCRAM-SHA-256=[name=ann,password=secret]", "SCRAM-SHA-512=[name=ann,password=secret]"];
+
 /// How long one answer may take while the server starts.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Bytes of an answer that is read while the server starts.
@@ -60,7 +72,7 @@ pub(super) fn up(root: &Path, purpose: &str, deadline: Instant) -> Result<bool> 
     let jars = prepare::folder(root, JARS);
     prepare::copy_jars(&root.join(POM), &jars, deadline)?;
     let folder = super::folder(root, NAME);
-    server::on_free_ports(NAME, &mut || start(&folder, &jars, purpose, deadline))
+    server::on_free_ports(NAME, &mut || start(root, &folder, &jars, purpose, deadline))
 }
 
 /// Ends it, if it runs. Whether that was needed.
@@ -77,18 +89,31 @@ pub(super) fn address(root: &Path) -> Option<String> {
     Some(format!("{}:{port}", Ipv4Addr::LOCALHOST))
 }
 
+/// Where clients speak TLS and log in, while a server of tests runs.
+pub(super) fn login_address(root: &Path) -> Option<String> {
+    let folder = super::folder(root, NAME);
+    pid(&folder)?;
+    let port = server::number(&folder, LOGIN_PORT)?;
+    Some(format!("{}:{port}", Ipv4Addr::LOCALHOST))
+}
+
 /// Formats the data, starts the server on ports that are free now, and waits until it answers.
-fn start(folder: &Path, jars: &Path, purpose: &str, deadline: Instant) -> Result<()> {
-    let [port, controller_port] = server::free_ports()?;
+fn start(root: &Path, folder: &Path, jars: &Path, purpose: &str, deadline: Instant) -> Result<()> {
+    let [port, controller_port, login_port] = server::free_ports()?;
     prepare::empty(folder)?;
     let file = settings_file(folder);
-    let mut text = settings(folder, port, controller_port);
-    if purpose != FIGURES {
+    let is_small = purpose != FIGURES;
+    let mut text = settings(folder, port, controller_port, is_small.then_some(login_port));
+    if is_small {
         text.push_str(SMALL_SETTINGS);
+        write_identity(root, folder)?;
     }
     fs::write(&file, text).with_context(|| file.display().to_string())?;
     let mut format = java(jars, &[SMALL.as_slice(), &["-Xmx128m"]].concat(), STORAGE_TOOL);
     format.args(["format", "-t", CLUSTER, "-c"]).arg(&file).current_dir(folder);
+    if is_small {
+        format.args(SCRAM.iter().flat_map(|user| ["--add-scram", *user]));
+    }
     let mut said = Vec::new();
     let ended = process::stream(&mut format, deadline, &mut |line| {
         said.push(line.to_owned());
@@ -101,7 +126,19 @@ fn start(folder: &Path, jars: &Path, purpose: &str, deadline: Instant) -> Result
     let mut command = java(jars, &options, SERVER);
     command.arg(&file);
     let mut answers = || brokers(port).is_ok_and(|brokers| brokers > 0);
-    server::start(NAME, folder, port, &mut command, deadline, &mut answers)
+    server::start(NAME, folder, port, &mut command, deadline, &mut answers)?;
+    if is_small { server::write_number(folder, LOGIN_PORT, login_port.into()) } else { Ok(()) }
+}
+
+/// The key and the certificate in one file, as Kafka takes them in PEM.
+fn write_identity(root: &Path, folder: &Path) -> Result<()> {
+    let read = |name: &str| {
+        let file = root.join(CERTIFICATES).join(name);
+        fs::read_to_string(&file).with_context(|| file.display().to_string())
+    };
+    let file = folder.join(IDENTITY);
+    let text = read("server-key.pem")? + &read("server.pem")?;
+    fs::write(&file, text).with_context(|| file.display().to_string())
 }
 
 fn java(jars: &Path, options: &[&str], class: &str) -> Command {
@@ -114,19 +151,28 @@ fn settings_file(folder: &Path) -> PathBuf {
     folder.join("server.properties")
 }
 
-fn settings(folder: &Path, port: u16, controller_port: u16) -> String {
+/// What it is told, with a port for logins or without.
+fn settings(folder: &Path, port: u16, controller_port: u16, login_port: Option<u16>) -> String {
     let host = Ipv4Addr::LOCALHOST;
     let data = folder.join("data");
     let data = data.display();
+    let (listener, protocol, logins) = match login_port {
+        None => (String::new(), "", String::new()),
+        Some(port) => {
+            let identity = folder.join(IDENTITY);
+            let keystore = format!("listener.name.login.ssl.keystore.location={}\n", identity.display());
+            (format!(",LOGIN://{host}:{port}"), ",LOGIN:SASL_SSL", LOGIN_SETTINGS.to_owned() + &keystore)
+        }
+    };
     format!(
         "\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}{listener}
+advertised.listeners=PLAINTEXT://{host}:{port}{listener}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocol}
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 # One node has one copy of everything.
@@ -140,9 +186,21 @@ offsets.topic.num.partitions=4
 transaction.state.log.num.partitions=4
 # Tests and figures write records whose times are years ago.
 log.retention.ms=-1
-"
+{logins}"
     )
 }
+
+/// Logins of Ann, each way that services know.
+const LOGIN_SETTINGS: &str = "\
+listener.name.login.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.login.plain.sasl.jaas.config=\\
+  org.apache.kafka.common.security.plain.PlainLoginModule required user_ann=\"secret\";
+listener.name.login.scram-sha-256.sasl.jaas.config=\\
+  org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.login.scram-sha-512.sasl.jaas.config=\\
+  org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.login.ssl.keystore.type=PEM
+";
 
 /// What a server of tests has besides.
 const SMALL_SETTINGS: &str = "\
@@ -195,7 +253,8 @@ mod tests {
     /// A figure of a server that was made small for tests would be a figure of the tests.
     #[test]
     fn what_is_measured_is_set_as_it_comes() {
-        let settings = settings(Path::new("/w/target/engines/kafka"), 7_001, 7_002);
+        let settings = settings(Path::new("/w/target/engines/kafka"), 7_001, 7_002, None);
+        assert!(!settings.contains("LOGIN"), "{settings}");
         for small in SMALL_SETTINGS.lines().filter_map(|line| line.split_once('=')) {
             assert!(!settings.contains(small.0), "{}", small.0);
         }

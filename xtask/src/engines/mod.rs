@@ -136,6 +136,11 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<bool> {
         Some(address) => println!("{name} runs: {}={address}", engine.variable),
         None => println!("{name} does not run"),
     }
+    if engine.name == kafka::NAME
+        && let Some(address) = kafka::login_address(root)
+    {
+        println!("it takes logins over TLS: {}={address}", kafka::LOGIN_VARIABLE);
+    }
     Ok(true)
 }
 
@@ -220,6 +225,8 @@ pub(crate) fn stop(root: &Path) {
 /// The variables that tell the tests where the servers are.
 pub(crate) fn environment(root: &Path) -> Vec<(&'static str, PathBuf)> {
     let addresses = ENGINES.iter().map(|engine| (engine.variable, (engine.address)(root)));
+    let logins = (kafka::LOGIN_VARIABLE, kafka::login_address(root));
+    let addresses = addresses.chain([logins]);
     addresses.filter_map(|(variable, address)| Some((variable, PathBuf::from(address?)))).collect()
 }
 

@@ -16,7 +16,17 @@ use crate::place::PATIENCE;
 
 /// Its address; otherwise the test is skipped, and that is said.
 pub(crate) fn address(test: &str) -> Option<String> {
-    let address = std::env::var("COURANT_TEST_KAFKA").ok().filter(|address| !address.is_empty());
+    named("COURANT_TEST_KAFKA", test)
+}
+
+/// Where it speaks TLS and lets Ann in, whose password is secret.
+#[cfg(feature = "tls")]
+pub(crate) fn login_address(test: &str) -> Option<String> {
+    named("COURANT_TEST_KAFKA_LOGIN", test)
+}
+
+fn named(variable: &str, test: &str) -> Option<String> {
+    let address = std::env::var(variable).ok().filter(|address| !address.is_empty());
     if address.is_none() {
         // Not `eprintln!`: the test harness would swallow it.
         let said = "no Kafka was named; `cargo xtask engines up kafka` says how";

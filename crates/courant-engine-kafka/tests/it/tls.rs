@@ -1,4 +1,4 @@
-//! TLS: a service on a server that speaks nothing else, and a server that is not believed.
+//! TLS: a service on a server that speaks nothing else, a server that is not believed, and logins into Apache Kafka.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,10 +7,12 @@ use std::time::Instant;
 
 use courant::EngineChoice;
 use courant::prelude::*;
-use courant_engine::{EngineConfig, OpenError};
+use courant_engine::{Access, EngineConfig, NewRecord, NewTopic, OpenError, ReadBack, ensure_topics};
 use courant_engine_kafka::limits::OPEN_MAX;
 use tempfile::TempDir;
 
+use crate::kafka;
+use crate::place::topic_name;
 use crate::server::{Server, opened, opened_with};
 
 #[derive(Event, Serialize, Deserialize)]
@@ -91,4 +93,29 @@ async fn a_server_that_is_not_believed_is_refused_at_once() {
     let error = opened(&url).await.expect_err("no such file");
     assert!(matches!(error, OpenError::Url { .. }), "{error}");
     assert!(error.to_string().contains("none.pem"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_takes_every_login_that_is_right_and_no_other() {
+    let Some(address) = kafka::login_address("kafka_takes_every_login_that_is_right_and_no_other") else {
+        return;
+    };
+    for sasl in ["plain", "scram-sha-256", "scram-sha-512"] {
+        let url = |password: &str| {
+            let authority = stored("authority.pem");
+            format!("kafka://ann:{password}@{address}?sasl={sasl}&tls_ca={}", authority.display())
+        };
+        let engine = opened(&url("secret")).await.expect(sasl);
+        assert_eq!(engine.capabilities().access, Access::Login);
+        ensure_topics(&*engine, vec![NewTopic::new(topic_name("logins"), 1)]).await.expect("it is there");
+        let record = NewRecord { topic: "logins".into(), ..crate::place::record("key", sasl) };
+        let position = engine.publish(vec![record]).await.remove(0).expect("publishes");
+        match engine.read(vec![position]).await.remove(0) {
+            Ok(ReadBack::Found(read)) => assert_eq!(read.value.as_deref(), Some(sasl.as_bytes())),
+            other => panic!("{sasl}: {other:?}"),
+        }
+        engine.close().await;
+        let error = opened(&url("wrong")).await.expect_err("another password");
+        assert!(matches!(error, OpenError::Login { .. }), "{sasl}: {error}");
+    }
 }
