@@ -331,14 +331,14 @@ impl Inner {
         WriterError::DiskFull { free_bytes, needed_bytes: needed_bytes.max(free_bytes + 1) }
     }
 
-    /// Bytes of the storage that the ring may take.
-    fn ring_room(&self) -> u64 {
-        self.storage.free_bytes().unwrap_or(0).saturating_sub(self.config.reserve_bytes)
+    /// Bytes of the storage that the ring may take and leave so many free.
+    fn ring_room(&self, kept_free: u64) -> u64 {
+        self.storage.free_bytes().unwrap_or(0).saturating_sub(kept_free)
     }
 
     /// Whether the ring could grow by a file of full size now.
     pub(crate) fn has_room_for_a_file(&self) -> bool {
-        self.config.journal_file_bytes <= self.ring_room()
+        self.config.journal_file_bytes <= self.ring_room(self.config.reserve_bytes)
     }
 
     /// Adds a file to the ring. Without room on the storage the ring stays as small as it is, and
@@ -346,7 +346,9 @@ impl Inner {
     ///
     /// A file is filled in steps, and after each of them the disk is left to others for as long as it took:
     /// `docs/decisions/0013-ring-files-are-filled-in-steps.md`. A log that stops does not wait for it, and what
-    /// appends have taken of the room meanwhile is not taken from the reserve instead.
+    /// appends have taken of the room meanwhile is not taken from the reserve instead. The second file may take of the
+    /// reserve, as at a start: of a ring of one file a checkpoint frees none, and once that is full nothing is taken
+    /// any more, also no deletion, which alone would make room.
     fn grow_ring(&self) {
         let (number, files) = {
             let writer = lock(&self.writer);
@@ -356,11 +358,12 @@ impl Inner {
             return;
         }
         let (first, full) = (self.config.first_journal_file_bytes, self.config.journal_file_bytes);
-        let wanted = if files < RING_FILES_FIRST { first } else { full };
+        let (wanted, kept_free) =
+            if files < RING_FILES_FIRST { (first, 0) } else { (full, self.config.reserve_bytes) };
         // On a storage that is nearly full the ring makes do with small files.
-        let free = self.ring_room();
+        let free = self.ring_room(kept_free);
         let file_bytes = [wanted, first].into_iter().find(|bytes| *bytes <= free);
-        let made = file_bytes.and_then(|file_bytes| self.make_ring_file(number, file_bytes));
+        let made = file_bytes.and_then(|file_bytes| self.make_ring_file(number, file_bytes, kept_free));
         let mut writer = lock(&self.writer);
         writer.ring_grows = made.as_ref().is_some_and(|file| file.file_bytes >= wanted);
         if let Some(file) = made {
@@ -369,7 +372,7 @@ impl Inner {
         }
     }
 
-    fn make_ring_file(&self, number: u64, file_bytes: u64) -> Option<RingFile> {
+    fn make_ring_file(&self, number: u64, file_bytes: u64, kept_free: u64) -> Option<RingFile> {
         let mut begun = Instant::now();
         let rest = || -> io::Result<()> {
             let goes_on = !self.config.background || self.maintenance.rest(begun.elapsed());
@@ -378,7 +381,7 @@ impl Inner {
                 return Err(io::ErrorKind::Interrupted.into());
             }
             match self.storage.free_bytes() {
-                Ok(free) if free < self.config.reserve_bytes.saturating_add(FILL_STEP_BYTES) => {
+                Ok(free) if free < kept_free.saturating_add(FILL_STEP_BYTES) => {
                     Err(io::ErrorKind::StorageFull.into())
                 }
                 // What cannot be measured is not held against it: the write itself will tell.
@@ -490,6 +493,34 @@ mod tests {
         storage.set_free_bytes(RESERVE + FILE);
         inner.grow_ring();
         assert_eq!(files(), before + 1, "with room enough it is made");
+    }
+
+    /// Symptom: where others filled the disk while a log began, nothing was taken any more once the first file of the
+    /// journal was full, also no deletion, until it was started anew. Cause: the second file was made only where it left
+    /// the reserve free, and of a ring of one file a checkpoint frees none. Fix: it may take of the reserve, as at a
+    /// start.
+    #[test]
+    fn the_second_file_may_take_of_the_reserve() {
+        const RESERVE: u64 = 4 * FILL_STEP_BYTES;
+        const FILE: u64 = 2 * FILL_STEP_BYTES;
+        let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+        let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+        (config.reserve_bytes, config.background) = (RESERVE, false);
+        (config.first_journal_file_bytes, config.journal_file_bytes) = (FILE, FILE);
+        let (log, _) = Log::open(Arc::new(storage.clone()), config).expect("opens");
+        let inner = &log.inner;
+        let files = || lock(&inner.writer).journal.files();
+        // As a start with threads leaves it.
+        lock(&inner.writer).journal.release(0, 1);
+        assert_eq!(files(), 1);
+        storage.set_free_bytes(FILE - 1);
+        inner.grow_ring();
+        assert_eq!(files(), 1, "there is no room at all");
+        storage.set_free_bytes(RESERVE);
+        inner.grow_ring();
+        assert_eq!(files(), 2);
+        inner.grow_ring();
+        assert_eq!(files(), 2, "the third one leaves the reserve free");
     }
 
     /// Symptom: a log that was read for a while, and not appended to, kept eight mebibytes for reads as long as it
