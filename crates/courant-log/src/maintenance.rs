@@ -124,6 +124,9 @@ impl Inner {
                     begin.begin();
                 }
                 if let Some(bytes) = reserve {
+                    // A checkpoint of another thread that finds no room gives the file away. Not while it is filled:
+                    // that would take the room anew, in a file that is gone.
+                    let _no_checkpoint = lock(&self.checkpointing);
                     reserve::keep(&*self.storage, bytes, self.config.reserve_bytes);
                 }
                 if file {
@@ -401,7 +404,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, mpsc};
 
     use super::*;
     use crate::journal;
@@ -521,6 +524,39 @@ mod tests {
         assert_eq!(files(), 2);
         inner.grow_ring();
         assert_eq!(files(), 2, "the third one leaves the reserve free");
+    }
+
+    /// Symptom: a checkpoint that found no room gave away the file that holds some, and found none again. Cause: a
+    /// thread of the log was adding to that file, and took the room for what had no name any more. Fix: one after the
+    /// other.
+    #[test]
+    fn room_is_not_given_away_while_it_is_filled() {
+        const FILE: u64 = 64 * 1024;
+        let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+        let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+        config.reserve_bytes = 0;
+        (config.first_journal_file_bytes, config.journal_file_bytes) = (FILE, FILE);
+        let (log, _) = Log::open(Arc::new(storage.clone()), config).expect("opens");
+        let inner = log.inner.clone();
+        let is_at_work = || {
+            let asked = lock(&inner.maintenance.asked);
+            asked.busy || asked.is_something()
+        };
+        // What a start leaves to the thread.
+        while is_at_work() {
+            std::thread::yield_now();
+        }
+        let (tells, told) = mpsc::channel();
+        let looked_at = inner.clone();
+        storage.set_hook(Box::new(move |_, _, what| {
+            if what == "write" && std::thread::current().name() == Some("courant-maintain") {
+                let _ = tells.send(looked_at.checkpointing.try_lock().is_err());
+            }
+        }));
+        inner.keep_reserve(1024 * 1024);
+        let is_held = told.recv_timeout(Duration::from_secs(20)).expect("room is held");
+        storage.clear_hook();
+        assert!(is_held, "a checkpoint may be taken meanwhile");
     }
 
     /// Symptom: a log that was read for a while, and not appended to, kept eight mebibytes for reads as long as it
