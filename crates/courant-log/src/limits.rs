@@ -18,7 +18,7 @@ pub const JOURNAL_FILES_MIN: usize = 4;
 
 /// Bytes above the reserve with which the storage is not asked before each group, and how long its answer holds.
 pub(crate) const ROOM_AMPLE_BYTES: u64 = 1024 * 1024 * 1024;
-pub(crate) const ROOM_HOLDS_MS: u64 = 100;
+pub(crate) const ROOM_HOLDS_MS: u64 = 10;
 
 /// Files of the ring that a log begins with, small ones, so that it is ready soon.
 pub(crate) const RING_FILES_FIRST: usize = 2;

@@ -2,7 +2,11 @@
 //!
 //! To ask a file system takes some microseconds, which is a part of the time of a single event that can be seen. Where
 //! there is far more room than a group and the reserve need, the answer holds for a moment: neither this log nor
-//! other programs can fill so much meanwhile. Where there is not, it is asked before each group.
+//! other programs can write so much meanwhile. Where there is not, it is asked before each group.
+//!
+//! Another program can take room without writing, by `fallocate`. Where it takes the rest of the storage within that
+//! moment, a group finds no room, which ends the writer, as it does where that happens between a look and the write
+//! behind it. So the moment is no longer than it has to be for one look to serve many events.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
