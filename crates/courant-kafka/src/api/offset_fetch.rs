@@ -253,8 +253,9 @@ mod tests {
     }
 
     /// Symptom: with many partitions, a request of a few hundred kilobytes kept a thread of the runtime busy for minutes,
-    /// and two of them the broker. Cause: for each group of which everything was asked for, also for one that nobody knows, the places of
-    /// all partitions were gone through, twice. Fix: once for a request, and where a group has committed anything.
+    /// and two of them the broker. Cause: for each group of which everything was asked for, also for one that nobody
+    /// knows, the places of all partitions were gone through, twice. Fix: once for a request, and where a group has
+    /// committed anything.
     #[tokio::test]
     async fn partitions_are_not_gone_through_for_each_group() {
         let caller = caller();

@@ -9,8 +9,8 @@ use courant_sql::{LanePosition, Store as _, Transaction as _, sqlx};
 use super::steps::{Fixture, NOW, number, run};
 use super::submitted::{relay, row, sequence, submit, values, waiting};
 
-/// O1 for the second door: the first transaction has the smaller number and commits last. A reader that remembers how far it has
-/// come loses its row; this one does not, and an open transaction keeps nobody waiting.
+/// O1 for the second door: the first transaction has the smaller number and commits last. A reader that remembers how
+/// far it has come loses its row; this one does not, and an open transaction keeps nobody waiting.
 #[tokio::test]
 async fn a_row_that_is_committed_late_is_taken_in_late() {
     let Some(fixture) = Fixture::new().await else { return };
@@ -32,8 +32,8 @@ async fn a_row_that_is_committed_late_is_taken_in_late() {
     assert_eq!(values(store).await, ["quick", "slow"]);
 }
 
-/// O2 for the second door: two transactions of one key, of which the second one writes its event after the first one is committed:
-/// that order, although the second one began first.
+/// O2 for the second door: two transactions of one key, of which the second one writes its event after the first one is
+/// committed: that order, although the second one began first.
 #[tokio::test]
 async fn what_is_written_after_a_commit_comes_after_it() {
     let Some(fixture) = Fixture::new().await else { return };
@@ -63,7 +63,8 @@ async fn what_is_written_after_a_commit_comes_after_it() {
     assert_eq!(values(store).await, expected);
 }
 
-/// O3 for the second door: a writer in the middle of its transaction is not waited for, and neither is one in another database.
+/// O3 for the second door: a writer in the middle of its transaction is not waited for, and neither is one in another
+/// database.
 #[tokio::test]
 async fn an_open_transaction_delays_nobody() {
     let (Some(fixture), Some(other)) = (Fixture::new().await, Fixture::new().await) else { return };
