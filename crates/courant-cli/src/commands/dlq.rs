@@ -31,12 +31,14 @@ pub(super) async fn run(global: &Global, command: Dlq) -> Result<Exit, Failure> 
         }
         #[cfg(feature = "postgres")]
         Some(StoreUrl::Postgres(url)) => {
-            let store = super::in_time(global, courant_sql::Postgres::connect(&url), unconnected).await?;
+            let connecting = courant_sql::Postgres::connect_in_time(&url, global.timeout);
+            let store = super::in_time(global, connecting, unconnected).await?;
             on(global, command, &store).await
         }
         #[cfg(feature = "mariadb")]
         Some(StoreUrl::Mariadb(url)) => {
-            let store = super::in_time(global, courant_sql::Mariadb::connect(&url), unconnected).await?;
+            let connecting = courant_sql::Mariadb::connect_in_time(&url, global.timeout);
+            let store = super::in_time(global, connecting, unconnected).await?;
             on(global, command, &store).await
         }
         None => {
@@ -99,7 +101,12 @@ fn unstored(error: &StoreError) -> Failure {
         Class::ReadOnly => Exit::NotAllowed,
         _ => Exit::Failed,
     };
-    Failure::new(exit, error.to_string())
+    let sentence = match error.class() {
+        // A handler has the rows, or the table is large: either may end by itself.
+        Class::Busy => format!("{error}; wait longer with --timeout, for at most a minute on a server"),
+        _ => error.to_string(),
+    };
+    Failure::new(exit, sentence)
 }
 
 fn no_redrive(error: &RedriveError) -> Failure {

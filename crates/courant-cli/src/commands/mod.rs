@@ -198,7 +198,7 @@ async fn connect(global: &Global) -> Result<Client, Failure> {
     Client::connect(config).await.map_err(|error| explain::call(&error))
 }
 
-/// Connects to the server of a database, not longer than anything may take.
+/// Connects to the server of a database, not longer than anything may take. What is asked of it then has other bounds.
 #[cfg(any(feature = "postgres", feature = "mariadb"))]
 async fn in_time<S, E>(
     global: &Global,

@@ -6,6 +6,8 @@ use courant_core::consumer::ConsumerName;
 use courant_core::event_id::EventId;
 use courant_core::position::TopicPartition;
 use courant_core::topic::TopicName;
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+use courant_sql::sqlx;
 use courant_sql::{
     Assignment, Burial, Consumer, DeadReason, Event, Failure, Sqlite, Store, Transaction as _,
 };
@@ -257,6 +259,67 @@ fn on_mariadb_it_is_the_same() {
     if let Some(database) = Database::mariadb("dlq_databases") {
         is_the_same(&database);
     }
+}
+
+/// A transaction that has the rows of all letters.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+const HOLD: &str = "BEGIN; SELECT id FROM courant_dead FOR UPDATE";
+
+/// Symptom: `courant dlq discard --timeout 1s` waited for a minute, and then said that the connection was lost, while
+/// somebody else had the letters. Cause: the time bounded the connecting alone. Fix: the server is told to end a
+/// statement that takes longer, and so changes nothing later, when nobody waits any more.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+fn is_told_that_somebody_has_the_letters(url: &str) {
+    let numbers = letters(url);
+    let first = numbers[0].to_string();
+    let discard = ["discard", "--all", "--reason", "paid by hand", "--timeout", "1s"];
+    let edit = ["edit", &first, "{}", "--reason", "a typo", "--timeout", "500ms"];
+    for words in [&discard[..], &edit[..]] {
+        let output = dlq(url, words);
+        assert_fails(&output, UNREACHABLE, "another connection holds the lock");
+        assert_fails(&output, UNREACHABLE, "wait longer with --timeout");
+    }
+    // Looking needs no lock.
+    assert_eq!(letters(url), numbers);
+}
+
+/// Nothing that was refused has been done later, and everything can be done.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+fn can_be_discarded(url: &str) {
+    let numbers = letters(url);
+    let discarded = rows(dlq(url, &["discard", "--all", "--reason", "paid by hand", "--timeout", "20s"]));
+    let discarded: Vec<_> = discarded.iter().map(|row| row["letter"].as_i64().expect("a number")).collect();
+    assert_eq!(discarded, numbers);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn on_postgres_letters_that_others_have_are_not_waited_for_longer_than_was_said() {
+    use courant_sql::sqlx::Connection as _;
+    let Some(database) = Database::postgres("dlq_waiting") else { return };
+    fill(&database);
+    let (url, runtime) = (database.url(), runtime());
+    let mut other = runtime.block_on(sqlx::postgres::PgConnection::connect(&url)).expect("connects");
+    runtime.block_on(sqlx::raw_sql(HOLD).execute(&mut other)).expect("it has the letters");
+    is_told_that_somebody_has_the_letters(&url);
+    runtime.block_on(sqlx::raw_sql("ROLLBACK").execute(&mut other)).expect("a rollback");
+    runtime.block_on(other.close()).expect("it ends");
+    can_be_discarded(&url);
+}
+
+#[cfg(feature = "mariadb")]
+#[test]
+fn on_mariadb_letters_that_others_have_are_not_waited_for_longer_than_was_said() {
+    use courant_sql::sqlx::Connection as _;
+    let Some(database) = Database::mariadb("dlq_waiting") else { return };
+    fill(&database);
+    let (url, runtime) = (database.url(), runtime());
+    let mut other = runtime.block_on(sqlx::mysql::MySqlConnection::connect(&url)).expect("connects");
+    runtime.block_on(sqlx::raw_sql(HOLD).execute(&mut other)).expect("it has the letters");
+    is_told_that_somebody_has_the_letters(&url);
+    runtime.block_on(sqlx::raw_sql("ROLLBACK").execute(&mut other)).expect("a rollback");
+    runtime.block_on(other.close()).expect("it ends");
+    can_be_discarded(&url);
 }
 
 /// A handler of a service on SQLite has the lock of the database while it runs. Whoever decides about letters waits

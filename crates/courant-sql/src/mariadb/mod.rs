@@ -107,6 +107,18 @@ impl Mariadb {
         Self::connect_with(url, CONNECTIONS_DEFAULT).await
     }
 
+    /// [`Mariadb::connect`], for a program whose user waits: a statement that takes longer than `statement_max`,
+    /// for waiting for a lock as well, is ended by the server, and what it was a part of is rolled back. That is
+    /// an error of [`Class::Busy`](crate::Class::Busy). In whole milliseconds, at least one; the server's own
+    /// `innodb_lock_wait_timeout` holds beside it. An operation has several statements, and has ended after a
+    /// minute however long each of them may take.
+    ///
+    /// # Errors
+    /// Says what is wrong with the address, or with the server.
+    pub async fn connect_in_time(url: &str, statement_max: Duration) -> Result<Self, ConnectError> {
+        Self::connected(Pool::new(options(url)?, CONNECTIONS_DEFAULT).with_statement_max(statement_max)).await
+    }
+
     /// [`Mariadb::connect`], with another number of connections than 16. A handler that is under way has
     /// one, and so has each operation of the framework; whoever finds none free waits for one.
     /// Handlers never have the last two, if there are three or more.
@@ -114,16 +126,11 @@ impl Mariadb {
     /// # Errors
     /// Says what is wrong with the address, or with the server.
     pub async fn connect_with(url: &str, connections: u32) -> Result<Self, ConnectError> {
-        let wrong = || ConnectError::Url { url: without_password(url), expected: EXPECTED };
-        if !url.starts_with("mysql://") && !url.starts_with("mariadb://") {
-            return Err(wrong());
-        }
-        // A text may have an event in it, and what the driver writes into the log are texts.
-        let options = MySqlConnectOptions::from_str(url).map_err(|_| wrong())?.disable_statement_logging();
-        if options.get_database().is_none() {
-            return Err(wrong());
-        }
-        let pool = Arc::new(Pool::new(options, connections.clamp(1, CONNECTIONS_MAX)));
+        Self::connected(Pool::new(options(url)?, connections.clamp(1, CONNECTIONS_MAX))).await
+    }
+
+    async fn connected(pool: Pool) -> Result<Self, ConnectError> {
+        let pool = Arc::new(pool);
         // What is wrong with the server shows now, and not at the first event.
         let mut session = Session::open(&pool).await?;
         let event_bytes_max = session::look_at_server(&mut session).await?;
@@ -183,6 +190,20 @@ impl Mariadb {
     fn next_savepoint(&self) -> u64 {
         self.inner.pool.next_savepoint()
     }
+}
+
+/// How connections are made to the database of an address.
+fn options(url: &str) -> Result<MySqlConnectOptions, ConnectError> {
+    let wrong = || ConnectError::Url { url: without_password(url), expected: EXPECTED };
+    if !url.starts_with("mysql://") && !url.starts_with("mariadb://") {
+        return Err(wrong());
+    }
+    // A text may have an event in it, and what the driver writes into the log are texts.
+    let options = MySqlConnectOptions::from_str(url).map_err(|_| wrong())?.disable_statement_logging();
+    if options.get_database().is_none() {
+        return Err(wrong());
+    }
+    Ok(options)
 }
 
 /// An address as it may stand in a message.

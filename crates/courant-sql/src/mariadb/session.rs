@@ -48,6 +48,12 @@ const PACKET_BYTES_BESIDES: usize = 64 * 1024;
 /// the connection. Of as many handlers as connections some always wait: places are left for others.
 const GONE_ON_MAX: u32 = 8;
 
+/// The shortest time for a statement that is one, in the whole milliseconds in which it is told.
+const STATEMENT_MIN: Duration = Duration::from_millis(1);
+
+/// The longest time for a statement that the server takes.
+const STATEMENT_MAX: Duration = Duration::from_secs(31_536_000);
+
 /// How long what begins behind a commit may wait, with each of its statements: for a copy of its event that another
 /// process handles, say. Whoever waits for the answer to the commit waits with it.
 const BEHIND_COMMIT_MAX: Duration = Duration::from_secs(2);
@@ -60,6 +66,8 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Connected>>,
     /// Numbers savepoints, so that no handler meets a name of its own by accident.
     savepoints: AtomicU64,
+    /// How long a statement may take before the server ends it; `None`: as the server is set.
+    statement_max: Option<Duration>,
 }
 
 /// An open connection, and its number in the server. The driver takes it for one with a transaction, also when
@@ -109,7 +117,13 @@ struct Hold {
 impl Pool {
     pub(super) fn new(options: MySqlConnectOptions, connections: u32) -> Self {
         let places = Places::new(usize::try_from(connections).unwrap_or(usize::MAX));
-        Self { options, places, idle: Mutex::default(), savepoints: AtomicU64::new(0) }
+        let savepoints = AtomicU64::new(0);
+        Self { options, places, idle: Mutex::default(), savepoints, statement_max: None }
+    }
+
+    /// Has the server end each statement that takes longer, for waiting for a lock as well.
+    pub(super) fn with_statement_max(self, max: Duration) -> Self {
+        Self { statement_max: Some(max), ..self }
     }
 
     /// A number for a savepoint, which no other one has.
@@ -143,6 +157,12 @@ impl Pool {
         // The driver counts what it has begun itself, and nothing else.
         MySqlTransactionManager::begin(&mut connection, None).await?;
         let row = sqlx::raw_sql(SETTINGS).fetch_one(&mut connection).await?;
+        if let Some(max) = self.statement_max {
+            // In seconds; 0 would be without an end. The text is made of a number and nothing else.
+            let seconds = max.clamp(STATEMENT_MIN, STATEMENT_MAX).as_secs_f64();
+            let sql = format!("SET SESSION max_statement_time = {seconds:.3}");
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+        }
         Ok(Connected { connection, id: row.try_get::<i64, usize>(0)? })
     }
 

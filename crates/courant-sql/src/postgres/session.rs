@@ -39,6 +39,9 @@ const SETTINGS: &str = "SELECT set_config(wanted.name, wanted.value, false) \
 /// the connection. Of as many handlers as connections some always wait: places are left for others.
 const GONE_ON_MAX: u32 = 8;
 
+/// The longest time for a statement that the server takes, in milliseconds.
+const STATEMENT_MS_MAX: u128 = 2_147_483_647;
+
 /// How long a server may take to answer a question for which it has nothing to do.
 const ASKED_MAX: Duration = Duration::from_secs(5);
 
@@ -52,6 +55,8 @@ pub(super) struct Pool {
     savepoints: AtomicU64,
     /// A handler makes its session forget what it was told. It does so each time.
     forgets: AtomicBool,
+    /// How long a statement may take before the server ends it; `None`: as the server is set.
+    statement_max: Option<Duration>,
 }
 
 /// An open connection. The driver takes it for one with a transaction, also when there is none: so what a
@@ -105,7 +110,12 @@ impl Pool {
     pub(super) fn new(options: PgConnectOptions, connections: u32) -> Self {
         let places = Places::new(usize::try_from(connections).unwrap_or(usize::MAX));
         let (savepoints, forgets) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { options, places, idle: Mutex::default(), savepoints, forgets }
+        Self { options, places, idle: Mutex::default(), savepoints, forgets, statement_max: None }
+    }
+
+    /// Has the server end each statement that takes longer, for waiting for a lock as well.
+    pub(super) fn with_statement_max(self, max: Duration) -> Self {
+        Self { statement_max: Some(max), ..self }
     }
 
     /// How its connections are made.
@@ -166,6 +176,12 @@ impl Pool {
             // A server that cannot do it on its system does without.
             Ok(_) | Err(sqlx::Error::Database(_)) => {}
             Err(error) => return Err(error),
+        }
+        if let Some(max) = self.statement_max {
+            // 0 would be without an end. The text is made of a number and nothing else.
+            let ms = max.as_millis().clamp(1, STATEMENT_MS_MAX);
+            let sql = format!("SET statement_timeout = {ms}");
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
         }
         // The driver counts what it has begun itself, and nothing else.
         PgTransactionManager::begin(&mut connection, Some("BEGIN".into_sql_str())).await?;
