@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use courant_engine::{CreateTopicError, NewTopic, Topic};
+use courant_engine::{CreateTopicError, Durability, NewTopic, Topic};
 use courant_log::topic_config;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic as Wanted, OwnedResourceSpecifier, ResourceSpecifier,
@@ -98,7 +98,7 @@ impl Catalog {
         let mut found = Found::new();
         for (name, count) in counts {
             let described = count.zip(configs.remove(&name)).map(|(count, configs)| {
-                let described = Arc::new(described(&name, count, &configs, &self.log_id));
+                let described = Arc::new(described(&name, count, &configs, &self.log_id, self.is_courant));
                 let known = Known { described: described.clone(), since: Instant::now() };
                 let mut all = self.known();
                 if all.len() >= TOPICS_KNOWN_MAX {
@@ -268,12 +268,25 @@ pub(crate) fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REQUEST_MAX))
 }
 
-fn described(name: &str, partitions: u32, configs: &ConfigResource, log_id: &Uuid) -> Described {
+fn described(
+    name: &str,
+    partitions: u32,
+    configs: &ConfigResource,
+    log_id: &Uuid,
+    is_courant: bool,
+) -> Described {
     let value = |config: &str| configs.get(config).and_then(|entry| entry.value.as_deref());
     let number = |config: &str| value(config).and_then(|value| value.trim().parse::<u64>().ok());
     let policies = value("cleanup.policy").unwrap_or("delete");
     let has = |policy: &str| policies.split(',').any(|one| one.trim() == policy);
     let bytes_max = number("max.message.bytes").and_then(|bytes| usize::try_from(bytes).ok());
+    let durability = match value("courant.durability").map(str::trim) {
+        Some("interval" | "os") if is_courant => Durability::Written,
+        _ if is_courant => Durability::Disk,
+        // As of the whole cluster: what is acknowledged is in the memory of as many machines.
+        _ if number("min.insync.replicas").is_some_and(|copies| copies > 1) => Durability::Replicated,
+        _ => Durability::Written,
+    };
     let topic = Topic {
         name: Arc::from(name),
         id: Uuid::new_v5(log_id, name.as_bytes()),
@@ -281,6 +294,7 @@ fn described(name: &str, partitions: u32, configs: &ConfigResource, log_id: &Uui
         // -1 is no number here: without an end.
         retention: number("retention.ms").filter(|_| has("delete")).map(Duration::from_millis),
         record_bytes_max: bytes_max.unwrap_or(RECORD_BYTES_MAX).min(RECORD_BYTES_MAX),
+        durability,
     };
     Described { topic, is_compacted: has("compact") }
 }
@@ -309,18 +323,36 @@ mod tests {
         let log_id = Uuid::from_u128(7);
         let configs =
             [("retention.ms", "60000"), ("max.message.bytes", "2000"), ("cleanup.policy", "delete")];
-        let found = described("orders", 3, &resource(&configs), &log_id);
+        let found = described("orders", 3, &resource(&configs), &log_id, true);
         assert_eq!(found.topic.retention, Some(Duration::from_secs(60)));
         assert_eq!((found.topic.partitions, found.topic.record_bytes_max), (3, 2000));
         assert!(!found.is_compacted);
-        let other = described("payments", 3, &resource(&configs), &log_id);
+        let other = described("payments", 3, &resource(&configs), &log_id, true);
         assert_ne!(found.topic.id, other.topic.id);
         for configs in [
             [("retention.ms", "-1"), ("cleanup.policy", "compact,delete")],
             [("retention.ms", "60000"), ("cleanup.policy", "compact")],
         ] {
-            let found = described("state", 1, &resource(&configs), &log_id);
+            let found = described("state", 1, &resource(&configs), &log_id, true);
             assert_eq!((found.topic.retention, found.is_compacted), (None, true));
         }
+    }
+
+    /// A topic promises what its own configs say, each server in its words.
+    #[test]
+    fn what_an_acknowledged_record_survives_is_up_to_its_topic() {
+        let found = |is_courant: bool, configs: &[(&str, &str)]| {
+            let log_id = Uuid::from_u128(7);
+            described("orders", 1, &resource(configs), &log_id, is_courant).topic.durability
+        };
+        for (class, survives) in
+            [("sync", Durability::Disk), ("interval", Durability::Written), ("os", Durability::Written)]
+        {
+            let configs = [("courant.durability", class), ("min.insync.replicas", "2")];
+            assert_eq!(found(true, &configs), survives, "{class}");
+        }
+        assert_eq!((found(true, &[]), found(false, &[])), (Durability::Disk, Durability::Written));
+        assert_eq!(found(false, &[("min.insync.replicas", "1")]), Durability::Written);
+        assert_eq!(found(false, &[("min.insync.replicas", "2")]), Durability::Replicated);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use courant_core::topic::TopicName;
 use uuid::Uuid;
 
-use crate::Partition;
+use crate::{Durability, Partition};
 
 /// A topic to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,9 @@ pub struct Topic {
     pub retention: Option<Duration>,
     /// Bytes of the largest record that it takes, with what the format adds.
     pub record_bytes_max: usize,
+    /// What a record survives that was acknowledged in it. Without configs of its own it is what the engine says of
+    /// itself: [`Capabilities::durability`](crate::Capabilities::durability).
+    pub durability: Durability,
 }
 
 impl Topic {

@@ -78,7 +78,7 @@ mod transactions;
 mod tx;
 
 pub use anew::Anew;
-pub use app::{App, BuildError, EngineChoice, Problem, ProblemCode};
+pub use app::{App, BuildError, EngineChoice, Need, Problem, ProblemCode};
 pub use courant_core::consumer::ConsumerName;
 pub use courant_core::event_id::EventId;
 pub use courant_core::position::{Position, TopicPartition};

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{Kind, Shared};
 use crate::limits::MEMORY_RETENTION_PARTS;
-use crate::{CreateTopicError, NewTopic, Topic, TopicsError};
+use crate::{CreateTopicError, Durability, NewTopic, Topic, TopicsError};
 
 /// The config that bounds a partition's bytes.
 const RETENTION_BYTES: &str = "retention.bytes";
@@ -24,7 +24,9 @@ impl Shared {
             return Err(TopicsError::Closed);
         }
         let catalog = self.log.catalog();
-        Ok(names.iter().map(|name| catalog.by_name(name.as_str()).map(|topic| described(topic))).collect())
+        let topic =
+            |name: &TopicName| catalog.by_name(name.as_str()).map(|topic| described(topic, self.kind));
+        Ok(names.iter().map(topic).collect())
     }
 
     pub(super) async fn create_topics(&self, topics: Vec<NewTopic>) -> Vec<Result<Topic, CreateTopicError>> {
@@ -36,7 +38,7 @@ impl Shared {
         let mut created = Vec::with_capacity(creating.len());
         for (name, creating) in creating {
             created.push(match creating {
-                Ok(creating) => finish_topic(name, creating).await,
+                Ok(creating) => finish_topic(name, creating, self.kind).await,
                 Err(refused) => Err(refused),
             });
         }
@@ -70,9 +72,9 @@ impl Shared {
     }
 }
 
-async fn finish_topic(topic: String, creating: Creating) -> Result<Topic, CreateTopicError> {
+async fn finish_topic(topic: String, creating: Creating, kind: Kind) -> Result<Topic, CreateTopicError> {
     match creating.await {
-        Ok(Ok(created)) => Ok(described(&created)),
+        Ok(Ok(created)) => Ok(described(&created, kind)),
         Ok(Err(LogError::Exists)) => Err(CreateTopicError::Exists { topic }),
         Ok(Err(LogError::Writer(WriterError::Stopped))) | Err(_) => Err(TopicsError::Closed.into()),
         Ok(Err(LogError::Writer(error))) => {
@@ -82,7 +84,14 @@ async fn finish_topic(topic: String, creating: Creating) -> Result<Topic, Create
     }
 }
 
-fn described(topic: &courant_log::Topic) -> Topic {
+fn described(topic: &courant_log::Topic, kind: Kind) -> Topic {
+    let durability = match kind {
+        Kind::Memory { .. } => Durability::Memory,
+        Kind::Embedded | Kind::Served if courant_log::Durability::of(&topic.configs).is_relaxed() => {
+            Durability::Written
+        }
+        Kind::Embedded | Kind::Served => Durability::Disk,
+    };
     let age_ms = Retention::of(&topic.configs).age_ms.and_then(|age_ms| u64::try_from(age_ms).ok());
     Topic {
         name: topic.name.as_str().into(),
@@ -91,5 +100,6 @@ fn described(topic: &courant_log::Topic) -> Topic {
         partitions: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
         retention: age_ms.map(Duration::from_millis),
         record_bytes_max: topic_config::max_message_bytes(&topic.configs),
+        durability,
     }
 }

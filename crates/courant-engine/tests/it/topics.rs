@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use courant_engine::{CreateTopicError, NewTopic, ensure_topics};
+use courant_engine::{CreateTopicError, Durability, NewTopic, ensure_topics};
 
 use crate::on_every_engine;
 use crate::place::{Place, topic_name};
 
 on_every_engine!(
     a_topic_is_described_as_it_was_created,
+    a_topic_says_what_is_survived_in_it,
     a_topic_that_is_there_is_not_created_again,
     what_a_topic_cannot_be_is_said,
 );
@@ -24,6 +25,17 @@ async fn a_topic_is_described_as_it_was_created(place: &Place) {
     let found = place.engine.topics(vec![topic_name("payments"), topic_name("orders")]).await;
     assert_eq!(found, Ok(vec![None, Some(created)]));
     assert_eq!(place.topic("plain", 1).await.retention, None);
+}
+
+/// What a topic says is what is promised in it: no more than the engine can do, and less where its config says so.
+async fn a_topic_says_what_is_survived_in_it(place: &Place) {
+    let best = place.engine.capabilities().durability;
+    assert_eq!(place.topic("orders", 1).await.durability, best);
+    for (name, class) in [("clicks", "interval"), ("traces", "os")] {
+        let relaxed = NewTopic::new(topic_name(name), 1).with("courant.durability", class);
+        let expected = if best == Durability::Disk { Durability::Written } else { best };
+        assert_eq!(place.topic_with(relaxed).await.durability, expected, "{class}");
+    }
 }
 
 async fn a_topic_that_is_there_is_not_created_again(place: &Place) {

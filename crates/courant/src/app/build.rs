@@ -15,6 +15,7 @@ use super::memory::{
     dead_letter_topics, keeps_letters, letters_kept_ms, remembered_ms, remembers_enough,
     say_what_is_kept_longer,
 };
+use super::needs::{unmet, weak_topics};
 use super::{App, BuildError, Declared, EngineChoice, Parts, Problem, ProblemCode as Code, Settings};
 use crate::channel::{self, Described};
 use crate::layer::layered;
@@ -232,6 +233,7 @@ async fn open<S: Backing, T>(
     let mut opened = Opened { engine, is_own, topics: BTreeMap::new() };
     let sketches: Vec<Sketch<'_>> = declared.iter().map(sketch).collect();
     problems.extend(capabilities(&*opened.engine, parts.partitions, &sketches));
+    problems.extend(unmet(&*opened.engine, &parts.needs));
     problems.extend(channel::may_operate(&*opened.engine, parts.operations.as_ref(), S::IS_STORE));
     // Topics are created for a service that is right, and for no other.
     if problems.is_empty() {
@@ -240,7 +242,10 @@ async fn open<S: Backing, T>(
         let names = names.into_iter().filter_map(|topic| TopicName::new(topic).ok());
         let wanted = names.map(|name| channel::new_topic(name, parts.partitions)).collect();
         match courant_engine::ensure_topics(&*opened.engine, wanted).await {
-            Ok(found) => opened.topics = found.into_iter().map(named).collect(),
+            Ok(found) => {
+                opened.topics = found.into_iter().map(named).collect();
+                problems.extend(weak_topics(&opened.topics, &parts.needs));
+            }
             Err(error) => problems.push(no_topics(&error)),
         }
     }

@@ -3,6 +3,7 @@
 mod build;
 mod checks;
 mod memory;
+mod needs;
 mod problem;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use courant_core::entropy::Entropy;
 use courant_core::trace::Tracer;
 use courant_engine::{Engine, EngineConfig, EngineUrl};
 
+pub use self::needs::Need;
 pub use self::problem::{BuildError, Problem, ProblemCode};
 use crate::channel::OperationsKey;
 use crate::layer::HandlerLayer;
@@ -41,6 +43,8 @@ struct Parts {
     version: String,
     engine: Option<EngineChoice>,
     partitions: u32,
+    /// What the engine has to be able to do.
+    needs: Vec<Need>,
     clock: Arc<dyn Clock>,
     time: Arc<dyn Time>,
     entropy: Arc<dyn Entropy>,
@@ -123,6 +127,7 @@ impl App {
             version: "unversioned".to_owned(),
             engine: None,
             partitions: PARTITIONS,
+            needs: Vec::new(),
             time: Arc::new(Passing(clock.clone())),
             clock,
             entropy,
@@ -190,6 +195,25 @@ impl<S: Backing, T> App<S, T> {
     #[must_use]
     pub fn partitions(mut self, partitions: u32) -> Self {
         self.parts.partitions = partitions;
+        self
+    }
+
+    /// What the engine has to be able to do, at least, beside what the subscriptions need: `build()` refuses one that
+    /// cannot. Which engine it is often stands in a URL from outside; what the service can do without stands here.
+    ///
+    /// - [`Durability::Disk`](courant_engine::Durability::Disk), `Replicated` or `Written`: what an event survives
+    ///   that the engine has acknowledged, and that has left the outbox with that. The topics that the service reads
+    ///   are held against it as well; those that it publishes to are not known before it does.
+    /// - [`Lifetime::Storage`](courant_engine::Lifetime::Storage): events and offsets are there when it starts again.
+    /// - [`GroupScope::Everywhere`](courant_engine::GroupScope::Everywhere): several processes share the partitions.
+    /// - [`PublishDedup::Exact`](courant_engine::PublishDedup::Exact) or `Window`: what is published twice is stored
+    ///   once. No engine of this crate says so: whoever reads compares ids, as a subscription with a store does.
+    #[must_use]
+    pub fn requires(mut self, need: impl Into<Need>) -> Self {
+        let need = need.into();
+        if !self.parts.needs.contains(&need) {
+            self.parts.needs.push(need);
+        }
         self
     }
 

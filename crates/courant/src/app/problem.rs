@@ -44,6 +44,16 @@ codes! {
     EngineReplay = "engine-replay",
     /// A subscription begins at a time, and the engine finds no offsets by time.
     EngineTimeLookup = "engine-time-lookup",
+    /// The engine acknowledges what would not survive what the service needs it to.
+    EngineDurability = "engine-durability",
+    /// A topic promises less than the service needs, on an engine that could do it.
+    TopicDurability = "topic-durability",
+    /// The engine's events and offsets end with it, and the service needs them again.
+    EngineLifetime = "engine-lifetime",
+    /// The engine is for one process, and several are to share its partitions.
+    EngineGroups = "engine-groups",
+    /// The engine stores what is published twice twice, or remembers it for too short a time.
+    EnginePublishDedup = "engine-publish-dedup",
     /// Topics are to have more partitions than the engine can give them, or none.
     Partitions = "partitions",
     /// The engine does not say what topics there are, or does not create one.
