@@ -20,7 +20,8 @@
 //! A scenario asserts what is guaranteed, never how. It makes topics and groups of its own, so an engine
 //! that others use as well can be tried, too. What an engine says that it cannot do
 //! ([`courant_engine::Capabilities`]) is not asked of it, and the report says so; what it is expected to say
-//! stands in a table, against which [`assert_listed`] holds it.
+//! stands in a table, against which [`assert_listed`] holds it. That a service which needs more is refused when it
+//! is built, and with which code, is tried where services are built, in the tests of the crate `courant`.
 //!
 //! A store is held against its own scenarios by [`check_store`] in the same way.
 //!

@@ -68,6 +68,11 @@ impl Stage {
         Ok(())
     }
 
+    /// Another one beside the engine, which whoever asked for it closes.
+    pub(crate) async fn another_engine(&self) -> Result<Arc<dyn Engine>, Failure> {
+        self.subject.open().await
+    }
+
     /// A name that no topic has.
     pub(crate) fn name(&self) -> Result<TopicName, Failure> {
         let number = self.topics.fetch_add(1, Ordering::Relaxed);

@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Subject {
     /// An engine, by a name for the report and a way to open it. Where its records outlive it, opening it
-    /// again must find them; it is closed before that.
+    /// again must find them; it is closed before that. Where its groups are those of several processes, it is also
+    /// opened beside the one that is open.
     pub fn new(name: impl Into<Arc<str>>, open: impl Fn() -> Opening + Send + Sync + 'static) -> Self {
         Self { name: name.into(), open: Arc::new(open), patience: PATIENCE }
     }

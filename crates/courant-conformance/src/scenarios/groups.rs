@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use courant_engine::{Next, Partition, Record, SeekError, Subscribe, SubscribeError};
+use courant_engine::{Engine, Next, Partition, Record, SeekError, Subscribe, SubscribeError};
+use tokio::time::timeout;
 
 use crate::failure::{ensure, ensure_eq};
 use crate::follower::Follower;
@@ -55,12 +56,40 @@ pub(super) async fn members_share_the_partitions(stage: &Stage) -> Outcome {
     let ground = stage.topic(PARTITIONS).await?;
     let (mut one, mut other) =
         (stage.follow("shared", &ground).await?, stage.follow("shared", &ground).await?);
-    shared(&mut one, &mut other, stage.patience()).await?;
-    fill(stage, &ground, 10).await?;
+    each_reads_half(stage, &ground, &mut one, &mut other).await
+}
+
+async fn each_reads_half(
+    stage: &Stage,
+    ground: &Ground,
+    one: &mut Follower,
+    other: &mut Follower,
+) -> Outcome {
+    shared(one, other, stage.patience()).await?;
+    fill(stage, ground, 10).await?;
     let (one, other) = (one.read(20).await?, other.read(20).await?);
     let places: BTreeSet<_> = one.iter().chain(&other).map(|record| &record.position).collect();
     ensure_eq!(places.len(), 40, "different records that the two have read");
     Ok(())
+}
+
+/// An engine that is opened beside the first one has nothing in common with it but where both lead, as in another
+/// process.
+pub(super) async fn members_in_several_processes_share_the_partitions(stage: &Stage) -> Outcome {
+    let ground = stage.topic(PARTITIONS).await?;
+    let elsewhere = stage.another_engine().await?;
+    let outcome = shared_with(stage, &*elsewhere, &ground).await;
+    // Closing has scenarios of its own.
+    let _ = timeout(stage.patience(), elsewhere.close()).await;
+    outcome
+}
+
+async fn shared_with(stage: &Stage, elsewhere: &dyn Engine, ground: &Ground) -> Outcome {
+    let group = "spread-out";
+    let wanted = Subscribe::new(stage.group(group), vec![ground.name.clone()]);
+    let mut other = Follower::new(elsewhere.subscribe(wanted).await?, stage.patience());
+    let mut one = stage.follow(group, ground).await?;
+    each_reads_half(stage, ground, &mut one, &mut other).await
 }
 
 /// At no moment two of them say that they have the same one.

@@ -14,7 +14,9 @@ mod waiting;
 
 use std::fmt;
 
-use courant_engine::{Boxed, Capabilities, Lifetime, OrderScope, PublishDedup, Replay, TimeLookup};
+use courant_engine::{
+    Boxed, Capabilities, GroupScope, Lifetime, OrderScope, PublishDedup, Replay, TimeLookup,
+};
 
 use crate::{Outcome, Stage};
 
@@ -39,6 +41,10 @@ enum Needs {
     Times,
     /// Storing what is published twice twice.
     Repetition,
+    /// Storing what is published twice once.
+    Ids,
+    /// Groups of several processes.
+    Processes,
     /// Keeping everything when it is closed.
     Storage,
 }
@@ -59,6 +65,8 @@ impl Scenario {
             Needs::Replay => can.replay == Replay::AnyOffset,
             Needs::Times => can.time_lookup == TimeLookup::Timestamp,
             Needs::Repetition => can.publish_dedup == PublishDedup::Nothing,
+            Needs::Ids => can.publish_dedup != PublishDedup::Nothing,
+            Needs::Processes => can.groups == GroupScope::Everywhere,
             Needs::Storage => can.lifetime == Lifetime::Storage,
         }
     }
@@ -132,6 +140,9 @@ fn about_events() -> Vec<Scenario> {
         Repetition {
             publishing::the_same_record_twice_is_two_records,
         }
+        Ids {
+            publishing::an_event_that_comes_again_is_stored_once,
+        }
     }
 }
 
@@ -192,6 +203,9 @@ fn about_consumers() -> Vec<Scenario> {
             commits::what_was_never_committed_is_nothing,
             commits::an_unknown_partition_takes_nothing_of_the_commit,
         }
+        Processes {
+            groups::members_in_several_processes_share_the_partitions,
+        }
     }
 }
 
@@ -205,6 +219,7 @@ fn about_the_engine() -> Vec<Scenario> {
             topics::a_topic_without_partitions_is_refused,
             topics::each_topic_has_an_id_of_its_own,
             topics::a_config_that_nobody_knows_is_refused,
+            topics::a_topic_promises_what_the_engine_does,
         }
         Storage {
             keeping::records_are_found_again,

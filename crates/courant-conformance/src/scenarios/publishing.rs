@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use courant_engine::{NewRecord, NewTopic, PublishError, ReadBack};
+use courant_core::headers::ID;
+use courant_engine::{Header, NewRecord, NewTopic, PublishError, ReadBack};
 
 use crate::failure::{ensure, ensure_eq};
 use crate::stage::{Ground, only, text, values};
@@ -60,6 +61,23 @@ pub(super) async fn the_same_record_twice_is_two_records(stage: &Stage) -> Outco
     stage.publish(vec![record.clone(), record.clone()]).await?;
     stage.publish(vec![record]).await?;
     stage.all(&ground, 3).await?;
+    Ok(())
+}
+
+/// At once, and behind another one. An event that differs by its id alone is another one.
+pub(super) async fn an_event_that_comes_again_is_stored_once(stage: &Stage) -> Outcome {
+    let ground = stage.topic(1).await?;
+    let event = |id: &'static str| {
+        let headers = vec![Header::new(ID, id)];
+        NewRecord { headers, timestamp_ms: Some(7), ..ground.record("key", "value") }
+    };
+    stage.publish(vec![event("one"), event("one")]).await?;
+    for id in ["two", "one"] {
+        stage.publish(vec![event(id)]).await?;
+    }
+    let stored = stage.all(&ground, 2).await?;
+    let ids = stored.iter().map(|record| text(record.header(ID).and_then(|header| header.value.as_ref())));
+    ensure_eq!(ids.collect::<Vec<_>>(), ["one", "two"], "the events");
     Ok(())
 }
 

@@ -52,3 +52,13 @@ pub(super) async fn a_config_that_nobody_knows_is_refused(stage: &Stage) -> Outc
     ensure!(matches!(&answer, Err(CreateTopicError::Refused { .. })), "it was answered with {answer:?}");
     Ok(())
 }
+
+/// Without configs of its own. What less an engine can promise in a topic is for its own tests to try.
+pub(super) async fn a_topic_promises_what_the_engine_does(stage: &Stage) -> Outcome {
+    let name = stage.name()?;
+    stage.create(&name, 1).await?;
+    let found = only(stage.engine().topics(vec![name]).await?)?;
+    let survives = found.map(|topic| topic.durability);
+    ensure_eq!(survives, Some(stage.engine().capabilities().durability), "what is survived in a topic");
+    Ok(())
+}

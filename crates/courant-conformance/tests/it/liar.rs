@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use courant_core::topic::TopicName;
 use courant_engine::{
-    Boxed, Capabilities, CommitError, CreateTopicError, Ends, Engine, NewRecord, NewTopic, Partition,
-    Position, PublishError, ReadBack, ReadError, Subscribe, SubscribeError, Subscription, TimedOffset, Topic,
-    TopicsError, ensure_topics,
+    Boxed, Capabilities, CommitError, CreateTopicError, Durability, Ends, Engine, GroupScope, NewRecord,
+    NewTopic, Partition, Position, PublishDedup, PublishError, ReadBack, ReadError, Subscribe,
+    SubscribeError, Subscription, TimedOffset, Topic, TopicsError, ensure_topics,
 };
 use uuid::Uuid;
 
@@ -26,8 +26,8 @@ pub(crate) struct Liar {
     pub(crate) count: AtomicU64,
     /// Records that were answered and are not stored yet.
     pub(crate) held: Mutex<Vec<NewRecord>>,
-    /// The last record, and where it is.
-    pub(crate) last: Mutex<Option<(NewRecord, Position)>>,
+    /// Records that were stored, and where they are.
+    pub(crate) stored: Mutex<Vec<(NewRecord, Position)>>,
     /// Topics that were made.
     pub(crate) known: Mutex<Vec<Arc<str>>>,
 }
@@ -40,7 +40,7 @@ impl Liar {
             reopened,
             count: AtomicU64::new(0),
             held: Mutex::default(),
-            last: Mutex::default(),
+            stored: Mutex::default(),
             known: Mutex::default(),
         })
     }
@@ -104,7 +104,16 @@ impl Engine for Liar {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        let mut can = self.inner.capabilities();
+        match self.lie {
+            Lie::TruthAboutIds | Lie::SaysThatItComparesIds | Lie::RemembersOneId => {
+                can.publish_dedup = PublishDedup::Exact;
+            }
+            Lie::SaysThatOthersCanJoin => can.groups = GroupScope::Everywhere,
+            Lie::SaysThatItIsOnDisk => can.durability = Durability::Disk,
+            _ => {}
+        }
+        can
     }
 
     fn topics(&self, names: Vec<TopicName>) -> Boxed<'_, Result<Vec<Option<Topic>>, TopicsError>> {

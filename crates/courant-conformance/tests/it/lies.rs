@@ -4,6 +4,13 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lie {
     Truth,
+    /// It compares ids, and says so: none of the engines here does.
+    TruthAboutIds,
+    // What it says of itself.
+    SaysThatItComparesIds,
+    RemembersOneId,
+    SaysThatOthersCanJoin,
+    SaysThatItIsOnDisk,
     // What becomes of a record.
     LosesHeaders,
     MergesHeaders,
@@ -89,6 +96,10 @@ pub(crate) enum Lie {
 
 /// Each lie with all the scenarios that are there because of it.
 pub(crate) const LIES: &[(Lie, &[&str])] = &[
+    (Lie::SaysThatItComparesIds, &["publishing::an_event_that_comes_again_is_stored_once"]),
+    (Lie::RemembersOneId, &["publishing::an_event_that_comes_again_is_stored_once"]),
+    (Lie::SaysThatOthersCanJoin, &["groups::members_in_several_processes_share_the_partitions"]),
+    (Lie::SaysThatItIsOnDisk, &["topics::a_topic_promises_what_the_engine_does"]),
     (Lie::LosesHeaders, &["records::every_part_comes_back_as_it_was"]),
     (Lie::MergesHeaders, &["records::headers_repeat_and_keep_their_order"]),
     (Lie::NullIsEmpty, &["records::null_and_empty_are_different"]),

@@ -23,7 +23,7 @@ impl Liar {
             Lie::HoldsBackOverCalls => self.holding_back(records).await,
             Lie::DropsOneInThousand | Lie::DropsKeyless => self.dropping(records).await,
             Lie::StoresSomeTwice => self.repeating(records).await,
-            Lie::DropsRepetitions => self.comparing(records).await,
+            Lie::DropsRepetitions | Lie::RemembersOneId | Lie::TruthAboutIds => self.comparing(records).await,
             Lie::AcknowledgesEarly => self.acknowledging_early(records).await,
             Lie::AnswersFirstOffset => {
                 let mut first: BTreeMap<Partition, u64> = BTreeMap::new();
@@ -156,22 +156,29 @@ impl Liar {
         answers
     }
 
-    /// What is like the record before it is not stored.
+    /// What is like a record that is remembered is not stored.
     async fn comparing(&self, records: Vec<NewRecord>) -> Answers {
         let mut answers = Vec::new();
         for record in records {
-            let last = self.last.lock().expect("nobody panics with it").clone();
-            if let Some((_, position)) = last.filter(|(last, _)| *last == record) {
+            if let Some(position) = self.remembered(&record) {
                 answers.push(Ok(position));
                 continue;
             }
             let answer = self.inner.publish(vec![record.clone()]).await.remove(0);
             if let Ok(position) = &answer {
-                *self.last.lock().expect("nobody panics with it") = Some((record, position.clone()));
+                let stored = (record, position.clone());
+                self.stored.lock().expect("nobody panics with it").push(stored);
             }
             answers.push(answer);
         }
         answers
+    }
+
+    /// Where a record is, of those that are remembered: all of them, or the last one.
+    fn remembered(&self, record: &NewRecord) -> Option<Position> {
+        let stored = self.stored.lock().expect("nobody panics with it");
+        let first = if self.lie == Lie::TruthAboutIds { 0 } else { stored.len().saturating_sub(1) };
+        stored[first..].iter().find(|(known, _)| known == record).map(|(_, position)| position.clone())
     }
 
     /// For topics with one partition: the offsets are right, and the records come later.

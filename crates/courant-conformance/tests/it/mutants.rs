@@ -43,6 +43,15 @@ async fn an_engine_that_tells_the_truth_keeps_everything() {
     }
 }
 
+/// What is asked of an engine that compares ids can be kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_compares_ids_stores_what_comes_again_once() {
+    let name = "publishing::an_event_that_comes_again_is_stored_once";
+    let report = check_some(&subject(Lie::TruthAboutIds, false), |asked| asked == name).await;
+    report.assert_kept();
+    assert_eq!(report.kept, [name]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_lie_is_seen_and_every_scenario_sees_one() {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
