@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use courant_core::consumer::ConsumerName;
 use courant_core::position::TopicPartition;
@@ -389,6 +390,7 @@ fn context(parts: Parts, opened: &Opened, backlog: Option<Backlog>) -> Arc<Conte
         mappings: Mappings::new(parts.mappings),
         activity: Activity::new(),
         outbox_filled: Notify::new(),
+        outbox_fills: AtomicU64::new(0),
         relay: Status::default(),
         timers: Timers::new(),
         forgetting: Forgetting::new(letters_kept_ms(parts.letters_kept)),

@@ -38,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) activity: Activity,
     /// Something was written into the outbox.
     pub(crate) outbox_filled: Notify,
+    /// How often.
+    pub(crate) outbox_fills: AtomicU64,
     /// The relay has published all that it saw, and nothing has come since.
     pub(crate) relay: Status,
     /// What the task that moves timers is told.
@@ -76,6 +78,7 @@ impl Context {
     /// Something was written into the outbox.
     pub(crate) fn outbox_has_more(&self) {
         self.activity.note();
+        self.outbox_fills.fetch_add(1, Ordering::Relaxed);
         self.outbox_filled.notify_one();
     }
 }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use courant_core::clock::Clock;
@@ -24,7 +25,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use self::pace::{PACE, are_few, are_many};
+use self::pace::{PACE, are_few, are_many, is_at_work};
 use self::refusals::Refusals;
 use self::shares::Shares;
 use self::waking::{rung, stopped, woken};
@@ -278,6 +279,7 @@ impl<D: Store> Relay<D> {
             return Ok(if took_in { Step::Published } else { Step::Empty });
         };
         self.first_lane = (last.lane + 1) % LANES;
+        let fills = self.fills();
         // A relay that was stopped for long hears here that it is not the relay any more.
         self.keep(self.is_resting && self.busy < BUSY && !are_many(&lanes)).await?;
         let (published, events, stopped) = self.publish_and_keep(&lanes).await;
@@ -294,7 +296,16 @@ impl<D: Store> Relay<D> {
         self.advanced = Some(Instant::now()).filter(|_| are_few(&lanes));
         self.busy = self.busy.saturating_add(1);
         self.done.published += events;
+        if is_at_work(self.fills().saturating_sub(fills)) {
+            self.busy = self.busy.max(BUSY);
+            self.keep(false).await?;
+        }
         Ok(Step::Published)
+    }
+
+    /// How often the service has written into the outbox so far.
+    fn fills(&self) -> u64 {
+        self.parts.service.as_ref().map_or(0, |context| context.outbox_fills.load(Ordering::Relaxed))
     }
 
     /// Takes in what other programs have submitted, and what was to come at this time. Whether there was

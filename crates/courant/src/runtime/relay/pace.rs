@@ -32,6 +32,16 @@ pub(super) fn are_many(lanes: &[LaneBatch]) -> bool {
     lanes.iter().map(|lane| lane.events.len()).sum::<usize>() >= MANY
 }
 
+/// So many commits of the service while one batch is on its way are the first ones of more: nobody has to wake the
+/// relay for these either. It would be some batches until it finds many at once, because those who have to wake it go
+/// one after the other.
+const MEANWHILE: u64 = 2;
+
+/// Whether so many commits meanwhile say that the service is at work.
+pub(super) fn is_at_work(commits: u64) -> bool {
+    commits >= MEANWHILE
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -61,6 +71,13 @@ mod tests {
     fn sixteen_events_are_many() {
         assert!(!are_many(&[lane(1, 8), lane(2, 7)]));
         assert!(are_many(&[lane(1, 8), lane(2, 8)]));
+    }
+
+    /// One event behind another one is no sign of more.
+    #[test]
+    fn two_commits_meanwhile_are_a_service_at_work() {
+        assert!(!is_at_work(0) && !is_at_work(1));
+        assert!(is_at_work(2));
     }
 
     /// A relay that has much to work off does not wait between two batches.

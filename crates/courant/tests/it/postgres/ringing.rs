@@ -7,7 +7,7 @@ use courant::store_api::{NewEvent, Store as _, Transaction as _};
 use courant::{EventId, Running};
 use courant_core::topic::TopicName;
 
-use super::common::{Db, Site};
+use super::common::{Db, Site, counted};
 use super::waking::{Reading, WOKEN, assert_quick, commits, resting};
 
 const SILENCED: &str = "alter table courant_outbox disable trigger courant_outbox_ring";
@@ -45,6 +45,62 @@ async fn a_commit_of_another_process_is_published_at_once() {
         took.push(commit(&mut service, &mut reading, &other, n).await);
     }
     assert_quick(took);
+    service.stop().await.expect("stops");
+}
+
+/// Whoever takes an event out of the outbox stands still while somebody has the lock, and each time a relay says that
+/// nobody has to wake it any more there is a row.
+const NOTED: &str = "\
+    create function stand_still() returns trigger language plpgsql as \
+        $$ begin perform pg_advisory_xact_lock(1); return old; end $$; \
+    create trigger stand_still before delete on courant_outbox for each row execute function stand_still(); \
+    create table stirred (n bigint generated always as identity); \
+    create function stir() returns trigger language plpgsql as \
+        $$ begin insert into stirred default values; return null; end $$; \
+    create trigger stir after update on courant_relay for each row \
+        when (old.resting = 1 and new.resting = 0) execute function stir()";
+
+const STANDS_STILL: &str = "select count(*) from pg_locks where locktype = 'advisory' and not granted \
+    and objid = 1 and database = (select oid from pg_database where datname = current_database())";
+
+async fn number(store: &Db, sql: &'static str) -> i64 {
+    let mut reader = store.read().await.expect("reads");
+    let (number,): (i64,) = sqlx::query_as(sql).fetch_one(&mut *reader).await.expect("selects");
+    number
+}
+
+/// The service itself commits an event.
+async fn commit_own(service: &Running<Db>, n: u32) {
+    let mut tx = service.transaction().await.expect("begins");
+    tx.publish(&counted("a", n)).expect("is taken");
+    tx.commit().await.expect("commits");
+}
+
+/// Commits that wake somebody go one after the other through the whole server. A service that commits while its relay
+/// has the event before on its way is at work, and has to wake it no more; one event after the other wakes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_at_work_wakes_nobody() {
+    let Some(site) = Site::on_memory().await else { return };
+    let mut service = resting(&site).await;
+    site.home.run(NOTED).await;
+    let other = site.store().await;
+    for (meanwhile, stirred) in [(0, 0), (3, 1)] {
+        let mut locking = other.begin(None).await.expect("begins");
+        sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *locking).await.expect("locks");
+        commit_own(&service, 0).await;
+        let stands_still = async {
+            while number(&other, STANDS_STILL).await == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), stands_still).await.expect("the relay is woken");
+        for n in 0..meanwhile {
+            commit_own(&service, n).await;
+        }
+        locking.rollback().await.expect("lets go");
+        service.settle().await.expect("settles");
+        assert_eq!(number(&other, "select count(*) from stirred").await, stirred, "{meanwhile} meanwhile");
+    }
     service.stop().await.expect("stops");
 }
 
