@@ -7,12 +7,13 @@
 //!
 //! One event on its way:
 //!
-//! 1. [`Store::begin`] under the [`Lease`] of its partition: the lock, a savepoint, the epoch.
+//! 1. [`Store::begin`] under the [`Lease`] of its partition: the lock, the epoch, a savepoint or a name.
 //! 2. [`Transaction::admit`]: its inbox row is written, or says that it was handled before. Both steps are one
 //!    in [`Store::begin_admitted`].
 //! 3. The handler works on [`Transaction::connection`]; [`Transaction::publish`] keeps what it returns.
-//! 4. [`Transaction::commit`]: the outbox is flushed, the savepoint released, the transaction committed. Where an
-//!    event stands ready behind this one, 1 and 2 of that one go with it: [`Transaction::commit_and_begin`].
+//! 4. [`Transaction::commit`]: the outbox is flushed, the savepoint released or the name compared, the transaction
+//!    committed. Where an event stands ready behind this one, 1 and 2 of that one go with it:
+//!    [`Transaction::commit_and_begin`].
 //!
 //! A handler that fails rolls back, and the event is parked ([`Store::park`]) or becomes a dead letter
 //! ([`Store::bury`]), each in a transaction of its own. The partition's progress moves on by itself

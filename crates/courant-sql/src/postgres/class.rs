@@ -14,6 +14,9 @@ pub(super) const FENCED: &str = "CO002";
 /// A column that may not be empty would be.
 pub(super) const NOT_NULL: &str = "23502";
 
+/// Said by the proof of a handler's transaction that it does not have its name: it is another one, or none.
+pub(super) const NOT_NAMED: &str = "22012";
+
 /// What was prepared under a name is not there any more.
 pub(super) const FORGOTTEN: &str = "26000";
 

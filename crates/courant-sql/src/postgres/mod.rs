@@ -148,8 +148,8 @@ impl Postgres {
         session.map_err(|error| owner::not_held(lease, doing, error))
     }
 
-    fn next_savepoint(&self) -> u64 {
-        self.inner.pool.next_savepoint()
+    fn next_number(&self) -> u64 {
+        self.inner.pool.next_number()
     }
 }
 

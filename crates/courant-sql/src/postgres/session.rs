@@ -51,8 +51,8 @@ pub(super) struct Pool {
     places: Places,
     /// Those that nobody uses, the last used one at the end.
     idle: Mutex<Vec<Connected>>,
-    /// Numbers savepoints, so that no handler meets a name of its own by accident.
-    savepoints: AtomicU64,
+    /// Numbers transactions, so that no handler meets a name of its own by accident.
+    numbers: AtomicU64,
     /// A handler makes its session forget what it was told. It does so each time.
     forgets: AtomicBool,
     /// How long a statement may take before the server ends it; `None`: as the server is set.
@@ -109,8 +109,8 @@ pub(super) enum NotCommitted {
 impl Pool {
     pub(super) fn new(options: PgConnectOptions, connections: u32) -> Self {
         let places = Places::new(usize::try_from(connections).unwrap_or(usize::MAX));
-        let (savepoints, forgets) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { options, places, idle: Mutex::default(), savepoints, forgets, statement_max: None }
+        let (numbers, forgets) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { options, places, idle: Mutex::default(), numbers, forgets, statement_max: None }
     }
 
     /// Has the server end each statement that takes longer, for waiting for a lock as well.
@@ -123,9 +123,9 @@ impl Pool {
         &self.options
     }
 
-    /// A number for a savepoint, which no other one has.
-    pub(super) fn next_savepoint(&self) -> u64 {
-        self.savepoints.fetch_add(1, Ordering::Relaxed)
+    /// A number for a transaction, which no other one has.
+    pub(super) fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connected>> {
@@ -356,9 +356,9 @@ impl Session {
         self.connected.is_told && !is_wanted
     }
 
-    /// A number for a savepoint, which no other one has.
-    pub(super) fn next_savepoint(&self) -> u64 {
-        self.pool.next_savepoint()
+    /// A number for a transaction, which no other one has.
+    pub(super) fn next_number(&self) -> u64 {
+        self.pool.next_number()
     }
 
     /// Rolls back and gives the connection back; closes it if it is in any other state than expected.

@@ -1,4 +1,4 @@
-//! A handler's transaction: from the savepoint after BEGIN to the one COMMIT that counts.
+//! A handler's transaction: from its name, which it has from BEGIN on, to the one COMMIT that counts.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 // The driver counts transactions inside each other through it, and sqlx itself does not give its name.
 use sqlx_core::transaction::TransactionManager as _;
 
-use super::class::{failed, not_begun, not_committed, not_proved, sqlstate};
+use super::class::{NOT_NAMED, failed, not_begun, not_committed, not_proved, sqlstate};
 use super::row::Columns;
 use super::session::{Begin, NotCommitted, Session};
 use super::told::PREPARE;
@@ -33,8 +33,8 @@ const ROLL_BACK: &str = "roll a transaction back";
 /// A transaction of [`Postgres`].
 pub struct PostgresTransaction {
     held: Held,
-    /// Names its savepoint, and itself in `courant.transaction`.
-    savepoint: u64,
+    /// Its name in `courant.transaction`, and that of its savepoint where it handles no event.
+    number: u64,
     lease: Option<Lease>,
     /// What is published if this is committed.
     publishing: Publishing,
@@ -58,10 +58,10 @@ pub(super) async fn begin(
     store: &Postgres,
     lease: Option<&Lease>,
 ) -> Result<PostgresTransaction, BeginError> {
-    let savepoint = store.next_savepoint();
-    let then = behind_begin(lease, savepoint);
+    let number = store.next_number();
+    let then = behind_begin(lease, number);
     let text = Begin { begin: BEGIN_STATEMENT, once: lease.map(|_| PREPARE), then: Some(&then) };
-    let (transaction, _) = begun(store, lease, savepoint, text).await?;
+    let (transaction, _) = begun(store, lease, number, text).await?;
     Ok(transaction)
 }
 
@@ -73,10 +73,10 @@ pub(super) async fn begin_admitted(
     now_ms: i64,
 ) -> Result<(PostgresTransaction, Vec<Admission>), AdmitError> {
     if let Some(row) = admit::row(&lease.assignment, deliveries, now_ms) {
-        let savepoint = store.next_savepoint();
-        let then = format!("{}; {row}", behind_begin(Some(lease), savepoint));
+        let number = store.next_number();
+        let then = format!("{}; {row}", owner::hold_for(lease, number));
         let text = Begin { begin: BEGIN_STATEMENT, once: Some(PREPARE), then: Some(&then) };
-        let (mut transaction, rows) = begun(store, Some(lease), savepoint, text).await?;
+        let (mut transaction, rows) = begun(store, Some(lease), number, text).await?;
         if rows == 1 {
             return Ok((transaction, vec![Admission::New]));
         }
@@ -95,27 +95,27 @@ async fn commit_and_begin(
     lease: &Lease,
     row: &str,
 ) -> Result<Option<(PostgresTransaction, u64)>, NotCommitted> {
-    let savepoint = session.next_savepoint();
-    let begin = format!("{BEGIN_STATEMENT}; {}; {row}", behind_begin(Some(lease), savepoint));
+    let number = session.next_number();
+    let begin = format!("{BEGIN_STATEMENT}; {}; {row}", owner::hold_for(lease, number));
     let begun = session.commit_and_begin(&proof.text, proof.statements, &begin).await?;
     Ok(begun.map(|(session, rows)| {
-        (PostgresTransaction::new(Held::Own(session), savepoint, Some(lease.clone())), rows)
+        (PostgresTransaction::new(Held::Own(session), number, Some(lease.clone())), rows)
     }))
 }
 
-/// What stands behind BEGIN. The partition is held before the savepoint: going back to that does not let it go.
-fn behind_begin(lease: Option<&Lease>, savepoint: u64) -> String {
-    let named = match lease {
-        Some(lease) => owner::hold_for(lease, savepoint),
-        None => format!("SET LOCAL courant.transaction = '{savepoint}'"),
-    };
-    format!("{named}; SAVEPOINT courant_{savepoint}")
+/// What stands behind BEGIN: the name of the transaction. Plain code has a savepoint besides, a handler has none: it
+/// would cost the server a transaction inside this one for each event, with an id of its own.
+fn behind_begin(lease: Option<&Lease>, number: u64) -> String {
+    match lease {
+        Some(lease) => owner::hold_for(lease, number),
+        None => format!("SET LOCAL courant.transaction = '{number}'; SAVEPOINT courant_{number}"),
+    }
 }
 
 async fn begun(
     store: &Postgres,
     lease: Option<&Lease>,
-    savepoint: u64,
+    number: u64,
     text: Begin<'_>,
 ) -> Result<(PostgresTransaction, u64), BeginError> {
     let wanted = if lease.is_some() { For::Handler } else { For::Anybody };
@@ -124,7 +124,7 @@ async fn begun(
         Some(lease) => owner::not_held(lease, BEGIN, error),
         None => not_begun(BEGIN)(error).into(),
     })?;
-    Ok((PostgresTransaction::new(Held::Own(session), savepoint, lease.cloned()), rows))
+    Ok((PostgresTransaction::new(Held::Own(session), number, lease.cloned()), rows))
 }
 
 pub(super) async fn attach(
@@ -134,10 +134,10 @@ pub(super) async fn attach(
     if PgTransactionManager::get_transaction_depth(&attached) != 1 {
         return Err(AttachError::NoTransaction);
     }
-    let savepoint = store.next_savepoint();
+    let number = store.next_number();
     let sql = "SELECT current_setting('transaction_isolation'), set_config('courant.transaction', $1, true)";
     let row =
-        sqlx::query(sql).bind(savepoint.to_string()).fetch_one(&mut *attached).await.map_err(not_attached)?;
+        sqlx::query(sql).bind(number.to_string()).fetch_one(&mut *attached).await.map_err(not_attached)?;
     let isolation = Columns::new(&row, ATTACH).text(0)?;
     // What Postgres calls READ UNCOMMITTED is the same.
     if !matches!(isolation.as_str(), "read committed" | "read uncommitted") {
@@ -145,12 +145,12 @@ pub(super) async fn attach(
         return Err(AttachError::Isolation { found: isolation, remedy });
     }
     // The name is made of a number and nothing else.
-    sqlx::query(AssertSqlSafe(format!("SAVEPOINT courant_{savepoint}")))
+    sqlx::query(AssertSqlSafe(format!("SAVEPOINT courant_{number}")))
         .persistent(false)
         .execute(&mut *attached)
         .await
         .map_err(not_attached)?;
-    Ok(PostgresTransaction::new(Held::Attached(attached), savepoint, None))
+    Ok(PostgresTransaction::new(Held::Attached(attached), number, None))
 }
 
 /// A savepoint is refused where there is no transaction, and in an aborted one.
@@ -162,8 +162,8 @@ fn not_attached(error: sqlx::Error) -> AttachError {
 }
 
 impl PostgresTransaction {
-    fn new(held: Held, savepoint: u64, lease: Option<Lease>) -> Self {
-        Self { held, savepoint, lease, publishing: Publishing::default(), parked: Vec::new() }
+    fn new(held: Held, number: u64, lease: Option<Lease>) -> Self {
+        Self { held, number, lease, publishing: Publishing::default(), parked: Vec::new() }
     }
 
     /// Writes everything that commits with the handler's work; but for the one event that most transactions
@@ -184,13 +184,13 @@ impl PostgresTransaction {
         // prepared, and of a connection that is lost before COMMIT it hears that nothing was committed.
         if self.lease.is_some()
             && self.held.is_told()
-            && let Some(row) = outbox::row(self.savepoint, &published)
+            && let Some(row) = outbox::row(self.number, &published)
         {
             committed.lanes = published.iter().map(NewEvent::lane).collect();
             return Ok((committed, Some(row)));
         }
         if !published.is_empty() {
-            let own = self.savepoint.to_string();
+            let own = self.number.to_string();
             committed.lanes = outbox::flush_in(&mut self.held, &own, &published).await?;
         }
         Ok((committed, None))
@@ -202,7 +202,11 @@ impl PostgresTransaction {
             return Err(CommitError::NestedOpen);
         }
         let (committed, row) = bounded(self.flush(now_ms)).await?;
-        let proof = Proof::of(self.savepoint, &committed, row);
+        let proof = if self.lease.is_some() {
+            Proof::of_handler(self.number, row)
+        } else {
+            Proof::of_plain_code(self.number, &committed)
+        };
         Ok((committed, proof))
     }
 
@@ -232,7 +236,7 @@ impl PostgresTransaction {
             .await
             .map_err(|error| not_proved(COMMIT, error))?;
         let found = Columns::new(&row, COMMIT).text_or_null(0)?;
-        if found == Some(self.savepoint.to_string()) { Ok(()) } else { Err(CommitError::Ended) }
+        if found == Some(self.number.to_string()) { Ok(()) } else { Err(CommitError::Ended) }
     }
 }
 
@@ -243,15 +247,25 @@ struct Proof {
 }
 
 impl Proof {
-    /// The last statement before COMMIT is the savepoint's release: it succeeds only in the transaction that
-    /// was begun, and only when no error has aborted it. With it goes the word that the trigger of the inbox
-    /// waits for, unless the outbox has said it, or says it here with the `row` of an event. The name is made of a
-    /// number and nothing else.
-    fn of(savepoint: u64, committed: &Committed, row: Option<String>) -> Self {
-        let release = format!("RELEASE SAVEPOINT courant_{savepoint}");
-        if let Some(row) = row {
-            return Self { text: format!("{row}; {release}"), statements: 2 };
-        }
+    /// A handler's transaction still has its name, which ends with it: so it is the one that was begun; and in one that
+    /// an error has aborted no statement succeeds. The `row` of the event that it publishes is refused in any other
+    /// one. Without such a row one statement divides by zero there, and says the word that the trigger of the inbox
+    /// waits for. The name is made of a number and nothing else.
+    fn of_handler(number: u64, row: Option<String>) -> Self {
+        let text = row.unwrap_or_else(|| {
+            format!(
+                "SELECT set_config('courant.commit', txid_current()::text, true), \
+                 1 / (current_setting('courant.transaction', true) IS NOT DISTINCT FROM '{number}')::int"
+            )
+        });
+        Self { text, statements: 1 }
+    }
+
+    /// The last statement before COMMIT is the savepoint's release: it succeeds only in the transaction that was
+    /// begun, and only when no error has aborted it. With it goes the word that the trigger of the inbox waits for,
+    /// unless the outbox has said it.
+    fn of_plain_code(number: u64, committed: &Committed) -> Self {
+        let release = format!("RELEASE SAVEPOINT courant_{number}");
         if !committed.lanes.is_empty() {
             return Self { text: release, statements: 1 };
         }
@@ -345,6 +359,7 @@ async fn admitted(
 
 fn not_done(error: NotCommitted) -> CommitError {
     match error {
+        NotCommitted::Before(error) if sqlstate(&error).as_deref() == Some(NOT_NAMED) => CommitError::Ended,
         NotCommitted::Before(error) => {
             outbox::not_written(&error).unwrap_or_else(|| not_proved(COMMIT, error))
         }

@@ -1,5 +1,5 @@
 //! A handler cannot end its transaction, by purpose or by accident, without that being noticed: a COMMIT
-//! only counts when the savepoint that was set after BEGIN is still there.
+//! only counts when the savepoint that was set after BEGIN, or the name that it was given, is still there.
 
 use std::sync::Mutex;
 

@@ -165,6 +165,39 @@ async fn run_on(connection: &mut sqlx::PgConnection, sql: &'static str) {
     sqlx::query(sql).execute(connection).await.expect(sql);
 }
 
+/// What a handler's transaction writes has the transaction's own id. Behind a savepoint it would have another one, and
+/// each event would take two of them.
+#[tokio::test]
+async fn an_event_takes_one_transaction_id() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    let (mut tx, _) = admit(store, &lease, &event(1, Some("k")), Source::Log).await;
+    let own = "SELECT COUNT(*) FROM courant_inbox WHERE xmin::text::bigint = txid_current() % 4294967296";
+    let rows = sqlx::query_scalar::<_, i64>(own).fetch_one(&mut *tx).await.expect("a number");
+    assert_eq!(rows, 1);
+    tx.commit(NOW).await.expect("a commit");
+}
+
+/// The end of a transaction that publishes nothing is noticed, too: no row is written there that could be refused.
+#[tokio::test]
+async fn an_end_is_noticed_where_nothing_is_published() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    let ended: [&[&'static str]; 4] = [&["COMMIT"], &["ROLLBACK"], &["ROLLBACK", "BEGIN"], &["SELECT 1 / 0"]];
+    for (offset, statements) in (1..).zip(ended) {
+        let event = event(offset, Some("k"));
+        let (mut tx, _) = admit(store, &lease, &event, Source::Log).await;
+        for statement in statements {
+            // The handler does not look at what it gets back.
+            let _ = sqlx::query(*statement).execute(&mut *tx).await;
+        }
+        let refused = tx.commit(NOW).await.expect_err("it had ended");
+        assert!(matches!(refused, CommitError::Ended), "{statements:?}: {refused:?}");
+        assert_eq!(admission(store, &lease, &event, Source::Log).await, Admission::New, "{statements:?}");
+    }
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_inbox").await, 0);
+}
+
 /// The server keeps the plan of what writes one event, which most transactions do: to make one anew each time
 /// would be more work than to follow it.
 #[tokio::test]
