@@ -1,5 +1,9 @@
 //! Events that wait in the store: after a failure, or behind one.
 
+#[cfg(feature = "postgres")]
+use std::sync::Arc;
+#[cfg(feature = "postgres")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +25,62 @@ pub struct Lease {
     /// server can: its locks keep whoever takes the partition over waiting. `None`, as it is given: as long
     /// as the server lets it.
     pub idle_max: Option<Duration>,
+    /// What is known of the partition's parked events. Copies of a lease share it.
+    #[cfg(feature = "postgres")]
+    known: Known,
+}
+
+/// Whether anything may be parked in a partition. Only whoever has its lease parks there, so where nothing was when it
+/// was taken over, nothing is until that lease has parked something.
+#[cfg(feature = "postgres")]
+#[derive(Clone, Debug, Default)]
+struct Known {
+    nothing_parked: Arc<AtomicBool>,
+}
+
+/// What is known makes no other lease of it.
+#[cfg(feature = "postgres")]
+impl PartialEq for Known {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Eq for Known {}
+
+impl Lease {
+    /// A lease as a store gives it that knows nothing else of the partition.
+    #[must_use]
+    pub fn new(assignment: Assignment, epoch: u64) -> Self {
+        Self {
+            assignment,
+            epoch,
+            idle_max: None,
+            #[cfg(feature = "postgres")]
+            known: Known::default(),
+        }
+    }
+
+    /// Nothing was parked when the partition was taken over, after whoever had it before could park no more.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn with_nothing_parked(self) -> Self {
+        self.known.nothing_parked.store(true, Ordering::Release);
+        self
+    }
+
+    /// Something is about to be parked under it, whatever becomes of that. For good: when it is gone, others may park
+    /// the next one already.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn parks(&self) {
+        self.known.nothing_parked.store(false, Ordering::Release);
+    }
+
+    /// Whether nothing is parked in the partition, as far as is known.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn has_nothing_parked(&self) -> bool {
+        self.known.nothing_parked.load(Ordering::Acquire)
+    }
 }
 
 /// What became of an event that was to be parked.

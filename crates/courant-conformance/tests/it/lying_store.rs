@@ -132,7 +132,7 @@ impl<S: Store> Store for LyingStore<S> {
     ) -> Result<Lease, StoreError> {
         if self.tells(StoreLie::TwoOwnersAtOnce) {
             // While the first owner has it, everybody is the first owner.
-            let first = Lease { assignment: assignment.clone(), epoch: 1, idle_max: None };
+            let first = Lease::new(assignment.clone(), 1);
             if let Ok(open) = self.inner.begin(Some(&first)).await {
                 open.rollback().await?;
                 return Ok(first);

@@ -295,7 +295,7 @@ mod tests {
         let consumer = Consumer { name, generation: 2 };
         let assignment = Assignment { consumer, partition: TopicPartition { topic, partition: 3 } };
         let id = EventId::new(id).expect("an id");
-        let lease = Lease { assignment, epoch: 4, idle_max: None };
+        let lease = Lease::new(assignment, 4);
         row(&lease, &[Delivery { id: &id, offset: 7, key, source }], 5)
     }
 

@@ -50,7 +50,7 @@ pub(super) async fn take_over(
     let row = on_partition!(EPOCH, assignment).fetch_one(&mut *session).await.map_err(failed(TAKE_OVER))?;
     let epoch = Columns::new(&row, TAKE_OVER).number(0)?;
     session.commit().await.map_err(failed(TAKE_OVER))?;
-    Ok(Lease { assignment: assignment.clone(), epoch, idle_max: None })
+    Ok(Lease::new(assignment.clone(), epoch))
 }
 
 /// What holds the partition until the transaction ends, and reads its epoch. While a takeover waits, it is refused.

@@ -13,14 +13,16 @@ use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
 
 use super::class::failed;
-use super::owner::quoted;
+use super::owner::{self, quoted};
 use super::row::{Columns, on_partition, signed, text};
+use super::told::Once;
 use super::transaction::ParkedDelivery;
 use crate::admission::{Known, decide};
 use crate::consumer::{Admission, Assignment, Delivery, Outcome, Source};
 use crate::error::{AdmitError, Class, StoreError};
 use crate::headers::hex;
 use crate::limits::ADMITTED_MAX;
+use crate::parked::Lease;
 
 const ADMIT: &str = "look into the inbox";
 
@@ -64,25 +66,50 @@ const ONE: &str = "INSERT INTO courant_inbox (consumer, generation, event_id, ou
         AND sha256(k.event_key) = sha256($8) AND k.event_key = $8) \
     ON CONFLICT (consumer, generation, event_id) DO NOTHING";
 
-/// What writes the inbox row of one event of the log, on a connection that was told [`super::told::PREPARE`], if
-/// that may be. `None` where there is more than one, or another one, or one whose id is no plain text.
-pub(super) fn row(assignment: &Assignment, deliveries: &[Delivery<'_>], now_ms: i64) -> Option<String> {
+/// What stands behind BEGIN where one event of the log is to be handled: what holds the partition, and writes the
+/// event's inbox row as its last statement.
+pub(super) struct First {
+    /// What the connection has to be told for it, and for what ends it.
+    pub(super) once: &'static [Once],
+    pub(super) text: String,
+}
+
+/// [`First`] of one event. `None` where there is more than one, or another one, or one whose id is no plain text.
+pub(super) fn first(
+    lease: &Lease,
+    transaction: u64,
+    deliveries: &[Delivery<'_>],
+    now_ms: i64,
+) -> Option<First> {
     let [delivery] = deliveries else { return None };
     let id = delivery.id.as_str();
     if delivery.source != Source::Log || !id.bytes().all(is_plain) {
         return None;
     }
+    if lease.has_nothing_parked() {
+        let text = owner::hold_and_admit(lease, transaction, id, now_ms);
+        return Some(First { once: &[Once::Begin, Once::Write], text });
+    }
+    let row = row(&lease.assignment, delivery, now_ms)?;
+    let text = format!("{}; {row}", owner::hold_for(lease, transaction));
+    Some(First { once: &[Once::Hold, Once::Admit, Once::Write], text })
+}
+
+/// What writes the inbox row of an event with a plain id, if that may be, on a connection that was told
+/// [`Once::Admit`].
+fn row(assignment: &Assignment, delivery: &Delivery<'_>, now_ms: i64) -> Option<String> {
     let offset = i64::try_from(delivery.offset).ok()?;
     let key = match delivery.key {
         Some(key) => format!("decode('{}', 'hex')", hex(&Sha256::digest(key))),
         None => "NULL".to_owned(),
     };
     Some(format!(
-        "EXECUTE courant_admit ({}, {}, {}, {}, {now_ms}, '{id}', {offset}, {key})",
+        "EXECUTE courant_admit ({}, {}, {}, {}, {now_ms}, '{}', {offset}, {key})",
         quoted(assignment.consumer.name.as_str()),
         assignment.consumer.generation,
         quoted(assignment.partition.topic.as_str()),
         assignment.partition.partition,
+        delivery.id.as_str(),
     ))
 }
 
@@ -248,16 +275,26 @@ mod tests {
     use courant_core::position::TopicPartition;
     use courant_core::topic::TopicName;
 
+    use super::super::locks;
     use super::*;
     use crate::consumer::Consumer;
 
-    fn written(id: &str, key: Option<&[u8]>, source: Source) -> Option<String> {
+    fn lease() -> Lease {
         let name = ConsumerName::new("billing").expect("a name");
         let topic = TopicName::new("orders").expect("a name");
         let consumer = Consumer { name, generation: 2 };
-        let assignment = Assignment { consumer, partition: TopicPartition { topic, partition: 3 } };
+        Lease::new(Assignment { consumer, partition: TopicPartition { topic, partition: 3 } }, 4)
+    }
+
+    fn begun(lease: &Lease, id: &str, key: Option<&[u8]>, source: Source) -> Option<String> {
         let id = EventId::new(id).expect("an id");
-        row(&assignment, &[Delivery { id: &id, offset: 7, key, source }], 5)
+        first(lease, 9, &[Delivery { id: &id, offset: 7, key, source }], 5).map(|first| first.text)
+    }
+
+    /// The statement that writes the inbox row.
+    fn written(id: &str, key: Option<&[u8]>, source: Source) -> Option<String> {
+        let text = begun(&lease(), id, key, source)?;
+        text.split_once("; ").map(|(_, row)| row.to_owned())
     }
 
     /// No letter of an id or of a key stands in the text that could end it.
@@ -274,5 +311,21 @@ mod tests {
         assert!(digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()), "{keyed}");
         assert_eq!(rest, "");
         assert_eq!(written("e", None, Source::Parked), None);
+    }
+
+    /// Where nothing is parked nothing is looked for, until something is about to be parked under the lease or a copy
+    /// of it.
+    #[test]
+    fn nothing_parked_is_not_looked_for() {
+        let lease = lease().with_nothing_parked();
+        let number = locks::partition(&lease.assignment);
+        let text =
+            format!("EXECUTE courant_begin ({number}, 'billing', 2, 'orders', 3, 4, '9', NULL, 5, 'e-1')");
+        assert_eq!(begun(&lease, "e-1", Some(b"k"), Source::Log), Some(text));
+        assert_eq!(begun(&lease, "e'", None, Source::Log), None);
+        assert_eq!(begun(&lease, "e-1", None, Source::Parked), None);
+        lease.clone().parks();
+        let looks = begun(&lease, "e-1", None, Source::Log).expect("it is plain");
+        assert!(looks.starts_with("EXECUTE courant_hold (") && looks.contains("; EXECUTE courant_admit ("));
     }
 }

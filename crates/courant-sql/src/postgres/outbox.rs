@@ -98,7 +98,7 @@ const PUBLISHED_BEHIND: i64 = 16;
 const TEXT_BYTES_MAX: usize = 8 * 1024;
 
 /// What writes the one event that a transaction publishes, on a connection that was told
-/// [`super::told::PREPARE`]: [`WRITE_ONE`], which is refused where that would write nothing. Nothing of
+/// [`super::told::Once::Write`]: [`WRITE_ONE`], which is refused where that would write nothing. Nothing of
 /// the event stands in it that could end a text. `None` where there is more than one, or a large one, or one whose id
 /// is no plain text.
 pub(super) fn row(transaction: u64, events: &[NewEvent]) -> Option<String> {

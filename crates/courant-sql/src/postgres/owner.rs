@@ -42,16 +42,19 @@ pub(super) async fn take_over(
                VALUES ($1, $2, $3, $4, 1, $5, $6) \
                ON CONFLICT (consumer, generation, topic, partition_id) DO UPDATE \
                SET epoch = courant_owner.epoch + 1, owner = excluded.owner, taken_ms = excluded.taken_ms \
-               RETURNING epoch";
+               RETURNING epoch, EXISTS (SELECT 1 FROM courant_parked p WHERE p.consumer = $1 \
+                   AND p.generation = $2 AND p.topic = $3 AND p.partition_id = $4)::int::bigint";
     let row = on_partition!(sql, assignment)
         .bind(&*text(owner))
         .bind(now_ms)
         .fetch_one(&mut *session)
         .await
         .map_err(failed(TAKE_OVER))?;
-    let epoch = Columns::new(&row, TAKE_OVER).number(0)?;
+    let columns = Columns::new(&row, TAKE_OVER);
+    let (epoch, is_parked) = (columns.number(0)?, columns.int(1)? != 0);
     session.commit().await.map_err(failed(TAKE_OVER))?;
-    Ok(Lease { assignment: assignment.clone(), epoch, idle_max: None })
+    let lease = Lease::new(assignment.clone(), epoch);
+    Ok(if is_parked { lease } else { lease.with_nothing_parked() })
 }
 
 /// What holds the partition until the transaction ends, and refuses a lease that somebody else has ended.
@@ -62,10 +65,24 @@ pub(super) fn hold(lease: &Lease) -> String {
 }
 
 /// [`hold`] for a handler's transaction, which it gives its name: on a connection that was told
-/// [`super::told::PREPARE`].
+/// [`super::told::Once::Hold`].
 pub(super) fn hold_for(lease: &Lease, transaction: u64) -> String {
-    let idle = idle_ms(lease.idle_max).map_or_else(|| "NULL".to_owned(), |ms| format!("'{ms}'"));
-    format!("EXECUTE courant_hold ({}, '{transaction}', {idle})", place(lease))
+    format!("EXECUTE courant_hold ({}, '{transaction}', {})", place(lease), ending_for(lease))
+}
+
+/// [`hold_for`], and the inbox row of an event with a plain id, in one statement: of a partition in which nothing is
+/// parked.
+pub(super) fn hold_and_admit(lease: &Lease, transaction: u64, id: &str, now_ms: i64) -> String {
+    format!(
+        "EXECUTE courant_begin ({}, '{transaction}', {}, {now_ms}, '{id}')",
+        place(lease),
+        ending_for(lease)
+    )
+}
+
+/// How long a handler's transaction may stand still, as [`super::told::Once`] takes it.
+fn ending_for(lease: &Lease) -> String {
+    idle_ms(lease.idle_max).map_or_else(|| "NULL".to_owned(), |ms| format!("'{ms}'"))
 }
 
 /// The partition and the epoch, as `courant_hold` takes them.

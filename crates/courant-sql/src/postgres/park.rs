@@ -32,6 +32,7 @@ pub(super) async fn park(
     due_ms: i64,
     now_ms: i64,
 ) -> Result<Parked, LeaseError> {
+    lease.parks();
     let mut session = store.owner(lease, PARK).await?;
     lock_key(&mut session, &lease.assignment, event.key.as_deref(), PARK).await?;
     if is_settled(&mut session, &lease.assignment, event).await? {
@@ -144,6 +145,7 @@ pub(super) async fn queue(
     let mut keys: Vec<_> = events.iter().filter_map(|event| event.key.as_ref()).collect();
     keys.sort_unstable();
     keys.dedup();
+    lease.parks();
     let mut session = store.owner(lease, QUEUE).await?;
     let numbers = keys.iter().map(|key| locks::key(&lease.assignment, key)).collect();
     locks::take(&mut session, numbers, QUEUE).await?;

@@ -20,6 +20,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Sq
 use sqlx_core::transaction::TransactionManager as _;
 
 use super::class::{FORGOTTEN, class_of_begin, failed, sqlstate};
+use super::told::{Once, Told};
 use crate::answers::{is_silence, within};
 use crate::error::{Class, StoreError};
 use crate::limits::{ANSWER_MAX, REUSED_MAX};
@@ -63,8 +64,7 @@ pub(super) struct Pool {
 /// handler begins on it is a savepoint.
 struct Connected {
     connection: PgConnection,
-    /// Whether it was told [`Begin::once`].
-    is_told: bool,
+    told: Told,
 }
 
 /// A connection in use. Dropped, it is closed.
@@ -83,8 +83,8 @@ pub(super) struct Session {
 pub(super) struct Begin<'a> {
     /// BEGIN itself, and what else may stand there.
     pub(super) begin: &'a str,
-    /// What each connection is told once, and keeps however the transaction ends. The same for everybody.
-    pub(super) once: Option<&'static str>,
+    /// What the connection is told if it was not yet, and keeps however the transaction ends.
+    pub(super) once: &'static [Once],
     /// What follows.
     pub(super) then: Option<&'a str>,
 }
@@ -186,7 +186,7 @@ impl Pool {
         // The driver counts what it has begun itself, and nothing else.
         PgTransactionManager::begin(&mut connection, Some("BEGIN".into_sql_str())).await?;
         sqlx::raw_sql("ROLLBACK").execute(&mut connection).await?;
-        Ok(Connected { connection, is_told: false })
+        Ok(Connected { connection, told: Told::default() })
     }
 }
 
@@ -202,11 +202,11 @@ impl Connected {
 
     /// Begins a transaction; how many rows the last statement has written, or read.
     async fn begin(&mut self, begin: Begin<'_>) -> Result<u64, sqlx::Error> {
-        let once = begin.once.filter(|_| !self.is_told);
-        let parts: Vec<&str> = [Some(begin.begin), once, begin.then].into_iter().flatten().collect();
+        let once = begin.once.iter().filter(|once| !self.told.has(**once)).map(|once| once.text());
+        let parts: Vec<&str> = std::iter::once(begin.begin).chain(once).chain(begin.then).collect();
         let mut said = Said::default();
         self.tell(&parts.join("; "), &mut said).await?;
-        self.is_told |= once.is_some();
+        self.told.add(begin.once);
         Ok(said.rows)
     }
 }
@@ -224,7 +224,7 @@ impl Said {
 
 impl<'a> Begin<'a> {
     pub(super) fn plainly(begin: &'a str) -> Self {
-        Self { begin, once: None, then: None }
+        Self { begin, once: &[], then: None }
     }
 }
 
@@ -341,19 +341,19 @@ impl Session {
         said.not_committed(error, statements)
     }
 
-    /// Whether what [`Begin::once`] prepares may stand in the text of a commit: the connection was told, and no
-    /// handler is known that makes connections forget. With one, the next attempt would end as this one.
-    pub(super) fn is_told(&self) -> bool {
-        self.connected.is_told && !self.pool.forgets.load(Ordering::Relaxed)
+    /// Whether what is prepared may stand in the text of a commit: the connection was told, and no handler is known
+    /// that makes connections forget. With one, the next attempt would end as this one.
+    pub(super) fn is_told(&self, once: Once) -> bool {
+        self.connected.told.has(once) && !self.pool.forgets.load(Ordering::Relaxed)
     }
 
-    /// Whether the next transaction may begin with the commit: the connection was told [`Begin::once`], and nobody
+    /// Whether the next transaction may begin with the commit: the connection was told what begins it, and nobody
     /// waits for its place who is not to wait. A handler may wait for a few transactions of another one.
-    pub(super) fn may_go_on(&self) -> bool {
+    pub(super) fn may_go_on(&self, once: &[Once]) -> bool {
         let places = &self.pool.places;
         let has_gone_on = self.gone_on >= GONE_ON_MAX;
         let is_wanted = places.is_wanted(For::Anybody) || (has_gone_on && places.is_wanted(For::Handler));
-        self.connected.is_told && !is_wanted
+        self.connected.told.has_all(once) && !is_wanted
     }
 
     /// A number for a transaction, which no other one has.

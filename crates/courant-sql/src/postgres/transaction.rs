@@ -9,10 +9,11 @@ use sqlx::{AssertSqlSafe, PgConnection};
 // The driver counts transactions inside each other through it, and sqlx itself does not give its name.
 use sqlx_core::transaction::TransactionManager as _;
 
+use super::admit::First;
 use super::class::{NOT_NAMED, failed, not_begun, not_committed, not_proved, sqlstate};
 use super::row::Columns;
 use super::session::{Begin, NotCommitted, Session};
-use super::told::PREPARE;
+use super::told::Once;
 use super::{BEGIN as BEGIN_STATEMENT, Postgres, admit, locks, outbox, owner, resolve, timers};
 use crate::answers::{bounded, within};
 use crate::consumer::{Admission, Delivery};
@@ -60,7 +61,8 @@ pub(super) async fn begin(
 ) -> Result<PostgresTransaction, BeginError> {
     let number = store.next_number();
     let then = behind_begin(lease, number);
-    let text = Begin { begin: BEGIN_STATEMENT, once: lease.map(|_| PREPARE), then: Some(&then) };
+    let once: &'static [Once] = if lease.is_some() { &[Once::Hold, Once::Write] } else { &[] };
+    let text = Begin { begin: BEGIN_STATEMENT, once, then: Some(&then) };
     let (transaction, _) = begun(store, lease, number, text).await?;
     Ok(transaction)
 }
@@ -72,10 +74,9 @@ pub(super) async fn begin_admitted(
     deliveries: &[Delivery<'_>],
     now_ms: i64,
 ) -> Result<(PostgresTransaction, Vec<Admission>), AdmitError> {
-    if let Some(row) = admit::row(&lease.assignment, deliveries, now_ms) {
-        let number = store.next_number();
-        let then = format!("{}; {row}", owner::hold_for(lease, number));
-        let text = Begin { begin: BEGIN_STATEMENT, once: Some(PREPARE), then: Some(&then) };
+    let number = store.next_number();
+    if let Some(First { once, text }) = admit::first(lease, number, deliveries, now_ms) {
+        let text = Begin { begin: BEGIN_STATEMENT, once, then: Some(&text) };
         let (mut transaction, rows) = begun(store, Some(lease), number, text).await?;
         if rows == 1 {
             return Ok((transaction, vec![Admission::New]));
@@ -93,10 +94,9 @@ async fn commit_and_begin(
     session: Session,
     proof: &Proof,
     lease: &Lease,
-    row: &str,
+    (number, first): (u64, First),
 ) -> Result<Option<(PostgresTransaction, u64)>, NotCommitted> {
-    let number = session.next_number();
-    let begin = format!("{BEGIN_STATEMENT}; {}; {row}", owner::hold_for(lease, number));
+    let begin = format!("{BEGIN_STATEMENT}; {}", first.text);
     let begun = session.commit_and_begin(&proof.text, proof.statements, &begin).await?;
     Ok(begun.map(|(session, rows)| {
         (PostgresTransaction::new(Held::Own(session), number, Some(lease.clone())), rows)
@@ -183,7 +183,7 @@ impl PostgresTransaction {
         // Plain code is not called once more, and has no inbox to ask: the session may have forgotten what was
         // prepared, and of a connection that is lost before COMMIT it hears that nothing was committed.
         if self.lease.is_some()
-            && self.held.is_told()
+            && self.held.is_told(Once::Write)
             && let Some(row) = outbox::row(self.number, &published)
         {
             committed.lanes = published.iter().map(NewEvent::lane).collect();
@@ -325,10 +325,10 @@ impl Transaction for PostgresTransaction {
     ) -> Result<(Committed, Option<Begun<Self>>), CommitError> {
         let (committed, proof) = self.finish(now_ms).await?;
         let is_handler = self.lease.is_some();
-        let row = admit::row(&lease.assignment, deliveries, now_ms);
-        let held = match (self.held, row) {
-            (Held::Own(session), Some(row)) if is_handler && session.may_go_on() => {
-                let begun = commit_and_begin(session, &proof, lease, &row).await.map_err(not_done)?;
+        let first = self.held.next_behind(lease, deliveries, now_ms).filter(|_| is_handler);
+        let held = match (self.held, first) {
+            (Held::Own(session), Some(first)) => {
+                let begun = commit_and_begin(session, &proof, lease, first).await.map_err(not_done)?;
                 return Ok((committed, admitted(begun, deliveries, now_ms).await));
             }
             (held, _) => held,
@@ -369,11 +369,19 @@ fn not_done(error: NotCommitted) -> CommitError {
 
 impl Held {
     /// Whether what was prepared for the store may stand in the text of the commit.
-    fn is_told(&self) -> bool {
+    fn is_told(&self, once: Once) -> bool {
         match self {
-            Self::Own(session) => session.is_told(),
+            Self::Own(session) => session.is_told(once),
             Self::Attached(_) => false,
         }
+    }
+
+    /// The number of the next transaction, and what begins it behind the commit of this one, where that may be.
+    fn next_behind(&self, lease: &Lease, deliveries: &[Delivery<'_>], now_ms: i64) -> Option<(u64, First)> {
+        let Self::Own(session) = self else { return None };
+        let number = session.next_number();
+        let first = admit::first(lease, number, deliveries, now_ms)?;
+        session.may_go_on(first.once).then_some((number, first))
     }
 
     /// Commits behind what proves that it may. A handler's transaction does that in one text: when the connection

@@ -37,7 +37,7 @@ pub(super) async fn take_over(
         .map_err(failed(TAKE_OVER))?;
     let epoch = Columns::new(&row, TAKE_OVER).number(0)?;
     session.commit().await.map_err(failed(TAKE_OVER))?;
-    Ok(Lease { assignment: assignment.clone(), epoch, idle_max: None })
+    Ok(Lease::new(assignment.clone(), epoch))
 }
 
 /// Refuses a lease that somebody else has ended.

@@ -162,7 +162,7 @@ async fn what_a_transaction_publishes_is_bounded() {
 #[tokio::test]
 async fn an_invented_lease_is_refused() {
     let Some(fixture) = Fixture::new().await else { return };
-    let lease = Lease { assignment: super::steps::assignment("nobody"), epoch: 1, idle_max: None };
+    let lease = Lease::new(super::steps::assignment("nobody"), 1);
     let refused = fixture.store.begin(Some(&lease)).await.expect_err("no such owner");
     assert!(matches!(refused, BeginError::Fenced { held: 1, current: 0, .. }), "{refused}");
 }

@@ -47,7 +47,7 @@ async fn the_next_one_is_admitted_like_any_other() {
     assert_eq!(admissions, [Admission::Seen(Outcome::Handled)]);
     again.rollback().await.expect("a rollback");
     let (tx, _) = admit(&fixture.store, &lease, &second, Source::Log).await;
-    let over = Lease { epoch: lease.epoch - 1, ..lease.clone() };
+    let over = Lease::new(lease.assignment.clone(), lease.epoch - 1);
     let third = event(3, Some("k"));
     let (_, begun) = tx.commit_and_begin(&over, &[of(&third, Source::Log)], NOW).await.expect("a commit");
     assert!(begun.is_none(), "its lease is over");

@@ -216,9 +216,10 @@ async fn what_writes_one_event_is_planned_once() {
     assert_eq!(super::steps::number(&store, positions).await, 20, "each has its own");
 }
 
-/// What holds the partition and names the transaction is planned once for each connection, too.
+/// What holds the partition, names the transaction and admits the event is planned once for each connection, too:
+/// one statement while nothing is parked in the partition, which is not looked for then.
 #[tokio::test]
-async fn what_holds_a_partition_is_planned_once() {
+async fn what_begins_an_event_is_planned_once() {
     let Some(fixture) = Fixture::new().await else { return };
     let store = fixture.narrow().await;
     let lease = store.take_over(&assignment("billing"), "test", NOW).await.expect("a lease");
@@ -226,8 +227,54 @@ async fn what_holds_a_partition_is_planned_once() {
         handle(&store, &lease, &event(offset, Some("k")), Source::Log).await;
     }
     let planned = "SELECT COALESCE(SUM(generic_plans), 0)::bigint FROM pg_prepared_statements \
-                   WHERE name = 'courant_hold'";
+                   WHERE name = 'courant_begin'";
     assert!(super::steps::number(&store, planned).await >= 10);
+    let looked = "SELECT COUNT(*) FROM pg_prepared_statements WHERE statement LIKE '%courant_parked%' \
+                  AND name LIKE 'courant%'";
+    assert_eq!(super::steps::number(&store, looked).await, 0, "nothing is parked");
+    store.park(&lease, &event(21, Some("parked")), &failure(), 0, NOW, NOW).await.expect("parked");
+    for offset in 22..=41 {
+        handle(&store, &lease, &event(offset, Some("k")), Source::Log).await;
+    }
+    let planned = "SELECT COALESCE(MIN(generic_plans), 0)::bigint FROM pg_prepared_statements \
+                   WHERE name IN ('courant_hold', 'courant_admit')";
+    assert!(super::steps::number(&store, planned).await >= 10);
+}
+
+/// That nothing is parked is known of a lease and all its copies. Whichever way something comes to be parked, and
+/// whoever does it, the next event of the key is found to be behind it.
+#[tokio::test]
+async fn what_is_parked_under_a_copy_of_the_lease_is_found() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, other) = (&fixture.store, fixture.another().await);
+    for way in ["claim", "park", "queue", "bury"] {
+        let lease = store.take_over(&assignment(way), "test", NOW).await.expect("a lease");
+        handle(store, &lease, &event(1, Some("k")), Source::Log).await;
+        let (copy, second) = (lease.clone(), event(2, Some("k")));
+        match way {
+            "park" => {
+                other.park(&copy, &second, &failure(), 0, NOW, NOW).await.expect("parked");
+            }
+            "queue" => other.queue(&copy, std::slice::from_ref(&second), NOW).await.expect("queued"),
+            _ => {
+                let blocks = way == "bury";
+                other.bury(&copy, burial(&second, &failure(), blocks), NOW).await.expect("buried");
+            }
+        }
+        if way == "claim" {
+            let third = event(3, Some("k"));
+            assert_eq!(admission(store, &lease, &third, Source::Log).await, Admission::New);
+            other.request_redrive("r-1", "alice", &DeadFilter::default(), NOW).await.expect("requested");
+            assert_eq!(other.claim_redrives(&copy, 10, NOW).await.expect("taken").len(), 1);
+        }
+        let next = event(4, Some("k"));
+        assert_eq!(admission(store, &lease, &next, Source::Log).await, Admission::Behind, "{way}");
+        // So it is for the next owner, which finds it there.
+        let lease = store.take_over(&assignment(way), "next", NOW).await.expect("a lease");
+        assert_eq!(admission(store, &lease, &next, Source::Log).await, Admission::Behind, "{way}");
+        let free = event(5, Some("l"));
+        assert_eq!(admission(store, &lease, &free, Source::Log).await, Admission::New, "{way}");
+    }
 }
 
 /// The last two events of a redrive are handled at the same moment: it has ended.
