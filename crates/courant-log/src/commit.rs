@@ -24,7 +24,6 @@ use crate::metrics::add;
 use crate::partition::{Hint, Partition, Published, Wakes};
 use crate::planted::{Defect, is_planted};
 use crate::queue::Command;
-use crate::segment::{SegmentKey, WrittenBatch};
 use crate::storage::StorageError;
 use crate::writer::{AppendEffect, Effect, Writer};
 use crate::{Appended, PartitionId};
@@ -214,28 +213,16 @@ impl Inner {
         effects: &[Effect],
         files: &mut GroupFiles,
     ) -> Result<(), StorageError> {
+        let mut appends: Vec<&AppendEffect> = Vec::with_capacity(effects.len());
+        appends.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Appended(append) => Some(append),
+            _ => None,
+        }));
         // A partition's batches of one group stand one behind the other in at most a few segments.
-        // In order, so that the same appends make the same calls.
-        let mut by_segment: BTreeMap<SegmentKey, Vec<&AppendEffect>> = BTreeMap::new();
-        for effect in effects {
-            if let Effect::Appended(append) = effect {
-                by_segment.entry(append.segment.key()).or_default().push(append);
-            }
-        }
-        for (key, appends) in by_segment {
-            let segment = &appends[0].segment;
-            let batches: Vec<_> = appends
-                .iter()
-                .map(|append| WrittenBatch {
-                    offset: append.base_offset,
-                    max_timestamp: append.max_timestamp,
-                    bytes: &writer.group.bytes()[append.stored.clone()],
-                })
-                .collect();
-            let bytes: u64 = appends.iter().map(|append| append.stored.len() as u64).sum();
-            let open = writer.dirty_file(&key).or_else(|| files.take(&key));
-            let (file, created) = segment.write(&*self.storage, &self.handles, open, &batches)?;
-            writer.wrote(segment, file, created, bytes);
+        // In order, so that the same appends make the same calls; a segment's stay as they came.
+        appends.sort_by_key(|append| append.segment.key());
+        for appends in appends.chunk_by(|one, next| one.segment.key() == next.segment.key()) {
+            writer.write_appends(&*self.storage, &self.handles, appends, |key| files.take(key))?;
         }
         Ok(())
     }

@@ -78,12 +78,14 @@ impl Inner {
         let Command::Append { partition, batch, .. } = command else { return true };
         let Some(tail) = writer.tails.get(partition) else { return true };
         let is_new = tail.is_empty() || tail.is_full_for(batch.header(), batch.bytes().len() as u64);
+        let last = tail.segment.key();
         // Looked at with the batch before. Where its end was damaged it is closed, and this batch begins a new one.
-        if !is_new && files.last == Some(tail.segment.key()) {
+        if !is_new && files.last == Some(last) {
             return true;
         }
+        let has_last = !tail.is_empty() && files.has(writer, &last);
         let mut open = None;
-        if !tail.is_empty() && !files.has(writer, &tail.segment.key()) {
+        if !tail.is_empty() && !has_last {
             open = match tail.segment.file(&*self.storage, &self.handles) {
                 Err(error) if error.is_out_of_files() => return false,
                 // What else is wrong shows where it is read or written.
@@ -93,9 +95,10 @@ impl Inner {
         let (storage, handles) = (&*self.storage, &self.handles);
         Reader { storage, handles, partition: &tail.shared }.is_fit_to_grow(&tail.segment);
         let is_new = tail.is_empty() || tail.is_full_for(batch.header(), batch.bytes().len() as u64);
-        let key = if is_new { next_segment(tail) } else { tail.segment.key() };
+        let key = if is_new { next_segment(tail) } else { last };
         files.last = Some(key).filter(|_| !is_new);
-        if files.has(writer, &key) {
+        let has_key = if is_new { files.has(writer, &key) } else { has_last };
+        if has_key {
             return true;
         }
         if writer.dirty.len() + files.segments.len() >= self.handles.dirty_max() {

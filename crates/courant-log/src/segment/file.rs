@@ -323,12 +323,12 @@ impl Segment {
 
     /// Writes batches at the end of the segment, in its file, if that is `open` already. Returns the file,
     /// which must stay open until it is synced, and whether it was created.
-    pub(crate) fn write(
+    pub(crate) fn write<'a>(
         &self,
         storage: &dyn Storage,
         handles: &Handles,
         open: Option<Arc<dyn File>>,
-        batches: &[WrittenBatch<'_>],
+        batches: impl ExactSizeIterator<Item = WrittenBatch<'a>>,
     ) -> Result<(Arc<dyn File>, bool), StorageError> {
         let created = !self.exists.load(Ordering::Acquire);
         let file = match open {
@@ -336,13 +336,13 @@ impl Segment {
             None if created => self.create(storage, handles)?,
             None => handles.segment(storage, self)?,
         };
-        let header = self.header.encode(FileKind::Segment);
+        let header = created.then(|| self.header.encode(FileKind::Segment));
         let mut blocks = self.blocks();
         let position = blocks.filled();
         let mut parts: Vec<&[u8]> = Vec::with_capacity(batches.len() + 1);
-        if created {
-            blocks.header(&header);
-            parts.push(&header);
+        if let Some(header) = &header {
+            blocks.header(header);
+            parts.push(header);
         }
         for batch in batches {
             blocks.batch(batch.offset, batch.max_timestamp, batch.bytes);

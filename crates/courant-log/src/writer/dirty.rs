@@ -3,20 +3,51 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Dirty, Writer};
+use super::{AppendEffect, Dirty, Writer};
 use crate::PartitionId;
 use crate::limits::{DIRTY_FILES_SYNCED_EACH, WRITE_BACK_BYTES};
 use crate::segment::{self, Handles, Segment, SegmentKey, WrittenBatch, partition_dir};
 use crate::storage::{File, Storage, StorageError};
 
 impl Writer {
+    /// Writes batches of the group to the one segment that all of them go to, in the file that is open until it is
+    /// synced. Where none is, `opened` gives what was opened for it.
+    pub(crate) fn write_appends(
+        &mut self,
+        storage: &dyn Storage,
+        handles: &Handles,
+        appends: &[&AppendEffect],
+        opened: impl FnOnce(&SegmentKey) -> Option<Arc<dyn File>>,
+    ) -> Result<(), StorageError> {
+        let Some(AppendEffect { segment, .. }) = appends.first() else { return Ok(()) };
+        let step = self.write_back_step();
+        let group = self.group.bytes();
+        let batches = appends.iter().map(|append| WrittenBatch {
+            offset: append.base_offset,
+            max_timestamp: append.max_timestamp,
+            bytes: &group[append.stored.clone()],
+        });
+        let bytes: u64 = appends.iter().map(|append| append.stored.len() as u64).sum();
+        let key = segment.key();
+        // Nearly always: then one look finds all that is to know, and the file was not created just now.
+        if let Some(Dirty { file: Some(file), unsynced_bytes, .. }) = self.dirty.get_mut(&key) {
+            segment.write(storage, handles, Some(file.clone()), batches)?;
+            *unsynced_bytes += bytes;
+            self.write_back_due |= *unsynced_bytes >= step;
+            return Ok(());
+        }
+        let (file, created) = segment.write(storage, handles, opened(&key), batches)?;
+        self.wrote(segment, file, created, bytes);
+        Ok(())
+    }
+
     /// The file of a segment that was written and not synced since.
-    pub(crate) fn dirty_file(&self, key: &SegmentKey) -> Option<Arc<dyn File>> {
+    fn dirty_file(&self, key: &SegmentKey) -> Option<Arc<dyn File>> {
         self.dirty.get(key)?.file.clone()
     }
 
     /// Notes that so many bytes were added to a segment.
-    pub(crate) fn wrote(&mut self, segment: &Arc<Segment>, file: Arc<dyn File>, created: bool, bytes: u64) {
+    fn wrote(&mut self, segment: &Arc<Segment>, file: Arc<dyn File>, created: bool, bytes: u64) {
         if created {
             self.new_names.insert(segment.header.partition);
         }
@@ -68,7 +99,7 @@ impl Writer {
         if !is_open && open.len() >= handles.dirty_max() {
             self.sync_replayed(storage, std::mem::take(open))?;
         }
-        let (file, created) = segment.write(storage, handles, file, &[batch])?;
+        let (file, created) = segment.write(storage, handles, file, std::iter::once(batch))?;
         if !is_open {
             open.push(key);
         }

@@ -1,7 +1,7 @@
 //! Appending, reading, repetitions, segments, time, waiting, and refusals.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use courant_core::clock::Clock;
 use courant_log::batch::records::{NewRecord, Producer, encode};
@@ -191,6 +191,50 @@ fn a_waiting_reader_is_woken_once_by_the_append_that_completes_its_bytes() {
     taken(&gone).expect("deleted");
     assert_eq!(woken.load(Ordering::SeqCst), 4);
     assert_eq!(log.metrics().wakes, 3, "waits that end at once are no wakes");
+}
+
+/// Batches for several partitions come mixed. Those of one are one write and wake once, and all stand as they came.
+#[test]
+fn a_group_writes_once_to_each_of_its_segments() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let partitions = create(&log, "orders", 3, &[]).partitions.clone();
+    for partition in &partitions {
+        append(&log, *partition, batch(0, 2, 300, None)).expect("appends");
+    }
+    let (writes, woken) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (counted, counts) = (writes.clone(), woken.clone());
+    storage.set_hook(Box::new(move |_, _, what| {
+        counted.fetch_add(u64::from(what == "write"), Ordering::SeqCst);
+    }));
+    let seen: Vec<_> = partitions.iter().map(|partition| (*partition, 2)).collect();
+    // More than three of them, less than four.
+    let _waits = log.wait(&seen[1..2], 1250, move || {
+        counts.fetch_add(1, Ordering::SeqCst);
+    });
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let mut sent: Vec<Vec<u32>> = vec![Vec::new(); 3];
+    for tag in 1..=12_u64 {
+        let at = [2, 0, 1][tag as usize % 3];
+        let (batch, answers) = (batch(tag, 2, 300, None), answers.clone());
+        sent[at].push(batch.header().crc);
+        log.append(partitions[at], batch, move |result| {
+            let answer = (tag, result.expect("appends").base_offset);
+            answers.lock().expect("lock").push(answer);
+        });
+    }
+    assert!(log.commit());
+    assert_eq!(writes.load(Ordering::SeqCst), 4, "one to the journal, and one to each segment");
+    assert_eq!(woken.load(Ordering::SeqCst), 1);
+    let expected: Vec<(u64, u64)> = (1..=12).map(|tag| (tag, 2 + (tag - 1) / 3 * 2)).collect();
+    assert_eq!(*answers.lock().expect("lock"), expected);
+    storage.clear_hook();
+    log.stop();
+    let log = open(&storage, 2);
+    for (partition, sent) in partitions.iter().zip(sent) {
+        let found: Vec<_> = stored(&log, *partition).into_iter().map(|(_, crc, _)| crc).collect();
+        assert_eq!(found[1..], sent);
+    }
 }
 
 #[test]
