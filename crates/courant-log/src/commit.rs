@@ -8,7 +8,7 @@
 mod answers;
 mod files;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -21,12 +21,20 @@ use crate::inner::Inner;
 use crate::limits::{CONFIG_BYTES_MAX, CONFIGS_PER_TOPIC_MAX};
 use crate::lock;
 use crate::metrics::add;
-use crate::partition::{Hint, Partition, Published, Wakes};
+use crate::partition::{Hint, Partition, Wakes};
 use crate::planted::{Defect, is_planted};
 use crate::queue::Command;
 use crate::storage::StorageError;
 use crate::writer::{AppendEffect, Effect, Writer};
 use crate::{Appended, PartitionId};
+
+/// A batch that readers are about to see.
+struct Fresh {
+    partition: Arc<Partition>,
+    end_offset: u64,
+    bytes: u64,
+    hint: Hint,
+}
 
 impl Inner {
     /// Commits one group of what waits. False when nothing did.
@@ -228,15 +236,13 @@ impl Inner {
     }
 
     fn publish(&self, writer: &mut Writer, effects: Vec<Effect>, answers: &mut Answers, wakes: &mut Wakes) {
-        let mut published: BTreeMap<PartitionId, (Arc<Partition>, Published)> = BTreeMap::new();
+        let mut fresh = Vec::with_capacity(effects.len());
         let mut catalog_changed = false;
         let mut requests_checkpoint = false;
         answers.reserve(effects.len());
         for effect in effects {
             match effect {
-                Effect::Appended(append) => {
-                    self.publish_append(append, &mut published, answers);
-                }
+                Effect::Appended(append) => fresh.push(self.publish_append(append, answers)),
                 Effect::Duplicate { base_offset, partition, done } => {
                     add(&self.counters.duplicates, 1);
                     answers.appended(partition, base_offset, done);
@@ -282,9 +288,7 @@ impl Inner {
                 Effect::Answer(answer) => answers.push(answer),
             }
         }
-        for (partition, published) in published.into_values() {
-            partition.publish(published, wakes);
-        }
+        make_visible(fresh, wakes);
         if catalog_changed {
             self.set_catalog(writer.catalog.clone());
             // A topic may keep its events for a shorter time than any other.
@@ -295,31 +299,17 @@ impl Inner {
         }
     }
 
-    fn publish_append(
-        &self,
-        append: AppendEffect,
-        published: &mut BTreeMap<PartitionId, (Arc<Partition>, Published)>,
-        answers: &mut Answers,
-    ) {
+    fn publish_append(&self, append: AppendEffect, answers: &mut Answers) -> Fresh {
         let bytes = append.stored.len() as u64;
         append.segment.publish(append.position + bytes, append.max_timestamp);
         add(&self.counters.appends, 1);
         add(&self.counters.appended_events, append.events);
         add(&self.counters.appended_bytes, bytes);
-        let fresh = || {
-            let published = Published { high_watermark: 0, bytes: 0, batches: Vec::new() };
-            (append.partition.clone(), published)
-        };
-        let (_, published) = published.entry(append.partition.id).or_insert_with(fresh);
-        published.high_watermark = append.end_offset;
-        published.bytes += bytes;
-        published.batches.push(Hint {
-            offset: append.base_offset,
-            segment: append.segment.key(),
-            position: append.position,
-        });
-        let AppendEffect { partition, base_offset, done, .. } = append;
-        answers.appended(partition, base_offset, done);
+        let hint =
+            Hint { offset: append.base_offset, segment: append.segment.key(), position: append.position };
+        let AppendEffect { partition, base_offset, end_offset, done, .. } = append;
+        answers.appended(partition.clone(), base_offset, done);
+        Fresh { partition, end_offset, bytes, hint }
     }
 
     fn publish_partitions(&self, partitions: Vec<Arc<Partition>>) {
@@ -376,6 +366,17 @@ impl Inner {
     }
 }
 
+/// Lets readers see the batches of a group, each partition's together.
+fn make_visible(mut fresh: Vec<Fresh>, wakes: &mut Wakes) {
+    // In order, so that the same appends wake in the same order; a partition's batches stay as they came.
+    fresh.sort_by_key(|batch| batch.partition.id);
+    for batches in fresh.chunk_by(|one, next| one.partition.id == next.partition.id) {
+        let Some(Fresh { partition, end_offset, .. }) = batches.last() else { continue };
+        let bytes = batches.iter().map(|batch| batch.bytes).sum();
+        partition.publish(*end_offset, bytes, batches.iter().map(|batch| batch.hint), wakes);
+    }
+}
+
 /// Nothing, but for a planted defect: answers repetitions before their originals are on disk.
 fn answer_early(mut effects: Vec<Effect>) -> Vec<Effect> {
     if is_planted(Defect::DuplicateBeforeOriginal) {
@@ -397,8 +398,7 @@ fn publish_early(effects: &[Effect]) {
     for effect in effects {
         if let Effect::Appended(append) = effect {
             append.segment.publish(append.position + append.stored.len() as u64, append.max_timestamp);
-            let early = Published { high_watermark: append.end_offset, bytes: 0, batches: Vec::new() };
-            append.partition.publish(early, &mut Wakes::new());
+            append.partition.publish(append.end_offset, 0, [], &mut Wakes::new());
         }
     }
 }

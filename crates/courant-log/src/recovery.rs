@@ -350,9 +350,7 @@ fn publish(tail: &Tail) {
         drop(blocks);
         segment.publish(bytes, max_timestamp);
     }
-    let published =
-        crate::partition::Published { high_watermark: tail.next_offset, bytes: 0, batches: Vec::new() };
-    tail.shared.publish(published, &mut Vec::new());
+    tail.shared.publish(tail.next_offset, 0, [], &mut Vec::new());
 }
 
 /// Moves what nothing names to `lost-and-found/`. The folders of partitions are looked into only after

@@ -14,7 +14,7 @@ pub use producers::ProducerState;
 pub(crate) use producers::{ProducerBatch, Producers, Verdict};
 pub(crate) use read::Reader;
 pub use read::{Read, ReadError, TimedOffset};
-pub(crate) use shared::{Hint, Partition, Published};
+pub(crate) use shared::{Hint, Partition};
 pub(crate) use tail::Tail;
 pub use waiters::Waiting;
 pub(crate) use waiters::{Waiter, Wakes};

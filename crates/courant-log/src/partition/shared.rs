@@ -47,14 +47,6 @@ pub(crate) struct Hint {
     pub(crate) position: u64,
 }
 
-/// What a group adds to a partition.
-#[derive(Debug)]
-pub(crate) struct Published {
-    pub(crate) high_watermark: u64,
-    pub(crate) bytes: u64,
-    pub(crate) batches: Vec<Hint>,
-}
-
 /// Where to read.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -160,19 +152,26 @@ impl Partition {
         state.segments.push(segment);
     }
 
-    /// Makes a group's batches visible and returns the waiters that they complete.
-    pub(crate) fn publish(&self, published: Published, wakes: &mut Wakes) {
+    /// Makes a group's batches, so many bytes, visible up to `high_watermark`, and adds the waiters that they
+    /// complete to `wakes`.
+    pub(crate) fn publish(
+        &self,
+        high_watermark: u64,
+        bytes: u64,
+        batches: impl IntoIterator<Item = Hint>,
+        wakes: &mut Wakes,
+    ) {
         let mut state = lock(&self.state);
-        assert!(state.high_watermark <= published.high_watermark);
-        state.high_watermark = published.high_watermark;
-        for hint in published.batches {
+        assert!(state.high_watermark <= high_watermark);
+        state.high_watermark = high_watermark;
+        for hint in batches {
             if state.recent.len() == RECENT_BATCHES {
                 state.recent.pop_front();
             }
             state.recent.push_back(hint);
         }
         state.waiters.retain(|waiter| {
-            let complete = waiter.arrived(published.bytes);
+            let complete = waiter.arrived(bytes);
             if complete {
                 wakes.push(waiter.clone());
             }
