@@ -29,7 +29,7 @@ use courant_core::entropy::Entropy;
 use courant_core::topic::TopicName;
 use courant_log::batch::records::{self, NewRecord};
 use courant_log::storage::MemoryStorage;
-use courant_log::{Batch, Codec, Log, LogConfig, NewTopic, PartitionId, Topic};
+use courant_log::{Batch, Codec, Log, LogConfig, NewTopic, Topic};
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
@@ -47,7 +47,7 @@ const MODULE: &str = "api::counts";
 const GATE: &str = "instructions_stay_what_they_were";
 
 /// The drivers that are counted.
-const DRIVERS: [&str; 3] = ["produce", "fetch", "flush"];
+const DRIVERS: [&str; 4] = ["produce", "fetch", "flush", "spread"];
 
 const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instruction-counts.txt");
 /// Set by `cargo xtask`, which compiles all of the workspace. By itself this crate is another program.
@@ -142,6 +142,11 @@ struct Door {
 
 impl Door {
     fn open() -> Self {
+        Self::of(1)
+    }
+
+    /// One with a topic of so many partitions.
+    fn of(partitions: u32) -> Self {
         let config = LogConfig {
             background: false,
             journal_file_bytes: JOURNAL_BYTES,
@@ -153,7 +158,7 @@ impl Door {
         let (log, _) = Log::open(storage, config).expect("the log opens");
         let (created, answer) = mpsc::channel();
         let name = TopicName::new(TOPIC).expect("a legal name");
-        log.create_topic(NewTopic { name, partitions: 1, configs: BTreeMap::new() }, move |result| {
+        log.create_topic(NewTopic { name, partitions, configs: BTreeMap::new() }, move |result| {
             created.send(result).expect("somebody waits for it");
         });
         assert!(log.commit());
@@ -167,13 +172,10 @@ impl Door {
         self.caller.log()
     }
 
-    fn partition(&self) -> PartitionId {
-        self.topic.partitions[0]
-    }
-
     /// Events that were acknowledged.
     fn events(&self) -> u64 {
-        self.log().offsets(self.partition()).expect("it is there").high_watermark
+        let ends = self.topic.partitions.iter().map(|id| self.log().offsets(*id).expect("it is there"));
+        ends.map(|ends| ends.high_watermark).sum()
     }
 
     fn dispatch(&self, frame: &Bytes) -> Pending {
@@ -272,11 +274,22 @@ fn fetch() {
 /// The flush loop: 64 producers with an event each, written and synced as one group.
 #[test]
 fn flush() {
-    let door = Door::open();
+    flush_to(1);
+}
+
+/// The same, but each has a partition of its own: what a partition costs the flush loop.
+#[test]
+fn spread() {
+    flush_to(WAITING);
+}
+
+fn flush_to(partitions: u32) {
+    let door = Door::of(partitions);
     let batch = Batch::validate(batch(1)).expect("a batch");
     let mut group = || {
-        for _ in 0..WAITING {
-            door.log().append(door.partition(), batch.clone(), |result| {
+        for producer in 0..WAITING {
+            let partition = door.topic.partitions[(producer % partitions) as usize];
+            door.log().append(partition, batch.clone(), |result| {
                 result.expect("it is stored");
             });
         }
