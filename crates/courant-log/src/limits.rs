@@ -116,8 +116,12 @@ pub const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 /// next sync finds less left to write.
 pub const JOURNAL_BEGUN_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Bytes of a new journal file that are written before they are synced, while the log is in use. A sync of the
-/// journal may stand behind so many of them, and no more.
+/// Bytes of a new journal file that are written at a time, while the log is in use. A sync of the journal may stand
+/// behind so many of them, and no more, where they go past the page cache.
+pub const FILL_WRITE_BYTES: u64 = 256 * 1024;
+
+/// Bytes of a new journal file that are written before they are synced, while the log is in use, where they wait in
+/// the page cache. A sync of the journal may stand behind so many of them, and no more.
 pub const FILL_STEP_BYTES: u64 = 512 * 1024;
 
 /// Bytes of a buffer that is used again: what clients read, and send, at a time.

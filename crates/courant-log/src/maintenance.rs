@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::WriterError;
 use crate::inner::Inner;
-use crate::journal::{JournalWriter, RingFile, Unsynced, capacity_of};
-use crate::limits::{FILL_STEP_BYTES, RING_FILES_FIRST};
+use crate::journal::{FillSteps, JournalWriter, RingFile, Unsynced, capacity_of};
+use crate::limits::{FILL_STEP_BYTES, FILL_WRITE_BYTES, RING_FILES_FIRST};
 use crate::writer::Writer;
 use crate::{lock, reserve};
 
@@ -391,7 +391,8 @@ impl Inner {
                 _ => Ok(()),
             }
         };
-        let made = RingFile::create_in_steps(&*self.storage, number, file_bytes, FILL_STEP_BYTES, rest);
+        let steps = FillSteps { write: FILL_WRITE_BYTES, sync: FILL_STEP_BYTES };
+        let made = RingFile::create_in_steps(&*self.storage, number, file_bytes, steps, rest);
         // Nothing of the log is in that file yet.
         made.inspect_err(|error| {
             if !self.maintenance.is_stopping() {

@@ -202,7 +202,7 @@ impl JournalWriter {
         let at = BLOCK_BYTES as u64 + (self.position - current.start);
         let file = &current.ring.file;
         let written = match needs {
-            Durability::Sync => file.write_to_sync(bytes, at),
+            Durability::Sync => file.write_to_sync(bytes, at).map(|_| ()),
             // The disk is not waited for.
             Durability::Interval | Durability::Os => file.write_at(&[bytes], at),
         };

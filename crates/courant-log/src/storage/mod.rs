@@ -174,12 +174,14 @@ pub trait File: Debug + Send + Sync + 'static {
     fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()>;
 
     /// As [`Self::write_at`], for bytes that are synced next and read by nobody before the next start: they
-    /// need not go through the page cache.
+    /// need not go through the page cache. Whether they have gone past it: then the disk has them, in a cache of
+    /// its own perhaps, and a sync has nothing of them to write any more. They are durable only after it.
     ///
     /// # Errors
     /// As [`Self::write_at`].
-    fn write_to_sync(&self, buf: &[u8], position: u64) -> io::Result<()> {
-        self.write_at(&[buf], position)
+    fn write_to_sync(&self, buf: &[u8], position: u64) -> io::Result<bool> {
+        self.write_at(&[buf], position)?;
+        Ok(false)
     }
 
     /// Begins to make bytes durable that nobody reads before the next start, so that the next [`Self::sync_data`]

@@ -105,17 +105,18 @@ impl File for DiskFile {
         Ok(())
     }
 
-    fn write_to_sync(&self, buf: &[u8], position: u64) -> io::Result<()> {
+    fn write_to_sync(&self, buf: &[u8], position: u64) -> io::Result<bool> {
         if self.is_direct(buf, position) {
             match self.write_direct(buf, position) {
                 // Not here. All of it is written again: what has been written of it is the same.
                 Err(error) if says_not_here(&error) => {
                     self.may_be_direct.store(false, Ordering::Relaxed);
                 }
-                written => return written,
+                written => return written.map(|()| true),
             }
         }
-        self.write_at(&[buf], position)
+        self.write_at(&[buf], position)?;
+        Ok(false)
     }
 
     fn begin_sync(&self, range: Range<u64>) {
@@ -218,7 +219,9 @@ mod tests {
         for (bytes, position) in
             [(aligned, BLOCK_BYTES), (&memory[begin + 1..], 0), (aligned, 0), (one, 0), (block, BLOCK_BYTES)]
         {
-            file.write_to_sync(bytes, position as u64).unwrap();
+            let is_past = file.write_to_sync(bytes, position as u64).unwrap();
+            // It has said so of itself, where the file system takes nothing past its cache.
+            assert_eq!(is_past, file.is_direct(bytes, position as u64), "{} at {position}", bytes.len());
             file.sync_data().unwrap();
             assert_eq!(file.read_at(&mut read, 0).unwrap(), 2 * BYTES);
             assert!(read[position..][..bytes.len()] == *bytes, "at {position}");
@@ -226,7 +229,7 @@ mod tests {
         assert!(read[BYTES + 2 * BLOCK_BYTES..].iter().all(|byte| *byte == 1), "the rest is as it was");
         // It was for these writes alone, and how the file is open otherwise was asked once.
         assert_eq!(file.flags.get().copied(), Some(fcntl_getfl(&file.file).unwrap()));
-        file.write_to_sync(b"few", 5).unwrap();
+        assert!(!file.write_to_sync(b"few", 5).unwrap(), "a sync has it to write");
         file.read_at(&mut read[..8], 0).unwrap();
         assert_eq!(&read[5..8], b"few");
         // A storage that syncs nothing has nothing on disk.
