@@ -11,7 +11,7 @@ use crate::PartitionId;
 use crate::checkpoint::{self, Checkpoint, NO_BOOT, PartitionState, encode_producers};
 use crate::error::WriterError;
 use crate::inner::Inner;
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, WRITE_BACK_EARLY_AFTER_MS, WRITE_BACK_REST_TIMES};
 use crate::lock;
 use crate::metrics::add;
 use crate::partition::Tail;
@@ -96,7 +96,7 @@ impl Inner {
         partitions.sort_by_key(|partition| partition.id);
         let tails = writer.tails.values().map(|tail| (tail.id(), &tail.producers));
         let producers = encode_producers(sequence, tails);
-        writer.write_back_due = false;
+        writer.unsynced_most = 0;
         let dirty = std::mem::take(&mut writer.dirty).into_values();
         let dirty = dirty.map(|dirty| {
             let blocks = dirty.segment.blocks();
@@ -135,13 +135,15 @@ impl Inner {
     /// A checkpoint must not sync the same files meanwhile: who syncs second is not told of an error.
     pub(crate) fn write_back(&self) {
         let _no_checkpoint = lock(&self.checkpointing);
+        let clock = &*self.config.clock;
         let grown = {
             let mut writer = lock(&self.writer);
-            if !writer.write_back_due || self.is_closed() || self.ended.get().is_some() {
+            if !writer.is_write_back_due(clock) || self.is_closed() || self.ended.get().is_some() {
                 return;
             }
             writer.take_grown()
         };
+        let begun_ms = clock.elapsed_ms();
         for (segment, file) in grown {
             if let Err(source) = file.sync_data() {
                 if is_planted(Defect::ErrorAheadPassedOver) {
@@ -151,6 +153,10 @@ impl Inner {
                 return;
             }
         }
+        let ended_ms = clock.elapsed_ms();
+        let rest_ms = ended_ms.saturating_sub(begun_ms).saturating_mul(WRITE_BACK_REST_TIMES);
+        lock(&self.writer).write_back_early_at_ms =
+            ended_ms.saturating_add(rest_ms.max(WRITE_BACK_EARLY_AFTER_MS));
     }
 
     /// Everything captured is still to be synced, the names of its files included.

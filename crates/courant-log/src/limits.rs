@@ -112,6 +112,17 @@ pub const DIRTY_FILES_SYNCED_EACH: usize = 64;
 /// Unsynced bytes of one segment that are synced ahead of the next checkpoint, unless the ring is small.
 pub const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 
+/// Unsynced bytes of one segment that are synced so when none has been for a while: a sync of the journal that comes
+/// meanwhile stands behind all that is synced at one time.
+pub const WRITE_BACK_EARLY_BYTES: u64 = 256 * 1024;
+
+/// Milliseconds that make such a while, or [`WRITE_BACK_REST_TIMES`] times as long as the last of these syncs took,
+/// whichever is longer.
+pub const WRITE_BACK_EARLY_AFTER_MS: u64 = 100;
+
+/// So that they have at most a tenth of the time of a slow disk.
+pub const WRITE_BACK_REST_TIMES: u64 = 9;
+
 /// Bytes of the journal that were written for nobody who waits, and of which the disk is then told, so that the
 /// next sync finds less left to write.
 pub const JOURNAL_BEGUN_BYTES: u64 = 4 * 1024 * 1024;

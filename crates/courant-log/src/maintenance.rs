@@ -212,7 +212,7 @@ impl Inner {
         // third is left while a checkpoint is under way, however the files lie.
         let checkpoint =
             since > self.ring_bytes_to_come(writer) / 3 || 2 * writer.dirty.len() > self.handles.dirty_max();
-        let (write_back, begin) = (writer.write_back_due, journal.is_begin_due());
+        let (write_back, begin) = (writer.is_write_back_due(&*self.config.clock), journal.is_begin_due());
         // What is under way will make room; whether it was enough is seen afterwards.
         if (grow || checkpoint || write_back || begin) && !lock(&self.maintenance.asked).busy {
             self.ask(checkpoint, grow, write_back);

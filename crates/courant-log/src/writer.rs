@@ -49,8 +49,10 @@ pub(crate) struct Writer {
     pub(crate) interval_waits: bool,
     /// Segments with bytes that no checkpoint covers.
     pub(crate) dirty: BTreeMap<SegmentKey, Dirty>,
-    /// One of them has so many unsynced bytes that they are to be synced before a checkpoint asks for it.
-    pub(crate) write_back_due: bool,
+    /// The most unsynced bytes that an append has left in one of them, since they were last looked at.
+    pub(crate) unsynced_most: u64,
+    /// From when on one of them is synced ahead of a checkpoint although it has few unsynced bytes.
+    pub(crate) write_back_early_at_ms: u64,
     /// Partitions in whose directory a file was created since the last checkpoint.
     pub(crate) new_names: BTreeSet<PartitionId>,
     /// Partitions whose deletion is durable and whose files may still be there.

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use courant_core::clock::Clock;
+
 use super::{AppendEffect, Dirty, Writer};
 use crate::PartitionId;
-use crate::limits::{DIRTY_FILES_SYNCED_EACH, WRITE_BACK_BYTES};
+use crate::limits::{DIRTY_FILES_SYNCED_EACH, WRITE_BACK_BYTES, WRITE_BACK_EARLY_BYTES};
 use crate::segment::{self, Handles, Segment, SegmentKey, WrittenBatch, partition_dir};
 use crate::storage::{File, Storage, StorageError};
 
@@ -20,7 +22,6 @@ impl Writer {
         opened: impl FnOnce(&SegmentKey) -> Option<Arc<dyn File>>,
     ) -> Result<(), StorageError> {
         let Some(AppendEffect { segment, .. }) = appends.first() else { return Ok(()) };
-        let step = self.write_back_step();
         let group = self.group.bytes();
         let batches = appends.iter().map(|append| WrittenBatch {
             offset: append.base_offset,
@@ -33,7 +34,7 @@ impl Writer {
         if let Some(Dirty { file: Some(file), unsynced_bytes, .. }) = self.dirty.get_mut(&key) {
             segment.write(storage, handles, Some(file.clone()), batches)?;
             *unsynced_bytes += bytes;
-            self.write_back_due |= *unsynced_bytes >= step;
+            self.unsynced_most = self.unsynced_most.max(*unsynced_bytes);
             return Ok(());
         }
         let (file, created) = segment.write(storage, handles, opened(&key), batches)?;
@@ -51,10 +52,9 @@ impl Writer {
         if created {
             self.new_names.insert(segment.header.partition);
         }
-        let step = self.write_back_step();
         let dirty = self.dirty.entry(segment.key()).or_insert_with(|| Dirty::new(segment.clone()));
         dirty.unsynced_bytes += bytes;
-        self.write_back_due |= dirty.unsynced_bytes >= step;
+        self.unsynced_most = self.unsynced_most.max(dirty.unsynced_bytes);
         // The first one stays: it was open before the first write, and is told of every error since.
         if dirty.file.is_none() {
             dirty.file = Some(file);
@@ -67,16 +67,30 @@ impl Writer {
         (self.journal.ring_bytes() / 8).min(WRITE_BACK_BYTES)
     }
 
-    /// The files with so many unsynced bytes, which count as synced from here on.
+    /// Whether a segment has so many unsynced bytes that they are to be synced before a checkpoint asks for it: as
+    /// many as a step has, or fewer when no segment was synced for a while.
+    pub(crate) fn is_write_back_due(&self, clock: &dyn Clock) -> bool {
+        self.unsynced_most >= self.write_back_step()
+            || (self.unsynced_most >= WRITE_BACK_EARLY_BYTES
+                && clock.elapsed_ms() >= self.write_back_early_at_ms)
+    }
+
+    /// The files with so many unsynced bytes, which count as synced from here on. With fewer than a step only the one
+    /// that has most: of thousands that grow slowly each would be synced for little.
     pub(crate) fn take_grown(&mut self) -> Vec<(Arc<Segment>, Arc<dyn File>)> {
-        self.write_back_due = false;
         let step = self.write_back_step();
-        let grown = self.dirty.values_mut().filter(|dirty| dirty.unsynced_bytes >= step);
-        let taken = grown.filter_map(|dirty| {
+        let largest = self.dirty.iter().max_by_key(|(_, dirty)| dirty.unsynced_bytes).map(|(key, _)| *key);
+        let grown = self.dirty.iter_mut().filter(|(key, dirty)| {
+            let least = if largest == Some(**key) { step.min(WRITE_BACK_EARLY_BYTES) } else { step };
+            dirty.unsynced_bytes >= least
+        });
+        let taken = grown.filter_map(|(_, dirty)| {
             dirty.unsynced_bytes = 0;
             Some((dirty.segment.clone(), dirty.file.clone()?))
         });
-        taken.collect()
+        let taken = taken.collect();
+        self.unsynced_most = self.dirty.values().map(|dirty| dirty.unsynced_bytes).max().unwrap_or(0);
+        taken
     }
 
     /// Adds a replayed batch to a segment. `open` are the segments of which the file is open, to be
