@@ -74,12 +74,16 @@ impl Running {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             Failure::new(Exit::Failed, format!("{what}: {error}"))
         };
-        let key = house.key()?;
-        config.api.service_keys = ServiceKeys::parse(&format!("{SHIPPING} {key}"))
+        let text = House::new_key();
+        config.api.service_keys = ServiceKeys::parse(&format!("{SHIPPING} {text}"))
             .map_err(|error| failed("the key of shipping", &error))?;
-        let key = OperationsKey::new(&key).map_err(|error| failed("the key of shipping", &error))?;
+        let key = OperationsKey::new(&text).map_err(|error| failed("the key of shipping", &error))?;
         let server = Box::pin(Server::start(config)).await;
         let server = server.map_err(|error| Failure::new(exit_of(&error), error.to_string()))?;
+        if let Err(failure) = house.keep_key(&text) {
+            server.stop().await;
+            return Err(failure);
+        }
         let plan = Plan {
             engine: beside_server(server.log().clone(), EngineConfig::system()),
             directory: house.databases(),

@@ -15,6 +15,7 @@ use crate::console::steps;
 use crate::server::{Launch, Server, courant};
 use crate::{PATIENCE, eventually};
 
+const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 
 /// What there is to see, in its order.
@@ -226,6 +227,14 @@ fn temporary_data_is_deleted_and_named_data_is_kept() {
     let again = by_hand(&kept);
     assert!(figure(&again, "placed") >= placed, "it goes on where it was");
     until_done(&again, "flowing");
+
+    // Another one is refused there, and the key of the first stays the one that its services take.
+    let key = || fs::read_to_string(kept.join("shipping.key")).unwrap();
+    let of_the_first = key();
+    let place = kept.to_str().expect("text");
+    let refused = ["demo", "--data", place, "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    assert_fails(&courant(&refused, ""), FAILED, "another process is using this data directory");
+    assert_eq!(key(), of_the_first);
 }
 
 /// The services are services like any other: they say how they are, and the command line finds the dead letter

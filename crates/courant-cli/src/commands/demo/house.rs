@@ -44,12 +44,15 @@ impl House {
         self.databases().join("shipping.db")
     }
 
-    /// A key for requests about dead letters, another one each time. It is written to a file as well.
-    pub(super) fn key(&self) -> Result<String, Failure> {
-        let text = format!("{}{}", SystemEntropy.uuid(), SystemEntropy.uuid());
-        files::write_private_text(&self.path.join("shipping.key"), &text)
-            .map_err(|error| self.failure(&error))?;
-        Ok(text)
+    /// A key for requests about dead letters, another one each time.
+    pub(super) fn new_key() -> String {
+        format!("{}{}", SystemEntropy.uuid(), SystemEntropy.uuid())
+    }
+
+    /// Writes the key to the file in which people find it. It is for whoever has the log open: another demo that
+    /// runs here has a key of its own.
+    pub(super) fn keep_key(&self, key: &str) -> Result<(), Failure> {
+        files::write_private_text(&self.path.join("shipping.key"), key).map_err(|error| self.failure(&error))
     }
 
     /// For people.
@@ -80,7 +83,7 @@ mod tests {
     fn what_is_temporary_goes_and_what_is_named_stays() {
         let temporary = House::open(None).expect("opens");
         let path = temporary.path.clone();
-        temporary.key().expect("a key");
+        temporary.keep_key(&House::new_key()).expect("a key");
         assert!(path.join("shipping.key").is_file() && temporary.databases().is_dir());
         assert!(temporary.said().contains("deleted"));
         drop(temporary);
@@ -101,12 +104,14 @@ mod tests {
         let house = House::open(None).expect("opens");
         let file = house.path.join("shipping.key");
         let read = || files::read_text(&file, 4096).expect("a key");
-        let first = house.key().expect("a key");
+        let (first, second) = (House::new_key(), House::new_key());
+        assert_ne!(first, second);
+        house.keep_key(&first).expect("a key");
         assert_eq!(read(), first);
         let readable = std::fs::Permissions::from_mode(0o644);
         std::fs::set_permissions(&file, readable).expect("it is ours");
-        assert_ne!(house.key().expect("another one, in its place"), first);
-        assert_ne!(read(), first);
+        house.keep_key(&second).expect("another one, in its place");
+        assert_eq!(read(), second);
         let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&file), mode(&house.path)), (0o600, 0o700));
     }
