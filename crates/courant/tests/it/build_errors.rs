@@ -81,8 +81,8 @@ async fn names_and_urls() {
             ("\"to bill\" cannot be the name of a subscription", consumer.as_str()),
             (
                 "its engine's URL is none",
-                "an engine's URL is memory:, embedded:PATH, or begins with courant://, kafka://, nats://, \
-                 amqp://, redis://, postgres:// or mariadb://; this one begins with \"sometimes\"",
+                "an engine's URL is memory:, embedded:PATH, courant://HOST:PORT or kafka://HOST:PORT; this one \
+                 begins with \"sometimes\"",
             ),
         ],
         &["service-name", "consumer-name", "engine-url"],
