@@ -24,7 +24,9 @@ pub enum OpenError {
         known: u32,
     },
     /// The directory holds something, but not a log.
-    #[error("{what}: this is not a Courant data directory; choose an empty one with --data")]
+    #[error(
+        "{what}: this is no data directory of Courant; name one, or a directory that is empty or not there yet"
+    )]
     NotALog {
         /// What was found.
         what: String,

@@ -134,6 +134,9 @@ pub(super) fn refused(data: &Path, error: &OpenError) -> Failure {
     };
     let sentence = match error {
         OpenError::Locked => "a server is using this data directory; stop it first".to_owned(),
+        OpenError::NotALog { what } => {
+            format!("{what}: this is no data directory of Courant; name the server's with --data")
+        }
         other => other.to_string(),
     };
     Failure::new(exit, format!("{}: {sentence}", data.display()))

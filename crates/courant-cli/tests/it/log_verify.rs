@@ -72,6 +72,8 @@ fn a_directory_in_use_or_without_a_log_is_refused() {
     let refused = verify(empty.path());
     assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("there is no FORMAT"), "{}", stderr(&refused));
+    // Who reads a log through has no use for an empty directory.
+    assert!(stderr(&refused).contains("name the server's with --data"), "{}", stderr(&refused));
     assert_eq!(
         fs::read_dir(empty.path())
             .unwrap()
