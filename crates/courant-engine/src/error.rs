@@ -10,7 +10,10 @@ use crate::{Partition, limits};
 #[non_exhaustive]
 pub enum OpenError {
     /// The URL is right, and this binary cannot use it.
-    #[error("{url} needs the feature \"{feature}\" of courant, which is not built into this binary")]
+    #[error(
+        "{url} needs the feature \"{feature}\" of courant, which is not built into this binary; say \
+         features = [\"{feature}\"] beside courant in Cargo.toml"
+    )]
     NotBuiltIn {
         /// The URL, without its credentials.
         url: String,
@@ -19,7 +22,8 @@ pub enum OpenError {
     },
     /// The URL is right, and this binary can do a part of it only.
     #[error(
-        "{url} asks for {part}, and needs the feature \"{feature}\" of courant, which is not built into this binary"
+        "{url} asks for {part}, and needs the feature \"{feature}\" of courant, which is not built into this binary; \
+         say features = [\"{feature}\"] beside courant in Cargo.toml"
     )]
     PartNotBuiltIn {
         /// The URL, without its credentials and options.

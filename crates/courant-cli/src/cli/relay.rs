@@ -103,7 +103,8 @@ impl std::fmt::Debug for OutboxUrl {
 #[cfg(not(all(feature = "postgres", feature = "mariadb")))]
 pub(super) fn not_built_in(name: &str, feature: &str) -> String {
     format!(
-        "this `courant` was built without {name}; build it with `cargo build -p courant-cli --features {feature}`"
+        "this `courant` was built without {name}; build it with \
+         `cargo build --release -p courant-cli --features {feature}`"
     )
 }
 

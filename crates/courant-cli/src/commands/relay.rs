@@ -150,12 +150,11 @@ impl Row for Report {
 
 fn failure(error: &RelayError) -> Failure {
     match error {
-        RelayError::Engine(
-            OpenError::NotBuiltIn { feature, .. } | OpenError::PartNotBuiltIn { feature, .. },
-        ) => {
-            let sentence =
-                format!("{error}; build it with `cargo build -p courant-cli --features {feature}`");
-            Failure::new(Exit::Usage, sentence)
+        RelayError::Engine(OpenError::NotBuiltIn { url, feature }) => {
+            not_built_in(&format!("what {url} needs"), feature)
+        }
+        RelayError::Engine(OpenError::PartNotBuiltIn { url, part, feature }) => {
+            not_built_in(&format!("{part}, which {url} asks for"), feature)
         }
         RelayError::Url(_)
         | RelayError::Fleeting { .. }
@@ -171,6 +170,15 @@ fn failure(error: &RelayError) -> Failure {
         RelayError::Schema(error) => unknown_tables(error),
         other => Failure::new(Exit::Failed, other.to_string()),
     }
+}
+
+/// A debug build would leave the program as it is that says this.
+fn not_built_in(what: &str, feature: &str) -> Failure {
+    let sentence = format!(
+        "this `courant` was built without {what}; build it with \
+         `cargo build --release -p courant-cli --features {feature}`"
+    );
+    Failure::new(Exit::Usage, sentence)
 }
 
 fn unknown_tables(error: &SchemaError) -> Failure {
@@ -228,5 +236,15 @@ mod tests {
             assert_eq!(target_of(to, &file), expected);
         }
         assert_eq!(written(Path::new("/etc/our ca&more=1.pem")), "/etc/our%20ca%26more%3D1.pem");
+    }
+
+    /// A debug build would leave the program as it is that has said this, and a program has no Cargo.toml.
+    #[test]
+    fn what_is_not_built_in_says_how_it_is_built() {
+        let url = "courant://127.0.0.1:9092".to_owned();
+        let said = failure(&RelayError::Engine(OpenError::NotBuiltIn { url, feature: "kafka" }));
+        assert_eq!(said.exit, Exit::Usage);
+        let build = "`cargo build --release -p courant-cli --features kafka`";
+        assert!(said.sentence.ends_with(build) && !said.sentence.contains("Cargo.toml"), "{said:?}");
     }
 }

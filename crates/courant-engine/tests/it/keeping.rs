@@ -147,6 +147,7 @@ async fn what_cannot_be_opened_says_why() {
     assert!(matches!(&error, OpenError::NotBuiltIn { feature: "kafka", .. }), "{error}");
     let said = error.to_string();
     assert!(said.contains("kafka://***@host:9092") && said.contains("not built into this binary"), "{said}");
+    assert!(said.ends_with("say features = [\"kafka\"] beside courant in Cargo.toml"), "{said}");
     assert!(!said.contains("secret"), "{said}");
     let dir = TempDir::new().expect("a directory");
     let file = dir.path().join("file");
@@ -157,4 +158,7 @@ async fn what_cannot_be_opened_says_why() {
     std::fs::create_dir(dir.path().join("segments")).expect("made");
     let error = opened(&embedded_in(&dir)).await.expect_err("no log");
     assert!(matches!(error, OpenError::Log { .. }), "{error}");
+    // A service has no flags.
+    let said = error.to_string();
+    assert!(said.contains("there is segments/ but no FORMAT") && !said.contains("--data"), "{said}");
 }
