@@ -40,6 +40,12 @@ pub enum StartError {
         /// The address it stands for.
         address: SocketAddr,
     },
+    /// One address for both ports.
+    #[error("--kafka and --http cannot both have {address}; choose another port with one of them")]
+    OneAddress {
+        /// The address.
+        address: SocketAddr,
+    },
     /// An address that cannot be listened on.
     #[error("{flag} {address} cannot be listened on: {source}")]
     Bind {

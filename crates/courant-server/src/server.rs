@@ -70,7 +70,12 @@ impl Server {
         kafka_config.limits = memory.kafka;
         kafka_config.limits.connections_max = files.kafka.min(memory.kafka.connections_max);
         let kafka = bind("--kafka", &config.kafka, config.insecure).await?;
-        let http = bind("--http", &config.http, config.insecure).await?;
+        let http = bind("--http", &config.http, config.insecure).await.map_err(|error| match error {
+            StartError::InUse { address, .. } if kafka.addresses.contains(&address) => {
+                StartError::OneAddress { address }
+            }
+            other => other,
+        })?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         kafka_config.http = http.addresses.first().map(|http| format!("{scheme}://{http}"));
 

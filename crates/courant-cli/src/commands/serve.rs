@@ -104,6 +104,7 @@ pub(super) fn exit_of(error: &StartError) -> Exit {
         | StartError::Exposed { .. }
         | StartError::Advertise(_)
         | StartError::Hosts { .. }
+        | StartError::OneAddress { .. }
         | StartError::Memory { .. }
         | StartError::Partitions { .. } => Exit::Usage,
         _ => Exit::Failed,

@@ -6,11 +6,13 @@ use std::path::Path;
 
 use tempfile::tempdir;
 
-use crate::cli::{rows, said};
+use crate::cli::{assert_fails, rows, said};
 use crate::raw::{self, Body, Connection};
 use crate::server::{Launch, Server, command, courant, fixed_port, run};
 use crate::skip;
 
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
 const UNREACHABLE: i32 = 6;
 
 fn holds_a_log(data: &Path) -> bool {
@@ -70,6 +72,20 @@ fn clients_take_their_server_from_a_variable_and_rather_from_a_flag() {
     assert_eq!(list(&nobody, &in_vain).status.code(), Some(UNREACHABLE));
     let flags = [&["--server", nobody.as_str()], &in_vain[..]].concat();
     assert_eq!(list(&bootstrap, &flags).status.code(), Some(UNREACHABLE));
+}
+
+/// Nobody looks for another program that has the port.
+#[test]
+fn one_address_for_both_ports_is_told_from_one_of_another_program() {
+    let data = tempdir().unwrap();
+    let place = data.path().to_str().expect("text");
+    let address = format!("127.0.0.1:{}", fixed_port());
+    let serve = |http: &str| courant(&["serve", "--data", place, "--kafka", &address, "--http", http], "");
+    assert_fails(&serve(&address), USAGE, &format!("--kafka and --http cannot both have {address}"));
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let used = other.local_addr().unwrap().to_string();
+    assert_fails(&serve(&used), FAILED, &format!("--http {used} is in use by another program"));
+    assert!(!holds_a_log(data.path()), "it never came to that");
 }
 
 #[test]
