@@ -164,7 +164,9 @@ impl fmt::Display for Problem {
 }
 
 /// Why a service cannot start: everything that is wrong with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// `{:?}` is the same list as `{}`: a `main` that gives back errors shows them in this way.
+#[derive(Clone, PartialEq, Eq)]
 pub struct BuildError {
     service: String,
     problems: Vec<Problem>,
@@ -189,6 +191,12 @@ impl fmt::Display for BuildError {
             write!(f, "\n  {}. {what} [{code}]\n     {fix}", index + 1)?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -61,6 +61,8 @@ async fn nothing_was_said() {
          2. it has no subscription [no-subscription]\n     \
          add one: .subscribe(Subscription::named(\"…\").on(handler))"
     );
+    // What `fn main() -> Result<…>` shows of it.
+    assert_eq!(format!("{error:?}"), error.to_string());
 }
 
 #[tokio::test]
