@@ -28,12 +28,22 @@ pub enum InvalidAddress {
     /// The scheme is not one that speaks the Kafka protocol.
     #[error("`{0}` has an unknown scheme; use courant://host:port, kafka://host:port, host:port")]
     Scheme(String),
+    /// There is a login in it. Nothing of it is repeated.
+    #[error(
+        "a name or a password stands in it, and this client cannot log in; write host:port of a listener that asks \
+         for no login"
+    )]
+    Login,
 }
 
 impl FromStr for Address {
     type Err = InvalidAddress;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Whatever else is wrong with it, a password would be told with it.
+        if text.contains('@') {
+            return Err(InvalidAddress::Login);
+        }
         let rest = match text.split_once("://") {
             None => text,
             Some(("courant" | "kafka", rest)) => rest.trim_end_matches('/'),
@@ -110,5 +120,9 @@ mod tests {
         assert!(matches!(refuse("host:65536"), InvalidAddress::Port(_)));
         assert!(matches!(refuse("[::1]x"), InvalidAddress::Port(_)));
         assert!(matches!(refuse("http://h:1"), InvalidAddress::Scheme(_)));
+        for login in ["kafka://me:secret@host:9092", "me@host", "me:sec:ret@host:1", "http://secret@host"] {
+            let refused = refuse(login);
+            assert!(refused == InvalidAddress::Login && !refused.to_string().contains("sec"), "{refused}");
+        }
     }
 }
