@@ -181,7 +181,9 @@ async fn show(global: &Global, args: &GroupShow) -> Result<Exit, Failure> {
 /// The group in one sentence, with the lag of each topic where there are several.
 fn summary(shown: &Shown) -> String {
     let lag = |lag: &Lag| {
-        format!("{} events, {} s", known(lag.events.map(|n| n.to_string())), known(lag.seconds.map(seconds)))
+        let events = known(lag.events.map(|n| n.to_string()));
+        let noun = if lag.events == Some(1) { "event" } else { "events" };
+        format!("{events} {noun}, {} s", known(lag.seconds.map(seconds)))
     };
     let members = match shown.members.len() {
         1 => "1 member".to_owned(),
@@ -250,4 +252,27 @@ async fn delete(global: &Global, args: &GroupDelete) -> Result<Exit, Failure> {
     let format = Format::or_default(global.output);
     one(&mut io::stdout().lock(), format, &row).map_err(|e| Failure::output(&e))?;
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lag_is_a_sentence() {
+        let said = |events| {
+            summary(&Shown {
+                name: "billing".to_owned(),
+                state: "Empty".to_owned(),
+                protocol: String::new(),
+                members: Vec::new(),
+                topics: BTreeMap::new(),
+                total: Lag { events, seconds: Some(3.12) },
+                partitions: Vec::new(),
+            })
+        };
+        assert_eq!(said(Some(1)), "billing: Empty, 0 members; lag 1 event, 3.1 s");
+        assert_eq!(said(Some(2)), "billing: Empty, 0 members; lag 2 events, 3.1 s");
+        assert_eq!(said(None), "billing: Empty, 0 members; lag unknown events, 3.1 s");
+    }
 }
