@@ -61,6 +61,17 @@ pub enum OpenError {
     Thread(std::io::Error),
 }
 
+impl OpenError {
+    /// What kind of error the system gave, where it is one of the storage.
+    #[must_use]
+    pub fn kind(&self) -> Option<std::io::ErrorKind> {
+        match self {
+            Self::Storage(error) => Some(error.kind()),
+            _ => None,
+        }
+    }
+}
+
 /// Why nothing more is written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

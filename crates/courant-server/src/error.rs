@@ -99,7 +99,7 @@ pub enum StartError {
         least: usize,
     },
     /// A data directory that cannot be used.
-    #[error("{}: cannot be used as the data directory: {source}", .data.display())]
+    #[error("{}: cannot be used as the data directory: {source}{}", .data.display(), advice(.source.kind()))]
     Data {
         /// The directory.
         data: PathBuf,
@@ -107,7 +107,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// A data directory whose log does not open.
-    #[error("{}: {source}", .data.display())]
+    #[error("{}: {source}{}", .data.display(), .source.kind().map_or("", advice))]
     Open {
         /// The directory.
         data: PathBuf,
@@ -119,6 +119,24 @@ pub enum StartError {
     Panic(String),
 }
 
+/// What to do about a directory that the system does not let the server use. There are no flags in it: programs
+/// start a server, too.
+fn advice(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::PermissionDenied => {
+            "; let the user of the server read and write everything there (`chown -R`), or name another directory"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; let its file system be written, or name another directory",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room there, or name another directory"
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "; a file is in its place: name another directory"
+        }
+        _ => "",
+    }
+}
+
 impl StartError {
     /// The data directory, where somebody else has it open.
     #[must_use]
@@ -127,5 +145,25 @@ impl StartError {
             Self::Open { data, source: OpenError::Locked } => Some(data),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_does_not_allow_has_a_remedy() {
+        for (kind, remedy) in [
+            (io::ErrorKind::PermissionDenied, "chown -R"),
+            (io::ErrorKind::ReadOnlyFilesystem, "let its file system be written"),
+            (io::ErrorKind::StorageFull, "make room"),
+            (io::ErrorKind::AlreadyExists, "a file is in its place"),
+        ] {
+            let said = StartError::Data { data: "data".into(), source: kind.into() }.to_string();
+            assert!(said.contains(remedy) && said.ends_with("name another directory"), "{said}");
+        }
+        let open = |source| StartError::Open { data: "data".into(), source }.to_string();
+        assert_eq!(open(OpenError::Locked), format!("data: {}", OpenError::Locked));
     }
 }

@@ -61,6 +61,7 @@ fn assert_read_only_is_refused(launch: &Launch) {
         said.contains("read-only") || said.contains("permission denied"),
         "no word of the reason: {refused}"
     );
+    assert!(said.contains("name another directory"), "no word of what to do: {refused}");
 }
 
 #[test]
