@@ -167,7 +167,7 @@ pub(crate) enum Refusal {
     Header(#[source] WireError),
     #[error("a request is for {key}, which is not served")]
     UnknownApi { key: ApiKey },
-    #[error("a request is for version {version} of {key}; {min} to {max} are served")]
+    #[error("a request is for version {version} of {key}; {min} to {max} are served{}", too_old(.version, .min))]
     Version { key: ApiKey, version: i16, min: i16, max: i16 },
     #[error("a request for version {version} of {key} is malformed: {source}")]
     Malformed { key: ApiKey, version: i16, source: WireError },
@@ -179,6 +179,15 @@ pub(crate) enum Refusal {
     LogGone,
     #[error("version {version} of the answer to {key} cannot be written, which is a defect: {source}")]
     Encode { key: ApiKey, version: i16, source: WireError },
+}
+
+/// What to do about a version that is not served any more.
+fn too_old(version: &i16, min: &i16) -> &'static str {
+    if version < min {
+        ": the client is too old, or is told to speak to an old server; take a newer one, or its defaults"
+    } else {
+        ""
+    }
 }
 
 /// Reads one request and starts what answers it.
@@ -487,4 +496,20 @@ fn check_group_id(group: &str) -> Result<(), ErrorCode> {
 /// The same bytes, without what they were cut from.
 fn copied(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_too_old_is_told_what_to_take() {
+        let said = |version| Refusal::Version { key: ApiKey::PRODUCE, version, min: 3, max: 13 }.to_string();
+        assert_eq!(
+            said(1),
+            "a request is for version 1 of Produce (0); 3 to 13 are served: the client is too old, or is told to \
+             speak to an old server; take a newer one, or its defaults"
+        );
+        assert_eq!(said(14), "a request is for version 14 of Produce (0); 3 to 13 are served");
+    }
 }
