@@ -28,6 +28,12 @@ pub enum InvalidAddress {
     /// The scheme is not one that speaks the Kafka protocol.
     #[error("`{0}` has an unknown scheme; use courant://host:port, kafka://host:port, host:port")]
     Scheme(String),
+    /// It is an engine of a process.
+    #[error(
+        "`{0}` is inside the process of its service; name where that listens (its feature `listen`), or a server on \
+         the directory (`courant serve --data DIR`)"
+    )]
+    InProcess(String),
     /// There is a login in it. Nothing of it is repeated.
     #[error(
         "a name or a password stands in it, and this client cannot log in; write host:port of a listener that asks \
@@ -43,6 +49,9 @@ impl FromStr for Address {
         // Whatever else is wrong with it, a password would be told with it.
         if text.contains('@') {
             return Err(InvalidAddress::Login);
+        }
+        if text.starts_with("embedded:") || text.starts_with("memory:") {
+            return Err(InvalidAddress::InProcess(text.to_owned()));
         }
         let rest = match text.split_once("://") {
             None => text,
@@ -120,6 +129,9 @@ mod tests {
         assert!(matches!(refuse("host:65536"), InvalidAddress::Port(_)));
         assert!(matches!(refuse("[::1]x"), InvalidAddress::Port(_)));
         assert!(matches!(refuse("http://h:1"), InvalidAddress::Scheme(_)));
+        for engine in ["embedded:./events", "memory:"] {
+            assert!(matches!(refuse(engine), InvalidAddress::InProcess(_)), "{engine}");
+        }
         for login in ["kafka://me:secret@host:9092", "me@host", "me:sec:ret@host:1", "http://secret@host"] {
             let refused = refuse(login);
             assert!(refused == InvalidAddress::Login && !refused.to_string().contains("sec"), "{refused}");

@@ -196,6 +196,9 @@ impl Connection {
 
     fn bad_length(&self, length: i32) -> CallError {
         // The first bytes of an HTTP or TLS answer read as a length of hundreds of megabytes.
+        if length.to_be_bytes() == *b"HTTP" {
+            return self.not_kafka("it answers by HTTP".to_owned());
+        }
         match u64::try_from(length) {
             Ok(bytes) if bytes > 0 && !self.versions.is_empty() => {
                 CallError::TooLarge { address: self.address.clone(), bytes, max: RESPONSE_BYTES_MAX }
@@ -326,6 +329,8 @@ mod tests {
         for answer in strangers {
             let error = open(vec![answer.clone()]).await.expect_err("not Kafka");
             assert!(matches!(error, CallError::NotKafka { .. }), "{answer:?}: {error}");
+            let is_http = answer.starts_with(b"HTTP");
+            assert_eq!(error.to_string().ends_with("it answers by HTTP"), is_http, "{error}");
         }
     }
 
