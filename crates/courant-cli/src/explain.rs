@@ -69,7 +69,10 @@ pub(crate) fn admin(error: &AdminError) -> Failure {
         }
         AdminError::GroupInUse { group } => Failure::new(
             Exit::Conflict,
-            format!("{error}; stop its consumers first (who they are: `courant group show {group}`)"),
+            format!(
+                "{error}; stop its consumers first (who they are: `courant group show {group}`); one that was \
+                 killed, or did not leave the group, counts until its session times out"
+            ),
         ),
         AdminError::NoLeader { .. } => {
             Failure::new(Exit::Unreachable, format!("{error}; try again, or look at the servers' logs"))

@@ -24,6 +24,12 @@ pub(super) async fn run(global: &Global, args: Tail) -> Result<Exit, Failure> {
         for (partition, start) in &plan.trimmed {
             note(format_args!("Partition {partition} begins at offset {start} only; reading from there."));
         }
+        if let Some(StartFrom::Offset(offset)) = args.from
+            && plan.positions.is_empty()
+        {
+            let name = &args.topic;
+            note(format_args!("There is nothing at offset {offset} yet; see `courant topic show {name}`."));
+        }
     }
     let out = BufWriter::new(io::stdout().lock());
     let mut stream = Stream::new(out, Format::or_default(global.output));

@@ -129,6 +129,11 @@ fn tail_begins_where_it_is_told() {
     assert_eq!(from("@2001-01-01T00:00:00Z", "1"), "line 0");
     assert_eq!(from("@2999-01-01T00:00:00Z", "1"), "");
     assert_eq!(from("start", "100").split(',').count(), 10);
+    // Nothing was read, and that is said: the number may be one of another topic.
+    let beyond = run(&server, &["tail", "log", "--from", "10", "-o", "jsonl"]);
+    let said = String::from_utf8_lossy(&beyond.stderr).into_owned();
+    assert!(said.contains("nothing at offset 10 yet; see `courant topic show log`"), "{said}");
+    assert!(rows(beyond).is_empty());
 }
 
 #[test]

@@ -76,6 +76,8 @@ fn a_group_is_reset_when_it_has_no_members_and_only_with_execute() {
         run(&server, &arguments)
     };
     assert_fails(&reset("start", &["--execute"]), CONFLICT, "has members");
+    // Whoever has killed them does not see whom to stop.
+    assert_fails(&reset("start", &[]), CONFLICT, "counts until its session times out");
     member.stop();
     let committed = |group: &str| -> Vec<i64> {
         let places = rows(run(&server, &["group", "show", group]));
