@@ -93,7 +93,9 @@ impl Problem {
     }
 
     pub(crate) fn topic_not_found(name: &str) -> Self {
-        Self::new(&TOPIC_NOT_FOUND, format!("there is no topic {name:?}; GET /api/v1/topics lists them"))
+        let detail =
+            format!("there is no topic {name:?}; GET /api/v1/topics lists them, and POST creates one");
+        Self::new(&TOPIC_NOT_FOUND, detail)
     }
 
     pub(crate) fn group_not_found(name: &str) -> Self {
