@@ -173,6 +173,9 @@ pub(super) fn log_to_stderr(global: &Global, filter: Option<&str>) -> Result<(),
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
+        // A line that cannot be written would be told of on stderr, and where that is gone, by a panic of whoever
+        // has logged.
+        .log_internal_errors(false)
         .try_init()
         .map_err(|error| Failure::new(Exit::Failed, format!("no log: {error}")))
 }

@@ -1,10 +1,12 @@
 //! Signals: the first one stops a server in order, the second one at once.
 
+use std::io::{BufRead as _, BufReader};
+
 use tempfile::tempdir;
 
 use crate::cli::{rows, run, run_with, said, values};
 use crate::raw::{Connection, batch};
-use crate::server::{Server, signal};
+use crate::server::{Server, command, courant, fixed_port, signal};
 use crate::{Dice, PATIENCE, eventually};
 
 const INTERRUPTED: i32 = 130;
@@ -107,4 +109,30 @@ fn sigterm_stops_in_order_and_the_next_start_finds_all() {
     let server = Server::start(data.path());
     let read = rows(run(&server, &["tail", "kept", "-o", "jsonl"]));
     assert_eq!(values(&read), ["a", "b"]);
+}
+
+/// Symptom: after the end of `tee` in `courant serve 2>&1 | tee log` the next client was cut off, and nobody came in
+/// any more. Cause: a line of the log that could not be written was told of on stderr, which panics where stderr is
+/// gone, in the task that has logged. Fix: nobody tells of it.
+#[test]
+fn a_server_goes_on_when_nobody_reads_its_log_any_more() {
+    let data = tempdir().unwrap();
+    let place = data.path().to_str().expect("text");
+    let address = format!("127.0.0.1:{}", fixed_port());
+    let serve = ["serve", "--data", place, "--kafka", &address, "--http", "127.0.0.1:0"];
+    let mut child = command(&serve).spawn().expect("the binary under test starts");
+    let log = BufReader::new(child.stderr.take().expect("stderr is piped"));
+    let is_ready = log.lines().map_while(Result::ok).any(|line| line == "ready");
+    // The reader is gone with that. Each topic is a line of the log.
+    let ask = |words: &[&str]| courant(&[words, &["--server", address.as_str()][..]].concat(), "");
+    let created = ["one", "two", "three"].map(|topic| ask(&["topic", "create", topic]));
+    let listed = ask(&["topic", "list", "-o", "jsonl"]);
+    signal(child.id(), "TERM");
+    let status = child.wait().expect("a child can be waited for");
+    assert!(is_ready);
+    for output in created {
+        said(output);
+    }
+    assert_eq!(rows(listed).len(), 3);
+    assert_eq!(status.code(), Some(0), "{status}");
 }
