@@ -60,7 +60,7 @@ impl Class {
             Self::ReadOnly => "it may not be written: give the process the right to write it",
             Self::CannotOpen => "it cannot be opened: create it, or give the process the right to it",
             Self::Constraint => "a constraint is against it",
-            Self::Corrupt => "it is damaged, or was written by another version",
+            Self::Corrupt => "it is no database of this kind, is damaged, or was written by another version",
             Self::Other => "the database refused",
         }
     }

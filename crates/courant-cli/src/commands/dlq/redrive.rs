@@ -1,5 +1,6 @@
 //! `courant dlq redrive`: a request in the store, which the service follows; and how far that is.
 
+use super::super::log::counted;
 use super::letters::{self, Pages};
 use super::rows::{RedriveRow, ResultRow, total};
 use super::{no_redrive, unstored};
@@ -179,9 +180,10 @@ fn plan_shown(global: &Global, rows: &[Planned]) -> Result<Exit, Failure> {
     if !global.quiet {
         let letters: u64 = rows.iter().map(|row| row.letters).sum();
         note(format_args!(
-            "{letters} letters; nothing was sent back (--dry-run). What their handlers did in the store and \
+            "{}; nothing was sent back (--dry-run). What their handlers did in the store and \
              published was undone with each failure. Calls to other systems may repeat, with the same \
-             idempotency key; consumers that are at least once may repeat everything."
+             idempotency key; consumers that are at least once may repeat everything.",
+            counted(letters, "letter")
         ));
     }
     Ok(Exit::Ok)
