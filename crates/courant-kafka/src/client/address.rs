@@ -34,6 +34,9 @@ pub enum InvalidAddress {
          the directory (`courant serve --data DIR`)"
     )]
     InProcess(String),
+    /// Options of a service's URL stand behind it.
+    #[error("options behind `?` are for services; write host:port, and for TLS say --tls-ca FILE")]
+    Options,
     /// There is a login in it. Nothing of it is repeated.
     #[error(
         "a name or a password stands in it, and this client cannot log in; write host:port of a listener that asks \
@@ -50,7 +53,12 @@ impl FromStr for Address {
         if text.contains('@') {
             return Err(InvalidAddress::Login);
         }
-        if text.starts_with("embedded:") || text.starts_with("memory:") {
+        if text.contains('?') {
+            return Err(InvalidAddress::Options);
+        }
+        // Behind a host of that name stands a port.
+        let is_engine = |kind: &str| text.strip_prefix(kind).is_some_and(|rest| port_of(rest).is_none());
+        if is_engine("embedded:") || is_engine("memory:") {
             return Err(InvalidAddress::InProcess(text.to_owned()));
         }
         let rest = match text.split_once("://") {
@@ -118,6 +126,7 @@ mod tests {
         check("[::1]:9093", "[::1]:9093");
         check("[::1]", "[::1]:9092");
         check("::1", "[::1]:9092");
+        check("memory:9092", "memory:9092");
     }
 
     #[test]
@@ -132,6 +141,7 @@ mod tests {
         for engine in ["embedded:./events", "memory:"] {
             assert!(matches!(refuse(engine), InvalidAddress::InProcess(_)), "{engine}");
         }
+        assert_eq!(refuse("courant://h:9092?tls_ca=ca.pem"), InvalidAddress::Options);
         for login in ["kafka://me:secret@host:9092", "me@host", "me:sec:ret@host:1", "http://secret@host"] {
             let refused = refuse(login);
             assert!(refused == InvalidAddress::Login && !refused.to_string().contains("sec"), "{refused}");
