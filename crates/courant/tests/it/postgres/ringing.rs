@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use courant::store_api::sqlx;
 use courant::store_api::{NewEvent, Store as _, Transaction as _};
 use courant::{EventId, Running};
 use courant_core::topic::TopicName;
