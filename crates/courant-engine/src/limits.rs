@@ -23,9 +23,9 @@ pub(crate) const BATCH_BYTES_MAX: usize = 900_000;
 /// Records in one batch.
 pub(crate) const BATCH_RECORDS_MAX: usize = 10_000;
 
-/// Bytes of a batch up to which it is committed with those of other callers: writing so many is little beside the
-/// sync. A larger one need not wait for anybody.
-pub(crate) const WITH_OTHERS_BYTES_MAX: usize = 4096;
+/// Bytes of a batch up to which the log may wait for those of other callers: writing so many is little beside the
+/// sync. A larger one waits for nobody.
+pub(crate) const AWAITED_BYTES_MAX: usize = 4096;
 
 /// Bytes that the format adds to a record, at most, besides its headers.
 pub(crate) const RECORD_OVERHEAD_BYTES: usize = 40;

@@ -50,6 +50,7 @@ impl Inner {
         loop {
             let mut wakes = Wakes::new();
             self.commit_some(&mut commands, &mut answers, &mut wakes);
+            self.queue.answering();
             for answer in answers.drain() {
                 call(|| answer.give());
             }

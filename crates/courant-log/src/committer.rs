@@ -216,27 +216,22 @@ impl Log {
         }
     }
 
-    /// As [`Log::append`], for one of several callers that append now, each on its own, as tasks do that were
-    /// answered together. True for the first of them: it calls [`Log::no_others`] when all have come, and is the
-    /// sooner answered for that. Without it the committer waits for a moment.
-    pub fn append_with_others(
+    /// As [`Log::append`], for a caller that awaits the answer before it appends again, as a task does that publishes
+    /// one event after the other. Where several of them are answered together, the committer waits until they have
+    /// come again, so that all of them go into one group: no longer than the last group took, and than
+    /// [`RETURN_MAX_MICROS`](crate::limits::RETURN_MAX_MICROS), and hardly ever where that has brought nothing
+    /// lately. It ends as soon as anybody appends in another way.
+    pub fn append_awaited(
         &self,
         partition: PartitionId,
         batch: Batch,
         done: impl FnOnce(Result<Appended, AppendError>) + Send + 'static,
-    ) -> bool {
+    ) {
         let command = Command::Append { partition, batch, done: Box::new(done) };
-        self.inner.queue.push_with_others(command).unwrap_or_else(|refused| {
+        if let Err(refused) = self.inner.queue.push_awaited(command) {
             let (command, error) = *refused;
             command.refuse(error);
-            false
-        })
-    }
-
-    /// Lets the committer begin with what came by [`Log::append_with_others`]. Where nothing waits for that, it
-    /// costs nothing.
-    pub fn no_others(&self) {
-        self.inner.queue.no_others();
+        }
     }
 
     /// As [`Log::wake_committer`], for a caller that may wait for the disk: this thread commits what waits, whoever

@@ -38,9 +38,12 @@ pub const QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Commands that may wait for the committer.
 pub const QUEUED_COMMANDS_MAX: usize = 262_144;
 
-/// Microseconds for which the committer leaves what waits, when whoever has brought it has said that others are
-/// about to bring more: about one sync of a fast disk.
-pub const OTHERS_MAX_MICROS: u64 = 100;
+/// Microseconds for which the committer waits at most for callers that it has answered to append again.
+pub const RETURN_MAX_MICROS: u64 = 1000;
+
+/// Microseconds that a group has to take before the committer waits for whom it has answered: a wait of less would
+/// end later than it should by as much, because a thread is not woken more exactly than that.
+pub const RETURN_MIN_MICROS: u64 = 50;
 
 /// Partitions that one topic may have.
 pub const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
@@ -171,6 +174,7 @@ const _: () = assert!((SEGMENT_BLOCK_BYTES as usize).is_multiple_of(BLOCK_BYTES)
 const _: () = assert!(MESSAGE_BYTES_MAX + 3 * BLOCK_BYTES <= GROUP_BYTES_MAX);
 const _: () = assert!(JOURNAL_FILES_MIN < JOURNAL_FILES_MAX);
 const _: () = assert!(BUFFERED_BYTES_MIN < BUFFER_BYTES);
+const _: () = assert!(RETURN_MIN_MICROS < RETURN_MAX_MICROS);
 const _: () = assert!(UNPACKED_BYTES_MIN <= DECOMPRESSED_BYTES_MAX);
 const _: () = assert!(UNPACKED_BYTES_MIN >= 4 * MESSAGE_BYTES_MAX);
 const _: () = assert!(FILES_MIN <= FILES_UNTOLD && FILES_UNTOLD <= FILES_WANTED);

@@ -1,14 +1,17 @@
 //! What waits for the committer, in the order of its arrival.
 
+mod returns;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use self::returns::Returns;
 use crate::batch::Batch;
 use crate::error::{
     AcceptGapError, AddPartitionsError, AlterTopicError, AppendError, CreateTopicError, DeleteRecordsError,
@@ -17,8 +20,7 @@ use crate::error::{
 use crate::groups::GroupChange;
 use crate::journal::EntryWriter;
 use crate::limits::{
-    CONFIGS_PER_TOPIC_MAX, GROUP_ENTRIES_MAX, OTHERS_MAX_MICROS, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX,
-    TOPIC_CONFIGS_BYTES_MAX,
+    CONFIGS_PER_TOPIC_MAX, GROUP_ENTRIES_MAX, QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX, TOPIC_CONFIGS_BYTES_MAX,
 };
 use crate::planted::{Defect, is_planted};
 use crate::segment::Segment;
@@ -168,8 +170,8 @@ enum Push {
     Now,
     /// Nothing, until somebody wakes it.
     Quietly,
-    /// It is woken, and leaves what waits for a moment, because others are about to bring more.
-    WithOthers,
+    /// It begins, unless it waits for several callers of this kind who have not all come.
+    Awaited,
 }
 
 #[derive(Debug, Default)]
@@ -178,10 +180,11 @@ struct State {
     bytes: usize,
     /// Those of them that are changes of groups.
     group_bytes: usize,
-    /// Until when the committer leaves what waits, unless it is told before that nobody else is coming.
-    others_until: Option<Instant>,
-    /// The committer waits for those.
-    awaits_others: bool,
+    /// Those whose callers bring nothing more before they are answered; at least so many, where not all that waited
+    /// was taken.
+    awaited: usize,
+    /// Whether such callers come back when they are answered.
+    returns: Returns,
     /// Another thread has committed since the committer looked.
     look_again: bool,
     /// The committer waits for work alone.
@@ -190,10 +193,14 @@ struct State {
 }
 
 impl State {
-    /// How long the committer leaves what waits.
-    fn left_for_others(&self) -> Option<Duration> {
-        let until = self.others_until.filter(|_| !self.stopping)?;
-        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    /// How long the committer may wait for those who were answered last, if it is worth a wait.
+    fn begin_wait(&mut self) -> Option<Duration> {
+        // Nobody is kept waiting but those who gain by it.
+        let is_theirs = self.awaited == self.commands.len();
+        if self.stopping || !is_theirs {
+            return None;
+        }
+        self.returns.begin(self.commands.is_empty())
     }
 }
 
@@ -208,11 +215,9 @@ pub(crate) struct Queue {
     count: AtomicUsize,
     /// How often in a row a single command was taken.
     lone: AtomicUsize,
-    /// The first of the commands that wait has woken nobody, or one behind it is not left for others as it is.
-    /// Changed under the lock alone.
+    /// The first of the commands that wait has woken nobody, or one of them that came while the committer waited for
+    /// others. Changed under the lock alone.
     owes_wake: AtomicBool,
-    /// Whether what waits is left for others. Changed under the lock alone.
-    is_left: AtomicBool,
 }
 
 impl Queue {
@@ -225,53 +230,22 @@ impl Queue {
             count: AtomicUsize::new(0),
             lone: AtomicUsize::new(0),
             owes_wake: AtomicBool::new(false),
-            is_left: AtomicBool::new(false),
         }
     }
 
     /// Queues a command, or gives it back with the reason why not.
     pub(crate) fn push(&self, command: Command) -> Result<(), Box<(Command, WriterError)>> {
-        let wakes = self.put(command, Push::Now)?;
-        if wakes {
-            self.arrived.notify_one();
-        }
-        Ok(())
+        self.put(command, Push::Now).map(|wakes| self.notify(wakes))
+    }
+
+    /// As [`Queue::push`], for a caller who brings nothing more before the answer.
+    pub(crate) fn push_awaited(&self, command: Command) -> Result<(), Box<(Command, WriterError)>> {
+        self.put(command, Push::Awaited).map(|wakes| self.notify(wakes))
     }
 
     /// As [`Queue::push`], and wakes nobody. Whoever calls this calls [`Queue::wake`] soon.
     pub(crate) fn push_quietly(&self, command: Command) -> Result<(), Box<(Command, WriterError)>> {
         self.put(command, Push::Quietly).map(drop)
-    }
-
-    /// As [`Queue::push`], by one of several who bring something now. True for the first of them, who calls
-    /// [`Queue::no_others`] when all have come. If that does not happen, it is not waited for longer than
-    /// [`OTHERS_MAX_MICROS`].
-    pub(crate) fn push_with_others(&self, command: Command) -> Result<bool, Box<(Command, WriterError)>> {
-        let is_first = self.put(command, Push::WithOthers)?;
-        if is_first {
-            self.arrived.notify_one();
-        }
-        Ok(is_first)
-    }
-
-    /// Lets the committer begin with what was left for others.
-    pub(crate) fn no_others(&self) {
-        // What this thread has pushed it sees, or that it was taken since.
-        if !self.is_left.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut state = lock(&self.state);
-        self.leave_until(&mut state, None);
-        let wakes = state.awaits_others;
-        drop(state);
-        if wakes {
-            self.arrived.notify_one();
-        }
-    }
-
-    fn leave_until(&self, state: &mut State, until: Option<Instant>) {
-        state.others_until = until;
-        self.is_left.store(until.is_some(), Ordering::Relaxed);
     }
 
     /// Wakes the committer for what was pushed quietly, unless somebody has seen to that.
@@ -283,9 +257,13 @@ impl Queue {
         let mut state = lock(&self.state);
         let wakes = self.owes_wake.swap(false, Ordering::Relaxed);
         if wakes {
-            self.leave_until(&mut state, None);
+            state.returns.end();
         }
         drop(state);
+        self.notify(wakes);
+    }
+
+    fn notify(&self, wakes: bool) {
         if wakes {
             self.arrived.notify_one();
         }
@@ -314,23 +292,23 @@ impl Queue {
         let first = state.commands.len() == 1;
         match how {
             Push::Quietly => {
-                // Whoever has said that others are coming has not spoken of this one: it ends their time.
-                if first || state.others_until.is_some() {
+                // Whoever wakes the committer for this one ends its wait for others.
+                if first || state.returns.is_awaited() {
                     self.owes_wake.store(true, Ordering::Relaxed);
                 }
                 Ok(false)
             }
-            Push::WithOthers if first => {
-                let until = Instant::now() + Duration::from_micros(OTHERS_MAX_MICROS);
-                self.leave_until(&mut state, Some(until));
-                Ok(true)
+            Push::Awaited => {
+                state.awaited += 1;
+                let was_awaited = state.returns.is_awaited();
+                state.returns.come();
+                // The last of those for whom the committer waits wakes it. Otherwise what is there already has woken
+                // it, or its owner will.
+                Ok(if was_awaited { !state.returns.is_awaited() } else { first })
             }
-            // It goes with what is there already, whose owner has woken the committer, or will.
-            Push::WithOthers => Ok(false),
             Push::Now => {
-                let was_left = state.others_until.is_some();
-                self.leave_until(&mut state, None);
-                Ok(self.owes_wake.swap(false, Ordering::Relaxed) || first || was_left)
+                let ends_wait = state.returns.end();
+                Ok(self.owes_wake.swap(false, Ordering::Relaxed) || first || ends_wait)
             }
         }
     }
@@ -385,7 +363,11 @@ impl Queue {
         state.group_bytes = state.group_bytes.saturating_sub(of_groups);
         // Whoever takes comes again for what is left, or lets the committer know of it.
         self.owes_wake.store(false, Ordering::Relaxed);
-        self.leave_until(&mut state, None);
+        if !taken.is_empty() {
+            let callers = state.awaited.min(taken.len());
+            state.awaited -= callers;
+            state.returns.take(callers);
+        }
         match taken.len() {
             0 => {}
             1 => {
@@ -397,23 +379,26 @@ impl Queue {
         taken
     }
 
+    /// Notes that what was taken is about to be answered.
+    pub(crate) fn answering(&self) {
+        let mut state = lock(&self.state);
+        let waiting = state.awaited;
+        state.returns.answer(waiting);
+    }
+
     /// How many commands wait now, without a lock.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Waits for work; at most `idle_after`, if given.
+    /// Waits for work; at most `idle_after`, if given, and for those who were answered last before.
     pub(crate) fn wait(&self, idle_after: Option<Duration>) -> Woken {
         let mut state = lock(&self.state);
         state.is_unbounded = idle_after.is_none();
+        state = self.wait_for_returns(state);
         loop {
             if !state.commands.is_empty() {
-                let Some(left) = state.left_for_others() else { return Woken::Work };
-                state.awaits_others = true;
-                let waited = self.arrived.wait_timeout(state, left);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
-                state.awaits_others = false;
-                continue;
+                return Woken::Work;
             }
             if state.stopping {
                 return Woken::Stop;
@@ -435,9 +420,28 @@ impl Queue {
         }
     }
 
+    /// Waits until those who were answered last have come again, as far as that has been worth it.
+    fn wait_for_returns<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let Some(patience) = state.begin_wait() else { return state };
+        let until = Instant::now() + patience;
+        while state.returns.is_awaited() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.arrived.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.returns.settle(Instant::now() >= until);
+        state
+    }
+
     /// Takes no more commands; those that wait are still committed.
     pub(crate) fn stop(&self) {
-        lock(&self.state).stopping = true;
+        let mut state = lock(&self.state);
+        state.stopping = true;
+        state.returns.end();
+        drop(state);
         self.arrived.notify_all();
     }
 
@@ -494,19 +498,17 @@ mod tests {
         assert_eq!(lock(&queue.state).group_bytes, 0);
     }
 
-    fn push_with_others(queue: &Queue) -> bool {
-        queue.push_with_others(command()).expect("there is room")
+    fn push_awaited(queue: &Queue) {
+        assert!(queue.push_awaited(command()).is_ok());
     }
 
-    /// Lets a committer come by while something is left for others for an hour, calls `then` once it waits for
-    /// them, and tells what it has waited for.
-    fn awaiting_others(queue: &Queue, then: impl FnOnce()) -> Woken {
-        assert!(push_with_others(queue));
-        let until = Instant::now() + Duration::from_secs(3600);
-        queue.leave_until(&mut lock(&queue.state), Some(until));
+    /// Answers a group of two callers who await that, while a third one has come, and lets a committer that is patient
+    /// come by. Calls `then` once it waits for them, and tells what it was woken for.
+    fn awaiting_returns(queue: &Queue, then: impl FnOnce()) -> Woken {
+        answer_two(queue, 1);
         std::thread::scope(|scope| {
             let committer = scope.spawn(|| queue.wait(None));
-            while !lock(&queue.state).awaits_others {
+            while !lock(&queue.state).returns.is_awaited() {
                 assert!(!committer.is_finished(), "it does not wait");
                 std::thread::yield_now();
             }
@@ -515,61 +517,72 @@ mod tests {
         })
     }
 
-    #[test]
-    fn what_is_left_for_others_is_taken_with_theirs_when_all_have_come() {
-        let queue = Queue::new(usize::MAX);
-        let woken = awaiting_others(&queue, || {
-            assert!(!push_with_others(&queue), "the first one says when all have come");
-            queue.no_others();
-        });
-        assert_eq!((woken, queue.take(usize::MAX).len()), (Woken::Work, 2));
-        assert!(push_with_others(&queue), "the first of the next");
-    }
-
-    /// Whoever is not one of several does not wait for them, nor does a stop; and who takes has taken all.
-    #[test]
-    fn others_are_waited_for_by_those_who_bring_something_together_alone() {
-        let queue = Queue::new(usize::MAX);
-        let woken = awaiting_others(&queue, || push(&queue));
-        assert_eq!((woken, queue.take(usize::MAX).len()), (Woken::Work, 2));
-        push(&queue);
-        assert!(!push_with_others(&queue));
-        assert_eq!(queue.wait(None), Woken::Work, "the first one does not wait");
+    /// Answers a group of two callers who await that, while so many others have come. The two may be waited for, for an
+    /// hour.
+    fn answer_two(queue: &Queue, waiting: usize) {
+        push_awaited(queue);
+        push_awaited(queue);
         assert_eq!(queue.take(usize::MAX).len(), 2);
-        assert!(push_with_others(&queue));
-        assert_eq!(queue.take(usize::MAX).len(), 1);
-        assert!(!queue.is_left.load(Ordering::Relaxed) && lock(&queue.state).others_until.is_none());
-        assert_eq!(awaiting_others(&queue, || queue.stop()), Woken::Work);
+        (0..waiting).for_each(|_| push_awaited(queue));
+        queue.answering();
+        lock(&queue.state).returns.patience = Duration::from_secs(3600);
     }
 
-    /// Symptom: a Produce that came behind the event of a task in the same process was left for the tasks that were
-    /// still to come. Cause: behind a command that has woken the committer, one that came quietly owed no wake-up.
-    /// Fix: it owes one where the committer waits for others, and that ends their time.
+    /// Symptom: of 64 tasks that each waited for an event only half were in a group. Cause: what had come during a sync
+    /// was taken before those were back whom that sync had answered, and they came during the next one, for ever. Fix:
+    /// they are waited for.
     #[test]
-    fn what_comes_quietly_behind_such_a_command_is_not_left_for_others() {
+    fn what_came_during_a_sync_is_taken_with_those_whom_it_has_answered() {
         let queue = Queue::new(usize::MAX);
-        assert!(push_with_others(&queue));
-        assert!(queue.push_quietly(command()).is_ok());
-        assert!(lock(&queue.state).others_until.is_some(), "there may be more at hand");
-        queue.wake();
-        assert!(lock(&queue.state).others_until.is_none());
-        assert!(!queue.is_left.load(Ordering::Relaxed) && !queue.owes_wake.load(Ordering::Relaxed));
-        assert_eq!((queue.wait(None), queue.take(usize::MAX).len()), (Woken::Work, 2));
-        let woken = awaiting_others(&queue, || {
+        let woken = awaiting_returns(&queue, || {
+            push_awaited(&queue);
+            assert!(lock(&queue.state).returns.is_awaited(), "one is absent");
+            push_awaited(&queue);
+        });
+        assert_eq!((woken, queue.take(usize::MAX).len()), (Woken::Work, 3));
+    }
+
+    /// The wait is for those who gain by it alone.
+    #[test]
+    fn nobody_else_waits_for_those_who_were_answered() {
+        let queue = Queue::new(usize::MAX);
+        let woken = awaiting_returns(&queue, || push(&queue));
+        assert_eq!((woken, queue.take(usize::MAX).len()), (Woken::Work, 2));
+        let woken = awaiting_returns(&queue, || {
             assert!(queue.push_quietly(command()).is_ok());
+            assert!(lock(&queue.state).returns.is_awaited(), "there may be more at hand");
             queue.wake();
         });
         assert_eq!((woken, queue.take(usize::MAX).len()), (Woken::Work, 2));
+        answer_two(&queue, 0);
+        assert!(queue.push_quietly(command()).is_ok());
+        assert_eq!((queue.wait(None), queue.take(usize::MAX).len()), (Woken::Work, 1));
+        assert_eq!(awaiting_returns(&queue, || queue.stop()), Woken::Work);
+    }
+
+    /// What another thread takes meanwhile is gone, and the next one wakes the committer as ever.
+    #[test]
+    fn who_comes_when_another_thread_has_taken_what_waited_is_not_slept_through() {
+        let queue = Queue::new(usize::MAX);
+        let woken = awaiting_returns(&queue, || {
+            assert_eq!(queue.take(usize::MAX).len(), 1);
+            push_awaited(&queue);
+        });
+        assert_eq!((woken, queue.take(usize::MAX).len()), (Woken::Work, 1));
     }
 
     #[test]
-    fn others_who_do_not_come_are_not_waited_for_long() {
-        let queue = Queue::new(usize::MAX);
-        assert!(push_with_others(&queue));
-        let begun = lock(&queue.state).others_until.expect("it is left");
-        assert!(begun <= Instant::now() + Duration::from_micros(OTHERS_MAX_MICROS));
-        assert_eq!(queue.wait(None), Woken::Work);
-        assert!(Instant::now() >= begun);
+    fn who_does_not_come_back_is_not_waited_for_long() {
+        let patience = Duration::from_millis(1);
+        for (waiting, woken) in [(1, Woken::Work), (0, Woken::Idle)] {
+            let queue = Queue::new(usize::MAX);
+            answer_two(&queue, waiting);
+            lock(&queue.state).returns.patience = patience;
+            let begun = Instant::now();
+            assert_eq!(queue.wait(Some(patience)), woken);
+            assert!(begun.elapsed() >= patience);
+            assert_eq!(queue.take(usize::MAX).len(), waiting);
+        }
     }
 
     /// Lets a committer wait for work alone, calls `bring` once it does, and tells what it was woken for.

@@ -13,11 +13,11 @@ use courant_log::{
     AppendError, Appended, Batch, Catalog, Codec, PartitionId, Topic, WriterError, topic_config,
 };
 use tokio::sync::oneshot;
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::task::spawn_blocking;
 
 use super::{Kind, Shared};
 use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, WITH_OTHERS_BYTES_MAX,
+    AWAITED_BYTES_MAX, BATCH_BYTES_MAX, BATCH_RECORDS_MAX, HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES,
 };
 use crate::{NewRecord, Partition, Position, PublishError};
 
@@ -40,12 +40,6 @@ pub(super) async fn publish(shared: &Shared, records: Vec<NewRecord>) -> Vec<Out
         }
         if flights.is_empty() {
             return results;
-        }
-        if flights.iter().any(|(_, flight)| flight.is_first) {
-            // The runtime comes back here when its thread finds nothing else to do. So whoever was answered with
-            // this task, and publishes again, has done that.
-            yield_now().await;
-            shared.log.no_others();
         }
         for (lane, flight) in flights {
             lane.land(shared, flight, &mut results).await;
@@ -200,8 +194,6 @@ struct Run {
 struct Flight {
     indexes: Vec<usize>,
     bytes: usize,
-    /// It is the first of several that are committed together: who sent it says when all have come.
-    is_first: bool,
     answered: oneshot::Receiver<Result<Appended, AppendError>>,
 }
 
@@ -271,13 +263,12 @@ impl Lane {
                         // Whoever published may have gone; the records stay.
                         let _ = done.send(result);
                     };
-                    let is_first = if bytes <= WITH_OTHERS_BYTES_MAX {
-                        shared.log.append_with_others(self.id, batch, done)
+                    if bytes <= AWAITED_BYTES_MAX {
+                        shared.log.append_awaited(self.id, batch, done);
                     } else {
                         shared.log.append(self.id, batch, done);
-                        false
-                    };
-                    return Some(Flight { indexes: run.indexes, bytes, is_first, answered });
+                    }
+                    return Some(Flight { indexes: run.indexes, bytes, answered });
                 }
                 // What was estimated was too little, or one record spoils the batch for the others.
                 Encoded::Refused(_) if run.records.len() > 1 => {

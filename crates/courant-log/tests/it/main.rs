@@ -14,6 +14,7 @@ mod inspect;
 mod large_groups;
 mod quarantine;
 mod retention;
+mod returning;
 mod scrub;
 mod threads;
 mod verify;

@@ -261,7 +261,7 @@ fn append_in_turn(log: &Log, partition: PartitionId, tags: std::ops::Range<u64>)
 }
 
 /// Waits, within reason, until something is so.
-fn becomes(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn becomes(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !is_so() {
         assert!(begun.elapsed().as_secs() < 20, "{what}");
@@ -446,39 +446,6 @@ fn what_came_quietly_is_committed_together_by_the_thread_that_asks_for_it() {
     });
     log.stop();
     assert_eq!(stored(&log, partition).len() as u64, sent);
-}
-
-/// Nobody ever says that all have come, and the first of each group waits for that: no append hangs, and the order
-/// of each thread is kept.
-#[test]
-fn appends_that_are_left_for_others_are_committed_also_when_nobody_says_when() {
-    const THREADS: u64 = 4;
-    const EACH: u64 = 100;
-    let (log, partition) = background_log(7);
-    std::thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let log = &log;
-            scope.spawn(move || {
-                let mut before = None;
-                for sent in 0..EACH {
-                    let (answered, answer) = channel();
-                    log.append_with_others(
-                        partition,
-                        batch(thread * EACH + sent, 1, 100, None),
-                        move |appended| {
-                            answered.send(appended.expect("appended").base_offset).expect("sends");
-                        },
-                    );
-                    let offset = answer.recv().expect("answered");
-                    assert!(before < Some(offset));
-                    before = Some(offset);
-                }
-            });
-        }
-    });
-    assert_eq!(log.health(), Health::Ready);
-    log.stop();
-    assert_eq!(stored(&log, partition).len() as u64, THREADS * EACH);
 }
 
 /// Symptom: events of the class `interval` were not synced, and the journal not sealed, while a client sent again and
