@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use self::pace::{PACE, are_few, are_many, is_at_work};
 use self::refusals::Refusals;
 use self::shares::Shares;
-use self::waking::{rung, stopped, woken};
+use self::waking::{longest_sleep, rung, stopped, woken};
 use super::context::Context;
 use super::faults::FaultPoint;
 use super::ledger::Trouble;
@@ -114,6 +114,8 @@ pub(crate) struct Relay<D> {
     /// When the database was told last that the relay is there, and whether it is to be woken.
     kept: Instant,
     is_resting: bool,
+    /// When it was told last that from then on it is.
+    rests_since: Option<Instant>,
     bell: Option<OutboxBell>,
     /// When a bell was asked for last.
     asked: Option<Instant>,
@@ -149,6 +151,7 @@ impl<D: Store> Relay<D> {
             lease: RelayLease { shard: SHARD.to_owned(), epoch: 0 },
             kept: Instant::now(),
             is_resting: false,
+            rests_since: None,
             bell: None,
             asked: None,
             advanced: None,
@@ -418,14 +421,18 @@ impl<D: Store> Relay<D> {
         self.busy = 0;
         self.listen().await;
         if self.bell.as_ref().is_some_and(|bell| !bell.is_silent()) && !self.is_resting {
-            // Whoever has written before this wakes nobody: there is one more look.
-            return self.keep(true).await;
+            // Whoever has written before this wakes nobody: there is one more look, and a later one for those who have
+            // not committed by then.
+            self.keep(true).await?;
+            self.rests_since = Some(Instant::now());
+            return Ok(());
         }
         self.keep(self.is_resting).await?;
         self.tell(true);
         let now_ms = self.parts.clock.now_ms();
         let until_timer = self.next_timer_ms.map(|due_ms| u64::try_from(due_ms - now_ms).unwrap_or_default());
-        let look = until_timer.map_or(self.parts.look, |ms| self.parts.look.min(Duration::from_millis(ms)));
+        let look = longest_sleep(self.parts.look, self.rests_since.map(|since| since.elapsed()));
+        let look = until_timer.map_or(look, |ms| look.min(Duration::from_millis(ms)));
         tokio::select! {
             () = woken(self.parts.service.as_deref()) => {}
             is_lost = rung(self.bell.as_mut()) => {
