@@ -51,7 +51,8 @@ const EXPECTED: &str = "a Postgres database: write postgres://USER:PASSWORD@HOST
 /// A Postgres database with the framework's tables. Clones share its connections.
 ///
 /// What a handler sets for its session, and not for its transaction, stays with the connection: use
-/// `SET LOCAL`. The connections must be those of the server, or of a proxy that keeps a session to one.
+/// `SET LOCAL`. `RESET ALL` takes what the framework has set as well, and counts as the end of the transaction.
+/// The connections must be those of the server, or of a proxy that keeps a session to one.
 #[derive(Clone)]
 pub struct Postgres {
     inner: Arc<Inner>,

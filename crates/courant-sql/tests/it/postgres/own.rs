@@ -183,7 +183,16 @@ async fn an_event_takes_one_transaction_id() {
 async fn an_end_is_noticed_where_nothing_is_published() {
     let Some(fixture) = Fixture::new().await else { return };
     let (store, lease) = (&fixture.store, fixture.lease().await);
-    let ended: [&[&'static str]; 4] = [&["COMMIT"], &["ROLLBACK"], &["ROLLBACK", "BEGIN"], &["SELECT 1 / 0"]];
+    // What resets the settings takes the transaction's name, and what the framework has set for the session.
+    let ended: [&[&'static str]; 7] = [
+        &["COMMIT"],
+        &["ROLLBACK"],
+        &["ROLLBACK", "BEGIN"],
+        &["ROLLBACK AND CHAIN"],
+        &["ROLLBACK", "DISCARD ALL", "BEGIN"],
+        &["SELECT 1 / 0"],
+        &["RESET ALL"],
+    ];
     for (offset, statements) in (1..).zip(ended) {
         let event = event(offset, Some("k"));
         let (mut tx, _) = admit(store, &lease, &event, Source::Log).await;
