@@ -43,4 +43,4 @@ pub mod client;
 pub use broker::{Broker, KafkaMetrics};
 pub use config::{KafkaConfig, Limits};
 pub use groups::{ChangeGroupError, GroupMember, GroupView};
-pub use listener::KafkaServer;
+pub use listener::{KafkaServer, KafkaTasks};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use courant_log::Buffers;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 use tracing::{error, warn};
 
 use crate::broker::{Broker, Place};
@@ -24,6 +24,31 @@ pub struct KafkaServer {
     groups: JoinHandle<()>,
     /// Gives memory back.
     memory: JoinHandle<()>,
+}
+
+/// Whether that runs without which clients are not served, however well their connections do.
+///
+/// It says nothing of a server that is being stopped: then all of it ends.
+#[derive(Debug)]
+pub struct KafkaTasks {
+    accepting: Vec<AbortHandle>,
+    groups: AbortHandle,
+}
+
+impl KafkaTasks {
+    /// What does not run any more, as a sentence. Until the server is stopped that is a defect, and only a server that
+    /// is started anew mends it.
+    #[must_use]
+    pub fn ended(&self) -> Option<&'static str> {
+        if self.accepting.iter().any(AbortHandle::is_finished) {
+            return Some(
+                "nobody accepts Kafka clients any more, which is a defect: the server has to be restarted",
+            );
+        }
+        self.groups.is_finished().then_some(
+            "nobody watches the consumer groups any more, which is a defect: the server has to be restarted",
+        )
+    }
 }
 
 impl KafkaServer {
@@ -43,6 +68,15 @@ impl KafkaServer {
     #[must_use]
     pub fn broker(&self) -> &Arc<Broker> {
         &self.broker
+    }
+
+    /// Tells whether clients can still be served, also when this server is out of reach.
+    #[must_use]
+    pub fn tasks(&self) -> KafkaTasks {
+        KafkaTasks {
+            accepting: self.accepting.iter().map(JoinHandle::abort_handle).collect(),
+            groups: self.groups.abort_handle(),
+        }
     }
 
     /// Stops accepting and reading, lets what was accepted be answered, and closes.
@@ -137,7 +171,10 @@ fn note(broker: &Broker, ended: Result<(), JoinError>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::KafkaConfig;
     use courant_log::limits::BUFFER_BYTES;
+    use courant_log::storage::MemoryStorage;
+    use courant_log::{Log, LogConfig, SystemClock, SystemEntropy};
 
     /// Symptom: a server whose producers stay connected kept 16 mebibytes for their batches, whatever they sent
     /// since. Cause: they were given back when a connection ended. Fix: they are looked at from time to time.
@@ -154,5 +191,35 @@ mod tests {
         drop(two);
         looks().await;
         assert_eq!(buffers.made(), 0);
+    }
+
+    async fn server() -> KafkaServer {
+        let config = LogConfig {
+            journal_file_bytes: 1024 * 1024,
+            first_journal_file_bytes: 1024 * 1024,
+            reserve_bytes: 0,
+            ..LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy))
+        };
+        let (log, _) = Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens");
+        let mut listeners = Vec::new();
+        for _ in 0..2 {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("loopback"));
+        }
+        KafkaServer::start(Arc::new(Broker::new(log, KafkaConfig::default())), listeners)
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_gone_is_told_of() {
+        let mut server = server().await;
+        let tasks = server.tasks();
+        assert_eq!(tasks.ended(), None);
+        server.groups.abort();
+        (&mut server.groups).await.expect_err("it is gone");
+        assert!(tasks.ended().is_some_and(|said| said.contains("consumer groups")), "{tasks:?}");
+
+        let mut accepting = server.accepting.pop().expect("one of two");
+        accepting.abort();
+        (&mut accepting).await.expect_err("it is gone");
+        assert!(tasks.ended().is_some_and(|said| said.contains("accepts Kafka clients")), "{tasks:?}");
     }
 }

@@ -11,8 +11,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use courant_core::trace::Tracer;
-use courant_kafka::Broker;
 use courant_kafka::tls::ServerTls;
+use courant_kafka::{Broker, KafkaServer, KafkaTasks};
 use courant_log::{Damage, DamagedEvents, Health};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -35,6 +35,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct Status {
     /// Set when the log is open and clients are served.
     broker: OnceLock<Arc<Broker>>,
+    /// Set before it: whether clients can still be served.
+    kafka: OnceLock<KafkaTasks>,
     /// Set with it, if somebody looks for damage.
     scrubbed: OnceLock<Arc<Scrubbed>>,
     /// Set before anybody can ask anything.
@@ -44,9 +46,10 @@ pub(crate) struct Status {
 
 impl Status {
     /// Says that clients are served from now on.
-    pub(crate) fn serving(&self, broker: Arc<Broker>) {
+    pub(crate) fn serving(&self, kafka: &KafkaServer) {
         // Set once, by the one who starts the server.
-        let _ = self.broker.set(broker);
+        let _ = self.kafka.set(kafka.tasks());
+        let _ = self.broker.set(Arc::clone(kafka.broker()));
     }
 
     /// Says that somebody looks for damage, and where to see how far that has come.
@@ -78,6 +81,13 @@ impl Status {
         self.broker.get()
     }
 
+    /// What clients miss for as long as this process lives.
+    pub(crate) fn lost(&self) -> Option<&'static str> {
+        let ended = self.kafka.get()?.ended()?;
+        // Asked behind it: what ends in order does so after this was set.
+        (!self.stopping.load(Ordering::Relaxed)).then_some(ended)
+    }
+
     /// `Err`: why no client should be sent here now.
     pub(crate) fn ready(&self) -> Result<(), String> {
         if self.stopping.load(Ordering::Relaxed) {
@@ -85,7 +95,7 @@ impl Status {
         }
         let broker = self.broker().ok_or("starting: the log is being opened")?;
         match broker.log().health() {
-            Health::Ready => Ok(()),
+            Health::Ready => self.lost().map_or(Ok(()), |lost| Err(lost.to_owned())),
             Health::Full { reason } => Err(reason),
             Health::ReadOnly { reason } => Err(format!("the log is read-only: {reason}")),
             Health::Stopping => Err("stopping".to_owned()),
@@ -174,14 +184,68 @@ fn router(status: Arc<Status>) -> Router {
     Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(status)
 }
 
-/// The process runs. It says nothing about the log: a restart would not help a full disk.
-async fn livez() -> &'static str {
-    "ok\n"
+/// The process runs, and has all that only a restart would bring back. It says nothing about the log: a restart would
+/// not help a full disk.
+async fn livez(State(status): State<Arc<Status>>) -> (StatusCode, String) {
+    match status.lost() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(lost) => (StatusCode::SERVICE_UNAVAILABLE, format!("{lost}\n")),
+    }
 }
 
 async fn readyz(State(status): State<Arc<Status>>) -> (StatusCode, String) {
     match status.ready() {
         Ok(()) => (StatusCode::OK, format!("ready\n{}", status.damage())),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use courant_kafka::KafkaConfig;
+    use courant_log::storage::MemoryStorage;
+    use courant_log::{Log, LogConfig, SystemClock, SystemEntropy};
+    use tokio::net::TcpListener;
+    use tokio::runtime::Runtime;
+
+    fn broker() -> Arc<Broker> {
+        let config = LogConfig {
+            journal_file_bytes: 1024 * 1024,
+            first_journal_file_bytes: 1024 * 1024,
+            reserve_bytes: 0,
+            ..LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy))
+        };
+        let (log, _) = Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens");
+        Arc::new(Broker::new(log, KafkaConfig::default()))
+    }
+
+    /// Symptom: a server whose task for new Kafka clients had panicked refused every one of them, was ready and alive
+    /// for whoever asked, and so was never restarted. Cause: nobody looked at that task. Fix: it is looked at with
+    /// each question.
+    #[test]
+    fn a_server_that_accepts_nobody_any_more_is_neither_ready_nor_alive() {
+        let (serving, asking) = (Runtime::new().expect("threads"), Runtime::new().expect("threads"));
+        let status = Arc::new(Status::default());
+        let answers = || {
+            let ready = asking.block_on(readyz(State(Arc::clone(&status))));
+            let alive = asking.block_on(livez(State(Arc::clone(&status))));
+            [ready, alive].map(|(code, said)| (code.as_u16(), said))
+        };
+        assert_eq!(answers().map(|(code, _)| code), [503, 200], "it is starting");
+        let kafka = serving.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+            KafkaServer::start(broker(), vec![listener])
+        });
+        status.serving(&kafka);
+        assert_eq!(answers().map(|(code, _)| code), [200, 200]);
+        // Its tasks end, as each of them does by a panic.
+        drop(serving);
+        for (code, said) in answers() {
+            assert!(code == 503 && said.contains("nobody accepts Kafka clients any more"), "{code}: {said}");
+        }
+        // What ends in order is no reason to end the process before the log is sealed.
+        status.stopping();
+        assert_eq!(answers().map(|(code, _)| code), [503, 200]);
     }
 }

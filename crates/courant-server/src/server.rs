@@ -101,7 +101,8 @@ impl Server {
             }
         };
         let broker = Arc::new(Broker::new(log.clone(), kafka_config));
-        status.serving(Arc::clone(&broker));
+        let serving = KafkaServer::start(broker, kafka.listeners);
+        status.serving(&serving);
         let scrubber = Scrubber::start(log.clone(), config.scrub_interval, config.scrub_bytes_per_second);
         if let Some(scrubber) = &scrubber {
             status.scrubbing(scrubber.scrubbed());
@@ -110,7 +111,7 @@ impl Server {
             log,
             recovery,
             status,
-            kafka: KafkaServer::start(broker, kafka.listeners),
+            kafka: serving,
             kafka_addresses: kafka.addresses,
             http,
             history: api.keep_history(),

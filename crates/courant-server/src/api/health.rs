@@ -135,7 +135,10 @@ fn checks(state: &ApiState) -> Vec<Check> {
     let Ok(log) = state.log() else {
         return vec![failed("log", "the log is being opened".to_owned())];
     };
-    vec![of_log(log), of_disk(log), of_damage(log), of_history(state)]
+    let mut checks = vec![of_log(log), of_disk(log), of_damage(log), of_history(state)];
+    // Nobody looks for a check of what a defect alone ends.
+    checks.extend(state.status().lost().map(|lost| failed("clients", lost.to_owned())));
+    checks
 }
 
 fn of_log(log: &Log) -> Check {
