@@ -56,7 +56,7 @@ fn common(address: &Address) -> ClientConfig {
     );
     // That the certificate is looked at, and the name in it, is what the client does unless it is told otherwise.
     if let Some(authorities) = address.tls.as_ref().and_then(|tls| tls.authorities.as_deref()) {
-        config.set("ssl.ca.location", authorities);
+        config.set("ssl.ca.location", file(authorities));
     }
     if let Some(login) = &address.login {
         config
@@ -65,6 +65,11 @@ fn common(address: &Address) -> ClientConfig {
             .set("sasl.password", login.password.as_str());
     }
     config
+}
+
+/// A path that librdkafka takes for one: `probe` is a word to it, and stands for all whom the system trusts.
+fn file(path: &str) -> &str {
+    if path == "probe" { "./probe" } else { path }
 }
 
 /// For a client that administers.
@@ -165,5 +170,36 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
             tracing::error!(facility, "{message}");
         }
         _ => tracing::debug!(facility, "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use courant_engine::EngineUrl;
+
+    use super::*;
+    use crate::address;
+
+    fn authorities(url: &str) -> Option<String> {
+        let EngineUrl::Remote(remote) = url.parse::<EngineUrl>().expect("a URL") else {
+            panic!("{url} is a server")
+        };
+        let address = address::parse(&remote).unwrap_or_else(|reason| panic!("{url}: {reason}"));
+        looking(&address).get("ssl.ca.location").map(str::to_owned)
+    }
+
+    /// Symptom: a file of authorities by the name of `probe` was not read, and everybody was believed whom the system
+    /// trusts. Cause: the name is a word of librdkafka. Fix: it is given a path that is none.
+    #[test]
+    fn no_name_of_a_file_stands_for_all_whom_the_system_trusts() {
+        for (url, expected) in [
+            ("kafka://host?tls_ca=probe", Some("./probe")),
+            ("kafka://host?tls_ca=%70robe", Some("./probe")),
+            ("kafka://host?tls_ca=/etc/probe", Some("/etc/probe")),
+            ("kafka://host?tls_ca=ca.pem", Some("ca.pem")),
+            ("kafka://host?tls=true", None),
+        ] {
+            assert_eq!(authorities(url).as_deref(), expected, "{url}");
+        }
     }
 }
