@@ -59,8 +59,11 @@ pub(crate) fn not_understood(servers: &Servers) -> String {
 
 /// What stands in the way of a connection, by what the client says of it.
 pub(crate) fn refused(obstacle: Obstacle, servers: &str, reason: &str) -> String {
+    // A server says here what it likes, before anybody knows who it is, and this stands in a line of the log and on
+    // terminals.
+    let reason = reason.replace(char::is_control, " ");
     // How long it took says nothing.
-    let cause = reason.rsplit_once(" (after ").map_or(reason, |(cause, _)| cause);
+    let cause = reason.rsplit_once(" (after ").map_or(reason.as_str(), |(cause, _)| cause);
     // What the client advises behind this is about its own settings.
     let of_certificate = cause.split(": broker certificate could not").next().unwrap_or(cause);
     match obstacle {
@@ -80,5 +83,22 @@ pub(crate) fn refused(obstacle: Obstacle, servers: &str, reason: &str) -> String
             "there is no TLS with {servers}: {cause}: does it speak TLS there, and ask for no certificates of its \
              clients?"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server could write lines of its own into the log of whoever logs in, and sequences for the terminal.
+    #[test]
+    fn what_a_server_says_of_a_login_stays_within_its_line() {
+        let reason = "sasl_plaintext://host:9092/bootstrap: SASL authentication error: no\n2026-11-30 ERROR all is \
+                      lost\x1b[2J\u{9b}1m (after 2ms in state AUTH_REQ)";
+        for obstacle in [Obstacle::Login, Obstacle::Tls] {
+            let said = refused(obstacle, "host:9092", reason);
+            assert!(said.contains("error: no 2026-11-30 ERROR all is lost [2J 1m: "), "{said}");
+            assert!(!said.contains(char::is_control) && !said.contains("(after"), "{said:?}");
+        }
     }
 }
