@@ -10,6 +10,7 @@ mod demo;
 mod dlq;
 #[cfg(feature = "sql")]
 mod dlq_foreign;
+mod line;
 mod operate;
 #[cfg(feature = "sql")]
 mod relay;
@@ -31,6 +32,7 @@ pub(crate) use dlq_foreign::{
     DlqCommand, DlqForeign, ForeignDiscard, ForeignExport, ForeignList, ForeignRedrive, ForeignShow,
     LetterAt, WhichForeign,
 };
+pub(crate) use line::read;
 pub(crate) use operate::{
     Config, ConfigCheck, ConfigShow, Doctor, Log, LogInspect, LogRepair, LogVerify, Serve,
 };

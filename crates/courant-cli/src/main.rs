@@ -11,11 +11,10 @@ mod settings;
 mod text;
 mod time;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match commands::run(cli::Cli::parse()) {
+    match commands::run(cli::read()) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             failure.report();
