@@ -73,6 +73,14 @@ async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, local))
 }
 
+/// Whether who listens on one of them is in the way of who wants the other.
+pub(crate) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    // `::` takes clients of both families.
+    let covers = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    let (here, there) = (one.ip(), other.ip());
+    one.port() == other.port() && (here == there || covers(here, there) || covers(there, here))
+}
+
 fn twin(address: SocketAddr) -> Option<SocketAddr> {
     let ip: IpAddr = match address.ip() {
         IpAddr::V4(Ipv4Addr::LOCALHOST) => Ipv6Addr::LOCALHOST.into(),
@@ -118,6 +126,24 @@ mod tests {
             [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
         assert_eq!(bound.addresses, both);
         assert_eq!(bound.listeners.len(), 2);
+    }
+
+    /// Nobody looks for another program that has the port.
+    #[test]
+    fn an_address_for_all_is_in_the_way_of_each() {
+        let overlap = |one: &str, other: &str| {
+            let (one, other) = (one.parse().expect("an address"), other.parse().expect("an address"));
+            assert_eq!(overlap(one, other), overlap(other, one));
+            overlap(one, other)
+        };
+        for other in ["127.0.0.1:9092", "0.0.0.0:9092", "[::]:9092"] {
+            assert!(overlap("127.0.0.1:9092", other), "{other}");
+        }
+        assert!(overlap("[::]:9092", "0.0.0.0:9092") && overlap("[::]:9092", "[::1]:9092"));
+        for other in ["127.0.0.2:9092", "127.0.0.1:9093", "0.0.0.0:9093", "[::1]:9092"] {
+            assert!(!overlap("127.0.0.1:9092", other), "{other}");
+        }
+        assert!(!overlap("0.0.0.0:9092", "[::1]:9092"));
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use tracing::{error, info};
 
 use crate::api::ApiState;
 use crate::api::limits::{HOSTS_MAX, STREAMS_PART};
-use crate::bind::bind;
+use crate::bind::{bind, overlap};
 use crate::files::Shares;
 use crate::http::{HttpServer, Status};
 use crate::memory::MemoryShares;
@@ -71,7 +71,9 @@ impl Server {
         kafka_config.limits.connections_max = files.kafka.min(memory.kafka.connections_max);
         let kafka = bind("--kafka", &config.kafka, config.insecure).await?;
         let http = bind("--http", &config.http, config.insecure).await.map_err(|error| match error {
-            StartError::InUse { address, .. } if kafka.addresses.contains(&address) => {
+            StartError::InUse { address, .. }
+                if kafka.addresses.iter().any(|kafka| overlap(*kafka, address)) =>
+            {
                 StartError::OneAddress { address }
             }
             other => other,
