@@ -138,6 +138,10 @@ pub const FILL_WRITE_BYTES: u64 = 256 * 1024;
 /// the page cache. A sync of the journal may stand behind so many of them, and no more.
 pub const FILL_STEP_BYTES: u64 = 512 * 1024;
 
+/// Bytes of a new journal file that have gone past the page cache before they are synced, while the log is in use. A
+/// disk with a volatile cache of its own may have so many of them to write when the journal is synced.
+pub const FILL_PAST_BYTES: u64 = 8 * 1024 * 1024;
+
 /// Bytes of a buffer that is used again: what clients read, and send, at a time.
 pub const BUFFER_BYTES: usize = 1024 * 1024;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::error::WriterError;
 use crate::inner::Inner;
 use crate::journal::{FillSteps, JournalWriter, RingFile, Unsynced, capacity_of};
-use crate::limits::{FILL_STEP_BYTES, FILL_WRITE_BYTES, RING_FILES_FIRST};
+use crate::limits::{FILL_PAST_BYTES, FILL_STEP_BYTES, FILL_WRITE_BYTES, RING_FILES_FIRST};
 use crate::writer::Writer;
 use crate::{lock, reserve};
 
@@ -391,7 +391,7 @@ impl Inner {
                 _ => Ok(()),
             }
         };
-        let steps = FillSteps { write: FILL_WRITE_BYTES, sync: FILL_STEP_BYTES };
+        let steps = FillSteps { write: FILL_WRITE_BYTES, sync: FILL_STEP_BYTES, past: FILL_PAST_BYTES };
         let made = RingFile::create_in_steps(&*self.storage, number, file_bytes, steps, rest);
         // Nothing of the log is in that file yet.
         made.inspect_err(|error| {

@@ -14,13 +14,15 @@ use crate::storage::{File, OpenMode, Storage, StorageError};
 /// Bytes that one write of a new file has at most, however large its steps are.
 const ZEROS_BYTES: u64 = 1024 * 1024;
 
-/// How a file is filled beside others who wait for the same disk. Both are above 0.
+/// How a file is filled beside others who wait for the same disk. All are above 0.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FillSteps {
     /// Bytes that are written at a time.
     pub(crate) write: u64,
     /// Bytes that may wait in the page cache: then they are synced.
     pub(crate) sync: u64,
+    /// Bytes that may have gone past the page cache: then they are synced.
+    pub(crate) past: u64,
 }
 
 /// One file of the ring.
@@ -35,7 +37,7 @@ impl RingFile {
     /// Creates a ring file: temporary name, zeros if the storage wants them, sync, rename, sync of
     /// the directory. `docs/formats/journal.md` says why: "Ring files".
     pub(crate) fn create(storage: &dyn Storage, number: u64, file_bytes: u64) -> Result<Self, StorageError> {
-        let whole = FillSteps { write: file_bytes, sync: file_bytes };
+        let whole = FillSteps { write: file_bytes, sync: file_bytes, past: file_bytes };
         Self::create_in_steps(storage, number, file_bytes, whole, || Ok(()))
     }
 
@@ -106,7 +108,8 @@ impl RingFile {
 }
 
 /// Writes zeros, in memory that begins with a block, so that they may go past the page cache. What has gone past it
-/// is not synced here: it is with the disk, and a flush would only keep others waiting.
+/// is synced seldom: it is with the disk, and a flush would only keep others waiting. But the disk may have a cache
+/// that the next sync of anybody empties, and some file systems say that they take such writes and keep them.
 fn write_zeros(
     file: &dyn File,
     path: &str,
@@ -119,19 +122,19 @@ fn write_zeros(
     let memory = vec![0u8; write_bytes + BLOCK_BYTES];
     let begin = memory.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
     let zeros = &memory[begin..begin + write_bytes];
-    let (mut position, mut in_cache) = (0, 0);
+    let (mut position, mut in_cache, mut past) = (0u64, 0u64, 0u64);
     while position < file_bytes {
         // Where they go through the page cache, up to the next sync and no further.
         let count = (file_bytes - position).min(zeros.len() as u64).min(steps.sync - in_cache);
         let is_past = file.write_to_sync(&zeros[..count as usize], position).map_err(at("fill"))?;
         position += count;
-        in_cache += if is_past { 0 } else { count };
+        *(if is_past { &mut past } else { &mut in_cache }) += count;
         if position == file_bytes || (!is_past && in_cache < steps.sync) {
             continue;
         }
-        if in_cache > 0 {
+        if in_cache > 0 || past >= steps.past {
             file.sync_data().map_err(at("sync"))?;
-            in_cache = 0;
+            (in_cache, past) = (0, 0);
         }
         rest().map_err(at("go on filling"))?;
     }
@@ -248,7 +251,7 @@ mod tests {
 
     const STEP: u64 = 16 * 1024;
     const STEPS: u64 = 5;
-    const STEP_BY_STEP: FillSteps = FillSteps { write: STEP, sync: STEP };
+    const STEP_BY_STEP: FillSteps = FillSteps { write: STEP, sync: STEP, past: STEPS * STEP };
 
     fn storage() -> FaultyStorage {
         let storage = FaultyStorage::new(1, 1024 * 1024);
@@ -333,7 +336,7 @@ mod tests {
     fn the_zeros_of_a_new_file_may_go_past_the_page_cache() {
         let noted = Noted::default();
         let file_bytes = 2 * ZEROS_BYTES + 3 * STEP;
-        let whole = FillSteps { write: file_bytes, sync: file_bytes };
+        let whole = FillSteps { write: file_bytes, sync: file_bytes, past: file_bytes };
         write_zeros(&noted, "a", file_bytes, whole, || Ok(())).expect("writes");
         let expected = [("write", ZEROS_BYTES), ("write", ZEROS_BYTES), ("write", 3 * STEP)];
         assert_eq!(*noted.calls.lock().expect("lock"), expected);
@@ -345,7 +348,7 @@ mod tests {
     #[test]
     fn what_has_gone_past_the_page_cache_is_not_synced_step_by_step() {
         let noted = Noted { past: 3 * STEP, ..Noted::default() };
-        let steps = FillSteps { write: STEP, sync: 2 * STEP };
+        let steps = FillSteps { write: STEP, sync: 2 * STEP, past: 8 * STEP };
         write_zeros(&noted, "a", 8 * STEP, steps, || {
             noted.note("rest", 0);
             Ok(())
@@ -355,6 +358,21 @@ mod tests {
         let past = [write, rest].repeat(3);
         let not_past = [write, write, sync, rest].repeat(2);
         assert_eq!(*noted.calls.lock().expect("lock"), [past, not_past, vec![write]].concat());
+    }
+
+    /// A disk with a cache of its own has no more of the file to write than that when somebody syncs another one.
+    #[test]
+    fn what_has_gone_past_the_page_cache_is_synced_now_and_then() {
+        let noted = Noted { past: 8 * STEP, ..Noted::default() };
+        let steps = FillSteps { write: STEP, sync: 2 * STEP, past: 3 * STEP };
+        write_zeros(&noted, "a", 8 * STEP, steps, || {
+            noted.note("rest", 0);
+            Ok(())
+        })
+        .expect("writes");
+        let (write, sync, rest) = (("write", STEP), ("sync", 0), ("rest", 0));
+        let three = [write, rest, write, rest, write, sync, rest].repeat(2);
+        assert_eq!(*noted.calls.lock().expect("lock"), [three, vec![write, rest, write]].concat());
     }
 
     /// Nobody has to wait for the rest of a file that is not needed, and nothing of it takes room.
