@@ -190,14 +190,16 @@ pub fn effective<'a>(configs: &'a BTreeMap<String, String>, name: &str) -> &'a s
     }
 }
 
+// The next four are asked for each batch that is published: what nobody has set they know without the table.
+
 /// Whether newer events of a key take the place of older ones, so that every event needs a key.
 pub fn is_compacted(configs: &BTreeMap<String, String>) -> bool {
-    words(effective(configs, "cleanup.policy")).any(|word| word == "compact")
+    configs.get("cleanup.policy").is_some_and(|value| words(value).any(|word| word == "compact"))
 }
 
 /// How a topic's batches are compressed; `None`: as they were sent.
 pub fn codec(configs: &BTreeMap<String, String>) -> Option<Codec> {
-    match effective(configs, "compression.type").trim() {
+    match configs.get("compression.type")?.trim() {
         "uncompressed" => Some(Codec::None),
         "gzip" => Some(Codec::Gzip),
         "snappy" => Some(Codec::Snappy),
@@ -209,12 +211,13 @@ pub fn codec(configs: &BTreeMap<String, String>) -> Option<Codec> {
 
 /// Whether events have the time of their arrival as their timestamp, and not the producer's.
 pub fn has_append_time(configs: &BTreeMap<String, String>) -> bool {
-    effective(configs, "message.timestamp.type").trim() == "LogAppendTime"
+    configs.get("message.timestamp.type").is_some_and(|value| value.trim() == "LogAppendTime")
 }
 
 /// Bytes of the largest batch that a topic accepts.
 pub fn max_message_bytes(configs: &BTreeMap<String, String>) -> usize {
-    effective(configs, "max.message.bytes").trim().parse().unwrap_or(MAX_MESSAGE_BYTES_DEFAULT)
+    let set = configs.get("max.message.bytes").and_then(|value| value.trim().parse::<usize>().ok());
+    set.unwrap_or(MAX_MESSAGE_BYTES_DEFAULT)
 }
 
 /// When a segment of a topic is full.
@@ -433,6 +436,25 @@ mod tests {
         assert!(!has_append_time(&BTreeMap::new()));
         assert!(!has_append_time(&set(&[("message.timestamp.type", "CreateTime")])));
         assert!(has_append_time(&set(&[("message.timestamp.type", "LogAppendTime")])));
+    }
+
+    /// What is asked for each batch does not look for its default in the table.
+    #[test]
+    fn what_nobody_has_set_is_as_the_table_says() {
+        for (name, others) in [
+            ("cleanup.policy", "compact"),
+            ("compression.type", "zstd"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("max.message.bytes", "7"),
+        ] {
+            let all = |configs: &BTreeMap<String, String>| {
+                (is_compacted(configs), codec(configs), has_append_time(configs), max_message_bytes(configs))
+            };
+            let unset = all(&BTreeMap::new());
+            let default = find(name).expect("it is in the table").default;
+            assert_eq!(all(&set(&[(name, default)])), unset, "{name}");
+            assert_ne!(all(&set(&[(name, others)])), unset, "{name}");
+        }
     }
 
     #[test]
