@@ -12,7 +12,7 @@ mod topics;
 
 use std::fmt;
 use std::future::ready;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use courant_core::consumer::COPY_OF_PROGRESS;
@@ -58,7 +58,9 @@ struct Shared {
     log: Log,
     kind: Kind,
     config: EngineConfig,
-    /// Whether the engine was closed; whoever waits is told.
+    /// Whether the engine was closed, for who looks before each call and must not hold up others who do.
+    is_closed: AtomicBool,
+    /// The same; whoever waits is told.
     closed: watch::Sender<bool>,
     groups: Mutex<Groups>,
     /// Where the next batch of records without a key goes.
@@ -78,7 +80,13 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     fn is_closed(&self) -> bool {
-        *self.closed.borrow()
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    fn note_closed(&self) {
+        // First: who is told may look.
+        self.is_closed.store(true, Ordering::Release);
+        self.closed.send_replace(true);
     }
 
     /// Returns once the engine is closed.
@@ -93,9 +101,8 @@ impl Shared {
     }
 
     fn partition(&self, partition: &Partition) -> Option<PartitionId> {
-        let catalog = self.log.catalog();
         let number = usize::try_from(partition.number).ok()?;
-        catalog.by_name(&partition.topic)?.partitions.get(number).copied()
+        self.log.with_catalog(|catalog| catalog.by_name(&partition.topic)?.partitions.get(number).copied())
     }
 
     /// Counts what was published. Memory may be full before the log looks at retention by itself, which it
@@ -206,7 +213,7 @@ impl Drop for LocalEngine {
     /// An engine that nobody closed is closed here, so that its directory is free whatever subscriptions
     /// are left. This waits for a sync and a checkpoint: `close` is for those who cannot.
     fn drop(&mut self) {
-        self.shared.closed.send_replace(true);
+        self.shared.note_closed();
         if self.shared.kind != Kind::Served {
             self.shared.log.stop();
         }
@@ -300,7 +307,7 @@ impl Engine for LocalEngine {
 
     fn close(&self) -> Boxed<'_, ()> {
         Box::pin(async move {
-            self.shared.closed.send_replace(true);
+            self.shared.note_closed();
             if self.shared.kind == Kind::Served {
                 return;
             }

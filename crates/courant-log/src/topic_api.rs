@@ -1,15 +1,23 @@
 //! Topics as the log's users change them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use uuid::Uuid;
 
 use crate::Log;
-use crate::catalog::{NewTopic, Topic};
+use crate::catalog::{Catalog, NewTopic, Topic};
 use crate::error::{AddPartitionsError, AlterTopicError, CreateTopicError, DeleteTopicError};
 use crate::queue::Command;
 
 impl Log {
+    /// As [`Log::catalog`], for who only looks something up: nothing is counted up and down for it, which many threads
+    /// would do at the same place. Changes of topics wait for `look`, so it is short, and asks the log for nothing.
+    pub fn with_catalog<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
+        let guard = self.inner.catalog.read().unwrap_or_else(PoisonError::into_inner);
+        let catalog: &Catalog = &guard;
+        look(catalog)
+    }
+
     /// Creates a topic. `done` is called once that is durable, or was refused.
     pub fn create_topic(
         &self,

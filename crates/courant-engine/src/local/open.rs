@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use courant_log::storage::{DiskStorage, MemoryStorage, Storage};
@@ -50,6 +50,7 @@ impl LocalEngine {
             log,
             kind,
             config,
+            is_closed: AtomicBool::new(false),
             closed: watch::Sender::new(false),
             groups: Mutex::new(Groups::default()),
             keyless: AtomicU32::new(0),

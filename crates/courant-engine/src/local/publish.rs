@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use courant_core::partitioner::partition_for_key;
 use courant_log::batch::records;
@@ -51,11 +51,10 @@ pub(super) async fn publish(shared: &Shared, records: Vec<NewRecord>) -> Vec<Out
 fn sorted(shared: &Shared, records: Vec<NewRecord>, results: &mut [Outcome]) -> Vec<Lane> {
     let catalog = shared.log.catalog();
     let now_ms = shared.config.clock.now_ms();
-    let any = shared.keyless.fetch_add(1, Ordering::Relaxed);
-    let mut topics = Topics { catalog: &catalog, newest: None };
+    let mut topics = Topics::of(&catalog, &shared.keyless);
     let mut lanes = Lanes { expected: records.len(), ..Lanes::default() };
     for ((index, record), result) in records.into_iter().enumerate().zip(results) {
-        match topics.place(&record, any) {
+        match topics.place(&record) {
             Ok(place) => lanes.of(&place).add(index, record, now_ms),
             Err(error) => *result = Err(error),
         }
@@ -107,6 +106,10 @@ struct Topics<'a> {
     catalog: &'a Catalog,
     /// Where the record before went: most go there too.
     newest: Option<(&'a Arc<Topic>, Rules)>,
+    keyless: &'a AtomicU32,
+    /// What chooses for all records of the call without a key. Where there are none, nothing is counted: publishers
+    /// on other threads count there too.
+    any: Option<u32>,
 }
 
 /// Where a record goes. Nothing is counted up for it: publishers on other threads use the same topic.
@@ -118,6 +121,10 @@ struct Place<'a> {
 }
 
 impl<'a> Topics<'a> {
+    fn of(catalog: &'a Catalog, keyless: &'a AtomicU32) -> Self {
+        Self { catalog, newest: None, keyless, any: None }
+    }
+
     fn named(&mut self, name: &str) -> Option<(&'a Arc<Topic>, Rules)> {
         if self.newest.is_none_or(|(newest, _)| newest.name != name) {
             self.newest = self.catalog.by_name(name).map(|topic| (topic, Rules::of(topic)));
@@ -125,8 +132,13 @@ impl<'a> Topics<'a> {
         self.newest
     }
 
-    /// The partition of a record that its topic can take. `any` chooses where there is no key.
-    fn place(&mut self, record: &NewRecord, any: u32) -> Result<Place<'a>, PublishError> {
+    /// Chooses for records without a key.
+    fn any(&mut self) -> u32 {
+        *self.any.get_or_insert_with(|| self.keyless.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The partition of a record that its topic can take.
+    fn place(&mut self, record: &NewRecord) -> Result<Place<'a>, PublishError> {
         let Some((topic, rules)) = self.named(&record.topic) else {
             return Err(PublishError::UnknownTopic { topic: record.topic.to_string() });
         };
@@ -134,7 +146,7 @@ impl<'a> Topics<'a> {
         let number = match (record.partition, &record.key) {
             (Some(number), _) => number,
             (None, Some(key)) => partition_for_key(key, have),
-            (None, None) => any.checked_rem(have).unwrap_or(0),
+            (None, None) => self.any().checked_rem(have).unwrap_or(0),
         };
         let id = usize::try_from(number).ok().and_then(|number| topic.partitions.get(number)).copied();
         let Some(id) = id else {
