@@ -262,7 +262,7 @@ impl Engine for LocalEngine {
     }
 
     fn publish(&self, records: Vec<NewRecord>) -> Boxed<'_, Vec<Result<Position, PublishError>>> {
-        Box::pin(publish::publish(&self.shared, records))
+        publish::publish(&self.shared, records)
     }
 
     fn subscribe(&self, wanted: Subscribe) -> Boxed<'_, Result<Box<dyn Subscription>, SubscribeError>> {

@@ -2,6 +2,10 @@
 //!
 //! A partition's next batch is handed to the log when the one before it is stored, so that nothing
 //! overtakes what was refused. Partitions do not wait for each other within a round.
+//!
+//! One record is published without all that, in `one`.
+
+mod one;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,13 +23,24 @@ use super::{Kind, Shared};
 use crate::limits::{
     AWAITED_BYTES_MAX, BATCH_BYTES_MAX, BATCH_RECORDS_MAX, HEADER_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES,
 };
-use crate::{NewRecord, Partition, Position, PublishError};
+use crate::{Boxed, NewRecord, Partition, Position, PublishError};
 
 /// What became of one record.
 type Outcome = Result<Position, PublishError>;
 
+/// What the log has said of a batch, or will.
+type Answered = oneshot::Receiver<Result<Appended, AppendError>>;
+
 /// Publishes records; the answers are in their order.
-pub(super) async fn publish(shared: &Shared, records: Vec<NewRecord>) -> Vec<Outcome> {
+pub(super) fn publish(shared: &Shared, records: Vec<NewRecord>) -> Boxed<'_, Vec<Outcome>> {
+    if records.len() == 1 {
+        Box::pin(one::publish(shared, records))
+    } else {
+        Box::pin(publish_many(shared, records))
+    }
+}
+
+async fn publish_many(shared: &Shared, records: Vec<NewRecord>) -> Vec<Outcome> {
     if shared.is_closed() {
         return records.iter().map(|_| Err(PublishError::Closed)).collect();
     }
@@ -206,7 +221,7 @@ struct Run {
 struct Flight {
     indexes: Vec<usize>,
     bytes: usize,
-    answered: oneshot::Receiver<Result<Appended, AppendError>>,
+    answered: Answered,
 }
 
 /// What became of a run.
@@ -259,7 +274,7 @@ impl Lane {
         if let Some(run) = self.runs.back_mut() {
             run.bytes += bytes;
             run.indexes.push(index);
-            run.records.push(new_record(record, now_ms));
+            run.records.push(new_record(record, now_ms).1);
         }
     }
 
@@ -269,17 +284,7 @@ impl Lane {
             let now_ms = self.rules.has_append_time.then(|| shared.config.clock.now_ms());
             match self.encoded(&mut run, now_ms).await {
                 Encoded::Batch(batch) => {
-                    let bytes = batch.bytes().len();
-                    let (done, answered) = oneshot::channel();
-                    let done = move |result| {
-                        // Whoever published may have gone; the records stay.
-                        let _ = done.send(result);
-                    };
-                    if bytes <= AWAITED_BYTES_MAX {
-                        shared.log.append_awaited(self.id, batch, done);
-                    } else {
-                        shared.log.append(self.id, batch, done);
-                    }
+                    let (bytes, answered) = append(shared, self.id, batch);
                     return Some(Flight { indexes: run.indexes, bytes, answered });
                 }
                 // What was estimated was too little, or one record spoils the batch for the others.
@@ -302,11 +307,11 @@ impl Lane {
     async fn encoded(&self, run: &mut Run, append_time_ms: Option<i64>) -> Encoded {
         let rules = self.rules;
         if rules.codec == Codec::None {
-            return encode(&self.topic, rules, &run.records, append_time_ms);
+            return encode(&self.topic.name, rules, &run.records, append_time_ms);
         }
         let (topic, records) = (self.topic.clone(), std::mem::take(&mut run.records));
         let encoded = spawn_blocking(move || {
-            let encoded = encode(&topic, rules, &records, append_time_ms);
+            let encoded = encode(&topic.name, rules, &records, append_time_ms);
             (records, encoded)
         });
         match encoded.await {
@@ -320,16 +325,14 @@ impl Lane {
 
     /// Awaits the answer of the log. After a failure nothing more of the partition is tried.
     async fn land(&mut self, shared: &Shared, flight: Flight, results: &mut [Outcome]) {
-        let error = match flight.answered.await {
-            Ok(Ok(appended)) => {
-                shared.note_published(flight.bytes);
+        let error = match landed(shared, &self.topic.name, flight.bytes, flight.answered).await {
+            Ok(appended) => {
                 for (offset, index) in (appended.base_offset..).zip(flight.indexes) {
                     results[index] = Ok(self.partition.at(offset));
                 }
                 return;
             }
-            Ok(Err(error)) => from_append(error, &self.topic, shared.kind),
-            Err(_) => PublishError::InDoubt { reason: "the log ended without an answer".to_owned() },
+            Err(error) => error,
         };
         answer(results, &flight.indexes, &error);
         self.runs.clear();
@@ -349,27 +352,57 @@ impl Run {
     }
 }
 
+/// Hands a batch to the log; its bytes, and the answer.
+fn append(shared: &Shared, id: PartitionId, batch: Batch) -> (usize, Answered) {
+    let bytes = batch.bytes().len();
+    let (done, answered) = oneshot::channel();
+    let done = move |result| {
+        // Whoever published may have gone; the records stay.
+        let _ = done.send(result);
+    };
+    if bytes <= AWAITED_BYTES_MAX {
+        shared.log.append_awaited(id, batch, done);
+    } else {
+        shared.log.append(id, batch, done);
+    }
+    (bytes, answered)
+}
+
+/// Awaits what the log answers about a batch of so many bytes.
+async fn landed(
+    shared: &Shared,
+    topic: &str,
+    bytes: usize,
+    answered: Answered,
+) -> Result<Appended, PublishError> {
+    match answered.await {
+        Ok(Ok(appended)) => {
+            shared.note_published(bytes);
+            Ok(appended)
+        }
+        Ok(Err(error)) => Err(from_append(error, topic, shared.kind)),
+        Err(_) => Err(PublishError::InDoubt { reason: "the log ended without an answer".to_owned() }),
+    }
+}
+
 fn answer(results: &mut [Outcome], indexes: &[usize], error: &PublishError) {
     for index in indexes {
         results[*index] = Err(error.clone());
     }
 }
 
-fn new_record(record: NewRecord, now_ms: i64) -> records::NewRecord {
-    records::NewRecord {
+/// The topic's name as the record had it, and the rest of the record as the log takes it.
+fn new_record(record: NewRecord, now_ms: i64) -> (Arc<str>, records::NewRecord) {
+    let new = records::NewRecord {
         timestamp: record.timestamp_ms.unwrap_or(now_ms.max(0)),
         key: record.key,
         value: record.value,
         headers: record.headers.into_iter().map(|header| (header.name, header.value)).collect(),
-    }
+    };
+    (record.topic, new)
 }
 
-fn encode(
-    topic: &Topic,
-    rules: Rules,
-    records: &[records::NewRecord],
-    append_time_ms: Option<i64>,
-) -> Encoded {
+fn encode(topic: &str, rules: Rules, records: &[records::NewRecord], append_time_ms: Option<i64>) -> Encoded {
     let unencodable = |reason: String| Encoded::Refused(PublishError::Unencodable { reason });
     let bytes = match records::encode(records, rules.codec, None) {
         Ok(bytes) => bytes,
@@ -377,7 +410,7 @@ fn encode(
     };
     let max = rules.max;
     if bytes.len() > max {
-        let (topic, bytes) = (topic.name.clone(), bytes.len());
+        let (topic, bytes) = (topic.to_owned(), bytes.len());
         return Encoded::Refused(PublishError::TooLarge { topic, bytes, max });
     }
     match (Batch::validate(bytes), append_time_ms) {
@@ -387,11 +420,11 @@ fn encode(
     }
 }
 
-fn from_append(error: AppendError, topic: &Topic, kind: Kind) -> PublishError {
+fn from_append(error: AppendError, topic: &str, kind: Kind) -> PublishError {
     match error {
-        AppendError::UnknownPartition => PublishError::UnknownTopic { topic: topic.name.clone() },
+        AppendError::UnknownPartition => PublishError::UnknownTopic { topic: topic.to_owned() },
         AppendError::TooLarge { bytes, max } => {
-            PublishError::TooLarge { topic: topic.name.clone(), bytes, max }
+            PublishError::TooLarge { topic: topic.to_owned(), bytes, max }
         }
         AppendError::Writer(WriterError::Busy) => PublishError::Busy,
         AppendError::Writer(WriterError::Stopped) => PublishError::Closed,

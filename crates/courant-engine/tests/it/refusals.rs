@@ -9,6 +9,7 @@ on_every_engine!(
     a_record_that_is_too_large_is_refused_alone_with_the_limit,
     the_limit_counts_what_the_format_adds,
     records_that_nothing_can_take_say_why,
+    a_record_alone_is_answered_as_it_is_among_others,
     records_of_several_topics_are_held_each_to_its_own,
 );
 
@@ -82,6 +83,34 @@ async fn records_that_nothing_can_take_say_why(place: &Place) {
     assert_eq!(results[3], Err(PublishError::NoKey { topic: "state".to_owned() }));
     assert_eq!(results[4], Ok(Position { partition: Partition::new("state", 0), offset: 0 }));
     assert!(place.engine.publish(Vec::new()).await.is_empty());
+}
+
+/// One record takes a shorter way than many, to the same answers.
+async fn a_record_alone_is_answered_as_it_is_among_others(place: &Place) {
+    small_topic(place).await;
+    place.topic_with(NewTopic::new(topic_name("state"), 1).with("cleanup.policy", "compact")).await;
+    place.topic_with(NewTopic::new(topic_name("packed"), 1).with("compression.type", "zstd")).await;
+    let records = [
+        record_in(0, "value"),
+        NewRecord::new("payments", "key", "value"),
+        record_in(1, "value"),
+        NewRecord { timestamp_ms: Some(-1), ..record("key", "value") },
+        record_in(0, "x".repeat(MAX + 1)),
+        NewRecord { key: None, ..NewRecord::new("state", "", "value") },
+        NewRecord::new("state", "key", "value"),
+        NewRecord { timestamp_ms: Some(7), ..NewRecord::new("packed", "key", "value") },
+        NewRecord { key: None, ..record("", "value") },
+    ];
+    let together = place.engine.publish(records.to_vec()).await;
+    let taken: Vec<bool> = together.iter().map(Result::is_ok).collect();
+    assert_eq!(taken, [true, false, false, false, false, false, true, true, true], "{together:?}");
+    for (record, among) in records.into_iter().zip(together) {
+        let alone = place.engine.publish(vec![record.clone()]).await;
+        // Two of those that were taken together are in one topic.
+        let behind = if &*record.topic == "orders" { 2 } else { 1 };
+        let expected = among.map(|Position { partition, offset }| partition.at(offset + behind));
+        assert_eq!(alone, [expected]);
+    }
 }
 
 /// What one topic asks for is looked up once for many records; the next record may be of another.

@@ -1,0 +1,79 @@
+//! Publishing one record, as a task does that awaits each of its events.
+//!
+//! It comes to the same as a call with many of which there is one. But lanes, runs and rounds are lists of one then,
+//! and to make and drop them takes longer than all that is done with the record. So it is placed, encoded and handed
+//! over in one go, and what is kept until the answer is small.
+
+use courant_log::{Codec, PartitionId};
+
+use super::{
+    Answered, Encoded, Outcome, Rules, Shared, Topics, append, encode, landed, new_record, publish_many,
+};
+use crate::{NewRecord, Partition, Position, PublishError};
+
+/// What has become of a record before anything was awaited.
+enum Begun {
+    /// It is refused.
+    Refused(PublishError),
+    /// The log has it.
+    Sent { partition: Partition, bytes: usize, answered: Answered },
+    /// It is compressed on another thread, as many are.
+    AsMany(Vec<NewRecord>),
+}
+
+/// Where the record goes.
+struct Target {
+    rules: Rules,
+    number: u32,
+    id: PartitionId,
+}
+
+/// As [`super::publish`], best for one record.
+pub(super) async fn publish(shared: &Shared, records: Vec<NewRecord>) -> Vec<Outcome> {
+    match begin(shared, records) {
+        Begun::Refused(error) => vec![Err(error)],
+        Begun::Sent { partition, bytes, answered } => {
+            let appended = landed(shared, &partition.topic, bytes, answered).await;
+            vec![appended.map(|appended| Position { partition, offset: appended.base_offset })]
+        }
+        // In a box of its own, which the others need not have room for.
+        Begun::AsMany(records) => Box::pin(publish_many(shared, records)).await,
+    }
+}
+
+fn begin(shared: &Shared, records: Vec<NewRecord>) -> Begun {
+    let [record] = match <[NewRecord; 1]>::try_from(records) {
+        Ok(one) => one,
+        Err(others) => return Begun::AsMany(others),
+    };
+    if shared.is_closed() {
+        return Begun::Refused(PublishError::Closed);
+    }
+    let Target { rules, number, id } = match target(shared, &record) {
+        Ok(target) => target,
+        Err(error) => return Begun::Refused(error),
+    };
+    if rules.codec != Codec::None {
+        return Begun::AsMany(vec![record]);
+    }
+    // Nobody asks the clock for what is known.
+    let has_time = record.timestamp_ms.is_some() && !rules.has_append_time;
+    let now_ms = if has_time { 0 } else { shared.config.clock.now_ms() };
+    // The name is the one that the record has come with: it is not counted up for it.
+    let (topic, record) = new_record(record, now_ms);
+    match encode(&topic, rules, &[record], rules.has_append_time.then_some(now_ms)) {
+        Encoded::Batch(batch) => {
+            let (bytes, answered) = append(shared, id, batch);
+            Begun::Sent { partition: Partition { topic, number }, bytes, answered }
+        }
+        Encoded::Refused(error) => Begun::Refused(error),
+        Encoded::Interrupted => Begun::Refused(PublishError::Closed),
+    }
+}
+
+fn target(shared: &Shared, record: &NewRecord) -> Result<Target, PublishError> {
+    shared.log.with_catalog(|catalog| {
+        let place = Topics::of(catalog, &shared.keyless).place(record)?;
+        Ok(Target { rules: place.rules, number: place.number, id: place.id })
+    })
+}
