@@ -403,20 +403,17 @@ fn new_record(record: NewRecord, now_ms: i64) -> (Arc<str>, records::NewRecord) 
 }
 
 fn encode(topic: &str, rules: Rules, records: &[records::NewRecord], append_time_ms: Option<i64>) -> Encoded {
-    let unencodable = |reason: String| Encoded::Refused(PublishError::Unencodable { reason });
-    let bytes = match records::encode(records, rules.codec, None) {
-        Ok(bytes) => bytes,
-        Err(error) => return unencodable(error.to_string()),
+    let batch = match Batch::of(records, rules.codec, None) {
+        Ok(batch) => batch,
+        Err(error) => return Encoded::Refused(PublishError::Unencodable { reason: error.to_string() }),
     };
-    let max = rules.max;
-    if bytes.len() > max {
-        let (topic, bytes) = (topic.to_owned(), bytes.len());
-        return Encoded::Refused(PublishError::TooLarge { topic, bytes, max });
+    let (bytes, max) = (batch.bytes().len(), rules.max);
+    if bytes > max {
+        return Encoded::Refused(PublishError::TooLarge { topic: topic.to_owned(), bytes, max });
     }
-    match (Batch::validate(bytes), append_time_ms) {
-        (Ok(batch), Some(now_ms)) => Encoded::Batch(batch.with_append_time(now_ms)),
-        (Ok(batch), None) => Encoded::Batch(batch),
-        (Err(error), _) => unencodable(error.to_string()),
+    match append_time_ms {
+        Some(now_ms) => Encoded::Batch(batch.with_append_time(now_ms)),
+        None => Encoded::Batch(batch),
     }
 }
 

@@ -226,11 +226,19 @@ pub fn max_timestamp_record(
 /// # Errors
 /// [`RecordError::Empty`], [`RecordError::Unencodable`], or what a compressor says.
 pub fn encode(records: &[NewRecord], codec: Codec, producer: Option<Producer>) -> Result<Bytes, RecordError> {
+    encode_whole(records, codec, producer).map(|(_, bytes)| bytes)
+}
+
+/// As [`encode`], with the header that the bytes begin with.
+pub(super) fn encode_whole(
+    records: &[NewRecord],
+    codec: Codec,
+    producer: Option<Producer>,
+) -> Result<(BatchHeader, Bytes), RecordError> {
     let first = records.first().ok_or(RecordError::Empty)?;
     let record_count = i32::try_from(records.len()).map_err(|_| too_large())?;
-    let payload_bytes: usize = records.iter().map(NewRecord::payload_bytes).sum();
     // The records are written where they will be: behind the header, which is known when they are there.
-    let mut out = Vec::with_capacity(HEADER_BYTES + payload_bytes + records.len() * RECORD_OVERHEAD_BYTES);
+    let mut out = Vec::with_capacity(HEADER_BYTES + room_bytes(records));
     out.extend_from_slice(&[0; HEADER_BYTES]);
     let mut max_timestamp = first.timestamp;
     for (offset_delta, record) in (0i64..).zip(records) {
@@ -256,7 +264,7 @@ pub fn encode(records: &[NewRecord], codec: Codec, producer: Option<Producer>) -
         .and_then(|bytes| bytes.checked_add(LENGTH_MIN))
         .ok_or_else(too_large)?;
     let producer = producer.unwrap_or(Producer { id: -1, epoch: -1, base_sequence: -1 });
-    let header = BatchHeader {
+    let mut header = BatchHeader {
         base_offset: 0,
         batch_length,
         leader_epoch: -1,
@@ -273,7 +281,19 @@ pub fn encode(records: &[NewRecord], codec: Codec, producer: Option<Producer>) -
     out[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
     let crc = crc32c(&out[CRC_COVERS_FROM..]);
     out[CRC_AT..CRC_COVERS_FROM].copy_from_slice(&crc.to_be_bytes());
-    Ok(Bytes::from(out))
+    header.crc = crc;
+    Ok((header, Bytes::from(out)))
+}
+
+/// About how many bytes records take without compression. Exact for one: a buffer that is full becomes [`Bytes`]
+/// without an allocation of its own.
+fn room_bytes(records: &[NewRecord]) -> usize {
+    if let [one] = records {
+        let body_bytes = body_bytes(one, 0, 0);
+        return varint::bytes(body_bytes as i64) + body_bytes;
+    }
+    let payload_bytes: usize = records.iter().map(NewRecord::payload_bytes).sum();
+    payload_bytes + records.len() * RECORD_OVERHEAD_BYTES
 }
 
 fn too_large() -> RecordError {
@@ -387,6 +407,17 @@ mod tests {
                     assert_eq!(body_bytes(&record, timestamp_delta, offset_delta), out.len());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn one_record_leaves_nothing_of_its_buffer_unused() {
+        let bytes = |count: usize| Some(Bytes::from(vec![7; count]));
+        let values = [0, 50, 100, 8191, 100_000].map(bytes);
+        let records = values.map(|value| NewRecord { timestamp: 1 << 40, value, ..rich() });
+        for record in records {
+            let buffer = Vec::from(encode(&[record], Codec::None, None).unwrap());
+            assert_eq!(buffer.capacity(), buffer.len());
         }
     }
 

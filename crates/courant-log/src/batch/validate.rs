@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::header::{BatchHeader, CRC_COVERS_FROM, HEADER_BYTES, KNOWN_ATTRIBUTES};
+use super::records::{self, NewRecord, Producer, RecordError};
 use super::{BatchError, Codec, rewrite};
 use crate::crc::crc32c;
 
@@ -28,10 +29,18 @@ impl Batch {
     pub fn validate(bytes: Bytes) -> Result<Self, BatchError> {
         let header = whole(&bytes)?;
         compare_crc(&header, &bytes)?;
-        check_attributes(&header)?;
-        check_count(&header)?;
-        check_timestamps(&header)?;
-        check_producer(&header)?;
+        check_fields(&header)?;
+        Ok(Self { header, bytes })
+    }
+
+    /// Makes a batch of records, as [`records::encode`] does. Its checksum is computed once: there is no way on which
+    /// it could have been damaged.
+    ///
+    /// # Errors
+    /// As [`records::encode`], and [`RecordError::Batch`] with the rule of [`Batch::validate`] that is broken.
+    pub fn of(records: &[NewRecord], codec: Codec, producer: Option<Producer>) -> Result<Self, RecordError> {
+        let (header, bytes) = records::encode_whole(records, codec, producer)?;
+        check_fields(&header)?;
         Ok(Self { header, bytes })
     }
 
@@ -105,6 +114,13 @@ fn compare_crc(header: &BatchHeader, bytes: &[u8]) -> Result<(), BatchError> {
     if stored == computed { Ok(()) } else { Err(BatchError::CrcMismatch { stored, computed }) }
 }
 
+fn check_fields(header: &BatchHeader) -> Result<(), BatchError> {
+    check_attributes(header)?;
+    check_count(header)?;
+    check_timestamps(header)?;
+    check_producer(header)
+}
+
 fn check_attributes(header: &BatchHeader) -> Result<(), BatchError> {
     if header.attributes & !KNOWN_ATTRIBUTES != 0 {
         return Err(BatchError::UnknownAttributes(header.attributes));
@@ -163,7 +179,7 @@ fn check_producer(header: &BatchHeader) -> Result<(), BatchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::records::{NewRecord, Producer, encode};
+    use crate::batch::records::encode;
     use crate::batch::{set_base_offset, set_leader_epoch};
 
     fn batch(codec: Codec) -> Vec<u8> {
@@ -197,6 +213,25 @@ mod tests {
             assert_eq!(taken.header().last_sequence(), 1);
             assert_eq!(verify_crc(&bytes), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_batch_of_records_is_as_one_that_came() {
+        let record = |timestamp| NewRecord { timestamp, value: Some(Bytes::new()), ..NewRecord::default() };
+        let producer = Producer { id: 7, epoch: 0, base_sequence: 0 };
+        for codec in Codec::ALL {
+            for records in [vec![record(1000)], vec![record(1000), record(2000)]] {
+                let made = Batch::of(&records, codec, Some(producer)).unwrap();
+                let came = encode(&records, codec, Some(producer)).unwrap();
+                assert_eq!(made, Batch::validate(came).unwrap());
+            }
+        }
+        assert_eq!(Batch::of(&[], Codec::None, None), Err(RecordError::Empty));
+        let early = BatchError::BadTimestamps { base: -2, max: -2 };
+        assert_eq!(Batch::of(&[record(-2)], Codec::None, None), Err(RecordError::Batch(early)));
+        let bad = BatchError::BadProducer { id: 7, epoch: -1, base_sequence: 0 };
+        let producer = Producer { epoch: -1, ..producer };
+        assert_eq!(Batch::of(&[record(0)], Codec::None, Some(producer)), Err(RecordError::Batch(bad)));
     }
 
     #[test]
