@@ -32,6 +32,7 @@ use crate::{Appended, PartitionId};
 struct Fresh {
     partition: Arc<Partition>,
     end_offset: u64,
+    events: u64,
     bytes: u64,
     hint: Hint,
 }
@@ -243,7 +244,7 @@ impl Inner {
         answers.reserve(effects.len());
         for effect in effects {
             match effect {
-                Effect::Appended(append) => fresh.push(self.publish_append(append, answers)),
+                Effect::Appended(append) => fresh.push(publish_append(append, answers)),
                 Effect::Duplicate { base_offset, partition, done } => {
                     add(&self.counters.duplicates, 1);
                     answers.appended(partition, base_offset, done);
@@ -289,6 +290,7 @@ impl Inner {
                 Effect::Answer(answer) => answers.push(answer),
             }
         }
+        self.count_appended(&fresh);
         make_visible(fresh, wakes);
         if catalog_changed {
             self.set_catalog(writer.catalog.clone());
@@ -300,17 +302,11 @@ impl Inner {
         }
     }
 
-    fn publish_append(&self, append: AppendEffect, answers: &mut Answers) -> Fresh {
-        let bytes = append.stored.len() as u64;
-        append.segment.publish(append.position + bytes, append.max_timestamp);
-        add(&self.counters.appends, 1);
-        add(&self.counters.appended_events, append.events);
-        add(&self.counters.appended_bytes, bytes);
-        let hint =
-            Hint { offset: append.base_offset, segment: append.segment.key(), position: append.position };
-        let AppendEffect { partition, base_offset, end_offset, done, .. } = append;
-        answers.appended(partition.clone(), base_offset, done);
-        Fresh { partition, end_offset, bytes, hint }
+    /// Counts the batches of a group, once for all of them.
+    fn count_appended(&self, fresh: &[Fresh]) {
+        add(&self.counters.appends, fresh.len() as u64);
+        add(&self.counters.appended_events, fresh.iter().map(|batch| batch.events).sum());
+        add(&self.counters.appended_bytes, fresh.iter().map(|batch| batch.bytes).sum());
     }
 
     fn publish_partitions(&self, partitions: Vec<Arc<Partition>>) {
@@ -367,6 +363,16 @@ impl Inner {
     }
 }
 
+/// Lets readers see what a batch adds to its segment, and prepares its answer.
+fn publish_append(append: AppendEffect, answers: &mut Answers) -> Fresh {
+    let bytes = append.stored.len() as u64;
+    append.segment.publish(append.position + bytes, append.max_timestamp);
+    let hint = Hint { offset: append.base_offset, segment: append.segment.key(), position: append.position };
+    let AppendEffect { partition, base_offset, end_offset, events, done, .. } = append;
+    answers.appended(partition.clone(), base_offset, done);
+    Fresh { partition, end_offset, events, bytes, hint }
+}
+
 /// Lets readers see the batches of a group, each partition's together.
 fn make_visible(mut fresh: Vec<Fresh>, wakes: &mut Wakes) {
     // In order, so that the same appends wake in the same order; a partition's batches stay as they came.
@@ -413,6 +419,10 @@ fn call(callback: impl FnOnce()) {
 
 /// What no journal file can take is refused here, before it touches any state.
 fn split_oversized(commands: Vec<Command>, bytes_max: usize) -> (Vec<Command>, Answers) {
+    // Nearly always: then nothing is moved.
+    if commands.iter().all(|command| command.group_bytes() <= bytes_max) {
+        return (commands, Answers::default());
+    }
     let max = bytes_max.saturating_sub(crate::journal::GROUP_OVERHEAD_BYTES);
     let mut answers = Answers::default();
     let mut fitting = Vec::with_capacity(commands.len());

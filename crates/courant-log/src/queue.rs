@@ -271,13 +271,14 @@ impl Queue {
 
     /// Queues a command. True when the committer is to be woken for it now.
     fn put(&self, command: Command, how: Push) -> Result<bool, Box<(Command, WriterError)>> {
+        // Before the lock, for which others may wait.
+        let bytes = command.group_bytes();
+        let of_group = command.group_change_bytes();
         let mut state = lock(&self.state);
         if state.stopping {
             return Err(Box::new((command, WriterError::Stopped)));
         }
-        let bytes = command.group_bytes();
         let full = state.bytes + bytes > QUEUED_BYTES_MAX || state.commands.len() >= QUEUED_COMMANDS_MAX;
-        let of_group = command.group_change_bytes();
         let is_full_of_groups = of_group > 0
             && state.group_bytes > 0
             && state.group_bytes.saturating_add(of_group) > self.group_bytes_max;
