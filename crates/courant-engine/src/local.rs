@@ -56,6 +56,8 @@ pub(crate) struct LocalEngine {
 /// What the engine and its subscriptions have in common.
 struct Shared {
     log: Log,
+    /// Another one for each engine that this process has ever opened.
+    number: u64,
     kind: Kind,
     config: EngineConfig,
     /// Whether the engine was closed, for who looks before each call and must not hold up others who do.

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use uuid::Uuid;
@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) checkpointing: Mutex<()>,
     pub(crate) maintenance: Maintenance,
     pub(crate) catalog: RwLock<Arc<Catalog>>,
+    /// How often it has changed since the log was opened.
+    pub(crate) catalog_changes: AtomicU64,
     pub(crate) partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     /// What is durable of consumer groups. Changed under the writer's lock, so that a checkpoint finds
     /// them as they are at a group boundary.
@@ -75,6 +77,8 @@ impl Inner {
 
     pub(crate) fn set_catalog(&self, catalog: Catalog) {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        // Behind the change: who finds the new number finds the new catalog.
+        self.catalog_changes.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn check_ended(&self) -> Result<(), WriterError> {

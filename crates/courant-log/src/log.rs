@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError};
 use std::thread::JoinHandle;
 
@@ -108,6 +108,7 @@ impl Log {
             counters: Counters::default(),
             turn: Turn::default(),
             catalog: RwLock::new(Arc::new(writer.catalog.clone())),
+            catalog_changes: AtomicU64::new(0),
             partitions: RwLock::new(partitions),
             groups: RwLock::new(groups),
             writer: Mutex::new(writer),

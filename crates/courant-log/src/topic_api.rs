@@ -1,5 +1,6 @@
 //! Topics as the log's users change them.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use uuid::Uuid;
@@ -16,6 +17,14 @@ impl Log {
         let guard = self.inner.catalog.read().unwrap_or_else(PoisonError::into_inner);
         let catalog: &Catalog = &guard;
         look(catalog)
+    }
+
+    /// How often topics have changed since the log was opened: another number than before whenever a change of a topic
+    /// was answered meanwhile. What was found in the catalog after this was asked holds until the number is another
+    /// one, so that nobody has to look again. Asking changes nothing that threads share.
+    #[must_use]
+    pub fn catalog_changes(&self) -> u64 {
+        self.inner.catalog_changes.load(Ordering::Acquire)
     }
 
     /// Creates a topic. `done` is called once that is durable, or was refused.

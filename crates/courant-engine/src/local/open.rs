@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use courant_log::storage::{DiskStorage, MemoryStorage, Storage};
@@ -46,8 +46,10 @@ impl LocalEngine {
     }
 
     fn on(log: Log, kind: Kind, config: EngineConfig) -> Self {
+        static OPENED: AtomicU64 = AtomicU64::new(0);
         let shared = Shared {
             log,
+            number: OPENED.fetch_add(1, Ordering::Relaxed),
             kind,
             config,
             is_closed: AtomicBool::new(false),

@@ -157,11 +157,23 @@ impl<'a> Topics<'a> {
         let Some((topic, rules)) = self.named(&record.topic) else {
             return Err(PublishError::UnknownTopic { topic: record.topic.to_string() });
         };
+        Place::of(topic, rules, record, || self.any())
+    }
+}
+
+impl<'a> Place<'a> {
+    /// The place of a record in its topic, if that can take it. `any` chooses where there is no key.
+    fn of(
+        topic: &'a Arc<Topic>,
+        rules: Rules,
+        record: &NewRecord,
+        any: impl FnOnce() -> u32,
+    ) -> Result<Self, PublishError> {
         let have = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
         let number = match (record.partition, &record.key) {
             (Some(number), _) => number,
             (None, Some(key)) => partition_for_key(key, have),
-            (None, None) => self.any().checked_rem(have).unwrap_or(0),
+            (None, None) => any().checked_rem(have).unwrap_or(0),
         };
         let id = usize::try_from(number).ok().and_then(|number| topic.partitions.get(number)).copied();
         let Some(id) = id else {
@@ -169,7 +181,7 @@ impl<'a> Topics<'a> {
             return Err(PublishError::UnknownPartition { partition, have });
         };
         rules.check(topic, record)?;
-        Ok(Place { topic, rules, number, id })
+        Ok(Self { topic, rules, number, id })
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use courant_engine::{Access, EngineConfig, NewTopic, Partition, PublishError, ReadBack, beside_server};
+use courant_engine::{
+    Access, EngineConfig, NewTopic, Partition, Position, PublishError, ReadBack, beside_server,
+};
 use courant_log::storage::MemoryStorage;
 use courant_log::{Log, LogConfig, SystemClock, SystemEntropy};
 
@@ -41,4 +43,36 @@ async fn the_log_outlives_the_engine() {
     log.stop();
     let ended = again.publish(vec![record("key", "third")]).await.remove(0);
     assert_eq!(ended, Err(PublishError::Closed), "the server has ended its log");
+}
+
+/// A thread that publishes one record after the other remembers the topic of the last one: not a moment longer than
+/// that is as it was, and of no other engine.
+#[tokio::test]
+async fn what_a_topic_has_become_counts_for_the_next_record() {
+    type Answer = Result<Position, PublishError>;
+    let (log, other) = (log(), log());
+    let engine = beside_server(log.clone(), EngineConfig::system());
+    let others = beside_server(other, EngineConfig::system());
+    let one = |bytes: usize| vec![record("key", "x".repeat(bytes))];
+    let unknown: Answer = Err(PublishError::UnknownTopic { topic: "orders".to_owned() });
+    let at = |offset: u64| -> Answer { Ok(Partition::new("orders", 0).at(offset)) };
+    assert_eq!(engine.publish(one(10)).await, [unknown.clone()]);
+    engine.create_topics(vec![NewTopic::new(topic_name("orders"), 1)]).await.remove(0).expect("created");
+    assert_eq!(engine.publish(one(500)).await, [at(0)]);
+    assert_eq!(others.publish(one(10)).await, [unknown.clone()], "that one has another log");
+
+    let id = log.catalog().by_name("orders").expect("it is there").id;
+    let (done, altered) = tokio::sync::oneshot::channel();
+    let changes = vec![("max.message.bytes".to_owned(), Some("400".to_owned()))];
+    log.alter_topic(id, changes, move |result| drop(done.send(result)));
+    altered.await.expect("answered").expect("altered");
+    let refused = engine.publish(one(500)).await.remove(0);
+    assert!(matches!(refused, Err(PublishError::TooLarge { max: 400, .. })), "{refused:?}");
+    assert_eq!(engine.publish(one(10)).await, [at(1)]);
+
+    let (done, deleted) = tokio::sync::oneshot::channel();
+    log.delete_topic(id, move |result| drop(done.send(result)));
+    deleted.await.expect("answered").expect("deleted");
+    assert_eq!(engine.publish(one(10)).await, [unknown]);
+    log.stop();
 }

@@ -4,10 +4,14 @@
 //! and to make and drop them takes longer than all that is done with the record. So it is placed, encoded and handed
 //! over in one go, and what is kept until the answer is small.
 
-use courant_log::{Codec, PartitionId};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use courant_log::{Codec, PartitionId, Topic};
 
 use super::{
-    Answered, Encoded, Outcome, Rules, Shared, Topics, append, encode, landed, new_record, publish_many,
+    Answered, Encoded, Outcome, Place, Rules, Shared, append, encode, landed, new_record, publish_many,
 };
 use crate::{NewRecord, Partition, Position, PublishError};
 
@@ -71,9 +75,38 @@ fn begin(shared: &Shared, records: Vec<NewRecord>) -> Begun {
     }
 }
 
+/// A topic as it was found.
+struct Known {
+    /// Whose topic it is.
+    engine: u64,
+    /// After how many changes of topics.
+    changes: u64,
+    topic: Arc<Topic>,
+    rules: Rules,
+}
+
+thread_local! {
+    /// Where the record before went that this thread has published: most go there too. Each thread has its own,
+    /// because looking into the catalog changes what all of them share, if only by a lock.
+    static NEWEST: RefCell<Option<Known>> = const { RefCell::new(None) };
+}
+
 fn target(shared: &Shared, record: &NewRecord) -> Result<Target, PublishError> {
-    shared.log.with_catalog(|catalog| {
-        let place = Topics::of(catalog, &shared.keyless).place(record)?;
+    // First: what changes behind this is found to have changed.
+    let (engine, changes) = (shared.number, shared.log.catalog_changes());
+    NEWEST.with_borrow_mut(|newest| {
+        let is_other = |known: &Known| {
+            known.engine != engine || known.changes != changes || known.topic.name != *record.topic
+        };
+        if newest.as_ref().is_none_or(is_other) {
+            let found = shared.log.with_catalog(|catalog| catalog.by_name(&record.topic).cloned());
+            *newest = found.map(|topic| Known { engine, changes, rules: Rules::of(&topic), topic });
+        }
+        let Some(Known { topic, rules, .. }) = newest else {
+            return Err(PublishError::UnknownTopic { topic: record.topic.to_string() });
+        };
+        let any = || shared.keyless.fetch_add(1, Ordering::Relaxed);
+        let place = Place::of(topic, *rules, record, any)?;
         Ok(Target { rules: place.rules, number: place.number, id: place.id })
     })
 }
