@@ -54,12 +54,10 @@ fn begin(shared: &Shared, records: Vec<NewRecord>) -> Begun {
         return Begun::Refused(PublishError::Closed);
     }
     let Target { rules, number, id } = match target(shared, &record) {
-        Ok(target) => target,
+        Ok(Some(target)) => target,
+        Ok(None) => return Begun::AsMany(vec![record]),
         Err(error) => return Begun::Refused(error),
     };
-    if rules.codec != Codec::None {
-        return Begun::AsMany(vec![record]);
-    }
     // Nobody asks the clock for what is known.
     let has_time = record.timestamp_ms.is_some() && !rules.has_append_time;
     let now_ms = if has_time { 0 } else { shared.config.clock.now_ms() };
@@ -91,7 +89,9 @@ thread_local! {
     static NEWEST: RefCell<Option<Known>> = const { RefCell::new(None) };
 }
 
-fn target(shared: &Shared, record: &NewRecord) -> Result<Target, PublishError> {
+/// `None`: the topic wants the record compressed. Then no partition is chosen here, because it is chosen where many
+/// are published: a record without a key would be counted twice, and every other partition would get none.
+fn target(shared: &Shared, record: &NewRecord) -> Result<Option<Target>, PublishError> {
     // First: what changes behind this is found to have changed.
     let (engine, changes) = (shared.number, shared.log.catalog_changes());
     NEWEST.with_borrow_mut(|newest| {
@@ -105,8 +105,11 @@ fn target(shared: &Shared, record: &NewRecord) -> Result<Target, PublishError> {
         let Some(Known { topic, rules, .. }) = newest else {
             return Err(PublishError::UnknownTopic { topic: record.topic.to_string() });
         };
+        if rules.codec != Codec::None {
+            return Ok(None);
+        }
         let any = || shared.keyless.fetch_add(1, Ordering::Relaxed);
         let place = Place::of(topic, *rules, record, any)?;
-        Ok(Target { rules: place.rules, number: place.number, id: place.id })
+        Ok(Some(Target { rules: place.rules, number: place.number, id: place.id }))
     })
 }
