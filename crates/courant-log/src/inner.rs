@@ -76,8 +76,11 @@ impl Inner {
     }
 
     pub(crate) fn set_catalog(&self, catalog: Catalog) {
-        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
-        // Behind the change: who finds the new number finds the new catalog.
+        let catalog = Arc::new(catalog);
+        let mut held = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        *held = catalog;
+        // Under the lock: who has found the new catalog finds the new number, and who finds the new number waits for
+        // the new catalog.
         self.catalog_changes.fetch_add(1, Ordering::Release);
     }
 
@@ -145,5 +148,42 @@ impl Inner {
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::storage::MemoryStorage;
+    use crate::{Log, SystemClock, SystemEntropy};
+
+    /// Whoever has seen a change of topics does not go on with what was found before it. Without the lock that is
+    /// so for an instant only, which comes often enough in so many changes.
+    #[test]
+    fn who_sees_a_new_catalog_sees_that_it_has_changed() {
+        let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+        (config.reserve_bytes, config.background) = (0, false);
+        let (log, _) = Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens");
+        let is_over = AtomicBool::new(false);
+        let missed = thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                let mut missed = 0;
+                while !is_over.load(Ordering::Acquire) {
+                    let (changes, catalog) = (log.catalog_changes(), log.catalog());
+                    let is_other = !Arc::ptr_eq(&catalog, &log.catalog());
+                    missed += u64::from(is_other && log.catalog_changes() == changes);
+                }
+                missed
+            });
+            for _ in 0..20_000 {
+                log.inner.set_catalog(Catalog::default());
+            }
+            is_over.store(true, Ordering::Release);
+            looking.join().expect("looks")
+        });
+        assert_eq!(missed, 0);
+        assert_eq!(log.catalog_changes(), 20_000);
     }
 }

@@ -20,8 +20,9 @@ impl Log {
     }
 
     /// How often topics have changed since the log was opened: another number than before whenever a change of a topic
-    /// was answered meanwhile. What was found in the catalog after this was asked holds until the number is another
-    /// one, so that nobody has to look again. Asking changes nothing that threads share.
+    /// was answered meanwhile, or somebody has seen it in the catalog. What was found in the catalog after this was
+    /// asked holds until the number is another one, so that nobody has to look again. Asking changes nothing that
+    /// threads share.
     #[must_use]
     pub fn catalog_changes(&self) -> u64 {
         self.inner.catalog_changes.load(Ordering::Acquire)
