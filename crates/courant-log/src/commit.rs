@@ -287,7 +287,7 @@ impl Inner {
                     answers.push(Box::new(move || done(Ok(()))));
                 }
                 Effect::ProducerId { id, done } => answers.push(Box::new(move || done(Ok(id)))),
-                Effect::Answer(answer) => answers.push(answer),
+                Effect::Answer(answer) => answers.push(Box::new(move || answer(Ok(())))),
             }
         }
         self.count_appended(&fresh);
@@ -469,6 +469,6 @@ fn refuse(effect: Effect, error: WriterError) -> Box<dyn FnOnce() + Send> {
         Effect::SegmentsReplaced { done, .. } => Box::new(move || done(Err(error.into()))),
         Effect::GapAccepted { done, .. } => Box::new(move || done(Err(error.into()))),
         Effect::ProducerId { done, .. } => Box::new(move || done(Err(error))),
-        Effect::Answer(answer) => answer,
+        Effect::Answer(answer) => Box::new(move || answer(Err(error))),
     }
 }

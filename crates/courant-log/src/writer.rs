@@ -145,7 +145,20 @@ pub(crate) enum Effect {
         id: i64,
         done: Done<i64, WriterError>,
     },
-    Answer(Box<dyn FnOnce() + Send>),
+    /// Nothing follows but an answer. It was found in the queued state, which others in the group may have changed, so
+    /// it waits for what becomes of the group.
+    Answer(Box<dyn FnOnce(Result<(), WriterError>) + Send>),
+}
+
+impl Effect {
+    /// Answers what was found in the queued state; where the group does not get on disk, that it does not.
+    fn answer<T, E>(done: Done<T, E>, found: Result<T, E>) -> Self
+    where
+        T: Send + 'static,
+        E: From<WriterError> + Send + 'static,
+    {
+        Self::Answer(Box::new(move |group| done(group.map_err(E::from).and(found))))
+    }
 }
 
 /// One batch of the group.
@@ -193,11 +206,9 @@ impl Writer {
     }
 
     fn append(&mut self, partition: PartitionId, batch: &Batch, done: Done<Appended, AppendError>) -> Effect {
-        let refuse =
-            |error, done: Done<Appended, AppendError>| Effect::Answer(Box::new(move || done(Err(error))));
         let generation = self.journal.generation();
         let Some(tail) = self.tails.get_mut(&partition) else {
-            return refuse(AppendError::UnknownPartition, done);
+            return Effect::answer(done, Err(AppendError::UnknownPartition));
         };
         let header = batch.header();
         let bytes = batch.bytes();
@@ -208,10 +219,10 @@ impl Writer {
                 return Effect::Duplicate { base_offset, partition: tail.shared.clone(), done };
             }
             Verdict::OutOfOrder { expected } => {
-                return refuse(AppendError::OutOfOrderSequence { expected, got }, done);
+                return Effect::answer(done, Err(AppendError::OutOfOrderSequence { expected, got }));
             }
-            Verdict::StaleEpoch => return refuse(AppendError::StaleEpoch, done),
-            Verdict::Unknown => return refuse(AppendError::UnknownProducer, done),
+            Verdict::StaleEpoch => return Effect::answer(done, Err(AppendError::StaleEpoch)),
+            Verdict::Unknown => return Effect::answer(done, Err(AppendError::UnknownProducer)),
         }
         if tail.is_full_for(header, bytes.len() as u64) {
             EntryWriter(&mut self.group).segment_created(partition, tail.next_offset);
@@ -243,7 +254,7 @@ impl Writer {
         if let GroupChange::Commit(offsets) = &mut change {
             offsets.retain(|(partition, _)| self.tails.contains_key(partition));
             if offsets.is_empty() {
-                return Effect::Answer(Box::new(move || done(Ok(()))));
+                return Effect::answer(done, Ok(()));
             }
         }
         EntryWriter(&mut self.group).group(&name, &change);

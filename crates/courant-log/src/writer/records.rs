@@ -20,21 +20,19 @@ impl Writer {
         done: Done<u64, DeleteRecordsError>,
     ) -> Effect {
         let Some(tail) = self.tails.get(&partition) else {
-            return Effect::Answer(Box::new(move || done(Err(DeleteRecordsError::UnknownPartition))));
+            return Effect::answer(done, Err(DeleteRecordsError::UnknownPartition));
         };
         let (start, end) = (tail.start, tail.shared.offsets().high_watermark);
         if before > end {
-            return Effect::Answer(Box::new(move || {
-                done(Err(DeleteRecordsError::OutOfRange { start, end }));
-            }));
+            return Effect::answer(done, Err(DeleteRecordsError::OutOfRange { start, end }));
         }
         if before <= start {
-            return Effect::Answer(Box::new(move || done(Ok(start))));
+            return Effect::answer(done, Ok(start));
         }
         EntryWriter(&mut self.group).records_deleted(partition, before);
         match self.apply_records_deleted(partition, before, self.journal.generation()) {
             Some(partition) => Effect::RecordsDeleted { partition, start: before, done },
-            None => Effect::Answer(Box::new(move || done(Err(DeleteRecordsError::UnknownPartition)))),
+            None => Effect::answer(done, Err(DeleteRecordsError::UnknownPartition)),
         }
     }
 
@@ -45,13 +43,13 @@ impl Writer {
         done: Done<(), AcceptGapError>,
     ) -> Effect {
         let Some(tail) = self.tails.get(&partition) else {
-            return Effect::Answer(Box::new(move || done(Err(AcceptGapError::UnknownPartition))));
+            return Effect::answer(done, Err(AcceptGapError::UnknownPartition));
         };
         // Nothing that can be read is ever given up.
         let damage = tail.shared.quarantined();
         let is_damaged = |damage: &Range<u64>| damage.start <= offsets.start && offsets.end <= damage.end;
         if offsets.is_empty() || !damage.iter().any(|damage| is_damaged(&damage.offsets)) {
-            return Effect::Answer(Box::new(move || done(Err(AcceptGapError::NotDamaged))));
+            return Effect::answer(done, Err(AcceptGapError::NotDamaged));
         }
         EntryWriter(&mut self.group).gap_accepted(partition, &offsets);
         Effect::GapAccepted { partition: tail.shared.clone(), offsets, done }
@@ -68,7 +66,7 @@ impl Writer {
         let tail = self.tails.get(&partition);
         let shared = tail.filter(|tail| tail.shared.can_replace(&product, end_offset, tail.start));
         let Some(shared) = shared.map(|tail| tail.shared.clone()) else {
-            return Effect::Answer(Box::new(move || done(Err(ReplaceError::Gone))));
+            return Effect::answer(done, Err(ReplaceError::Gone));
         };
         EntryWriter(&mut self.group).segments_replaced(partition, end_offset, &SegmentState::of(&product));
         Effect::SegmentsReplaced { partition: shared, end_offset, product, done }

@@ -29,7 +29,7 @@ impl Writer {
         done: Done<Arc<Topic>, CreateTopicError>,
     ) -> Effect {
         if let Err(error) = self.check_new(&new) {
-            return Effect::Answer(Box::new(move || done(Err(error))));
+            return Effect::answer(done, Err(error));
         }
         let first = PartitionId(self.next_partition);
         let name = new.name.as_str();
@@ -111,12 +111,12 @@ impl Writer {
         done: Done<Arc<Topic>, AlterTopicError>,
     ) -> Effect {
         let Some(topic) = self.catalog.by_id(&id) else {
-            return Effect::Answer(Box::new(move || done(Err(AlterTopicError::Unknown))));
+            return Effect::answer(done, Err(AlterTopicError::Unknown));
         };
         // As queued, not as readers see them: what stands before this in the group counts.
         if seen.is_some_and(|seen| seen.configs != topic.configs) {
             let now = topic.clone();
-            return Effect::Answer(Box::new(move || done(Err(AlterTopicError::Changed { now }))));
+            return Effect::answer(done, Err(AlterTopicError::Changed { now }));
         }
         let mut configs = topic.configs.clone();
         for (name, value) in changes {
@@ -128,7 +128,7 @@ impl Writer {
         if !are_bounded(&configs) {
             let (max_count, max_bytes) = (CONFIGS_PER_TOPIC_MAX, CONFIG_BYTES_MAX);
             let error = AlterTopicError::Configs { max_count, max_bytes };
-            return Effect::Answer(Box::new(move || done(Err(error))));
+            return Effect::answer(done, Err(error));
         }
         EntryWriter(&mut self.group).topic_configured(id, &configs);
         match self.apply_topic_configured(&id, configs) {
@@ -137,7 +137,7 @@ impl Writer {
                 partitions: Vec::new(),
                 done: Box::new(move |changed| done(changed.map_err(AlterTopicError::from))),
             },
-            None => Effect::Answer(Box::new(move || done(Err(AlterTopicError::Unknown)))),
+            None => Effect::answer(done, Err(AlterTopicError::Unknown)),
         }
     }
 
@@ -181,7 +181,7 @@ impl Writer {
                 partitions,
                 done: Box::new(move |changed| done(changed.map_err(AddPartitionsError::from))),
             },
-            Err(error) => Effect::Answer(Box::new(move || done(Err(error)))),
+            Err(error) => Effect::answer(done, Err(error)),
         }
     }
 
@@ -216,7 +216,7 @@ impl Writer {
 
     pub(super) fn delete_topic(&mut self, id: Uuid, done: Done<(), DeleteTopicError>) -> Effect {
         let Some(topic) = self.apply_topic_deleted(&id) else {
-            return Effect::Answer(Box::new(move || done(Err(DeleteTopicError::Unknown))));
+            return Effect::answer(done, Err(DeleteTopicError::Unknown));
         };
         EntryWriter(&mut self.group).topic_deleted(id);
         Effect::Deleted { topic, done }

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use courant_core::clock::Clock;
 use courant_log::batch::records::{NewRecord, Producer, encode};
-use courant_log::storage::{FaultyStorage, MemoryStorage, Storage};
+use courant_log::storage::{Failure, FaultyStorage, MemoryStorage, Storage};
 use courant_log::{
-    AppendError, Batch, Codec, CreateTopicError, Health, Log, LogConfig, OpenError, PartitionId, ReadError,
-    WriterError,
+    AppendError, Batch, Codec, CommittedOffset, CreateTopicError, DeleteRecordsError, DeleteTopicError,
+    GroupError, Health, Log, LogConfig, OpenError, PartitionId, ReadError, WriterError,
 };
 
 use courant_sim::tiny::{append, batch, create, new_topic, open, slot, stored, taken, tiny};
@@ -330,7 +330,7 @@ fn a_failed_sync_ends_the_writer_and_a_restart_has_what_was_acknowledged() {
     let log = open(&storage, 1);
     let partition = create(&log, "orders", 1, &[]).partitions[0];
     append(&log, partition, batch(1, 1, 100, None)).expect("appends");
-    storage.fail_call(storage.calls() + 1, courant_log::storage::Failure::FsyncEio);
+    storage.fail_call(storage.calls() + 1, Failure::FsyncEio);
     let failed = append(&log, partition, batch(2, 1, 100, None));
     assert!(matches!(failed, Err(AppendError::Writer(WriterError::Ended { .. }))), "{failed:?}");
     let after = append(&log, partition, batch(3, 1, 100, None));
@@ -341,6 +341,52 @@ fn a_failed_sync_ends_the_writer_and_a_restart_has_what_was_acknowledged() {
     let log = open(&storage, 2);
     assert_eq!(stored(&log, partition).len(), 1);
     assert_eq!(append(&log, partition, batch(4, 1, 100, None)).expect("appends").base_offset, 1);
+}
+
+/// Symptom: a deletion of events and a commit of offsets were answered as done, and the next start had neither.
+/// Cause: what was found of the changes before them in their group was the answer, also where that group did not get
+/// on disk. Fix: whatever was found in a group waits for it, and fails with it.
+#[test]
+fn what_was_found_in_a_group_that_fails_fails_with_it() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let orders = create(&log, "orders", 1, &[]);
+    let kept = create(&log, "kept", 1, &[]).partitions[0];
+    append(&log, kept, batch(1, 5, 100, None)).expect("appends");
+    // The first of each two changes what the second one finds.
+    let (moved, done) = slot();
+    log.delete_records(kept, 4, done);
+    let (moved_already, done) = slot();
+    log.delete_records(kept, 2, done);
+    let (deleted, done) = slot();
+    log.delete_topic(orders.id, done);
+    let (committed, done) = slot();
+    let at = CommittedOffset { offset: 7, leader_epoch: 0, metadata: String::new(), committed_ms: 77 };
+    log.commit_offsets("billing".to_owned(), vec![(orders.partitions[0], at)], done);
+    let (deleted_already, done) = slot();
+    log.delete_topic(orders.id, done);
+    let (created, done) = slot();
+    log.create_topic(new_topic("new", 1, &[]), done);
+    let (exists, done) = slot();
+    log.create_topic(new_topic("new", 1, &[]), done);
+    storage.fail_call(storage.calls() + 1, Failure::FsyncEio);
+    assert!(log.commit());
+    for failed in [taken(&moved), taken(&moved_already)] {
+        assert!(matches!(failed, Err(DeleteRecordsError::Writer(WriterError::Ended { .. }))), "{failed:?}");
+    }
+    for failed in [taken(&deleted), taken(&deleted_already)] {
+        assert!(matches!(failed, Err(DeleteTopicError::Writer(WriterError::Ended { .. }))), "{failed:?}");
+    }
+    let failed = taken(&committed);
+    assert!(matches!(failed, Err(GroupError::Writer(WriterError::Ended { .. }))), "{failed:?}");
+    for failed in [taken(&created), taken(&exists)] {
+        assert!(matches!(failed, Err(CreateTopicError::Writer(WriterError::Ended { .. }))), "{failed:?}");
+    }
+    log.stop();
+    let log = open(&storage, 2);
+    assert_eq!(log.offsets(kept).expect("exists").start, 0);
+    assert!(log.catalog().by_name("orders").is_some());
+    assert!(log.catalog().by_name("new").is_none());
 }
 
 #[test]
