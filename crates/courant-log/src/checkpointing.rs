@@ -55,10 +55,7 @@ impl Inner {
             }
             // A group that failed has ended the writer before it gave its lock back, and one that
             // panicked has poisoned it: what they had queued must never be taken for committed.
-            self.check_ended()?;
-            if self.writer.is_poisoned() {
-                return Err(self.end_because("the committer panicked, which is a defect"));
-            }
+            self.check_whole()?;
             if writer.journal.is_behind() {
                 // Nothing in a checkpoint is ahead of the journal.
                 writer.sync_journal(&*self.config.clock).map_err(|error| self.end(&error))?;

@@ -150,7 +150,7 @@ impl Inner {
 
     /// Sees to it that the current journal file can take a group of `bytes`.
     fn make_room(&self, bytes: usize) -> Result<(), WriterError> {
-        self.check_ended()?;
+        self.check_whole()?;
         let group_bytes = crate::journal::group_bytes(bytes);
         let mut waited: Option<Instant> = None;
         loop {
@@ -327,7 +327,7 @@ impl Inner {
     /// Writes and syncs an empty group that vouches for everything before it, so that damage to the
     /// last acknowledged group cannot pass for a torn tail. False when there was no room for it.
     pub(crate) fn seal(&self) -> bool {
-        if self.check_ended().is_err() || lock(&self.writer).journal.sealed() {
+        if self.check_whole().is_err() || lock(&self.writer).journal.sealed() {
             return true;
         }
         if self.make_room(0).is_err() {

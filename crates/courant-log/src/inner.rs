@@ -91,6 +91,16 @@ impl Inner {
         }
     }
 
+    /// As [`Self::check_ended`], for who has the turn to commit or the writer's lock. A thread that has panicked with
+    /// that lock may have given out offsets of events that are nowhere: nothing is ever written behind those.
+    pub(crate) fn check_whole(&self) -> Result<(), WriterError> {
+        self.check_ended()?;
+        if self.writer.is_poisoned() {
+            return Err(self.end_because("the committer panicked, which is a defect"));
+        }
+        Ok(())
+    }
+
     /// Ends the writer for good: after a failed write or sync nobody knows what is on disk.
     pub(crate) fn end(&self, error: &StorageError) -> WriterError {
         if self.ended.get().is_none() {

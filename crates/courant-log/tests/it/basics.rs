@@ -1,5 +1,6 @@
 //! Appending, reading, repetitions, segments, time, waiting, and refusals.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -387,6 +388,31 @@ fn what_was_found_in_a_group_that_fails_fails_with_it() {
     assert_eq!(log.offsets(kept).expect("exists").start, 0);
     assert!(log.catalog().by_name("orders").is_some());
     assert!(log.catalog().by_name("new").is_none());
+}
+
+/// Symptom: behind a commit that panicked the next append was answered with an offset behind one that no event had,
+/// and no start took that journal. Cause: for a moment, and in a log without threads for good, nobody knew of the
+/// panic. Fix: who commits sees it by the writer's lock.
+#[test]
+fn nothing_is_committed_behind_a_commit_that_panicked() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    append(&log, partition, batch(1, 1, 100, None)).expect("appends");
+    storage.set_hook(Box::new(|_, _, what| assert_ne!(what, "write", "on purpose")));
+    log.append(partition, batch(2, 1, 100, None), drop);
+    catch_unwind(AssertUnwindSafe(|| log.commit())).expect_err("the write panics");
+    storage.clear_hook();
+    let behind = append(&log, partition, batch(3, 1, 100, None));
+    assert!(matches!(behind, Err(AppendError::Writer(WriterError::Ended { .. }))), "{behind:?}");
+    assert!(matches!(log.health(), Health::ReadOnly { .. }));
+    assert_eq!(stored(&log, partition).len(), 1, "what was acknowledged is still read");
+    log.stop();
+    let log = open(&storage, 2);
+    // Nobody was told what has become of the second one.
+    let found = stored(&log, partition).len() as u64;
+    assert!((1..=2).contains(&found), "{found}");
+    assert_eq!(append(&log, partition, batch(4, 1, 100, None)).expect("appends").base_offset, found);
 }
 
 #[test]
