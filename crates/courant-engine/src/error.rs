@@ -203,7 +203,7 @@ pub enum PublishError {
     /// More is waiting than the engine takes; try again.
     #[error("too much is waiting to be written; try again")]
     Busy,
-    /// There is no room.
+    /// There is no room, or no file is left that the process may open.
     #[error("the engine is full: {hint}")]
     Full {
         /// How to make room.

@@ -446,6 +446,27 @@ fn from_append(error: AppendError, topic: &str, kind: Kind) -> PublishError {
                 Kind::Embedded | Kind::Served => error.to_string(),
             },
         },
+        // It ends by itself: a file is closed, and the same record is taken.
+        AppendError::Writer(error @ WriterError::OutOfFiles) => {
+            PublishError::Full { hint: error.to_string() }
+        }
         other => PublishError::Failed { reason: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Symptom: an event that a handler published while the process had no file left became a dead letter. Cause: that
+    /// counted as an engine that writes nothing more until it is opened again. Fix: it passes, as a full disk does.
+    #[test]
+    fn what_the_log_takes_again_by_itself_is_passing() {
+        let told = |error| from_append(AppendError::Writer(error), "orders", Kind::Embedded);
+        let no_file = told(WriterError::OutOfFiles);
+        assert!(no_file.is_passing() && no_file.to_string().contains("ulimit"), "{no_file}");
+        assert!(told(WriterError::Busy).is_passing());
+        assert!(told(WriterError::DiskFull { free_bytes: 1, needed_bytes: 2 }).is_passing());
+        assert!(!told(WriterError::Ended { reason: "cannot sync".to_owned() }).is_passing());
     }
 }
