@@ -105,7 +105,8 @@ pub enum WriterError {
     OutOfFiles,
 }
 
-/// Why a batch was not appended. Nothing of it is in the log.
+/// Why a batch was not appended. Nothing of it is in the log, except that nobody knows after
+/// [`WriterError::Ended`] until the log is opened again: its group may have got on disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {

@@ -63,7 +63,8 @@ pub enum Health {
 /// A durable, partitioned, immutable event log.
 ///
 /// Handles are cheap to clone and share one log. Results come through callbacks, called on the thread that
-/// commits, the committer's or that of an [`Log::append_here`]: they hand the result on and return.
+/// commits, the committer's or that of an [`Log::append_here`] or [`Log::commit_here`], and on that of the caller
+/// where the log takes nothing at the moment: they hand the result on and return.
 /// `append` acknowledges only what is on disk; readers never see anything else.
 ///
 /// Dropping the last handle of a log with threads stops it in order, as [`Log::stop`] does.

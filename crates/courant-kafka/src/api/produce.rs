@@ -211,7 +211,8 @@ fn from_append(error: &AppendError, naming: Naming) -> Refused {
         AppendError::UnknownProducer => ErrorCode::UNKNOWN_PRODUCER_ID,
         AppendError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
         AppendError::Writer(WriterError::Busy) => ErrorCode::REQUEST_TIMED_OUT,
-        // A full disk, or a writer that has ended: nothing was stored, and clients try again.
+        // A full disk, and nothing was stored; or a writer that has ended, and the next start may find it. Clients try
+        // again, and who is idempotent has it once.
         _ => ErrorCode::KAFKA_STORAGE_ERROR,
     };
     Refused::new(code, error.to_string())
