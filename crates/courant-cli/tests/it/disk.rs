@@ -80,8 +80,32 @@ impl Disk {
     }
 
     /// Takes all that is free, down to the last block. Returns the files that hold it.
+    ///
+    /// A server that is making a journal file finds no room for the rest of it, and gives its part back, up to 64 MB,
+    /// when all else was taken. So it is waited for, and what is free is taken again until there is nothing.
     pub(crate) fn fill(&self) -> Vec<PathBuf> {
         let mut ballast = Vec::new();
+        loop {
+            eventually("no journal file is under way", PATIENCE, || {
+                (!self.has_unfinished_journal_file()).then_some(())
+            });
+            let before = ballast.len();
+            self.take_all(&mut ballast);
+            if ballast.len() == before {
+                return ballast;
+            }
+        }
+    }
+
+    /// Whether a server on this disk is making a journal file.
+    fn has_unfinished_journal_file(&self) -> bool {
+        let files = fs::read_dir(self.data().join("journal"));
+        files.is_ok_and(|mut files| {
+            files.any(|file| file.is_ok_and(|file| file.path().extension() == Some(OsStr::new("new"))))
+        })
+    }
+
+    fn take_all(&self, ballast: &mut Vec<PathBuf>) {
         let mut bytes: u64 = 256 << 20;
         while bytes >= 4 << 10 {
             let file = self.mount_point().join(format!("ballast-{}", ballast.len()));
@@ -94,7 +118,6 @@ impl Disk {
                 ballast.push(file);
             }
         }
-        ballast
     }
 
     fn mount(&self) -> Result<(), String> {
