@@ -13,7 +13,7 @@ use tempfile::tempdir;
 
 use crate::ledger::{Id, Ledger};
 use crate::load::reading;
-use crate::raw::{Connection, batch};
+use crate::raw::{Body, Connection, PRODUCE, batch};
 use crate::server::{Launch, Server};
 use crate::{PATIENCE, eventually};
 
@@ -67,6 +67,26 @@ fn produce_to_all(server: &Server, ledger: &Arc<Ledger>, producer_number: u32) {
     producer.flush(2 * PATIENCE).expect("all are answered");
 }
 
+/// An event in each of more partitions than files may be open, of another topic, in one request.
+fn produce_at_once(server: &Server) {
+    const AT_ONCE: &str = "at-once";
+    let partitions = i32::try_from(FILES).expect("a few");
+    server.create_topic(AT_ONCE, partitions);
+    let records = batch(&[b"an event"]);
+    // No transactional id, acks, milliseconds, topics.
+    let head = Body::default().i16(-1).i16(-1).i32(60_000).i32(1).string(AT_ONCE).i32(partitions);
+    let body = (0..partitions).fold(head, |body, partition| body.i32(partition).bytes(&records));
+    let mut answer = Connection::open(server.kafka()).call(PRODUCE, 3, &body).expect("an answer to Produce");
+    assert_eq!(answer.count().unwrap(), 1, "topics in the answer");
+    answer.string().unwrap();
+    for _ in 0..answer.count().unwrap() {
+        let partition = answer.i32().unwrap();
+        assert_eq!(answer.i16().unwrap(), 0, "{AT_ONCE}/{partition}");
+        answer.i64().unwrap(); // base offset
+        answer.i64().unwrap(); // time
+    }
+}
+
 fn assert_all_there(server: &Server, ledger: &Ledger, when: &str) {
     let failures = ledger.failures();
     assert!(failures.is_empty(), "{when}: {:?}; the server said:\n{}", failures.first(), server.stderr());
@@ -87,6 +107,8 @@ fn events_in_more_partitions_than_files_wait_and_are_all_there() {
     server.create_topic(TOPIC, PARTITIONS);
     let ledger = Ledger::new(TOPIC);
     produce_to_all(&server, &ledger, 0);
+    // Those may have come so slowly that there was always a checkpoint in time.
+    produce_at_once(&server);
     assert!(server.counter("courant_log_file_waits_total") > 0, "nothing was short");
     assert_all_there(&server, &ledger, "after the first events");
     let (status, said) = server.stop();
