@@ -66,26 +66,29 @@ impl Watched {
         answer
     }
 
-    /// The server waits for ten seconds for a service, which on a busy machine may have had no turn by then. To
-    /// look changes nothing: it is done again.
-    #[track_caller]
-    fn get(&self, id: &str, path: &str) -> Value {
-        let answer = eventually("the service answers", PATIENCE, || {
-            let answer = get(&self.server, path);
-            (answer.status != UNANSWERED).then_some(answer)
-        });
-        self.documented(id, &answer)
+    /// The answer of a service that has had its turn. The server waits for ten seconds for it, which on a busy machine
+    /// may be over before; then the service does not follow the request any more, and it is asked again. What it has
+    /// done all the same it would not do, or answer so, a second time.
+    fn answered(&self, ask: impl Fn(&Server) -> Answer) -> Answer {
+        eventually("the service answers", PATIENCE, || {
+            Some(ask(&self.server)).filter(|answer| answer.status != UNANSWERED)
+        })
     }
 
-    /// A trial changes nothing either. What is not one is asked for once.
+    #[track_caller]
+    fn get(&self, id: &str, path: &str) -> Value {
+        self.documented(id, &self.answered(|server| get(server, path)))
+    }
+
     #[track_caller]
     fn post(&self, id: &str, path: &str, body: &Value) -> Value {
-        let is_trial = body["execute"] != json!(true) && !path.ends_with("/cancel");
-        let answer = eventually("the service answers", PATIENCE, || {
-            let answer = post(&self.server, path, body);
-            (!is_trial || answer.status != UNANSWERED).then_some(answer)
-        });
-        self.documented(id, &answer)
+        self.documented(id, &self.answered(|server| post(server, path, body)))
+    }
+
+    /// Fails unless what is asked for is this problem.
+    #[track_caller]
+    fn is_refused(&self, path: &str, body: &Value, status: u16, code: &str) {
+        self.answered(|server| post(server, path, body)).assert_problem(status, code);
     }
 
     /// Waits until the service tells of so many letters, and gives back its failures.
@@ -97,14 +100,15 @@ impl Watched {
         })
     }
 
-    /// The accounts of all audit events, in order.
+    /// The accounts of all audit events, in order, but for what the service was asked in vain.
     fn audit(&self) -> Vec<Value> {
         let tail = run(&self.server, &["tail", "_courant.audit", "-o", "jsonl"]);
         if !tail.status.success() {
             return Vec::new();
         }
         let account = |event: &Value| serde_json::from_str(event["value"].as_str().expect("text")).unwrap();
-        rows(tail).iter().map(account).collect()
+        let accounts = rows(tail).iter().map(account).collect::<Vec<Value>>();
+        accounts.into_iter().filter(|account| account["code"] != "service_unanswered").collect()
     }
 }
 
@@ -146,7 +150,8 @@ fn a_failure_is_seen_understood_and_sent_back() {
     assert_eq!((&brief["dead"]["letters"], &brief["dead"]["failures"]), (&json!(2), &json!([])));
     assert_eq!((&brief["parked"]["keys"], &brief["policy"]), (&json!(2), &whole["policy"]));
 
-    let listed = get(&watched.server, &format!("/dead-letters/billing/letters?group={group}"));
+    let path = format!("/dead-letters/billing/letters?group={group}");
+    let listed = watched.answered(|server| get(server, &path));
     for secret in ["zoe", "poison", "declined"] {
         assert!(!listed.text.contains(secret), "{secret} in {}", listed.text);
     }
@@ -262,7 +267,7 @@ fn letters_are_given_up_kept_and_edited() {
         (&noted["notes"][1]["action"], &noted["notes"][1]["by"]),
         (&json!("restored"), &json!("grace"))
     );
-    post(&watched.server, restore, &back).assert_problem(404, "letter_not_found");
+    watched.is_refused(restore, &back, 404, "letter_not_found");
     watched.post("archive_dead_letters", archive, &by_key);
     let any = watched.get("list_dead_letters", "/dead-letters/billing/letters?state=any");
     assert_eq!(numbers(&any), letters);
@@ -292,7 +297,7 @@ fn letters_are_given_up_kept_and_edited() {
     );
     assert!(shown["record"]["value"].as_str().expect("the original").contains("poison"), "{shown}");
     let refused = json!({ "value": "no JSON", "reason": "r", "execute": true });
-    post(&watched.server, &edit, &refused).assert_problem(422, "invalid");
+    watched.is_refused(&edit, &refused, 422, "invalid");
     let all = json!({ "which": { "all": true }, "execute": true });
     let redriven = watched.post("redrive_dead_letters", "/dead-letters/billing/redrives", &all);
     assert_eq!(redriven["letters"], 1, "{redriven}");
@@ -306,15 +311,17 @@ fn letters_are_given_up_kept_and_edited() {
 
     let server = &watched.server;
     let why = |which: Value| json!({ "which": which, "reason": "r", "execute": true });
-    post(server, discard, &why(json!({}))).assert_problem(422, "invalid");
-    post(server, discard, &why(json!({ "grup": "x" }))).assert_problem(400, "bad_request");
-    post(server, discard, &json!({ "which": { "all": true }, "reason": " " })).assert_problem(422, "invalid");
-    post(server, discard, &why(json!({ "letters": [999] }))).assert_problem(404, "letter_not_found");
-    post(server, discard, &why(json!({ "group": "00000000" }))).assert_problem(404, "letter_not_found");
-    get(server, &at(999)).assert_problem(404, "letter_not_found");
-    get(server, "/dead-letters/billing/letters/first").assert_problem(400, "bad_request");
-    get(server, "/dead-letters/billing/letters?state=gone").assert_problem(400, "bad_request");
-    get(server, "/dead-letters/billing/redrives/none").assert_problem(404, "redrive_not_found");
+    watched.is_refused(discard, &why(json!({})), 422, "invalid");
+    watched.is_refused(discard, &why(json!({ "grup": "x" })), 400, "bad_request");
+    let no_reason = json!({ "which": { "all": true }, "reason": " " });
+    watched.is_refused(discard, &no_reason, 422, "invalid");
+    watched.is_refused(discard, &why(json!({ "letters": [999] })), 404, "letter_not_found");
+    watched.is_refused(discard, &why(json!({ "group": "00000000" })), 404, "letter_not_found");
+    let looked = |path: &str| watched.answered(|server| get(server, path));
+    looked(&at(999)).assert_problem(404, "letter_not_found");
+    looked("/dead-letters/billing/letters/first").assert_problem(400, "bad_request");
+    looked("/dead-letters/billing/letters?state=gone").assert_problem(400, "bad_request");
+    looked("/dead-letters/billing/redrives/none").assert_problem(404, "redrive_not_found");
     get(server, "/dead-letters/shipping/letters").assert_problem(404, "service_not_found");
     get(server, "/services/shipping").assert_problem(404, "service_not_found");
     let origin = [JSON, ("Origin", "http://evil.example")];
@@ -331,7 +338,7 @@ fn nothing_is_asked_without_the_key_of_the_service() {
     watched.failures(1);
     let all = json!({ "which": { "all": true }, "reason": "r", "execute": true });
     let discard = "/dead-letters/billing/discard";
-    post(&watched.server, discard, &all).assert_problem(409, "service_refused");
+    watched.is_refused(discard, &all, 409, "service_refused");
     let accounts = watched.audit();
     assert_eq!((&accounts[0]["result"], &accounts[0]["code"]), (&json!("failed"), &json!("service_refused")));
     assert_eq!(watched.site.letters(1).len(), 1);
