@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 /// Longest wait for something that must happen. Long, for busy machines; nothing waits it out.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// What comes of something that must happen.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
