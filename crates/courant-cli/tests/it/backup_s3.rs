@@ -152,6 +152,10 @@ impl Gate {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    fn is_reached(&self) -> bool {
+        self.shared.state.lock().unwrap().is_reached
+    }
+
     fn wait_until_reached(&self) {
         let state = self.shared.state.lock().unwrap();
         let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, |state| !state.is_reached);
@@ -362,8 +366,15 @@ fn the_lock_of_a_killed_backup_is_taken_over() {
     let data = filled();
     let gate = Gate::before(&store, MANIFEST);
     let arguments = ["backup", "--data", text(data.path()), "--to", PLACE, "--lease", "4s"];
-    let killed = Running::start(with_store(&gate.endpoint(), &arguments));
-    gate.wait_until_reached();
+    let killed = eventually("a backup comes to the gate", PATIENCE, || {
+        let mut running = Running::start(with_store(&gate.endpoint(), &arguments));
+        // One that has no turn for half of so short a lease gives up before it comes there.
+        let is_held = eventually("it comes there, or ends", PATIENCE, || {
+            let has_ended = running.0.try_wait().unwrap().is_some();
+            if gate.is_reached() { Some(true) } else { has_ended.then_some(false) }
+        });
+        is_held.then_some(running)
+    });
     drop(killed);
     gate.set(Way::Shut);
     let taken = eventually("the lock is taken over", PATIENCE, || {
