@@ -30,7 +30,7 @@ use crate::lock;
 use crate::metrics::add;
 use crate::partition::{Partition, Reader};
 use crate::queue::Command;
-use crate::segment::{Compacted as CompactedAt, Segment, SegmentHeader};
+use crate::segment::{Compacted as CompactedAt, Reach, Segment, SegmentHeader};
 use crate::storage::StorageError;
 use crate::unpacking::Unpacking;
 
@@ -176,7 +176,12 @@ impl Round<'_> {
     }
 
     fn reader(&self) -> Reader<'_> {
-        Reader { storage: &*self.inner.storage, handles: &self.inner.handles, partition: self.partition }
+        Reader {
+            storage: &*self.inner.storage,
+            handles: &self.inner.handles,
+            partition: self.partition,
+            reach: Reach::Disk,
+        }
     }
 
     fn infos(&self, segments: &[Arc<Segment>], elapsed_ms: u64) -> Vec<SegmentInfo> {

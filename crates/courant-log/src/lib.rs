@@ -28,6 +28,7 @@ mod maintenance;
 mod metrics;
 mod partition;
 mod queue;
+mod read_cached;
 mod recovery;
 mod reserve;
 mod retention;

@@ -20,13 +20,14 @@ use crate::error::{AcceptGapError, AppendError, DeleteRecordsError, OpenError, W
 use crate::inner::Inner;
 use crate::limits::HOT_BYTES;
 use crate::maintenance::Maintenance;
-use crate::metrics::{Counters, LogMetrics, add};
+use crate::metrics::{Counters, LogMetrics};
 use crate::partition::{
     Offsets, PartitionId, ProducerState, Read, ReadError, Reader, TimedOffset, Waiter, Waiting,
 };
 use crate::queue::{Command, Queue};
 use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::room::Room;
+use crate::segment::Reach;
 use crate::storage::Storage;
 use crate::unpacking::Unpacking;
 use crate::verify::Damage;
@@ -235,7 +236,7 @@ impl Log {
         for id in topics.topics().flat_map(|topic| &topic.partitions) {
             let Some(partition) = self.inner.partition(*id) else { continue };
             let (storage, handles) = (&*self.inner.storage, &self.inner.handles);
-            let reader = Reader { storage, handles, partition: &partition };
+            let reader = Reader { storage, handles, partition: &partition, reach: Reach::Disk };
             for segment in partition.segments() {
                 match reader.scrub(&segment) {
                     Err(_) if !partition.has_segment(segment.key()) => {}
@@ -251,13 +252,18 @@ impl Log {
         self.submit(Command::AllocateProducerId { done: Box::new(done) });
     }
 
-    fn reading<T>(
+    pub(crate) fn reading<T>(
         &self,
         id: PartitionId,
         read: impl FnOnce(Reader<'_>) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
         let partition = self.inner.partition(id).ok_or(ReadError::UnknownPartition)?;
-        read(Reader { storage: &*self.inner.storage, handles: &self.inner.handles, partition: &partition })
+        read(Reader {
+            storage: &*self.inner.storage,
+            handles: &self.inner.handles,
+            partition: &partition,
+            reach: Reach::Disk,
+        })
     }
 
     /// Whole batches from the one that holds `offset` on: at most `max_bytes` of them, except that
@@ -272,10 +278,9 @@ impl Log {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<Read, ReadError> {
-        let read = self
-            .reading(partition, |reader| reader.read(&self.inner.buffers, offset, max_bytes, at_least_one))?;
-        add(&self.inner.counters.reads, 1);
-        add(&self.inner.counters.read_bytes, read.bytes.len() as u64);
+        let buffers = &self.inner.buffers;
+        let read = self.reading(partition, |reader| reader.read(buffers, offset, max_bytes, at_least_one))?;
+        self.count_read(&read);
         Ok(read)
     }
 

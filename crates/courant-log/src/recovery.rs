@@ -26,7 +26,7 @@ use crate::journal::{GroupBuffer, JournalWriter, RingFile, ScanError, Scanned, a
 use crate::layout::{self, LOST_AND_FOUND};
 use crate::limits::RING_FILES_FIRST;
 use crate::partition::{Offsets, Partition, Producers, Reader, Tail};
-use crate::segment::{self, FileKind, Handles, Segment, partition_dir};
+use crate::segment::{self, FileKind, Handles, Reach, Segment, partition_dir};
 use crate::storage::{Storage, StorageError};
 use crate::verify::recorded;
 use crate::writer::{Dirty, LastCheckpoint, Writer};
@@ -321,7 +321,7 @@ fn reopen(
     };
     let offsets = Offsets { start: state.start, high_watermark: state.next_offset };
     let partition = Arc::new(Partition::with_gaps(state.id, offsets, segments, gaps));
-    let reader = Reader { storage, handles, partition: &partition };
+    let reader = Reader { storage, handles, partition: &partition, reach: Reach::Disk };
     for (segment, flaw) in lost {
         reader.quarantine_lost(&segment, flaw);
     }
@@ -331,7 +331,7 @@ fn reopen(
 /// Sequences from the headers of every batch: what the snapshot saves. What is damaged has none.
 fn scan_producers(storage: &dyn Storage, handles: &Handles, partition: &Arc<Partition>) -> Producers {
     let mut producers = Producers::default();
-    let reader = Reader { storage, handles, partition };
+    let reader = Reader { storage, handles, partition, reach: Reach::Disk };
     for segment in partition.segments() {
         let scanned = reader.each_header(&segment, |header| {
             producers.record(header, u64::try_from(header.base_offset).unwrap_or(0));

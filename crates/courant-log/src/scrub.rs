@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::log::Log;
 use crate::partition::{Partition, PartitionId, ReadError, Reader};
-use crate::segment::Segment;
+use crate::segment::{Reach, Segment};
 
 /// One look at the segments of all partitions, in steps that its owner makes when it has the time.
 ///
@@ -88,7 +88,7 @@ impl Scrub {
             };
             let before = current.position;
             let (storage, handles) = (&*self.log.inner.storage, &self.log.inner.handles);
-            let reader = Reader { storage, handles, partition: &current.partition };
+            let reader = Reader { storage, handles, partition: &current.partition, reach: Reach::Disk };
             match reader.scrub_from(&segment, before, bytes_max) {
                 Ok(Some(next)) => {
                     current.position = next;

@@ -17,7 +17,7 @@ use crate::layout::FORMAT_FILE;
 use crate::metrics::add;
 use crate::partition::{Reader, Tail, Wakes};
 use crate::queue::Command;
-use crate::segment::SegmentKey;
+use crate::segment::{Reach, SegmentKey};
 use crate::storage::{File, OpenMode, StorageError};
 use crate::writer::Writer;
 
@@ -93,7 +93,8 @@ impl Inner {
             };
         }
         let (storage, handles) = (&*self.storage, &self.handles);
-        Reader { storage, handles, partition: &tail.shared }.is_fit_to_grow(&tail.segment);
+        Reader { storage, handles, partition: &tail.shared, reach: Reach::Disk }
+            .is_fit_to_grow(&tail.segment);
         let is_new = tail.is_empty() || tail.is_full_for(batch.header(), batch.bytes().len() as u64);
         let key = if is_new { next_segment(tail) } else { last };
         files.last = Some(key).filter(|_| !is_new);

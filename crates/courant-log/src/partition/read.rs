@@ -11,7 +11,7 @@ use super::{Offsets, Partition, PartitionId};
 use crate::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES, records, verify_crc};
 use crate::buffers::{Buffer, Buffers};
 use crate::limits::SEGMENT_BLOCK_BYTES;
-use crate::segment::{BadBlock, FileKind, Handles, Segment, is_of_the_bytes};
+use crate::segment::{BadBlock, FileKind, Handles, Reach, Segment, is_of_the_bytes};
 use crate::storage::Storage;
 use crate::unpacking::Unpacking;
 
@@ -88,6 +88,7 @@ pub(crate) struct Reader<'a> {
     pub(crate) storage: &'a dyn Storage,
     pub(crate) handles: &'a Handles,
     pub(crate) partition: &'a Partition,
+    pub(crate) reach: Reach,
 }
 
 impl Reader<'_> {
@@ -216,9 +217,10 @@ impl Reader<'_> {
         bytes: &mut [u8],
     ) -> Result<(usize, Range<u64>), ReadError> {
         let io = |source| ReadError::Io { partition: self.partition.id, source };
-        let (filled, error) = segment.fill(self.storage, self.handles, bytes, position);
+        let (filled, error) = segment.fill(self.storage, self.handles, self.reach, bytes, position);
         let is_all = filled == bytes.len();
-        let compared = segment.compare(self.storage, self.handles, position, &bytes[..filled]).map_err(io)?;
+        let read = &bytes[..filled];
+        let compared = segment.compare(self.storage, self.handles, self.reach, position, read).map_err(io)?;
         let bad = match (compared, error) {
             (Ok(compared), None) if is_all => return Ok((filled, compared)),
             (Err(bad), _) => bad,

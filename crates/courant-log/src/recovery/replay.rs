@@ -8,7 +8,7 @@ use crate::batch::BatchHeader;
 use crate::groups::Groups;
 use crate::journal::{AppendPart, Entry, ScanError};
 use crate::partition::Reader;
-use crate::segment::{FileKind, Handles, Segment, SegmentKey, SegmentState, WrittenBatch};
+use crate::segment::{FileKind, Handles, Reach, Segment, SegmentKey, SegmentState, WrittenBatch};
 use crate::storage::Storage;
 use crate::writer::{Dirty, Writer};
 
@@ -145,7 +145,12 @@ impl Replay<'_> {
                 format!("partition {partition} is at offset {}, not {}", tail.next_offset, part.base_offset);
             return Err(contradiction(what));
         }
-        let reader = Reader { storage: self.storage, handles: self.handles, partition: &tail.shared };
+        let reader = Reader {
+            storage: self.storage,
+            handles: self.handles,
+            partition: &tail.shared,
+            reach: Reach::Disk,
+        };
         if !reader.is_fit_to_grow(&tail.segment) {
             // Nothing is added behind damage.
             tail.roll(generation);

@@ -18,6 +18,16 @@ use crate::storage::Storage;
 /// what ext4, XFS and Btrfs answer for checksums of their own that do not match (EBADMSG, EUCLEAN).
 const OF_THE_BYTES: [i32; 3] = [5, 74, 117];
 
+/// How far a read may go for its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// To the disk, however long that takes.
+    Disk,
+    /// To what is in memory of files that are open. Where that is not all, the error is `WouldBlock`, which says
+    /// nothing about the bytes.
+    Memory,
+}
+
 /// A block whose bytes are not those that were stored.
 #[derive(Debug)]
 pub(crate) struct BadBlock {
@@ -62,6 +72,7 @@ impl Segment {
         &self,
         storage: &dyn Storage,
         handles: &Handles,
+        reach: Reach,
         position: u64,
         read: &[u8],
     ) -> io::Result<Result<Range<u64>, BadBlock>> {
@@ -78,7 +89,7 @@ impl Segment {
             } else if self.is_trusted(expected.number) {
                 Ok(true)
             } else {
-                self.read_block(storage, handles, &expected)
+                self.read_block(storage, handles, reach, &expected)
                     .map(|block| self.is_as_expected(&expected, &block))
             };
             let what = match same {
@@ -125,8 +136,9 @@ impl Segment {
         let Some(open) = self.expected_open().filter(|open| !self.is_trusted(open.number)) else {
             return true;
         };
-        let fit =
-            self.read_block(storage, handles, &open).is_ok_and(|block| self.is_as_expected(&open, &block));
+        let fit = self
+            .read_block(storage, handles, Reach::Disk, &open)
+            .is_ok_and(|block| self.is_as_expected(&open, &block));
         if fit {
             self.trust(open.number);
         } else {
@@ -139,10 +151,11 @@ impl Segment {
         &self,
         storage: &dyn Storage,
         handles: &Handles,
+        reach: Reach,
         expected: &Expected,
     ) -> io::Result<Vec<u8>> {
         let mut block = vec![0; expected.bytes as usize];
-        let (filled, error) = self.fill(storage, handles, &mut block, expected.range().start);
+        let (filled, error) = self.fill(storage, handles, reach, &mut block, expected.range().start);
         match error {
             Some(error) => Err(error),
             None if filled < block.len() => {
@@ -157,12 +170,13 @@ impl Segment {
         &self,
         storage: &dyn Storage,
         handles: &Handles,
+        reach: Reach,
         buf: &mut [u8],
         position: u64,
     ) -> (usize, Option<io::Error>) {
         let mut filled = 0;
         while filled < buf.len() {
-            match self.read(storage, handles, &mut buf[filled..], position + filled as u64) {
+            match self.read(storage, handles, reach, &mut buf[filled..], position + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) => return (filled, Some(error)),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::blocks::{Block, Blocks, ENTRY_BYTES};
-use super::compare::{Expected, ExpectedCrc, is_of_the_bytes};
+use super::compare::{Expected, ExpectedCrc, Reach, is_of_the_bytes};
 use super::handles::Handles;
 use super::header::{FileKind, HEADER_BYTES, SegmentHeader};
 use super::key::SegmentKey;
@@ -104,7 +104,8 @@ impl Segment {
         let is_sidecar_lost = blocks.done_crc() != done_crc;
         let flaw = if is_sidecar_lost {
             segment.publish(bytes, i64::MIN);
-            match Blocks::of_file(recorded, |buf, at| segment.fill(storage, handles, buf, at).0) {
+            match Blocks::of_file(recorded, |buf, at| segment.fill(storage, handles, Reach::Disk, buf, at).0)
+            {
                 Some(made_anew) => {
                     blocks = made_anew;
                     None
@@ -432,6 +433,7 @@ impl Segment {
         &self,
         storage: &dyn Storage,
         handles: &Handles,
+        reach: Reach,
         buf: &mut [u8],
         position: u64,
     ) -> io::Result<usize> {
@@ -439,6 +441,10 @@ impl Segment {
         let count = end.saturating_sub(position).min(buf.len() as u64) as usize;
         if count == 0 {
             return Ok(0);
+        }
+        if reach == Reach::Memory {
+            let file = handles.opened(self).filter(|file| file.read_cached_at(&mut buf[..count], position));
+            return file.map(|_| count).ok_or_else(|| io::ErrorKind::WouldBlock.into());
         }
         let file = handles.segment(storage, self).map_err(|error| io::Error::new(error.kind(), error))?;
         file.read_at(&mut buf[..count], position)

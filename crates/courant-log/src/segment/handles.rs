@@ -1,7 +1,7 @@
 //! The segment files that are kept open, within what the process may have open.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::file::Segment;
 use super::header::FileKind;
@@ -55,20 +55,23 @@ impl Handles {
         self.dirty_max
     }
 
+    /// The file of a segment, if it is open.
+    pub(super) fn opened(&self, segment: &Segment) -> Option<Arc<dyn File>> {
+        let mut open = lock(&self.open);
+        open.uses += 1;
+        let uses = open.uses;
+        let (file, used) = open.files.get_mut(&segment.key())?;
+        *used = uses;
+        Some(file.clone())
+    }
+
     pub(super) fn segment(
         &self,
         storage: &dyn Storage,
         segment: &Segment,
     ) -> Result<Arc<dyn File>, StorageError> {
-        let key = segment.key();
-        {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.uses += 1;
-            let uses = open.uses;
-            if let Some((file, used)) = open.files.get_mut(&key) {
-                *used = uses;
-                return Ok(file.clone());
-            }
+        if let Some(file) = self.opened(segment) {
+            return Ok(file);
         }
         let path = segment.path(FileKind::Segment);
         let file = self.making_room(|| {

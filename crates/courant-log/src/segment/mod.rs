@@ -12,7 +12,7 @@ mod state;
 mod verify;
 
 pub(crate) use blocks::{Block, Blocks, ENTRY_BYTES, FirstBatch, OpenBlock, indexed_timestamp};
-pub(crate) use compare::{BadBlock, is_of_the_bytes};
+pub(crate) use compare::{BadBlock, Reach, is_of_the_bytes};
 pub(crate) use file::{Compacted, Lost, Segment, WrittenBatch, create_empty};
 pub(crate) use handles::Handles;
 pub(crate) use header::{FileKind, HEADER_BYTES, SegmentHeader};

@@ -258,6 +258,10 @@ impl File for MemoryFile {
         Ok(count)
     }
 
+    fn read_cached_at(&self, buf: &mut [u8], position: u64) -> bool {
+        self.read_at(buf, position).is_ok_and(|count| count == buf.len())
+    }
+
     fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()> {
         let total: usize = bufs.iter().map(|buf| buf.len()).sum();
         if total == 0 {

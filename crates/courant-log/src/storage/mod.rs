@@ -167,6 +167,12 @@ pub trait File: Debug + Send + Sync + 'static {
     /// What the system says.
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize>;
 
+    /// Fills `buf` from `position` on with what is in memory already, and says whether that was all of it. It waits
+    /// for no disk. Where it says no, anything may be in `buf`, and [`Self::read_at`] tells why.
+    fn read_cached_at(&self, _buf: &mut [u8], _position: u64) -> bool {
+        false
+    }
+
     /// Writes all of `bufs`, one after the other, beginning at `position`; the file grows as needed.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod alone;
 mod backup;
 mod basics;
 mod buffers;
+mod cached;
 mod compaction;
 mod configs;
 mod damage;

@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use courant_log::limits::GROUP_BYTES_MAX;
+use courant_log::limits::{BUFFER_BYTES, GROUP_BYTES_MAX};
 use courant_log::{BatchHeader, Offsets, PartitionId, Read, ReadError};
 use tokio::time::{Instant, timeout_at};
 use tracing::error;
@@ -150,8 +150,9 @@ impl Pass {
     }
 
     /// Whole batches from the one that holds `offset`: what lies before the offset inside that batch
-    /// is the client's to skip. Reads that may wait for the disk leave this thread when there is a place for
-    /// them, and take the memory with them: they go on when the client is gone.
+    /// is the client's to skip. What is in memory is read here, as long as it is not much: others are to be served,
+    /// too. Reads that may wait for the disk leave this thread when there is a place for them, and take the memory
+    /// with them: they go on when the client is gone.
     async fn read_log(
         &mut self,
         caller: &Caller,
@@ -162,6 +163,11 @@ impl Pass {
     ) -> Result<Read, ReadError> {
         if caller.log().is_hot(partition, offset) {
             return caller.log().read(partition, offset, bytes_max, whole_batch);
+        }
+        if bytes_max <= BUFFER_BYTES
+            && let Some(read) = caller.log().read_cached(partition, offset, bytes_max)?
+        {
+            return Ok(read);
         }
         let log = caller.log().clone();
         let grant = std::mem::take(&mut self.grant);
@@ -297,16 +303,16 @@ mod tests {
         Caller::new(broker, address, address)
     }
 
-    fn plan(caller: &Caller, fetch_offset: i64) -> Plan {
-        let wanted = FetchPartition { fetch_offset, partition_max_bytes: 1024, ..FetchPartition::default() };
+    fn plan(caller: &Caller, fetch_offset: i64, bytes: i32) -> Plan {
+        let wanted = FetchPartition { fetch_offset, partition_max_bytes: bytes, ..FetchPartition::default() };
         let topic =
             FetchTopic { topic: "orders".to_owned(), partitions: vec![wanted], ..FetchTopic::default() };
-        let request = FetchRequest { topics: vec![topic], max_bytes: 1024, ..FetchRequest::default() };
-        Plan::new(&caller.log().catalog(), request, 12, 1024)
+        let request = FetchRequest { topics: vec![topic], max_bytes: bytes, ..FetchRequest::default() };
+        Plan::new(&caller.log().catalog(), request, 12, 1024 * 1024)
     }
 
     /// While as many reads as may wait for the disk do so, a reader that is far behind waits, and one at the end
-    /// of the log does not.
+    /// of the log does not, nor one whose events are in memory.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_read_that_may_wait_for_the_disk_waits_for_its_turn() {
         let soon = Duration::from_secs(20);
@@ -326,13 +332,18 @@ mod tests {
             }));
             timeout(soon, has_begun).await.expect("there is a place").expect("it has begun");
         }
-        let behind = plan(&caller, 0);
+        // Its batch is larger than what may be read on the way.
+        let behind = plan(&caller, 0, 1024);
         let mut waits = Box::pin(Pass::read(&caller, &behind));
         assert!(timeout(Duration::ZERO, &mut waits).await.is_err(), "there is no place");
         assert_eq!(caller.broker.metrics().cold_read_waits, 1);
-        let at_the_end = plan(&caller, 2);
-        let pass = timeout(soon, Pass::read(&caller, &at_the_end)).await.expect("it needs no place");
-        assert!(pass.bytes > 15_000 && !pass.failed);
+        let at_the_end = plan(&caller, 2, 1024);
+        let in_memory = plan(&caller, 0, 20_000);
+        for plan in [at_the_end, in_memory] {
+            let pass = timeout(soon, Pass::read(&caller, &plan)).await.expect("it needs no place");
+            assert!(pass.bytes > 15_000 && !pass.failed);
+        }
+        assert_eq!(caller.broker.metrics().cold_read_waits, 1);
 
         drop(free); // All of them have their answer.
         let pass = timeout(soon, waits).await.expect("it is its turn");

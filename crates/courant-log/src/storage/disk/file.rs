@@ -1,7 +1,7 @@
 //! One open file of a file system.
 
 use std::fs;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Advice, OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::limits::BLOCK_BYTES;
 use crate::storage::File;
@@ -80,6 +80,20 @@ impl File for DiskFile {
             }
         }
         Ok(done)
+    }
+
+    fn read_cached_at(&self, buf: &mut [u8], position: u64) -> bool {
+        let mut done = 0;
+        while done < buf.len() {
+            let mut slices = [IoSliceMut::new(&mut buf[done..])];
+            match preadv2(&self.file, &mut slices, position + done as u64, ReadWriteFlags::NOWAIT) {
+                Ok(count) if count > 0 => done += count,
+                Err(Errno::INTR) => {}
+                // It would have to wait, the file ends before, or the file system or the kernel knows no such read.
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        true
     }
 
     fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()> {
@@ -170,6 +184,22 @@ mod tests {
         let mut read = vec![0; bytes.len()];
         assert_eq!(file.read_at(&mut read, 0).unwrap(), bytes.len());
         assert!(read == bytes);
+    }
+
+    #[test]
+    fn what_is_in_memory_is_read_without_waiting() {
+        let (_dir, file) = file();
+        let bytes: Vec<u8> = (0..300_000_u32).map(|at| (at % 251) as u8).collect();
+        file.write_at(&[&bytes], 0).unwrap();
+        let mut read = vec![0; bytes.len() - 7];
+        // Not every file system knows such reads.
+        let mut slices = [IoSliceMut::new(&mut read)];
+        let is_known = preadv2(&file.file, &mut slices, 7, ReadWriteFlags::NOWAIT).is_ok();
+        read.fill(0);
+        assert_eq!(file.read_cached_at(&mut read, 7), is_known);
+        assert!(!is_known || read == bytes[7..]);
+        assert!(file.read_cached_at(&mut [], 7), "of nothing, all is there");
+        assert!(!file.read_cached_at(&mut read, 8), "the file ends before");
     }
 
     #[test]
