@@ -555,7 +555,7 @@ mod tests {
             }
         }));
         inner.keep_reserve(1024 * 1024);
-        let is_held = told.recv_timeout(Duration::from_secs(20)).expect("room is held");
+        let is_held = told.recv_timeout(Duration::from_secs(120)).expect("room is held");
         storage.clear_hook();
         assert!(is_held, "a checkpoint may be taken meanwhile");
     }

@@ -47,7 +47,8 @@ fn groups_of_a_round(log: &Log, partition: PartitionId, tags: &AtomicU64) -> u64
 /// committer waits for whom it has answered. Without, a round of eight threads takes two groups for each eight appends.
 #[test]
 fn threads_that_were_answered_together_are_committed_together() {
-    let storage = FaultyStorage::new(11, 256 * 1024 * 1024);
+    // Enough for all rounds of a busy machine.
+    let storage = FaultyStorage::new(11, 1024 * 1024 * 1024);
     let mut config = tiny(11);
     config.background = true;
     config.journal_file_bytes = JOURNAL_FILE_BYTES;

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use courant_log::storage::{CrashMode, FaultyStorage, MemoryStorage, OpenMode, Storage as _};
 use courant_log::{Health, Log, PartitionId};
@@ -12,6 +13,12 @@ use courant_sim::random::Random;
 use courant_sim::tiny::{append, batch, create, new_topic, open, stored, tiny};
 
 const IMAGES: usize = 400;
+
+/// Long enough that only what never comes is not there by then, also where others have both processors.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a thread of the log may be busy before an append is made that asks it once more. Hardly any test waits for
+/// that.
+const ASKED_AGAIN: Duration = Duration::from_secs(5);
 
 /// What was sent to each partition and how much of it was acknowledged.
 #[derive(Clone, Default)]
@@ -262,9 +269,9 @@ fn append_in_turn(log: &Log, partition: PartitionId, tags: std::ops::Range<u64>)
 
 /// Waits, within reason, until something is so.
 pub(crate) fn becomes(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed().as_secs() < 20, "{what}");
+        assert!(begun.elapsed() < PATIENCE, "{what}");
         std::thread::yield_now();
     }
 }
@@ -276,21 +283,22 @@ fn journal_files(storage: &MemoryStorage) -> usize {
 }
 
 /// Appends until the ring has a third file, a few times at most, and says what comes next. An append that finds the
-/// thread of the log busy asks for no file, so before the next one it has some time.
+/// thread of the log busy asks for no file, so before the next one it has some time: by the clock, because who looks
+/// again and again may have a processor while that thread has none.
 fn append_until_a_third_file(
     log: &Log,
     partition: PartitionId,
     storage: &MemoryStorage,
     mut tags: std::ops::Range<u64>,
 ) -> u64 {
-    let mut looks = 0_u64;
+    let mut next = Instant::now();
     becomes("a third file", || {
-        if looks.is_multiple_of(10_000)
+        if Instant::now() >= next
             && let Some(tag) = tags.next()
         {
             append_in_turn(log, partition, tag..tag + 1);
+            next = Instant::now() + ASKED_AGAIN;
         }
-        looks += 1;
         journal_files(storage) >= 3
     });
     tags.start
