@@ -15,6 +15,10 @@ const SILENCED: &str = "alter table courant_outbox disable trigger courant_outbo
 
 const NOW: i64 = 1_700_000_000_000;
 
+/// What depends on a commit that comes within some hundred milliseconds is tried so often. Each time that a busy
+/// machine is later than that takes about a second.
+const TRIES: u32 = 20;
+
 fn event(id: &str, kind: &str, n: u32) -> NewEvent {
     let headers = [("ce_id", id), ("ce_type", kind)];
     NewEvent {
@@ -123,11 +127,15 @@ async fn a_call_that_is_lost_costs_a_second() {
     let mut service = resting(&site).await;
     let mut reading = Reading::begin(&**service.engine()).await;
     let other = site.store().await;
-    let mut took = Vec::new();
-    for n in 0..3 {
+    let mut took: Vec<Duration> = Vec::new();
+    // The second begins when the relay lies down, and on a busy machine some of it is over before a commit. The first
+    // one may also meet the look with which a rest begins.
+    for n in 0..TRIES {
         took.push(commit(&mut service, &mut reading, &other, n).await);
+        if took.iter().any(|took| *took > WOKEN) {
+            break;
+        }
     }
-    // The second begins when the relay lies down, and on a busy machine some of it is over before a commit.
     assert!(took.iter().any(|took| *took > WOKEN), "{took:?}");
     service.stop().await.expect("stops");
 }
@@ -164,7 +172,7 @@ async fn what_was_written_before_the_relay_rested_is_found_soon() {
     let other = site.store().await;
     let mut took: Vec<Duration> = Vec::new();
     // On a busy machine the look may be over before the commit.
-    while took.len() < 5 && took.iter().all(|took| *took >= WOKEN) {
+    while took.len() < TRIES as usize && took.iter().all(|took| *took >= WOKEN) {
         let mut locking = other.begin(None).await.expect("begins");
         sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *locking).await.expect("locks");
         commit_many(&other, took.len()).await;
