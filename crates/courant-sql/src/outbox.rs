@@ -140,7 +140,7 @@ impl OutboxBell {
         true
     }
 
-    /// Waits for the next ring. Dropped while it waits, it loses none.
+    /// Waits for the next ring. Those that have come by then are one with it. Dropped while it waits, it loses none.
     ///
     /// # Errors
     /// Says what the database said. The bell is of no more use then.
@@ -150,6 +150,19 @@ impl OutboxBell {
             return listening.rung().await;
         }
         std::future::pending().await
+    }
+
+    /// Asks whether it can still ring. A connection on which nothing has come for long may have ended unheard, at a
+    /// host that is gone or at a router that has forgotten it. It takes two seconds at most.
+    ///
+    /// # Errors
+    /// Says what the database said, or that it said nothing. The bell is of no more use then.
+    pub async fn check(&mut self) -> Result<(), StoreError> {
+        #[cfg(feature = "postgres")]
+        if let Some(listening) = &mut self.postgres {
+            return listening.check().await;
+        }
+        Ok(())
     }
 }
 

@@ -2,16 +2,26 @@
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 
 use super::Postgres;
 use super::class::failed;
+use crate::answers::within;
 use crate::error::StoreError;
 use crate::outbox::OutboxBell;
 
 const CHANNEL: &str = "courant_outbox";
 const LISTEN: &str = "listen to the outbox";
+/// Asks whether the server is there. Whoever listens already goes on listening, and the server shows by it what the
+/// connection is for.
+const LISTEN_STILL: &str = "LISTEN courant_outbox";
+
+/// How long the server may take to say that it is there. A relay waits for it, and has to show meanwhile that it is
+/// there itself.
+const ASKED_MAX: Duration = Duration::from_secs(2);
 
 /// A connection that hears what is said. It is one beside those of the store.
 pub(crate) struct Listening(PgListener);
@@ -29,6 +39,23 @@ impl Listening {
     /// Waits until something is said. A connection that is lost is an error: what was said meanwhile is
     /// lost with it.
     pub(crate) async fn rung(&mut self) -> Result<(), StoreError> {
+        self.heard().await?;
+        // Each word comes with a commit. What has come by now was committed before the look that follows this one, and
+        // asks for no other look.
+        while let Some(heard) = self.heard().now_or_never() {
+            heard?;
+        }
+        Ok(())
+    }
+
+    /// Asks the server. What is said meanwhile the driver keeps for the next one who waits.
+    pub(crate) async fn check(&mut self) -> Result<(), StoreError> {
+        let asked = within(ASKED_MAX, sqlx::raw_sql(LISTEN_STILL).execute(&mut self.0)).await;
+        asked.map(drop).map_err(failed(LISTEN))
+    }
+
+    /// Waits for one word.
+    async fn heard(&mut self) -> Result<(), StoreError> {
         match self.0.try_recv().await.map_err(failed(LISTEN))? {
             Some(_) => Ok(()),
             None => Err(failed(LISTEN)(sqlx::Error::Io(ErrorKind::ConnectionAborted.into()))),

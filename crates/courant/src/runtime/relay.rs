@@ -20,7 +20,7 @@ use std::time::Duration;
 use courant_core::clock::Clock;
 use courant_core::entropy::Entropy;
 use courant_sql::limits::{EVENT_BYTES_MAX, LANES};
-use courant_sql::{LaneBatch, LanePosition, NewEvent, OutboxBell, Pending, RelayLease, Sequencing, Store};
+use courant_sql::{LaneBatch, LanePosition, NewEvent, Pending, RelayLease, Sequencing, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use self::pace::{PACE, are_few, are_many, is_at_work};
 use self::refusals::Refusals;
 use self::shares::Shares;
-use self::waking::{longest_sleep, rung, stopped, woken};
+use self::waking::{Bell, longest_sleep, stopped, woken};
 use super::context::Context;
 use super::faults::FaultPoint;
 use super::ledger::Trouble;
@@ -116,9 +116,7 @@ pub(crate) struct Relay<D> {
     is_resting: bool,
     /// When it was told last that from then on it is.
     rests_since: Option<Instant>,
-    bell: Option<OutboxBell>,
-    /// When a bell was asked for last.
-    asked: Option<Instant>,
+    bell: Bell,
     /// When the outbox was moved on last, if that were few events, and how many batches there were since the
     /// last rest.
     advanced: Option<Instant>,
@@ -152,8 +150,7 @@ impl<D: Store> Relay<D> {
             kept: Instant::now(),
             is_resting: false,
             rests_since: None,
-            bell: None,
-            asked: None,
+            bell: Bell::default(),
             advanced: None,
             busy: 0,
             first_lane: 0,
@@ -184,6 +181,7 @@ impl<D: Store> Relay<D> {
             warn!("another relay has taken the outbox over; this one stands by");
             self.told(None);
             self.tell(true);
+            self.bell = Bell::default();
             match self.stand_by().await {
                 Ok(true) => info!("the relay of the outbox is gone; this one takes over"),
                 Ok(false) => return None,
@@ -419,8 +417,8 @@ impl<D: Store> Relay<D> {
     /// Waits until there is more, or until it is time to look.
     async fn rest(&mut self) -> Result<(), Bad> {
         self.busy = 0;
-        self.listen().await;
-        if self.bell.as_ref().is_some_and(|bell| !bell.is_silent()) && !self.is_resting {
+        let is_new = self.bell.listen(&self.store).await;
+        if self.bell.can_ring() && (is_new || !self.is_resting) {
             // Whoever has written before this wakes nobody: there is one more look, and a later one for those who have
             // not committed by then.
             self.keep(true).await?;
@@ -435,27 +433,11 @@ impl<D: Store> Relay<D> {
         let look = until_timer.map_or(look, |ms| look.min(Duration::from_millis(ms)));
         tokio::select! {
             () = woken(self.parts.service.as_deref()) => {}
-            is_lost = rung(self.bell.as_mut()) => {
-                if is_lost {
-                    self.bell = None;
-                }
-            }
+            () = self.bell.rung() => {}
             () = stopped(self.parts.stop.as_mut()) => {}
             () = tokio::time::sleep(look.max(Duration::from_millis(1))) => {}
         }
         Ok(())
-    }
-
-    /// Asks for a bell, now and then, if there is none.
-    async fn listen(&mut self) {
-        if self.bell.is_some() || self.asked.is_some_and(|asked| asked.elapsed() < GONE) {
-            return;
-        }
-        self.asked = Some(Instant::now());
-        match self.store.outbox_bell().await {
-            Ok(bell) => self.bell = Some(bell),
-            Err(error) => warn!(%error, "nobody can wake the relay; it looks by itself"),
-        }
     }
 
     /// Shows that the relay is there, if that is due, and whether it is to be woken.

@@ -135,6 +135,27 @@ async fn a_commit_wakes_a_relay_that_rests() {
     soon(bell.rung()).await.expect("woken by the first door as well");
 }
 
+/// Symptom: a relay that had waited for its engine while others committed looked at the outbox once for each of their
+/// commits afterwards, and for nothing. Cause: each call of a commit was a ring. Fix: those that have come by then are
+/// one.
+#[tokio::test]
+async fn calls_that_have_come_by_then_are_one_ring() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, relay(&fixture.store).await);
+    let mut bell = store.outbox_bell().await.expect("a bell");
+    store.keep_relay(&lease, true).await.expect("it is there");
+    for number in 0..20 {
+        submit(store, &[&row("k", &number.to_string())]).await;
+    }
+    let mut rings = 0;
+    while let Ok(rung) = tokio::time::timeout(Duration::from_millis(500), bell.rung()).await {
+        rung.expect("woken");
+        rings += 1;
+    }
+    // The last ones may come a little later than their commits.
+    assert!((1..20).contains(&rings), "{rings} rings");
+}
+
 /// O6: what a step reads and takes out does not grow with what was published before: both go by indexes. It is looked
 /// at in the statements that the store has prepared itself. In the CI 100,000 events were, of which the rows are
 /// still in the table's pages; `COURANT_OUTBOX_HISTORY` sets another number, and from ten million on the time of a

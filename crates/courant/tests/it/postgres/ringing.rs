@@ -1,14 +1,19 @@
 //! O7 on Postgres: the commit of another process wakes the relay; if the call is lost, the relay looks by itself.
 
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use courant::store_api::sqlx;
+use courant::prelude::*;
 use courant::store_api::{NewEvent, Store as _, Transaction as _};
 use courant::{EventId, Running};
 use courant_core::topic::TopicName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
-use super::common::{Db, Site, counted};
+use super::common::{Db, Script, Site, count, counted};
 use super::waking::{Reading, WOKEN, assert_quick, commits, resting};
 
 const SILENCED: &str = "alter table courant_outbox disable trigger courant_outbox_ring";
@@ -188,5 +193,96 @@ async fn what_was_written_before_the_relay_rested_is_found_soon() {
         service.settle().await.expect("settles");
     }
     assert!(took.iter().any(|took| *took < WOKEN), "{took:?}");
+    service.stop().await.expect("stops");
+}
+
+/// Counts connections that hear calls.
+const LISTENING: &str = "select count(*) from pg_stat_activity \
+    where datname = current_database() and query ilike 'listen %'";
+
+/// Symptom: where several instances of a service ran for long, the server kept the calls of all commits for those that
+/// had been the relay once, without end, until commits were refused. Cause: a relay that stands by went on listening,
+/// and took nothing of what was said. Fix: it listens while it is the relay.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_stands_by_does_not_listen() {
+    let Some(site) = Site::on_memory().await else { return };
+    let service = resting(&site).await;
+    let other = site.store().await;
+    becomes(&other, LISTENING, 1).await;
+    let taken = other.take_over_relay("all", "another one", NOW).await.expect("takes it");
+    assert_eq!(taken.epoch, 2);
+    becomes(&other, LISTENING, 0).await;
+    service.stop().await.expect("stops");
+}
+
+/// A server between the service and the one of its database. When it is told, the first connection that listens leads
+/// nowhere any more, and does not end.
+async fn between(url: &str, is_gone: Arc<AtomicBool>) -> String {
+    let (user, place) = url.rsplit_once('@').expect("an address with a user");
+    let (server, database) = place.split_once('/').expect("an address with a database");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let own = listener.local_addr().expect("an address");
+    let (server, has_listener) = (server.to_owned(), Arc::new(AtomicBool::new(false)));
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&server).await.expect("the server");
+            tokio::spawn(pass(client, server, has_listener.clone(), is_gone.clone()));
+        }
+    });
+    // Encrypted, nothing could be told apart.
+    format!("{user}@{own}/{database}?sslmode=disable")
+}
+
+/// One connection of them.
+async fn pass(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    has_listener: Arc<AtomicBool>,
+    is_gone: Arc<AtomicBool>,
+) {
+    let (mut asked, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    let mut listens = false;
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let Ok(read @ 1..) = read else { return };
+                if listens && is_gone.load(Ordering::SeqCst) {
+                    pending::<()>().await;
+                }
+                let wants = asked[..read].windows(6).any(|word| word == b"LISTEN");
+                listens |= wants && !has_listener.swap(true, Ordering::SeqCst);
+                if server.write_all(&asked[..read]).await.is_err() {
+                    return;
+                }
+            }
+            read = server.read(&mut answered) => {
+                let Ok(read @ 1..) = read else { return };
+                if client.write_all(&answered[..read]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Symptom: after a failover, or behind a router that forgets connections on which nothing comes, each event of another
+/// process was published a second late for as long as the relay ran. Cause: nothing says of a connection on which the
+/// relay only listens that it leads nowhere. Fix: the relay asks, and listens anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_listens_anew_where_it_can_hear_nothing() {
+    let Some(site) = Site::on_memory().await else { return };
+    let is_gone = Arc::new(AtomicBool::new(false));
+    let through = between(&site.home.url(), is_gone.clone()).await;
+    let store = Db::connect(&through).await.expect("opens");
+    let app = App::new("test").engine(site.engine()).partitions(1).in_world(&site.world).store(store);
+    let counting = Subscription::named("counting").on(count);
+    let service = app.state(Script::default()).subscribe(counting).build().await;
+    let mut service = service.expect("fits together").start().await.expect("starts");
+    service.settle().await.expect("settles");
+    let other = site.store().await;
+    becomes(&other, LISTENING, 1).await;
+    is_gone.store(true, Ordering::SeqCst);
+    // The server does not know that nobody hears the first one.
+    becomes(&other, LISTENING, 2).await;
     service.stop().await.expect("stops");
 }
