@@ -45,6 +45,7 @@ pub(crate) use self::class::class_of_answer;
 
 use self::class::failed;
 use self::session::{Pool, Session};
+use crate::address::without_secrets;
 use crate::error::{AttachError, BeginError, ConnectError, StoreError};
 use crate::limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 use crate::parked::Lease;
@@ -194,7 +195,7 @@ impl Mariadb {
 
 /// How connections are made to the database of an address.
 fn options(url: &str) -> Result<MySqlConnectOptions, ConnectError> {
-    let wrong = || ConnectError::Url { url: without_password(url), expected: EXPECTED };
+    let wrong = || ConnectError::Url { url: without_secrets(url), expected: EXPECTED };
     if !url.starts_with("mysql://") && !url.starts_with("mariadb://") {
         return Err(wrong());
     }
@@ -204,17 +205,6 @@ fn options(url: &str) -> Result<MySqlConnectOptions, ConnectError> {
         return Err(wrong());
     }
     Ok(options)
-}
-
-/// An address as it may stand in a message.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.rsplit_once('@').map_or_else(|| url.to_owned(), |(_, place)| format!("…@{place}"));
-    };
-    match rest.rsplit_once('@') {
-        Some((_, place)) => format!("{scheme}://…@{place}"),
-        None => url.to_owned(),
-    }
 }
 
 impl fmt::Debug for Mariadb {
@@ -242,9 +232,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_stands_in_no_message() {
-        assert_eq!(without_password("mysql://u:secret@host:1/db"), "mysql://…@host:1/db");
-        assert_eq!(without_password("mysql://u:p@ss@host/db"), "mysql://…@host/db");
-        assert_eq!(without_password("mysql://host/db"), "mysql://host/db");
+    fn what_is_wrong_with_an_address_is_said_without_its_password() {
+        for url in [
+            "mysql://u:secret@host:port/db",
+            "mariadb://u:secret@host",
+            "mariadb://host/db?password=secret&ssl-mode=sometimes",
+        ] {
+            let said = options(url).expect_err(url).to_string();
+            assert!(said.contains("DATABASE") && !said.contains("secret"), "{said}");
+        }
     }
 }

@@ -37,6 +37,7 @@ pub(crate) use self::class::class_of_answer;
 
 use self::class::{failed, not_begun};
 use self::session::{Pool, Session};
+use crate::address::without_secrets;
 use crate::error::{AttachError, BeginError, ConnectError, StoreError};
 use crate::limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 use crate::parked::Lease;
@@ -156,23 +157,12 @@ impl Postgres {
 
 /// How connections are made to the database of an address.
 fn options(url: &str) -> Result<PgConnectOptions, ConnectError> {
-    let wrong = || ConnectError::Url { url: without_password(url), expected: EXPECTED };
+    let wrong = || ConnectError::Url { url: without_secrets(url), expected: EXPECTED };
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(wrong());
     }
     // A text may have an event in it, and what the driver writes into the log are texts.
     Ok(PgConnectOptions::from_str(url).map_err(|_| wrong())?.disable_statement_logging())
-}
-
-/// An address as it may stand in a message.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.rsplit_once('@').map_or_else(|| url.to_owned(), |(_, place)| format!("…@{place}"));
-    };
-    match rest.rsplit_once('@') {
-        Some((_, place)) => format!("{scheme}://…@{place}"),
-        None => url.to_owned(),
-    }
 }
 
 impl fmt::Debug for Postgres {
@@ -200,11 +190,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_stands_in_no_message() {
-        assert_eq!(without_password("postgres://u:secret@host:1/db"), "postgres://…@host:1/db");
-        assert_eq!(without_password("postgres://u:p@ss@host/db"), "postgres://…@host/db");
-        assert_eq!(without_password("postgres://host/db"), "postgres://host/db");
-        assert_eq!(without_password("sqlite:x"), "sqlite:x");
-        assert_eq!(without_password("postgres:u:secret@host/db"), "…@host/db");
+    fn what_is_wrong_with_an_address_is_said_without_its_password() {
+        for url in [
+            "postgres://u:secret@host:port/db",
+            "postgres://host/db?password=secret&sslmode=sometimes",
+            "mysql://u:secret@host/db",
+        ] {
+            let said = options(url).expect_err(url).to_string();
+            assert!(said.contains("postgres://USER") && !said.contains("secret"), "{said}");
+        }
     }
 }
