@@ -29,6 +29,7 @@ mod store;
 mod submitted;
 mod timers;
 mod transaction;
+mod who;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

@@ -16,25 +16,27 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use sqlx::mysql::{MySqlConnectOptions, MySqlRow, MySqlTransactionManager};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Either, MySqlConnection, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Either, MySqlConnection};
 // The driver counts transactions inside each other through it, and sqlx itself does not give its name.
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::runtime::Handle;
 
 use super::class::{class_of, failed};
 use super::row::Columns;
+use super::who::Who;
 use crate::answers::{is_silence, within};
 use crate::error::{Class, ConnectError, StoreError};
-use crate::limits::{ANSWER_MAX, BUSY_TIMEOUT_MS, EVENT_BYTES_MAX, REUSED_MAX};
+use crate::limits::{ANSWER_MAX, EVENT_BYTES_MAX, REUSED_MAX};
 use crate::places::{For, Place, Places};
 
 /// What the server is told about a new connection: a value that does not fit is an error and is not cut,
-/// a COMMIT begins nothing new, and a single statement sees what is committed. Answers with its number. What the
-/// driver has begun is ended first.
+/// a COMMIT begins nothing new, and a single statement sees what is committed. Answers with its number and where it
+/// comes from. What the driver has begun is ended first.
 const SETTINGS: &str = "ROLLBACK; \
      SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES,STRICT_TRANS_TABLES'), \
      SESSION completion_type = 'NO_CHAIN', SESSION tx_isolation = 'READ-COMMITTED'; \
-     SELECT CAST(CONNECTION_ID() AS SIGNED)";
+     SELECT CAST(CONNECTION_ID() AS SIGNED), \
+     (SELECT p.HOST FROM information_schema.PROCESSLIST p WHERE p.ID = CONNECTION_ID())";
 
 const OPEN: &str = "open a connection";
 
@@ -70,11 +72,11 @@ pub(super) struct Pool {
     statement_max: Option<Duration>,
 }
 
-/// An open connection, and its number in the server. The driver takes it for one with a transaction, also when
+/// An open connection, and who it is in the server. The driver takes it for one with a transaction, also when
 /// there is none: so what a handler begins on it is a savepoint.
 struct Connected {
     connection: MySqlConnection,
-    id: i64,
+    who: Who,
 }
 
 /// A connection in use. Dropped, it is closed.
@@ -108,7 +110,7 @@ pub(super) enum NotCommitted {
 /// What a connection in use has of the pool.
 struct Hold {
     pool: Arc<Pool>,
-    id: i64,
+    who: Who,
     place: Option<Place>,
     /// It was begun to write, and has not ended.
     has_locks: bool,
@@ -163,32 +165,14 @@ impl Pool {
             let sql = format!("SET SESSION max_statement_time = {seconds:.3}");
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
         }
-        Ok(Connected { connection, id: row.try_get::<i64, usize>(0)? })
-    }
-
-    /// Ends a connection that was dropped, whatever the server is doing for it. If this fails the server
-    /// notices later.
-    async fn end(&self, id: i64) {
-        let ending = async {
-            let mut connection = self.options.connect().await?;
-            // The text is made of a number and nothing else.
-            let ended = sqlx::raw_sql(AssertSqlSafe(format!("KILL CONNECTION {id}")))
-                .execute(&mut connection)
-                .await
-                .map(|_| ());
-            connection.close().await?;
-            ended
-        };
-        // The one that was ended by itself is unknown to the server: no error.
-        let _: Result<Result<(), sqlx::Error>, _> =
-            tokio::time::timeout(Duration::from_millis(BUSY_TIMEOUT_MS), ending).await;
+        Ok(Connected { connection, who: Who::of(&row)? })
     }
 }
 
 impl Session {
     fn new(connected: Connected, place: Place, pool: &Arc<Pool>) -> Self {
-        let Connected { connection, id } = connected;
-        let hold = Hold { pool: Arc::clone(pool), id, place: Some(place), has_locks: false };
+        let Connected { connection, who } = connected;
+        let hold = Hold { pool: Arc::clone(pool), who, place: Some(place), has_locks: false };
         Self { connection, hold, gone_on: 0 }
     }
 
@@ -362,7 +346,7 @@ impl Session {
     pub(super) fn give_back(self) {
         let Self { connection, mut hold, .. } = self;
         hold.has_locks = false;
-        hold.pool.idle().push(Connected { connection, id: hold.id });
+        hold.pool.idle().push(Connected { connection, who: hold.who.clone() });
     }
 }
 
@@ -426,9 +410,9 @@ impl Drop for Hold {
         }
         // Outside of a runtime there is nobody who could tell the server.
         let Ok(runtime) = Handle::try_current() else { return };
-        let (pool, place, id) = (Arc::clone(&self.pool), self.place.take(), self.id);
+        let (pool, place, who) = (Arc::clone(&self.pool), self.place.take(), self.who.clone());
         runtime.spawn(async move {
-            pool.end(id).await;
+            who.end(&pool.options).await;
             drop(place);
         });
     }

@@ -4,6 +4,7 @@ mod answers;
 mod attached;
 mod behind;
 mod lost;
+mod numbers;
 mod own;
 mod proxy;
 mod support;
