@@ -1,7 +1,7 @@
 //! What Postgres' error codes mean for the caller.
 
 use sqlx::error::DatabaseError;
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use crate::error::{Class, CommitError, StoreError};
 
@@ -16,6 +16,9 @@ pub(super) const NOT_NULL: &str = "23502";
 
 /// Said by the proof of a handler's transaction that it does not have its name: it is another one, or none.
 pub(super) const NOT_NAMED: &str = "22012";
+
+/// Whether a statement was carried out is not known.
+const COMPLETION_UNKNOWN: &str = "40003";
 
 /// What was prepared under a name is not there any more.
 pub(super) const FORGOTTEN: &str = "26000";
@@ -100,15 +103,20 @@ pub(super) fn not_proved(doing: &'static str, error: sqlx::Error) -> CommitError
     }
 }
 
-/// What a failed COMMIT means. A constraint that was deferred, a conflict and a lack of room are said
-/// before the commit is written; after anything else only the tables know.
+/// What a failed COMMIT means. What refuses it says so before the commit is written: a constraint or a trigger that
+/// was deferred, a conflict, a lack of room. After anything else only the tables know.
 pub(super) fn not_committed(doing: &'static str, error: sqlx::Error) -> CommitError {
-    let code = sqlstate(&error).unwrap_or_default();
+    let said = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    let is_refused = said.is_some_and(|said| is_refusal(said.severity(), said.code()));
     let error = failed(doing)(error);
-    match code.get(..2) {
-        Some("23" | "40" | "53") => CommitError::Store(error),
-        _ => CommitError::Unknown(error),
-    }
+    if is_refused { CommitError::Store(error) } else { CommitError::Unknown(error) }
+}
+
+/// Whether an answer to COMMIT is about the transaction, and not about the connection, an operator or the system. A
+/// trigger may raise any code.
+fn is_refusal(severity: PgSeverity, code: &str) -> bool {
+    let is_about_others = matches!(code.get(..2), None | Some("08" | "57" | "58" | "XX"));
+    severity == PgSeverity::Error && !is_about_others && code != COMPLETION_UNKNOWN
 }
 
 #[cfg(test)]
@@ -157,6 +165,18 @@ mod tests {
         assert_eq!(class_of_begin_state("25006"), Class::Standby);
         assert_eq!(class_of_begin_state("CO001"), Class::Busy);
         assert_eq!(class_of_begin_state("42501"), Class::ReadOnly);
+    }
+
+    /// A deferred trigger of the service raises what it likes, and the end of a connection is no such thing.
+    #[test]
+    fn a_commit_is_refused_by_what_is_about_it() {
+        for code in ["P0001", "22012", "23505", "40001", "40P01", "53100", "ACC01", "42501"] {
+            assert!(is_refusal(PgSeverity::Error, code), "{code}");
+            assert!(!is_refusal(PgSeverity::Fatal, code), "{code}");
+        }
+        for code in ["08006", "57014", "57P01", "58030", "XX000", "40003", ""] {
+            assert!(!is_refusal(PgSeverity::Error, code), "{code}");
+        }
     }
 
     /// A connection that ends during COMMIT says nothing about the commit.

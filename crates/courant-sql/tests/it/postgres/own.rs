@@ -11,6 +11,7 @@ use courant_sql::{
 use super::steps::{
     Fixture, NOW, admission, admit, assignment, burial, effect, event, failure, handle, new_event, run,
 };
+use super::support::make;
 use super::transactions::{AFTER, is_noticed, works};
 
 /// An error aborts the whole transaction, whether the handler looks at it or not. Postgres answers the
@@ -78,6 +79,43 @@ async fn a_deferred_constraint_is_a_refusal() {
     assert_eq!(fixture.store.outbox_backlog().await.expect("a number"), 0, "its position was given back");
     assert_eq!(admission(&fixture.store, &lease, &event, Source::Log).await, Admission::New);
     works(&fixture.store).await;
+}
+
+/// What looks at the whole of a transaction, when it is to be committed.
+const BALANCED: [&str; 3] = [
+    "CREATE TABLE entries (amount BIGINT NOT NULL)",
+    "CREATE FUNCTION balanced() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN \
+         IF (SELECT SUM(amount) FROM entries) <> 0 THEN RAISE EXCEPTION 'not balanced'; END IF; \
+         RETURN NULL; \
+     END $$",
+    "CREATE CONSTRAINT TRIGGER balanced AFTER INSERT ON entries DEFERRABLE INITIALLY DEFERRED \
+     FOR EACH ROW EXECUTE FUNCTION balanced()",
+];
+
+/// Symptom: an event whose commit a deferred trigger of the service refused was handled again and again, without an
+/// end, and all events of its key waited; and plain code heard that nobody knew whether it was committed. Cause: what a
+/// trigger raises has codes of its own, and these counted as no answer. Fix: it is a refusal, whatever its code is.
+#[tokio::test]
+async fn what_a_deferred_trigger_raises_is_a_refusal() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    make(&fixture.store, &BALANCED).await;
+    let event = event(1, Some("k"));
+    let (mut tx, _) = admit(&fixture.store, &lease, &event, Source::Log).await;
+    run(&mut tx, "INSERT INTO entries VALUES (7)").await;
+    tx.publish(new_event("p-1", "k")).expect("room");
+    let refused = tx.commit(NOW).await.expect_err("it is not balanced");
+    assert!(matches!(refused, CommitError::Store(_)), "{refused:?}");
+    assert_eq!(admission(&fixture.store, &lease, &event, Source::Log).await, Admission::New);
+    let mut plain = fixture.store.begin(None).await.expect("a transaction");
+    run(&mut plain, "INSERT INTO entries VALUES (7)").await;
+    let refused = plain.commit(NOW).await.expect_err("it is not balanced");
+    assert!(matches!(refused, CommitError::Store(_)), "{refused:?}");
+    let (mut tx, _) = admit(&fixture.store, &lease, &event, Source::Log).await;
+    run(&mut tx, "INSERT INTO entries VALUES (7), (-7)").await;
+    tx.commit(NOW).await.expect("a commit");
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM entries").await, 2);
+    assert_eq!(fixture.store.outbox_backlog().await.expect("a number"), 0);
 }
 
 /// Postgres keeps no zero byte in a text, and no key of any length in an index.
