@@ -396,14 +396,16 @@ impl Held {
         match self {
             Self::Own(session) if is_handler => session.commit_behind(&proof.text, proof.statements).await,
             Self::Own(session) => session.commit().await.map_err(NotCommitted::AtCommit),
-            Self::Attached(attached) => attached.commit().await.map_err(NotCommitted::AtCommit),
+            Self::Attached(attached) => {
+                within(ANSWER_MAX, attached.commit()).await.map_err(NotCommitted::AtCommit)
+            }
         }
     }
 
     async fn rollback(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Own(session) => session.rollback().await,
-            Self::Attached(attached) => attached.rollback().await,
+            Self::Attached(attached) => within(ANSWER_MAX, attached.rollback()).await,
         }
     }
 }
