@@ -4,6 +4,7 @@ mod admit;
 mod bell;
 mod class;
 mod dead;
+mod idle;
 mod locks;
 mod note;
 mod outbox;

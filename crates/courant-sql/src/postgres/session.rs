@@ -20,6 +20,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Sq
 use sqlx_core::transaction::TransactionManager as _;
 
 use super::class::{FORGOTTEN, class_of_begin, failed, sqlstate};
+use super::idle::Idle;
 use super::told::{Once, Told};
 use crate::answers::{is_silence, within};
 use crate::error::{Class, StoreError};
@@ -50,8 +51,8 @@ const ASKED_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Pool {
     options: PgConnectOptions,
     places: Places,
-    /// Those that nobody uses, the last used one at the end.
-    idle: Mutex<Vec<Connected>>,
+    /// Those that nobody uses.
+    idle: Mutex<Idle<Connected>>,
     /// Numbers transactions, so that no handler meets a name of its own by accident.
     numbers: AtomicU64,
     /// A handler makes its session forget what it was told. It does so each time.
@@ -72,6 +73,8 @@ pub(super) struct Session {
     // Dropped before the place, so that there are never more of them than places.
     connected: Connected,
     place: Place,
+    /// Who uses it.
+    user: For,
     pool: Arc<Pool>,
     /// How many transactions have begun with the commit before them since it was taken.
     gone_on: u32,
@@ -110,7 +113,8 @@ impl Pool {
     pub(super) fn new(options: PgConnectOptions, connections: u32) -> Self {
         let places = Places::new(usize::try_from(connections).unwrap_or(usize::MAX));
         let (numbers, forgets) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { options, places, idle: Mutex::default(), numbers, forgets, statement_max: None }
+        let idle = Mutex::new(Idle::new());
+        Self { options, places, idle, numbers, forgets, statement_max: None }
     }
 
     /// Has the server end each statement that takes longer, for waiting for a lock as well.
@@ -128,13 +132,13 @@ impl Pool {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Connected>> {
+    fn idle(&self) -> MutexGuard<'_, Idle<Connected>> {
         // Whoever panicked has at most lost a connection.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Option<Connected> {
-        self.idle().pop()
+    fn take(&self, wanted: For) -> Option<Connected> {
+        self.idle().take(wanted)
     }
 
     /// One that nobody used is of no use. If nothing came from the server, the others lead to the same
@@ -149,10 +153,10 @@ impl Pool {
     /// says nothing meanwhile; a server that is there answers this one at once. Where it does not, the others lead to
     /// the same nowhere.
     async fn is_there(&self) -> bool {
-        while let Some(mut other) = self.take() {
+        while let Some(mut other) = self.take(For::Anybody) {
             match within(ASKED_MAX, other.connection.ping()).await {
                 Ok(()) => {
-                    self.idle().push(other);
+                    self.idle().give_back(For::Anybody, other);
                     return true;
                 }
                 Err(error) if is_silence(&error) => {
@@ -229,8 +233,8 @@ impl<'a> Begin<'a> {
 }
 
 impl Session {
-    fn new(connected: Connected, place: Place, pool: &Arc<Pool>) -> Self {
-        Self { connected, place, pool: Arc::clone(pool), gone_on: 0 }
+    fn new(connected: Connected, place: Place, user: For, pool: &Arc<Pool>) -> Self {
+        Self { connected, place, user, pool: Arc::clone(pool), gone_on: 0 }
     }
 
     /// Waits for a connection that answers.
@@ -240,15 +244,15 @@ impl Session {
 
     async fn opened(pool: &Arc<Pool>) -> Result<Self, sqlx::Error> {
         let place = pool.place(For::Anybody).await?;
-        while let Some(mut connected) = pool.take() {
+        while let Some(mut connected) = pool.take(For::Anybody) {
             // The server may have been started anew since it was used.
             match within(REUSED_MAX, connected.connection.ping()).await {
-                Ok(()) => return Ok(Self::new(connected, place, pool)),
+                Ok(()) => return Ok(Self::new(connected, place, For::Anybody, pool)),
                 Err(error) => pool.doubt(&error),
             }
         }
         let connected = within(ANSWER_MAX, pool.connect()).await?;
-        Ok(Self::new(connected, place, pool))
+        Ok(Self::new(connected, place, For::Anybody, pool))
     }
 
     /// Waits for a connection and begins a transaction on it.
@@ -267,13 +271,13 @@ impl Session {
         // The server has answered on another connection: this one waits for a row, as the one before it has.
         let mut is_there = false;
         loop {
-            let (mut connected, is_new) = match pool.take() {
+            let (mut connected, is_new) = match pool.take(wanted) {
                 Some(connected) => (connected, false),
                 None => (within(ANSWER_MAX, pool.connect()).await?, true),
             };
             let max = if is_new || is_there { ANSWER_MAX } else { REUSED_MAX };
             match within(max, connected.begin(begin)).await {
-                Ok(rows) => return Ok((Self::new(connected, place, pool), rows)),
+                Ok(rows) => return Ok((Self::new(connected, place, wanted, pool), rows)),
                 Err(error) if is_there && is_silence(&error) => return Err(error),
                 // Nothing was committed on it yet. One that was opened before a failover still leads to the
                 // server that was the primary then.
@@ -373,8 +377,8 @@ impl Session {
 
     /// Gives the connection back when nothing is open on it.
     pub(super) fn give_back(self) {
-        let Self { connected, place, pool, .. } = self;
-        pool.idle().push(connected);
+        let Self { connected, place, user, pool, .. } = self;
+        pool.idle().give_back(user, connected);
         drop(place);
     }
 }

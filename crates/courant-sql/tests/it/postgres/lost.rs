@@ -106,10 +106,11 @@ async fn who_waits_for_a_copy_doubts_no_connection() {
         .fetch_one(&mut *idle)
         .await
         .expect("a number");
-    // The one that was used last is the next one, and the one before it is asked whether the server is there.
+    // The handler gets the one that others have not used for longest, and the one that they used last is asked whether
+    // the server is there.
+    used.rollback().await.expect("a rollback");
     idle.rollback().await.expect("a rollback");
     asked.rollback().await.expect("a rollback");
-    used.rollback().await.expect("a rollback");
     let waiting = admit(&fixture.store, &lease, &event, Source::Log);
     let waited = tokio::time::timeout(Duration::from_secs(12), waiting).await;
     assert!(waited.is_err(), "the copy is not over");

@@ -199,6 +199,38 @@ async fn a_connection_is_used_again_and_again() {
     assert_eq!((fixture.effects("undone").await, fixture.number(counted).await), (0, 2));
 }
 
+/// Which connection of the server's somebody has who handles no event.
+async fn used_by_others(store: &Postgres) -> i64 {
+    let mut tx = store.begin(None).await.expect("a transaction");
+    let id = sqlx::query_scalar::<_, i64>("SELECT pg_backend_pid()::bigint");
+    let id = id.fetch_one(&mut *tx).await.expect("a number");
+    tx.rollback().await.expect("a rollback");
+    id
+}
+
+/// A relay that looks while handlers come and go has the same connection each time, on which its statements are planned.
+#[tokio::test]
+async fn handlers_that_end_leave_others_their_connection() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(store.begin(None).await.expect("a transaction"));
+    }
+    for tx in open {
+        tx.rollback().await.expect("a rollback");
+    }
+    let others = used_by_others(store).await;
+    for offset in [1, 3, 5] {
+        let (first, _) = admit(store, &lease, &event(offset, Some("k")), Source::Log).await;
+        let (second, _) = admit(store, &lease, &event(offset + 1, Some("l")), Source::Log).await;
+        assert_eq!(used_by_others(store).await, others, "while they work");
+        first.commit(NOW).await.expect("a commit");
+        second.commit(NOW).await.expect("a commit");
+        assert_eq!(used_by_others(store).await, others, "when they have ended");
+    }
+}
+
 async fn run_on(connection: &mut sqlx::PgConnection, sql: &'static str) {
     sqlx::query(sql).execute(connection).await.expect(sql);
 }
