@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
 
 use super::class::failed;
+use super::outbox;
 use super::owner::{self, quoted};
 use super::row::{Columns, on_partition, signed, text};
 use super::told::Once;
@@ -20,7 +21,6 @@ use super::transaction::ParkedDelivery;
 use crate::admission::{Known, decide};
 use crate::consumer::{Admission, Assignment, Delivery, Outcome, Source};
 use crate::error::{AdmitError, Class, StoreError};
-use crate::headers::hex;
 use crate::limits::ADMITTED_MAX;
 use crate::parked::Lease;
 
@@ -99,10 +99,8 @@ pub(super) fn first(
 /// [`Once::Admit`].
 fn row(assignment: &Assignment, delivery: &Delivery<'_>, now_ms: i64) -> Option<String> {
     let offset = i64::try_from(delivery.offset).ok()?;
-    let key = match delivery.key {
-        Some(key) => format!("decode('{}', 'hex')", hex(&Sha256::digest(key))),
-        None => "NULL".to_owned(),
-    };
+    let key = delivery.key.map(Sha256::digest);
+    let key = outbox::in_digits(key.as_deref());
     Some(format!(
         "EXECUTE courant_admit ({}, {}, {}, {}, {now_ms}, '{}', {offset}, {key})",
         quoted(assignment.consumer.name.as_str()),
@@ -306,7 +304,7 @@ mod tests {
             assert_eq!(written(id, None, Source::Log), None, "{id:?}");
         }
         let keyed = written("e", Some(b"'; DROP TABLE bills"), Source::Log).expect("it is plain");
-        let digits = keyed.split_once("decode('").and_then(|(_, rest)| rest.split_once("', 'hex'))"));
+        let digits = keyed.split_once(r"E'\\x").and_then(|(_, rest)| rest.split_once("')"));
         let (digits, rest) = digits.expect("the key's SHA-256");
         assert!(digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()), "{keyed}");
         assert_eq!(rest, "");

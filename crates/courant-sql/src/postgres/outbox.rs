@@ -129,9 +129,10 @@ fn in_letters(text: &str) -> String {
     format!("convert_from({}, 'UTF8')", in_digits(Some(text.as_bytes())))
 }
 
-/// Bytes as they may stand in a text.
-fn in_digits(bytes: Option<&[u8]>) -> String {
-    bytes.map_or_else(|| "NULL".to_owned(), |bytes| format!("decode('{}', 'hex')", hex(bytes)))
+/// Bytes as they may stand in a text, where the server knows that they are bytes. `E` has it read the two strokes as
+/// one, however it is set; a call of `decode` would have to be looked up and made each time.
+pub(super) fn in_digits(bytes: Option<&[u8]>) -> String {
+    bytes.map_or_else(|| "NULL".to_owned(), |bytes| format!(r"E'\\x{}'", hex(bytes)))
 }
 
 /// What it means that [`row`] was refused, if it was and says why.
@@ -420,17 +421,17 @@ mod tests {
         let text = |headers: &str, bytes: usize| {
             let lane = event.lane();
             Some(format!(
-                "EXECUTE courant_write ({lane}, 'e-1', 'bills', decode('273b2044524f50', 'hex'), NULL, \
-                 {headers}, 7, {bytes}, '5')"
+                "EXECUTE courant_write ({lane}, 'e-1', 'bills', E'\\\\x273b2044524f50', NULL, {headers}, 7, \
+                 {bytes}, '5')"
             ))
         };
         let digits = hex(br#"[["a'b","\\"]]"#);
-        let headers = format!("convert_from(decode('{digits}', 'hex'), 'UTF8')");
+        let headers = format!(r"convert_from(E'\\x{digits}', 'UTF8')");
         assert_eq!(row(5, std::slice::from_ref(&event)), text(&headers, 11));
         for value in ["'", "\\", "\0", "\n", "é", "\u{7f}"] {
             let headers = vec![("a".to_owned(), Bytes::from(value))];
             let written = row(5, &[NewEvent { headers, ..event.clone() }]).expect("it is plain");
-            assert!(written.contains(", convert_from(decode('"), "{written}");
+            assert!(written.contains(r", convert_from(E'\\x"), "{written}");
         }
         let plain = vec![("a".to_owned(), Bytes::from_static(b"b; $1 --"))];
         let plain = row(5, &[NewEvent { headers: plain, ..event.clone() }]);
