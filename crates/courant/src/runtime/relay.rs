@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use self::pace::{PACE, are_few, are_many, is_at_work};
+use self::pace::{Few, are_many, is_at_work};
 use self::refusals::Refusals;
 use self::shares::Shares;
 use self::waking::{Bell, longest_sleep, stopped, woken};
@@ -117,9 +117,8 @@ pub(crate) struct Relay<D> {
     /// When it was told last that from then on it is.
     rests_since: Option<Instant>,
     bell: Bell,
-    /// When the outbox was moved on last, if that were few events, and how many batches there were since the
-    /// last rest.
-    advanced: Option<Instant>,
+    /// What was published last, if that were few events, and how many batches there were since the last rest.
+    few: Option<Few>,
     busy: u32,
     /// Where the next look begins, so that a full lane starves no other.
     first_lane: u16,
@@ -151,7 +150,7 @@ impl<D: Store> Relay<D> {
             is_resting: false,
             rests_since: None,
             bell: Bell::default(),
-            advanced: None,
+            few: None,
             busy: 0,
             first_lane: 0,
             stopped: BTreeSet::new(),
@@ -280,7 +279,7 @@ impl<D: Store> Relay<D> {
             return Ok(if took_in { Step::Published } else { Step::Empty });
         };
         self.first_lane = (last.lane + 1) % LANES;
-        let fills = self.fills();
+        let (fills, begun) = (self.fills(), Instant::now());
         // A relay that was stopped for long hears here that it is not the relay any more.
         self.keep(self.is_resting && self.busy < BUSY && !are_many(&lanes)).await?;
         let (published, events, stopped) = self.publish_and_keep(&lanes).await;
@@ -294,10 +293,11 @@ impl<D: Store> Relay<D> {
             context.faults.reach(FaultPoint::AfterPublish).await;
         }
         self.store.advance(&self.lease, &published).await?;
-        self.advanced = Some(Instant::now()).filter(|_| are_few(&lanes));
+        let is_at_work = is_at_work(self.fills().saturating_sub(fills));
+        self.few = Few::of(&lanes, is_at_work.then(|| begun.elapsed()));
         self.busy = self.busy.saturating_add(1);
         self.done.published += events;
-        if is_at_work(self.fills().saturating_sub(fills)) {
+        if is_at_work {
             self.busy = self.busy.max(BUSY);
             self.keep(false).await?;
         }
@@ -338,11 +338,9 @@ impl<D: Store> Relay<D> {
 
     /// What waits. A few events that come quickly after a few others wait for more.
     async fn read(&self) -> Result<Vec<LaneBatch>, Bad> {
-        if let Some(advanced) = self.advanced.filter(|_| self.is_paced()) {
-            let early = PACE.saturating_sub(advanced.elapsed());
-            if !early.is_zero() {
-                tokio::time::sleep(early).await;
-            }
+        let early = self.few.filter(|_| self.is_paced()).map_or(Duration::ZERO, Few::early);
+        if !early.is_zero() {
+            tokio::time::sleep(early).await;
         }
         self.pending().await
     }
