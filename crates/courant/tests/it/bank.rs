@@ -2,8 +2,8 @@
 //! while what it is asked comes twice and out of order. What every database has in common of that: the one
 //! who asks, repeats and kills.
 //!
-//! `COURANT_BANK_KILLS` sets the number of kills of each run and, with 100 transfers for each, its length;
-//! `COURANT_BANK_SEED` what is asked, repeated and killed when.
+//! `COURANT_BANK_KILLS` sets the number of kills of each run, and `COURANT_BANK_TRANSFERS` how many transfers there are
+//! for each; `COURANT_BANK_SEED` what is asked, repeated and killed when.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, OpenOptions};
@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use crate::given::from_environment;
 
-pub(crate) const TRANSFERS_PER_KILL: u64 = 100;
+const TRANSFERS_PER_KILL: u64 = 100;
+/// A long run says after so many kills that it has come so far.
+const TOLD_EVERY: u64 = 250;
 /// Transfers that are under way at once.
 const WINDOW: usize = 128;
 /// One transfer of so many is asked for once more although it was taken.
@@ -236,7 +238,8 @@ impl Plan {
     /// A run with so many kills, or with as many as the environment says.
     pub(crate) fn with_kills(kills: u64, service_every: u64) -> Self {
         let kills = from_environment("COURANT_BANK_KILLS", kills);
-        Self { transfers: kills * TRANSFERS_PER_KILL, kills, service_every, without_inbox: false }
+        let transfers = kills * from_environment("COURANT_BANK_TRANSFERS", TRANSFERS_PER_KILL);
+        Self { transfers, kills, service_every, without_inbox: false }
     }
 }
 
@@ -274,6 +277,9 @@ pub(crate) fn run(site: &BankSite, plan: Plan, others: &mut [Killer<'_>]) -> Vec
         let at = share * kill - share / 2 + run.client.random.below(share.max(1));
         run.until(&mut bank, at);
         bank = run.kill(bank, kill, others);
+        if kill.is_multiple_of(TOLD_EVERY) {
+            eprintln!("{kill} of {} kills, {} transfers have ended", plan.kills, run.client.ended.len());
+        }
     }
     run.until(&mut bank, plan.transfers);
     while !run.client.waiting.is_empty() {
