@@ -117,6 +117,9 @@ pub(crate) const FETCH_WAIT_MAX: Duration = Duration::from_secs(300);
 /// Inline reads of one Fetch before it lets other tasks of its thread run.
 pub(crate) const FETCH_YIELD_BYTES: usize = 1024 * 1024;
 
+/// What one of these reads counts as at least: to find and to compare a few bytes, a block of a segment is read.
+pub(crate) const FETCH_READ_BYTES_MIN: usize = 64 * 1024;
+
 /// Fetch sessions that are remembered (Kafka's `max.incremental.fetch.session.cache.slots`).
 pub(crate) const FETCH_SESSIONS_MAX: usize = 1_000;
 

@@ -28,7 +28,7 @@ pub(super) struct Pass {
     /// Whether there was something to read and no memory for it.
     pub(super) starved: bool,
     grant: Grant,
-    /// Bytes read without leaving the thread since the last time others could run.
+    /// Bytes read without leaving the thread since the last time others could run, each read as a block at least.
     unyielded: usize,
 }
 
@@ -184,7 +184,7 @@ impl Pass {
     async fn took(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.grant.shrink_to(self.bytes);
-        self.unyielded += bytes;
+        self.unyielded += bytes.max(limits::FETCH_READ_BYTES_MIN);
         if self.unyielded >= limits::FETCH_YIELD_BYTES {
             self.unyielded = 0;
             tokio::task::yield_now().await;
@@ -238,8 +238,10 @@ mod tests {
     use courant_log::{Batch, Codec, Log, LogConfig, NewTopic, SystemClock, SystemEntropy};
     use std::collections::BTreeMap;
     use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Arc, mpsc};
     use std::time::Duration;
+    use tokio::task::yield_now;
     use tokio::time::timeout;
 
     fn batch(base_offset: i64, count: usize) -> Vec<u8> {
@@ -269,8 +271,8 @@ mod tests {
         assert_eq!(capacity(fit), 10);
     }
 
-    /// A broker whose topic "orders" has a segment behind its first event, which is not its end any more.
-    fn caller() -> Caller {
+    /// A log in memory, with a topic "orders" whose segments are small.
+    fn log(partitions: u32) -> (Log, Vec<PartitionId>) {
         let config = LogConfig {
             journal_file_bytes: 1024 * 1024,
             first_journal_file_bytes: 1024 * 1024,
@@ -283,32 +285,81 @@ mod tests {
         let (done, created) = mpsc::channel();
         let new = NewTopic {
             name: TopicName::new("orders").expect("a legal name"),
-            partitions: 1,
+            partitions,
             configs: BTreeMap::from([("segment.bytes".to_owned(), "20000".to_owned())]),
         };
         log.create_topic(new, move |topic| done.send(topic).expect("it is waited for"));
         while log.commit() {}
-        let partition = created.recv().expect("an outcome").expect("a topic").partitions[0];
-        for _ in 0..3 {
-            let value = Some(Bytes::from(vec![7; 15_000]));
-            let record = NewRecord { timestamp: 0, key: None, value, headers: Vec::new() };
-            let bytes = records::encode(&[record], Codec::None, None).expect("it can be encoded");
-            let batch = Batch::validate(bytes).expect("it is whole");
-            log.append(partition, batch, |appended| assert!(appended.is_ok(), "{appended:?}"));
-            while log.commit() {}
-        }
-        assert!(!log.is_hot(partition, 0) && log.is_hot(partition, 2));
+        let partitions = created.recv().expect("an outcome").expect("a topic").partitions.clone();
+        (log, partitions)
+    }
+
+    fn append(log: &Log, partition: PartitionId, value_bytes: usize) {
+        let value = Some(Bytes::from(vec![7; value_bytes]));
+        let record = NewRecord { timestamp: 0, key: None, value, headers: Vec::new() };
+        let bytes = records::encode(&[record], Codec::None, None).expect("it can be encoded");
+        let batch = Batch::validate(bytes).expect("it is whole");
+        log.append(partition, batch, |appended| assert!(appended.is_ok(), "{appended:?}"));
+        while log.commit() {}
+    }
+
+    fn caller_of(log: Log) -> Caller {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 9092));
         let broker = Arc::new(Broker::new(log, KafkaConfig::default()));
         Caller::new(broker, address, address)
     }
 
-    fn plan(caller: &Caller, fetch_offset: i64, bytes: i32) -> Plan {
-        let wanted = FetchPartition { fetch_offset, partition_max_bytes: bytes, ..FetchPartition::default() };
-        let topic =
-            FetchTopic { topic: "orders".to_owned(), partitions: vec![wanted], ..FetchTopic::default() };
+    /// A broker whose topic "orders" has a segment behind its first event, which is not its end any more.
+    fn caller() -> Caller {
+        let (log, partitions) = log(1);
+        let partition = partitions[0];
+        for _ in 0..3 {
+            append(&log, partition, 15_000);
+        }
+        assert!(!log.is_hot(partition, 0) && log.is_hot(partition, 2));
+        caller_of(log)
+    }
+
+    fn fetch(caller: &Caller, partitions: Vec<FetchPartition>, bytes: i32) -> Plan {
+        let topic = FetchTopic { topic: "orders".to_owned(), partitions, ..FetchTopic::default() };
         let request = FetchRequest { topics: vec![topic], max_bytes: bytes, ..FetchRequest::default() };
         Plan::new(&caller.log().catalog(), request, 12, 1024 * 1024)
+    }
+
+    fn plan(caller: &Caller, fetch_offset: i64, bytes: i32) -> Plan {
+        let wanted = FetchPartition { fetch_offset, partition_max_bytes: bytes, ..FetchPartition::default() };
+        fetch(caller, vec![wanted], bytes)
+    }
+
+    /// Symptom: a Fetch of some bytes of each of many partitions kept its thread to itself until it had all of them.
+    /// Cause: only the bytes that it got counted, and not the blocks that were read and compared for them. Fix: a read
+    /// counts as a block at least.
+    #[tokio::test]
+    async fn others_run_between_small_reads_of_many_partitions() {
+        let (log, partitions) = log(40);
+        for partition in &partitions {
+            append(&log, *partition, 100);
+        }
+        let caller = caller_of(log);
+        let wanted = (0..40).map(|partition| FetchPartition {
+            partition,
+            partition_max_bytes: 1024,
+            ..FetchPartition::default()
+        });
+        let plan = fetch(&caller, wanted.collect(), 1024 * 1024);
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&turns);
+        let other = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Ordering::Relaxed);
+                yield_now().await;
+            }
+        });
+        let pass = Pass::read(&caller, &plan).await;
+        let turns = turns.load(Ordering::Relaxed);
+        other.abort();
+        assert!(pass.bytes > 40 * 100 && !pass.failed);
+        assert!(turns >= 2, "others had {turns} turns");
     }
 
     /// While as many reads as may wait for the disk do so, a reader that is far behind waits, and one at the end
