@@ -168,7 +168,8 @@ pub trait File: Debug + Send + Sync + 'static {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize>;
 
     /// Fills `buf` from `position` on with what is in memory already, and says whether that was all of it. It waits
-    /// for no disk. Where it says no, anything may be in `buf`, and [`Self::read_at`] tells why.
+    /// for nothing that is read from a disk; the system may begin to read more, and wait until the disk takes that.
+    /// Where it says no, anything may be in `buf`, and [`Self::read_at`] tells why.
     fn read_cached_at(&self, _buf: &mut [u8], _position: u64) -> bool {
         false
     }

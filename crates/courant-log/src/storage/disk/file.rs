@@ -90,6 +90,7 @@ impl File for DiskFile {
                 Ok(count) if count > 0 => done += count,
                 Err(Errno::INTR) => {}
                 // It would have to wait, the file ends before, or the file system or the kernel knows no such read.
+                // Linux 5.9 and 5.10 may say 0 also where the file goes on, so that it tells nothing of the file.
                 Ok(_) | Err(_) => return false,
             }
         }
