@@ -149,25 +149,22 @@ impl Pool {
         }
     }
 
-    /// Whether the server answers on one that nobody uses. What begins a transaction may have to wait for a row, and
-    /// says nothing meanwhile; a server that is there answers this one at once. Where it does not, the others lead to
-    /// the same nowhere.
-    async fn is_there(&self) -> bool {
+    /// One that nobody used, and on which the server has answered now. What begins a transaction may have to wait for
+    /// a row, and says nothing meanwhile; a server that is there answers this one at once. Where it does not, the
+    /// others lead to the same nowhere.
+    async fn answering(&self) -> Option<Connected> {
         while let Some(mut other) = self.take(For::Anybody) {
             match within(ASKED_MAX, other.connection.ping()).await {
-                Ok(()) => {
-                    self.idle().give_back(For::Anybody, other);
-                    return true;
-                }
+                Ok(()) => return Some(other),
                 Err(error) if is_silence(&error) => {
                     self.idle().clear();
-                    return false;
+                    return None;
                 }
                 // It has ended by itself, and says nothing of the others.
                 Err(_) => {}
             }
         }
-        false
+        None
     }
 
     async fn place(&self, wanted: For) -> Result<Place, sqlx::Error> {
@@ -268,10 +265,12 @@ impl Session {
         begin: Begin<'_>,
     ) -> Result<(Self, u64), sqlx::Error> {
         let place = pool.place(wanted).await?;
-        // The server has answered on another connection: this one waits for a row, as the one before it has.
-        let mut is_there = false;
+        // One on which the server has answered: if it says nothing now, it waits for a row, as the one before it has.
+        // Of any other one that nobody used that is not known.
+        let mut answering: Option<Connected> = None;
         loop {
-            let (mut connected, is_new) = match pool.take(wanted) {
+            let is_there = answering.is_some();
+            let (mut connected, is_new) = match answering.take().or_else(|| pool.take(wanted)) {
                 Some(connected) => (connected, false),
                 None => (within(ANSWER_MAX, pool.connect()).await?, true),
             };
@@ -287,7 +286,9 @@ impl Session {
                 {
                     // The server is to let go of what it waits for.
                     drop(connected);
-                    is_there |= is_silence(&error) && pool.is_there().await;
+                    if is_silence(&error) {
+                        answering = pool.answering().await;
+                    }
                 }
                 Err(error) => return Err(error),
             }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use courant_sql::{Class, CommitError, Lease, Postgres, Source, Store as _, Transaction as _};
+use courant_sql::{Admission, Class, CommitError, Lease, Postgres, Source, Store as _, Transaction as _};
 
 use super::answers::between;
 use super::steps::{Db, Fixture, NOW, Tx, admit, assignment, effect, event};
 use super::transactions::works;
+use super::vanishing::Vanishing;
 
 /// Ends every other connection to the database, and waits until they are gone.
 const END_OTHERS: &str = "SELECT COUNT(*) FROM (SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
@@ -124,6 +125,32 @@ async fn who_waits_for_a_copy_doubts_no_connection() {
     .expect("a number");
     assert_eq!(is_there, 1);
     copy.rollback().await.expect("a rollback");
+}
+
+/// Symptom: an event waited for more than a minute, and its transaction failed, although the server answered: it had
+/// connections that a router had forgotten, and one that it had not. Cause: where the server had answered on one, the
+/// next one was believed for as long as a statement may take, and that was another one. Fix: it is the one.
+#[tokio::test]
+async fn only_the_connection_that_has_answered_is_believed() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    // Longer than any answer may take.
+    let server = Vanishing::before(&fixture.url(), Duration::from_secs(61)).await;
+    let store = Postgres::connect_with(&server.url, 5).await.expect("a database");
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(store.begin(None).await.expect("a transaction"));
+    }
+    for tx in open {
+        tx.rollback().await.expect("a rollback");
+    }
+    // The two that were used longest ago, of which a handler gets the first one.
+    server.lose(0, 2);
+    let (mut tx, admitted) = admit(&store, &lease, &event(1, Some("k")), Source::Log).await;
+    assert_eq!(admitted, Admission::New);
+    effect(&mut tx, "e-1").await;
+    tx.commit(NOW).await.expect("a commit");
+    assert_eq!(fixture.effects("e-1").await, 1);
 }
 
 /// A connection ends without a word while plain code, which publishes nothing, works. It has no inbox to ask, so it

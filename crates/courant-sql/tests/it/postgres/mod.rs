@@ -8,6 +8,7 @@ mod own;
 mod restored;
 mod submitted_side_by_side;
 mod support;
+mod vanishing;
 mod written;
 
 #[path = "../cases/dead_letters.rs"]
