@@ -20,6 +20,16 @@ pub(super) const NOT_NAMED: &str = "22012";
 /// Whether a statement was carried out is not known.
 const COMPLETION_UNKNOWN: &str = "40003";
 
+/// Nothing more fits into memory. The server may still say it of a commit that is written, when it wakes those who
+/// listen or counts what was done.
+const OUT_OF_MEMORY: &str = "53200";
+
+/// Something is larger than the server is made for.
+const LIMIT: &str = "54000";
+
+/// Where the server keeps what NOTIFY says. The code of a full queue is that of many other limits.
+const OF_NOTIFY: &str = "async.c";
+
 /// What was prepared under a name is not there any more.
 pub(super) const FORGOTTEN: &str = "26000";
 
@@ -108,7 +118,8 @@ pub(super) fn not_proved(doing: &'static str, error: sqlx::Error) -> CommitError
 pub(super) fn not_committed(doing: &'static str, error: sqlx::Error) -> CommitError {
     let said = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     let is_refused = said.is_some_and(|said| is_refusal(said.severity(), said.code()));
-    let error = failed(doing)(error);
+    let is_queue_full = said.is_some_and(|said| is_queue_full(said.code(), said.file()));
+    let error = if is_queue_full { StoreError::new(doing, Class::Busy, error) } else { failed(doing)(error) };
     if is_refused { CommitError::Store(error) } else { CommitError::Unknown(error) }
 }
 
@@ -116,7 +127,14 @@ pub(super) fn not_committed(doing: &'static str, error: sqlx::Error) -> CommitEr
 /// trigger may raise any code.
 fn is_refusal(severity: PgSeverity, code: &str) -> bool {
     let is_about_others = matches!(code.get(..2), None | Some("08" | "57" | "58" | "XX"));
-    severity == PgSeverity::Error && !is_about_others && code != COMPLETION_UNKNOWN
+    let is_unknown = is_about_others || matches!(code, COMPLETION_UNKNOWN | OUT_OF_MEMORY);
+    severity == PgSeverity::Error && !is_unknown
+}
+
+/// Whether COMMIT was refused because somebody in the server listens and does not hear. No handler can help it, and it
+/// passes.
+fn is_queue_full(code: &str, file: Option<&str>) -> bool {
+    code == LIMIT && file == Some(OF_NOTIFY)
 }
 
 #[cfg(test)]
@@ -174,9 +192,20 @@ mod tests {
             assert!(is_refusal(PgSeverity::Error, code), "{code}");
             assert!(!is_refusal(PgSeverity::Fatal, code), "{code}");
         }
-        for code in ["08006", "57014", "57P01", "58030", "XX000", "40003", ""] {
+        for code in ["08006", "57014", "57P01", "58030", "XX000", "40003", "53200", ""] {
             assert!(!is_refusal(PgSeverity::Error, code), "{code}");
         }
+    }
+
+    /// Symptom: where the server had no room for what NOTIFY says, handlers were blamed for it. Cause: what a COMMIT is
+    /// refused with counts as their failure, and this has the code of other limits. Fix: it passes, as a conflict does.
+    #[test]
+    fn a_full_queue_of_notify_is_no_failure_of_a_handler() {
+        assert!(is_refusal(PgSeverity::Error, LIMIT));
+        assert!(is_queue_full("54000", Some("async.c")));
+        assert!(!is_queue_full("54000", Some("nbtutils.c")), "a row that is too large is one");
+        assert!(!is_queue_full("54000", None));
+        assert!(!is_queue_full("P0001", Some("async.c")));
     }
 
     /// A connection that ends during COMMIT says nothing about the commit.

@@ -47,6 +47,9 @@ const STATEMENT_MS_MAX: u128 = 2_147_483_647;
 /// How long a server may take to answer a question for which it has nothing to do.
 const ASKED_MAX: Duration = Duration::from_secs(5);
 
+/// How the codes of what is about a connection begin.
+const OF_CONNECTION: &str = "08";
+
 /// Connections to one database.
 pub(super) struct Pool {
     options: PgConnectOptions,
@@ -213,11 +216,21 @@ impl Connected {
 }
 
 impl Said {
+    /// Whether COMMIT, which stands behind so many statements, was answered. What comes behind its answer, such as an
+    /// error of the server when it counts what was done, undoes nothing.
+    fn is_committed(&self, statements: usize) -> bool {
+        self.statements > statements
+    }
+
     /// Why a transaction was not committed behind so many statements. The server says what it has done in its
-    /// order. A connection that has ended says nothing.
+    /// order. A connection that has ended says nothing; of its end may speak who stands between, and does not know
+    /// what the server has done.
     fn not_committed(&self, error: sqlx::Error, statements: usize) -> NotCommitted {
+        let is_of_connection = sqlstate(&error).is_some_and(|code| code.starts_with(OF_CONNECTION));
         match error {
-            error @ sqlx::Error::Database(_) if self.statements < statements => NotCommitted::Before(error),
+            error @ sqlx::Error::Database(_) if self.statements < statements && !is_of_connection => {
+                NotCommitted::Before(error)
+            }
             error => NotCommitted::AtCommit(error),
         }
     }
@@ -302,8 +315,14 @@ impl Session {
 
     /// Commits and gives the connection back.
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
-        within(ANSWER_MAX, self.connected.tell("COMMIT", &mut Said::default())).await?;
-        self.give_back();
+        let mut said = Said::default();
+        let told = within(ANSWER_MAX, self.connected.tell("COMMIT", &mut said)).await;
+        match told {
+            Ok(()) => self.give_back(),
+            // The connection is closed.
+            Err(_) if said.is_committed(0) => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -312,8 +331,12 @@ impl Session {
         let mut said = Said::default();
         let text = format!("{proof}; COMMIT");
         let told = within(ANSWER_MAX, self.connected.tell(&text, &mut said)).await;
-        told.map_err(|error| self.not_committed(&said, error, statements))?;
-        self.give_back();
+        match told {
+            Ok(()) => self.give_back(),
+            // The connection is closed.
+            Err(_) if said.is_committed(statements) => {}
+            Err(error) => return Err(self.not_committed(&said, error, statements)),
+        }
         Ok(())
     }
 
@@ -333,8 +356,7 @@ impl Session {
                 self.gone_on = self.gone_on.saturating_add(1);
                 Ok(Some((self, said.rows)))
             }
-            // COMMIT is one of the statements that the server has done.
-            Err(_) if said.statements > statements => Ok(None),
+            Err(_) if said.is_committed(statements) => Ok(None),
             Err(error) => Err(self.not_committed(&said, error, statements)),
         }
     }

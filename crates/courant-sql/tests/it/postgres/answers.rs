@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::steps::{Fixture, NOW, assignment, event, new_event, of};
 
 /// The server's message that it is ready.
-const READY: u8 = b'Z';
+pub(super) const READY: u8 = b'Z';
 
 /// BEGIN with everything that holds the partition, and the inbox; COMMIT with the savepoint's release.
 const OF_AN_EVENT: u64 = 2;
@@ -40,6 +40,14 @@ async fn counting(url: &str) -> (String, Arc<AtomicU64>) {
 /// A server between the store and the one that the environment names. It hears the kind of each message that
 /// comes from there, and says whether it is passed on; otherwise the connection ends.
 pub(super) async fn between(url: &str, passes: impl Fn(u8) -> bool + Clone + Send + 'static) -> String {
+    rewriting(url, move |kind, message| passes(kind).then_some(message)).await
+}
+
+/// [`between`], where it says what is passed on instead.
+pub(super) async fn rewriting(
+    url: &str,
+    passes: impl Fn(u8, Vec<u8>) -> Option<Vec<u8>> + Clone + Send + 'static,
+) -> String {
     let (_, place) = url.rsplit_once('@').expect("an address with a user");
     let (server, database) = place.split_once('/').expect("an address with a database");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -57,14 +65,15 @@ pub(super) async fn between(url: &str, passes: impl Fn(u8) -> bool + Clone + Sen
 }
 
 /// Passes everything on that is to be, until one of the two ends.
-async fn pass(client: TcpStream, server: TcpStream, passes: impl Fn(u8) -> bool) {
+async fn pass(client: TcpStream, server: TcpStream, passes: impl Fn(u8, Vec<u8>) -> Option<Vec<u8>>) {
     client.set_nodelay(true).expect("an option");
     server.set_nodelay(true).expect("an option");
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
     while let Some((kind, message)) = message(&mut from_server).await {
-        if !passes(kind) || to_client.write_all(&message).await.is_err() {
+        let Some(message) = passes(kind, message) else { return };
+        if to_client.write_all(&message).await.is_err() {
             return;
         }
     }
@@ -80,6 +89,13 @@ async fn message(from: &mut (impl AsyncRead + Unpin)) -> Option<(u8, Vec<u8>)> {
     message.resize(1 + length, 0);
     from.read_exact(&mut message[5..]).await.ok()?;
     Some((kind, message))
+}
+
+/// What a server, or who stands before it, says of an error.
+pub(super) fn complaint(severity: &str, code: &str) -> Vec<u8> {
+    let fields = format!("S{severity}\0V{severity}\0C{code}\0Min the middle of it\0\0");
+    let length = u32::try_from(4 + fields.len()).expect("small").to_be_bytes();
+    [&b"E"[..], &length, fields.as_bytes()].concat()
 }
 
 /// One event, or a batch of several, of which each publishes `published` events; what their handlers do in

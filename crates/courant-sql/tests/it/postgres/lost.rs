@@ -1,13 +1,15 @@
 //! Connections that end: because a handler is cancelled, or because the server ends them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use courant_sql::{Admission, Class, CommitError, Lease, Postgres, Source, Store as _, Transaction as _};
+use courant_sql::{
+    Admission, Class, CommitError, Lease, Outcome, Postgres, Source, Store as _, Transaction as _,
+};
 
-use super::answers::between;
-use super::steps::{Db, Fixture, NOW, Tx, admit, assignment, effect, event};
+use super::answers::{READY, between, complaint, rewriting};
+use super::steps::{Db, Fixture, NOW, Tx, admission, admit, assignment, effect, event};
 use super::transactions::works;
 use super::vanishing::Vanishing;
 
@@ -179,6 +181,60 @@ async fn plain_code_knows_that_nothing_was_committed() {
     effect(&mut tx, "e-1").await;
     tx.commit(NOW).await.expect("a commit");
     assert_eq!(fixture.effects("e-1").await, 1);
+}
+
+/// Symptom: a commit was answered, and whoever committed heard that nothing was committed, or that nobody knew. Cause:
+/// an error of the server behind the answer, where it counts what was done, was taken for one of the COMMIT. Fix: an
+/// answer is an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_behind_its_answer_undoes_no_commit() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let left = Arc::new(AtomicI64::new(i64::MAX));
+    let passing = left.clone();
+    let through = rewriting(&fixture.url(), move |kind, message| {
+        let has_failed = kind == READY && passing.fetch_sub(1, Ordering::SeqCst) <= 0;
+        Some(if has_failed { [complaint("ERROR", "53200"), message].concat() } else { message })
+    })
+    .await;
+    let store = Postgres::connect_with(&through, 1).await.expect("a database");
+    let event = event(1, Some("k"));
+    let (mut tx, _) = admit(&store, &lease, &event, Source::Log).await;
+    effect(&mut tx, "e-1").await;
+    left.store(0, Ordering::SeqCst);
+    tx.commit(NOW).await.expect("the server has answered");
+    left.store(i64::MAX, Ordering::SeqCst);
+    let mut plain = store.begin(None).await.expect("a transaction");
+    effect(&mut plain, "e-2").await;
+    // Before COMMIT it is proved that the transaction is there.
+    left.store(1, Ordering::SeqCst);
+    plain.commit(NOW).await.expect("the server has answered");
+    left.store(i64::MAX, Ordering::SeqCst);
+    assert_eq!((fixture.effects("e-1").await, fixture.effects("e-2").await), (1, 1));
+    works(&store).await;
+}
+
+/// Symptom: behind a proxy, a handler's commit counted as refused although the server had done it. Cause: what the
+/// proxy said of the lost server stood where the answers should have been. Fix: it says nothing about the commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_has_lost_the_server_knows_nothing_of_a_commit() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let is_lost = Arc::new(AtomicBool::new(false));
+    let lost = is_lost.clone();
+    let through = rewriting(&fixture.url(), move |_, message| {
+        Some(if lost.load(Ordering::SeqCst) { complaint("FATAL", "08P01") } else { message })
+    })
+    .await;
+    let store = Postgres::connect_with(&through, 1).await.expect("a database");
+    let event = event(1, Some("k"));
+    let (mut tx, _) = admit(&store, &lease, &event, Source::Log).await;
+    effect(&mut tx, "e-1").await;
+    is_lost.store(true, Ordering::SeqCst);
+    let unknown = tx.commit(NOW).await.expect_err("nobody has answered");
+    assert!(matches!(unknown, CommitError::Unknown(_)), "{unknown:?}");
+    let seen = admission(&fixture.store, &lease, &event, Source::Log).await;
+    assert_eq!(seen, Admission::Seen(Outcome::Handled));
 }
 
 /// A transaction whose connection has ended before its COMMIT is not committed, and the same again will
