@@ -23,16 +23,26 @@ const LISTEN_STILL: &str = "LISTEN courant_outbox";
 /// there itself.
 const ASKED_MAX: Duration = Duration::from_secs(2);
 
+/// How long the server may take until somebody listens. The driver tries a server that has no connection left, or that
+/// takes none, for half a minute, and a relay that waited for it would be taken for one that is gone: it has to show
+/// itself before eight seconds are over, of which two may have passed and two more with the question.
+const LISTENING_MAX: Duration = Duration::from_secs(3);
+
 /// A connection that hears what is said. It is one beside those of the store.
 pub(crate) struct Listening(PgListener);
 
 pub(super) async fn listen(store: &Postgres) -> Result<OutboxBell, StoreError> {
-    let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
-    let pool = pool.connect_with(store.inner.pool.options().clone()).await.map_err(failed(LISTEN))?;
-    let mut listener = PgListener::connect_with(&pool).await.map_err(failed(LISTEN))?;
-    listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await.map_err(failed(LISTEN))?;
+    let listener = within(LISTENING_MAX, listener(store)).await.map_err(failed(LISTEN))?;
     Ok(OutboxBell::of_postgres(Listening(listener)))
+}
+
+async fn listener(store: &Postgres) -> Result<PgListener, sqlx::Error> {
+    let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+    let pool = pool.connect_with(store.inner.pool.options().clone()).await?;
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.eager_reconnect(false);
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
 }
 
 impl Listening {

@@ -39,6 +39,7 @@ pub(crate) use self::class::class_of_answer;
 use self::class::{failed, not_begun};
 use self::session::{Pool, Session};
 use crate::address::without_secrets;
+use crate::answers::bounded;
 use crate::error::{AttachError, BeginError, ConnectError, StoreError};
 use crate::limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 use crate::parked::Lease;
@@ -116,7 +117,7 @@ impl Postgres {
         &self,
         transaction: sqlx::Transaction<'static, sqlx::Postgres>,
     ) -> Result<PostgresTransaction, AttachError> {
-        transaction::attach(self, transaction).await
+        bounded(transaction::attach(self, transaction)).await
     }
 
     /// A connection for looking at tables, at what is committed. It is closed when it is dropped. To

@@ -276,7 +276,7 @@ impl Store for Postgres {
     }
 
     async fn outbox_bell(&self) -> Result<OutboxBell, StoreError> {
-        bounded(bell::listen(self)).await
+        bell::listen(self).await
     }
 
     async fn fire_timers(

@@ -1,10 +1,13 @@
 //! A transaction of the service's own that publishes.
 
+use std::time::Duration;
+
 use courant_sql::sqlx::postgres::PgPool;
 use courant_sql::sqlx::{self, AssertSqlSafe};
 use courant_sql::{AttachError, CommitError, Store as _, Transaction as _};
 
 use super::steps::{Fixture, NOW, new_event};
+use super::vanishing::Vanishing;
 
 const EFFECT: &str = "INSERT INTO effects (event_id, who) VALUES ('e-1', 'service')";
 
@@ -48,6 +51,21 @@ async fn a_stronger_isolation_is_refused() {
         assert!(refused.to_string().contains("READ COMMITTED"), "{refused}");
     }
     pool.close().await;
+}
+
+/// Symptom: where the server's host had vanished, `attach` did not come back. Cause: the driver waits without an end,
+/// and nothing bounded it. Fix: what is asked of the server has a minute, as everywhere.
+#[tokio::test]
+async fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let server = Vanishing::before(&fixture.url(), Duration::from_secs(61)).await;
+    let pool = PgPool::connect(&server.url).await.expect("a pool");
+    let own = begun(&pool, "BEGIN").await;
+    server.lose(0, usize::MAX);
+    let attached = fixture.store.attach(own);
+    let attached = tokio::time::timeout(Duration::from_secs(90), attached).await;
+    let silence = attached.expect("it has a bound").expect_err("no answer");
+    assert!(matches!(silence, AttachError::Store(_)), "{silence}");
 }
 
 /// What has failed or ended already is not taken over, and what ends afterwards is noticed.

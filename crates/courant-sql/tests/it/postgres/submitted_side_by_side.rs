@@ -4,10 +4,11 @@
 use std::future::Future;
 use std::time::Duration;
 
-use courant_sql::{LanePosition, Store as _, Transaction as _, sqlx};
+use courant_sql::{LanePosition, Postgres, Store as _, Transaction as _, sqlx};
 
 use super::steps::{Fixture, NOW, number, run};
 use super::submitted::{relay, row, sequence, submit, values, waiting};
+use super::vanishing::Vanishing;
 
 /// O1 for the second door: the first transaction has the smaller number and commits last. A reader that remembers how
 /// far it has come loses its row; this one does not, and an open transaction keeps nobody waiting.
@@ -154,6 +155,22 @@ async fn calls_that_have_come_by_then_are_one_ring() {
     }
     // The last ones may come a little later than their commits.
     assert!((1..20).contains(&rings), "{rings} rings");
+}
+
+/// Symptom: where the server had no connection left to listen on, or said nothing to a new one, a relay published
+/// nothing for half a minute and longer, and another one took over. Cause: it waited for the driver, which tries for so
+/// long. Fix: it waits for three seconds, and looks by itself.
+#[tokio::test]
+async fn a_relay_is_not_kept_by_what_it_cannot_hear() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let server = Vanishing::before(&fixture.url(), Duration::from_secs(4)).await;
+    let store = Postgres::connect_with(&server.url, 1).await.expect("a database");
+    server.lose(1, usize::MAX);
+    let begun = tokio::time::Instant::now();
+    let silence = store.outbox_bell().await.expect_err("nobody hears");
+    assert!(silence.is_retriable(), "{silence}");
+    // With what a busy machine takes.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
 /// O6: what a step reads and takes out does not grow with what was published before: both go by indexes. It is looked
