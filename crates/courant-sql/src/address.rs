@@ -14,10 +14,20 @@ pub(crate) fn without_secrets(url: &str) -> String {
     }
     let place = match place.rsplit_once('@') {
         Some((_, place)) => format!("…@{place}"),
+        // What stands where a port should, and is none, may be the password of a login without its host.
+        None if !scheme.is_empty() && !has_port_or_none(place) => "…".to_owned(),
         None => place.to_owned(),
     };
     let options = if options.is_empty() { "" } else { "?…" };
     format!("{scheme}{place}{options}")
+}
+
+/// Whether nothing stands behind the host of a place, or a number does.
+fn has_port_or_none(place: &str) -> bool {
+    let host = place.split_once('/').map_or(place, |(host, _)| host);
+    // An address of the sixth version has colons of its own, in brackets.
+    let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
+    behind.split_once(':').is_none_or(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -25,7 +35,7 @@ mod tests {
     use super::*;
 
     /// Symptom: an address with a wrong option was refused with the password that stood in another option. Cause: what
-    /// stands behind an `@` was taken for no secret. Fix: options are not shown.
+    /// stands behind an `@` was taken for no secret. Fix: options are not shown, nor what is no port.
     #[test]
     fn a_password_stands_in_no_message() {
         for (url, shown) in [
@@ -37,6 +47,11 @@ mod tests {
             ("postgres://u@host/db?password=s@cret", "postgres://…"),
             ("mariadb://u:s?cret@host/db", "mariadb://…"),
             ("postgres://host/db#secret", "postgres://host/db?…"),
+            ("postgres://u:secret/db", "postgres://…"),
+            ("postgres://u:secret#host/db", "postgres://…?…"),
+            ("postgres://host:5432/db?password=secret", "postgres://host:5432/db?…"),
+            ("postgres://[::1]:5432/db", "postgres://[::1]:5432/db"),
+            ("postgres://[::1]/a:b", "postgres://[::1]/a:b"),
             ("sqlite:x", "sqlite:x"),
             ("postgres:u:secret@host/db", "…@host/db"),
             ("postgres:host/db?password=secret", "postgres:host/db?…"),
