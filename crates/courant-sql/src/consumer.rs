@@ -44,10 +44,31 @@ pub struct Progress {
     /// dead or skipped.
     pub offset: u64,
     /// What the event there looked like, its id or a checksum. It is compared with the log when the
-    /// partition is assigned again: another log at the same address is noticed.
+    /// partition is assigned again: another log at the same address is noticed. Empty: nothing was handled
+    /// yet, no event before is known, and `offset` is where the consumer begins.
     pub mark: String,
     /// How many offsets were passed because retention had taken them away, ever.
     pub gap_events: u64,
+}
+
+impl Progress {
+    /// A consumer that begins at `offset` and knows of no event before it.
+    #[must_use]
+    pub fn beginning_at(offset: u64, gap_events: u64) -> Self {
+        Self { offset, mark: String::new(), gap_events }
+    }
+
+    /// Where the consumer begins that has handled nothing yet and knows of no event before that.
+    #[must_use]
+    pub fn beginning(&self) -> Option<u64> {
+        self.mark.is_empty().then_some(self.offset)
+    }
+
+    /// Where the consumer goes on.
+    #[must_use]
+    pub fn next_offset(&self) -> u64 {
+        self.beginning().unwrap_or_else(|| self.offset.saturating_add(1))
+    }
 }
 
 /// One event that wants to be handled.
@@ -118,6 +139,14 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_consumer_goes_on_behind_its_last_event_or_where_it_begins() {
+        let behind = Progress { offset: 7, mark: "e-7".to_owned(), gap_events: 0 };
+        assert_eq!((behind.beginning(), behind.next_offset()), (None, 8));
+        let begins = Progress::beginning_at(0, 0);
+        assert_eq!((begins.beginning(), begins.next_offset()), (Some(0), 0));
+    }
 
     #[test]
     fn outcomes_come_back_from_their_text() {

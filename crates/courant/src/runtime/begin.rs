@@ -66,14 +66,21 @@ impl There {
 pub(crate) fn begin(kept: &Kept, there: Option<&There>, ends: Ends, other_log: OtherLog) -> Begin {
     match kept {
         Kept::Nothing => Begin::Fresh,
-        Kept::Next(next) if *next > ends.end => {
-            differs(Difference::PastTheEnd { offset: *next, end: ends.end }, ends, other_log)
-        }
-        Kept::Next(next) => {
-            Begin::At { offset: (*next).max(ends.start), gap: ends.start.saturating_sub(*next) }
-        }
-        Kept::Event(progress) => behind(progress, there, ends, other_log),
+        Kept::Next(next) => at(*next, ends, other_log),
+        Kept::Event(progress) => match progress.beginning() {
+            Some(next) => at(next, ends, other_log),
+            None => behind(progress, there, ends, other_log),
+        },
     }
+}
+
+/// Of what is before `next` nothing is known that could be compared.
+fn at(next: u64, ends: Ends, other_log: OtherLog) -> Begin {
+    if next > ends.end {
+        let offset = next.saturating_sub(1);
+        return differs(Difference::PastTheEnd { offset, end: ends.end }, ends, other_log);
+    }
+    Begin::At { offset: next.max(ends.start), gap: ends.start.saturating_sub(next) }
 }
 
 fn behind(progress: &Progress, there: Option<&There>, ends: Ends, other_log: OtherLog) -> Begin {
@@ -129,6 +136,11 @@ mod tests {
         Kept::Event(Progress { offset, mark: "e".to_owned(), gap_events: 0 })
     }
 
+    /// Nothing was handled yet.
+    fn begins(offset: u64) -> Kept {
+        Kept::Event(Progress::beginning_at(offset, 0))
+    }
+
     #[test]
     fn the_same_log_goes_on_behind_the_last_event() {
         let cases = [
@@ -139,6 +151,9 @@ mod tests {
             (Kept::Next(15), None, 15, 0),
             (Kept::Next(20), None, 20, 0),
             (Kept::Next(7), None, 10, 3),
+            (begins(15), None, 15, 0),
+            (begins(20), None, 20, 0),
+            (begins(7), None, 10, 3),
         ];
         for (kept, there, offset, gap) in cases {
             let begun = begin(&kept, there.as_ref(), ENDS, OtherLog::Refuse);
@@ -153,6 +168,7 @@ mod tests {
             (kept(14), Some(There::Event("f".to_owned())), 15),
             (kept(33), Some(There::Behind { end: 20 }), 20),
             (Kept::Next(21), None, 20),
+            (begins(21), None, 20),
         ];
         for (kept, there, adopted) in cases {
             let begin = |other_log| begin(&kept, there.as_ref(), ENDS, other_log);
@@ -170,5 +186,9 @@ mod tests {
             panic!("is refused")
         };
         assert_eq!(difference.to_string(), "the event at offset 14 is f, and e was handled there");
+        let Begin::Refused(difference) = begin(&Kept::Next(21), None, ENDS, OtherLog::Refuse) else {
+            panic!("is refused")
+        };
+        assert_eq!(difference.to_string(), "offset 20 was handled, and the partition ends at 20");
     }
 }

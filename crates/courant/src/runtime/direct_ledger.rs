@@ -105,6 +105,14 @@ impl<T: Send + Sync + 'static> DirectLedger<T> {
     }
 }
 
+/// An engine that does not say or keep how far a group is may do so soon.
+fn unkept(error: CommitError) -> Trouble {
+    match error {
+        CommitError::Failed { .. } => Trouble::Away(error.to_string()),
+        _ => Trouble::Broken(error.to_string()),
+    }
+}
+
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
@@ -113,10 +121,7 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
             let assigned = Arc::new(Assigned { partition, serial, lease: None });
             let partitions = vec![Self::partition(&assigned)];
             let committed = self.caller.context.engine.committed(self.group.clone(), partitions).await;
-            let next = committed.map_err(|error| match error {
-                CommitError::Failed { .. } => Trouble::Away(error.to_string()),
-                _ => Trouble::Broken(error.to_string()),
-            })?;
+            let next = committed.map_err(unkept)?;
             let kept = next.first().copied().flatten().map_or(Kept::Nothing, Kept::Next);
             Ok(Taken { assigned, kept, parked: Vec::new(), due_ms: Vec::new() })
         })
@@ -184,10 +189,14 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
 
     fn reset<'a>(
         &'a self,
-        _: &'a Assigned,
-        _: Option<courant_sql::Progress>,
+        assigned: &'a Assigned,
+        progress: courant_sql::Progress,
     ) -> Boxed<'a, Result<(), Trouble>> {
-        Box::pin(async { Ok(()) })
+        Box::pin(async move {
+            let position = Self::partition(assigned).at(progress.next_offset());
+            let kept = self.caller.context.engine.commit(self.group.clone(), vec![position]).await;
+            kept.map_err(unkept)
+        })
     }
 
     fn is_shared(&self) -> bool {

@@ -161,11 +161,11 @@ pub(crate) trait Ledger: Send + Sync + 'static {
         saves: &'a [(Arc<Assigned>, courant_sql::Progress)],
     ) -> Boxed<'a, Result<(), Trouble>>;
 
-    /// Sets progress where it has not come by itself.
+    /// Sets progress where it has not come by itself, and keeps that.
     fn reset<'a>(
         &'a self,
         assigned: &'a Assigned,
-        progress: Option<courant_sql::Progress>,
+        progress: courant_sql::Progress,
     ) -> Boxed<'a, Result<(), Trouble>>;
 
     /// Whether it is a store: it has the progress, of which the engine gets a copy, and others can change what is

@@ -37,6 +37,9 @@ pub(crate) async fn look(
 ) -> Result<(Option<There>, Ends), Trouble> {
     let ends = ends(engine, partition).await?;
     let Kept::Event(progress) = kept else { return Ok((None, ends)) };
+    if progress.beginning().is_some() {
+        return Ok((None, ends));
+    }
     let log = engine.log_id();
     let found = read(engine, partition.at(progress.offset)).await?;
     let there = found.map(|found| There::of(&found, |record| mark_of(&log, mappings, record, progress)));

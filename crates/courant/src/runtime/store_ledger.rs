@@ -261,13 +261,13 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
     fn reset<'a>(
         &'a self,
         assigned: &'a Assigned,
-        progress: Option<courant_sql::Progress>,
+        progress: courant_sql::Progress,
     ) -> Boxed<'a, Result<(), Trouble>> {
         Box::pin(async move {
             let lease = lease(assigned).map_err(Trouble::from)?;
             let mut pause = Pause::new();
             loop {
-                match self.store.reset_progress(lease, progress.as_ref(), self.now_ms()).await {
+                match self.store.reset_progress(lease, Some(&progress), self.now_ms()).await {
                     Ok(()) => return Ok(()),
                     Err(error) => pause.or_trouble(Bad::from(error)).await?,
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use courant::engine::{Engine, Partition, ReadBack};
 use courant::prelude::*;
 use courant::testkit::{World, published};
-use courant::{NoStore, Running};
+use courant::{NoStore, Running, StartFrom};
 
 use crate::common::{Counted, Loose, Script, counted, seconds};
 
@@ -67,6 +67,32 @@ async fn an_event_is_tried_again_where_it_is() {
     let mut service = start(&world, &engine, &script, retry, Exhausted::Skip).await;
     service.settle().await.expect("settles");
     assert_eq!(script.called().len(), before);
+    service.stop().await.expect("stops");
+}
+
+/// Symptom: what was published while a service was down that had handled nothing yet was never handled. Cause: where
+/// it had begun was kept with its first event, and until then it began at the end of the moment each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_begins_at_the_end_misses_nothing_after_that() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    let late = async |script: &Script| {
+        let late = Subscription::named("late").at_least_once().when_exhausted(Exhausted::Skip);
+        let late = late.start_from(StartFrom::Newest).on(hear);
+        let app = App::new("test").engine(engine.clone()).partitions(1).in_world(&world);
+        let service = app.state(script.clone()).subscribe(late).build().await.expect("fits together");
+        let mut service = service.start().await.expect("starts");
+        service.settle().await.expect("settles");
+        service
+    };
+    let service = late(&Script::default()).await;
+    let publisher = service.publisher();
+    service.stop().await.expect("stops");
+    publisher.publish(&counted("a", 2)).await.expect("publishes");
+
+    let script = Script::default();
+    let service = late(&script).await;
+    assert_eq!(script.called(), ["a:2"]);
     service.stop().await.expect("stops");
 }
 

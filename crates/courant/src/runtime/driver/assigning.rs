@@ -212,11 +212,12 @@ impl Opener<'_> {
             Some(ReadBack::Found(record)) => Some((record.position.offset, mark(&engine.log_id(), &record))),
             _ => None,
         };
-        let progress = last.as_ref().map(|(offset, mark)| courant_sql::Progress {
-            offset: *offset,
-            mark: mark.clone(),
-            gap_events: gap,
-        });
+        let progress = match &last {
+            Some((offset, mark)) => {
+                courant_sql::Progress { offset: *offset, mark: mark.clone(), gap_events: gap }
+            }
+            None => courant_sql::Progress::beginning_at(next, gap),
+        };
         self.ledger.reset(&taken.assigned, progress).await?;
         warn!(consumer = self.orders.consumer, %partition, next, "begins where its settings say");
         let last = last.and_then(|(offset, mark)| Some((offset, EventId::new(&mark).ok()?)));

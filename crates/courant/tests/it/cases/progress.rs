@@ -114,6 +114,31 @@ async fn a_consumer_that_begins_at_the_end_misses_nothing_after_that() {
     service.stop().await.expect("stops");
 }
 
+/// Symptom: what was published while a service was down that had begun at the end of an empty topic was never handled.
+/// Cause: where it had begun was kept as the event before that, and there was none; so it began at the end again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_begins_at_the_end_of_nothing_misses_nothing_after_that() {
+    let Some(site) = Site::on_memory().await else { return };
+    let late = async |script: &Script| {
+        let late = Subscription::named("late").start_from(StartFrom::Newest).on(count);
+        let service = site.app().await.state(script.clone()).subscribe(late).build().await;
+        let mut service = service.expect("fits together").start().await.expect("starts");
+        service.settle().await.expect("settles");
+        service
+    };
+    let service = late(&Script::default()).await;
+    let publisher = service.publisher();
+    service.stop().await.expect("stops");
+    publisher.publish(&counted("a", 1)).await.expect("publishes");
+
+    for expected in [&["a:1"][..], &[]] {
+        let script = Script::default();
+        let service = late(&script).await;
+        assert_eq!(script.called(), expected, "once");
+        service.stop().await.expect("stops");
+    }
+}
+
 /// A new generation shares nothing with the one before: everything is handled anew. What repeats by that is said
 /// before the service starts, and not any more once it has begun.
 #[tokio::test(flavor = "multi_thread")]
