@@ -197,6 +197,36 @@ pub enum BeginError {
 /// Something that only a partition's owner may do was not done.
 pub type LeaseError = BeginError;
 
+/// A consumer was not set back, or anywhere else.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResetError {
+    /// Events that are not done with have offsets which come again. An offset has room for one parked event
+    /// and one dead letter: whatever came there would not be kept.
+    #[error(
+        "{assignment} would go on at offset {next}, and events that are not done with have offsets from there \
+         on ({parked} parked, {letters} dead letters): what comes there could not be kept beside them. Let what \
+         is parked be handled on the log that it came from and discard the dead letters, archived ones after \
+         they were restored; or begin a new generation, which leaves both where they are"
+    )]
+    InTheWay {
+        /// Which partition, and for whom.
+        assignment: Box<Assignment>,
+        /// The offset that would come next.
+        next: u64,
+        /// Events that wait from there on.
+        parked: u64,
+        /// Dead letters from there on that are neither handled nor discarded.
+        letters: u64,
+    },
+    /// Somebody else has the partition.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The database did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// A transaction of the service's own could not be taken over.
 #[cfg(any(feature = "mariadb", feature = "postgres"))]
 #[derive(Debug, thiserror::Error)]

@@ -63,7 +63,7 @@ pub use dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadReason, De
 pub use error::AttachError;
 pub use error::{
     AdmitError, AdvanceError, BeginError, Class, CommitError, ConnectError, EditError, InvalidTimerName,
-    LeaseError, PublishError, RedriveError, SchemaError, StoreError,
+    LeaseError, PublishError, RedriveError, ResetError, SchemaError, StoreError,
 };
 pub use event::{Event, Failure};
 #[cfg(feature = "mariadb")]

@@ -102,16 +102,16 @@ pub trait Store: Clone + fmt::Debug + Send + Sync + 'static {
         now_ms: i64,
     ) -> impl Future<Output = Result<(), LeaseError>> + Send;
 
-    /// Sets the low-water mark anywhere, or to the beginning. Events that were settled stay settled.
+    /// Sets the low-water mark anywhere. Settled events stay settled; closed dead letters behind it go.
     ///
     /// # Errors
-    /// [`BeginError::Fenced`] once somebody else has the partition.
+    /// [`crate::ResetError::InTheWay`] while other events have offsets that come again.
     fn reset_progress(
         &self,
         lease: &Lease,
         progress: Option<&Progress>,
         now_ms: i64,
-    ) -> impl Future<Output = Result<(), LeaseError>> + Send;
+    ) -> impl Future<Output = Result<(), crate::ResetError>> + Send;
 
     // --- parked events ---
     /// Parks an event that has failed, until `due_ms`, and its key with it. Also for one that was parked

@@ -63,6 +63,9 @@ pub enum StartFrom {
 
 /// What to do when a partition is not the one that progress was made in: the log was replaced, or was
 /// restored to an earlier state.
+///
+/// Nothing begins before events of the log so far that are parked or are dead letters: the events that have their
+/// offsets now could not be parked beside them. The service ends then, and says how many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherLog {
     /// The service does not start.

@@ -14,7 +14,7 @@ use courant_sql::{
     Delivery, EditError, Event, Failure, Fired, LaneBatch, LanePosition, Lease, LeaseError, NewEvent,
     NewTimer, OutboxBell, Outcome, Parked, ParkedCounts, ParkedEvent, ParkedKey, ParkedOf, Progress,
     PublishError, Redrive, RedriveClaim, RedriveError, RedriveEvent, RefusedEvent, RelayLease, RelayState,
-    SchemaError, Sequenced, Sequencing, Source, Store, StoreError, TimerName, Transaction,
+    ResetError, SchemaError, Sequenced, Sequencing, Source, Store, StoreError, TimerName, Transaction,
 };
 
 use crate::store_lies::StoreLie;
@@ -152,8 +152,13 @@ impl<S: Store> Store for LyingStore<S> {
     async fn save_progress(&self, saves: &[(&Lease, &Progress)], now_ms: i64) -> Result<(), LeaseError> {
         for &(lease, progress) in saves {
             if self.tells(StoreLie::MovesProgressBack) {
-                self.inner.reset_progress(lease, Some(progress), now_ms).await?;
-                continue;
+                match self.inner.reset_progress(lease, Some(progress), now_ms).await {
+                    Ok(()) => continue,
+                    Err(ResetError::Begin(error)) => return Err(error),
+                    Err(ResetError::Store(error)) => return Err(LeaseError::from(error)),
+                    // What is parked behind it is no lie of this one.
+                    Err(_) => {}
+                }
             }
             let lease = self.newest(lease, StoreLie::SavesProgressForAnybody);
             self.inner.save_progress(&[(&lease, progress)], now_ms).await?;
@@ -166,10 +171,11 @@ impl<S: Store> Store for LyingStore<S> {
         lease: &Lease,
         progress: Option<&Progress>,
         now_ms: i64,
-    ) -> Result<(), LeaseError> {
+    ) -> Result<(), ResetError> {
         match progress {
             Some(progress) if self.tells(StoreLie::SetsProgressOnlyForward) => {
-                self.inner.save_progress(&[(lease, progress)], now_ms).await
+                let saved = self.inner.save_progress(&[(lease, progress)], now_ms).await;
+                saved.map_err(ResetError::from)
             }
             progress => self.inner.reset_progress(lease, progress, now_ms).await,
         }

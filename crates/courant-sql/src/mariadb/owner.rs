@@ -4,15 +4,17 @@
 //! takes it alone: it waits for the transactions that are under way, and those that come while it waits
 //! are turned away. So nobody reads parked keys before the last change of the owner so far is there.
 
+use std::collections::BTreeSet;
+
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::class::failed;
 use super::lists;
 use super::row::{Columns, on_partition, signed};
 use super::session::{Said, Session};
-use super::{BEGIN_STATEMENTS, Mariadb, TO_WRITE};
+use super::{BEGIN_STATEMENTS, Mariadb, TO_WRITE, locks, prune};
 use crate::consumer::{Assignment, Progress};
-use crate::error::{BeginError, LeaseError, StoreError};
+use crate::error::{BeginError, LeaseError, ResetError, StoreError};
 use crate::limits::BUSY_TIMEOUT_MS;
 use crate::parked::Lease;
 use crate::places::For;
@@ -191,8 +193,16 @@ pub(super) async fn reset_progress(
     lease: &Lease,
     progress: Option<&Progress>,
     now_ms: i64,
-) -> Result<(), LeaseError> {
+) -> Result<(), ResetError> {
     let mut session = store.owner(lease, SAVE).await?;
+    // Whoever decides about dead letters holds it: what is closed now stays so.
+    locks::take(&mut session, BTreeSet::from([locks::DECISIONS]), SAVE).await?;
+    let next = progress.map_or(0, Progress::next_offset);
+    if let Err(error) = make_room(&mut session, &lease.assignment, next).await {
+        // The refusal is what matters; the connection is closed if this fails.
+        let _ = session.rollback().await;
+        return Err(error);
+    }
     let sql = "DELETE FROM courant_progress \
                WHERE consumer = ? AND generation = ? AND topic = ? AND partition_id = ?";
     on_partition!(sql, &lease.assignment).execute(&mut *session).await.map_err(failed(SAVE))?;
@@ -204,6 +214,39 @@ pub(super) async fn reset_progress(
     }
     session.commit().await.map_err(failed(SAVE))?;
     Ok(())
+}
+
+/// Refuses to read offsets again that events have which are not done with, and forgets dead letters there that
+/// are closed.
+async fn make_room(
+    connection: &mut MySqlConnection,
+    assignment: &Assignment,
+    next: u64,
+) -> Result<(), ResetError> {
+    let parked = "SELECT COUNT(*) FROM courant_parked WHERE consumer = ? AND generation = ? AND topic = ? \
+                  AND partition_id = ? AND event_offset >= ? AND state <> 'dead'";
+    let letters = "SELECT COUNT(*) FROM courant_dead WHERE consumer = ? AND generation = ? AND topic = ? \
+                   AND partition_id = ? AND event_offset >= ? AND state IN ('dead', 'redriving', 'archived')";
+    let parked = count(connection, parked, assignment, next).await?;
+    let letters = count(connection, letters, assignment, next).await?;
+    if parked > 0 || letters > 0 {
+        let assignment = Box::new(assignment.clone());
+        return Err(ResetError::InTheWay { assignment, next, parked, letters });
+    }
+    prune::closed_from(connection, assignment, next).await?;
+    Ok(())
+}
+
+/// How many rows a partition has from an offset on.
+async fn count(
+    connection: &mut MySqlConnection,
+    sql: &'static str,
+    assignment: &Assignment,
+    next: u64,
+) -> Result<u64, StoreError> {
+    let counted = on_partition!(sql, assignment).bind(signed(next, SAVE)?);
+    let row = counted.fetch_one(&mut *connection).await.map_err(failed(SAVE))?;
+    Columns::new(&row, SAVE).number(0)
 }
 
 async fn write(

@@ -9,9 +9,9 @@ use sqlx::MySqlConnection;
 
 use super::class::failed;
 use super::lists::{self, numbers, texts};
-use super::row::Columns;
+use super::row::{Columns, on_partition, signed};
 use super::{Mariadb, locks};
-use crate::consumer::Consumer;
+use crate::consumer::{Assignment, Consumer};
 use crate::error::StoreError;
 
 const INBOX: &str = "prune the inbox";
@@ -71,6 +71,23 @@ pub(super) async fn dead_letters(store: &Mariadb, before_ms: i64, limit: u32) ->
     redrives(&mut session, before_ms).await?;
     session.commit().await.map_err(failed(DEAD))?;
     Ok(pruned)
+}
+
+/// Closed dead letters of a partition from an offset on. The lock of the decisions is held.
+pub(super) async fn closed_from(
+    connection: &mut MySqlConnection,
+    assignment: &Assignment,
+    offset: u64,
+) -> Result<(), StoreError> {
+    let closed = "SELECT id FROM courant_dead WHERE consumer = ? AND generation = ? AND topic = ? \
+                  AND partition_id = ? AND event_offset >= ? AND state IN ('redriven', 'discarded')";
+    let closed = on_partition!(closed, assignment).bind(signed(offset, DEAD)?);
+    let rows = closed.fetch_all(&mut *connection).await.map_err(failed(DEAD))?;
+    let ids = rows.iter().map(|row| Columns::new(row, DEAD).int(0)).collect::<Result<BTreeSet<_>, _>>()?;
+    if !ids.is_empty() {
+        forget(connection, &lists::json(ids)).await?;
+    }
+    Ok(())
 }
 
 /// Dead letters, and what stands under their numbers elsewhere.

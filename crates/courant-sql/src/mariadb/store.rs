@@ -13,7 +13,8 @@ use crate::answers::bounded;
 use crate::consumer::{Admission, Assignment, Consumer, Delivery, Progress};
 use crate::dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadState, DeadSummary};
 use crate::error::{
-    AdmitError, AdvanceError, BeginError, EditError, LeaseError, RedriveError, SchemaError, StoreError,
+    AdmitError, AdvanceError, BeginError, EditError, LeaseError, RedriveError, ResetError, SchemaError,
+    StoreError,
 };
 use crate::event::{Event, Failure};
 use crate::note::{DeadEdit, DeadNote, Decision, Verdict};
@@ -73,7 +74,7 @@ impl Store for Mariadb {
         lease: &Lease,
         progress: Option<&Progress>,
         now_ms: i64,
-    ) -> Result<(), LeaseError> {
+    ) -> Result<(), ResetError> {
         bounded(owner::reset_progress(self, lease, progress, now_ms)).await
     }
 

@@ -14,9 +14,9 @@ use sqlx::postgres::PgDatabaseError;
 use super::class::{FENCED, failed, not_begun};
 use super::row::{Columns, on_partition, signed, text};
 use super::session::Session;
-use super::{BEGIN, Postgres, locks};
+use super::{BEGIN, Postgres, locks, prune};
 use crate::consumer::{Assignment, Progress};
-use crate::error::{BeginError, LeaseError, StoreError};
+use crate::error::{BeginError, LeaseError, ResetError, StoreError};
 use crate::limits::BUSY_TIMEOUT_MS;
 use crate::parked::Lease;
 
@@ -245,8 +245,16 @@ pub(super) async fn reset_progress(
     lease: &Lease,
     progress: Option<&Progress>,
     now_ms: i64,
-) -> Result<(), LeaseError> {
+) -> Result<(), ResetError> {
     let mut session = store.owner(lease, SAVE).await?;
+    // Whoever decides about dead letters holds it: what is closed now stays so.
+    locks::take(&mut session, vec![locks::decisions()], SAVE).await?;
+    let next = progress.map_or(0, Progress::next_offset);
+    if let Err(error) = make_room(&mut session, &lease.assignment, next).await {
+        // The refusal is what matters; the connection is closed if this fails.
+        let _ = session.rollback().await;
+        return Err(error);
+    }
     let sql = "DELETE FROM courant_progress \
                WHERE consumer = $1 AND generation = $2 AND topic = $3 AND partition_id = $4";
     on_partition!(sql, &lease.assignment).execute(&mut *session).await.map_err(failed(SAVE))?;
@@ -258,6 +266,39 @@ pub(super) async fn reset_progress(
     }
     session.commit().await.map_err(failed(SAVE))?;
     Ok(())
+}
+
+/// Refuses to read offsets again that events have which are not done with, and forgets dead letters there that
+/// are closed.
+async fn make_room(
+    connection: &mut PgConnection,
+    assignment: &Assignment,
+    next: u64,
+) -> Result<(), ResetError> {
+    let parked = "SELECT COUNT(*) FROM courant_parked WHERE consumer = $1 AND generation = $2 AND topic = $3 \
+                  AND partition_id = $4 AND event_offset >= $5 AND state <> 'dead'";
+    let letters = "SELECT COUNT(*) FROM courant_dead WHERE consumer = $1 AND generation = $2 AND topic = $3 \
+                   AND partition_id = $4 AND event_offset >= $5 AND state IN ('dead', 'redriving', 'archived')";
+    let parked = count(connection, parked, assignment, next).await?;
+    let letters = count(connection, letters, assignment, next).await?;
+    if parked > 0 || letters > 0 {
+        let assignment = Box::new(assignment.clone());
+        return Err(ResetError::InTheWay { assignment, next, parked, letters });
+    }
+    prune::closed_from(connection, assignment, next).await?;
+    Ok(())
+}
+
+/// How many rows a partition has from an offset on.
+async fn count(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    assignment: &Assignment,
+    next: u64,
+) -> Result<u64, StoreError> {
+    let counted = on_partition!(sql, assignment).bind(signed(next, SAVE)?);
+    let row = counted.fetch_one(&mut *connection).await.map_err(failed(SAVE))?;
+    Columns::new(&row, SAVE).number(0)
 }
 
 async fn write(

@@ -1,8 +1,11 @@
 //! Forgetting what nobody will ask for again, in bounded pieces.
 
+use sqlx::PgConnection;
+
 use super::class::failed;
+use super::row::{on_partition, signed};
 use super::{Postgres, locks};
-use crate::consumer::Consumer;
+use crate::consumer::{Assignment, Consumer};
 use crate::error::StoreError;
 
 const INBOX: &str = "prune the inbox";
@@ -52,4 +55,22 @@ pub(super) async fn dead_letters(store: &Postgres, before_ms: i64, limit: u32) -
     sqlx::query(redrives).bind(before_ms).execute(&mut *session).await.map_err(failed(DEAD))?;
     session.commit().await.map_err(failed(DEAD))?;
     Ok(pruned.rows_affected())
+}
+
+/// Closed dead letters of a partition from an offset on, and what stands under their numbers elsewhere. The lock of
+/// the decisions is held.
+pub(super) async fn closed_from(
+    connection: &mut PgConnection,
+    assignment: &Assignment,
+    offset: u64,
+) -> Result<(), StoreError> {
+    let dead = "WITH gone AS ( \
+                    SELECT id FROM courant_dead WHERE consumer = $1 AND generation = $2 AND topic = $3 \
+                    AND partition_id = $4 AND event_offset >= $5 AND state IN ('redriven', 'discarded')), \
+                events AS (DELETE FROM courant_redrive_event e USING gone WHERE e.dead_id = gone.id), \
+                notes AS (DELETE FROM courant_dead_note n USING gone WHERE n.dead_id = gone.id) \
+                DELETE FROM courant_dead d USING gone WHERE d.id = gone.id";
+    let gone = on_partition!(dead, assignment).bind(signed(offset, DEAD)?);
+    gone.execute(&mut *connection).await.map_err(failed(DEAD))?;
+    Ok(())
 }

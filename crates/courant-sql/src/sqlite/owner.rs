@@ -6,11 +6,11 @@
 
 use sqlx::SqliteConnection;
 
-use super::Sqlite;
 use super::class::failed;
 use super::row::{Columns, on_partition, signed};
+use super::{Sqlite, prune};
 use crate::consumer::{Assignment, Progress};
-use crate::error::{BeginError, LeaseError, StoreError};
+use crate::error::{BeginError, LeaseError, ResetError, StoreError};
 use crate::parked::Lease;
 
 const TAKE_OVER: &str = "take a partition over";
@@ -123,8 +123,14 @@ pub(super) async fn reset_progress(
     lease: &Lease,
     progress: Option<&Progress>,
     now_ms: i64,
-) -> Result<(), LeaseError> {
+) -> Result<(), ResetError> {
     let mut session = store.owner(lease, SAVE).await?;
+    let next = progress.map_or(0, Progress::next_offset);
+    if let Err(error) = make_room(&mut session, &lease.assignment, next).await {
+        // The refusal is what matters; the connection is closed if this fails.
+        let _ = session.rollback().await;
+        return Err(error);
+    }
     let sql = "DELETE FROM courant_progress \
                WHERE consumer = ?1 AND generation = ?2 AND topic = ?3 AND partition_id = ?4";
     on_partition!(sql, &lease.assignment).execute(&mut *session).await.map_err(failed(SAVE))?;
@@ -143,4 +149,37 @@ pub(super) async fn reset_progress(
     }
     session.commit().await.map_err(failed(SAVE))?;
     Ok(())
+}
+
+/// Refuses to read offsets again that events have which are not done with, and forgets dead letters there that
+/// are closed.
+async fn make_room(
+    connection: &mut SqliteConnection,
+    assignment: &Assignment,
+    next: u64,
+) -> Result<(), ResetError> {
+    let parked = "SELECT COUNT(*) FROM courant_parked WHERE consumer = ?1 AND generation = ?2 AND topic = ?3 \
+                  AND partition_id = ?4 AND event_offset >= ?5 AND state <> 'dead'";
+    let letters = "SELECT COUNT(*) FROM courant_dead WHERE consumer = ?1 AND generation = ?2 AND topic = ?3 \
+                   AND partition_id = ?4 AND event_offset >= ?5 AND state IN ('dead', 'redriving', 'archived')";
+    let parked = count(connection, parked, assignment, next).await?;
+    let letters = count(connection, letters, assignment, next).await?;
+    if parked > 0 || letters > 0 {
+        let assignment = Box::new(assignment.clone());
+        return Err(ResetError::InTheWay { assignment, next, parked, letters });
+    }
+    prune::closed_from(connection, assignment, next).await?;
+    Ok(())
+}
+
+/// How many rows a partition has from an offset on.
+async fn count(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+    assignment: &Assignment,
+    next: u64,
+) -> Result<u64, StoreError> {
+    let counted = on_partition!(sql, assignment).bind(signed(next, SAVE)?);
+    let row = counted.fetch_one(&mut *connection).await.map_err(failed(SAVE))?;
+    Columns::new(&row, SAVE).number(0)
 }

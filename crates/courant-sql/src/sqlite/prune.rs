@@ -1,8 +1,11 @@
 //! Forgetting what nobody will ask for again, in bounded pieces.
 
+use sqlx::SqliteConnection;
+
 use super::Sqlite;
 use super::class::failed;
-use crate::consumer::Consumer;
+use super::row::{on_partition, signed};
+use crate::consumer::{Assignment, Consumer};
 use crate::error::StoreError;
 
 const INBOX: &str = "prune the inbox";
@@ -58,4 +61,26 @@ pub(super) async fn dead_letters(store: &Sqlite, before_ms: i64, limit: u32) -> 
     sqlx::query(redrives).bind(before_ms).execute(&mut *session).await.map_err(failed(DEAD))?;
     session.commit().await.map_err(failed(DEAD))?;
     Ok(pruned.rows_affected())
+}
+
+/// Closed dead letters of a partition from an offset on, and what stands under their numbers elsewhere.
+pub(super) async fn closed_from(
+    connection: &mut SqliteConnection,
+    assignment: &Assignment,
+    offset: u64,
+) -> Result<(), StoreError> {
+    let events = "DELETE FROM courant_redrive_event WHERE dead_id IN ( \
+                      SELECT id FROM courant_dead WHERE consumer = ?1 AND generation = ?2 AND topic = ?3 \
+                      AND partition_id = ?4 AND event_offset >= ?5 AND state IN ('redriven', 'discarded'))";
+    let notes = "DELETE FROM courant_dead_note WHERE dead_id IN ( \
+                     SELECT id FROM courant_dead WHERE consumer = ?1 AND generation = ?2 AND topic = ?3 \
+                     AND partition_id = ?4 AND event_offset >= ?5 AND state IN ('redriven', 'discarded'))";
+    let dead = "DELETE FROM courant_dead WHERE consumer = ?1 AND generation = ?2 AND topic = ?3 \
+                AND partition_id = ?4 AND event_offset >= ?5 AND state IN ('redriven', 'discarded')";
+    let offset = signed(offset, DEAD)?;
+    for sql in [events, notes, dead] {
+        let gone = on_partition!(sql, assignment).bind(offset);
+        gone.execute(&mut *connection).await.map_err(failed(DEAD))?;
+    }
+    Ok(())
 }

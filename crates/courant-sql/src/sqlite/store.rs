@@ -10,7 +10,9 @@ use super::{
 };
 use crate::consumer::{Assignment, Consumer, Delivery, Progress};
 use crate::dead::{Burial, Buried, DeadFilter, DeadGroup, DeadLetter, DeadState, DeadSummary};
-use crate::error::{AdvanceError, BeginError, EditError, LeaseError, RedriveError, SchemaError, StoreError};
+use crate::error::{
+    AdvanceError, BeginError, EditError, LeaseError, RedriveError, ResetError, SchemaError, StoreError,
+};
 use crate::event::{Event, Failure};
 use crate::note::{DeadEdit, DeadNote, Decision, Verdict};
 use crate::outbox::{LaneBatch, LanePosition, OutboxBell, RelayLease, RelayState};
@@ -60,7 +62,7 @@ impl Store for Sqlite {
         lease: &Lease,
         progress: Option<&Progress>,
         now_ms: i64,
-    ) -> Result<(), LeaseError> {
+    ) -> Result<(), ResetError> {
         owner::reset_progress(self, lease, progress, now_ms).await
     }
 

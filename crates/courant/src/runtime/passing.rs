@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use courant_sql::{AdmitError, AdvanceError, BeginError, Class, CommitError, StoreError};
+use courant_sql::{AdmitError, AdvanceError, BeginError, Class, CommitError, ResetError, StoreError};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -48,6 +48,16 @@ impl From<AdmitError> for Bad {
         match error {
             AdmitError::Store(error) => Self::from(error),
             AdmitError::Begin(error) => Self::from(error),
+            other => Self::Broken(other.to_string()),
+        }
+    }
+}
+
+impl From<ResetError> for Bad {
+    fn from(error: ResetError) -> Self {
+        match error {
+            ResetError::Begin(error) => Self::from(error),
+            ResetError::Store(error) => Self::from(error),
             other => Self::Broken(other.to_string()),
         }
     }

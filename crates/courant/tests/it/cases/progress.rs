@@ -139,6 +139,30 @@ async fn a_consumer_that_begins_at_the_end_of_nothing_misses_nothing_after_that(
     }
 }
 
+/// Symptom: a service that was told to begin anew in another log lost events there without a word, as many as events of
+/// the log before were parked or dead letters. Cause: they had the same offsets, and were taken for each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_log_does_not_begin_where_events_of_the_one_before_are_parked() {
+    for other_log in [OtherLog::FromStart, OtherLog::FromTime(0)] {
+        let Some(site) = Site::on_files().await else { return };
+        let script = Script::default();
+        script.fail("a");
+        let failing = Subscription::named("counting").retry(Retry::never()).on(count);
+        let service = site.app().await.state(script).subscribe(failing).build().await;
+        let mut service = service.expect("fits together").start().await.expect("starts");
+        publish(&service, [counted("a", 1), counted("a", 2)]).await;
+        service.settle().await.expect("settles");
+        service.stop().await.expect("stops");
+
+        let service = beside_another_log(&site, 3, other_log).await.expect("fits together");
+        let mut service = service.start().await.expect("starts");
+        let refused = service.settle().await.expect_err("two events are in the way").to_string();
+        assert!(refused.contains("(1 parked, 1 dead letters)"), "{refused}");
+        assert!(effects(service.store()).await.is_empty());
+        service.kill().await;
+    }
+}
+
 /// A new generation shares nothing with the one before: everything is handled anew. What repeats by that is said
 /// before the service starts, and not any more once it has begun.
 #[tokio::test(flavor = "multi_thread")]
