@@ -1,5 +1,5 @@
-//! Bounds on HTTP connections: how many there are, how long each may say nothing, and how long a peer that has
-//! vanished is believed to be there.
+//! Bounds on HTTP connections: how many there are, how many requests each has at one time, how long it may say
+//! nothing, and how long a peer that has vanished is believed to be there.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -22,6 +22,11 @@ use crate::sockets::{Socket, Sockets};
 /// take to arrive. Between the usual intervals of scrapes (15, 30 and 60 s), so that a kept
 /// connection does not end at the moment of the next one.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
+
+/// What a client of HTTP/2 says first (RFC 9113, section 3.4). A connection of that kind has hundreds of requests at
+/// one time, and answers its pings for ever, so no bound on connections would hold. Whether the library below would
+/// speak it is up to the features that any other crate of the program asks for.
+const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A socket that accepts while there are places.
 #[derive(Debug)]
@@ -86,18 +91,20 @@ impl Connected<IncomingStream<'_, Bounded>> for Peer {
     }
 }
 
-/// A connection that ends when its peer neither asks nor reads for [`SILENCE_MAX`].
+/// A connection that ends when its peer neither asks nor reads for [`SILENCE_MAX`], or speaks HTTP/2.
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
     stream: S,
     silence: Pin<Box<Sleep>>,
+    /// Bytes of [`HTTP_2_PREFACE`] that have come; `None` once something else has.
+    preface: Option<usize>,
     /// Given back when the connection ends.
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl<S> Connection<S> {
     fn new(stream: S, place: Option<OwnedSemaphorePermit>) -> Self {
-        Self { stream, silence: Box::pin(sleep(SILENCE_MAX)), _place: place }
+        Self { stream, silence: Box::pin(sleep(SILENCE_MAX)), preface: Some(0), _place: place }
     }
 
     /// `Err` when the time is up; else the task is woken when it is.
@@ -106,6 +113,16 @@ impl<S> Connection<S> {
             Poll::Ready(()) => Err(ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(()),
         }
+    }
+
+    /// Whether the bytes that have come until now, with these, are the beginning of HTTP/2.
+    fn is_http_2(&mut self, bytes: &[u8]) -> bool {
+        let Some(come) = self.preface else { return false };
+        let rest = HTTP_2_PREFACE.get(come..).unwrap_or_default();
+        let compared = rest.len().min(bytes.len());
+        let is_same = rest[..compared] == bytes[..compared];
+        self.preface = is_same.then_some(come + compared);
+        is_same && compared == rest.len()
     }
 
     /// Only a written byte counts: who sends a request byte by byte gains no time by it.
@@ -123,7 +140,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if self.is_http_2(buffer.filled().get(before..).unwrap_or_default()) {
+            return Poll::Ready(Err(io::Error::new(ErrorKind::Unsupported, "HTTP/2 is not spoken here")));
+        }
+        read
     }
 }
 
@@ -181,6 +203,39 @@ mod tests {
             sleep(Duration::from_millis(1)).await;
         };
         assert_eq!(ended.kind(), ErrorKind::TimedOut);
+    }
+
+    /// Reads what a peer says in these pieces, each on its own.
+    async fn read_in_pieces(pieces: &[&[u8]]) -> io::Result<Vec<u8>> {
+        let (stream, mut peer) = duplex(64);
+        let mut connection = Connection::new(stream, None);
+        let mut read = Vec::new();
+        for piece in pieces {
+            peer.write_all(piece).await.expect("memory");
+            let mut bytes = vec![0; piece.len()];
+            connection.read_exact(&mut bytes).await?;
+            read.extend(bytes);
+        }
+        Ok(read)
+    }
+
+    /// Symptom: one connection had 150 requests at one time, and stayed for as long as its client sent pings. Cause: a
+    /// crate for another part of the program asked for HTTP/2 of the library that the HTTP port is made of, which then
+    /// speaks it with whoever begins so. Fix: who begins so is not read any further.
+    #[tokio::test]
+    async fn http_2_is_not_spoken_however_it_comes() {
+        for at in 1..HTTP_2_PREFACE.len() {
+            let (first, second) = HTTP_2_PREFACE.split_at(at);
+            let refused = read_in_pieces(&[first, second]).await.expect_err("HTTP/2");
+            assert_eq!(refused.kind(), ErrorKind::Unsupported, "{at}");
+        }
+        let with_settings = [HTTP_2_PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat();
+        let refused = read_in_pieces(&[&with_settings]).await.expect_err("HTTP/2");
+        assert_eq!(refused.kind(), ErrorKind::Unsupported);
+        // What only resembles it is read as it is, and later on it is a body like any other.
+        for pieces in [[&b"PRI"[..], &b"NT / HTTP/1.1"[..]], [&b"GET / HTTP/1.1"[..], HTTP_2_PREFACE]] {
+            assert_eq!(read_in_pieces(&pieces).await.expect("HTTP/1"), pieces.concat());
+        }
     }
 
     #[tokio::test]

@@ -619,6 +619,22 @@ fn a_group_may_have_any_name() {
     assert_eq!(shown["name"], "a/b c?ü");
 }
 
+/// The library below speaks HTTP/2 in this program, because a crate for backups asks it to: then one connection would
+/// have as many requests at one time as all of them may have. `connections.rs` in `courant-server` has the story.
+#[test]
+fn http_2_is_not_spoken() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    let mut stream = TcpStream::connect(server.http()).expect("the HTTP port accepts");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // An empty SETTINGS frame follows the preface.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("it is sent");
+    let mut answer = Vec::new();
+    let ended = stream.read_to_end(&mut answer);
+    assert!(answer.is_empty(), "{ended:?}: {answer:?}");
+    get(&server, "/health").json(200);
+}
+
 /// Creates topics of one partition, a thousand with each request.
 fn create_many(server: &Server, count: usize) {
     let mut connection = Connection::open(server.kafka());
