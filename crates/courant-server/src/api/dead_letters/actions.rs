@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Extension, Path, RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use courant_core::operations::{Action, Change as Asking, Outcome};
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::line::{Line, not_understood, words};
 use super::{LETTER_NOT_FOUND, Meant, actor, reason};
-use crate::api::asked;
+use crate::api::asked::{self, Path};
 use crate::api::limits::LETTERS_NAMED_MAX;
 use crate::api::problem::Problem;
 use crate::api::{ApiState, Asked, Caller, Change, Json};

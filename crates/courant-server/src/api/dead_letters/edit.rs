@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Extension, Path, RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use courant_core::base64;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::line::{Line, not_understood};
 use super::{LETTER_NOT_FOUND, actor, reason};
-use crate::api::asked;
+use crate::api::asked::{self, Path};
 use crate::api::limits::HEADERS_EDITED_MAX;
 use crate::api::problem::{BAD_REQUEST, INVALID, Problem};
 use crate::api::{ApiState, Asked, Caller, Change, Json};

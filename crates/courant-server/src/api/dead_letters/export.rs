@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use axum::extract::{Extension, Path, RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use courant_core::operations::ToldLetter;
 use courant_log::Log;
 use serde::Serialize;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::letters::{Whole, looked_for, told, whole};
 use super::line::Line;
 use super::{LETTER_NOT_FOUND, actor};
+use crate::api::asked::Path;
 use crate::api::limits::{EXPORT_TIME_MAX, RECORD_PAGE_BYTES_MAX};
 use crate::api::problem::Problem;
 use crate::api::{ApiState, Caller, Json};

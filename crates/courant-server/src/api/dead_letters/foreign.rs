@@ -7,13 +7,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use courant_core::decisions::{ENDING, REDRIVE_KEY};
 use courant_core::foreign::{Cause, Framework};
 use courant_log::batch::records::Record;
 use courant_log::{Log, Topic};
 use serde::{Deserialize, Serialize};
 
+use crate::api::asked::Path;
 use crate::api::limits::{
     DECISIONS_BYTES_MAX, FOREIGN_BYTES_MAX, FOREIGN_GROUPS_MAX, FOREIGN_LETTERS_MAX,
     FOREIGN_NEWEST_BYTES_MAX, FOREIGN_TOPICS_MAX, RECORD_PARTITIONS_MAX,

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use courant_core::operations::{FailureState, ParkedState, ServiceState, SubscriptionState};
 use serde::Serialize;
@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::announced::{Known, is_running, newest_of_each_consumer};
 use super::line::not_found;
 use super::services::not_operable;
+use crate::api::asked::Path;
 use crate::api::problem::{BAD_REQUEST, Problem, ProblemKind};
 use crate::api::{ApiState, Asked, Json};
 

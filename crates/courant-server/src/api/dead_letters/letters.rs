@@ -3,7 +3,7 @@
 //! The service tells what and where a letter is. What the event says is read from the log, where it still
 //! is, or where the copy of the letter is that the service has published.
 
-use axum::extract::{Extension, Path, RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use courant_core::foreign::Cause;
 use courant_core::operations::{Action, Outcome, ToldLetter, ToldNote, Which, failure_name};
 use courant_log::batch::records::Record;
@@ -15,6 +15,7 @@ use super::edit::number;
 use super::line::{Line, not_understood};
 use super::redrives::{known, letter_after};
 use super::{LETTER_NOT_FOUND, Meant, actor};
+use crate::api::asked::Path;
 use crate::api::limits::{ID_CLOCKS_DIFFER_MS, ID_LOOK_BYTES_MAX, RECORD_PARTITIONS_MAX};
 use crate::api::problem::{BAD_REQUEST, Problem};
 use crate::api::records::begin::Begin;

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Extension, Path, RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use courant_core::operations::{
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::line::{Line, not_understood};
 use super::{LETTER_NOT_FOUND, Meant, actor, short_enough};
-use crate::api::asked;
+use crate::api::asked::{self, Path};
 use crate::api::problem::{BAD_REQUEST, INVALID, Problem, ProblemKind};
 use crate::api::{ApiState, Asked, Caller, Change, Json};
 

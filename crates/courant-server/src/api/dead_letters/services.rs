@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use courant_core::operations::{DeadState, RequestsState, ServiceState, SubscriptionState};
 use serde::Serialize;
 
 use super::announced::{is_running, newest_of_each_consumer};
 use super::line::not_found;
-use crate::api::asked::NameFilter;
+use crate::api::asked::{NameFilter, Path};
 use crate::api::limits::INSTANCES_SHOWN_MAX;
 use crate::api::problem::{Problem, ProblemKind};
 use crate::api::{ApiState, Asked, Json};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Extension, Path, RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use courant_core::decisions::{Decision, ENDING};
@@ -19,6 +19,7 @@ use serde_json::json;
 use super::super::line::CONFLICT;
 use super::super::{LETTER_NOT_FOUND, actor, reason, short_enough};
 use super::{Bounds, Look, Redrives, decided, letter_at};
+use crate::api::asked::{self, Path};
 use crate::api::limits::{
     FOREIGN_AT_A_TIME, FOREIGN_LETTERS_MAX, FOREIGN_NEWEST_BYTES_MAX, LETTERS_NAMED_MAX,
 };
@@ -26,7 +27,7 @@ use crate::api::own_topics;
 use crate::api::problem::{INTERNAL_TOPIC, INVALID, Problem};
 use crate::api::records::read::{Taken, offset};
 use crate::api::topics::is_internal;
-use crate::api::{ApiState, Asked, Caller, Change, Json, asked};
+use crate::api::{ApiState, Asked, Caller, Change, Json};
 
 /// What is asked for.
 #[derive(Debug, Deserialize)]
