@@ -12,7 +12,7 @@ use axum::routing::on;
 use courant_core::consumer::COPY_OF_PROGRESS;
 use courant_kafka::ChangeGroupError;
 use courant_log::limits::GROUP_NAME_BYTES_MAX;
-use courant_log::{CommittedOffset, PartitionId, Topic};
+use courant_log::{Catalog, CommittedOffset, PartitionId, StoredGroup, Topic};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -291,8 +291,7 @@ async fn delete(
         return Err(Problem::new(&NOT_CONFIRMED, sentence));
     }
     // What it had committed is the only way back.
-    let committed: BTreeMap<_, _> =
-        group.stored.offsets.iter().map(|(id, at)| (id.to_string(), at.offset)).collect();
+    let committed = committed(&broker.log().catalog(), &group.stored);
     let detail = json!({ "offsets": offsets, "committed": committed });
     let change = Change { caller, action: "group.delete", target: name, detail };
     let made = state.change(change, async move {
@@ -301,6 +300,16 @@ async fn delete(
         Ok(deleted)
     });
     Ok(made.await?.answer(StatusCode::OK))
+}
+
+/// What a group has committed, by topic and partition.
+fn committed(catalog: &Catalog, group: &StoredGroup) -> BTreeMap<String, BTreeMap<u32, u64>> {
+    let of_topic = |topic: &Arc<Topic>| {
+        let numbered = (0u32..).zip(&topic.partitions);
+        let places = numbered.filter_map(|(number, id)| Some((number, group.offsets.get(id)?.offset)));
+        (topic.name.clone(), places.collect::<BTreeMap<u32, u64>>())
+    };
+    catalog.topics().map(of_topic).filter(|(_, places)| !places.is_empty()).collect()
 }
 
 fn not_changed(name: &str, error: ChangeGroupError) -> Problem {
