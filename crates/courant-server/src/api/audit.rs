@@ -38,7 +38,7 @@ pub(crate) const AUDIT_TOPIC: &str = "_courant.audit";
 pub(crate) const PUBLISH: &str = "event.publish";
 
 /// Says in an answer where the event of the change is: its offset, or that it waits.
-const AUDIT_HEADER: &str = "courant-audit";
+pub(super) const AUDIT_HEADER: &str = "courant-audit";
 
 /// Events that are written together: they make a batch that is smaller than a topic's usual bound.
 const BATCH_EVENTS_MAX: usize = 32;
@@ -67,13 +67,14 @@ impl<T: Serialize> Changed<T> {
     /// The answer, which says where the event is.
     pub(crate) fn answer(self, status: StatusCode) -> Response {
         let mut response = (status, Json(self.value)).into_response();
-        let place = match self.audited {
-            Some(offset) => HeaderValue::from(offset),
-            None => HeaderValue::from_static("waiting"),
-        };
-        response.headers_mut().insert(AUDIT_HEADER, place);
+        response.headers_mut().insert(AUDIT_HEADER, place(self.audited));
         response
     }
+}
+
+/// Where an event is, as the header of an answer says it.
+pub(super) fn place(audited: Option<u64>) -> HeaderValue {
+    audited.map_or(HeaderValue::from_static("waiting"), HeaderValue::from)
 }
 
 /// The events that wait, in order, and the turn of whoever writes them.
@@ -123,13 +124,28 @@ impl ApiState {
         change: Change,
         make: impl Future<Output = Result<T, Problem>> + Send + 'static,
     ) -> Result<Changed<T>, Problem> {
+        self.change_in_part(change, make, |_| None).await
+    }
+
+    /// The same for a change that may be made in part. `missing` says what was not done, and with that its event
+    /// tells of a failure.
+    pub(crate) async fn change_in_part<T: Send + 'static>(
+        &self,
+        change: Change,
+        make: impl Future<Output = Result<T, Problem>> + Send + 'static,
+        missing: impl FnOnce(&T) -> Option<Problem> + Send + 'static,
+    ) -> Result<Changed<T>, Problem> {
         let state = self.clone();
         let made = tokio::spawn(async move {
             state.audit().check_room()?;
             let made = make.await;
-            let event = event(&state, &change, made.as_ref().err());
+            let missing = made.as_ref().ok().and_then(missing);
+            let event = event(&state, &change, made.as_ref().err().or(missing.as_ref()));
             let audited = state.audit().write(state.log()?, event).await;
-            made.map(|value| Changed { value, audited })
+            match made {
+                Ok(value) => Ok(Changed { value, audited }),
+                Err(problem) => Err(problem.audited_at(place(audited))),
+            }
         });
         made.await.unwrap_or_else(|failure| Err(Problem::defect(&failure.to_string())))
     }
@@ -280,11 +296,18 @@ async fn append(log: &Log, events: &[NewRecord]) -> Result<u64, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use courant_kafka::{Broker, KafkaConfig, KafkaServer};
     use courant_log::batch::records::decode;
     use courant_log::storage::MemoryStorage;
     use courant_log::{LogConfig, SystemClock, SystemEntropy};
     use futures_util::future::join_all;
     use std::sync::Arc;
+    use tokio::net::TcpListener;
+
+    use crate::api::ApiSettings;
+    use crate::api::problem::INVALID;
+    use crate::api::shares::ApiLimits;
+    use crate::http::Status;
 
     fn log() -> Log {
         let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
@@ -307,15 +330,62 @@ mod tests {
         audit.waiting().extend((0..70).map(left));
         assert_eq!(audit.write(&log, numbered(70)).await, Some(70));
         assert_eq!(audit.write(&log, numbered(71)).await, Some(71));
+        let expected: Vec<Bytes> = (0..72).map(|number| number.to_string().into()).collect();
+        assert_eq!(written(&log, 72), expected);
+    }
+
+    /// The values of so many events of the topic, or of some more.
+    fn written(log: &Log, count: usize) -> Vec<Bytes> {
         let topic = log.catalog().by_name(AUDIT_TOPIC).cloned().expect("it was made");
         let mut found = Vec::new();
-        while found.len() < 72 {
+        while found.len() < count {
             let read = log.read(topic.partitions[0], found.len() as u64, 1, true).expect("readable");
             found.extend(decode(&read.bytes, 1_000_000).expect("a batch"));
         }
-        let values: Vec<_> = found.into_iter().map(|record| record.value.expect("a value")).collect();
-        let expected: Vec<Bytes> = (0..72).map(|number| number.to_string().into()).collect();
-        assert_eq!(values, expected);
+        found.into_iter().map(|record| record.value.expect("a value")).collect()
+    }
+
+    /// Symptom: of events of which some were not stored, the account said that all were published; and whoever was told
+    /// of a failure was not told where its event is. Cause: that something is missing was known to the answer alone,
+    /// and a problem had no place for the header. Fix: the change says what is missing, and a problem has it.
+    #[tokio::test]
+    async fn what_was_made_in_part_has_failed_and_every_answer_says_where_its_event_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let log = log();
+        let broker = Arc::new(Broker::new(log.clone(), KafkaConfig::default()));
+        let kafka = KafkaServer::start(broker, vec![listener]);
+        let status = Arc::new(Status::default());
+        status.serving(&kafka);
+        let state = ApiState::new(status, ApiSettings::default(), 2, ApiLimits::default());
+        let change = |target: &str| Change {
+            caller: Caller::default(),
+            action: PUBLISH,
+            target: target.to_owned(),
+            detail: json!({}),
+        };
+
+        let whole = state.change(change("whole"), async { Ok(2) }).await.expect("made");
+        assert_eq!((whole.value, whole.audited), (2, Some(0)));
+        let missing = |made: &i32| (*made < 2).then(|| Problem::new(&INVALID, "one is missing"));
+        let part = state.change_in_part(change("part"), async { Ok(1) }, missing).await.expect("made");
+        assert_eq!((part.value, part.audited), (1, Some(1)));
+        let none = async { Err::<i32, _>(Problem::new(&INVALID, "nothing was made")) };
+        let none = state.change(change("none"), none).await.expect_err("failed").into_response();
+        assert_eq!(none.headers()[AUDIT_HEADER], "2");
+
+        let results: Vec<_> = written(&log, 3)
+            .iter()
+            .map(|account| {
+                let account: Value = serde_json::from_slice(account).expect("JSON");
+                (account["target"].clone(), account["result"].clone(), account["error"].clone())
+            })
+            .collect();
+        let expected = [
+            (json!("whole"), json!("done"), Value::Null),
+            (json!("part"), json!("failed"), json!("one is missing")),
+            (json!("none"), json!("failed"), json!("nothing was made")),
+        ];
+        assert_eq!(results, expected);
     }
 
     #[tokio::test]

@@ -11,6 +11,8 @@ use courant_log::{
 use serde::Serialize;
 use tracing::error;
 
+use super::audit::AUDIT_HEADER;
+
 /// One kind of problem.
 #[derive(Debug)]
 pub(crate) struct ProblemKind {
@@ -75,6 +77,8 @@ pub(crate) static NOT_AUDITED: ProblemKind =
 pub(crate) struct Problem {
     pub(crate) kind: &'static ProblemKind,
     pub(crate) detail: String,
+    /// Where the event of a change is that has failed, as a header says it; `None` where no change was tried.
+    audited: Option<HeaderValue>,
 }
 
 /// Its form on the wire.
@@ -89,7 +93,12 @@ struct Written<'a> {
 
 impl Problem {
     pub(crate) fn new(kind: &'static ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
+        Self { kind, detail: detail.into(), audited: None }
+    }
+
+    /// The same, as the failure of a change whose event is there.
+    pub(super) fn audited_at(self, place: HeaderValue) -> Self {
+        Self { audited: Some(place), ..self }
     }
 
     pub(crate) fn topic_not_found(name: &str) -> Self {
@@ -111,7 +120,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { kind, detail } = self;
+        let Self { kind, detail, audited } = self;
         let written = Written {
             r#type: format!("urn:courant:problem:{}", kind.code),
             title: kind.title,
@@ -128,6 +137,9 @@ impl IntoResponse for Problem {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if kind.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(place) = audited {
+            headers.insert(AUDIT_HEADER, place);
         }
         response
     }

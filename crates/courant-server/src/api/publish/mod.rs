@@ -20,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use self::event::{Mistake, NewEvent};
 use self::store::{Lane, Outcome, append, packed};
 use super::asked::Path;
-use super::audit::PUBLISH;
+use super::audit::{AUDIT_HEADER, PUBLISH, place};
 use super::limits::{EVENT_MISTAKES_NAMED_MAX, PUBLISH_BODY_BYTES_MAX};
 use super::problem::{BAD_REQUEST, INTERNAL_TOPIC, Problem, ProblemKind};
 use super::route::{Access, Kind, RequestBody, Route, Schema, Verb, answer, field, path, query};
@@ -213,14 +213,14 @@ async fn store(state: &ApiState, caller: Caller, parcel: Parcel) -> Result<Respo
     let detail = json!({ "events": count, "bytes": bytes, "ids": named });
     let change = Change { caller, action: PUBLISH, target: topic.name.clone(), detail };
     let log = state.log()?.clone();
-    let changed = state.change(change, async move {
+    let appended = async move {
         let outcomes = append(&log, lanes, count).await;
         drop(share);
         outcomes
-    });
-    let mut changed = changed.await?;
-    let outcomes = std::mem::take(&mut changed.value);
-    let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    };
+    let changed = state.change_in_part(change, appended, |outcomes: &Vec<Outcome>| not_whole(outcomes));
+    let super::Changed { value: outcomes, audited } = changed.await?;
+    let problem = not_whole(&outcomes);
     let stored = |(id, outcome): (Option<String>, Outcome)| {
         let topic = topic.name.clone();
         match outcome {
@@ -231,13 +231,21 @@ async fn store(state: &ApiState, caller: Caller, parcel: Parcel) -> Result<Respo
         }
     };
     let events: Vec<_> = ids.into_iter().zip(outcomes).map(stored).collect();
-    if failed > 0 {
-        let detail =
-            format!("{failed} of {count} events were not stored; send those again that have an error");
-        return Ok(with_events(&PARTLY_STORED, &detail, &events));
+    if let Some(Problem { kind, detail, .. }) = problem {
+        let mut response = with_events(kind, &detail, &events);
+        response.headers_mut().insert(AUDIT_HEADER, place(audited));
+        return Ok(response);
     }
     let value = Published { events };
-    Ok(super::Changed { value, audited: changed.audited }.answer(StatusCode::OK))
+    Ok(super::Changed { value, audited }.answer(StatusCode::OK))
+}
+
+/// What is to be said where some events were not stored.
+fn not_whole(outcomes: &[Outcome]) -> Option<Problem> {
+    let (failed, count) = (outcomes.iter().filter(|outcome| outcome.is_err()).count(), outcomes.len());
+    let sentence =
+        || format!("{failed} of {count} events were not stored; send those again that have an error");
+    (failed > 0).then(|| Problem::new(&PARTLY_STORED, sentence()))
 }
 
 /// The answer to events with mistakes in them.
@@ -273,4 +281,17 @@ fn with_events<T: Serialize>(kind: &'static ProblemKind, detail: &str, events: &
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_event_that_is_not_stored_is_enough() {
+        assert!(not_whole(&[Ok((0, 7)), Ok((1, 0))]).is_none());
+        let problem = not_whole(&[Ok((0, 7)), Err("the disk is full".to_owned())]).expect("one is missing");
+        assert_eq!(problem.kind.code, "partly_stored");
+        assert!(problem.detail.starts_with("1 of 2 events"), "{}", problem.detail);
+    }
 }
