@@ -95,11 +95,33 @@ fn check(attributes: &Attributes) -> Result<(), String> {
     }
     EventId::new(of("id")).map_err(|error| error.to_string())?;
     match attributes.get("time") {
-        Some(time) if time.parse::<Timestamp>().is_err() => {
+        Some(time) if !is_in_form(time) || time.parse::<Timestamp>().is_err() => {
             Err(format!("`time` is {time:?}; write RFC 3339, as in 2026-01-31T08:00:00Z"))
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a time is written as RFC 3339 says (section 5.6). The parser of times takes more: a date without an hour, an
+/// offset without minutes, names of zones. Other readers of CloudEvents would refuse the whole event then.
+fn is_in_form(time: &str) -> bool {
+    const BEGIN: &[u8] = b"0000-00-00T00:00:00";
+    let is_of = |text: &[u8], form: &[u8]| {
+        let fits = |(found, wanted): (&u8, &u8)| match wanted {
+            b'0' => found.is_ascii_digit(),
+            letter => found.eq_ignore_ascii_case(letter),
+        };
+        text.len() == form.len() && text.iter().zip(form).all(fits)
+    };
+    let Some((begin, rest)) = time.as_bytes().split_at_checked(BEGIN.len()) else { return false };
+    let offset = match rest.strip_prefix(b".") {
+        None => rest,
+        Some(rest) => match rest.iter().take_while(|byte| byte.is_ascii_digit()).count() {
+            0 => return false,
+            digits => &rest[digits..],
+        },
+    };
+    is_of(begin, BEGIN) && [&b"Z"[..], b"+00:00", b"-00:00"].into_iter().any(|form| is_of(offset, form))
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -145,6 +167,37 @@ mod tests {
         assert_eq!(names, expected);
         let keyed = NewEvent::of(attributes(&[]), None, Some("other")).expect("an event");
         assert_eq!(keyed.record.key.as_deref(), Some(&b"other"[..]));
+    }
+
+    /// Symptom: events with times that are none in RFC 3339 were stored, and readers that are strict about them could
+    /// not read the events. Cause: the parser takes other forms of ISO 8601 as well. Fix: the form is compared first.
+    #[test]
+    fn a_time_is_one_of_rfc_3339() {
+        let with = |time: &str| NewEvent::of(attributes(&[("time", time)]), None, None);
+        for time in [
+            "2026-01-31T08:00:00Z",
+            "2026-01-31t08:00:00z",
+            "2026-01-31T08:00:00.123456789Z",
+            "2026-01-31T08:00:00.5-08:30",
+            "2026-01-31T08:00:00+01:00",
+        ] {
+            with(time).expect(time);
+        }
+        for time in [
+            "2026-01-31T08:00:00Z[UTC]",
+            "20260131T080000Z",
+            "2026-01-31 08:00:00Z",
+            "2026-01-31T08Z",
+            "2026-01-31T08:00:00,5Z",
+            "2026-01-31T08:00:00.Z",
+            "2026-01-31T08:00:00+01",
+            "2026-01-31T08:00:00",
+            "2026-01-31T08:00:00ä",
+            "2026-02-31T08:00:00Z",
+            "2026-01-31",
+        ] {
+            assert!(with(time).expect_err(time).detail.contains("RFC 3339"), "{time}");
+        }
     }
 
     #[test]
