@@ -14,10 +14,11 @@ use courant_log::batch::records::Record;
 use courant_log::{Log, Topic};
 use serde::{Deserialize, Serialize};
 
+use super::line::words;
 use crate::api::asked::Path;
 use crate::api::limits::{
     DECISIONS_BYTES_MAX, FOREIGN_BYTES_MAX, FOREIGN_GROUPS_MAX, FOREIGN_LETTERS_MAX,
-    FOREIGN_NEWEST_BYTES_MAX, FOREIGN_TOPICS_MAX, RECORD_PARTITIONS_MAX,
+    FOREIGN_NEWEST_BYTES_MAX, FOREIGN_TOPICS_MAX, RECORD_PAGE_BYTES_MAX, RECORD_PARTITIONS_MAX,
 };
 use crate::api::problem::{BAD_REQUEST, INVALID, Problem};
 use crate::api::records::read::{Taken, offset, read};
@@ -353,9 +354,9 @@ impl Group {
         Self {
             group,
             framework: cause.framework.name(),
-            original: cause.origin.topic,
-            consumer: cause.consumer,
-            error: cause.why.error,
+            original: listed(cause.origin.topic),
+            consumer: listed(cause.consumer),
+            error: listed(cause.why.error),
             letters: 1,
             oldest_ms: at_ms,
             newest_ms: at_ms,
@@ -409,14 +410,17 @@ fn page(
         look.from.extend((0..before).map(|number| (number, u64::MAX)));
         look.from.insert(partition, offset.saturating_add(1));
     }
-    let mut letters: Vec<Letter> = Vec::new();
+    let (mut letters, mut bytes): (Vec<Letter>, usize) = (Vec::new(), 0);
     look.through(log, topic, |number, record, cause| {
-        if letters.len() == limit {
+        if letters.len() == limit || bytes >= RECORD_PAGE_BYTES_MAX {
             return Taken::No;
         }
         let name = cause.group();
         if group.is_none_or(|group| group == name) {
-            letters.push(letter(number, record, name, cause));
+            let letter = letter(number, record, name, cause);
+            // As long as its JSON: what it says may be written with six times as many bytes.
+            bytes += serde_json::to_vec(&letter).map_or(0, |json| json.len());
+            letters.push(letter);
         }
         Taken::Yes
     })?;
@@ -434,18 +438,24 @@ fn letter(partition: u32, record: &Record, group: String, cause: Cause) -> Lette
         partition,
         offset,
         framework: framework.name(),
-        original: origin.topic,
+        original: listed(origin.topic),
         original_partition: origin.partition,
         original_offset: origin.offset,
         original_timestamp_ms: origin.timestamp_ms,
-        consumer,
+        consumer: listed(consumer),
         timestamp_ms: record.timestamp,
         group,
-        error: why.error,
-        wrapped_in: why.wrapped_in,
-        message: why.message,
+        error: listed(why.error),
+        wrapped_in: listed(why.wrapped_in),
+        message: listed(why.message),
         state: "dead",
     }
+}
+
+/// What a header of a letter says, as long as a sentence is: whoever writes into the topic says as much as a record
+/// holds, and a thousand letters are on one page.
+fn listed(said: Option<String>) -> Option<String> {
+    said.map(|said| words(&said))
 }
 
 #[cfg(test)]
@@ -453,6 +463,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
+    use crate::api::limits::WORDS_BYTES_MAX;
     use bytes::Bytes;
     use courant_core::topic::TopicName;
     use courant_log::batch::records::{NewRecord, encode};
@@ -534,6 +545,45 @@ mod tests {
         // Where the first of them are more than are read, a look that has not come to its end says nothing.
         let refused = whole(1).expect_err("more than one, and more follow");
         assert!(refused.detail.contains("more decisions than are gone through"), "{}", refused.detail);
+    }
+
+    /// A letter whose headers say so many bytes each.
+    fn wordy(bytes: usize) -> NewRecord {
+        let header = |name: &'static str| (Bytes::from(name), Some(Bytes::from(vec![b'x'; bytes])));
+        let names = [
+            "kafka_dlt-original-topic",
+            "kafka_dlt-original-consumer-group",
+            "kafka_dlt-exception-fqcn",
+            "kafka_dlt-exception-message",
+        ];
+        NewRecord { headers: names.map(header).into(), ..NewRecord::default() }
+    }
+
+    /// Symptom: a page of letters had all that their headers say, up to gigabytes where those are compressed, and was
+    /// in memory beyond every bound. Cause: letters were counted, and not what they say. Fix: what is said is cut off
+    /// behind the length of a sentence, and a page ends at its bytes as pages of records do.
+    #[test]
+    fn letters_that_say_much_are_cut_off_and_their_pages_end_earlier() {
+        let log = log();
+        let topic = create(&log, "orders-dlt", 1);
+        append(&log, &topic, 0, wordy(500_000));
+        let bounds = Bounds { bytes: FOREIGN_BYTES_MAX, decisions: 3 };
+        let first = page(&log, &topic, None, 1_000, None, bounds).expect("a page");
+        let json = serde_json::to_vec(&first).expect("JSON");
+        assert!(json.len() < 10 * WORDS_BYTES_MAX, "{} bytes", json.len());
+        let groups = grouped(&log, &topic, bounds).expect("one");
+        let json = serde_json::to_vec(&groups).expect("JSON");
+        assert!(json.len() < 10 * WORDS_BYTES_MAX, "{} bytes", json.len());
+
+        let all = RECORD_PAGE_BYTES_MAX / (4 * WORDS_BYTES_MAX) + 20;
+        for _ in 1..all {
+            append(&log, &topic, 0, wordy(WORDS_BYTES_MAX));
+        }
+        let first = page(&log, &topic, None, 1_000, None, bounds).expect("a page");
+        assert!(first.letters.len() < all, "{} of {all}", first.letters.len());
+        let after = place_after(&first.next.expect("there are more")).expect("a place");
+        let second = page(&log, &topic, None, 1_000, Some(after), bounds).expect("a page");
+        assert_eq!((first.letters.len() + second.letters.len(), second.next), (all, None));
     }
 
     #[test]

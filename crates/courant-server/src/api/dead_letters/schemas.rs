@@ -494,7 +494,7 @@ static FOREIGN_LETTER: Schema = Schema {
         field("group", Kind::Text, ""),
         field("error", TEXT_OR_NULL, ""),
         field("wrapped_in", TEXT_OR_NULL, ""),
-        field("message", TEXT_OR_NULL, ""),
+        field("message", TEXT_OR_NULL, "Texts are cut off behind 2 KiB; the record has all of them"),
         field("state", Kind::Words(&["dead"]), "Those that somebody has decided about are left out"),
     ],
 };
