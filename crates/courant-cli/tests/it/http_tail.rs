@@ -248,23 +248,29 @@ fn new_partitions_are_followed_and_deleted_topics_are_told() {
     assert_eq!((&record.data["value"], &record.data["partition"]), (&json!("anew"), &json!(1)));
 }
 
+/// Symptom: whoever came back to a topic that was made again, and that had more events by then than the old one, was
+/// not told of the first of them. Cause: where it was is an offset, and the offset was in the new topic, too. Fix: the
+/// place says in which topic it is.
 #[test]
 fn a_client_that_comes_back_to_a_topic_that_was_made_again_has_all_of_it() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path());
-    server.create_topic("t", 1);
-    produce(&server, "t", 0, &numbered(0..5));
-    let (mut stream, _) = tail(&server, "topics=t&from=4");
-    let place = stream.expect("record").id.expect("where to go on");
-    drop(stream);
-    send(&server, "DELETE", "/topics/t?confirm=t", &[], "").json(200);
-    server.create_topic("t", 1);
-    produce(&server, "t", 0, &numbered(0..2));
-    let mut again = Stream::open(&server, "/tail?topics=t", &[("Last-Event-ID", &place)]);
-    again.expect("open");
-    again.expect("subscribed");
-    for expected in 0..2 {
-        assert_eq!(offset(&again.expect("record")), expected);
+    for anew in [2, 5, 9] {
+        server.create_topic("t", 1);
+        produce(&server, "t", 0, &numbered(0..5));
+        let (mut stream, _) = tail(&server, "topics=t&from=4");
+        let place = stream.expect("record").id.expect("where to go on");
+        drop(stream);
+        send(&server, "DELETE", "/topics/t?confirm=t", &[], "").json(200);
+        server.create_topic("t", 1);
+        produce(&server, "t", 0, &numbered(0..anew));
+        let mut again = Stream::open(&server, "/tail?topics=t", &[("Last-Event-ID", &place)]);
+        again.expect("open");
+        again.expect("subscribed");
+        for expected in 0..anew {
+            assert_eq!(offset(&again.expect("record")), expected, "of {anew}");
+        }
+        send(&server, "DELETE", "/topics/t?confirm=t", &[], "").json(200);
     }
 }
 

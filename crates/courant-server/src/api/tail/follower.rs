@@ -10,7 +10,7 @@ use courant_log::{Catalog, Log, PartitionId, ReadError, Topic};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::resume::Place;
+use super::resume::{Place, made};
 use super::subscription::Subscription;
 use crate::api::limits::{
     STREAM_BEHIND_MAX, STREAM_KEPT_PART, STREAM_PARTITIONS_MAX, STREAM_PIECE_BYTES, STREAM_RATE_SLOT,
@@ -142,9 +142,8 @@ impl Follower {
                 return Ok(());
             }
             let Some(ends) = log.offsets(*id) else { continue };
-            let next = match self.place(topic_number, &name, number) {
-                // Offsets only grow: it was in a topic of that name that is gone, and all of this one is
-                // news.
+            let next = match self.place(topic_number, topic, number) {
+                // Offsets only grow: this log is an older copy of the one where it was, and all of it is news.
                 Some(next) if self.resumed.is_some() && next > ends.high_watermark => ends.start,
                 Some(next) => next,
                 None if self.is_settled || self.resumed.is_some() => ends.start,
@@ -163,18 +162,20 @@ impl Follower {
         Ok(())
     }
 
-    /// Where a client wants to begin, or was before, in a partition.
-    fn place(&self, topic_number: u32, topic: &str, number: u32) -> Option<u64> {
+    /// Where a client wants to begin, or was before, in a partition. It never was in one of a topic that was made
+    /// again under the name of one where it was.
+    fn place(&self, topic_number: u32, topic: &Topic, number: u32) -> Option<u64> {
         if self.is_settled {
             return None;
         }
         if let Some(places) = &self.resumed {
-            let mut places = places.iter();
-            let found = places.find(|place| place.topic == topic_number && place.partition == number);
-            return found.map(|place| place.next);
+            let is_it = |place: &&Place| {
+                place.topic == topic_number && place.partition == number && place.made == made(topic.id)
+            };
+            return places.iter().find(is_it).map(|place| place.next);
         }
         let mut positions = self.subscription.positions.iter();
-        let found = positions.find(|position| position.topic == topic && position.partition == number);
+        let found = positions.find(|position| position.topic == topic.name && position.partition == number);
         found.map(|position| position.offset)
     }
 
@@ -186,6 +187,7 @@ impl Follower {
             topic: lane.topic_number,
             partition: lane.number,
             next: other.filter(|(lane, _)| *lane == index).map_or(lane.next, |(_, next)| next),
+            made: made(lane.topic_id),
         })
     }
 
