@@ -212,7 +212,9 @@ fn rows(state: &ApiState, log: &Log, listed: &[Listed]) -> Vec<Row> {
     let mut told: HashMap<Place, (Option<(String, Joined)>, Said)> = HashMap::new();
     each(log, &mut wanted, |place, record| {
         if let Ok(record) = record {
+            // A longer one cannot be asked for, and whoever publishes makes it as long as a record.
             let trace = facts(state, log, &names, place.0, record).trace;
+            let trace = trace.filter(|(id, _)| id.len() <= CONDITION_BYTES_MAX);
             let trace = trace.map(|(id, joined)| (id.into_owned(), joined));
             told.insert(place, (trace, Said::of(record)));
         }

@@ -18,7 +18,11 @@ pub(super) static TRACES: Schema = Schema {
 static LISTED: Schema = Schema {
     name: "trace_in_list",
     fields: &[
-        field("id", TEXT_OR_NULL, "What joins its events; null: the record that says it is gone"),
+        field(
+            "id",
+            TEXT_OR_NULL,
+            "What joins its events; null: the record that says it is gone, or it has more than 4096 bytes",
+        ),
         field("joined_by", Kind::OrNull(&JOINED_BY), "What kind of id that is"),
         field("events", Kind::Integer, "Its indexed events, dead letters among them"),
         field("dead_letters", Kind::Integer, ""),
