@@ -278,7 +278,9 @@ pub(crate) fn run(site: &BankSite, plan: Plan, others: &mut [Killer<'_>]) -> Vec
         run.until(&mut bank, at);
         bank = run.kill(bank, kill, others);
         if kill.is_multiple_of(TOLD_EVERY) {
-            eprintln!("{kill} of {} kills, {} transfers have ended", plan.kills, run.client.ended.len());
+            let ended = run.client.ended.len();
+            // Not `eprintln!`: the test harness would swallow it.
+            let _ = writeln!(std::io::stderr(), "{kill} of {} kills, {ended} transfers have ended", plan.kills);
         }
     }
     run.until(&mut bank, plan.transfers);
