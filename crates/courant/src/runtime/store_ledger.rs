@@ -6,6 +6,7 @@
 mod batch;
 mod failing;
 mod one;
+mod resetting;
 mod under_way;
 
 use std::sync::Arc;
@@ -267,9 +268,9 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
             let lease = lease(assigned).map_err(Trouble::from)?;
             let mut pause = Pause::new();
             loop {
-                match self.store.reset_progress(lease, Some(&progress), self.now_ms()).await {
+                match self.set_progress(lease, &progress).await {
                     Ok(()) => return Ok(()),
-                    Err(error) => pause.or_trouble(Bad::from(error)).await?,
+                    Err(bad) => pause.or_trouble(bad).await?,
                 }
             }
         })

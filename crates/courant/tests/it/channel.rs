@@ -10,9 +10,13 @@ use courant::channel::{
 };
 use courant::engine::{Engine, Header, NewRecord, ReadBack, Record};
 use courant::prelude::*;
-use courant::store_api::{DeadReason, DeadSummary, Decision, Store as _, Verdict};
+use courant::store_api::{
+    Assignment, Consumer, DeadReason, DeadSummary, Decision, Failure, Store as _, Verdict,
+};
 use courant::testkit::{FaultPoint, World};
 use courant::{EventId, Exhausted, Running};
+use courant_core::consumer::ConsumerName;
+use courant_core::position::TopicPartition;
 use courant_core::topic::TopicName;
 use tokio::sync::watch;
 
@@ -308,6 +312,53 @@ async fn a_request_is_followed_once_whatever_is_killed() {
     assert_eq!(said.len(), 1, "{said:?}");
     let Outcome::Decided { letters, others, .. } = &said[0].outcome else { panic!("{said:?}") };
     assert_eq!((letters[0].letter, letters.len(), others.len()), (letter, 1, 0));
+    service.stop().await.expect("stops");
+}
+
+/// Symptom: a service did not start on a log that was replaced where a request to it had waited for another attempt,
+/// and nobody could help it. Cause: what waits is in the way of where to begin, and the consumer of requests has
+/// neither settings nor letters. Fix: requests of another log give way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_waits_keeps_no_service_from_another_log() {
+    let world = World::new(5);
+    let directory = tempfile::tempdir().expect("a directory");
+    let database = directory.path().join("shop.db");
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &engine, &database).await;
+    ask(&service, "r-1", &discard("r-1", 1, world.now_ms() + 60_000)).await;
+    service.settle().await.expect("settles");
+    assert_eq!(answers(&*engine).await.len(), 1);
+    service.stop().await.expect("stops");
+
+    let name = ConsumerName::new("_courant.ops.shop").expect("legal");
+    let topic = TopicName::new("_courant.ops").expect("legal");
+    let assignment = Assignment {
+        consumer: Consumer { name, generation: 1 },
+        partition: TopicPartition { topic, partition: 0 },
+    };
+    let store = Sqlite::open(&database).await.expect("opens");
+    let now_ms = world.now_ms();
+    let lease = store.take_over(&assignment, "test", now_ms).await.expect("a lease");
+    let waits = courant::store_api::Event {
+        offset: 1,
+        id: EventId::new("r-2").expect("legal"),
+        key: None,
+        value: None,
+        headers: Vec::new(),
+        timestamp_ms: now_ms,
+    };
+    store.park(&lease, &waits, &Failure::default(), 0, now_ms, now_ms).await.expect("parked");
+    drop(store);
+
+    let other = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &other, &database).await;
+    service.settle().await.expect("it begins there");
+    ask(&service, "r-3", &discard("r-3", 1, world.now_ms() + 60_000)).await;
+    service.settle().await.expect("settles");
+    let said = answers(&*other).await;
+    assert_eq!(said.iter().map(|answer| answer.request.as_str()).collect::<Vec<_>>(), ["r-3"]);
+    let left = service.store().due(&assignment, i64::MAX, 10).await.expect("lists");
+    assert!(left.is_empty(), "{left:?}");
     service.stop().await.expect("stops");
 }
 
