@@ -22,12 +22,15 @@ pub(crate) fn without_secrets(url: &str) -> String {
     format!("{scheme}{place}{options}")
 }
 
-/// Whether nothing stands behind the host of a place, or a number does.
+/// Whether nothing stands behind the host of a place, or a port does.
 fn has_port_or_none(place: &str) -> bool {
     let host = place.split_once('/').map_or(place, |(host, _)| host);
     // An address of the sixth version has colons of its own, in brackets.
     let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
-    behind.split_once(':').is_none_or(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit()))
+    behind.split_once(':').is_none_or(|(_, port)| {
+        // A larger number is no port, and refused as one that is none.
+        port.is_empty() || (port.bytes().all(|digit| digit.is_ascii_digit()) && port.parse::<u16>().is_ok())
+    })
 }
 
 #[cfg(test)]
@@ -49,6 +52,7 @@ mod tests {
             ("postgres://host/db#secret", "postgres://host/db?…"),
             ("postgres://u:secret/db", "postgres://…"),
             ("postgres://u:secret#host/db", "postgres://…?…"),
+            ("postgres://u:20261130/db", "postgres://…"),
             ("postgres://host:5432/db?password=secret", "postgres://host:5432/db?…"),
             ("postgres://[::1]:5432/db", "postgres://[::1]:5432/db"),
             ("postgres://[::1]/a:b", "postgres://[::1]/a:b"),
