@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest'
 import { forest, inOrder, inTime, type TraceNode } from './forest'
-import type { TracedEvent } from '../api/traces'
+import type { ListedTrace, TracedEvent } from '../api/traces'
+import { rowOf, unopened } from './listed'
 import { nodesOf } from './model'
 import { ROW, sequence } from './sequence'
 import { draw } from './draw'
@@ -99,4 +100,17 @@ it('gives a dead letter to who could not handle it, and a name to what has none'
   const failure = { consumer: 'billing', attempts: 5, error_type: 'Declined', error: null, topic: null, partition: null, offset: null }
   const nodes = nodesOf([traced(0, null, { kind: 'dead_letter', dead_letter: failure }), traced(1, 0, { kind: 'gone', type: null, time: null })], [])
   expect(nodes.map(({ producer, type, at }) => [producer, type, at === null])).toEqual([['billing', 'order.placed', false], ['shop', 'deleted event', true]])
+})
+
+// Symptom: traces whose ids nobody can ask for were shown as if their records were gone, and two of them as one. Cause:
+// no id meant that. Fix: where the record of the root is there, it is said that the id is too long, and its place counts.
+it('tells traces apart that cannot be opened, and says why', () => {
+  const listed = (id: string | null, offset: number | null): ListedTrace => ({
+    id, joined_by: null, events: 1, dead_letters: 0, first: null, last: null, begins_before: false,
+    root: offset === null ? null : { type: null, source: null, topic: 'orders', partition: 0, offset, key: null },
+  })
+  expect(rowOf(listed('a', 1))).toBe('a')
+  expect(rowOf(listed(null, 1))).not.toBe(rowOf(listed(null, 2)))
+  expect(unopened(listed(null, 1)).word).toBe('its id is too long')
+  expect(unopened(listed(null, null)).word).toBe('its record is gone')
 })
