@@ -280,7 +280,8 @@ pub(crate) fn run(site: &BankSite, plan: Plan, others: &mut [Killer<'_>]) -> Vec
         if kill.is_multiple_of(TOLD_EVERY) {
             let ended = run.client.ended.len();
             // Not `eprintln!`: the test harness would swallow it.
-            let _ = writeln!(std::io::stderr(), "{kill} of {} kills, {ended} transfers have ended", plan.kills);
+            let _ =
+                writeln!(std::io::stderr(), "{kill} of {} kills, {ended} transfers have ended", plan.kills);
         }
     }
     run.until(&mut bank, plan.transfers);
