@@ -15,7 +15,8 @@ use courant_kafka::wire::messages::offset_for_leader_epoch::{
 use courant_kafka::wire::messages::{
     CreatableTopic, CreatableTopicConfig, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
     DescribeClusterRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
-    DescribeTopicPartitionsResponse, MetadataRequest, OffsetForLeaderEpochRequest, describe_producers,
+    DescribeTopicPartitionsResponse, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+    MetadataRequest, OffsetForLeaderEpochRequest, describe_producers,
 };
 use courant_log::Codec;
 use courant_log::batch::records::{self, NewRecord, Producer};
@@ -139,6 +140,29 @@ async fn records_are_deleted_up_to_an_offset() {
     let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
     assert_eq!(delete(&mut raw, "audit", 1, 0).await, (-1, unknown));
     assert_eq!(delete(&mut raw, "nowhere", 0, 0).await, (-1, unknown));
+    running.stop().await;
+}
+
+/// Symptom: a consumer that went to a time behind DeleteRecords passed over events that were still there, or was told
+/// that there are none. Cause: of the batch that the beginning is in, ListOffsets looked only for the first event, which
+/// is deleted. Fix: it looks for the first one from the beginning on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_is_found_in_what_is_left_of_a_batch() {
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    append(&mut raw, "audit", 0, batch(&["a", "b", "c"])).await;
+    assert_eq!(delete(&mut raw, "audit", 0, 2).await, (2, ErrorCode::NONE));
+    let request = ListOffsetsRequest {
+        topics: vec![ListOffsetsTopic {
+            name: "audit".to_owned(),
+            partitions: vec![ListOffsetsPartition { timestamp: 0, ..ListOffsetsPartition::default() }],
+        }],
+        ..ListOffsetsRequest::default()
+    };
+    let answer = raw.call(&request, 7).await;
+    let found = &answer.topics[0].partitions[0];
+    assert_eq!((found.error_code, found.offset, found.timestamp), (0, 2, 1_700_000_000_000));
     running.stop().await;
 }
 

@@ -148,7 +148,7 @@ proptest! {
         prop_assert_eq!(&all, &expected(&records));
         let first = all.iter().find(|record| record.timestamp >= at);
         prop_assert_eq!(
-            first_at_or_after(bytes, at, 8 * MIB).unwrap(),
+            first_at_or_after(bytes, at, 0, 8 * MIB).unwrap(),
             first.map(|record| (record.offset, record.timestamp))
         );
         let newest = max_timestamp_record(bytes, 8 * MIB).unwrap().unwrap();
@@ -164,7 +164,7 @@ fn read_every_way(bytes: &[u8]) {
     let _ = verify_crc(bytes);
     let _ = Batch::validate(Bytes::copy_from_slice(bytes));
     let _ = decode(bytes, MIB);
-    let _ = first_at_or_after(bytes, 0, MIB);
+    let _ = first_at_or_after(bytes, 0, 0, MIB);
     let _ = max_timestamp_record(bytes, MIB);
 }
 
@@ -249,6 +249,6 @@ fn bombs_are_too_large_and_not_allocated() {
         let batch = encode(&records, codec, None).unwrap();
         let too_large = Err(RecordError::TooLarge { max: MIB });
         assert_eq!(decode(&batch, MIB), too_large, "{codec}");
-        assert_eq!(first_at_or_after(&batch, 0, MIB), Err(RecordError::TooLarge { max: MIB }), "{codec}");
+        assert_eq!(first_at_or_after(&batch, 0, 0, MIB), Err(RecordError::TooLarge { max: MIB }), "{codec}");
     }
 }

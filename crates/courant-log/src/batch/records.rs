@@ -181,20 +181,22 @@ pub fn without_key(
     Ok(without)
 }
 
-/// The first record of one whole batch with a timestamp at or after `timestamp_ms`, as offset and
-/// timestamp. "First" is by offset: timestamps need not ascend.
+/// The first record of one whole batch, from the offset `from` on, with a timestamp at or after `timestamp_ms`,
+/// as offset and timestamp. "First" is by offset: timestamps need not ascend.
 ///
 /// # Errors
 /// As [`decode`].
 pub fn first_at_or_after(
     batch: &[u8],
     timestamp_ms: i64,
+    from: u64,
     max_decompressed_bytes: usize,
 ) -> Result<Option<(i64, i64)>, RecordError> {
     let (header, payload) = open(batch, max_decompressed_bytes)?;
     for outline in Walk::new(&header, &payload)? {
         let outline = outline?;
-        if outline.timestamp >= timestamp_ms {
+        let is_there = u64::try_from(outline.offset).is_ok_and(|offset| offset >= from);
+        if is_there && outline.timestamp >= timestamp_ms {
             return Ok(Some((outline.offset, outline.timestamp)));
         }
     }
@@ -471,12 +473,17 @@ mod tests {
         let records: Vec<NewRecord> = times.iter().map(|t| new(*t, "v")).collect();
         for codec in Codec::ALL {
             let batch = encode(&records, codec, None).unwrap();
-            let at = |ms| first_at_or_after(&batch, ms, MAX).unwrap();
+            let at = |ms| first_at_or_after(&batch, ms, 0, MAX).unwrap();
             assert_eq!(at(i64::MIN), Some((0, 10)));
             assert_eq!(at(10), Some((0, 10)));
             assert_eq!(at(11), Some((1, 30)));
             assert_eq!(at(30), Some((1, 30)));
             assert_eq!(at(31), None);
+            let behind = |ms, from| first_at_or_after(&batch, ms, from, MAX).unwrap();
+            assert_eq!(behind(10, 2), Some((2, 20)));
+            assert_eq!(behind(21, 2), Some((3, 30)));
+            assert_eq!(behind(10, 4), None);
+            assert_eq!(behind(10, 5), None);
             assert_eq!(max_timestamp_record(&batch, MAX), Ok(Some((1, 30))));
         }
     }
@@ -489,8 +496,8 @@ mod tests {
         header.max_timestamp = 777;
         let batch = [&header.to_bytes()[..], &batch[HEADER_BYTES..]].concat();
         assert!(decode(&batch, MAX).unwrap().iter().all(|r| r.timestamp == 777));
-        assert_eq!(first_at_or_after(&batch, 777, MAX), Ok(Some((0, 777))));
-        assert_eq!(first_at_or_after(&batch, 778, MAX), Ok(None));
+        assert_eq!(first_at_or_after(&batch, 777, 0, MAX), Ok(Some((0, 777))));
+        assert_eq!(first_at_or_after(&batch, 778, 0, MAX), Ok(None));
         assert_eq!(max_timestamp_record(&batch, MAX), Ok(Some((0, 777))));
     }
 

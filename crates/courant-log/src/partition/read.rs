@@ -419,22 +419,24 @@ impl Reader<'_> {
         ends: Offsets,
         unpacking: &Unpacking,
     ) -> Timed {
-        while let Some((at, header)) =
-            self.walk(segment, position, |header| header.newest_timestamp() >= at_ms)?
-        {
+        // The first batch that is there may begin with events that were deleted.
+        let may_have =
+            |header: &BatchHeader| header.newest_timestamp() >= at_ms && end_offset(header) > ends.start;
+        while let Some((at, header)) = self.walk(segment, position, may_have)? {
             let batch = self.bytes(segment, at, header.total_bytes())?;
             if batch.len() < header.total_bytes() {
                 return Err(corrupt(segment, at, "a batch reaches into damage"));
             }
             // What clients put into a batch is theirs. Where it cannot be read, or holds less than
             // its header says, the whole batch answers for its events.
-            let inside = unpacking.one(|max| records::first_at_or_after(&batch, at_ms, max));
+            let whole = |offset| TimedOffset { offset, timestamp_ms: header.newest_timestamp() };
+            let inside = unpacking.one(|max| records::first_at_or_after(&batch, at_ms, ends.start, max));
+            let found = match inside {
+                Ok(inside) => timed(inside).unwrap_or(whole(offset_of(&header))),
+                Err(_) => whole(offset_of(&header).max(ends.start)),
+            };
             // Compaction may have left no event of it.
             let is_emptied = header.record_count == 0;
-            let found = timed(inside.unwrap_or_default()).unwrap_or(TimedOffset {
-                offset: offset_of(&header),
-                timestamp_ms: header.newest_timestamp(),
-            });
             if found.offset >= ends.start && !is_emptied {
                 return Ok(Some(found));
             }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use courant_log::batch::records::{NewRecord, encode};
 use courant_log::storage::{MemoryStorage, Storage};
 use courant_log::{
-    AddPartitionsError, AlterTopicError, DeleteRecordsError, Log, OpenError, PartitionId, ReadError,
+    AddPartitionsError, AlterTopicError, Batch, Codec, DeleteRecordsError, Log, LogConfig, OpenError,
+    PartitionId, ReadError,
 };
 use uuid::Uuid;
 
@@ -56,7 +58,7 @@ fn deleted_records_are_gone_for_readers_at_once_and_from_the_disk_after_a_checkp
     ));
     let read = log.read(partition, 35, 1, true).expect("the batch that holds it");
     assert_eq!(courant_log::BatchHeader::parse(&read.bytes).expect("a batch").base_offset, 30);
-    assert_eq!(log.offset_for_time(partition, 0).expect("finds").map(|found| found.offset), Some(40));
+    assert_eq!(log.offset_for_time(partition, 0).expect("finds").map(|found| found.offset), Some(35));
     assert_eq!(files(&storage, partition).len(), 10);
     log.checkpoint().expect("stores");
     assert_eq!(files(&storage, partition)[0], format!("{:020}.segment", 30));
@@ -64,6 +66,35 @@ fn deleted_records_are_gone_for_readers_at_once_and_from_the_disk_after_a_checkp
     assert_eq!(delete(&log, partition, 5), Ok(35));
     assert_eq!(delete(&log, partition, 101), Err(DeleteRecordsError::OutOfRange { start: 35, end: 100 }));
     assert_eq!(delete(&log, PartitionId(99), 1), Err(DeleteRecordsError::UnknownPartition));
+}
+
+/// Symptom: a replay from a time began behind events that were still there, or found none. Cause: in the batch that the
+/// beginning of the partition is in, a look for the time met an event that was deleted, and passed over the whole batch.
+/// Fix: it looks at the events from the beginning on.
+#[test]
+fn a_time_is_looked_for_among_what_is_left_of_a_batch() {
+    let event = |second: i64| NewRecord {
+        timestamp: second * 1_000,
+        value: Some(vec![7; 3_000].into()),
+        ..NewRecord::default()
+    };
+    let events: Vec<NewRecord> = [5, 1, 1, 2, 3].into_iter().map(event).collect();
+    let bytes = encode(&events, Codec::Zstd, None).expect("encodes");
+    // Where it cannot be unpacked, all that is left of the batch answers for it.
+    for (unpacked_bytes_max, found) in
+        [(1 << 20, [Some(2), Some(3), Some(4), None]), (4_000, [Some(2), Some(2), Some(2), Some(2)])]
+    {
+        let config = LogConfig { unpacked_bytes_max, unpacked_at_once: 1, ..tiny(1) };
+        let (log, _) = Log::open(Arc::new(memory()), config).expect("opens");
+        let partition = create(&log, "orders", 1, &[]).partitions[0];
+        append(&log, partition, Batch::validate(bytes.clone()).expect("a good one")).expect("appends");
+        assert_eq!(delete(&log, partition, 2), Ok(2));
+        let first = |at_ms| log.offset_for_time(partition, at_ms).expect("finds").map(|found| found.offset);
+        assert_eq!([0, 1_001, 2_001, 3_001].map(first), found, "{unpacked_bytes_max}");
+        // A batch of which nothing is left answers for nothing, whatever its header says.
+        assert_eq!(delete(&log, partition, 5), Ok(5));
+        assert_eq!(first(0), None);
+    }
 }
 
 #[test]
