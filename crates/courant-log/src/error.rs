@@ -126,7 +126,10 @@ pub enum AppendError {
     StaleEpoch,
     /// The log does not know the producer, and this is not its first batch.
     #[error("this producer is not known, and the batch is not its first")]
-    UnknownProducer,
+    UnknownProducer {
+        /// Offset of the partition's oldest event.
+        log_start: u64,
+    },
     /// The batch cannot fit into one journal group.
     #[error("a batch of {bytes} bytes is more than the journal takes ({max})")]
     TooLarge {

@@ -222,7 +222,10 @@ impl Writer {
                 return Effect::answer(done, Err(AppendError::OutOfOrderSequence { expected, got }));
             }
             Verdict::StaleEpoch => return Effect::answer(done, Err(AppendError::StaleEpoch)),
-            Verdict::Unknown => return Effect::answer(done, Err(AppendError::UnknownProducer)),
+            Verdict::Unknown => {
+                let log_start = tail.start;
+                return Effect::answer(done, Err(AppendError::UnknownProducer { log_start }));
+            }
         }
         if tail.is_full_for(header, bytes.len() as u64) {
             EntryWriter(&mut self.group).segment_created(partition, tail.next_offset);

@@ -41,11 +41,13 @@ struct Refused {
     message: String,
     /// The records that are to blame, by their index in the batch; none: all of them.
     records: Vec<usize>,
+    /// Offset of the partition's oldest event, where the client needs it to go on.
+    log_start: Option<u64>,
 }
 
 impl Refused {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), records: Vec::new() }
+        Self { code, message: message.into(), records: Vec::new(), log_start: None }
     }
 }
 
@@ -207,15 +209,21 @@ fn from_append(error: &AppendError, naming: Naming) -> Refused {
         // A gap: the client must send what is missing first, or give up.
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
         AppendError::StaleEpoch => ErrorCode::INVALID_PRODUCER_EPOCH,
-        // Clients take a new producer id and go on.
-        AppendError::UnknownProducer => ErrorCode::UNKNOWN_PRODUCER_ID,
+        // Clients begin a new epoch, or take a new producer id, and go on.
+        AppendError::UnknownProducer { .. } => ErrorCode::UNKNOWN_PRODUCER_ID,
         AppendError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
         AppendError::Writer(WriterError::Busy) => ErrorCode::REQUEST_TIMED_OUT,
         // A full disk, and nothing was stored; or a writer that has ended, and the next start may find it. Clients try
         // again, and who is idempotent has it once.
         _ => ErrorCode::KAFKA_STORAGE_ERROR,
     };
-    Refused::new(code, error.to_string())
+    // Without the beginning of the log, Kafka's producer takes the partition for one that is moving: it sends the same
+    // batch again and again, until its time is up.
+    let log_start = match error {
+        AppendError::UnknownProducer { log_start } => Some(*log_start),
+        _ => None,
+    };
+    Refused { log_start, ..Refused::new(code, error.to_string()) }
 }
 
 /// The answer with every result still open.

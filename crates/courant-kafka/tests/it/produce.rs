@@ -6,12 +6,14 @@ use bytes::{Bytes, BytesMut};
 use courant_kafka::KafkaConfig;
 use courant_kafka::wire::ErrorCode;
 use courant_kafka::wire::encode_request;
+use courant_kafka::wire::messages::delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
 use courant_kafka::wire::messages::{
     ApiVersionsRequest, ApiVersionsResponse, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
-    FetchResponse, InitProducerIdRequest, ProduceRequest, ProduceResponse,
+    DeleteRecordsRequest, DeleteTopicsRequest, FetchResponse, InitProducerIdRequest, ProduceRequest,
+    ProduceResponse,
 };
 
-use courant_log::batch::records::{self, NewRecord};
+use courant_log::batch::records::{self, NewRecord, Producer};
 use courant_log::storage::{Failure, FaultyStorage};
 use courant_log::{Codec, Health};
 use tokio::sync::oneshot;
@@ -346,6 +348,44 @@ async fn producer_ids_are_fresh_and_transactions_are_refused() {
     let code = ErrorCode(refused.error_code);
     assert_eq!(code, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
     assert_eq!(refused.producer_id, -1);
+    running.stop().await;
+}
+
+/// Symptom: a Java producer stood still for two minutes (delivery.timeout.ms) when a topic was deleted and made again,
+/// or its sequences were forgotten, and gave its events up then. Cause: told that its id is not known, it looks at the
+/// beginning of the log that stands beside that. With -1 there it takes the partition for one that moves and sends the
+/// same batch again. Fix: the beginning is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_is_not_known_is_told_where_the_log_begins() {
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let sent = |id: i64, epoch: i16, base_sequence: i32| {
+        let record = NewRecord { value: Some(Bytes::from_static(b"x")), ..NewRecord::default() };
+        let records = records::encode(&[record], Codec::None, Some(Producer { id, epoch, base_sequence }));
+        produce("audit", 0, -1, records.expect("it can be encoded"))
+    };
+    let told = |answer: ProduceResponse| {
+        let partition = &answer.responses[0].partition_responses[0];
+        (ErrorCode(partition.error_code), partition.base_offset, partition.log_start_offset)
+    };
+    let unknown = ErrorCode::UNKNOWN_PRODUCER_ID;
+    assert_eq!(told(raw.call(&sent(5, 0, 0), 9).await), (ErrorCode::NONE, 0, 0));
+    let names = vec!["audit".to_owned()];
+    let delete = DeleteTopicsRequest { topic_names: names, ..DeleteTopicsRequest::default() };
+    assert_eq!(raw.call(&delete, 5).await.responses[0].error_code, 0);
+    running.topic("audit", 1).await;
+    assert_eq!(told(raw.call(&sent(5, 0, 1), 9).await), (unknown, -1, 0));
+    // Which is what the producer does then.
+    assert_eq!(told(raw.call(&sent(5, 1, 0), 9).await), (ErrorCode::NONE, 0, 0));
+
+    // Sequences go with the topic, and not with its oldest events.
+    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: 1 }];
+    let topics = vec![DeleteRecordsTopic { name: "audit".to_owned(), partitions }];
+    let delete = DeleteRecordsRequest { topics, ..DeleteRecordsRequest::default() };
+    assert_eq!(raw.call(&delete, 2).await.topics[0].partitions[0].low_watermark, 1);
+    assert_eq!(told(raw.call(&sent(5, 1, 1), 9).await), (ErrorCode::NONE, 1, 1));
+    assert_eq!(told(raw.call(&sent(6, 0, 7), 9).await), (unknown, -1, 1));
     running.stop().await;
 }
 

@@ -159,7 +159,8 @@ fn idempotent_producers_are_checked_across_restarts_and_without_the_snapshot() {
     let gap = append(&log, partition, batch(3, 1, 100, from(6)));
     assert_eq!(gap, Err(AppendError::OutOfOrderSequence { expected: 5, got: 6 }));
     let unknown = Some(Producer { id: 6, epoch: 0, base_sequence: 4 });
-    assert_eq!(append(&log, partition, batch(4, 1, 100, unknown)), Err(AppendError::UnknownProducer));
+    let refused = Err(AppendError::UnknownProducer { log_start: 0 });
+    assert_eq!(append(&log, partition, batch(4, 1, 100, unknown)), refused);
     assert_eq!(append(&log, partition, batch(5, 1, 100, from(5))).expect("appends").base_offset, 5);
 }
 

@@ -152,6 +152,7 @@ fn set_refused(response: &mut ProduceResponse, at: At, refused: Refused) {
     };
     partition.error_code = refused.code.0;
     partition.log_append_time_ms = -1;
+    partition.log_start_offset = refused.log_start.map_or(-1, offset);
     partition.record_errors = refused.records.iter().map(blamed).collect();
     partition.error_message = Some(refused.message);
 }
