@@ -8,6 +8,7 @@ use courant_log::{Catalog, DeleteTopicError, Topic, WriterError};
 use tokio::sync::oneshot;
 use tracing::info;
 
+use super::refused::Refused;
 use super::tally::Tally;
 use super::target::Naming;
 use super::{Answered, memory_for};
@@ -51,7 +52,7 @@ pub(super) async fn begin(
         .into_iter()
         .map(|wanted| match find(&catalog, &wanted, too_many) {
             Ok(topic) => delete(&caller, topic, unknown(&wanted)),
-            Err((code, message)) => Step::Answer(result(wanted, code, message)),
+            Err(refused) => Step::Answer(result(wanted, refused)),
         })
         .collect();
     drop(catalog);
@@ -82,24 +83,20 @@ fn find<'a>(
     catalog: &'a Catalog,
     wanted: &DeleteTopicState,
     too_many: bool,
-) -> Result<&'a Arc<Topic>, (ErrorCode, String)> {
+) -> Result<&'a Arc<Topic>, Refused> {
     if too_many {
         let max = limits::TOPICS_PER_CHANGE_MAX;
-        let message = format!("one request may delete {max} topics");
-        return Err((ErrorCode::INVALID_REQUEST, message));
+        return Err(Refused::invalid(format!("one request may delete {max} topics")));
     }
     match &wanted.name {
         Some(_) if !wanted.topic_id.is_nil() => {
             let message = "a topic is named by its name or by its id, not by both".to_owned();
-            Err((ErrorCode::INVALID_REQUEST, message))
+            Err(Refused::invalid(message))
         }
-        Some(name) => catalog.by_name(name).ok_or_else(|| {
-            let message = format!("there is no topic {name:?}");
-            (unknown(wanted), message)
-        }),
+        Some(name) => catalog.by_name(name).ok_or_else(|| Refused::unknown_topic(name)),
         None => catalog.by_id(&wanted.topic_id).ok_or_else(|| {
             let message = format!("there is no topic with id {}", wanted.topic_id);
-            (unknown(wanted), message)
+            Refused::new(unknown(wanted), message)
         }),
     }
 }
@@ -155,11 +152,11 @@ async fn finish(
     result
 }
 
-fn result(wanted: DeleteTopicState, code: ErrorCode, message: String) -> DeletableTopicResult {
+fn result(wanted: DeleteTopicState, refused: Refused) -> DeletableTopicResult {
     DeletableTopicResult {
         name: wanted.name,
         topic_id: wanted.topic_id,
-        error_code: code.0,
-        error_message: Some(message),
+        error_code: refused.code.0,
+        error_message: Some(refused.message),
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::refused::Refused;
 use super::{Answered, memory_for, operations};
 use crate::broker::Caller;
 use crate::groups::Description;
@@ -79,10 +80,11 @@ fn known(group_id: String, group: Description) -> DescribedGroup {
 }
 
 fn unknown(group_id: String, version: i16) -> DescribedGroup {
-    let is_error = version >= NOT_FOUND_FROM;
+    let refused = Refused::new(ErrorCode::GROUP_ID_NOT_FOUND, format!("there is no group {group_id}"));
+    let refused = Some(refused).filter(|_| version >= NOT_FOUND_FROM);
     DescribedGroup {
-        error_code: if is_error { ErrorCode::GROUP_ID_NOT_FOUND.0 } else { ErrorCode::NONE.0 },
-        error_message: is_error.then(|| format!("there is no group {group_id}")),
+        error_code: refused.as_ref().map_or(ErrorCode::NONE, |refused| refused.code).0,
+        error_message: refused.map(|refused| refused.message),
         group_id,
         group_state: "Dead".to_owned(),
         ..DescribedGroup::default()

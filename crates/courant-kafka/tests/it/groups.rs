@@ -388,6 +388,11 @@ async fn groups_are_described_with_their_members() {
     let unknown = &answer.groups[1];
     assert_eq!(ErrorCode(unknown.error_code), ErrorCode::GROUP_ID_NOT_FOUND);
     assert!(unknown.error_message.as_ref().is_some_and(|message| message.contains("unknown")));
+
+    // One that is too long to be quoted whole is answered all the same, and the connection stays open.
+    request.groups = vec!["x".repeat(32_767)];
+    let answer = raw.call(&request, 6).await;
+    assert_eq!(ErrorCode(answer.groups[0].error_code), ErrorCode::GROUP_ID_NOT_FOUND);
     running.stop().await;
 }
 

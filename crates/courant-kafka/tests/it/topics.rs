@@ -177,6 +177,30 @@ async fn a_topic_deleted_in_the_meantime_is_unknown_by_the_name_it_was_given() {
     running.stop().await;
 }
 
+/// Symptom: DeleteTopics with a name of 32 KB deleted the other topics that it named and closed the connection, instead
+/// of saying so. Cause: the sentence that quotes the name was longer than a string of the protocol. Fix: what is quoted
+/// is cut.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_is_too_long_to_be_quoted_is_answered() {
+    let running = Running::start().await;
+    let mut raw = running.connect().await;
+    for version in [5, 6] {
+        running.topic("audit", 1).await;
+        let names = vec!["audit".to_owned(), "x".repeat(32_767)];
+        let by_name = |name: &String| DeleteTopicState { name: Some(name.clone()), topic_id: Uuid::nil() };
+        let request = DeleteTopicsRequest {
+            topics: if version == 6 { names.iter().map(by_name).collect() } else { Vec::new() },
+            topic_names: if version == 5 { names.clone() } else { Vec::new() },
+            ..DeleteTopicsRequest::default()
+        };
+        let answer = raw.call(&request, version).await;
+        let codes: Vec<_> = answer.responses.iter().map(|result| ErrorCode(result.error_code)).collect();
+        assert_eq!(codes, [ErrorCode::NONE, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION], "version {version}");
+        assert_eq!(answer.responses[1].name.as_ref(), Some(&names[1]));
+    }
+    running.stop().await;
+}
+
 /// Otherwise a short request could ask for a large description many times over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_is_described_once_whatever_ids_stand_beside_it() {
