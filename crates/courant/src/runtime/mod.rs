@@ -19,6 +19,7 @@ mod incoming;
 mod lanes;
 mod ledger;
 mod looking;
+mod missed;
 mod passing;
 mod policy;
 mod progress;

@@ -1,11 +1,13 @@
-//! Retention takes events before a service has handled them: it goes on behind them, and says how many.
+//! Retention or damage takes events before a service has handled them: it goes on behind them, and says how many.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use courant::Running;
 use courant::engine::{
-    Boxed, Capabilities, CommitError, CreateTopicError, Ends, Engine, NewRecord, NewTopic, Partition,
-    Position, PublishError, ReadBack, ReadError, Subscribe, SubscribeError, TimedOffset, Topic, TopicsError,
+    Boxed, Capabilities, CommitError, CreateTopicError, Ends, Engine, FetchError, NewRecord, NewTopic, Next,
+    Partition, Position, PublishError, ReadBack, ReadError, SeekError, Subscribe, SubscribeError,
+    TimedOffset, Topic, TopicsError,
 };
 use courant::prelude::*;
 use courant_core::topic::TopicName;
@@ -18,9 +20,12 @@ use crate::common::{Script, Site, count, counted, effects, publish};
 const TOPIC: &str = "test.counted";
 const START: u64 = 5;
 
-/// An engine in which retention has been at work.
+/// An engine in which retention has been at work, or damage: of that a consumer hears only when it reads.
 #[derive(Debug)]
-struct Shortened(Arc<dyn Engine>);
+struct Shortened {
+    engine: Arc<dyn Engine>,
+    is_damaged: bool,
+}
 
 fn is_shortened(partition: &Partition) -> bool {
     &*partition.topic == TOPIC
@@ -28,41 +33,47 @@ fn is_shortened(partition: &Partition) -> bool {
 
 impl Engine for Shortened {
     fn kind(&self) -> &'static str {
-        self.0.kind()
+        self.engine.kind()
     }
 
     fn log_id(&self) -> Uuid {
-        self.0.log_id()
+        self.engine.log_id()
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
+        self.engine.capabilities()
     }
 
     fn topics(&self, names: Vec<TopicName>) -> Boxed<'_, Result<Vec<Option<Topic>>, TopicsError>> {
-        self.0.topics(names)
+        self.engine.topics(names)
     }
 
     fn create_topics(&self, topics: Vec<NewTopic>) -> Boxed<'_, Vec<Result<Topic, CreateTopicError>>> {
-        self.0.create_topics(topics)
+        self.engine.create_topics(topics)
     }
 
     fn publish(&self, records: Vec<NewRecord>) -> Boxed<'_, Vec<Result<Position, PublishError>>> {
-        self.0.publish(records)
+        self.engine.publish(records)
     }
 
     fn subscribe(
         &self,
         wanted: Subscribe,
     ) -> Boxed<'_, Result<Box<dyn courant::engine::Subscription>, SubscribeError>> {
-        self.0.subscribe(wanted)
+        Box::pin(async move {
+            let inner = self.engine.subscribe(wanted).await?;
+            let subscription: Box<dyn courant::engine::Subscription> =
+                if self.is_damaged { Box::new(Damaged(inner)) } else { inner };
+            Ok(subscription)
+        })
     }
 
     fn read(&self, positions: Vec<Position>) -> Boxed<'_, Vec<Result<ReadBack, ReadError>>> {
         Box::pin(async move {
-            let is_gone = |at: &Position| is_shortened(&at.partition) && at.offset < START;
+            let is_gone =
+                |at: &Position| !self.is_damaged && is_shortened(&at.partition) && at.offset < START;
             let gone: Vec<bool> = positions.iter().map(is_gone).collect();
-            let read = self.0.read(positions).await.into_iter().zip(gone);
+            let read = self.engine.read(positions).await.into_iter().zip(gone);
             read.map(|(read, is_gone)| if is_gone { Ok(ReadBack::Before { start: START }) } else { read })
                 .collect()
         })
@@ -70,8 +81,9 @@ impl Engine for Shortened {
 
     fn ends(&self, partitions: Vec<Partition>) -> Boxed<'_, Vec<Result<Ends, ReadError>>> {
         Box::pin(async move {
+            let is_shortened = |partition: &Partition| !self.is_damaged && is_shortened(partition);
             let shortened: Vec<bool> = partitions.iter().map(is_shortened).collect();
-            let mut all = self.0.ends(partitions).await;
+            let mut all = self.engine.ends(partitions).await;
             for (ends, is_shortened) in all.iter_mut().zip(shortened) {
                 if let (Ok(ends), true) = (ends, is_shortened) {
                     ends.start = START;
@@ -85,11 +97,11 @@ impl Engine for Shortened {
         &self,
         wanted: Vec<(Partition, i64)>,
     ) -> Boxed<'_, Vec<Result<Option<TimedOffset>, ReadError>>> {
-        self.0.offsets_for_time(wanted)
+        self.engine.offsets_for_time(wanted)
     }
 
     fn commit(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>> {
-        self.0.commit(group, positions)
+        self.engine.commit(group, positions)
     }
 
     fn committed(
@@ -97,11 +109,56 @@ impl Engine for Shortened {
         group: String,
         partitions: Vec<Partition>,
     ) -> Boxed<'_, Result<Vec<Option<u64>>, CommitError>> {
-        self.0.committed(group, partitions)
+        self.engine.committed(group, partitions)
     }
 
     fn close(&self) -> Boxed<'_, ()> {
-        self.0.close()
+        self.engine.close()
+    }
+}
+
+/// Everything behind the first events, as far as it was stored, is damaged.
+#[derive(Debug)]
+struct Damaged(Box<dyn courant::engine::Subscription>);
+
+/// How many events come before the damage.
+const WHOLE: u64 = 3;
+
+impl courant::engine::Subscription for Damaged {
+    fn next(&mut self, wait: Duration) -> Boxed<'_, Result<Next, FetchError>> {
+        Box::pin(async move {
+            let next = self.0.next(wait).await?;
+            let Next::Records(fetched) = &next else { return Ok(next) };
+            let damaged = fetched.iter().find(|fetched| {
+                let offset = fetched.records.first().map(|record| record.position.offset);
+                is_shortened(&fetched.partition) && offset.is_some_and(|offset| offset >= WHOLE)
+            });
+            match damaged {
+                Some(fetched) => Err(FetchError::Damaged {
+                    partition: fetched.partition.clone(),
+                    offset: WHOLE,
+                    next_offset: Some(fetched.next_offset),
+                    reason: "a test".to_owned(),
+                }),
+                None => Ok(next),
+            }
+        })
+    }
+
+    fn seek(&mut self, positions: Vec<Position>) -> Result<(), SeekError> {
+        self.0.seek(positions)
+    }
+
+    fn pause(&mut self, partitions: &[Partition]) {
+        self.0.pause(partitions);
+    }
+
+    fn resume(&mut self, partitions: &[Partition]) {
+        self.0.resume(partitions);
+    }
+
+    fn assigned(&self) -> Vec<Partition> {
+        self.0.assigned()
     }
 }
 
@@ -135,11 +192,34 @@ async fn what_retention_has_taken_is_counted_and_told() {
         publisher.publish(&counted("a", n)).await.expect("publishes");
     }
 
-    let shortened: Arc<dyn Engine> = Arc::new(Shortened(inner));
+    let shortened: Arc<dyn Engine> = Arc::new(Shortened { engine: inner, is_damaged: false });
     for _ in 0..2 {
         let mut service = started(&site, shortened.clone()).await;
         assert_eq!(missed(&site, &mut service).await, 2);
         assert_eq!(effects(service.store()).await, ["a:1", "a:2", "a:3", "a:6", "a:7", "a:8"]);
+        service.stop().await.expect("stops");
+    }
+}
+
+/// Symptom: a service said more events that it had missed with each of its starts. Cause: what has gone behind the last
+/// event that was settled was kept as missed beside that event, from which the next start comes to it again. Fix: only
+/// what has gone before that event is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_again_is_counted_once() {
+    let site = Site::memory().await;
+    let inner = site.world.engine("memory:").await.expect("opens");
+    let mut service = started(&site, inner.clone()).await;
+    publish(&service, (1..=3).map(|n| counted("a", n))).await;
+    assert_eq!(missed(&site, &mut service).await, 0);
+    let publisher = service.publisher();
+    service.stop().await.expect("stops");
+    for n in 4..=5 {
+        publisher.publish(&counted("a", n)).await.expect("publishes");
+    }
+    let damaged: Arc<dyn Engine> = Arc::new(Shortened { engine: inner, is_damaged: true });
+    for _ in 0..3 {
+        let mut service = started(&site, damaged.clone()).await;
+        assert_eq!(missed(&site, &mut service).await, 2);
         service.stop().await.expect("stops");
     }
 }

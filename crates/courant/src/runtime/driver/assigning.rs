@@ -17,13 +17,14 @@ use crate::mapping::Mappings;
 use crate::runtime::begin::{Begin, To, begin};
 use crate::runtime::ledger::{Kept, Ledger, Taken, Trouble};
 use crate::runtime::looking::{look, mark, read, refused, unread};
+use crate::runtime::missed::Missed;
 use crate::runtime::progress::{LowWater, Progress};
 
 /// Where a partition begins.
 struct Opening {
     next: u64,
     last: Option<(u64, EventId)>,
-    gap: u64,
+    missed: Missed,
 }
 
 /// How long a partition waits at least that could not be had, in the time of the machine.
@@ -137,7 +138,7 @@ impl Driver {
             assigned: taken.assigned,
             progress: Progress::new(low_water),
             next: opening.next,
-            gap: opening.gap,
+            missed: opening.missed,
             is_unsaved: false,
             due_ms: taken.due_ms.into_iter().collect::<BTreeSet<_>>(),
             look: Look::Now,
@@ -170,12 +171,16 @@ impl Opener<'_> {
                 if gap > 0 {
                     warn!(consumer = self.orders.consumer, %partition, gap, "retention has taken unhandled events");
                 }
-                return Ok(Opening { next: offset, last, gap: kept_gap.saturating_add(gap) });
+                let mut missed = Missed::kept(kept_gap);
+                missed.pass(None, offset.saturating_sub(gap), offset);
+                return Ok(Opening { next: offset, last, missed });
             }
             Begin::Refused(difference) => return Err(refused(&self.orders.consumer, partition, &difference)),
             Begin::Reset(to) => to,
             Begin::Fresh => match self.orders.start {
-                StartFrom::Oldest => return Ok(Opening { next: ends.start, last: None, gap: 0 }),
+                StartFrom::Oldest => {
+                    return Ok(Opening { next: ends.start, last: None, missed: Missed::default() });
+                }
                 StartFrom::Newest => To::Offset(ends.end),
                 StartFrom::Time(time_ms) => To::Time(time_ms),
             },
@@ -221,6 +226,6 @@ impl Opener<'_> {
         self.ledger.reset(&taken.assigned, progress).await?;
         warn!(consumer = self.orders.consumer, %partition, next, "begins where its settings say");
         let last = last.and_then(|(offset, mark)| Some((offset, EventId::new(&mark).ok()?)));
-        Ok(Opening { next, last, gap })
+        Ok(Opening { next, last, missed: Missed::kept(gap) })
     }
 }

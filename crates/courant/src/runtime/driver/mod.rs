@@ -33,6 +33,7 @@ use self::saving::Kept;
 use super::context::Context;
 use super::lanes::Lanes;
 use super::ledger::{Assigned, Ledger, Settled, Trouble, Work};
+use super::missed::Missed;
 use super::progress::Progress;
 use super::status::Status;
 use crate::{OtherLog, StartFrom};
@@ -132,8 +133,8 @@ struct Part {
     progress: Progress<EventId>,
     /// Where it is read next.
     next: u64,
-    /// Offsets that were passed because they had gone.
-    gap: u64,
+    /// Offsets that were passed because their events had gone.
+    missed: Missed,
     is_unsaved: bool,
     /// When to look for parked events that are due.
     due_ms: BTreeSet<i64>,
@@ -315,8 +316,8 @@ impl Driver {
             let parts = self.parts.values();
             state
                 .keep_low_water(parts.map(|part| (&part.assigned.partition, part.progress.low_water().next)));
-            let missed = self.parts.values().filter(|part| part.gap > 0);
-            state.missed = missed.map(|part| (part.assigned.partition.clone(), part.gap)).collect();
+            let missed = self.parts.values().map(|part| (part.assigned.partition.clone(), part.missed.all()));
+            state.missed = missed.filter(|(_, events)| *events > 0).collect();
             state.due_ms = due_ms;
             state.passed = self.passed;
         });

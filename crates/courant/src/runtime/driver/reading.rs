@@ -81,7 +81,8 @@ impl Driver {
 
     fn pass_to(&mut self, partition: &Partition, next: u64) {
         let Some(part) = self.parts.get_mut(partition) else { return };
-        part.gap = part.gap.saturating_add(next.saturating_sub(part.next));
+        let last = part.progress.low_water().last.as_ref().map(|(offset, _)| *offset);
+        part.missed.pass(last, part.next, next);
         part.progress.pass_to(next);
         part.next = part.next.max(next);
         part.is_unsaved = true;

@@ -144,7 +144,7 @@ impl Driver {
             let progress = low_water.last.as_ref().map(|(offset, id)| courant_sql::Progress {
                 offset: *offset,
                 mark: id.to_string(),
-                gap_events: part.gap,
+                gap_events: part.missed.kept_with(Some(*offset)),
             });
             let (assigned, next) = (part.assigned.clone(), low_water.next);
             Save { partition: partition.clone(), assigned, progress, next }
