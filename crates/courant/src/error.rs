@@ -25,7 +25,7 @@ pub struct HandlerError {
 pub enum Verdict {
     /// Try again when the subscription's policy says so.
     Retry,
-    /// Try again after this time, whatever the policy says; it counts as an attempt.
+    /// Try again after this time, and after 30 days at the latest, whatever the policy says; it counts as an attempt.
     RetryAfter(Duration),
     /// Trying again is no use: set it and its key aside until a person decides.
     Park,
@@ -41,7 +41,7 @@ impl HandlerError {
         Self::with(Verdict::Retry, cause)
     }
 
-    /// It may go better then, and not before.
+    /// It may go better then, and not before. 30 days are the longest delay, and a longer one means them.
     pub fn retry_after(cause: impl Into<BoxError>, delay: Duration) -> Self {
         Self::with(Verdict::RetryAfter(delay), cause)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use courant_core::trace::{Outcome, TraceContext};
 use courant_sql::{DeadReason, Failure};
 
+use crate::retry::DELAY_MAX;
 use crate::{Exhausted, HandlerError, Retry, Verdict};
 
 /// A failure, as it is kept and judged.
@@ -108,7 +109,7 @@ pub(crate) fn fate(failed: &Failed, attempt: u32, retry: &Retry, exhausted: Exha
         Verdict::Park => return Fate::Dead { reason: DeadReason::Refused, keeps_key: true },
         Verdict::DeadLetter => return Fate::Dead { reason: DeadReason::Refused, keeps_key: false },
         Verdict::Retry => retry.delay_after(attempt, random),
-        Verdict::RetryAfter(delay) => (attempt < retry.attempts_max()).then_some(delay),
+        Verdict::RetryAfter(delay) => (attempt < retry.attempts_max()).then_some(delay.min(DELAY_MAX)),
     };
     match (delay, exhausted) {
         (Some(delay), _) => Fate::Again(delay),
@@ -165,6 +166,11 @@ mod tests {
         ];
         for (error, expected) in cases {
             assert_eq!(fate(&failed(&error), 1, &retry, Exhausted::ParkKey, 0), expected, "{error}");
+        }
+        // An event that waits for ever keeps its key waiting, and nobody is told.
+        for (delay, expected) in [(DELAY_MAX, DELAY_MAX), (Duration::MAX, DELAY_MAX)] {
+            let again = failed(&HandlerError::retry_after("a", delay));
+            assert_eq!(fate(&again, 1, &retry, Exhausted::ParkKey, 0), Fate::Again(expected), "{delay:?}");
         }
         let again = failed(&HandlerError::retry_after("a", later));
         assert_eq!(fate(&again, 3, &retry, Exhausted::DeadLetter, 0), dead(DeadReason::Exhausted, false));
