@@ -18,6 +18,7 @@
 //! [`Running::settle`](crate::Running::settle) comes back when nothing is left to do. For one handler by
 //! itself there is [`Given`].
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +29,7 @@ use courant_core::consumer::ConsumerName;
 use courant_core::entropy::Entropy;
 use courant_core::position::TopicPartition;
 use courant_core::topic::TopicName;
-use courant_engine::{Engine, EngineConfig, EngineUrl, Next, Subscribe};
+use courant_engine::{Ends, Engine, EngineConfig, EngineUrl, Fetched, Next, Partition, ReadBack, Subscribe};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -156,7 +157,8 @@ impl Entropy for Seeded {
     }
 }
 
-/// Every event of a type that is in the engine, in the order of each partition.
+/// Every event of a type that is in the engine, in the order of each partition. Offsets that no event has, as a log
+/// has them behind compaction and in transactions, are passed.
 ///
 /// # Errors
 /// The engine does not give them, or one of them cannot be decoded.
@@ -166,16 +168,18 @@ pub async fn published<E: Event>(engine: &dyn Engine) -> Result<Vec<Envelope<E>>
     let found = engine.topics(vec![topic.clone()]).await?;
     let Some(described) = found.into_iter().next().flatten() else { return Ok(Vec::new()) };
     let partitions: Vec<_> = described.all_partitions().collect();
-    let mut left: u64 = 0;
-    for ends in engine.ends(partitions.clone()).await {
+    let mut left = BTreeMap::new();
+    for (partition, ends) in partitions.clone().into_iter().zip(engine.ends(partitions).await) {
         let ends = ends?;
-        left += ends.end - ends.start;
+        if ends.start < ends.end {
+            left.insert(partition, ends);
+        }
     }
     // A group of its own each time: it takes nothing from others, and reads everything.
     let group = format!("testkit-{}", Uuid::new_v4());
     let mut subscription = engine.subscribe(Subscribe::new(group, vec![topic.clone()])).await?;
     let mut events = Vec::new();
-    while left > 0 {
+    while !left.is_empty() {
         match subscription.next(Duration::from_secs(1)).await? {
             Next::Assigned(partitions) => {
                 let ends = engine.ends(partitions.clone()).await;
@@ -184,20 +188,54 @@ pub async fn published<E: Event>(engine: &dyn Engine) -> Result<Vec<Envelope<E>>
                 subscription.seek(starts.collect::<Result<Vec<_>, _>>()?)?;
             }
             Next::Records(fetched) => {
-                for record in fetched.into_iter().flat_map(|fetched| fetched.records) {
-                    left = left.saturating_sub(1);
-                    let named =
-                        TopicPartition { topic: topic.clone(), partition: record.position.partition.number };
-                    let event = event_of(&engine.log_id(), record);
-                    let meta = Meta::new(&event, &named, consumer.clone(), 1);
-                    if meta.event_type() == Some(E::TYPE) {
-                        let value = event.value.unwrap_or_default();
-                        events.push(Envelope::new(serde_json::from_slice(&value)?, meta));
+                for Fetched { partition, records, next_offset, .. } in fetched {
+                    for record in records {
+                        let number = record.position.partition.number;
+                        let named = TopicPartition { topic: topic.clone(), partition: number };
+                        let event = event_of(&engine.log_id(), record);
+                        let meta = Meta::new(&event, &named, consumer.clone(), 1);
+                        if meta.event_type() == Some(E::TYPE) {
+                            let value = event.value.unwrap_or_default();
+                            events.push(Envelope::new(serde_json::from_slice(&value)?, meta));
+                        }
                     }
+                    reach(&mut left, &partition, next_offset);
                 }
             }
+            Next::Nothing => pass_gaps(engine, &mut left).await?,
             _ => {}
         }
     }
     Ok(events)
+}
+
+/// Of this partition everything before `next` was read.
+fn reach(left: &mut BTreeMap<Partition, Ends>, partition: &Partition, next: u64) {
+    let Some(ends) = left.get_mut(partition) else { return };
+    ends.start = ends.start.max(next);
+    if ends.start >= ends.end {
+        left.remove(partition);
+    }
+}
+
+/// Offsets of a partition that are looked at together.
+const GAP_OFFSETS: u64 = 100;
+
+/// Passes offsets at which a partition goes on and has no event: a subscription says nothing of those at its end.
+async fn pass_gaps(engine: &dyn Engine, left: &mut BTreeMap<Partition, Ends>) -> Result<(), crate::BoxError> {
+    let standing: Vec<_> = left.iter().map(|(partition, ends)| (partition.clone(), *ends)).collect();
+    for (partition, ends) in standing {
+        let most = ends.start.saturating_add(GAP_OFFSETS).min(ends.end);
+        let positions: Vec<_> = (ends.start..most).map(|offset| partition.at(offset)).collect();
+        let mut next = ends.start;
+        for read in engine.read(positions).await {
+            match read? {
+                ReadBack::Gap => next += 1,
+                ReadBack::Before { start } => next = next.max(start),
+                _ => break,
+            }
+        }
+        reach(left, &partition, next);
+    }
+    Ok(())
 }
