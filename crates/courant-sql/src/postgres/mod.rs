@@ -1,5 +1,6 @@
 //! Postgres: many connections that write side by side, at READ COMMITTED, every commit flushed.
 
+mod address;
 mod admit;
 mod bell;
 mod class;
@@ -36,6 +37,7 @@ pub use self::transaction::PostgresTransaction;
 pub(crate) use self::bell::Listening;
 pub(crate) use self::class::class_of_answer;
 
+use self::address::with_known_options;
 use self::class::{failed, not_begun};
 use self::session::{Pool, Session};
 use crate::address::without_secrets;
@@ -50,6 +52,8 @@ const BEGIN_TO_READ: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
 const BEGIN_TO_RELAY: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
      SET LOCAL idle_in_transaction_session_timeout = 5000";
 const EXPECTED: &str = "a Postgres database: write postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+const EXPECTED_OPTIONS: &str = "a Postgres database whose options are known: sslmode, sslrootcert, sslcert, sslkey, host, \
+     hostaddr, port, dbname, user, password, application_name, options, options[NAME], statement-cache-capacity";
 
 /// A Postgres database with the framework's tables. Clones share its connections.
 ///
@@ -70,7 +74,8 @@ struct Inner {
 pub struct PostgresReader(Session);
 
 impl Postgres {
-    /// Connects to `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. The tables are not installed yet.
+    /// Connects to `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. The tables are not installed yet. Options that the
+    /// driver does not know are refused, except some of libpq that have no use here, such as `connect_timeout`.
     ///
     /// # Errors
     /// Says what is wrong with the address, or with the server.
@@ -163,8 +168,11 @@ fn options(url: &str) -> Result<PgConnectOptions, ConnectError> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(wrong());
     }
+    let Some(heard) = with_known_options(url) else {
+        return Err(ConnectError::Url { url: without_secrets(url), expected: EXPECTED_OPTIONS });
+    };
     // A text may have an event in it, and what the driver writes into the log are texts.
-    Ok(PgConnectOptions::from_str(url).map_err(|_| wrong())?.disable_statement_logging())
+    Ok(PgConnectOptions::from_str(&heard).map_err(|_| wrong())?.disable_statement_logging())
 }
 
 impl fmt::Debug for Postgres {
@@ -201,5 +209,9 @@ mod tests {
             let said = options(url).expect_err(url).to_string();
             assert!(said.contains("postgres://USER") && !said.contains("secret"), "{said}");
         }
+        let said = options("postgres://host/db?sslpassword=secret").expect_err("unknown").to_string();
+        assert!(said.contains("options are known: sslmode") && !said.contains("secret"), "{said}");
+        let known = options("postgres://u@host/db?connect_timeout=5&application_name=shop").expect("known");
+        assert_eq!(known.get_application_name(), Some("shop"));
     }
 }
