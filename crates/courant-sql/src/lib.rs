@@ -36,6 +36,8 @@ mod dead;
 mod error;
 mod event;
 mod headers;
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+mod idle;
 #[cfg(feature = "mariadb")]
 mod mariadb;
 mod note;

@@ -26,6 +26,7 @@ use super::row::Columns;
 use super::who::Who;
 use crate::answers::{is_silence, within};
 use crate::error::{Class, ConnectError, StoreError};
+use crate::idle::Idle;
 use crate::limits::{ANSWER_MAX, EVENT_BYTES_MAX, REUSED_MAX};
 use crate::places::{For, Place, Places};
 
@@ -64,8 +65,8 @@ const BEHIND_COMMIT_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Pool {
     options: MySqlConnectOptions,
     places: Places,
-    /// Those that nobody uses, the last used one at the end.
-    idle: Mutex<Vec<Connected>>,
+    /// Those that nobody uses.
+    idle: Mutex<Idle<Connected>>,
     /// Numbers savepoints, so that no handler meets a name of its own by accident.
     savepoints: AtomicU64,
     /// How long a statement may take before the server ends it; `None`: as the server is set.
@@ -84,6 +85,8 @@ pub(super) struct Session {
     // Dropped before the hold, so that there are never more of them than places.
     connection: MySqlConnection,
     hold: Hold,
+    /// Who uses it.
+    user: For,
     /// How many transactions have begun with the commit before them since it was taken.
     gone_on: u32,
 }
@@ -119,8 +122,8 @@ struct Hold {
 impl Pool {
     pub(super) fn new(options: MySqlConnectOptions, connections: u32) -> Self {
         let places = Places::new(usize::try_from(connections).unwrap_or(usize::MAX));
-        let savepoints = AtomicU64::new(0);
-        Self { options, places, idle: Mutex::default(), savepoints, statement_max: None }
+        let (idle, savepoints) = (Mutex::new(Idle::new()), AtomicU64::new(0));
+        Self { options, places, idle, savepoints, statement_max: None }
     }
 
     /// Has the server end each statement that takes longer, for waiting for a lock as well.
@@ -133,13 +136,13 @@ impl Pool {
         self.savepoints.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Connected>> {
+    fn idle(&self) -> MutexGuard<'_, Idle<Connected>> {
         // Whoever panicked has at most lost a connection.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Option<Connected> {
-        self.idle().pop()
+    fn take(&self, wanted: For) -> Option<Connected> {
+        self.idle().take(wanted)
     }
 
     /// One that nobody used is of no use. If nothing came from the server, the others lead to the same
@@ -170,10 +173,10 @@ impl Pool {
 }
 
 impl Session {
-    fn new(connected: Connected, place: Place, pool: &Arc<Pool>) -> Self {
+    fn new(connected: Connected, place: Place, user: For, pool: &Arc<Pool>) -> Self {
         let Connected { connection, who } = connected;
         let hold = Hold { pool: Arc::clone(pool), who, place: Some(place), has_locks: false };
-        Self { connection, hold, gone_on: 0 }
+        Self { connection, hold, user, gone_on: 0 }
     }
 
     /// Gives the place to another connection. The server is told to end this one if it may have locks.
@@ -189,14 +192,14 @@ impl Session {
 
     async fn opened(pool: &Arc<Pool>) -> Result<Self, sqlx::Error> {
         let place = pool.place(For::Anybody).await?;
-        while let Some(mut connected) = pool.take() {
+        while let Some(mut connected) = pool.take(For::Anybody) {
             // The server may have been started anew since it was used.
             match within(REUSED_MAX, connected.connection.ping()).await {
-                Ok(()) => return Ok(Self::new(connected, place, pool)),
+                Ok(()) => return Ok(Self::new(connected, place, For::Anybody, pool)),
                 Err(error) => pool.doubt(&error),
             }
         }
-        Ok(Self::new(within(ANSWER_MAX, pool.connect()).await?, place, pool))
+        Ok(Self::new(within(ANSWER_MAX, pool.connect()).await?, place, For::Anybody, pool))
     }
 
     /// Waits for a connection and begins a transaction on it that writes. `begin` is made by this crate,
@@ -229,11 +232,11 @@ impl Session {
     ) -> Result<(Self, Said), sqlx::Error> {
         let mut place = pool.place(wanted).await?;
         loop {
-            let (connected, is_new) = match pool.take() {
+            let (connected, is_new) = match pool.take(wanted) {
                 Some(connected) => (connected, false),
                 None => (within(ANSWER_MAX, pool.connect()).await?, true),
             };
-            let mut session = Self::new(connected, place, pool);
+            let mut session = Self::new(connected, place, wanted, pool);
             session.hold.has_locks = has_locks;
             let mut said = Said::default();
             // The first answer says that the server is there. The last one may have to wait for a row.
@@ -344,9 +347,9 @@ impl Session {
 
     /// Gives the connection back when nothing is open on it.
     pub(super) fn give_back(self) {
-        let Self { connection, mut hold, .. } = self;
+        let Self { connection, mut hold, user, .. } = self;
         hold.has_locks = false;
-        hold.pool.idle().push(Connected { connection, who: hold.who.clone() });
+        hold.pool.idle().give_back(user, Connected { connection, who: hold.who.clone() });
     }
 }
 

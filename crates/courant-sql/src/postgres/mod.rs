@@ -5,7 +5,6 @@ mod admit;
 mod bell;
 mod class;
 mod dead;
-mod idle;
 mod locks;
 mod note;
 mod outbox;

@@ -20,10 +20,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Sq
 use sqlx_core::transaction::TransactionManager as _;
 
 use super::class::{FORGOTTEN, class_of_begin, failed, sqlstate};
-use super::idle::Idle;
 use super::told::{Once, Told};
 use crate::answers::{is_silence, within};
 use crate::error::{Class, StoreError};
+use crate::idle::Idle;
 use crate::limits::{ANSWER_MAX, REUSED_MAX};
 use crate::places::{For, Place, Places};
 

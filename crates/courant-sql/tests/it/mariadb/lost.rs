@@ -130,9 +130,9 @@ async fn who_waits_for_a_copy_doubts_no_connection() {
         .fetch_one(&mut *idle)
         .await
         .expect("a number");
-    // The one that was used last is the next one.
-    idle.rollback().await.expect("a rollback");
+    // The handler gets the one that others have not used for longest.
     used.rollback().await.expect("a rollback");
+    idle.rollback().await.expect("a rollback");
     let waiting = admit(&fixture.store, &lease, &event, Source::Log);
     let waited = tokio::time::timeout(Duration::from_secs(12), waiting).await;
     assert!(waited.is_err(), "the copy is not over");
@@ -163,9 +163,9 @@ async fn who_waits_for_a_copy_for_too_long_takes_no_other_connection() {
         .fetch_one(&mut *idle)
         .await
         .expect("a number");
-    // The one that was used last is the next one.
-    idle.rollback().await.expect("a rollback");
+    // The handler gets the one that others have not used for longest.
     used.rollback().await.expect("a rollback");
+    idle.rollback().await.expect("a rollback");
     let mut reader = other.read().await.expect("a connection");
     let deliveries = [of(&event, Source::Log)];
     let begun = tokio::time::Instant::now();

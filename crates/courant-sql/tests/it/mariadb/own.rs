@@ -348,3 +348,36 @@ async fn a_step_reads_the_first_rows_of_each_lane() {
     assert!((2 * 4 * 256..40_000).contains(&rows), "{rows} rows");
     assert_eq!(store.outbox_backlog().await.expect("a number"), 396 * 256);
 }
+
+/// Which connection of the server's somebody has who handles no event.
+async fn used_by_others(store: &Db) -> i64 {
+    let mut tx = store.begin(None).await.expect("a transaction");
+    let id = sqlx::query_scalar::<_, i64>("SELECT CAST(CONNECTION_ID() AS SIGNED)");
+    let id = id.fetch_one(&mut *tx).await.expect("a number");
+    tx.rollback().await.expect("a rollback");
+    id
+}
+
+/// Symptom: a relay prepared its statements again and again, with two questions more for each. Cause: a connection that
+/// nobody used went to whoever came next, and the relay got one of a handler. Fix: both have their own.
+#[tokio::test]
+async fn handlers_that_end_leave_others_their_connection() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(store.begin(None).await.expect("a transaction"));
+    }
+    for tx in open {
+        tx.rollback().await.expect("a rollback");
+    }
+    let others = used_by_others(store).await;
+    for offset in [1, 3, 5] {
+        let (first, _) = admit(store, &lease, &event(offset, Some("k")), Source::Log).await;
+        let (second, _) = admit(store, &lease, &event(offset + 1, Some("l")), Source::Log).await;
+        assert_eq!(used_by_others(store).await, others, "while they work");
+        first.commit(NOW).await.expect("a commit");
+        second.commit(NOW).await.expect("a commit");
+        assert_eq!(used_by_others(store).await, others, "when they have ended");
+    }
+}

@@ -10,19 +10,19 @@ use std::collections::VecDeque;
 use crate::places::For;
 
 /// The last used one of each kind is at the end.
-pub(super) struct Idle<C> {
+pub(crate) struct Idle<C> {
     of_handlers: VecDeque<C>,
     of_others: VecDeque<C>,
 }
 
 impl<C> Idle<C> {
     /// Nothing is there.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { of_handlers: VecDeque::new(), of_others: VecDeque::new() }
     }
 
     /// Somebody needs it no more.
-    pub(super) fn give_back(&mut self, by: For, connection: C) {
+    pub(crate) fn give_back(&mut self, by: For, connection: C) {
         match by {
             For::Handler => self.of_handlers.push_back(connection),
             For::Anybody => self.of_others.push_back(connection),
@@ -30,7 +30,7 @@ impl<C> Idle<C> {
     }
 
     /// One for somebody, if there is any.
-    pub(super) fn take(&mut self, wanted: For) -> Option<C> {
+    pub(crate) fn take(&mut self, wanted: For) -> Option<C> {
         let (own, other) = match wanted {
             For::Handler => (&mut self.of_handlers, &mut self.of_others),
             For::Anybody => (&mut self.of_others, &mut self.of_handlers),
@@ -39,7 +39,7 @@ impl<C> Idle<C> {
     }
 
     /// All of them are of no use.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.of_handlers.clear();
         self.of_others.clear();
     }
