@@ -92,12 +92,25 @@ pub(super) fn not_proved(doing: &'static str, error: sqlx::Error) -> CommitError
     }
 }
 
-/// What a failed COMMIT means. A conflict, which a cluster finds with the commit, is said when everything
-/// is undone; after anything else only the tables know.
+/// What a failed COMMIT means. Some things are said when everything is undone; after anything else only the tables
+/// know.
 pub(super) fn not_committed(doing: &'static str, error: sqlx::Error) -> CommitError {
-    let is_undone = number(&error) == Some(1213);
+    let is_undone = number(&error).is_some_and(is_undone);
     let error = failed(doing)(error);
     if is_undone { CommitError::Store(error) } else { CommitError::Unknown(error) }
+}
+
+/// Whether COMMIT says so only of a transaction that it has rolled back: it met a conflict, which a cluster finds with
+/// the commit; a backup, or whoever has locked all tables, did not let it begin in time; the server reads only since the
+/// transaction began; it has more to write than the server's log of changes takes. What says that it was interrupted,
+/// or that the log or a file was not written, may come behind the commit.
+fn is_undone(number: u16) -> bool {
+    matches!(number, 1213 | 1205 | 1290 | 1197)
+}
+
+/// Whether an error is about the connection, of which a proxy speaks as well that has lost its server.
+pub(super) fn is_of_connection(error: &sqlx::Error) -> bool {
+    class_of(error) == Class::ConnectionLost
 }
 
 #[cfg(test)]
@@ -140,6 +153,20 @@ mod tests {
         assert_eq!(class_of(&text), Class::Other);
         let gone = sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into());
         assert_eq!(class_of(&gone), Class::ConnectionLost);
+    }
+
+    /// Symptom: plain code heard that nobody knew whether it had committed, when a server had become a replica in the
+    /// middle of a transaction, or a backup had kept the commit waiting for too long. Cause: of all answers to COMMIT
+    /// only a deadlock counted as one that tells of a rollback. Fix: these do, too.
+    #[test]
+    fn a_commit_is_refused_by_what_comes_before_it() {
+        for number in [1205, 1213, 1290, 1197] {
+            assert!(is_undone(number), "{number}");
+        }
+        // Got an error during COMMIT, interrupted, ended, shut down, not written, full, forced, out of memory.
+        for number in [1180, 1317, 1969, 1927, 1053, 1026, 3, 1021, 1030, 1836, 1037, 1041, 1047] {
+            assert!(!is_undone(number), "{number}");
+        }
     }
 
     /// A connection that ends during COMMIT says nothing about the commit.

@@ -21,7 +21,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Either, MySqlCon
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::runtime::Handle;
 
-use super::class::{class_of, failed};
+use super::class::{class_of, failed, is_of_connection};
 use super::row::Columns;
 use super::who::Who;
 use crate::answers::{is_silence, within};
@@ -397,10 +397,14 @@ impl Said {
     }
 
     /// Why a transaction was not committed behind so many statements. The server answers them in their order. A
-    /// connection that has ended says nothing.
+    /// connection that has ended says nothing; of its end may speak a proxy, which does not know what the server has
+    /// done.
     fn not_committed(&self, error: sqlx::Error, statements: usize) -> NotCommitted {
+        let is_of_connection = is_of_connection(&error);
         match error {
-            error @ sqlx::Error::Database(_) if self.statements < statements => NotCommitted::Before(error),
+            error @ sqlx::Error::Database(_) if self.statements < statements && !is_of_connection => {
+                NotCommitted::Before(error)
+            }
             error => NotCommitted::AtCommit(error),
         }
     }

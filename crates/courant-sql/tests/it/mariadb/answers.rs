@@ -24,10 +24,26 @@ const OF_PROGRESS: u64 = 3;
 const CLOSE: u8 = 0x19;
 
 /// A packet: its number, the first byte of what is in it, and all of it.
-struct Packet {
-    number: u8,
+pub(super) struct Packet {
+    pub(super) number: u8,
     kind: u8,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Packet {
+    /// Whether it is the answer to a statement that gives no rows, and another one stands behind that in the text. After
+    /// its kind come two numbers, of one byte each unless they are large, and what state the server is in.
+    pub(super) fn has_more(&self) -> bool {
+        matches!(self.bytes[4..], [0, rows, id, state, ..] if rows < 0xfb && id < 0xfb && state & 8 != 0)
+    }
+}
+
+/// The packet in which a server, or who stands before it, says that it refuses.
+pub(super) fn refusal(number: u8, code: u16, state: &str) -> Vec<u8> {
+    let text = format!("#{state}in the middle of it");
+    let length = u8::try_from(3 + text.len()).expect("short");
+    let [low, high] = code.to_le_bytes();
+    [&[length, 0, 0, number, 0xff, low, high][..], text.as_bytes()].concat()
 }
 
 /// A server between the store and the one that the environment names. It hears each packet that comes from there, or
@@ -36,6 +52,15 @@ pub(super) async fn between(
     url: &str,
     asks: impl Fn(u8, u8) -> bool + Clone + Send + 'static,
     answers: impl Fn(u8, u8) -> bool + Clone + Send + 'static,
+) -> String {
+    rewriting(url, asks, move |packet| answers(packet.number, packet.kind).then_some(packet.bytes)).await
+}
+
+/// [`between`], where it says what is passed on instead of a packet that comes from the server.
+pub(super) async fn rewriting(
+    url: &str,
+    asks: impl Fn(u8, u8) -> bool + Clone + Send + 'static,
+    answers: impl Fn(Packet) -> Option<Vec<u8>> + Clone + Send + 'static,
 ) -> String {
     let (credentials, place) = url.rsplit_once('@').expect("an address with a user");
     let (server, database) = place.split_once('/').expect("an address with a database");
@@ -50,7 +75,9 @@ pub(super) async fn between(
             server.set_nodelay(true).expect("an option");
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
-            tokio::spawn(pass(from_client, to_server, asks.clone()));
+            let asks = asks.clone();
+            let asks = move |packet: Packet| asks(packet.number, packet.kind).then_some(packet.bytes);
+            tokio::spawn(pass(from_client, to_server, asks));
             tokio::spawn(pass(from_server, to_client, answers.clone()));
         }
     });
@@ -61,10 +88,11 @@ pub(super) async fn between(
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    passes: impl Fn(u8, u8) -> bool,
+    passes: impl Fn(Packet) -> Option<Vec<u8>>,
 ) {
     while let Some(packet) = packet(&mut from).await {
-        if !passes(packet.number, packet.kind) || to.write_all(&packet.bytes).await.is_err() {
+        let Some(bytes) = passes(packet) else { break };
+        if to.write_all(&bytes).await.is_err() {
             break;
         }
     }

@@ -1,6 +1,8 @@
 //! Connections that end: because a handler is cancelled, or because the server or the network ends them.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use courant_sql::sqlx::{self, AssertSqlSafe};
@@ -9,6 +11,7 @@ use courant_sql::{
     Store as _, Transaction as _,
 };
 
+use super::answers::{Packet, refusal, rewriting};
 use super::proxy::{Cut, Proxy};
 use super::steps::{Db, Fixture, NOW, admission, admit, assignment, effect, event, failure, new_event, of};
 use super::support::{make_counters, next_number};
@@ -255,6 +258,33 @@ async fn a_connection_that_is_lost_at_commit_is_decided_by_the_inbox() {
             assert_eq!((parked, effects, waiting), (Parked::Waiting { attempts: 1 }, 0, 1));
         }
     }
+}
+
+/// Symptom: behind a proxy, a handler's commit counted as refused although the server had done it. Cause: what the
+/// proxy said of the lost server stood where the answers should have been. Fix: it says nothing about the commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_has_lost_the_server_knows_nothing_of_a_commit() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let lease = fixture.lease().await;
+    let is_lost = Arc::new(AtomicBool::new(false));
+    let lost = is_lost.clone();
+    let answers = move |packet: Packet| {
+        if !lost.load(Ordering::SeqCst) {
+            return Some(packet.bytes);
+        }
+        // Only when the server has done all of it.
+        Some(if packet.has_more() { Vec::new() } else { refusal(packet.number, 1927, "08S01") })
+    };
+    let through = rewriting(&fixture.url(), |_: u8, _: u8| true, answers).await;
+    let store = Mariadb::connect_with(&through, 1).await.expect("a database");
+    let event = event(1, Some("k"));
+    let (mut tx, _) = admit(&store, &lease, &event, Source::Log).await;
+    effect(&mut tx, "e-1").await;
+    is_lost.store(true, Ordering::SeqCst);
+    let unknown = tx.commit(NOW).await.expect_err("nobody has answered");
+    assert!(matches!(unknown, CommitError::Unknown(_)), "{unknown:?}");
+    let seen = admission(&fixture.store, &lease, &event, Source::Log).await;
+    assert_eq!(seen, Admission::Seen(Outcome::Handled));
 }
 
 /// The server's host vanishes at COMMIT: nothing comes any more, and nothing ends the connection. After a
