@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 
 use super::class::{class_of, failed, is_of_connection};
 use super::row::Columns;
-use super::who::Who;
+use super::who::{self, Who};
 use crate::answers::{is_silence, within};
 use crate::error::{Class, ConnectError, StoreError};
 use crate::idle::Idle;
@@ -31,13 +31,10 @@ use crate::limits::{ANSWER_MAX, EVENT_BYTES_MAX, REUSED_MAX};
 use crate::places::{For, Place, Places};
 
 /// What the server is told about a new connection: a value that does not fit is an error and is not cut,
-/// a COMMIT begins nothing new, and a single statement sees what is committed. Answers with its number and where it
-/// comes from. What the driver has begun is ended first.
+/// a COMMIT begins nothing new, and a single statement sees what is committed. What the driver has begun is ended first.
 const SETTINGS: &str = "ROLLBACK; \
      SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES,STRICT_TRANS_TABLES'), \
-     SESSION completion_type = 'NO_CHAIN', SESSION tx_isolation = 'READ-COMMITTED'; \
-     SELECT CAST(CONNECTION_ID() AS SIGNED), \
-     (SELECT p.HOST FROM information_schema.PROCESSLIST p WHERE p.ID = CONNECTION_ID())";
+     SESSION completion_type = 'NO_CHAIN', SESSION tx_isolation = 'READ-COMMITTED'";
 
 const OPEN: &str = "open a connection";
 
@@ -161,7 +158,8 @@ impl Pool {
         let mut connection = self.options.connect().await?;
         // The driver counts what it has begun itself, and nothing else.
         MySqlTransactionManager::begin(&mut connection, None).await?;
-        let row = sqlx::raw_sql(SETTINGS).fetch_one(&mut connection).await?;
+        let text = AssertSqlSafe(format!("{SETTINGS}; {}", who::ASKED));
+        let row = sqlx::raw_sql(text).fetch_one(&mut connection).await?;
         if let Some(max) = self.statement_max {
             // In seconds; 0 would be without an end. The text is made of a number and nothing else.
             let seconds = max.clamp(STATEMENT_MIN, STATEMENT_MAX).as_secs_f64();

@@ -8,20 +8,40 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
 use crate::limits::BUSY_TIMEOUT_MS;
 
+/// Where connection `p` comes from, as its server sees it, and which server that is: its host, its port, and the second
+/// in which it was started. Both numbers of that are of the moment in which the statement began.
+macro_rules! place {
+    () => {
+        "CONCAT_WS(' ', p.HOST, @@hostname, @@port, (SELECT UNIX_TIMESTAMP() - s.VARIABLE_VALUE \
+         FROM information_schema.GLOBAL_STATUS s WHERE s.VARIABLE_NAME = 'UPTIME'))"
+    };
+}
+
+/// Answers with the number of the connection that it is asked on, and its place.
+pub(super) const ASKED: &str = concat!(
+    "SELECT CAST(CONNECTION_ID() AS SIGNED), (SELECT ",
+    place!(),
+    " FROM information_schema.PROCESSLIST p WHERE p.ID = CONNECTION_ID()) AS place"
+);
+
+/// Answers with the place of a connection whose number comes behind it.
+const PLACE_OF: &str = concat!("SELECT ", place!(), " FROM information_schema.PROCESSLIST p WHERE p.ID = ");
+
 /// A connection as its server knows it. A server that was started anew gives the same numbers again, and so does
-/// another one that has taken its place; with the host stands the port that the connection has there.
+/// another one that has taken its place. With the host of a connection stands its port, but of all that come over a
+/// Unix socket the server says the same.
 #[derive(Clone, Debug)]
 pub(super) struct Who {
     id: i64,
-    host: Arc<str>,
+    place: Arc<str>,
 }
 
 impl Who {
-    /// From a row with the number and the host.
+    /// From the answer to [`ASKED`].
     pub(super) fn of(row: &MySqlRow) -> Result<Self, sqlx::Error> {
-        // Without a host it is nobody, and is not ended.
-        let host = row.try_get::<Option<String>, usize>(1)?.unwrap_or_default();
-        Ok(Self { id: row.try_get::<i64, usize>(0)?, host: Arc::from(host) })
+        // Without a place it is nobody, and is not ended.
+        let place = row.try_get::<Option<String>, usize>(1)?.unwrap_or_default();
+        Ok(Self { id: row.try_get::<i64, usize>(0)?, place: Arc::from(place) })
     }
 
     /// Ends a connection that was dropped, whatever the server is doing for it, and no other one that has its number
@@ -34,14 +54,13 @@ impl Who {
 
     async fn ended(&self, options: &MySqlConnectOptions) -> Result<(), sqlx::Error> {
         let mut connection = options.connect().await?;
-        let is_there = sqlx::query("SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = ? AND HOST = ?")
-            .bind(self.id)
-            .bind(&*self.host)
-            .fetch_optional(&mut connection)
-            .await?
-            .is_some();
-        let ended = if is_there {
-            // The text is made of a number and nothing else.
+        // The texts are made of a number and nothing else.
+        let sql = AssertSqlSafe(format!("{PLACE_OF}{}", self.id));
+        let place = match sqlx::raw_sql(sql).fetch_optional(&mut connection).await? {
+            Some(row) => row.try_get::<Option<String>, usize>(0)?,
+            None => None,
+        };
+        let ended = if place.is_some_and(|place| *place == *self.place) {
             let sql = format!("KILL CONNECTION {}", self.id);
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.map(drop)
         } else {
