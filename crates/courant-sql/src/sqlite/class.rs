@@ -43,8 +43,8 @@ pub(super) const LOCKED: i32 = 6;
 /// <https://www.sqlite.org/rescode.html>
 fn class_of_code(primary: i32) -> Class {
     match primary {
-        // BUSY, LOCKED
-        5 | 6 => Class::Busy,
+        // BUSY, LOCKED; out of memory; others were always faster when the log was to be read
+        5 | 6 | 7 | 15 => Class::Busy,
         // PERM, READONLY, AUTH
         3 | 8 | 23 => Class::ReadOnly,
         // IOERR
@@ -71,6 +71,8 @@ mod tests {
         assert_eq!(class_of_code(5), Class::Busy);
         assert_eq!(class_of_code(517 & 0xff), Class::Busy, "BUSY_SNAPSHOT");
         assert_eq!(class_of_code(262 & 0xff), Class::Busy, "LOCKED_SHAREDCACHE");
+        assert_eq!(class_of_code(15), Class::Busy, "PROTOCOL");
+        assert_eq!(class_of_code(7), Class::Busy, "NOMEM, as of the other databases");
         assert_eq!(class_of_code(2067 & 0xff), Class::Constraint, "CONSTRAINT_UNIQUE");
         assert_eq!(class_of_code(3338 & 0xff), Class::Io, "an extension of IOERR");
         assert_eq!(class_of_code(GENERIC), Class::Other);

@@ -3,6 +3,7 @@
 mod admit;
 mod class;
 mod dead;
+mod home;
 mod note;
 mod outbox;
 mod owner;
@@ -34,13 +35,18 @@ pub use self::transaction::SqliteTransaction;
 pub(crate) use self::class::class_of_answer;
 
 use self::class::failed;
+use self::home::Home;
+use self::row::Columns;
 use self::session::{Session, Slot};
-use crate::error::{BeginError, ConnectError, StoreError};
+use crate::error::{BeginError, Class, ConnectError, StoreError};
 use crate::limits::BUSY_TIMEOUT_MS;
 use crate::parked::Lease;
 use crate::places::{For, Places};
 
 /// A SQLite database with the framework's tables. Clones share its connections.
+///
+/// A file that is deleted or replaced while the database is open is refused from then on, with
+/// [`Class::CannotOpen`](crate::Class::CannotOpen): open it anew.
 ///
 /// It may be a file that other connections use as well. While a handler's transaction is open nobody
 /// else writes, so other programs should keep theirs short.
@@ -56,6 +62,8 @@ struct Inner {
     places: Places,
     /// A database in memory has one slot for both.
     reader: Slot,
+    /// Its file, if it has one.
+    home: Option<Home>,
     /// Numbers savepoints, so that no handler meets a name of its own by accident.
     savepoints: AtomicU64,
     /// Keeps a database in memory alive while its other connections are closed.
@@ -65,6 +73,8 @@ struct Inner {
 /// A connection for looking at tables. It cannot change anything.
 #[derive(Debug)]
 pub struct Reader(Session);
+
+const OPEN: &str = "open the database";
 
 impl Sqlite {
     /// Connects to `sqlite:PATH`, creating the file, or to a new database in memory with
@@ -79,7 +89,9 @@ impl Sqlite {
             return Err(wrong());
         }
         let options = SqliteConnectOptions::from_str(url).map_err(|_| wrong())?;
-        let in_memory = url == "sqlite::memory:" || url.contains("mode=memory");
+        let (database, _) = url.split_once('?').unwrap_or((url, ""));
+        let in_memory =
+            matches!(database, "sqlite::memory:" | "sqlite://:memory:") || url.contains("mode=memory");
         let options = options.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS));
         if in_memory { Self::in_memory(options).await } else { Self::file(options).await }
     }
@@ -106,28 +118,35 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true);
-        Self::opened(options, Slot::default(), Slot::default(), None).await
+        let (writer, reader) = (Slot::default(), Slot::default());
+        // What is wrong with the file shows now, and not at the first event.
+        let mut session = Session::open(&writer, &options, None).await?;
+        has_log(&mut session).await?;
+        session.give_back();
+        let home = Home::of(options.get_filename());
+        // Whoever connects once more wants this file, and not a new one of its name.
+        Ok(Self::opened(options.create_if_missing(false), writer, reader, home, None))
     }
 
     async fn in_memory(options: SqliteConnectOptions) -> Result<Self, ConnectError> {
         let options = options.foreign_keys(true);
         let anchor = Slot::default();
-        Session::open(&anchor, &options).await?.give_back();
+        Session::open(&anchor, &options, None).await?.give_back();
         let slot = Slot::default();
-        Self::opened(options, Arc::clone(&slot), slot, Some(anchor)).await
+        Session::open(&slot, &options, None).await?.give_back();
+        Ok(Self::opened(options, Arc::clone(&slot), slot, None, Some(anchor)))
     }
 
-    async fn opened(
+    fn opened(
         options: SqliteConnectOptions,
         writer: Slot,
         reader: Slot,
+        home: Option<Home>,
         anchor: Option<Slot>,
-    ) -> Result<Self, ConnectError> {
-        // What is wrong with the file shows now, and not at the first event.
-        Session::open(&writer, &options).await?.give_back();
+    ) -> Self {
         let (places, savepoints) = (Places::new(1), AtomicU64::new(0));
-        let inner = Inner { options, writer, places, reader, savepoints, _anchor: anchor };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner { options, writer, places, reader, home, savepoints, _anchor: anchor };
+        Self { inner: Arc::new(inner) }
     }
 
     /// A connection for looking at tables, at what is committed. Others wait for it until it is
@@ -140,7 +159,8 @@ impl Sqlite {
     }
 
     async fn reader(&self) -> Result<Session, StoreError> {
-        Session::open(&self.inner.reader, &self.inner.options).await
+        let Inner { options, reader, home, .. } = &*self.inner;
+        Session::open(reader, options, home.as_ref()).await
     }
 
     /// A transaction that may write.
@@ -155,9 +175,9 @@ impl Sqlite {
         savepoint: Option<u64>,
         doing: &'static str,
     ) -> Result<Session, StoreError> {
-        let Inner { options, writer, places, .. } = &*self.inner;
+        let Inner { options, writer, places, home, .. } = &*self.inner;
         let place = places.get(wanted).await.ok_or(sqlx::Error::PoolClosed).map_err(failed(doing))?;
-        let mut session = Session::open_to_write(place, writer, options).await?;
+        let mut session = Session::open_to_write(place, writer, options, home.as_ref()).await?;
         session.begin(savepoint).await.map_err(failed(doing))?;
         Ok(session)
     }
@@ -189,6 +209,19 @@ impl Sqlite {
     fn next_savepoint(&self) -> u64 {
         self.inner.savepoints.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// Refuses a database without a write-ahead log, as it is where no memory can be shared (`?vfs=unix-dotfile`): SQLite
+/// says nothing then. Whoever reads would keep commits waiting, and they would be on the disk only when the directory
+/// is, which is not waited for.
+async fn has_log(session: &mut Session) -> Result<(), StoreError> {
+    let row = sqlx::query("PRAGMA journal_mode").fetch_one(&mut **session).await.map_err(failed(OPEN))?;
+    let mode = Columns::new(&row, OPEN).text(0)?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    let what = format!("it has no write-ahead log, its journal mode stays {mode:?}");
+    Err(StoreError::new(OPEN, Class::CannotOpen, sqlx::Error::Protocol(what)))
 }
 
 impl fmt::Debug for Sqlite {

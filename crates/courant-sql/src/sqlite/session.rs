@@ -17,7 +17,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, SqlSafeStr as _, SqliteConnection
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::OPEN;
 use super::class::{GENERIC, LOCKED, failed, primary_code};
+use super::home::Home;
 use crate::error::StoreError;
 use crate::places::Place;
 
@@ -70,12 +72,18 @@ impl Connected {
 }
 
 impl Session {
-    /// Waits for the slot's connection, and opens one if there is none.
-    pub(super) async fn open(slot: &Slot, options: &SqliteConnectOptions) -> Result<Self, StoreError> {
+    /// Waits for the slot's connection, and opens one if there is none. The file has to be the one that was opened
+    /// first.
+    pub(super) async fn open(
+        slot: &Slot,
+        options: &SqliteConnectOptions,
+        home: Option<&Home>,
+    ) -> Result<Self, StoreError> {
         let mut slot = Arc::clone(slot).lock_owned().await;
+        home.map_or(Ok(()), Home::check)?;
         let connected = match slot.take() {
             Some(connected) => connected,
-            None => Connected::open_unlocked(options).await.map_err(failed("open the database"))?,
+            None => Connected::open_unlocked(options).await.map_err(failed(OPEN))?,
         };
         Ok(Self { connected, slot, place: None })
     }
@@ -85,8 +93,9 @@ impl Session {
         place: Place,
         slot: &Slot,
         options: &SqliteConnectOptions,
+        home: Option<&Home>,
     ) -> Result<Self, StoreError> {
-        Ok(Self { place: Some(place), ..Self::open(slot, options).await? })
+        Ok(Self { place: Some(place), ..Self::open(slot, options, home).await? })
     }
 
     /// Begins a transaction that may write, and a savepoint behind it if one is wanted: nobody else can until

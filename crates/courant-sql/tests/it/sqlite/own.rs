@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use courant_sql::sqlx;
-use courant_sql::{Class, CommitError, ConnectError, NewEvent, Source, Sqlite, Store as _, Transaction as _};
+use courant_sql::{
+    BeginError, Class, CommitError, ConnectError, NewEvent, Source, Sqlite, Store as _, Transaction as _,
+};
 
 use super::steps::{Fixture, NOW, admit, effect, event, new_event, number, run};
 use super::transactions::{AFTER, is_noticed, works};
@@ -109,4 +111,64 @@ async fn commits_are_synced_and_readers_are_not_held_up() {
     // A handler is under way, and the tables can be looked at.
     assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_inbox").await, 0);
     tx.rollback().await.expect("a rollback");
+}
+
+/// Symptom: a service went on and committed, and all of that was gone with its next start. Cause: its file had been
+/// deleted, or a backup put in its place: a connection keeps the file that it has opened, and SQLite says nothing. Fix:
+/// it is looked at whether the file still is the one that was opened.
+#[tokio::test]
+async fn a_file_that_was_deleted_or_replaced_is_refused() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let path = fixture.path();
+    let aside = path.with_extension("aside");
+    works(&fixture.store).await;
+    std::fs::rename(&path, &aside).expect("moved");
+    for is_replaced in [false, true] {
+        if is_replaced {
+            std::fs::copy(&aside, &path).expect("another file");
+        }
+        match fixture.store.begin(None).await.expect_err("its file is gone") {
+            BeginError::Store(error) => {
+                assert_eq!(error.class(), Class::CannotOpen, "{error}");
+                assert!(error.to_string().contains("deleted or replaced"), "{error}");
+            }
+            error => panic!("{error}"),
+        }
+        let refused = fixture.store.read().await.expect_err("its file is gone");
+        assert_eq!(refused.class(), Class::CannotOpen, "{refused}");
+        assert_eq!(path.exists(), is_replaced, "nobody has made a new one");
+    }
+    std::fs::rename(&aside, &path).expect("moved back");
+    works(&fixture.store).await;
+}
+
+/// Symptom: where a connection was dropped and the file had gone, a new database without tables was made. Cause: each
+/// connection made the file if it was missing. Fix: only the first one does.
+#[tokio::test]
+async fn only_the_first_connection_makes_the_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("service.db");
+    let store = Sqlite::open(&path).await.expect("it is made");
+    let mut tx = store.begin(None).await.expect("a transaction");
+    run(&mut tx, "CREATE TABLE effects (event_id TEXT NOT NULL, who TEXT NOT NULL) STRICT").await;
+    // Its connection is closed.
+    drop(tx);
+    std::fs::remove_file(&path).expect("deleted");
+    store.begin(None).await.expect_err("its file is gone");
+    assert!(!path.exists());
+}
+
+/// Symptom: commits were not on the disk when they were answered, and whoever read kept them waiting. Cause: where there
+/// can be no write-ahead log, SQLite goes on without one. Fix: such a database is refused.
+#[tokio::test]
+async fn a_database_without_a_log_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("service.db");
+    let url = format!("sqlite:{}?vfs=unix-dotfile", path.display());
+    let refused = Sqlite::connect(&url).await.expect_err("no memory can be shared");
+    assert!(refused.to_string().contains("no write-ahead log"), "{refused}");
+    assert!(
+        matches!(&refused, ConnectError::Store(error) if error.class() == Class::CannotOpen),
+        "{refused}"
+    );
 }
