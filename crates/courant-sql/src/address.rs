@@ -1,4 +1,4 @@
-//! The address of a server, as it may stand in a message.
+//! The address of a server, as it may stand in a message: that of another database than the one that is meant, too.
 
 /// An address without its login and without its options, of which one may be a password (`?password=`).
 pub(crate) fn without_secrets(url: &str) -> String {

@@ -25,7 +25,6 @@
 #[cfg(not(any(feature = "mariadb", feature = "postgres", feature = "sqlite")))]
 compile_error!("courant-sql needs a database: turn the feature `sqlite`, `postgres` or `mariadb` on");
 
-#[cfg(any(feature = "mariadb", feature = "postgres"))]
 mod address;
 mod admission;
 #[cfg(any(feature = "mariadb", feature = "postgres"))]

@@ -38,6 +38,7 @@ use self::class::failed;
 use self::home::Home;
 use self::row::Columns;
 use self::session::{Session, Slot};
+use crate::address::without_secrets;
 use crate::error::{BeginError, Class, ConnectError, StoreError};
 use crate::limits::BUSY_TIMEOUT_MS;
 use crate::parked::Lease;
@@ -84,7 +85,11 @@ impl Sqlite {
     /// Says what is wrong with the address, or with the file.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let expected = "a SQLite database: write sqlite:PATH, or sqlite::memory: for tests";
-        let wrong = || ConnectError::Url { url: url.to_owned(), expected };
+        let wrong = || {
+            // One of a server has a login.
+            let said = if url.starts_with("sqlite:") { url.to_owned() } else { without_secrets(url) };
+            ConnectError::Url { url: said, expected }
+        };
         if !url.starts_with("sqlite:") || url.len() == "sqlite:".len() {
             return Err(wrong());
         }

@@ -86,6 +86,11 @@ async fn what_is_no_database_is_named() {
         let refused = Sqlite::connect(url).await.expect_err("no address");
         assert!(matches!(refused, ConnectError::Url { .. }), "{url}: {refused}");
     }
+    let refused = Sqlite::connect("postgres://u:secret@localhost/x").await.expect_err("of another database");
+    assert!(
+        refused.to_string().contains("@localhost/x") && !refused.to_string().contains("secret"),
+        "{refused}"
+    );
     let directory = tempfile::tempdir().expect("a directory");
     let no_directory = directory.path().join("missing").join("service.db");
     let refused = Sqlite::open(&no_directory).await.expect_err("no directory");
