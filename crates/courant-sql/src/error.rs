@@ -91,6 +91,12 @@ impl StoreError {
         Self { doing, class: Class::Corrupt, source: sqlx::Error::Decode(what.to_string().into()) }
     }
 
+    /// The same, as another kind of trouble.
+    #[cfg(feature = "mariadb")]
+    pub(crate) fn of_class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
+
     /// What kind of trouble it is.
     #[must_use]
     pub fn class(&self) -> Class {

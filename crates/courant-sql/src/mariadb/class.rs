@@ -100,6 +100,17 @@ pub(super) fn not_committed(doing: &'static str, error: sqlx::Error) -> CommitEr
     if is_undone { CommitError::Store(error) } else { CommitError::Unknown(error) }
 }
 
+/// What a transaction was not committed for, where the server reads only since it has begun: that passes, and it is no
+/// doing of a handler's. One who makes its own transaction read only hears something else (1792).
+pub(super) fn not_by_handler(error: CommitError) -> CommitError {
+    match error {
+        CommitError::Store(error) if error.class() == Class::Standby => {
+            CommitError::Store(error.of_class(Class::Busy))
+        }
+        error => error,
+    }
+}
+
 /// Whether COMMIT says so only of a transaction that it has rolled back: it met a conflict, which a cluster finds with
 /// the commit; a backup, or whoever has locked all tables, did not let it begin in time; the server reads only since the
 /// transaction began; it has more to write than the server's log of changes takes. What says that it was interrupted,
@@ -167,6 +178,27 @@ mod tests {
         for number in [1180, 1317, 1969, 1927, 1053, 1026, 3, 1021, 1030, 1836, 1037, 1041, 1047] {
             assert!(!is_undone(number), "{number}");
         }
+    }
+
+    /// Symptom: events became dead letters when a server was made a replica while their handlers worked. Cause: what the
+    /// framework writes with the commit was refused then, and that counted as an attempt of the handler. Fix: it passes.
+    #[test]
+    fn a_server_that_has_become_a_replica_is_no_failure_of_a_handler() {
+        for (number, state, class) in [
+            (1290, "HY000", Class::Busy),
+            (1836, "HY000", Class::Busy),
+            (1792, "25006", Class::ReadOnly),
+            (1062, "23000", Class::Constraint),
+        ] {
+            let error =
+                StoreError::new("commit", class_of_number(number, Some(state)), sqlx::Error::PoolClosed);
+            match not_by_handler(CommitError::Store(error)) {
+                CommitError::Store(error) => assert_eq!(error.class(), class, "{number}"),
+                error => panic!("{error}"),
+            }
+        }
+        let unknown = StoreError::new("commit", Class::Standby, sqlx::Error::PoolClosed);
+        assert!(matches!(not_by_handler(CommitError::Unknown(unknown)), CommitError::Unknown(_)));
     }
 
     /// A connection that ends during COMMIT says nothing about the commit.

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 use sqlx_core::transaction::TransactionManager as _;
 
 use super::admit::Admitted;
-use super::class::{failed, not_committed, not_proved};
+use super::class::{failed, not_by_handler, not_committed, not_proved};
 use super::row::Columns;
 use super::session::{NotCommitted, Session};
 use super::{Mariadb, TO_WRITE, admit, locks, outbox, owner, resolve, timers};
@@ -238,7 +238,7 @@ impl MariadbTransaction {
         {
             return Ok(finished);
         }
-        let committed = bounded(self.flush(&timers, &events, now_ms)).await?;
+        let committed = bounded(self.flush(&timers, &events, now_ms)).await.map_err(not_by_handler)?;
         Ok((committed, Before::plainly(self.savepoint)))
     }
 
@@ -365,10 +365,10 @@ impl Transaction for MariadbTransaction {
 }
 
 fn not_done(error: NotCommitted) -> CommitError {
-    match error {
+    not_by_handler(match error {
         NotCommitted::Before(error) => not_proved(COMMIT, error),
         NotCommitted::AtCommit(error) => not_committed(COMMIT, error),
-    }
+    })
 }
 
 impl Held {
