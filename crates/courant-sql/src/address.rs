@@ -22,6 +22,29 @@ pub(crate) fn without_secrets(url: &str) -> String {
     format!("{scheme}{place}{options}")
 }
 
+/// An address with those of its options that the driver knows. `None` where it has others than these and those that are
+/// done without: who asks for `channel_binding`, or writes `sslmod`, is not to have less than that.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+pub(crate) fn with_known_options(
+    url: &str,
+    is_known: impl Fn(&str) -> bool,
+    done_without: &[&str],
+) -> Option<String> {
+    let end = url.find('#').unwrap_or(url.len());
+    let (url, fragment) = url.split_at(end);
+    let Some((place, options)) = url.split_once('?') else { return Some(format!("{url}{fragment}")) };
+    let mut kept = Vec::new();
+    for option in options.split('&').filter(|option| !option.is_empty()) {
+        let name = option.split_once('=').map_or(option, |(name, _)| name);
+        if is_known(name) {
+            kept.push(option);
+        } else if !done_without.contains(&name) {
+            return None;
+        }
+    }
+    Some(format!("{place}?{}{fragment}", kept.join("&")))
+}
+
 /// Whether nothing stands behind the host of a place, or a port does.
 fn has_port_or_none(place: &str) -> bool {
     let host = place.split_once('/').map_or(place, |(host, _)| host);

@@ -46,7 +46,7 @@ pub(crate) use self::class::class_of_answer;
 
 use self::class::failed;
 use self::session::{Pool, Session};
-use crate::address::without_secrets;
+use crate::address::{with_known_options, without_secrets};
 use crate::answers::bounded;
 use crate::error::{AttachError, BeginError, ConnectError, StoreError};
 use crate::limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
@@ -78,6 +78,29 @@ const RELAY_IDLE_MAX: Duration = Duration::from_secs(5);
 const IDLE_SECONDS_MAX: u64 = 31_536_000;
 
 const EXPECTED: &str = "a MariaDB database: write mariadb://USER:PASSWORD@HOST:PORT/DATABASE";
+const EXPECTED_OPTIONS: &str = "a MariaDB database whose options are known: ssl-mode, ssl-ca, ssl-cert, ssl-key, charset, \
+     collation, socket, timezone, statement-cache-capacity";
+
+/// The options of an address that the driver knows. It says nothing of others.
+const OPTIONS: [&str; 14] = [
+    "sslmode",
+    "ssl-mode",
+    "sslca",
+    "ssl-ca",
+    "charset",
+    "collation",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "socket",
+    "timezone",
+    "time-zone",
+];
+
+/// Those that other clients know, and the store does without: it has bounds of its own.
+const DONE_WITHOUT: [&str; 3] = ["connect_timeout", "read_timeout", "write_timeout"];
 
 /// A MariaDB database with the framework's tables. Clones share its connections.
 ///
@@ -102,7 +125,8 @@ pub struct MariadbReader(Session);
 
 impl Mariadb {
     /// Connects to `mariadb://USER:PASSWORD@HOST:PORT/DATABASE`; `mysql://` is taken, too. The tables are not
-    /// installed yet.
+    /// installed yet. Options that the driver does not know are refused, except some that have no use here, such as
+    /// `connect_timeout`.
     ///
     /// # Errors
     /// Says what is wrong with the address, or with the server.
@@ -201,8 +225,11 @@ fn options(url: &str) -> Result<MySqlConnectOptions, ConnectError> {
     if !url.starts_with("mysql://") && !url.starts_with("mariadb://") {
         return Err(wrong());
     }
+    let Some(heard) = with_known_options(url, |name| OPTIONS.contains(&name), &DONE_WITHOUT) else {
+        return Err(ConnectError::Url { url: without_secrets(url), expected: EXPECTED_OPTIONS });
+    };
     // A text may have an event in it, and what the driver writes into the log are texts.
-    let options = MySqlConnectOptions::from_str(url).map_err(|_| wrong())?.disable_statement_logging();
+    let options = MySqlConnectOptions::from_str(&heard).map_err(|_| wrong())?.disable_statement_logging();
     if options.get_database().is_none() {
         return Err(wrong());
     }
@@ -238,10 +265,26 @@ mod tests {
         for url in [
             "mysql://u:secret@host:port/db",
             "mariadb://u:secret@host",
-            "mariadb://host/db?password=secret&ssl-mode=sometimes",
+            "mariadb://host/db?ssl-ca=secret&ssl-mode=sometimes",
         ] {
             let said = options(url).expect_err(url).to_string();
             assert!(said.contains("DATABASE") && !said.contains("secret"), "{said}");
+        }
+    }
+
+    /// Symptom: a service whose address asked for TLS in other words than the driver's spoke without it. Cause: the
+    /// driver says nothing of options that it does not know. Fix: they are refused.
+    #[test]
+    fn an_option_that_is_not_known_is_refused() {
+        for url in ["mariadb://u@host/db?ssl_mode=VERIFY_IDENTITY", "mariadb://u@host/db?password=secret"] {
+            let said = options(url).expect_err(url).to_string();
+            assert!(said.contains("options are known: ssl-mode") && !said.contains("secret"), "{said}");
+        }
+        for url in [
+            "mariadb://u@host/db?ssl-mode=DISABLED&charset=utf8mb4&timezone=%2B00:00",
+            "mariadb://u@host/db?connect_timeout=5",
+        ] {
+            options(url).expect(url);
         }
     }
 }

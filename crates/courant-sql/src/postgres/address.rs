@@ -41,25 +41,10 @@ const DONE_WITHOUT: [&str; 12] = [
 ];
 
 /// An address with the options that the driver knows. `None` where it has others than these and those that are done
-/// without: who asks for `channel_binding`, or writes `sslmod`, is not to have less than that.
+/// without.
 pub(super) fn with_known_options(url: &str) -> Option<String> {
-    let (url, fragment) = url.split_once('#').map_or((url, None), |(url, fragment)| (url, Some(fragment)));
-    let Some((place, options)) = url.split_once('?') else { return Some(with(url, fragment)) };
-    let mut kept = Vec::new();
-    for option in options.split('&').filter(|option| !option.is_empty()) {
-        let name = option.split_once('=').map_or(option, |(name, _)| name);
-        if KNOWN.contains(&name) || is_setting(name) {
-            kept.push(option);
-        } else if !DONE_WITHOUT.contains(&name) {
-            return None;
-        }
-    }
-    let options = kept.join("&");
-    Some(with(&format!("{place}?{options}"), fragment))
-}
-
-fn with(url: &str, fragment: Option<&str>) -> String {
-    fragment.map_or_else(|| url.to_owned(), |fragment| format!("{url}#{fragment}"))
+    let is_known = |name: &str| KNOWN.contains(&name) || is_setting(name);
+    crate::address::with_known_options(url, is_known, &DONE_WITHOUT)
 }
 
 /// `options[NAME]`, as it is or with its brackets as an address has them in its strict form.
