@@ -42,6 +42,8 @@ const SIM: &str = "sim/src/main.rs";
 const SETTINGS_FILE: &str = "crates/courant-cli/src/files.rs";
 /// Puts the built console into a table, when it is compiled; nothing of it is in the product.
 const CONSOLE_BUILD: &str = "crates/courant-console/build.rs";
+/// Looks whether the file of a database still is the one that SQLite has opened; SQLite reads and writes it.
+const DATABASE_FILE: &str = "crates/courant-sql/src/sqlite/home.rs";
 /// Reads the variable that an engine's URL names for its password, so that the URL has none in it.
 const PASSWORD: &str = "crates/courant-engine-kafka/src/password.rs";
 /// Programs that show how services are written.
@@ -53,7 +55,15 @@ const SEAMS: [Seam; 16] = [
     Seam {
         scope: "",
         uses: Uses::Std("fs"),
-        owners: &["crates/courant-log/src/storage/", SETTINGS_FILE, CONSOLE_BUILD, XTASK, BENCH, SIM],
+        owners: &[
+            "crates/courant-log/src/storage/",
+            SETTINGS_FILE,
+            DATABASE_FILE,
+            CONSOLE_BUILD,
+            XTASK,
+            BENCH,
+            SIM,
+        ],
         instead: STORAGE,
     },
     Seam { scope: "", uses: Uses::Path("tokio::fs"), owners: &[], instead: STORAGE },
