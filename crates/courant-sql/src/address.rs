@@ -22,27 +22,38 @@ pub(crate) fn without_secrets(url: &str) -> String {
     format!("{scheme}{place}{options}")
 }
 
-/// An address with those of its options that the driver knows. `None` where it has others than these and those that are
-/// done without: who asks for `channel_binding`, or writes `sslmod`, is not to have less than that.
+/// What becomes of an option of an address.
 #[cfg(any(feature = "mariadb", feature = "postgres"))]
-pub(crate) fn with_known_options(
-    url: &str,
-    is_known: impl Fn(&str) -> bool,
-    done_without: &[&str],
-) -> Option<String> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// The driver knows it.
+    Heard,
+    /// Nothing is less safe without it.
+    DoneWithout,
+    /// Who writes it is not to have less than that.
+    Refused,
+}
+
+/// An address with those of its options that the driver is to hear of; `use_of` says what becomes of a name and its
+/// value.
+///
+/// # Errors
+/// The name of the first option that is refused. It may be a piece of a password with an `&` in it.
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
+pub(crate) fn with_known_options(url: &str, use_of: impl Fn(&str, &str) -> Use) -> Result<String, &str> {
     let end = url.find('#').unwrap_or(url.len());
     let (url, fragment) = url.split_at(end);
-    let Some((place, options)) = url.split_once('?') else { return Some(format!("{url}{fragment}")) };
+    let Some((place, options)) = url.split_once('?') else { return Ok(format!("{url}{fragment}")) };
     let mut kept = Vec::new();
     for option in options.split('&').filter(|option| !option.is_empty()) {
-        let name = option.split_once('=').map_or(option, |(name, _)| name);
-        if is_known(name) {
-            kept.push(option);
-        } else if !done_without.contains(&name) {
-            return None;
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        match use_of(name, value) {
+            Use::Heard => kept.push(option),
+            Use::DoneWithout => {}
+            Use::Refused => return Err(name),
         }
     }
-    Some(format!("{place}?{}{fragment}", kept.join("&")))
+    Ok(format!("{place}?{}{fragment}", kept.join("&")))
 }
 
 /// Whether nothing stands behind the host of a place, or a port does.

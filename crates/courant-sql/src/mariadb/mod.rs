@@ -46,7 +46,7 @@ pub(crate) use self::class::class_of_answer;
 
 use self::class::failed;
 use self::session::{Pool, Session};
-use crate::address::{with_known_options, without_secrets};
+use crate::address::{Use, with_known_options, without_secrets};
 use crate::answers::bounded;
 use crate::error::{AttachError, BeginError, ConnectError, StoreError};
 use crate::limits::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
@@ -100,7 +100,8 @@ const OPTIONS: [&str; 14] = [
 ];
 
 /// Those that other clients know, and the store does without: it has bounds of its own.
-const DONE_WITHOUT: [&str; 3] = ["connect_timeout", "read_timeout", "write_timeout"];
+const DONE_WITHOUT: [&str; 5] =
+    ["connect_timeout", "pool_timeout", "read_timeout", "socket_timeout", "write_timeout"];
 
 /// A MariaDB database with the framework's tables. Clones share its connections.
 ///
@@ -225,15 +226,24 @@ fn options(url: &str) -> Result<MySqlConnectOptions, ConnectError> {
     if !url.starts_with("mysql://") && !url.starts_with("mariadb://") {
         return Err(wrong());
     }
-    let Some(heard) = with_known_options(url, |name| OPTIONS.contains(&name), &DONE_WITHOUT) else {
-        return Err(ConnectError::Url { url: without_secrets(url), expected: EXPECTED_OPTIONS });
-    };
+    let heard = with_known_options(url, use_of)
+        .map_err(|_| ConnectError::Url { url: without_secrets(url), expected: EXPECTED_OPTIONS })?;
     // A text may have an event in it, and what the driver writes into the log are texts.
     let options = MySqlConnectOptions::from_str(&heard).map_err(|_| wrong())?.disable_statement_logging();
     if options.get_database().is_none() {
         return Err(wrong());
     }
     Ok(options)
+}
+
+fn use_of(name: &str, _value: &str) -> Use {
+    if OPTIONS.contains(&name) {
+        Use::Heard
+    } else if DONE_WITHOUT.contains(&name) {
+        Use::DoneWithout
+    } else {
+        Use::Refused
+    }
 }
 
 impl fmt::Debug for Mariadb {
@@ -282,7 +292,7 @@ mod tests {
         }
         for url in [
             "mariadb://u@host/db?ssl-mode=DISABLED&charset=utf8mb4&timezone=%2B00:00",
-            "mariadb://u@host/db?connect_timeout=5",
+            "mariadb://u@host/db?connect_timeout=5&pool_timeout=10",
         ] {
             options(url).expect(url);
         }

@@ -51,8 +51,6 @@ const BEGIN_TO_READ: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY";
 const BEGIN_TO_RELAY: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
      SET LOCAL idle_in_transaction_session_timeout = 5000";
 const EXPECTED: &str = "a Postgres database: write postgres://USER:PASSWORD@HOST:PORT/DATABASE";
-const EXPECTED_OPTIONS: &str = "a Postgres database whose options are known: sslmode, sslrootcert, sslcert, sslkey, host, \
-     hostaddr, port, dbname, user, password, application_name, options, options[NAME], statement-cache-capacity";
 
 /// A Postgres database with the framework's tables. Clones share its connections.
 ///
@@ -167,9 +165,8 @@ fn options(url: &str) -> Result<PgConnectOptions, ConnectError> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(wrong());
     }
-    let Some(heard) = with_known_options(url) else {
-        return Err(ConnectError::Url { url: without_secrets(url), expected: EXPECTED_OPTIONS });
-    };
+    let heard = with_known_options(url)
+        .map_err(|expected| ConnectError::Url { url: without_secrets(url), expected })?;
     // A text may have an event in it, and what the driver writes into the log are texts.
     Ok(PgConnectOptions::from_str(&heard).map_err(|_| wrong())?.disable_statement_logging())
 }
