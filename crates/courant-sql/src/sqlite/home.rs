@@ -31,6 +31,11 @@ impl Home {
         Some(Self { path, file })
     }
 
+    /// Its name without links, and whatever the directory of the process. `None` of one that SQLite does not take.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.path.to_str()
+    }
+
     /// Refuses to go on with another file than the one that was opened, or without one. What cannot be looked at is not
     /// another one.
     pub(super) fn check(&self) -> Result<(), StoreError> {

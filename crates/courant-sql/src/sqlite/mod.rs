@@ -129,7 +129,12 @@ impl Sqlite {
         has_log(&mut session).await?;
         session.give_back();
         let home = Home::of(options.get_filename());
-        // Whoever connects once more wants this file, and not a new one of its name.
+        // Whoever connects once more wants this file, and not a new one of its name, or the one that a link leads to by
+        // then. SQLite keeps the log beside the file, and not beside a link.
+        let options = match home.as_ref().and_then(Home::name) {
+            Some(name) => options.filename(name),
+            None => options,
+        };
         Ok(Self::opened(options.create_if_missing(false), writer, reader, home, None))
     }
 

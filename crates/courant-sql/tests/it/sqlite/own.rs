@@ -163,6 +163,30 @@ async fn only_the_first_connection_makes_the_file() {
     assert!(!path.exists());
 }
 
+/// Symptom: a service wrote into one file and read another one. Cause: its file had been opened by a link, which led
+/// elsewhere when the next connection was opened; the file itself was still there. Fix: only the first one follows it.
+#[tokio::test]
+async fn a_link_is_followed_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path().canonicalize().expect("its name without links");
+    let [first, second, link] = ["first.db", "second.db", "service.db"].map(|name| directory.join(name));
+    for path in [&first, &second] {
+        Sqlite::open(path).await.expect("it is made");
+    }
+    std::os::unix::fs::symlink(&first, &link).expect("a link");
+    let store = Sqlite::open(&link).await.expect("the first one");
+    std::fs::remove_file(&link).expect("removed");
+    std::os::unix::fs::symlink(&second, &link).expect("a link");
+    let main = "SELECT file FROM pragma_database_list WHERE name = 'main'";
+    let mut reader = store.read().await.expect("a connection");
+    let read: String = sqlx::query_scalar(main).fetch_one(&mut *reader).await.expect("a name");
+    // The connection of the first one who writes is closed.
+    drop(store.begin(None).await.expect("a transaction"));
+    let mut tx = store.begin(None).await.expect("a transaction");
+    let written: String = sqlx::query_scalar(main).fetch_one(&mut *tx).await.expect("a name");
+    assert_eq!([read.as_str(), written.as_str()], [first.to_str().expect("UTF-8"); 2]);
+}
+
 /// Symptom: commits were not on the disk when they were answered, and whoever read kept them waiting. Cause: where there
 /// can be no write-ahead log, SQLite goes on without one. Fix: such a database is refused.
 #[tokio::test]
