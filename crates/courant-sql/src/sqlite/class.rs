@@ -1,5 +1,7 @@
 //! What SQLite's result codes mean for the caller.
 
+use std::error::Error as _;
+
 use sqlx::error::DatabaseError;
 use sqlx::sqlite::SqliteError;
 
@@ -40,6 +42,32 @@ pub(super) const GENERIC: i32 = 1;
 /// SQLITE_LOCKED: another connection of the same shared cache is in the way.
 pub(super) const LOCKED: i32 = 6;
 
+const NO_MEMORY: i32 = 7;
+const IO_ERROR: i32 = 10;
+const FULL: i32 = 13;
+
+/// Whether COMMIT says so only of a transaction that it has rolled back: it says this before it has written the commit.
+/// Memory may be short behind that, when the index of the log is to grow, and then only the next reader of the file
+/// knows; as after anything else.
+pub(super) fn is_undone(error: &sqlx::Error) -> bool {
+    primary_code(error).is_some_and(is_undone_by)
+}
+
+fn is_undone_by(primary: i32) -> bool {
+    let class = class_of_code(primary);
+    primary != NO_MEMORY && matches!(class, Class::Busy | Class::Full | Class::Constraint | Class::ReadOnly)
+}
+
+/// Whether a statement that failed may have ended its transaction by itself: SQLite does that in some cases.
+pub(super) fn may_have_ended(error: &StoreError) -> bool {
+    let said = error.source().and_then(|source| source.downcast_ref::<sqlx::Error>());
+    said.and_then(primary_code).is_some_and(may_end)
+}
+
+fn may_end(primary: i32) -> bool {
+    matches!(primary, NO_MEMORY | IO_ERROR | FULL)
+}
+
 /// <https://www.sqlite.org/rescode.html>
 fn class_of_code(primary: i32) -> Class {
     match primary {
@@ -79,5 +107,26 @@ mod tests {
         let text = sqlx::Error::Protocol("database is locked".to_owned());
         assert_eq!(class_of(&text), Class::Other);
         assert_eq!(class_of(&sqlx::Error::WorkerCrashed), Class::ConnectionLost);
+    }
+
+    /// Symptom: a commit that may be found in the log by the next start counted as rolled back. Cause: short memory
+    /// passes as a lock does, and was taken for something that is said before the commit. Fix: nobody knows.
+    #[test]
+    fn a_commit_is_refused_by_what_comes_before_it() {
+        for code in [5, 6, 8, 13, 15, 19] {
+            assert!(is_undone_by(code), "{code}");
+        }
+        for code in [NO_MEMORY, IO_ERROR, GENERIC, 9, 11, 14] {
+            assert!(!is_undone_by(code), "{code}");
+        }
+    }
+
+    /// Symptom: a handler had failed where memory was short for what it had published. Cause: SQLite ends the
+    /// transaction then, and that counted as its doing. Fix: short memory is none, as a full disk is none.
+    #[test]
+    fn what_ends_a_transaction_by_itself_is_known() {
+        for (code, expected) in [(NO_MEMORY, true), (IO_ERROR, true), (FULL, true), (5, false), (19, false)] {
+            assert_eq!(may_end(code), expected, "{code}");
+        }
     }
 }

@@ -6,11 +6,11 @@ use std::ops::{Deref, DerefMut};
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-use super::class::{GENERIC, class_of, failed, primary_code};
+use super::class::{GENERIC, failed, is_undone, may_have_ended, primary_code};
 use super::session::Session;
 use super::{Sqlite, admit, outbox, resolve, timers};
 use crate::consumer::{Admission, Delivery};
-use crate::error::{AdmitError, BeginError, Class, CommitError, PublishError, StoreError};
+use crate::error::{AdmitError, BeginError, CommitError, PublishError, StoreError};
 use crate::outbox::NewEvent;
 use crate::parked::Lease;
 use crate::places::For;
@@ -127,10 +127,8 @@ impl Transaction for SqliteTransaction {
 
     async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {
         let flushed = match self.flush(now_ms).await {
-            // SQLite may end the transaction by itself then, which is no doing of the handler's.
-            Err(error) if matches!(error.class(), Class::Full | Class::Io) => {
-                return Err(CommitError::Store(error));
-            }
+            // That is no doing of the handler's.
+            Err(error) if may_have_ended(&error) => return Err(CommitError::Store(error)),
             flushed => flushed,
         };
         // Also after a failed flush: if the transaction had ended, that is what has to be said.
@@ -150,15 +148,11 @@ impl Transaction for SqliteTransaction {
     }
 }
 
-/// What a failed COMMIT means. SQLite says BUSY, FULL and CONSTRAINT before it has written the commit;
-/// after anything else only the next reader of the file knows.
+/// What a failed COMMIT means.
 fn not_committed(error: sqlx::Error) -> CommitError {
-    let class = class_of(&error);
+    let is_undone = is_undone(&error);
     let error = failed(COMMIT)(error);
-    match class {
-        Class::Busy | Class::Full | Class::Constraint | Class::ReadOnly => CommitError::Store(error),
-        _ => CommitError::Unknown(error),
-    }
+    if is_undone { CommitError::Store(error) } else { CommitError::Unknown(error) }
 }
 
 impl Deref for SqliteTransaction {
