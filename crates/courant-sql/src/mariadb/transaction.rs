@@ -238,7 +238,9 @@ impl MariadbTransaction {
         {
             return Ok(finished);
         }
-        let committed = bounded(self.flush(&timers, &events, now_ms)).await.map_err(not_by_handler)?;
+        let is_handler = self.lease.is_some();
+        let flushed = bounded(self.flush(&timers, &events, now_ms)).await;
+        let committed = flushed.map_err(|error| told(error, is_handler))?;
         Ok((committed, Before::plainly(self.savepoint)))
     }
 
@@ -325,7 +327,7 @@ impl Transaction for MariadbTransaction {
     async fn commit(mut self, now_ms: i64) -> Result<Committed, CommitError> {
         let (committed, before) = self.finish(now_ms).await?;
         let is_handler = self.lease.is_some();
-        self.held.commit_behind(&before, is_handler).await.map_err(not_done)?;
+        self.held.commit_behind(&before, is_handler).await.map_err(|error| not_done(error, is_handler))?;
         Ok(committed)
     }
 
@@ -343,7 +345,8 @@ impl Transaction for MariadbTransaction {
                 let savepoint = session.next_savepoint();
                 let begin = beginning(Some(lease), savepoint, Some(row.as_str()));
                 let begun = session.commit_and_begin(&before.text, before.statements, &begin).await;
-                let Some((session, said)) = begun.map_err(not_done)? else { return Ok((committed, None)) };
+                let begun = begun.map_err(|error| not_done(error, is_handler))?;
+                let Some((session, said)) = begun else { return Ok((committed, None)) };
                 let is_written = said.written() == 1;
                 // Why it has not begun, whoever begins it by itself hears.
                 let Ok(session) = owner::held(session, &said, lease, BEGIN).await else {
@@ -355,7 +358,7 @@ impl Transaction for MariadbTransaction {
             }
             (held, _) => held,
         };
-        held.commit_behind(&before, is_handler).await.map_err(not_done)?;
+        held.commit_behind(&before, is_handler).await.map_err(|error| not_done(error, is_handler))?;
         Ok((committed, None))
     }
 
@@ -364,11 +367,17 @@ impl Transaction for MariadbTransaction {
     }
 }
 
-fn not_done(error: NotCommitted) -> CommitError {
-    not_by_handler(match error {
+fn not_done(error: NotCommitted, is_handler: bool) -> CommitError {
+    let error = match error {
         NotCommitted::Before(error) => not_proved(COMMIT, error),
         NotCommitted::AtCommit(error) => not_committed(COMMIT, error),
-    })
+    };
+    told(error, is_handler)
+}
+
+/// Nobody is blamed but handlers: others hear that the server is a standby.
+fn told(error: CommitError, is_handler: bool) -> CommitError {
+    if is_handler { not_by_handler(error) } else { error }
 }
 
 impl Held {

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use courant_sql::sqlx::{self, AssertSqlSafe};
@@ -285,6 +285,27 @@ async fn a_proxy_that_has_lost_the_server_knows_nothing_of_a_commit() {
     assert!(matches!(unknown, CommitError::Unknown(_)), "{unknown:?}");
     let seen = admission(&fixture.store, &lease, &event, Source::Log).await;
     assert_eq!(seen, Admission::Seen(Outcome::Handled));
+}
+
+/// Symptom: plain code was told that another connection held a lock, where the server had become a replica before its
+/// commit. Cause: what handlers are not blamed for was said to be of that kind, to all. Fix: only handlers hear that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_code_hears_of_a_server_that_became_a_replica() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (is_replica, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let becomes = is_replica.clone();
+    let answers = move |packet: Packet| {
+        // The server still does what comes before COMMIT.
+        let refuses = is_replica.load(Ordering::SeqCst) && answered.fetch_add(1, Ordering::SeqCst) > 0;
+        Some(if refuses { refusal(packet.number, 1290, "HY000") } else { packet.bytes })
+    };
+    let through = rewriting(&fixture.url(), |_: u8, _: u8| true, answers).await;
+    let store = Mariadb::connect_with(&through, 1).await.expect("a database");
+    let mut tx = store.begin(None).await.expect("a transaction");
+    effect(&mut tx, "e-1").await;
+    becomes.store(true, Ordering::SeqCst);
+    let refused = tx.commit(NOW).await.expect_err("it only reads");
+    assert!(matches!(&refused, CommitError::Store(error) if error.class() == Class::Standby), "{refused:?}");
 }
 
 /// The server's host vanishes at COMMIT: nothing comes any more, and nothing ends the connection. After a
