@@ -47,7 +47,8 @@ use crate::places::{For, Places};
 /// A SQLite database with the framework's tables. Clones share its connections.
 ///
 /// A file that is deleted or replaced while the database is open is refused from then on, with
-/// [`Class::CannotOpen`](crate::Class::CannotOpen): open it anew.
+/// [`Class::CannotOpen`](crate::Class::CannotOpen): open it anew. One whose contents another program writes over is not
+/// noticed.
 ///
 /// It may be a file that other connections use as well. While a handler's transaction is open nobody
 /// else writes, so other programs should keep theirs short.
