@@ -36,11 +36,39 @@ pub(crate) trait Row: Serialize {
     fn cells(&self) -> Vec<String>;
 }
 
+/// A writer whose reader may go away before the end (`| head`). Then nothing more is written, and nothing fails:
+/// what a command does and how it ends do not depend on whether anybody reads of it.
+#[derive(Debug)]
+pub(crate) struct Heedless<W>(W);
+
+impl<W> Heedless<W> {
+    pub(crate) fn new(out: W) -> Self {
+        Self(out)
+    }
+}
+
+impl<W: Write> Write for Heedless<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            flushed => flushed,
+        }
+    }
+}
+
 /// The longest text that a cell shows, in characters.
 const CELL_CHARS_MAX: usize = 200;
 
-/// Writes a list whose end is known: an array in `json`.
+/// Writes a list whose end is known: an array in `json`. That nobody reads it is no error.
 pub(crate) fn list<R: Row>(out: &mut impl Write, format: Format, rows: &[R]) -> io::Result<()> {
+    let out = &mut Heedless::new(out);
     match format {
         Format::Table => writeln!(out, "{}", table(rows)),
         Format::Json => {
@@ -52,8 +80,9 @@ pub(crate) fn list<R: Row>(out: &mut impl Write, format: Format, rows: &[R]) -> 
     out.flush()
 }
 
-/// Writes one object: itself, not an array of one, in `json`.
+/// Writes one object: itself, not an array of one, in `json`. That nobody reads it is no error.
 pub(crate) fn one<R: Row>(out: &mut impl Write, format: Format, row: &R) -> io::Result<()> {
+    let out = &mut Heedless::new(out);
     match format {
         Format::Table => writeln!(out, "{}", table(std::slice::from_ref(row))),
         Format::Json => {
@@ -91,7 +120,8 @@ fn table<R: Row>(rows: &[R]) -> String {
     lines.join("\n")
 }
 
-/// Writes objects as they come, for as long as they come.
+/// Writes objects as they come, for as long as they come. Over a [`Heedless`] writer where the command has more to
+/// do than to write them; over any other one, a reader that has gone is an error, and the command can end.
 #[derive(Debug)]
 pub(crate) struct Stream<W> {
     out: W,
@@ -215,6 +245,36 @@ mod tests {
             assert!(lines[0].starts_with("NAME"), "{text}");
             assert!(lines[1].ends_with("9223372036854775807"), "{text}");
             assert!(lines[2].starts_with("b\\n"), "{text}");
+        }
+    }
+
+    /// A writer that fails.
+    struct Failing(io::ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    /// Symptom: `courant log verify | head -0` ended with 0 whatever was damaged, as did each command that prints before
+    /// it has come to its exit code. Cause: a reader that has gone ended the command as if all were done. Fix: it ends
+    /// only those that have nothing else to do.
+    #[test]
+    fn a_reader_that_has_gone_ends_nothing_but_a_stream_that_is_all() {
+        for format in [Format::Table, Format::Json, Format::Jsonl] {
+            let (gone, full) = (io::ErrorKind::BrokenPipe, io::ErrorKind::StorageFull);
+            assert!(list(&mut Failing(gone), format, &ROWS).is_ok());
+            assert!(one(&mut Failing(gone), format, &ROWS[0]).is_ok());
+            assert_eq!(list(&mut Failing(full), format, &ROWS).expect_err("full").kind(), full);
+            assert_eq!(one(&mut Failing(full), format, &ROWS[0]).expect_err("full").kind(), full);
+            let mut heedless = Stream::new(Heedless::new(Failing(gone)), format);
+            assert!(heedless.row(&ROWS[0]).and_then(|()| heedless.finish()).is_ok());
+            assert!(Stream::new(Failing(gone), format).row(&ROWS[0]).is_err());
         }
     }
 

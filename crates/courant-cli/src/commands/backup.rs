@@ -7,7 +7,7 @@ use super::interrupted;
 use super::log::{counted, counts, list_damage};
 use crate::cli::{Backup, Global, Place, Restore};
 use crate::exit::{Exit, Failure, note};
-use crate::output::{Format, Row, Stream, list};
+use crate::output::{Format, Heedless, Row, Stream, list};
 use crate::settings::Settings;
 use crate::text::one_line;
 use crate::time::{now_ms, rfc3339};
@@ -41,7 +41,8 @@ pub(super) async fn backup(global: &Global, args: Backup) -> Result<Exit, Failur
     let target = apart(move || Opened::for_writing(&place, how)).await??;
     let work = Work { source, target, keep: args.keep.and_then(NonZeroU32::new) };
     let failed = |error: &BackupError| explain(&data, &args.to, error);
-    let mut stream = Stream::new(io::stdout(), Format::or_default(global.output));
+    // Backups go on when nobody reads of them any more.
+    let mut stream = Stream::new(Heedless::new(io::stdout()), Format::or_default(global.output));
     let mut begun = Instant::now();
     // A first backup that fails will most likely fail again; a later one has a successor.
     let mut taken = match work.take().await? {
@@ -147,7 +148,7 @@ impl Row for Taken {
     }
 }
 
-fn show(stream: &mut Stream<Stdout>, taken: &BackedUp) -> Result<(), Failure> {
+fn show(stream: &mut Stream<Heedless<Stdout>>, taken: &BackedUp) -> Result<(), Failure> {
     let line = Taken {
         number: taken.number,
         begun: rfc3339(taken.begun_ms),

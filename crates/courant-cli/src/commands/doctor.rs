@@ -12,7 +12,7 @@ use self::network::How;
 use super::tls::{self, Identity};
 use crate::cli::{Doctor, Global};
 use crate::exit::{Exit, Failure};
-use crate::output::{Format, Row, list};
+use crate::output::{Format, Heedless, Row, list};
 use crate::settings::Settings;
 use crate::text::one_line;
 use courant_kafka::tls::ClientTls;
@@ -146,6 +146,7 @@ fn exit_of(findings: &[Finding]) -> Exit {
 
 /// The findings; below a table, what to change.
 fn report(out: &mut impl Write, format: Format, findings: &[Finding]) -> io::Result<()> {
+    let out = &mut Heedless::new(out);
     list(out, format, findings)?;
     if format != Format::Table {
         return Ok(());

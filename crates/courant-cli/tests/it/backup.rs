@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Child, Output};
 
 use serde_json::Value;
 use tempfile::tempdir;
@@ -12,8 +12,8 @@ use crate::cli::{assert_fails, rows, run, run_with, said};
 use crate::follow::Following;
 use crate::ledger::Ledger;
 use crate::load::{Load, Plan, reading};
-use crate::server::{Launch, Server, courant, fixed_port};
-use crate::{Dice, PATIENCE, seed};
+use crate::server::{Launch, Server, courant, fixed_port, into_nothing, signal};
+use crate::{Dice, PATIENCE, eventually, seed};
 
 const TOPIC: &str = "backed-up";
 const PARTITIONS: i32 = 4;
@@ -134,6 +134,41 @@ fn filled(data: &Path) -> PathBuf {
     let partition = fs::read_dir(data.join("segments")).unwrap().next().unwrap().unwrap().path();
     let mut files = fs::read_dir(partition).unwrap().map(|entry| entry.unwrap().path());
     files.find(|path| path.extension().is_some_and(|is| is == "segment")).unwrap()
+}
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Symptom: `courant backup --every 30s | tee log` took no more backups when tee had gone, and ended with 0, so that no
+/// supervisor saw a failure. Cause: a line that nobody reads ended the command. Fix: lines are for nobody then, and
+/// backups go on.
+#[test]
+fn backups_go_on_when_nobody_reads_of_them() {
+    let folder = tempdir().unwrap();
+    let (data, to) = (folder.path().join("data"), folder.path().join("backups"));
+    filled(&data);
+    let line = ["backup", "--data", text(&data), "--to", text(&to), "--every", "10ms", "--keep", "3"];
+    let mut running = Running(into_nothing(&line).spawn().expect("the binary under test starts"));
+    eventually("a third backup is there", PATIENCE, || {
+        let ended = running.0.try_wait().expect("a child can be waited for");
+        assert!(ended.is_none(), "no more backups are taken: {ended:?}");
+        let found = courant(&["backup", "--list", "-o", "jsonl", "--to", text(&to)], "");
+        let lines = String::from_utf8_lossy(&found.stdout).into_owned();
+        let newest = lines.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok())?;
+        newest["number"].as_u64().filter(|number| *number >= 3)
+    });
+    signal(running.0.id(), "INT");
+    let status = eventually("the command ends after SIGINT", PATIENCE, || {
+        running.0.try_wait().expect("a child can be waited for")
+    });
+    assert_eq!(status.code(), Some(INTERRUPTED), "{status}");
 }
 
 #[test]

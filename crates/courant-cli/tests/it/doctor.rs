@@ -10,7 +10,7 @@ use std::thread;
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::server::{Launch, Server, courant, fixed_port};
+use crate::server::{Launch, Server, courant, fixed_port, unread};
 
 const FAILED: i32 = 1;
 
@@ -185,4 +185,18 @@ fn a_table_tells_people_what_to_change() {
     assert!(table.starts_with("CHECK"), "{table}");
     let (_, changes) = table.split_once("\nWhat to change:\n").expect("what to change");
     assert!(changes.contains("  data directory: name another directory with --data"), "{table}");
+}
+
+/// Symptom: `courant doctor | grep -q failure` in a script under `pipefail` saw a doctor that was content. Cause and
+/// fix: as for `courant log verify`, in `log_verify.rs`.
+#[test]
+fn what_fails_is_a_failure_also_when_nobody_reads_of_it() {
+    let directory = tempdir().unwrap();
+    let data = directory.path().to_str().expect("a path of text");
+    let nobody = free_address();
+    for format in ["table", "json", "jsonl"] {
+        let line = ["doctor", "-o", format, "--timeout", "5s", "--data", data, "--server", &nobody];
+        let ended = unread(&[&line[..], &["--kafka", &free_address(), "--http", &free_address()]].concat());
+        assert_eq!(ended.status.code(), Some(FAILED), "{format}: {}", String::from_utf8_lossy(&ended.stderr));
+    }
 }

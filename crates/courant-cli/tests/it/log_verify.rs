@@ -8,7 +8,7 @@ use std::process::Output;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::server::{Server, courant};
+use crate::server::{Server, courant, unread};
 
 pub(crate) const EVENTS: usize = 3_000;
 
@@ -84,4 +84,27 @@ fn a_directory_in_use_or_without_a_log_is_refused() {
     let nowhere = verify(&empty.path().join("nowhere"));
     assert_eq!(nowhere.status.code(), Some(3));
     assert!(!empty.path().join("nowhere").exists());
+}
+
+/// Symptom: `courant log verify | head -0` ended with 0 in a damaged directory, and `courant log repair --accept-gap`
+/// with 0 and nothing given up. Cause: whoever could not write the list of damage ended as if all were done. Fix: that
+/// nobody reads the list changes nothing else.
+#[test]
+fn damage_is_told_by_the_exit_code_also_when_nobody_reads_the_list() {
+    let data = tempdir().unwrap();
+    let segment = filled(data.path());
+    let file = OpenOptions::new().read(true).write(true).open(&segment).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 100_000).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 100_000).unwrap();
+    let data = data.path().to_str().expect("a path of text");
+    for (more, code, sentence) in [
+        (&["verify"][..], 1, "nothing was changed"),
+        (&["repair"][..], 1, "none was given up"),
+        (&["repair", "--accept-gap"][..], 0, "Gave up the events of 1 place"),
+    ] {
+        let ended = unread(&[&["log"][..], more, &["--data", data]].concat());
+        assert_eq!(ended.status.code(), Some(code), "{more:?}: {}", stderr(&ended));
+        assert!(stderr(&ended).contains(sentence), "{more:?}: {}", stderr(&ended));
+    }
 }

@@ -465,6 +465,20 @@ pub(crate) fn courant(arguments: &[&str], input: &str) -> Output {
     run(command(arguments), input)
 }
 
+/// Runs `courant` with arguments to its end, and nobody reads what it writes to stdout.
+pub(crate) fn unread(arguments: &[&str]) -> Output {
+    run(into_nothing(arguments), "")
+}
+
+/// A [`command`] whose stdout is a pipe that nobody reads from.
+pub(crate) fn into_nothing(arguments: &[&str]) -> Command {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = command(arguments);
+    command.stdout(writer);
+    command
+}
+
 /// Runs a [`command`] to its end.
 pub(crate) fn run(mut command: Command, input: &str) -> Output {
     let mut child = command.spawn().expect("the binary under test starts");

@@ -5,7 +5,7 @@ use super::rows::state_name;
 use super::unstored;
 use crate::cli::{DlqClose, Global};
 use crate::exit::{Exit, Failure, note};
-use crate::output::{Format, Row, Stream};
+use crate::output::{Format, Heedless, Row, Stream};
 use crate::time::now_ms;
 use courant::channel::DecidedLetter;
 use courant_sql::{DeadState, DeadSummary, Decision, Store, Verdict};
@@ -52,7 +52,7 @@ pub(super) async fn run<S: Store>(
     letters::said(&args.letters, args.all, &args.which)?;
     let meant = letters::meant(store, &args.which, &args.letters, Some(source(verdict))).await?;
     let decision = Decision { verdict, by: &args.because.by.by, reason: &args.because.reason };
-    let mut stream = Stream::new(io::stdout(), Format::or_default(global.output));
+    let mut stream = Stream::new(Heedless::new(io::stdout()), Format::or_default(global.output));
     let mut missing: BTreeSet<i64> = args.letters.iter().copied().collect();
     let (mut pages, mut count) = (Pages::new(), 0_u64);
     while let Some(page) = pages.next(store, &meant).await? {
@@ -101,7 +101,7 @@ pub(super) fn shown(
     others: &[String],
     only_unknown: bool,
 ) -> Result<Exit, Failure> {
-    let mut stream = Stream::new(io::stdout(), Format::or_default(global.output));
+    let mut stream = Stream::new(Heedless::new(io::stdout()), Format::or_default(global.output));
     let count = letters.len();
     for DecidedLetter { letter, position } in letters {
         let row = Closed {

@@ -4,7 +4,7 @@ use super::probe::Storage;
 use crate::cli::{Global, Torture};
 use crate::exit::{Exit, Failure, note};
 use crate::files;
-use crate::output::Format;
+use crate::output::{Format, Heedless};
 use crate::text::one_line;
 use courant_history::Counts;
 use serde::Serialize;
@@ -196,7 +196,7 @@ impl Report<'_> {
 }
 
 fn show(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
+    let mut out = Heedless::new(io::stdout().lock());
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cli::{ForeignDiscard, Global, LetterAt};
 use crate::exit::{Exit, Failure, note};
-use crate::output::{Format, Row, Stream};
+use crate::output::{Format, Heedless, Row, Stream};
 use courant_kafka::client::TopicInfo;
 use serde::Serialize;
 use std::io;
@@ -36,7 +36,7 @@ pub(super) async fn run(global: &Global, args: &ForeignDiscard) -> Result<Exit, 
     let meant = Meant::said(&args.letters, args.all, &args.which)?;
     let (by, reason) = (&args.because.by.by, &args.because.reason);
     let mut book = if args.dry_run { None } else { Some(Book::open(global, &topic).await?) };
-    let mut stream = Stream::new(io::stdout(), Format::or_default(global.output));
+    let mut stream = Stream::new(Heedless::new(io::stdout()), Format::or_default(global.output));
     let (mut missing, mut count) = (meant.named().clone(), 0_u64);
     let mut reading = Letters::of(global, &topic, &meant, &decisions).await?;
     while let Some(page) = reading.next().await? {
