@@ -128,6 +128,16 @@ async fn confirmed(question: &str) -> Result<bool, Failure> {
     }
 }
 
+/// Reads stdin on a thread of its own: that cannot be interrupted, and the process must be able to end meanwhile.
+async fn from_stdin<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read,
+        Err(error) => Err(Failure::new(Exit::Failed, format!("stdin cannot be read: {error}"))),
+    }
+}
+
 fn is_yes(answer: &str) -> bool {
     matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
 }

@@ -2,7 +2,7 @@
 
 mod input;
 
-use super::{connect, interrupted, shows_progress};
+use super::{connect, from_stdin, interrupted, shows_progress};
 use crate::cli::{Compression, Global, Publish};
 use crate::exit::{Exit, Failure, note};
 use crate::explain;
@@ -50,7 +50,10 @@ async fn single(global: &Global, args: &Publish) -> Result<Exit, Failure> {
     let value = match &args.value {
         _ if args.null_value => None,
         Some(value) => Some(Bytes::copy_from_slice(value.as_bytes())),
-        None => Some(input::whole(global.quiet)?),
+        None => {
+            let quiet = global.quiet;
+            Some(from_stdin(move || input::whole(quiet)).await?)
+        }
     };
     let mut row =
         Published { topic: &args.topic, partition: args.partition, offset: None, dry_run: args.dry_run };

@@ -22,6 +22,7 @@ const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 3;
 const CONFLICT: i32 = 4;
 const PARTLY: i32 = 7;
+const INTERRUPTED: i32 = 130;
 
 /// Where the service lives, with its events and its database.
 pub(crate) struct Site {
@@ -381,6 +382,34 @@ fn a_letter_that_is_discarded_lets_its_key_go_on() {
     assert_fails(&site.dlq(&with(&["archive", "999"], &because)), NOT_FOUND, "999");
     assert_eq!(site.rows(&["list", "--state", "discarded"]).len(), 1);
     service.stop();
+}
+
+/// Symptom: Ctrl-C did not end a `courant dlq edit` that was waiting for its value, and Ctrl-D, which did, made an empty
+/// value of the letter first. Cause: the thread that hears the signal was the one that read stdin. Fix: another thread
+/// reads it.
+#[test]
+fn an_edit_that_waits_for_its_value_is_interrupted_and_changes_nothing() {
+    let Some(site) = Site::new("an_edit_that_waits_for_its_value_is_interrupted_and_changes_nothing") else {
+        return;
+    };
+    let mut service = site.start();
+    service.place(&["ada 1 poison"]);
+    let id = site.letters(1)[0].to_string();
+    service.stop();
+    let url = site.url();
+    let words = ["edit", &id, "--reason", "by mistake", "--by", "grace"];
+    let mut editing = command(&Site::arguments(&words, &url)).spawn().expect("the binary under test starts");
+    let mut stdin = editing.stdin.take().expect("stdin is piped");
+    // More than a pipe holds: when this is written, the command reads.
+    stdin.write_all(&vec![b' '; 256 * 1024]).expect("the command reads");
+    signal(editing.id(), "INT");
+    // Should it go on, it ends with its input, and that with this test.
+    let status = eventually("the command ends after SIGINT", PATIENCE, || {
+        editing.try_wait().expect("a child can be waited for")
+    });
+    assert_eq!(status.code(), Some(INTERRUPTED), "{status}");
+    drop(stdin);
+    assert_eq!(site.row(&["show", &id])["notes"], Value::Array(Vec::new()));
 }
 
 /// D6: the new event is billed once, under its own id, caused by the original, whose bytes are kept.

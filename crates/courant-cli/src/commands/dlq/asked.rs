@@ -72,7 +72,7 @@ fn newest_of_each_consumer(states: &[ServiceState]) -> BTreeMap<&str, &ServiceSt
 
 async fn edit(global: &Global, at: &At, args: &DlqEdit) -> Result<Exit, Failure> {
     edit::check_names(args)?;
-    let value = edit::new_value(global, args)?;
+    let value = edit::new_value(global, args).await?;
     let hex = |value: bytes::Bytes| value.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let action = Action::Edit {
         letter: args.letter,

@@ -2,6 +2,7 @@
 
 use super::{letters, unedited};
 use crate::cli::{DlqEdit, Global};
+use crate::commands::from_stdin;
 use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Row, one};
 use crate::time::now_ms;
@@ -45,7 +46,7 @@ impl Row for Edited {
 pub(super) async fn run<S: Store>(global: &Global, store: &S, args: &DlqEdit) -> Result<Exit, Failure> {
     check_names(args)?;
     let original = letters::one(store, args.letter).await?.event;
-    let value = new_value(global, args)?.map_or_else(|| original.value.clone(), Some);
+    let value = new_value(global, args).await?.map_or_else(|| original.value.clone(), Some);
     let event_id = EventId::from(SystemEntropy.uuid());
     let headers = headers(&original, &event_id, args);
     if !args.force {
@@ -64,11 +65,14 @@ pub(super) async fn run<S: Store>(global: &Global, store: &S, args: &DlqEdit) ->
 }
 
 /// What the letter says from now on; `None`: what it said.
-pub(super) fn new_value(global: &Global, args: &DlqEdit) -> Result<Option<Bytes>, Failure> {
+pub(super) async fn new_value(global: &Global, args: &DlqEdit) -> Result<Option<Bytes>, Failure> {
     match &args.value {
         _ if args.keep_value => Ok(None),
         Some(value) => Ok(Some(Bytes::copy_from_slice(value.as_bytes()))),
-        None => whole_input(global.quiet).map(Some),
+        None => {
+            let quiet = global.quiet;
+            from_stdin(move || whole_input(quiet)).await.map(Some)
+        }
     }
 }
 
