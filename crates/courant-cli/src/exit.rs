@@ -24,7 +24,7 @@ pub(crate) enum Exit {
     Unreachable = 6,
     /// A part was done; the report is on stdout.
     Partly = 7,
-    /// The user stopped it.
+    /// The user stopped it, or whoever supervises it.
     Interrupted = 130,
 }
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 /// Copy the log to another place, while its server runs or without it
 ///
 /// Reads the data directory and asks the server nothing. Everything acknowledged before the backup
-/// begins is in it. Only what the place does not have yet is copied. With --every: until Ctrl-C. Ends
-/// with 1 when something in the log is damaged; what is not damaged is backed up all the same. An object
+/// begins is in it. Only what the place does not have yet is copied. With --every: until Ctrl-C or SIGTERM.
+/// Ends with 1 when something in the log is damaged; what is not damaged is backed up all the same. An object
 /// store is reached as Amazon's own tools do it: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, and
 /// AWS_ENDPOINT_URL where it is not Amazon's.
 #[derive(Debug, Args)]

@@ -31,6 +31,7 @@ mod topic_alter;
 mod torture;
 mod trace;
 
+use self::serve::Signals;
 #[cfg(feature = "sql")]
 use crate::cli::DlqCommand;
 use crate::cli::{Cli, Command, Global};
@@ -42,6 +43,12 @@ use courant_kafka::client::{Client, ClientConfig};
 use std::fmt::Display;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::pin::pin;
+use std::thread;
+
+/// The signal at which a command ends that has nothing to finish.
+const FIRST: u8 = 1;
+/// The one at which a command ends that finishes something at the first.
+const SECOND: u8 = 2;
 
 /// Runs one command to its end.
 pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
@@ -87,10 +94,10 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Relay(args) => relay::run(&global, &args),
         Command::Pub(args) => block_on(publish::run(&global, args)),
         Command::Tail(args) => match args.group.clone() {
-            Some(group) => block_on_until(second_interruption(), tail_group::run(&global, &group, args)),
+            Some(group) => block_on_until(SECOND, tail_group::run(&global, &group, args)),
             None => block_on(tail::run(&global, args)),
         },
-        Command::Find(args) => block_on_until(second_interruption(), find::run(&global, &args)),
+        Command::Find(args) => block_on_until(SECOND, find::run(&global, &args)),
         Command::Trace(args) => block_on(trace::run(&global, &args)),
         Command::Top(args) => block_on(top::run(&global, &args)),
         Command::Completion(args) => completion(args.shell),
@@ -158,12 +165,12 @@ fn or_dash(value: Option<impl ToString>) -> String {
 
 /// Runs a client command on this thread until it ends or the user interrupts it.
 fn block_on(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    block_on_until(interrupted(), command)
+    block_on_until(FIRST, command)
 }
 
-/// Runs a client command on this thread until it ends, or else until `stop`.
+/// Runs a client command on this thread until it ends, or else until so many signals have come.
 fn block_on_until(
-    stop: impl Future<Output = ()>,
+    signals: u8,
     command: impl Future<Output = Result<Exit, Failure>>,
 ) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -171,6 +178,13 @@ fn block_on_until(
         .build()
         .map_err(|error| Failure::new(Exit::Failed, format!("no runtime: {error}")))?;
     let ended = runtime.block_on(async {
+        let mut heard = Signals::listen()?;
+        end_at_second_signal();
+        let stop = async {
+            for _ in 0..signals {
+                heard.next().await;
+            }
+        };
         let command = pin!(command);
         tokio::select! {
             // A command that handles the interruption itself has the last word.
@@ -183,18 +197,36 @@ fn block_on_until(
     ended
 }
 
-/// Ends when the user presses Ctrl-C.
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without a handler the signal ends the process by itself.
-        std::future::pending::<()>().await;
+/// Ends when the user presses Ctrl-C, or when a supervisor says with SIGTERM that it is time: from this call on, and
+/// not only from the first look at it.
+fn interrupted() -> impl Future<Output = ()> {
+    let signals = Signals::listen().ok();
+    async move {
+        match signals {
+            Some(mut signals) => signals.next().await,
+            // Without a handler the signal ends the process by itself.
+            None => std::future::pending().await,
+        }
     }
 }
 
-/// Ends when the user presses Ctrl-C again: the first time, the command itself has something to finish.
-async fn second_interruption() {
-    interrupted().await;
-    interrupted().await;
+/// Ends the process at the second signal, whatever it is at: this thread may wait for a reader who does not read, and
+/// hears nothing meanwhile.
+fn end_at_second_signal() {
+    let watch = || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        let heard = runtime.block_on(async {
+            let mut signals = Signals::listen()?;
+            signals.next().await;
+            signals.next().await;
+            Ok::<_, Failure>(())
+        });
+        if heard.is_ok() {
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    };
+    // Without the thread, a second signal is heard by what the command waits for.
+    let _ = thread::Builder::new().name("signals".to_owned()).spawn(watch);
 }
 
 /// Connects to the server that the command line names.

@@ -127,7 +127,7 @@ fn greet(
     }
 }
 
-/// The signals that end a server or a relay.
+/// The signals that end a process in order.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,

@@ -20,6 +20,8 @@ const COMMIT_EVERY: Duration = Duration::from_secs(5);
 /// Reads and prints until the end, until enough was printed, or until it is interrupted; then commits
 /// and leaves the group.
 pub(super) async fn run(global: &Global, group: &str, args: Tail) -> Result<Exit, Failure> {
+    // Whoever supervises it says it once, maybe while it joins.
+    let mut stop = pin!(interrupted());
     let mut client = connect(global).await?;
     let topic = client.topic(&args.topic, false).await.map_err(|e| explain::admin(&e))?;
     let member = Membership::join(client, group, &args.topic).await.map_err(|e| explain::admin(&e))?;
@@ -27,7 +29,6 @@ pub(super) async fn run(global: &Global, group: &str, args: Tail) -> Result<Exit
     let left = args.count.unwrap_or(u64::MAX);
     let stream = Stream::new(out, Format::or_default(global.output));
     let mut tail = GroupTail { global, args, topic, member, stream, printed: Offsets::new(), left };
-    let mut stop = pin!(interrupted());
     let mut ended = Ok(Exit::Ok);
     loop {
         // A step is never cut off in the middle: what it printed has to be committed.

@@ -164,8 +164,8 @@ fn backups_go_on_when_nobody_reads_of_them() {
         let newest = lines.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok())?;
         newest["number"].as_u64().filter(|number| *number >= 3)
     });
-    signal(running.0.id(), "INT");
-    let status = eventually("the command ends after SIGINT", PATIENCE, || {
+    signal(running.0.id(), "TERM");
+    let status = eventually("the command ends after SIGTERM", PATIENCE, || {
         running.0.try_wait().expect("a child can be waited for")
     });
     assert_eq!(status.code(), Some(INTERRUPTED), "{status}");

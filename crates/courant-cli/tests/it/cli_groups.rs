@@ -188,6 +188,23 @@ fn tail_reads_as_a_member_and_goes_on_where_it_committed() {
     assert!(rows(run(&server, &["tail", "orders", "--group", "new", "--from", "end"])).is_empty());
 }
 
+/// Symptom: after `systemctl stop` of a `courant tail --group`, up to five seconds of what it had printed were printed
+/// again by the next one, and that came 45 seconds later. Cause: SIGTERM killed it. Fix: it ends as with Ctrl-C, commits
+/// and leaves the group.
+#[test]
+fn sigterm_ends_a_tail_as_ctrl_c_does() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.create_topic("orders", 1);
+    said(run(&server, &["pub", "orders", "one"]));
+    let tail = Following::start(&server, &["tail", "orders", "--group", "audit", "--follow", "-o", "jsonl"]);
+    assert_eq!(tail.next()["value"], "one");
+    let (rest, status) = tail.terminate();
+    assert_eq!((status.code(), rest.len()), (Some(130), 0), "{status}: {rest:?}");
+    let shown = document(&server, &["group", "show", "audit", "-o", "json"]);
+    assert_eq!((&shown["total"]["events"], &shown["state"]), (&0.into(), &"Empty".into()));
+}
+
 /// Two of them share the partitions, and a client that nobody here wrote is the third.
 #[test]
 fn tail_shares_a_topic_with_other_clients() {

@@ -43,9 +43,18 @@ impl Following {
     }
 
     /// Ctrl-C, the lines that were left, and the end.
-    pub(crate) fn interrupt(mut self) -> (Vec<String>, ExitStatus) {
-        signal(self.child.id(), "INT");
-        let status = eventually("the command ends after SIGINT", PATIENCE, || {
+    pub(crate) fn interrupt(self) -> (Vec<String>, ExitStatus) {
+        self.end("INT")
+    }
+
+    /// SIGTERM, the lines that were left, and the end.
+    pub(crate) fn terminate(self) -> (Vec<String>, ExitStatus) {
+        self.end("TERM")
+    }
+
+    fn end(mut self, by: &str) -> (Vec<String>, ExitStatus) {
+        signal(self.child.id(), by);
+        let status = eventually("the command ends after a signal", PATIENCE, || {
             self.child.try_wait().expect("a child can be waited for")
         });
         (self.lines.iter().collect(), status)

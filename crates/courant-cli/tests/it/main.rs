@@ -40,6 +40,7 @@ mod http_dead_letters;
 mod http_publish;
 mod http_records;
 mod http_tail;
+mod interrupted;
 mod kill;
 mod ledger;
 mod load;
