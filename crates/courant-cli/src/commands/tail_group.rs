@@ -172,29 +172,45 @@ impl<W: Write> GroupTail<'_, W> {
         Ok(())
     }
 
-    /// However it ended: what was printed is one document, and is committed.
+    /// However it ended: what was printed is one document, and the group is left. It is committed where all is well;
+    /// else whoever is assigned the partitions prints it again.
     async fn finish(mut self, group: &str, ended: Result<Exit, Failure>) -> Result<Exit, Failure> {
         let finished = self.stream.finish().map_err(|e| Failure::output(&e));
-        let exit = ended?;
-        finished?;
-        let committed = match self.printed.is_empty() {
-            true => Ok(true),
-            false => self.member.commit(&self.printed).await.map_err(|e| explain::admin(&e)),
+        let ended = match ended.and_then(|exit| finished.map(|()| exit)) {
+            Ok(exit) => commit_last(self.global, &mut self.member, group, &self.printed).await.map(|()| exit),
+            Err(failure) => Err(failure),
         };
-        let committed = committed?;
-        if !self.global.quiet {
-            let places = self.printed.iter().map(|(partition, next)| format!("{partition} at {next}"));
-            let places = places.collect::<Vec<_>>().join(", ");
-            match (committed, places.is_empty()) {
-                (true, true) => note(format_args!("{group} has left; it had nothing to commit.")),
-                (true, false) => note(format_args!("{group} has committed: partition {places}.")),
-                (false, _) => note(format_args!("{group} could not commit: the group was shared anew.")),
-            }
+        // Who does not answer is not asked again.
+        if !matches!(&ended, Err(failure) if failure.exit == Exit::Unreachable) {
+            // Who cannot say goodbye is missed when its session ends.
+            let _ = self.member.leave().await;
         }
-        // Who cannot say goodbye is missed when its session ends.
-        let _ = self.member.leave().await;
-        Ok(exit)
+        ended
     }
+}
+
+/// Commits what was printed since the last time, and says how far the group has come.
+async fn commit_last(
+    global: &Global,
+    member: &mut Membership,
+    group: &str,
+    printed: &Offsets,
+) -> Result<(), Failure> {
+    let committed = match printed.is_empty() {
+        true => true,
+        false => member.commit(printed).await.map_err(|e| explain::admin(&e))?,
+    };
+    if global.quiet {
+        return Ok(());
+    }
+    let places = printed.iter().map(|(partition, next)| format!("{partition} at {next}"));
+    let places = places.collect::<Vec<_>>().join(", ");
+    match (committed, places.is_empty()) {
+        (true, true) => note(format_args!("{group} has left; it had nothing to commit.")),
+        (true, false) => note(format_args!("{group} has committed: partition {places}.")),
+        (false, _) => note(format_args!("{group} could not commit: the group was shared anew.")),
+    }
+    Ok(())
 }
 
 /// Trouble that was put into words already, and trouble that was not.

@@ -9,7 +9,7 @@ use tempfile::tempdir;
 use crate::cli::{assert_fails, rows, run, run_with, said};
 use crate::clients::member::{Member, listen_until};
 use crate::follow::Following;
-use crate::server::Server;
+use crate::server::{Server, unread};
 
 const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 3;
@@ -203,6 +203,23 @@ fn sigterm_ends_a_tail_as_ctrl_c_does() {
     assert_eq!((status.code(), rest.len()), (Some(130), 0), "{status}: {rest:?}");
     let shown = document(&server, &["group", "show", "audit", "-o", "json"]);
     assert_eq!((&shown["total"]["events"], &shown["state"]), (&0.into(), &"Empty".into()));
+}
+
+/// Symptom: after `courant tail --group audit | head -1` the next member of the group waited 45 seconds for its
+/// partitions. Cause: a tail that ended by an error, or whose reader had gone, did not leave. Fix: it does.
+#[test]
+fn a_tail_whose_reader_has_gone_leaves_its_group() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.create_topic("orders", 1);
+    said(run_with(&server, &["pub", "orders", "-l"], "one\ntwo\n"));
+    assert_eq!(rows(run(&server, &["tail", "orders", "--group", "audit", "-n", "1"])).len(), 1);
+    let ended = unread(&["tail", "orders", "--group", "audit", "--server", &server.bootstrap()]);
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
+    let shown = document(&server, &["group", "show", "audit", "-o", "json"]);
+    assert_eq!((&shown["state"], &shown["members"]), (&"Empty".into(), &Value::Array(Vec::new())));
+    // Nobody has read it: it is printed to whoever does.
+    assert_eq!(shown["total"]["events"], 1);
 }
 
 /// Two of them share the partitions, and a client that nobody here wrote is the third.
