@@ -26,10 +26,8 @@ pub(crate) async fn bind(flag: &'static str, address: &str, insecure: bool) -> R
         address: address.to_owned(),
         source,
     })?;
+    check_reach(flag, wanted, insecure)?;
     if !wanted.ip().is_loopback() {
-        if !insecure {
-            return Err(StartError::Exposed { flag, address: wanted });
-        }
         warn!("--insecure: whoever reaches {wanted} ({flag}) can read, write and delete everything");
     }
     let (listener, local) = listen(wanted).await.map_err(|source| {
@@ -55,6 +53,32 @@ pub(crate) async fn bind(flag: &'static str, address: &str, insecure: bool) -> R
         }
     }
     Ok(bound)
+}
+
+/// Fails for an address that other machines can reach, unless somebody has said that they may.
+fn check_reach(flag: &'static str, address: SocketAddr, insecure: bool) -> Result<(), StartError> {
+    if address.ip().is_loopback() || insecure {
+        return Ok(());
+    }
+    Err(StartError::Exposed { flag, address })
+}
+
+/// What can be said of the addresses of a server before anybody listens. What a name stands for is not looked up: it may
+/// be something else on the machine that is meant.
+pub(crate) fn check_addresses(kafka: &str, http: &str, insecure: bool) -> Result<(), StartError> {
+    let (kafka, http) = (kafka.parse::<SocketAddr>(), http.parse::<SocketAddr>());
+    for (flag, address) in [("--kafka", &kafka), ("--http", &http)] {
+        if let Ok(address) = address {
+            check_reach(flag, *address, insecure)?;
+        }
+    }
+    match (kafka, http) {
+        // Each of several zeros becomes another port.
+        (Ok(kafka), Ok(http)) if http.port() != 0 && overlap(kafka, http) => {
+            Err(StartError::OneAddress { address: http })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The first address a name stands for, IPv4 before IPv6.

@@ -15,7 +15,7 @@ use tracing::{error, info};
 
 use crate::api::ApiState;
 use crate::api::limits::{HOSTS_MAX, STREAMS_PART};
-use crate::bind::{bind, overlap};
+use crate::bind::{bind, check_addresses, overlap};
 use crate::files::Shares;
 use crate::http::{HttpServer, Status};
 use crate::memory::MemoryShares;
@@ -53,6 +53,20 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
+    /// What is wrong with settings on every machine. No port is tried, no file opened and no name looked up, so that
+    /// [`Self::start`] may still fail for one of these.
+    ///
+    /// # Errors
+    /// What [`Self::start`] would say.
+    pub fn check(config: &ServerConfig) -> Result<(), StartError> {
+        kafka_config(config)?;
+        if config.api.hosts.len() > HOSTS_MAX {
+            return Err(StartError::Hosts { got: config.api.hosts.len(), max: HOSTS_MAX });
+        }
+        MemoryShares::of(config)?;
+        check_addresses(&config.kafka, &config.http, config.insecure)
+    }
+
     /// Starts a server. When this returns, clients are served.
     ///
     /// The sockets come first, so that a used port is told before a log is recovered, and so that
@@ -61,10 +75,8 @@ impl Server {
     /// # Errors
     /// A sentence that says what to change.
     pub async fn start(mut config: ServerConfig) -> Result<Self, StartError> {
+        Self::check(&config)?;
         let mut kafka_config = kafka_config(&config)?;
-        if config.api.hosts.len() > HOSTS_MAX {
-            return Err(StartError::Hosts { got: config.api.hosts.len(), max: HOSTS_MAX });
-        }
         let memory = MemoryShares::of(&config)?;
         let files = Shares::of_process()?;
         kafka_config.limits = memory.kafka;

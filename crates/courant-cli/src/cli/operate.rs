@@ -40,8 +40,9 @@ pub(crate) struct ConfigShow {
 
 /// Check the settings file, and what the command line and the environment set
 ///
-/// Every mistake is a line on stderr with its place in the file and what is allowed there. Ends
-/// with 0 when there is none, else with 2.
+/// Every mistake in the file is a line on stderr with its place and what is allowed there; where there is none, so is
+/// everything else for which `courant serve` would refuse its settings, and the files of tokens, keys and certificates
+/// that they name. Ends with 0 when there is nothing, else with 2. Of ports and disks, `courant doctor` tells.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigCheck {
     #[command(flatten)]

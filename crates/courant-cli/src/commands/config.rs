@@ -1,9 +1,11 @@
 //! `courant config show|check|docs`
 
+use super::{serve, tls};
 use crate::cli::{Config, ConfigCheck, ConfigShow, Global};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Row, list};
 use crate::settings::{Effective, Settings, commented, file_name};
+use courant_server::Server;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -93,6 +95,11 @@ fn check(global: &Global, args: &ConfigCheck) -> Result<Exit, Failure> {
             return Ok(error.exit());
         }
     };
+    let refused = refused(&settings);
+    if !refused.is_empty() {
+        refused.iter().for_each(Failure::report);
+        return Ok(Exit::Usage);
+    }
     if !global.quiet {
         let name = file_name(settings.file.as_ref());
         match &settings.file {
@@ -101,6 +108,17 @@ fn check(global: &Global, args: &ConfigCheck) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// What a server would refuse although each setting can be read: settings that do not go together, and files that cannot
+/// be used.
+fn refused(settings: &Settings) -> Vec<Failure> {
+    let unfit = Server::check(&settings.server_config()).err();
+    let unfit = unfit.map(|error| Failure::new(Exit::Usage, error.to_string()));
+    let tokens = settings.token_file().and_then(|file| serve::tokens(file).err());
+    let keys = settings.service_key_file().and_then(|file| serve::keys(file).err());
+    let identity = tls::identity(settings).err();
+    [unfit, tokens, keys, identity].into_iter().flatten().collect()
 }
 
 fn settings_of(count: usize) -> String {

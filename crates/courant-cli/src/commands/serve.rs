@@ -55,7 +55,7 @@ fn plant() {}
 const TOKEN_FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// The tokens of a file. What stands in it is in no sentence.
-fn tokens(file: &Path) -> Result<ApiTokens, Failure> {
+pub(super) fn tokens(file: &Path) -> Result<ApiTokens, Failure> {
     let named = |reason: String| format!("--api-token-file {}: {reason}", file.display());
     let text = files::read_text(file, TOKEN_FILE_BYTES_MAX)
         .map_err(|error| Failure::new(Exit::Usage, named(error.to_string())))?;
@@ -63,7 +63,7 @@ fn tokens(file: &Path) -> Result<ApiTokens, Failure> {
 }
 
 /// The keys of services in a file. What stands in it is in no sentence.
-fn keys(file: &Path) -> Result<ServiceKeys, Failure> {
+pub(super) fn keys(file: &Path) -> Result<ServiceKeys, Failure> {
     let named = |reason: String| format!("--api-service-key-file {}: {reason}", file.display());
     let text = files::read_text(file, TOKEN_FILE_BYTES_MAX)
         .map_err(|error| Failure::new(Exit::Usage, named(error.to_string())))?;

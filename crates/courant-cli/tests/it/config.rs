@@ -176,3 +176,36 @@ fn what_docs_writes_is_a_file_that_changes_nothing() {
     fs::write(directory.path().join("courant.toml"), set).unwrap();
     assert_eq!(shown(directory.path(), "partitions", &[], &[]).0, 5);
 }
+
+/// Symptom: `courant config check` before a restart was content, and the server then refused to start. Cause: it read each
+/// setting, and did not look at what they come to. Fix: it says what `courant serve` says.
+#[test]
+fn check_refuses_what_a_server_refuses() {
+    let directory = tempdir().unwrap();
+    let file = directory.path().join("courant.toml");
+    for (text, sentences) in [
+        ("kafka = \"0.0.0.0:9092\"\n", &["--kafka 0.0.0.0:9092 can be reached from other machines"][..]),
+        ("kafka = \"127.0.0.1:9092\"\nhttp = \"127.0.0.1:9092\"\n", &["127.0.0.1:9092"][..]),
+        ("[tls]\ncert = \"gone.pem\"\n", &["--tls-cert needs --tls-key"][..]),
+        (
+            "[api]\ntoken-file = \"gone\"\nservice-key-file = \"away\"\n",
+            &["--api-token-file gone: ", "--api-service-key-file away: "][..],
+        ),
+    ] {
+        fs::write(&file, text).unwrap();
+        let refused = run_in(directory.path(), &["config", "check"], &[]);
+        let said = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(USAGE), "{text}: {said}");
+        assert_eq!(said.lines().count(), sentences.len(), "{text}: {said}");
+        assert!(sentences.iter().all(|sentence| said.contains(sentence)), "{text}: {said}");
+        let serve = ["serve", "--data", "never-made"];
+        let serve = run_in(directory.path(), &serve, &[]);
+        assert_eq!(serve.status.code(), Some(USAGE), "{text}: {}", stderr(&serve));
+        assert!(said.contains(stderr(&serve).trim_end()), "{text}: {said} and {}", stderr(&serve));
+    }
+    // What is looked at is whether they go together.
+    fs::write(&file, "kafka = \"0.0.0.0:9092\"\ninsecure = true\n").unwrap();
+    said(run_in(directory.path(), &["config", "check"], &[]));
+    fs::write(&file, "kafka = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n").unwrap();
+    said(run_in(directory.path(), &["config", "check"], &[]));
+}
