@@ -106,10 +106,22 @@ pub(super) async fn run(global: &Global, args: &Find) -> Result<Exit, Failure> {
     };
     finished?;
     report(global, &ended);
-    match ended.status.as_str() {
-        "failed" => Err(Failure::new(Exit::Failed, ended.reason.unwrap_or(ended.status))),
-        _ if !ended.gaps.is_empty() => Ok(Exit::Partly),
-        _ => Ok(Exit::Ok),
+    judged(ended)
+}
+
+/// How the command ends with a search that has ended by itself, or by somebody else.
+fn judged(ended: Progress) -> Result<Exit, Failure> {
+    let Progress { status, reason, gaps, .. } = ended;
+    match status.as_str() {
+        "done" if gaps.is_empty() => Ok(Exit::Ok),
+        "done" => Ok(Exit::Partly),
+        "failed" => Err(Failure::new(Exit::Failed, reason.unwrap_or(status))),
+        _ => {
+            let why = reason.unwrap_or(status);
+            let sentence =
+                format!("the search has not come to its end: {why}; ask again for what may be missing");
+            Err(Failure::new(Exit::Partly, sentence))
+        }
     }
 }
 
@@ -177,7 +189,7 @@ fn report(global: &Global, ended: &Progress) {
     }
     let Progress { status, scanned, found, .. } = ended;
     note(format_args!("{status}: {found} found in {scanned} looked at."));
-    if let Some(reason) = ended.reason.as_ref().filter(|_| status != "failed") {
+    if let Some(reason) = ended.reason.as_ref().filter(|_| status == "done") {
         note(format_args!("It ended because {}.", crate::text::one_line(reason, 2000)));
     }
 }
@@ -284,6 +296,28 @@ mod tests {
         assert_eq!(scalar("null").expect("null"), Value::Null);
         assert!(scalar("[1]").is_err());
         assert!(scalar("123456789012345678901234567890").is_err());
+    }
+
+    /// Symptom: `courant find` ended with 0 when its server stopped in the middle of a search, as if there were no more
+    /// to find. Cause: only a search that had failed was no success. Fix: only one that is done is one.
+    #[test]
+    fn a_search_that_others_have_ended_is_no_success() {
+        let ended = |status: &str, gaps: Value| {
+            let text = json!({
+                "id": "1", "status": status, "reason": "the server is stopping", "scanned": 1, "of": 2, "found": 0,
+                "gaps": gaps, "gaps_left_out": 0,
+            });
+            judged(serde_json::from_value(text).expect("a search"))
+        };
+        let gap = json!([{
+            "topic": "t", "partition": 0, "first_offset": 1, "last_offset": null, "code": "damaged", "reason": "r",
+        }]);
+        assert_eq!(ended("done", json!([])), Ok(Exit::Ok));
+        assert_eq!(ended("done", gap), Ok(Exit::Partly));
+        assert_eq!(ended("failed", json!([])).expect_err("failed").exit, Exit::Failed);
+        let cancelled = ended("cancelled", json!([])).expect_err("half of it");
+        assert_eq!(cancelled.exit, Exit::Partly);
+        assert!(cancelled.sentence.contains("the server is stopping"), "{cancelled:?}");
     }
 
     #[test]
