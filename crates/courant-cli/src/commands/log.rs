@@ -69,6 +69,7 @@ fn verify(global: &Global, args: LogVerify) -> Result<Exit, Failure> {
     let verified = courant_log::verify(&storage(&data)?).map_err(|error| refused(&data, &error))?;
     let read = counts(&verified);
     let places = verified.damage.len() as u64;
+    let advice = advice(&verified.damage);
     list_damage(global, verified.damage)?;
     if places == 0 {
         if !global.quiet {
@@ -77,12 +78,22 @@ fn verify(global: &Global, args: LogVerify) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     let sentence = format!(
-        "{}: damage in {} ({read} read); nothing was changed. What is named can only come back \
-         from a copy of the file; `courant log repair` gives it up where there is none",
+        "{}: damage in {} ({read} read); nothing was changed. {advice}",
         data.display(),
         counted(places, "place")
     );
     Err(Failure::new(Exit::Failed, sentence))
+}
+
+/// What can be done about damage. Only events are lost for good; without an index, a start makes it anew.
+fn advice(damage: &[Damage]) -> &'static str {
+    if damage.iter().any(|place| place.events.is_some()) {
+        "Events that are named can only come back from a copy of the file; `courant log repair` gives them up where \
+         there is none, and they are named here afterwards as well"
+    } else {
+        "No events that were read are among it, so that there is nothing to give up; a start says whether it can do \
+         without the files that are named"
+    }
 }
 
 /// What was read, in words.

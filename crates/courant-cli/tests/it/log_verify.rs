@@ -58,6 +58,7 @@ fn a_sound_directory_is_sound_and_a_flipped_bit_is_found() {
     let offsets: Vec<u64> = serde_json::from_value(finding["offsets"].clone()).unwrap();
     assert!(offsets[0] < offsets[1] && offsets[1] <= EVENTS as u64, "{offsets:?}");
     assert!(stderr(&damaged).contains("nothing was changed"), "{}", stderr(&damaged));
+    assert!(stderr(&damaged).contains("`courant log repair` gives them up"), "{}", stderr(&damaged));
 }
 
 #[test]
@@ -107,4 +108,26 @@ fn damage_is_told_by_the_exit_code_also_when_nobody_reads_the_list() {
         assert_eq!(ended.status.code(), Some(code), "{more:?}: {}", stderr(&ended));
         assert!(stderr(&ended).contains(sentence), "{more:?}: {}", stderr(&ended));
     }
+}
+
+/// Symptom: of a damaged index, which each start makes anew, it was said that only a copy could bring it back, and that
+/// `courant log repair` gives it up, which then found nothing to give up. Cause: one sentence for all damage. Fix: only of
+/// events it is said.
+#[test]
+fn an_index_is_nothing_to_give_up() {
+    let data = tempdir().unwrap();
+    let index = filled(data.path()).with_extension("blocks");
+    let file = OpenOptions::new().read(true).write(true).open(&index).unwrap();
+    let last = file.metadata().unwrap().len() - 10;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], last).unwrap();
+    let damaged = verify(data.path());
+    assert_eq!(damaged.status.code(), Some(1), "{}", stderr(&damaged));
+    assert!(stderr(&damaged).contains("there is nothing to give up"), "{}", stderr(&damaged));
+    assert!(!stderr(&damaged).contains("repair"), "{}", stderr(&damaged));
+    // A start makes it anew.
+    let (status, said) = Server::start(data.path()).stop();
+    assert!(status.success(), "{said}");
+    assert!(verify(data.path()).status.success(), "it is still damaged");
 }
