@@ -6,7 +6,8 @@
 //! The buffer grows with the bytes that arrived, never with the length that is claimed: it is at
 //! most twice what was received plus [`limits::READ_AHEAD_BYTES_MAX`], and an idle connection has
 //! none. A large Produce is received in a buffer that is there already, if one is free: of those
-//! there are [`limits::REQUEST_BUFFERS`], whatever is claimed.
+//! there are [`limits::REQUEST_BUFFERS`], whatever is claimed. A frame between the two is received where it
+//! stays: a buffer that is too small for its last bytes would have to be copied as a whole.
 
 mod length;
 
@@ -33,6 +34,12 @@ thread_local! {
     static ROOM: RefCell<[u8; limits::FIRST_READ_BYTES]> =
         const { RefCell::new([0; limits::FIRST_READ_BYTES]) };
 }
+
+/// What is read behind a frame that has room of its own: length and API key of the next one.
+const AHEAD_BYTES: usize = PREFIX_BYTES + API_KEY_BYTES;
+
+/// Frames of one producer differ in length by less, nearly always.
+const ROOM_STEP_BYTES: usize = 4 * 1024;
 
 /// Why no further frame comes out of a connection.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +89,7 @@ pub(super) struct Frames<R> {
     buffers: Buffers,
     frame_bytes_max: usize,
     received: BytesMut,
-    /// Where the next buffer starts: the size of the last frame, within bounds.
+    /// Where the next buffer starts: with room for a frame like the last one, within bounds.
     first_bytes: usize,
     /// Whether a whole frame has come. Until then a connection has to hurry.
     greeted: bool,
@@ -158,7 +165,9 @@ impl<R: Incoming> Frames<R> {
         let length = frame_length(prefix, self.frame_bytes_max)?;
         self.received.advance(PREFIX_BYTES);
         let mut buffer = None;
-        if length > limits::READ_AHEAD_BYTES_MAX {
+        if length <= limits::READ_AHEAD_BYTES_MAX {
+            self.make_room(length);
+        } else {
             while self.received.len() < API_KEY_BYTES {
                 self.fill(length - self.received.len()).await?;
             }
@@ -176,8 +185,19 @@ impl<R: Incoming> Frames<R> {
             }
         };
         self.greeted = true;
-        self.first_bytes = length.clamp(limits::FIRST_READ_BYTES, limits::READ_AHEAD_BYTES_MAX);
+        let like_it = (PREFIX_BYTES + length + AHEAD_BYTES).next_multiple_of(ROOM_STEP_BYTES);
+        self.first_bytes = like_it.clamp(limits::FIRST_READ_BYTES, limits::READ_AHEAD_BYTES_MAX);
         Ok(frame)
+    }
+
+    /// Room for the rest of a frame that is not here whole, and for how the next one begins: its length is known
+    /// then as soon as this one is here, and it gets room of its own in the same way, with one read for each.
+    fn make_room(&mut self, length: usize) {
+        if self.received.len() < length && self.received.capacity() < length {
+            let mut room = BytesMut::with_capacity(length + AHEAD_BYTES);
+            room.extend_from_slice(&self.received);
+            self.received = room;
+        }
     }
 
     /// A buffer for a large frame that is not here whole. Only for Produce: of other requests a part may be
@@ -420,6 +440,34 @@ mod tests {
         for (bytes, length) in received.iter().zip(lengths) {
             assert!(*bytes == body(length), "a request of {length} bytes is another one");
         }
+    }
+
+    /// What has come of the next ones is not kept in the memory of one that is handed on, and none is moved for its
+    /// last bytes.
+    #[tokio::test]
+    async fn requests_of_a_size_that_follow_each_other_are_received_where_they_stay() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let mut client =
+            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (read, _write) = stream.split();
+        let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
+        let body = |tag: u8| vec![tag; 53_000 + usize::from(tag % 7)];
+        let sent = (0..20).map(|tag| {
+            let body = body(tag);
+            [&(body.len() as u32).to_be_bytes()[..], &body].concat()
+        });
+        let sent = sent.collect::<Vec<_>>().concat();
+        let (write, ()) = tokio::join!(client.write_all(&sent), async {
+            // The first one tells how large they are.
+            frames.next().await.expect("a frame");
+            for tag in 1..20 {
+                let frame = frames.next().await.expect("a frame");
+                assert!(frame.bytes == body(tag));
+                assert!(frames.received.len() <= ROOM_STEP_BYTES, "{} bytes ahead", frames.received.len());
+            }
+        });
+        write.expect("it is sent");
     }
 
     /// A request that finds no buffer has memory of its own, and the one behind it has the buffer again.
