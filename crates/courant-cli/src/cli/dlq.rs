@@ -13,22 +13,24 @@ use super::parse_pair;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dlq {
-    /// List failures by what and where they are, or the letters of one of them
     #[command(visible_alias = "ls")]
     List(DlqList),
-    /// Show everything about one dead letter
     Show(DlqShow),
-    /// Give a dead letter other bytes; the original is kept
     Edit(DlqEdit),
-    /// Send dead letters back to the consumer where they failed, and say how far that is
     Redrive(DlqRedrive),
     /// Give dead letters up; what waits behind them goes on
+    ///
+    /// Who has decided and why is kept with each letter. A running service forgets such letters after 30 days,
+    /// if it is not told otherwise.
     Discard(DlqClose),
     /// Keep dead letters out of the way; what waits behind them goes on
+    ///
+    /// Who has decided and why is kept with each letter. They stay until somebody restores them.
     Archive(DlqClose),
     /// Take archived dead letters back, so that somebody has to decide about them again
+    ///
+    /// Who has decided and why is kept with each letter. A restored one holds its key no more.
     Restore(DlqClose),
-    /// Write dead letters to stdout, one JSON object per line
     Export(DlqExport),
 }
 
@@ -249,13 +251,11 @@ pub(crate) struct DlqRedrive {
     pub(crate) at: At,
 }
 
-/// Decide about dead letters without sending them back
-///
-/// Who has decided and why is kept with each letter. What waits behind letters that are discarded or archived
-/// goes on; a restored one holds its key no more.
+/// Decide about dead letters without sending them back. What becomes of them, each of the three commands says.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  courant dlq discard 7 --reason 'paid by hand' --store sqlite:billing.db\n  \
+                  courant dlq archive --all --reason 'for the auditors' --store sqlite:billing.db\n  \
                   courant dlq restore --group 1f0a99c2 --reason 'it was repaired' --store sqlite:billing.db"
 )]
 pub(crate) struct DlqClose {

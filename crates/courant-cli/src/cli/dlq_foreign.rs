@@ -19,16 +19,11 @@ pub(crate) enum DlqCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DlqForeign {
-    /// List failures by their error and the topic they come from, or the letters of one of them
     #[command(visible_alias = "ls")]
     List(ForeignList),
-    /// Show everything about one dead letter
     Show(ForeignShow),
-    /// Publish dead letters again where they come from, for every consumer there
     Redrive(ForeignRedrive),
-    /// Give dead letters up
     Discard(ForeignDiscard),
-    /// Write dead letters to stdout, one JSON object per line
     Export(ForeignExport),
 }
 

@@ -16,9 +16,7 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
-    /// Show the settings that hold here
     Show(ConfigShow),
-    /// Check the settings file, and what the command line and the environment set
     Check(ConfigCheck),
     /// Write a courant.toml with every setting in it, as comments
     Docs,
@@ -51,11 +49,8 @@ pub(crate) struct ConfigCheck {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Log {
-    /// Read a data directory through, and say what is not as it was stored
     Verify(LogVerify),
-    /// Show what stands in a data directory
     Inspect(LogInspect),
-    /// Say which damaged events are lost, and with --accept-gap give them up
     Repair(LogRepair),
 }
 
