@@ -319,6 +319,34 @@ fn every_query_of_dashboard_and_alerts_is_answered_by_a_running_server() {
     }
 }
 
+/// Of these the guide names a few, and says that `# HELP` tells of all.
+const FAMILIES: &[&str] = &["courant_kafka_", "courant_log_"];
+
+/// Two were in no page: who looked for them found them by chance.
+#[test]
+fn the_guide_names_every_figure_and_no_other() {
+    let guide = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide/metrics.md");
+    let guide = fs::read_to_string(guide).expect("the page");
+    let is_figure = |span: &str| {
+        let is_name = span.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase());
+        is_name && (span.starts_with("courant_") || span.starts_with("kafka_"))
+    };
+    let spans = guide.split('`').skip(1).step_by(2).filter(|span| is_figure(span));
+    // A counter's name ends so, but not where its help is.
+    let named: BTreeSet<&str> = spans.map(|span| span.strip_suffix("_total").unwrap_or(span)).collect();
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    let page = server.get("/metrics");
+    let helps = page.lines().filter_map(|line| line.strip_prefix("# HELP "));
+    let figures: BTreeSet<&str> = helps.filter_map(|help| help.split(' ').next()).collect();
+    assert!(figures.len() >= 50, "{figures:?}");
+    let is_of_family = |figure: &str| FAMILIES.iter().any(|family| figure.starts_with(family));
+    let unnamed: Vec<_> = figures.difference(&named).filter(|figure| !is_of_family(figure)).collect();
+    assert!(unnamed.is_empty(), "docs/guide/metrics.md does not name {unnamed:?}");
+    let unknown: Vec<_> = named.difference(&figures).collect();
+    assert!(unknown.is_empty(), "docs/guide/metrics.md names {unknown:?}, which a server does not have");
+}
+
 #[test]
 fn a_query_about_nothing_would_be_seen() {
     let (figures, labels) = parts(
