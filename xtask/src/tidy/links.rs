@@ -1,4 +1,6 @@
-//! Links from page to page, and from comments to pages, lead somewhere.
+//! Links from page to page, and from comments to pages, lead somewhere, and to every page.
+
+use std::collections::BTreeSet;
 
 use super::finding::Finding;
 use super::metadata::Workspace;
@@ -25,6 +27,39 @@ pub(super) fn check(tree: &Tree, _: &Workspace) -> Vec<Finding> {
     }
     findings.extend(named_in_comments(tree));
     findings
+}
+
+/// Where everybody begins.
+const FIRST: &str = "README.md";
+
+/// Links lead from the first page to every page of `docs/`; one to a folder leads to all pages in it.
+pub(super) fn reached(tree: &Tree, _: &Workspace) -> Vec<Finding> {
+    let pages: Vec<_> = tree.files().filter(|file| file.is_page()).collect();
+    let mut seen = BTreeSet::from([FIRST]);
+    let mut next: Vec<_> = tree.file(FIRST).into_iter().collect();
+    while let Some(page) = next.pop() {
+        let targets = links(&page.text).into_iter().filter_map(|(_, target)| {
+            let path = target.split(['#', '?']).next().filter(|path| !path.is_empty())?;
+            resolve(&page.path, path)
+        });
+        for target in targets {
+            let is_meant = |path: &str| {
+                path == target || path.rsplit_once('/').is_some_and(|(folder, _)| folder == target)
+            };
+            let found = pages.iter().copied().filter(|page| is_meant(&page.path));
+            next.extend(found.filter(|page| seen.insert(page.path.as_str())));
+        }
+    }
+    let is_lost = |path: &str| path.starts_with("docs/") && !seen.contains(path);
+    let lost = pages.iter().filter(|page| is_lost(&page.path));
+    lost.map(|page| {
+        Finding::new(
+            &page.path,
+            format!("is reached from {FIRST} by no link"),
+            "link to it, or to its folder, from a page that is",
+        )
+    })
+    .collect()
 }
 
 /// Pages that comments name, by their path from the root or from the file.
@@ -110,6 +145,21 @@ mod tests {
         let found = check(&tree, &Workspace::default());
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].problem, "links to pictures/gone.png, which is not there");
+    }
+
+    #[test]
+    fn a_page_to_which_nothing_leads_is_found() {
+        let tree = Tree::of(&[
+            ("README.md", "[a](docs/a.md) [all of them](docs/f/)"),
+            ("docs/a.md", "[b](g/b.md#part) [here](#there) [a](a.md)"),
+            ("docs/f/c.md", ""),
+            ("docs/g/b.md", "[up](../a.md)"),
+            ("docs/g/lost.md", "[a](../a.md)"),
+            ("docs/lost.md", ""),
+            ("notes.md", ""),
+        ]);
+        let found: Vec<_> = reached(&tree, &Workspace::default()).into_iter().map(|f| f.place).collect();
+        assert_eq!(found, ["docs/g/lost.md", "docs/lost.md"]);
     }
 
     #[test]

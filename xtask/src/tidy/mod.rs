@@ -30,7 +30,7 @@ use tree::Tree;
 type Check = fn(&Tree, &Workspace) -> Vec<Finding>;
 
 /// Every check, by the sentence that it guards.
-const CHECKS: [(&str, Check); 15] = [
+const CHECKS: [(&str, Check); 16] = [
     ("dependencies point down the layers", layers::arrows),
     ("a technology stays in the crates that own it", layers::owners),
     ("planted defects are in nobody's default features", layers::planted_defects),
@@ -45,6 +45,7 @@ const CHECKS: [(&str, Check); 15] = [
     ("no registry is named by host", words::registry_hosts),
     ("no path of somebody's machine", words::workplace_paths),
     ("links between pages resolve", links::check),
+    ("links lead to every page of docs/", links::reached),
     ("what tests read of the environment is listed", variables::listed),
 ];
 
