@@ -397,6 +397,10 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use std::collections::BTreeSet;
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::path::Path;
 
     #[test]
     fn the_tables_are_consistent() {
@@ -433,6 +437,47 @@ mod tests {
             let help = command.render_long_help().to_string();
             assert!(help.contains(words), "{path}: {help}");
         }
+    }
+
+    /// What is said of the command line to people: the first page, and the guide.
+    fn pages() -> String {
+        fn read(folder: &Path, text: &mut String) {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    read(&path, text);
+                } else {
+                    *text += &fs::read_to_string(path).expect("a page");
+                }
+            }
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut text = fs::read_to_string(root.join("README.md")).expect("a page");
+        read(&root.join("docs/guide"), &mut text);
+        text
+    }
+
+    fn unnamed(command: &clap::Command, path: &str, pages: &str, found: &mut BTreeSet<String>) {
+        let variables =
+            command.get_arguments().filter_map(|argument| argument.get_env().and_then(OsStr::to_str));
+        found.extend(variables.filter(|variable| !pages.contains(variable)).map(str::to_owned));
+        let mut is_last = true;
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            is_last = false;
+            unnamed(below, &format!("{path} {}", below.get_name()), pages, found);
+        }
+        if is_last && !pages.contains(path) {
+            found.insert(path.to_owned());
+        }
+    }
+
+    #[test]
+    fn the_pages_name_every_command_and_every_variable() {
+        let mut command = Cli::command();
+        command.build();
+        let mut found = BTreeSet::new();
+        unnamed(&command, "courant", &pages(), &mut found);
+        assert!(found.is_empty(), "neither README.md nor docs/guide names {found:?}");
     }
 
     fn parse(line: &str) -> Result<Command, clap::Error> {
