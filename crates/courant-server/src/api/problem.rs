@@ -218,6 +218,8 @@ impl From<ReadError> for Problem {
 mod tests {
     use super::*;
     use axum::body::to_bytes;
+    use std::fs;
+    use std::path::Path;
 
     #[tokio::test]
     async fn a_problem_has_its_five_members_and_its_type() {
@@ -230,6 +232,33 @@ mod tests {
         assert_eq!((body["status"].as_u64(), body["code"].as_str()), (Some(404), Some("topic_not_found")));
         assert!(body["title"].is_string());
         assert!(body["detail"].as_str().is_some_and(|detail| detail.contains("a\\\"b")), "{body}");
+    }
+
+    /// The codes of the kinds that stand in the files of a folder.
+    fn codes(folder: &Path, found: &mut Vec<String>) {
+        // In two parts, so that this line is none of them.
+        let begins = concat!(": ProblemKind", " =");
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                codes(&path, found);
+                continue;
+            }
+            let text = fs::read_to_string(path).expect("a file");
+            let kinds = text.split(begins).skip(1).filter_map(|kind| kind.split('"').nth(1));
+            found.extend(kinds.map(str::to_owned));
+        }
+    }
+
+    /// Programs go by codes, and most of them were in no page.
+    #[test]
+    fn the_guide_has_every_code() {
+        const PAGE: &str = include_str!("../../../../docs/guide/http-api.md");
+        let mut found = Vec::new();
+        codes(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api"), &mut found);
+        assert!(found.len() >= 40, "{found:?}");
+        let unnamed: Vec<_> = found.iter().filter(|code| !PAGE.contains(&format!("`{code}`"))).collect();
+        assert!(unnamed.is_empty(), "docs/guide/http-api.md does not name {unnamed:?}");
     }
 
     #[test]
