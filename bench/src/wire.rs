@@ -1,5 +1,6 @@
 //! The driver of the rows in which a client's own work would hide the server's: it sends batches that were made
-//! once, of the same size whatever else changes, and lets what it reads go unread.
+//! once, of the same size whatever else changes, and lets what it reads go unread. A producer of single events, which
+//! is a client of its own, makes each batch anew.
 //!
 //! Frames are written by hand, in the oldest versions that are served, whose fields have plain lengths.
 
@@ -12,6 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use courant_log::Codec;
 use courant_log::batch::records::{self, NewRecord};
+use courant_log::crc::crc32c;
 
 use crate::tls::{Client, Socket};
 
@@ -29,12 +31,21 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Bytes of events that are read at once, and of answers that nobody looks at.
 const EVENTS_BYTES_MAX: u32 = 1 << 20;
 const UNREAD_BYTES: usize = 64 * 1024;
+/// The length in front of every request and answer.
+const LENGTH_BYTES: usize = 4;
 /// The time of every event.
 const TIMESTAMP_MS: i64 = 1_700_000_000_000;
 /// Where a batch says how long it is, behind this field, and the offset of its last event after the first.
 const LENGTH_AT: usize = 8;
 const LAST_OFFSET_DELTA_AT: usize = 23;
 const BATCH_HEADER_BYTES: usize = 61;
+/// Where it has its checksum, of all that follows, and the times of its first and of its newest event.
+const CRC_AT: usize = 17;
+const CRC_COVERS_FROM: usize = 21;
+const BASE_TIMESTAMP_AT: usize = 27;
+const MAX_TIMESTAMP_AT: usize = 35;
+/// Where a request has its number, which its answer repeats.
+const CORRELATION_ID_AT: usize = 8;
 
 /// A batch of so many events of so many bytes each, without keys.
 pub(crate) fn batch(events: usize, bytes: usize) -> Result<Bytes> {
@@ -48,13 +59,18 @@ pub(crate) fn batch(events: usize, bytes: usize) -> Result<Bytes> {
 
 /// A batch of one event, of now.
 pub(crate) fn batch_of(value: &[u8]) -> Result<Bytes> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock")?;
     let record = NewRecord {
-        timestamp: i64::try_from(since.as_millis()).context("the clock")?,
+        timestamp: now_ms()?,
         value: Some(Bytes::copy_from_slice(value)),
         ..NewRecord::default()
     };
     records::encode(&[record], Codec::None, None).context("the batch cannot be made")
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> Result<i64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock")?;
+    i64::try_from(since.as_millis()).context("the clock")
 }
 
 /// A connection that does one thing after the other.
@@ -82,8 +98,8 @@ impl Connection {
 
     /// Asks for the versions of the API, as clients do first: then somebody is there.
     pub(crate) fn greet(&mut self) -> Result<()> {
-        self.send(&Frame::begin(API_VERSIONS).end()?)?;
-        no_error("the server does not say what it serves", self.receive()?.short()?)
+        self.send(&greeting()?)?;
+        versions(self.receive()?)
     }
 
     /// Creates a topic with these configs.
@@ -134,12 +150,7 @@ impl Connection {
 
     /// Waits for the answer to a batch.
     pub(crate) fn produced(&mut self) -> Result<()> {
-        let mut answer = self.receive()?;
-        ensure!(answer.int()? == 1, "the answer to a Produce is about one topic");
-        answer.text()?;
-        ensure!(answer.int()? == 1, "the answer to a Produce is about one partition");
-        answer.int()?;
-        no_error("a batch was not stored", answer.short()?)
+        stored(self.receive()?)
     }
 
     /// Reads batches from an offset on, up to so many bytes: how many these are, and the offset behind them.
@@ -192,12 +203,9 @@ impl Connection {
 
     /// The next answer, behind its correlation id.
     fn receive(&mut self) -> Result<Fields<'_>> {
-        let mut length = [0; 4];
+        let mut length = [0; LENGTH_BYTES];
         self.stream.read_exact(&mut length).context("the server does not answer")?;
-        let length =
-            usize::try_from(i32::from_be_bytes(length)).context("an answer has a negative length")?;
-        ensure!(length <= ANSWER_BYTES_MAX, "an answer of {length} bytes was not asked for");
-        self.answer.resize(length, 0);
+        self.answer.resize(answer_length(length)?, 0);
         self.stream.read_exact(&mut self.answer).context("an answer was cut off")?;
         let mut fields = Fields(&self.answer);
         fields.skip(4)?;
@@ -229,6 +237,87 @@ impl Produce {
         self.frame[at..at + 4].copy_from_slice(&partition.to_be_bytes());
         &self.frame
     }
+}
+
+/// A Produce of one event for the first partition, by a client that makes it anew each time: the batch has a time and
+/// a checksum of its own, and the request a number.
+pub(crate) struct ProduceOne {
+    frame: Vec<u8>,
+    /// Where its batch begins, which goes to its end.
+    batch_at: usize,
+}
+
+impl ProduceOne {
+    pub(crate) fn new(topic: &str, value: &[u8]) -> Result<ProduceOne> {
+        let batch = batch_of(value)?;
+        let Produce { frame, .. } = Produce::new(topic, &batch)?;
+        Ok(ProduceOne { batch_at: frame.len() - batch.len(), frame })
+    }
+
+    /// Adds the next one to what is sent: with this number, of an event of this time.
+    pub(crate) fn add(&mut self, number: i32, timestamp_ms: i64, out: &mut Vec<u8>) {
+        put(&mut self.frame, CORRELATION_ID_AT, &number.to_be_bytes());
+        let batch = &mut self.frame[self.batch_at..];
+        put(batch, BASE_TIMESTAMP_AT, &timestamp_ms.to_be_bytes());
+        put(batch, MAX_TIMESTAMP_AT, &timestamp_ms.to_be_bytes());
+        let crc = crc32c(&batch[CRC_COVERS_FROM..]);
+        put(batch, CRC_AT, &crc.to_be_bytes());
+        out.extend_from_slice(&self.frame);
+    }
+}
+
+fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
+    bytes[at..at + field.len()].copy_from_slice(field);
+}
+
+/// What clients send first: they ask for the versions of the API.
+pub(crate) fn greeting() -> Result<Vec<u8>> {
+    Frame::begin(API_VERSIONS).end()
+}
+
+/// The answer to that at the front of what was received: its length. `None` while some of it is on its way.
+pub(crate) fn greeted(bytes: &[u8]) -> Result<Option<(usize, ())>> {
+    let Some((length, _, answer)) = front(bytes)? else { return Ok(None) };
+    versions(answer)?;
+    Ok(Some((length, ())))
+}
+
+/// The answer to a Produce at the front of what was received: its length, and the number of its request. `None` while
+/// some of it is on its way.
+pub(crate) fn produced(bytes: &[u8]) -> Result<Option<(usize, i32)>> {
+    let Some((length, number, answer)) = front(bytes)? else { return Ok(None) };
+    stored(answer)?;
+    Ok(Some((length, number)))
+}
+
+/// The whole answer at the front: its length, its correlation id, and what stands behind that.
+fn front(bytes: &[u8]) -> Result<Option<(usize, i32, Fields<'_>)>> {
+    let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let Some(answer) = rest.get(..answer_length(*length)?) else { return Ok(None) };
+    let mut fields = Fields(answer);
+    let number = fields.int()?;
+    Ok(Some((LENGTH_BYTES + answer.len(), number, fields)))
+}
+
+/// What stands in front of an answer.
+fn answer_length(length: [u8; LENGTH_BYTES]) -> Result<usize> {
+    let length = usize::try_from(i32::from_be_bytes(length)).context("an answer has a negative length")?;
+    ensure!(length <= ANSWER_BYTES_MAX, "an answer of {length} bytes was not asked for");
+    Ok(length)
+}
+
+/// Whether an answer has the versions of the API.
+fn versions(mut answer: Fields<'_>) -> Result<()> {
+    no_error("the server does not say what it serves", answer.short()?)
+}
+
+/// Whether the one batch of a Produce was stored.
+fn stored(mut answer: Fields<'_>) -> Result<()> {
+    ensure!(answer.int()? == 1, "the answer to a Produce is about one topic");
+    answer.text()?;
+    ensure!(answer.int()? == 1, "the answer to a Produce is about one partition");
+    answer.int()?;
+    no_error("a batch was not stored", answer.short()?)
 }
 
 /// The offset behind the last whole one of these batches.
@@ -353,8 +442,69 @@ impl<'a> Fields<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use courant_log::batch::verify_crc;
+
     use super::*;
+
+    /// What a server answers to a Produce with this number.
+    pub(crate) fn answer_to(number: i32, code: i16) -> Vec<u8> {
+        let mut answer = Frame(vec![0; LENGTH_BYTES]);
+        answer.int(number).int(1).text("bench").int(1).int(0).short(code).long(12).long(-1).int(0);
+        answer.end().unwrap()
+    }
+
+    #[test]
+    fn every_event_has_its_own_batch_and_its_own_number() {
+        let mut produce = ProduceOne::new("bench", b"event").unwrap();
+        let mut sent = Vec::new();
+        let events = [(7_i32, 1_000_i64), (255, 2_000)];
+        for (number, timestamp_ms) in events {
+            produce.add(number, timestamp_ms, &mut sent);
+        }
+        let frames = sent.chunks(sent.len() / 2);
+        for (frame, (number, timestamp_ms)) in frames.zip(events) {
+            assert_eq!(frame[..4], i32::try_from(frame.len() - 4).unwrap().to_be_bytes());
+            assert_eq!(frame[CORRELATION_ID_AT..][..4], number.to_be_bytes());
+            let batch = &frame[produce.batch_at..];
+            assert_eq!(verify_crc(batch), Ok(()));
+            let records = records::decode(batch, 100).unwrap();
+            let only = records.first().map(|record| (record.timestamp, record.value.as_deref()));
+            assert_eq!((records.len(), only), (1, Some((timestamp_ms, Some(b"event".as_slice())))));
+        }
+        // Nothing else of a request changes.
+        let plain = Produce::new("bench", &batch_of(b"event").unwrap()).unwrap().frame;
+        assert_eq!(plain[12..produce.batch_at], sent[12..produce.batch_at]);
+    }
+
+    #[test]
+    fn an_answer_to_a_produce_is_whole_or_none_and_names_its_request() {
+        let answer = answer_to(255, 0);
+        assert_eq!(produced(&answer).unwrap(), Some((answer.len(), 255)));
+        assert_eq!(
+            produced(&[answer.as_slice(), [0_u8; 2].as_slice()].concat()).unwrap(),
+            Some((answer.len(), 255))
+        );
+        for length in 0..answer.len() {
+            assert_eq!(produced(&answer[..length]).unwrap(), None, "{length}");
+        }
+        let error = produced(&answer_to(0, 56)).unwrap_err();
+        assert_eq!(error.to_string(), "a batch was not stored: error code 56");
+        assert!(produced(&[0xff; 8]).is_err(), "a length below nothing");
+        assert!(produced(&[0x7f; 8]).is_err(), "more than is asked for");
+    }
+
+    #[test]
+    fn a_server_is_greeted_once_it_has_said_what_it_serves() {
+        let mut answer = Frame(vec![0; LENGTH_BYTES]);
+        answer.int(0).short(0).int(0);
+        let answer = answer.end().unwrap();
+        assert_eq!(greeted(&answer).unwrap(), Some((answer.len(), ())));
+        assert_eq!(greeted(&answer[..answer.len() - 1]).unwrap(), None);
+        let mut refused = answer;
+        refused[9] = 35;
+        assert!(greeted(&refused).is_err());
+    }
 
     #[test]
     fn only_the_partition_of_a_frame_changes() {

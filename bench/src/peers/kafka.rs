@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::Client;
+use super::connection::{self, Answer, Protocol};
+use super::rounds::Who;
+use super::{Client, EVENT_BYTES};
 use crate::client::{self, TOPIC};
 use crate::passing::{self, Receiver, Sender};
 use crate::rows::Producers;
-use crate::wire::Connection;
+use crate::wire::{self, Connection, ProduceOne};
 
 /// Names the version that is measured: the server itself does not tell it to clients.
 const POM: &str = include_str!("../../../xtask/engines/kafka.xml");
@@ -75,9 +77,78 @@ impl Client for Kafka {
     }
 }
 
+/// Courant by a client like those of Redis and NATS: one thread, one connection, and a request for each event.
+pub(super) struct Lean {
+    address: String,
+    connection: connection::Connection,
+    events: Events,
+}
+
+impl Lean {
+    /// To `HOST:PORT`. The topic is made with these configs.
+    pub(super) fn connect(address: &str, configs: &[(&str, &str)]) -> Result<Lean> {
+        Connection::open(address)?.create_topic(TOPIC, 1, configs)?;
+        let mut connection = connection::Connection::open(address)?;
+        connection.send(&wire::greeting()?)?;
+        connection.next(wire::greeted)?;
+        let events = Events(ProduceOne::new(TOPIC, &[b'x'; EVENT_BYTES])?);
+        Ok(Lean { address: address.to_owned(), connection, events })
+    }
+}
+
+impl Client for Lean {
+    fn about(&mut self) -> Result<String> {
+        Ok(Who::Lean.name().to_owned())
+    }
+
+    fn wait(&mut self, waiting: usize, time: Duration) -> Result<Vec<u32>> {
+        self.connection.wait(&mut self.events, waiting, time)
+    }
+
+    fn stored(&mut self) -> Result<Option<u64>> {
+        client::events_stored(&self.address).map(Some)
+    }
+}
+
+/// The number of a request is that of its producer, so its answer says whose it is.
+struct Events(ProduceOne);
+
+impl Protocol for Events {
+    fn publish(&mut self, producer: usize, out: &mut Vec<u8>) {
+        // There are not so many, and an answer to one of them would be one to nobody.
+        let number = i32::try_from(producer).unwrap_or(i32::MAX);
+        // A clock before 1970 was an error when the first event was made.
+        self.0.add(number, wire::now_ms().unwrap_or_default(), out);
+    }
+
+    fn answer(&mut self, bytes: &[u8]) -> Result<Option<(usize, Answer)>> {
+        let Some((length, number)) = wire::produced(bytes)? else { return Ok(None) };
+        let producer = usize::try_from(number).context("an answer to nobody")?;
+        Ok(Some((length, Answer::Acknowledged(producer))))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::tests::answer_to;
+
+    #[test]
+    fn an_event_without_a_library_is_acknowledged_to_whom_its_answer_names() {
+        let mut events = Events(ProduceOne::new(TOPIC, b"x").unwrap());
+        let mut out = Vec::new();
+        events.publish(7, &mut out);
+        let length = out.len();
+        events.publish(3, &mut out);
+        assert_eq!(out.len(), 2 * length, "each is a request of its own");
+        let answers = [answer_to(7, 0), answer_to(3, 0)].concat();
+        let (next, first) = events.answer(&answers).unwrap().unwrap();
+        assert_eq!(first, Answer::Acknowledged(7));
+        assert_eq!(events.answer(&answers[next..]).unwrap(), Some((next, Answer::Acknowledged(3))));
+        assert_eq!(events.answer(&answers[next + 1..next + 3]).unwrap(), None);
+        assert!(events.answer(&answer_to(-1, 0)).is_err());
+        assert!(events.answer(&answer_to(7, 56)).is_err(), "what is not stored is no acknowledgement");
+    }
 
     #[test]
     fn the_version_is_that_of_the_jars() {

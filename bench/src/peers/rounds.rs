@@ -13,7 +13,7 @@ use super::subject::Used;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Courant,
-    /// By a producer and a consumer without a library, as most of the others have them.
+    /// By producers, and a consumer, without a library, as most of the others have them.
     Lean,
     /// In a topic that asks for less: written at the acknowledgement, on disk a tenth of a second later.
     Relaxed,

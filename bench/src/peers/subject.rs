@@ -151,9 +151,10 @@ impl Subject<'_> {
     pub(super) fn connect(&self, most: usize) -> Result<Box<dyn Client>> {
         match self.who {
             Who::Peer(peer) => peer.connect(&self.address, most),
-            Who::Courant | Who::Lean | Who::Relaxed => {
+            Who::Courant | Who::Relaxed => {
                 Ok(Box::new(kafka::Kafka::connect(&self.address, self.topic().unwrap_or_default())?))
             }
+            Who::Lean => Ok(Box::new(kafka::Lean::connect(&self.address, self.topic().unwrap_or_default())?)),
         }
     }
 

@@ -31,11 +31,16 @@ const NOTE_SINGLE: &str = note!(
     "\
 One event of 100 B is on its way for each waiting producer, and its next one follows when it is acknowledged. \
 Producers of Courant and Kafka share librdkafka (linger 0, acks=all, idempotence off), and send where it tells \
-them of an acknowledgement; those of Redis (`XADD` to one stream), NATS (one stream in a file) and RabbitMQ \
-(one queue, persistent messages, AMQP 0-9-1 and not the protocol that its streams have of their own) share one \
-connection, over which what is ready goes out in one write, without a library; those of PostgreSQL (`insert` of \
-one row) have a connection each. The rate is that of acknowledgements. A tenth of the time before does not \
-count, and of Kafka, which compiles itself while it runs, as long a time as is measured."
+them of an acknowledgement; it hands each event from one thread to another, and puts what is ready into one \
+request. Those of Redis (`XADD` to one stream), NATS (one stream in a file) and RabbitMQ (one queue, persistent \
+messages, AMQP 0-9-1 and not the protocol that its streams have of their own) are one thread with one connection, \
+over which what is ready goes out in one write, without a library; those of PostgreSQL (`insert` of one row) are \
+one thread with a connection each. Courant has a row with clients without a library too, as those of Redis: each \
+event is a request (Produce, acks=all) with a batch that is made for it, with its time and its checksum, where \
+those of Redis and RabbitMQ send the same bytes again. The server takes up to 32 requests of a connection at a \
+time. Nothing is asked of that row, and ratios are those of the row with librdkafka. The rate is that of \
+acknowledgements. A tenth of the time before does not count, and of Kafka, which compiles itself while it runs, as \
+long a time as is measured."
 );
 
 const NOTE_PASSING: &str = note!(
@@ -174,8 +179,8 @@ impl Rounds<'_> {
             let of_all = self.ratios(ratio, Who::Relaxed, who, load).filter(|_| is_relaxed);
             row.push(of_all.map_or(Cell::Missing, |[middle, ..]| Cell::Number(middle, 2)));
         }
-        // Kafka's clients are librdkafka too.
-        let is_lean = matches!(who, Who::Peer(peer) if peer.topic().is_none());
+        // Of single events all ratios are those of librdkafka. Kafka's clients are librdkafka too.
+        let is_lean = self.what == What::Passing && matches!(who, Who::Peer(peer) if peer.topic().is_none());
         for ratio in compared {
             let of_all = self.ratios(ratio, Who::Lean, who, load).filter(|_| is_lean);
             row.push(of_all.map_or(Cell::Missing, |[middle, ..]| Cell::Number(middle, 2)));
@@ -397,6 +402,25 @@ mod tests {
         assert_eq!((&row[19], &row[20]), (&Cell::Number(2.0, 2), &Cell::Number(4.0, 2)));
         assert_eq!(rounds.row(Who::Peer(Peer::Kafka), 64)[19], Cell::Missing);
         assert_eq!(rounds.row(Who::Lean, 64)[11], Cell::Missing, "it is no peer");
+    }
+
+    /// The row without a library says what a client takes, and changes nothing in those beside it.
+    #[test]
+    fn what_is_asked_of_single_events_stays_with_the_library() {
+        let mut rounds = measured(What::Single, &[], &[(300, 200)]);
+        let before = rounds.row(PEER, 64);
+        rounds.add(1, 64, Who::Lean, sample(900, 100, Some(10)));
+        assert_eq!(rounds.row(PEER, 64), before);
+        let [table, each] = rounds.tables(&[Who::Courant, Who::Lean, PEER], &options());
+        let lean = &table.rows[1];
+        assert_eq!(lean[at(&table, "server")], Cell::text("Courant, clients without a library"));
+        assert_eq!(lean[at(&table, "events_per_s")], Cell::rounded(900.0));
+        assert_eq!(lean[at(&table, "asked")], Cell::text(""));
+        assert_eq!(lean[at(&table, "reached")], Cell::text(""));
+        assert_eq!(lean[at(&table, "first_ratio")], Cell::Missing);
+        assert_eq!(table.rows[0][at(&table, "asked")], Cell::text("≥ 180,000/s, p50 ≤ 350 µs"));
+        assert!(table.columns.iter().all(|column| column.key != "lean_first_ratio"));
+        assert_eq!(each.rows.len(), 3);
     }
 
     #[test]
