@@ -33,8 +33,11 @@ pub struct Verified {
     /// Groups that stand in the journal behind the checkpoint. The events in them are not counted above: the
     /// next start takes them into the segments.
     pub journal_groups: u64,
-    /// In order of topic, partition and place.
+    /// In order of topic, partition and place, without what is in `given_up`.
     pub damage: Vec<Damage>,
+    /// Damage of events that somebody has given up, all of them ([`crate::Log::accept_gap`]), in the same order, and
+    /// of the index of a segment of which all were. Readers pass them, so that nothing is left to do.
+    pub given_up: Vec<Damage>,
 }
 
 /// Something that is not as it was stored.
@@ -135,10 +138,11 @@ fn segments(storage: &dyn Storage, served: &Served<'_>, verified: &mut Verified)
                 verified.segments += 1;
                 verified.bytes += recorded.bytes;
                 let path = |kind| recorded.header.key().path(kind);
-                let flaws = verify_segment(storage, recorded)?;
-                verified
-                    .damage
-                    .extend(flaws.into_iter().map(|flaw| damage(&topic.name, number, &path, flaw)));
+                for flaw in verify_segment(storage, recorded)? {
+                    let is_given_up = served.is_given_up(*partition, flaw.events.as_ref(), recorded);
+                    let found = if is_given_up { &mut verified.given_up } else { &mut verified.damage };
+                    found.push(damage(&topic.name, number, &path, flaw));
+                }
             }
         }
     }

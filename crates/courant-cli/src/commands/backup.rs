@@ -276,7 +276,7 @@ async fn list_backups(global: &Global, place: Place, how: How) -> Result<Exit, F
     Ok(Exit::Ok)
 }
 
-/// Makes a data directory from a backup, and ends with 1 when something in it is damaged.
+/// Makes a data directory from a backup, and ends with 1 when something in it is damaged and was not given up.
 pub(super) fn restore(global: &Global, args: Restore) -> Result<Exit, Failure> {
     let settings = Settings::read(global, &args.data.into())?;
     let data = settings.server_config().data;
@@ -296,7 +296,7 @@ pub(super) fn restore(global: &Global, args: Restore) -> Result<Exit, Failure> {
             counts(&verified)
         ));
     }
-    list_damage(global, verified.damage)?;
+    list_damage(global, verified.damage, verified.given_up)?;
     if places == 0 {
         return Ok(Exit::Ok);
     }

@@ -30,10 +30,12 @@ struct Line {
     /// First offset and the one behind the last.
     offsets: Option<[u64; 2]>,
     what: String,
+    /// Somebody has given up the events: readers pass them.
+    given_up: bool,
 }
 
-impl From<Damage> for Line {
-    fn from(damage: Damage) -> Self {
+impl Line {
+    fn of(damage: Damage, given_up: bool) -> Self {
         let events = damage.events;
         Self {
             file: damage.path,
@@ -42,6 +44,7 @@ impl From<Damage> for Line {
             partition: events.as_ref().map(|events| events.partition),
             offsets: events.map(|events| [events.offsets.start, events.offsets.end]),
             what: damage.what,
+            given_up,
         }
     }
 }
@@ -58,22 +61,24 @@ impl Row for Line {
             _ => "none".to_owned(),
         };
         let bytes = self.bytes.map_or_else(|| "all".to_owned(), range);
-        vec![self.file.clone(), bytes, events, self.what.clone()]
+        let given_up = if self.given_up { "; given up" } else { "" };
+        vec![self.file.clone(), bytes, events, format!("{}{given_up}", self.what)]
     }
 }
 
-/// Reads everything, and ends with 1 when something is not as it was stored.
+/// Reads everything, and ends with 1 when something is not as it was stored and was not given up.
 fn verify(global: &Global, args: LogVerify) -> Result<Exit, Failure> {
     let settings = Settings::read(global, &args.data.into())?;
     let data = settings.server_config().data;
     let verified = courant_log::verify(&storage(&data)?).map_err(|error| refused(&data, &error))?;
     let read = counts(&verified);
     let places = verified.damage.len() as u64;
+    let given_up = verified.given_up.len() as u64;
     let advice = advice(&verified.damage);
-    list_damage(global, verified.damage)?;
+    list_damage(global, verified.damage, verified.given_up)?;
     if places == 0 {
         if !global.quiet {
-            note(format_args!("Read {read}: everything is as it was stored."));
+            note(format_args!("Read {read}: everything is as it was stored{}.", but_for(given_up)));
         }
         return Ok(Exit::Ok);
     }
@@ -89,10 +94,18 @@ fn verify(global: &Global, args: LogVerify) -> Result<Exit, Failure> {
 fn advice(damage: &[Damage]) -> &'static str {
     if damage.iter().any(|place| place.events.is_some()) {
         "Events that are named can only come back from a copy of the file; `courant log repair` gives them up where \
-         there is none, and they are named here afterwards as well"
+         there is none, and they are named here afterwards as given up"
     } else {
         "No events that were read are among it, so that there is nothing to give up; a start says whether it can do \
          without the files that are named"
+    }
+}
+
+/// Behind a sentence that all is well: where it is not, and nobody waits for it any more.
+fn but_for(given_up: u64) -> String {
+    match given_up {
+        0 => String::new(),
+        places => format!(", but for {} whose events were given up", counted(places, "place")),
     }
 }
 
@@ -113,9 +126,15 @@ pub(super) fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Lists damage: always for a program, for a person where there is some.
-pub(super) fn list_damage(global: &Global, damage: Vec<Damage>) -> Result<(), Failure> {
-    let lines: Vec<Line> = damage.into_iter().map(Line::from).collect();
+/// Lists damage, and behind it what of it was given up: always for a program, for a person where there is some.
+pub(super) fn list_damage(
+    global: &Global,
+    damage: Vec<Damage>,
+    given_up: Vec<Damage>,
+) -> Result<(), Failure> {
+    let damage = damage.into_iter().map(|damage| Line::of(damage, false));
+    let given_up = given_up.into_iter().map(|damage| Line::of(damage, true));
+    let lines: Vec<Line> = damage.chain(given_up).collect();
     let format = Format::or_default(global.output);
     if format != Format::Table || !lines.is_empty() {
         list(&mut io::stdout().lock(), format, &lines).map_err(|error| Failure::output(&error))?;

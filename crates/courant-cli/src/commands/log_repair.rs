@@ -17,10 +17,13 @@ pub(super) fn run(global: &Global, args: LogRepair) -> Result<Exit, Failure> {
     log.scrub().map_err(|error| failed(&error))?;
     let damage = log.damage();
     let places = damage.len() as u64;
-    list_damage(global, damage.clone())?;
+    list_damage(global, damage.clone(), Vec::new())?;
     if places == 0 {
         if !global.quiet {
-            note(format_args!("All events can be read: there is nothing to give up."));
+            note(format_args!(
+                "There is nothing to give up: all events can be read, or were given up before, which \
+                 `courant log verify` names."
+            ));
         }
         return Ok(Exit::Ok);
     }

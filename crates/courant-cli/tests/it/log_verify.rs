@@ -110,6 +110,46 @@ fn damage_is_told_by_the_exit_code_also_when_nobody_reads_the_list() {
     }
 }
 
+/// Symptom: `courant log verify` ended with 1 for damage that `courant log repair --accept-gap` had given up, for as long
+/// as the events around it were kept. Cause: it did not ask what was given up. Fix: that is named as such, and only what
+/// else is damaged is a failure.
+#[test]
+fn damage_that_was_given_up_is_named_and_no_failure() {
+    let data = tempdir().unwrap();
+    let segment = filled(data.path());
+    let flip = |at: u64| {
+        let file = OpenOptions::new().read(true).write(true).open(&segment).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    };
+    flip(100_000);
+    let damaged = verify(data.path());
+    assert_eq!(damaged.status.code(), Some(1), "{}", stderr(&damaged));
+    let mut named: Value = serde_json::from_slice(&damaged.stdout).unwrap();
+    assert_eq!(named[0]["given_up"], false);
+    let path = data.path().to_str().expect("a path of text");
+    let repaired = courant(&["log", "repair", "--accept-gap", "--data", path], "");
+    assert!(repaired.status.success(), "{}", stderr(&repaired));
+    let accepted = verify(data.path());
+    assert_eq!(accepted.status.code(), Some(0), "{}", stderr(&accepted));
+    named[0]["given_up"] = true.into();
+    assert_eq!(serde_json::from_slice::<Value>(&accepted.stdout).unwrap(), named);
+    let said = stderr(&accepted);
+    assert!(said.contains("as it was stored, but for 1 place whose events were given up."), "{said}");
+    // Nor does a repair say that all of it can be read.
+    let again = courant(&["log", "repair", "--data", path], "");
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert!(stderr(&again).contains("all events can be read, or were given up before"), "{}", stderr(&again));
+    // What else is damaged is a failure as before.
+    flip(250_000);
+    let both = verify(data.path());
+    assert_eq!(both.status.code(), Some(1), "{}", stderr(&both));
+    assert!(stderr(&both).contains("damage in 1 place ("), "{}", stderr(&both));
+    let found: Value = serde_json::from_slice(&both.stdout).unwrap();
+    assert_eq!((&found[0]["given_up"], &found[1]), (&json!(false), &named[0]));
+}
+
 /// Symptom: of a damaged index, which each start makes anew, it was said that only a copy could bring it back, and that
 /// `courant log repair` gives it up, which then found nothing to give up. Cause: one sentence for all damage. Fix: only of
 /// events it is said.

@@ -20,13 +20,13 @@ pub(crate) struct Quarantined {
 
 /// Damage and gaps of one partition. Gaps are in order and do not touch each other.
 #[derive(Debug, Default)]
-pub(super) struct Damages {
+pub(crate) struct Damages {
     quarantined: Vec<Quarantined>,
     gaps: Vec<Range<u64>>,
 }
 
 impl Damages {
-    pub(super) fn with_gaps(gaps: Vec<Range<u64>>) -> Self {
+    pub(crate) fn with_gaps(gaps: Vec<Range<u64>>) -> Self {
         Self { quarantined: Vec::new(), gaps }
     }
 
@@ -77,12 +77,21 @@ impl Damages {
         holds(&self.gaps, offsets)
     }
 
+    /// Whether nobody waits any more for what is damaged in a segment with these offsets: all events that it takes with
+    /// it were given up. Damage that takes none is that of the segment's index, which tells of nothing once all of the
+    /// segment was.
+    pub(crate) fn have_given_up(&self, damaged: Option<&Range<u64>>, segment: &Range<u64>) -> bool {
+        let offsets = damaged.unwrap_or(segment);
+        // A range that damage has turned round says nothing of its events.
+        !offsets.is_empty() && self.is_accepted(offsets)
+    }
+
     pub(super) fn gaps(&self) -> &[Range<u64>] {
         &self.gaps
     }
 
     /// Accepts that the events in a range are lost.
-    pub(super) fn accept(&mut self, gap: Range<u64>) {
+    pub(crate) fn accept(&mut self, gap: Range<u64>) {
         let (touching, mut apart): (Vec<_>, Vec<_>) =
             self.gaps.drain(..).partition(|other| other.start <= gap.end && gap.start <= other.end);
         let joined =
@@ -101,7 +110,7 @@ impl Damages {
     }
 
     /// Forgets what lies below the beginning of the partition.
-    pub(super) fn begin_at(&mut self, start: u64) {
+    pub(crate) fn begin_at(&mut self, start: u64) {
         self.gaps.retain(|gap| gap.end > start);
         self.quarantined.retain(|damage| damage.offsets.end > start);
     }
@@ -155,6 +164,23 @@ mod tests {
         assert_eq!(damages.gaps(), std::slice::from_ref(&(1..30)));
         damages.begin_at(30);
         assert_eq!(damages.gaps(), []);
+    }
+
+    #[test]
+    fn only_what_lies_in_one_gap_as_a_whole_was_given_up() {
+        let mut damages = Damages::with_gaps(vec![5..10, 20..30]);
+        let have = |damages: &Damages, offsets: Range<u64>| damages.have_given_up(Some(&offsets), &(0..100));
+        for (offsets, is_given_up) in
+            [(5..10, true), (6..7, true), (4..10, false), (9..11, false), (7..25, false), (12..13, false)]
+        {
+            assert_eq!(have(&damages, offsets.clone()), is_given_up, "{offsets:?}");
+        }
+        let range = |(start, end): (u64, u64)| start..end;
+        assert_eq!([(7, 7), (25, 8)].map(|ends| have(&damages, range(ends))), [false, false]);
+        // An index is as good as its segment.
+        assert_eq!([20..30, 20..31].map(|segment| damages.have_given_up(None, &segment)), [true, false]);
+        damages.accept(10..20);
+        assert!(have(&damages, 7..25), "the gaps are one");
     }
 
     #[test]

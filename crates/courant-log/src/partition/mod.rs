@@ -9,7 +9,7 @@ mod shared;
 mod tail;
 mod waiters;
 
-pub(crate) use damage::Quarantined;
+pub(crate) use damage::{Damages, Quarantined};
 pub use producers::ProducerState;
 pub(crate) use producers::{ProducerBatch, Producers, Verdict};
 pub(crate) use read::Reader;

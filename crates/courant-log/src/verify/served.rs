@@ -16,7 +16,7 @@ use crate::catalog::{Catalog, Topic};
 use crate::checkpoint::Checkpoint;
 use crate::journal::{AppendPart, Entry, ScanError};
 use crate::limits::PARTITIONS_PER_TOPIC_MAX;
-use crate::partition::PartitionId;
+use crate::partition::{Damages, PartitionId};
 use crate::segment::{FileKind, Handles, Recorded, Segment, SegmentState};
 use crate::storage::{OpenMode, Storage};
 
@@ -36,6 +36,8 @@ struct Tail {
     next_offset: u64,
     /// A compacted segment of it is not whole: none that was made after it counts either.
     is_uncompacted: bool,
+    /// What of it was given up.
+    damages: Damages,
 }
 
 impl Tail {
@@ -77,7 +79,9 @@ impl<'a> Served<'a> {
                 recorded: Some(recorded).filter(|recorded| recorded.bytes > 0),
             });
             let parts = parts.collect();
-            (state.id, Tail { parts, next_offset: state.next_offset, is_uncompacted: false })
+            let gaps = checkpoint.gaps.iter().filter(|(partition, _)| *partition == state.id);
+            let damages = Damages::with_gaps(gaps.map(|(_, offsets)| offsets.clone()).collect());
+            (state.id, Tail { parts, next_offset: state.next_offset, is_uncompacted: false, damages })
         });
         Self {
             storage,
@@ -98,6 +102,17 @@ impl<'a> Served<'a> {
     /// Segments that have files to look at; none where no record says which segments the partition has.
     pub(super) fn segments(&self, partition: PartitionId) -> Option<impl Iterator<Item = &Recorded>> {
         Some(self.tails.get(&partition)?.parts.iter().filter_map(|part| part.recorded.as_ref()))
+    }
+
+    /// Whether all events that damage in a segment takes with it were given up: readers pass them.
+    pub(super) fn is_given_up(
+        &self,
+        partition: PartitionId,
+        damaged: Option<&Range<u64>>,
+        segment: &Recorded,
+    ) -> bool {
+        let segment = segment.header.base_offset..segment.end_offset;
+        self.tails.get(&partition).is_some_and(|tail| tail.damages.have_given_up(damaged, &segment))
     }
 
     /// Follows an entry behind the checkpoint.
@@ -153,9 +168,11 @@ impl<'a> Served<'a> {
             }
             Entry::Ceiling { partition, .. } => self.tail(position, partition).map(|_| ()),
             Entry::GapAccepted { partition, offsets } => {
-                if offsets.end > self.tail(position, partition)?.next_offset {
+                let tail = self.tail(position, partition)?;
+                if offsets.end > tail.next_offset {
                     return Err(contradiction(format!("partition {partition} has no such gap")));
                 }
+                tail.damages.accept(offsets);
                 Ok(())
             }
             Entry::ProducerIds { .. } | Entry::Group { .. } => Ok(()),
@@ -208,6 +225,7 @@ impl<'a> Served<'a> {
         if start == tail.next_offset {
             tail.begin_part(start);
         }
+        tail.damages.begin_at(start);
         let begins_above = tail.parts.partition_point(|part| part.base_offset <= start);
         tail.parts.drain(..begins_above.saturating_sub(1));
         Ok(())

@@ -291,6 +291,63 @@ fn a_compacted_segment_of_a_topic_that_is_gone_is_not_named() {
     assert_eq!(found(&gone), []);
 }
 
+/// Symptom: damage that had been given up was named as any other for as long as its segment was there. Cause: a look
+/// read what was given up from checkpoint and journal, and made nothing of it. Fix: such damage stands apart.
+#[test]
+fn what_was_given_up_stands_apart_from_other_damage() {
+    let (storage, partition) = filled();
+    let segments = files(&storage, "segments", ".segment");
+    let [(path, len), (other, other_len), ..] = segments.as_slice() else { panic!("{segments:?}") };
+    let image = damaged(&storage, path, len / 2, 1);
+    let named = found(&image);
+    let [place] = named.as_slice() else { panic!("{named:?}") };
+    assert_eq!(&place.path, path);
+    let log = open(&image, 2);
+    log.scrub().expect("scrubs");
+    let events = log.damage()[0].events.clone().expect("events");
+    let (accepted, done) = slot();
+    log.accept_gap(partition, events.offsets, done);
+    while log.commit() {}
+    taken(&accepted).expect("accepted");
+    // Once only the journal knows of it, once a checkpoint does.
+    let killed = image.crash_image(CrashMode::KeepAll, 1);
+    log.stop();
+    for image in [killed, image] {
+        let verified = verify(&shared(&image)).expect("reads");
+        assert_eq!((&verified.damage, &verified.given_up), (&Vec::new(), &named));
+        let verified = verify(&shared(&damaged(&image, other, other_len / 2, 1))).expect("reads");
+        let [place] = verified.damage.as_slice() else { panic!("{:?}", verified.damage) };
+        assert_eq!((&place.path, &verified.given_up), (other, &named));
+        // More than was given up is damage, and none of it is passed over.
+        image.remove_file(path).expect("removes");
+        let verified = verify(&shared(&image)).expect("reads");
+        let [place] = verified.damage.as_slice() else { panic!("{:?}", verified.damage) };
+        assert_eq!((&place.path, &verified.given_up), (path, &Vec::new()));
+    }
+}
+
+/// A segment without its index, of which a byte is bad, is lost as a whole: nothing says which of its bytes are sound.
+#[test]
+fn the_index_of_a_segment_that_was_given_up_is_no_damage() {
+    let (storage, partition) = filled();
+    let (path, len) = files(&storage, "segments", ".segment").swap_remove(0);
+    let image = damaged(&storage, &path, len / 2, 1);
+    let index = path.replace(".segment", ".blocks");
+    image.remove_file(&index).expect("removes");
+    let named = found(&image);
+    assert_eq!(named.iter().map(|place| &place.path).collect::<Vec<_>>(), [&index, &path]);
+    let log = open(&image, 2);
+    log.scrub().expect("scrubs");
+    let events = log.damage()[0].events.clone().expect("events");
+    let (accepted, done) = slot();
+    log.accept_gap(partition, events.offsets, done);
+    while log.commit() {}
+    taken(&accepted).expect("accepted");
+    log.stop();
+    let verified = verify(&shared(&image)).expect("reads");
+    assert_eq!((verified.damage, verified.given_up), (Vec::new(), named));
+}
+
 #[test]
 fn a_log_in_use_is_not_read() {
     let (storage, _) = filled();
