@@ -11,6 +11,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The shortest time from the beginning of a backup to that of the next: a shorter one is no pause.
+const EVERY_MIN: Duration = Duration::from_millis(10);
+
 /// Copy the log to another place, while its server runs or without it
 ///
 /// Reads the data directory and asks the server nothing. Everything acknowledged before the backup
@@ -31,8 +34,8 @@ pub(crate) struct Backup {
         value_name = "PLACE"
     )]
     pub(crate) to: Place,
-    /// Begin another one so long after the beginning of the last, for example 30s
-    #[arg(long, value_parser = parse_duration, conflicts_with = "list", value_name = "TIME")]
+    /// Begin another one so long after the beginning of the last, for example 30s; 10ms at least
+    #[arg(long, value_parser = parse_every, conflicts_with = "list", value_name = "TIME")]
     pub(crate) every: Option<Duration>,
     /// Remove older backups and what only they need [default: all stay]
     #[arg(
@@ -73,6 +76,17 @@ pub(crate) struct Restore {
     pub(crate) backup: Option<u64>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
+}
+
+fn parse_every(text: &str) -> Result<Duration, String> {
+    let every = parse_duration(text)?;
+    if every < EVERY_MIN {
+        return Err(format!(
+            "backups would follow each other without a pause; write {EVERY_MIN:?} at least, or take a single one \
+             without --every"
+        ));
+    }
+    Ok(every)
 }
 
 /// Where backups are.
@@ -130,9 +144,30 @@ fn scheme(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser as _;
 
     fn place(text: &str) -> Result<Place, String> {
         Place::parse(text.into())
+    }
+
+    /// Symptom: `courant backup --every 0s` took one backup after the other without a pause, for as long as it ran.
+    /// Cause: any time was taken. Fix: a time that is no pause is refused, and the shortest one is named.
+    #[test]
+    fn there_is_a_pause_between_backups() {
+        let every = |time: &str| {
+            let line = ["courant", "backup", "--to", "backups", "--every", time];
+            match Cli::try_parse_from(line).map(|cli| cli.command) {
+                Ok(Command::Backup(args)) => Ok(args.every),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        assert_eq!(every("10ms"), Ok(Some(EVERY_MIN)));
+        for short in ["0s", "0", "9ms"] {
+            let refused = every(short).expect_err(short);
+            assert!(refused.contains("--every") && refused.contains("10ms at least"), "{refused}");
+        }
     }
 
     #[test]
