@@ -313,8 +313,8 @@ pub(crate) struct TopicDelete {
 
 /// Publish events to a topic
 ///
-/// VALUE is one event. Without it, stdin is one event, or with -l one event per line. Returns when
-/// the server has acknowledged everything.
+/// VALUE is one event. Without it, stdin is one event, or with -l one event per line. Where stdin is empty,
+/// nothing is published, which ends with 1 unless it is -l. Returns when the server has acknowledged everything.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  courant pub orders --key ORD-7 -H source=shop '{\"total\":9.99}'\n  \
                   courant pub audit -l < /var/log/dpkg.log")]

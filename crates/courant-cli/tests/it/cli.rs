@@ -10,6 +10,7 @@ use crate::clients::kcat::Kcat;
 use crate::server::{Launch, Server, courant, fixed_port};
 use crate::skip;
 
+const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 3;
 const CONFLICT: i32 = 4;
@@ -109,6 +110,27 @@ fn published_events_are_read_with_all_that_belongs_to_them() {
     let document = said(run(&server, &["tail", "orders", "-o", "json"]));
     let document: Vec<Value> = serde_json::from_str(&document).unwrap();
     assert_eq!(values(&document), values(&read));
+}
+
+/// Symptom: `courant pub orders < /dev/null`, and `generator | courant pub orders` of a generator that had failed,
+/// published an empty event and ended with 0. Cause: all of stdin was an event, also when there was none. Fix: then
+/// nothing is published, and that is said. An empty event is asked for by an empty argument.
+#[test]
+fn an_empty_input_is_no_event_and_an_empty_argument_is_one() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    let alone: &[&str] = &["pub", "orders"];
+    for line in [alone, &["pub", "orders", "--dry-run"], &["pub", "orders", "--key", "ORD-7"]] {
+        let refused = run(&server, line);
+        assert_fails(&refused, FAILED, "stdin is empty, and nothing was published");
+    }
+    assert!(rows(run(&server, &["topic", "list", "-o", "jsonl"])).is_empty(), "it was published to");
+    said(run(&server, &["pub", "orders", ""]));
+    said(run_with(&server, &["pub", "orders", "-l"], "\n"));
+    // So many lines as there are, also none.
+    said(run(&server, &["pub", "orders", "-l"]));
+    let read = rows(run(&server, &["tail", "orders", "-o", "jsonl"]));
+    assert_eq!(values(&read), ["", ""]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ const CHUNKS_WAITING_MAX: usize = 2;
 /// Lines that were there together, or why there are no more.
 type Chunk = Result<Vec<Bytes>, Failure>;
 
-/// All of stdin as one event.
+/// All of stdin as one event. Nothing at all is none: whoever should have written it has failed, or nobody was to.
 pub(super) fn whole(quiet: bool) -> Result<Bytes, Failure> {
     if io::stdin().is_terminal() && !quiet {
         note(format_args!("Reading one event from the terminal; Ctrl-D ends it."));
@@ -31,6 +31,11 @@ pub(super) fn whole(quiet: bool) -> Result<Bytes, Failure> {
     io::stdin().lock().take(limit).read_to_end(&mut event).map_err(|e| unreadable(&e))?;
     if event.len() > EVENT_BYTES_MAX {
         return Err(too_large());
+    }
+    if event.is_empty() {
+        let sentence = "stdin is empty, and nothing was published; an empty event has '' for its VALUE, one without a \
+                        value --null-value";
+        return Err(Failure::new(Exit::Failed, sentence));
     }
     Ok(Bytes::from(event))
 }
