@@ -28,7 +28,7 @@ pub(crate) struct Http {
 pub(crate) struct Trace {
     #[arg(required_unless_present = "last_failed")]
     pub(crate) id: Option<String>,
-    /// Show the trace with a dead letter that has changed last
+    /// Show the trace with a dead letter that has changed last, of those that can be asked for
     #[arg(long, conflicts_with = "id")]
     pub(crate) last_failed: bool,
     /// How it is drawn [default: tree]

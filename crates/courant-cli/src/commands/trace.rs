@@ -45,8 +45,17 @@ struct Listing {
 
 #[derive(Debug, Deserialize)]
 struct Listed {
-    /// `None`: its records have gone.
+    /// `None`: the records that say it have gone, or it is longer than can be asked for.
     id: Option<String>,
+    root: Option<Root>,
+}
+
+/// The first event of a trace.
+#[derive(Debug, Deserialize)]
+struct Root {
+    topic: String,
+    partition: u32,
+    offset: u64,
 }
 
 /// A cause that is in no index.
@@ -202,7 +211,7 @@ pub(super) async fn run(global: &Global, args: &Trace) -> Result<Exit, Failure> 
     }
     let id = match &args.id {
         Some(id) => id.clone(),
-        None => last_failed(&client).await?,
+        None => last_failed(global, &client).await?,
     };
     let found = whole(&client, &id, args.limit as usize).await?;
     let mut out = BufWriter::new(io::stdout().lock());
@@ -233,21 +242,56 @@ pub(super) async fn run(global: &Global, args: &Trace) -> Result<Exit, Failure> 
     Ok(Exit::Ok)
 }
 
-/// The trace with a dead letter that has changed last.
-async fn last_failed(client: &ApiClient) -> Result<String, Failure> {
-    let mut after = String::new();
+/// The trace with a dead letter that has changed last, of those that can be asked for. Says where it is not the last.
+async fn last_failed(global: &Global, client: &ApiClient) -> Result<String, Failure> {
+    let (mut after, mut passed) = (String::new(), Passed::default());
     loop {
         let path = format!("/traces?failed=true&limit=10{after}");
         let page: Listing = client.get(&path).await.map_err(|error| failed(&error))?;
-        if let Some(id) = page.traces.into_iter().find_map(|listed| listed.id) {
+        for Listed { id, root } in page.traces {
+            let Some(id) = id else {
+                passed.add(root);
+                continue;
+            };
+            if passed.traces > 0 && !global.quiet {
+                note(format_args!("This is not the last failure: {}.", passed.sentence()));
+            }
             return Ok(id);
         }
         // A page may be empty although there are more.
         let Some(next) = page.next else {
-            let sentence = "no trace that the server knows has a dead letter";
+            let none = "no trace that the server knows has a dead letter".to_owned();
+            let sentence = if passed.traces > 0 { passed.sentence() } else { none };
             return Err(Failure::new(Exit::NotFound, sentence));
         };
         after = format!("&after={}", path_part(&next));
+    }
+}
+
+/// Traces with dead letters that cannot be asked for.
+#[derive(Debug, Default)]
+struct Passed {
+    traces: u64,
+    /// The first event of the one that has changed last, of those that have one.
+    root: Option<Root>,
+}
+
+impl Passed {
+    fn add(&mut self, root: Option<Root>) {
+        self.traces += 1;
+        self.root = self.root.take().or(root);
+    }
+
+    /// Without a full stop.
+    fn sentence(&self) -> String {
+        let traces = if self.traces == 1 { "trace" } else { "traces" };
+        let place = self.root.as_ref().map_or_else(String::new, |Root { topic, partition, offset }| {
+            format!("; the last whose first event is there begins at {}/{partition}@{offset}", short(topic))
+        });
+        format!(
+            "{} {traces} with dead letters cannot be asked for, because records are gone or an id is too long{place}",
+            self.traces
+        )
     }
 }
 

@@ -167,6 +167,40 @@ fn an_id_that_nobody_can_ask_for_is_not_in_the_list() {
     assert_eq!(trace(&server, "e3", 1)["events"], 1, "it is found by its event");
 }
 
+/// Symptom: `courant trace --last-failed` showed an older failure as the last one, or said that there is none, where the
+/// last one cannot be asked for. Cause: a trace without an id in the list was passed over in silence. Fix: that is said,
+/// with its first event.
+#[test]
+fn a_last_failure_that_cannot_be_asked_for_is_told() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.create_topic("orders.dlq", 1);
+    let long = "c".repeat(4_097);
+    let failure = |id: &str, correlation: &str| {
+        let headers =
+            vec![("ce_id", id), ("ce_correlationid", correlation), ("courant-dead-consumer", "desk")];
+        publish(&server, &[Sent { topic: "orders.dlq", key: "7", headers, at_ms: now_ms() }]);
+    };
+    failure("e1", &long);
+    assert_eq!(index(&server)["seen"], 1);
+    let alone = asked(&server, &["trace", "--last-failed"]);
+    assert_fails(&alone, NOT_FOUND, "1 trace with dead letters cannot be asked for");
+    failure("e2", "c");
+    assert_eq!(index(&server)["seen"], 2);
+    let newest = asked(&server, &["trace", "--last-failed"]);
+    assert!(!String::from_utf8_lossy(&newest.stderr).contains("not the last"), "{newest:?}");
+    assert_eq!(rows(newest)[0]["correlation_id"], "c");
+    failure("e3", &format!("{long}c"));
+    assert_eq!(index(&server)["seen"], 3);
+    let older = asked(&server, &["trace", "--last-failed"]);
+    let told = String::from_utf8_lossy(&older.stderr).into_owned();
+    assert!(
+        told.contains("This is not the last failure: 1 trace ") && told.contains("orders.dlq/0@2"),
+        "{told}"
+    );
+    assert_eq!(rows(older)[0]["correlation_id"], "c");
+}
+
 #[test]
 fn a_trace_is_drawn_and_written_as_json() {
     let data = tempdir().unwrap();
