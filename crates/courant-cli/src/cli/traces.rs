@@ -58,7 +58,7 @@ pub(crate) enum View {
 /// Find events in the topics of a server
 ///
 /// The server looks through them, tells how far it is, and shows what it has found so far; Ctrl-C ends the
-/// search. An event is found if all that is said of it is true.
+/// search. An event is found if all that is said of it is true. Ends with 7 where a part was not looked through.
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("condition").required(true).multiple(true),

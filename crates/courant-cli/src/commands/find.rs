@@ -91,11 +91,12 @@ pub(super) async fn run(global: &Global, args: &Find) -> Result<Exit, Failure> {
     }
     // However it ends, what was printed is one document.
     let finished = stream.finish().map_err(|error| Failure::output(&error));
+    let limit = u64::from(args.limit);
     let ended = match watched {
         Ok(Some(ended)) => ended,
         Ok(None) => {
             let cancelled: Progress = client.delete(&path).await.map_err(|error| failed(&error))?;
-            report(global, &cancelled);
+            report(global, &cancelled, limit);
             return Ok(Exit::Interrupted);
         }
         Err(failure) => {
@@ -105,14 +106,23 @@ pub(super) async fn run(global: &Global, args: &Find) -> Result<Exit, Failure> {
         }
     };
     finished?;
-    report(global, &ended);
-    judged(ended)
+    report(global, &ended, limit);
+    judged(ended, limit)
 }
 
-/// How the command ends with a search that has ended by itself, or by somebody else.
-fn judged(ended: Progress) -> Result<Exit, Failure> {
+/// How the command ends with a search that has ended by itself, or by somebody else. One that has found as many as
+/// were asked for is whole.
+fn judged(ended: Progress, limit: u64) -> Result<Exit, Failure> {
+    let is_cut = is_cut(&ended, limit);
     let Progress { status, reason, gaps, .. } = ended;
     match status.as_str() {
+        "done" if is_cut => {
+            let why = reason.unwrap_or(status);
+            let sentence = format!(
+                "the search has not come to its end: {why}; ask again for less, by --partition, --from and --to"
+            );
+            Err(Failure::new(Exit::Partly, sentence))
+        }
         "done" if gaps.is_empty() => Ok(Exit::Ok),
         "done" => Ok(Exit::Partly),
         "failed" => Err(Failure::new(Exit::Failed, reason.unwrap_or(status))),
@@ -123,6 +133,12 @@ fn judged(ended: Progress) -> Result<Exit, Failure> {
             Err(Failure::new(Exit::Partly, sentence))
         }
     }
+}
+
+/// Whether no more was kept of what it found, although more was asked for. Of a search that came to the end of the
+/// topics there is no reason.
+fn is_cut(ended: &Progress, limit: u64) -> bool {
+    ended.status == "done" && ended.reason.is_some() && ended.found < limit
 }
 
 /// Prints what is found until the search has ended.
@@ -173,8 +189,8 @@ fn erase() {
     let _ = stderr.flush();
 }
 
-/// What is left to say at the end.
-fn report(global: &Global, ended: &Progress) {
+/// What is left to say at the end, but for what the command fails with.
+fn report(global: &Global, ended: &Progress, limit: u64) {
     for gap in &ended.gaps {
         let Gap { topic, partition, first_offset, last_offset, code, reason } = gap;
         let last = last_offset.map_or_else(|| "the end".to_owned(), |last| last.to_string());
@@ -189,7 +205,7 @@ fn report(global: &Global, ended: &Progress) {
     }
     let Progress { status, scanned, found, .. } = ended;
     note(format_args!("{status}: {found} found in {scanned} looked at."));
-    if let Some(reason) = ended.reason.as_ref().filter(|_| status == "done") {
+    if let Some(reason) = ended.reason.as_ref().filter(|_| status == "done" && !is_cut(ended, limit)) {
         note(format_args!("It ended because {}.", crate::text::one_line(reason, 2000)));
     }
 }
@@ -298,16 +314,34 @@ mod tests {
         assert!(scalar("123456789012345678901234567890").is_err());
     }
 
+    /// A search that has found seven.
+    fn search(status: &str, reason: Option<&str>, gaps: Value) -> Progress {
+        let text = json!({
+            "id": "1", "status": status, "reason": reason, "scanned": 10, "of": 20, "found": 7, "gaps": gaps,
+            "gaps_left_out": 0,
+        });
+        serde_json::from_value(text).expect("a search")
+    }
+
+    /// Symptom: `courant find` ended with 0 when the server kept no more of what it found, as if there were no more to
+    /// find. Cause: a search that was done was whole. Fix: it is whole at the end of the topics, and where it has found
+    /// as many as were asked for.
+    #[test]
+    fn a_search_of_which_no_more_is_kept_is_not_whole() {
+        let full = || search("done", Some("it kept 8388608 bytes of records; more may fit"), json!([]));
+        let cut = judged(full(), 8).expect_err("it kept no more");
+        assert_eq!(cut.exit, Exit::Partly);
+        assert!(cut.sentence.contains("8388608 bytes"), "{cut:?}");
+        assert_eq!(judged(full(), 7), Ok(Exit::Ok));
+    }
+
     /// Symptom: `courant find` ended with 0 when its server stopped in the middle of a search, as if there were no more
     /// to find. Cause: only a search that had failed was no success. Fix: only one that is done is one.
     #[test]
     fn a_search_that_others_have_ended_is_no_success() {
         let ended = |status: &str, gaps: Value| {
-            let text = json!({
-                "id": "1", "status": status, "reason": "the server is stopping", "scanned": 1, "of": 2, "found": 0,
-                "gaps": gaps, "gaps_left_out": 0,
-            });
-            judged(serde_json::from_value(text).expect("a search"))
+            let reason = (status != "done").then_some("the server is stopping");
+            judged(search(status, reason, gaps), 100)
         };
         let gap = json!([{
             "topic": "t", "partition": 0, "first_offset": 1, "last_offset": null, "code": "damaged", "reason": "r",

@@ -21,6 +21,7 @@ use crate::{PATIENCE, eventually, example, program, skip};
 const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 3;
 const UNREACHABLE: i32 = 6;
+const PARTLY: i32 = 7;
 
 /// An event as a plain Kafka client publishes it.
 struct Sent<'a> {
@@ -484,6 +485,26 @@ fn what_is_looked_for_is_found_with_all_its_digits() {
     assert_eq!(document.as_array().map(Vec::len), Some(2));
     assert_fails(&asked(&server, &["find", "nothing", "--key", "7"]), NOT_FOUND, "nothing");
     assert_fails(&asked(&server, &["find", "orders"]), USAGE, "--contains");
+}
+
+/// A search keeps 8 MiB of what it finds, and up to 16 KiB of each value.
+#[test]
+fn a_search_that_keeps_no_more_says_that_it_is_not_whole() {
+    const EVENTS: usize = 600;
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    let line = format!("{}\n", "x".repeat(17_000));
+    let bootstrap = server.bootstrap();
+    said(courant(&["pub", "orders", "-l", "--server", bootstrap.as_str()], &line.repeat(EVENTS)));
+    let cut = asked(&server, &["find", "orders", "--contains", "xx", "--limit", "10000", "-o", "jsonl"]);
+    let told = String::from_utf8_lossy(&cut.stderr).into_owned();
+    assert_eq!(cut.status.code(), Some(PARTLY), "{told}");
+    assert!(told.contains("has not come to its end: it kept 8388608 bytes"), "{told}");
+    let found = cut.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+    assert!(0 < found && found < EVENTS, "{found} were found");
+    // Who gets what was asked for misses nothing.
+    let whole = rows(asked(&server, &["find", "orders", "--contains", "xx", "--limit", "10", "-o", "jsonl"]));
+    assert_eq!(whole.len(), 10);
 }
 
 #[test]
