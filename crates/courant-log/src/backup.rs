@@ -92,14 +92,19 @@ pub struct BackedUp {
     pub copied_bytes: u64,
     /// Objects that no backup needs any more and that were removed.
     pub removed_objects: u64,
-    /// What is not as it was stored, and is therefore not in the backup unless an earlier one has it.
+    /// What is not as it was stored, and is therefore not in the backup unless an earlier one has it; without what is
+    /// in `given_up`.
     pub damage: Vec<Damage>,
+    /// The same of events that somebody has given up, all of them ([`crate::Log::accept_gap`]), and of the index of a
+    /// segment of which all were, as far as the checkpoint knows that the backup begins with: what was given up since is
+    /// in `damage`.
+    pub given_up: Vec<Damage>,
 }
 
 /// Takes a backup of the log in `source`, which a server may be using, and which is only read.
 ///
 /// When it returns, the backup is durable in the target. Damaged blocks of segments are left out and
-/// named in [`BackedUp::damage`]; the rest is there.
+/// named in [`BackedUp::damage`] or [`BackedUp::given_up`]; the rest is there.
 ///
 /// # Errors
 /// See [`BackupError`]. No error touches an earlier backup. What was copied before the error saves the
@@ -115,7 +120,7 @@ pub fn back_up(
     })?;
     let log_id = layout::identity(&**source)?;
     let mut work = Work::begin(&**source, target, log_id)?;
-    let Taken { manifest, damage } = until_steady(&mut work, &*options.clock)?;
+    let Taken { manifest, damage, given_up } = until_steady(&mut work, &*options.clock)?;
     manifests::store(target, &manifest)?;
     let number = manifest.number;
     let removed_objects = match options.keep {
@@ -136,6 +141,7 @@ pub fn back_up(
         copied_bytes: work.copied_bytes,
         removed_objects,
         damage,
+        given_up,
     })
 }
 

@@ -18,9 +18,9 @@ const EVERY_MIN: Duration = Duration::from_millis(10);
 ///
 /// Reads the data directory and asks the server nothing. Everything acknowledged before the backup
 /// begins is in it. Only what the place does not have yet is copied. With --every: until Ctrl-C or SIGTERM.
-/// Ends with 1 when something in the log is damaged; what is not damaged is backed up all the same. An object
-/// store is reached as Amazon's own tools do it: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, and
-/// AWS_ENDPOINT_URL where it is not Amazon's.
+/// Ends with 1 when something in the log is damaged and was not given up; what is not damaged is backed up all
+/// the same. An object store is reached as Amazon's own tools do it: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+/// AWS_REGION, and AWS_ENDPOINT_URL where it is not Amazon's.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  courant backup --to /mnt/backup/events\n  \
                   courant backup --to s3://backups/events --every 30s --keep 100\n  \

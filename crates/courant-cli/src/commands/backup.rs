@@ -129,7 +129,9 @@ struct Taken {
     bytes: u64,
     /// Seconds between `begun` and now.
     lag_seconds: f64,
+    /// Without those whose events were given up.
     damaged_places: usize,
+    given_up_places: usize,
 }
 
 impl Row for Taken {
@@ -157,6 +159,7 @@ fn show(stream: &mut Stream<Heedless<Stdout>>, taken: &BackedUp) -> Result<(), F
         bytes: taken.bytes,
         lag_seconds: now_ms().saturating_sub(taken.begun_ms) as f64 / 1000.0,
         damaged_places: taken.damage.len(),
+        given_up_places: taken.given_up.len(),
     };
     stream.row(&line).and_then(|()| stream.flush()).map_err(|error| Failure::output(&error))?;
     for place in &taken.damage {
@@ -225,7 +228,7 @@ struct Line {
     begun: Option<String>,
     objects: Option<u64>,
     bytes: Option<u64>,
-    /// Places that were damaged in the log when it was backed up.
+    /// Places that were damaged in the log when it was backed up, and that nobody had given up.
     damaged_places: Option<u64>,
     /// Why it cannot be restored, as far as its manifest says.
     problem: Option<String>,

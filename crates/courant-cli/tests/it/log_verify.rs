@@ -137,6 +137,13 @@ fn damage_that_was_given_up_is_named_and_no_failure() {
     assert_eq!(serde_json::from_slice::<Value>(&accepted.stdout).unwrap(), named);
     let said = stderr(&accepted);
     assert!(said.contains("as it was stored, but for 1 place whose events were given up."), "{said}");
+    // Nor is it damage of a backup.
+    let place = tempdir().unwrap();
+    let to = place.path().to_str().expect("a path of text");
+    let backup = courant(&["backup", "-o", "jsonl", "--data", path, "--to", to], "");
+    assert_eq!(backup.status.code(), Some(0), "{}", stderr(&backup));
+    let taken: Value = serde_json::from_slice(&backup.stdout).unwrap();
+    assert_eq!((&taken["damaged_places"], &taken["given_up_places"]), (&json!(0), &json!(1)));
     // Nor does a repair say that all of it can be read.
     let again = courant(&["log", "repair", "--data", path], "");
     assert!(again.status.success(), "{}", stderr(&again));

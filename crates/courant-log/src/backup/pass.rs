@@ -55,6 +55,7 @@ impl From<TargetError> for Trouble {
 pub(super) struct Taken {
     pub(super) manifest: Manifest,
     pub(super) damage: Vec<Damage>,
+    pub(super) given_up: Vec<Damage>,
 }
 
 impl<'a> Work<'a> {
@@ -98,7 +99,7 @@ impl<'a> Work<'a> {
         manifest.objects.push(self.put(Name::Format { number: self.number }, &format)?);
         manifest.damage = damage.len() as u64;
         manifest.ended_ms = clock.now_ms();
-        Ok(Taken { manifest, damage })
+        Ok(Taken { manifest, damage, given_up: copied.given_up })
     }
 
     /// The checkpoint and its producer snapshot.

@@ -12,6 +12,8 @@ use super::target::{Target, TargetError};
 use crate::PartitionId;
 use crate::checkpoint::{self, Checkpoint, PartitionState};
 use crate::limits::SEGMENT_BLOCK_BYTES;
+use crate::partition::Damages;
+use crate::segment::Recorded;
 use crate::verify::{Damage, recorded};
 
 /// Objects by where they begin, each with where it ends. They do not overlap.
@@ -104,7 +106,23 @@ impl Known {
 pub(super) struct Copied {
     pub(super) records: Vec<SegmentRecord>,
     pub(super) objects: Vec<Object>,
+    /// Without what is in `given_up`.
     pub(super) damage: Vec<Damage>,
+    /// Damage of events that were all given up, as the checkpoint says.
+    pub(super) given_up: Vec<Damage>,
+}
+
+impl Copied {
+    /// Notes what was found in a segment, apart from what somebody has given up.
+    fn note(&mut self, found: Vec<Damage>, damages: &Damages, segment: &Recorded) {
+        let segment = segment.header.base_offset..segment.end_offset;
+        for place in found {
+            let damaged = place.events.as_ref().map(|events| &events.offsets);
+            let is_given_up = damages.have_given_up(damaged, &segment);
+            let places = if is_given_up { &mut self.given_up } else { &mut self.damage };
+            places.push(place);
+        }
+    }
 }
 
 /// Copies what the target does not have of every segment that a checkpoint names.
@@ -122,13 +140,17 @@ pub(super) fn copy(work: &mut Work<'_>, checkpoint: &Checkpoint) -> Result<Copie
                 );
                 return Err(BackupError::Checkpoint { what }.into());
             };
+            let gaps = checkpoint.gaps.iter().filter(|(id, _)| id == partition);
+            let damages = Damages::with_gaps(gaps.map(|(_, offsets)| offsets.clone()).collect());
             for recorded in recorded(work.log_id, state).filter(|recorded| recorded.bytes > 0) {
                 let record = SegmentRecord::of(&recorded);
                 let key = SegmentKey::of(&recorded.header);
                 let mut parts = work.known.parts.get(&key).cloned().unwrap_or_default();
                 if parts.of != Some(record) || !parts.is_whole(&record) {
                     let place = (topic.name.as_str(), number);
-                    copy_segment(work, checkpoint.sequence, place, recorded, &mut parts, &mut copied.damage)?;
+                    let mut found = Vec::new();
+                    copy_segment(work, checkpoint.sequence, place, recorded, &mut parts, &mut found)?;
+                    copied.note(found, &damages, &recorded);
                     parts.of = Some(record);
                     work.known.parts.insert(key, parts.clone());
                 }

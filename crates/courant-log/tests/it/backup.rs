@@ -476,6 +476,42 @@ fn a_damaged_block_is_named_left_out_and_copied_once_it_is_sound() {
     }
 }
 
+/// Symptom: each backup named damage that had been given up, and said that the log was damaged, for as long as the
+/// segment was kept. Cause: it did not ask what was given up. Fix: such damage stands apart, also in what is restored.
+#[test]
+fn what_was_given_up_stands_apart_from_other_damage_of_a_backup() {
+    let source = memory();
+    let (log, partition) = filled(&source);
+    let path = segment_path(partition);
+    log.stop();
+    flip(&source, &path, 3 * BLOCK_BYTES + 100);
+    let log = open(&source, 2);
+    log.scrub().expect("scrubs");
+    let damage = log.damage();
+    let [place] = damage.as_slice() else { panic!("{damage:?}") };
+    let (accepted, done) = slot();
+    log.accept_gap(partition, place.events.clone().expect("events").offsets, done);
+    while log.commit() {}
+    taken(&accepted).expect("accepted");
+    log.stop();
+    let (_storage, first) = target();
+    // The second one tries again what the first one has left out.
+    for number in [1, 2] {
+        let taken = backed_up(&source, &first);
+        assert_eq!((taken.number, &taken.damage), (number, &Vec::new()));
+        let [found] = taken.given_up.as_slice() else { panic!("{taken:?}") };
+        assert_eq!((&found.path, &found.bytes, &found.events), (&place.path, &place.bytes, &place.events));
+    }
+    let (_, restored) = restored(&first, None);
+    assert_eq!((restored.verified.damage.len(), restored.verified.given_up.len()), (0, 1), "{restored:?}");
+    // What else is damaged is named as before.
+    flip(&source, &path, 6 * BLOCK_BYTES + 100);
+    let (_storage, other) = target();
+    let taken = backed_up(&source, &other);
+    let [found] = taken.damage.as_slice() else { panic!("{taken:?}") };
+    assert_eq!((&found.bytes, taken.given_up.len()), (&Some(6 * BLOCK_BYTES..7 * BLOCK_BYTES), 1));
+}
+
 #[test]
 fn a_lost_sidecar_is_named_and_made_anew() {
     let source = memory();
