@@ -308,7 +308,7 @@ impl Log {
         self.reading(partition, |reader| reader.offset_for_time(at_ms, &self.inner.unpacking))
     }
 
-    /// The event with the greatest timestamp. May decompress one batch.
+    /// The event with the greatest timestamp; the first of several. May decompress a few batches, one by one.
     ///
     /// # Errors
     /// See [`ReadError`].

@@ -151,7 +151,7 @@ proptest! {
             first_at_or_after(bytes, at, 0, 8 * MIB).unwrap(),
             first.map(|record| (record.offset, record.timestamp))
         );
-        let newest = max_timestamp_record(bytes, 8 * MIB).unwrap().unwrap();
+        let newest = max_timestamp_record(bytes, 0, 8 * MIB).unwrap().unwrap();
         prop_assert_eq!(newest.1, batch.header().max_timestamp);
         prop_assert_eq!(all[newest.0 as usize].timestamp, newest.1);
         prop_assert!(all[..newest.0 as usize].iter().all(|record| record.timestamp < newest.1));
@@ -165,7 +165,7 @@ fn read_every_way(bytes: &[u8]) {
     let _ = Batch::validate(Bytes::copy_from_slice(bytes));
     let _ = decode(bytes, MIB);
     let _ = first_at_or_after(bytes, 0, 0, MIB);
-    let _ = max_timestamp_record(bytes, MIB);
+    let _ = max_timestamp_record(bytes, 0, MIB);
 }
 
 /// A batch of hand-made records: framing that is right, all else as given.

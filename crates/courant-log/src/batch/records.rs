@@ -203,20 +203,22 @@ pub fn first_at_or_after(
     Ok(None)
 }
 
-/// The first of the records with the greatest timestamp in one whole batch, as offset and timestamp.
-/// None when the batch has no records.
+/// The first of the records with the greatest timestamp in one whole batch, from the offset `from` on, as offset and
+/// timestamp. None when the batch has no records there.
 ///
 /// # Errors
 /// As [`decode`].
 pub fn max_timestamp_record(
     batch: &[u8],
+    from: u64,
     max_decompressed_bytes: usize,
 ) -> Result<Option<(i64, i64)>, RecordError> {
     let (header, payload) = open(batch, max_decompressed_bytes)?;
     let mut newest: Option<(i64, i64)> = None;
     for outline in Walk::new(&header, &payload)? {
         let outline = outline?;
-        if newest.is_none_or(|(_, timestamp)| outline.timestamp > timestamp) {
+        let is_there = u64::try_from(outline.offset).is_ok_and(|offset| offset >= from);
+        if is_there && newest.is_none_or(|(_, timestamp)| outline.timestamp > timestamp) {
             newest = Some((outline.offset, outline.timestamp));
         }
     }
@@ -484,7 +486,11 @@ mod tests {
             assert_eq!(behind(21, 2), Some((3, 30)));
             assert_eq!(behind(10, 4), None);
             assert_eq!(behind(10, 5), None);
-            assert_eq!(max_timestamp_record(&batch, MAX), Ok(Some((1, 30))));
+            let newest_from = |from| max_timestamp_record(&batch, from, MAX).unwrap();
+            assert_eq!(newest_from(0), Some((1, 30)));
+            assert_eq!(newest_from(2), Some((3, 30)));
+            assert_eq!(newest_from(4), Some((4, 5)));
+            assert_eq!(newest_from(5), None);
         }
     }
 
@@ -498,7 +504,7 @@ mod tests {
         assert!(decode(&batch, MAX).unwrap().iter().all(|r| r.timestamp == 777));
         assert_eq!(first_at_or_after(&batch, 777, 0, MAX), Ok(Some((0, 777))));
         assert_eq!(first_at_or_after(&batch, 778, 0, MAX), Ok(None));
-        assert_eq!(max_timestamp_record(&batch, MAX), Ok(Some((0, 777))));
+        assert_eq!(max_timestamp_record(&batch, 0, MAX), Ok(Some((0, 777))));
     }
 
     #[test]

@@ -471,7 +471,7 @@ mod tests {
             assert_eq!(decode(&batch, MAX), Ok(Vec::new()));
             assert_eq!(without_key(&batch, 1, MAX), Ok(Vec::new()));
             assert_eq!(first_at_or_after(&batch, 0, 0, MAX), Ok(None));
-            assert_eq!(max_timestamp_record(&batch, MAX), Ok(None));
+            assert_eq!(max_timestamp_record(&batch, 0, MAX), Ok(None));
             assert_eq!(kept(&batch, MAX, |_| true), Ok(Kept::None));
             assert_eq!(recompressed(&batch, Codec::Gzip, MAX).as_ref(), Ok(&batch));
             assert_eq!(emptied(&batch), Ok(batch));

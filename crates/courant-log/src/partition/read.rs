@@ -1,5 +1,7 @@
 //! Reading: whole batches as they are stored, found by offset or by time.
 
+mod time;
+
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,12 +10,11 @@ use bytes::Bytes;
 
 use super::shared::Hint;
 use super::{Offsets, Partition, PartitionId};
-use crate::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES, records, verify_crc};
+use crate::batch::{BatchHeader, HEADER_BYTES as BATCH_HEADER_BYTES, verify_crc};
 use crate::buffers::{Buffer, Buffers};
 use crate::limits::SEGMENT_BLOCK_BYTES;
 use crate::segment::{BadBlock, FileKind, Handles, Reach, Segment, is_of_the_bytes};
 use crate::storage::Storage;
-use crate::unpacking::Unpacking;
 
 /// What a read found.
 #[derive(Clone, Debug)]
@@ -34,9 +35,6 @@ pub struct TimedOffset {
     /// The event's timestamp in milliseconds since 1970.
     pub timestamp_ms: i64,
 }
-
-/// What a look for a time finds.
-type Timed = Result<Option<TimedOffset>, ReadError>;
 
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
@@ -264,7 +262,9 @@ impl Reader<'_> {
     ) -> Result<Option<(Arc<Segment>, u64, u64)>, ReadError> {
         if segment.published() > 0 {
             let start = segment.blocks().position_at_or_before(offset);
-            if let Some((position, _)) = self.walk(&segment, start, |header| end_offset(header) > offset)? {
+            if let Some((position, _)) =
+                self.walk(&segment, start..u64::MAX, |header| end_offset(header) > offset)?
+            {
                 return Ok(Some((segment, position, offset)));
             }
             if self.partition.segment_behind(segment.header.base_offset).is_none() {
@@ -282,27 +282,32 @@ impl Reader<'_> {
         Ok(None)
     }
 
-    /// The first batch from `position` on for which `wanted` holds. Headers are what no batch's checksum
-    /// covers: their offsets must follow each other from the one that the index names.
+    /// The first batch for which `wanted` holds of those that begin within `positions`, at the first of which one
+    /// does. Headers are what no batch's checksum covers: their offsets must follow each other from the one that the
+    /// index names.
     fn walk(
         &self,
         segment: &Segment,
-        mut position: u64,
+        positions: Range<u64>,
         mut wanted: impl FnMut(&BatchHeader) -> bool,
     ) -> Result<Option<(u64, BatchHeader)>, ReadError> {
+        let Range { start: mut position, end } = positions;
         let named = segment.blocks().offset_at(position);
         let mut next_offset = named;
         let is_next = |next: u64, found: u64| match named {
             Some(named) if next == named => found == named,
             _ => segment.may_follow(next, found),
         };
-        loop {
+        while position < end {
             let chunk = self.bytes(segment, position, SEGMENT_BLOCK_BYTES as usize)?;
             if chunk.is_empty() {
                 return Ok(None);
             }
             let mut at = 0;
             while let Some(rest) = chunk.get(at..).filter(|rest| rest.len() >= BATCH_HEADER_BYTES) {
+                if position + at as u64 >= end {
+                    return Ok(None);
+                }
                 let header = self.header(segment, position + at as u64, rest)?;
                 if next_offset.is_some_and(|next| !is_next(next, offset_of(&header))) {
                     segment.distrust();
@@ -319,6 +324,7 @@ impl Reader<'_> {
             }
             position += at as u64;
         }
+        Ok(None)
     }
 
     /// How many bytes of `bytes` are whole batches below the watermark, within `max_bytes`.
@@ -370,88 +376,6 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The first event whose timestamp is `at_ms` or later.
-    pub(crate) fn offset_for_time(&self, at_ms: i64, unpacking: &Unpacking) -> Timed {
-        self.undisturbed(|| self.first_from_time(at_ms, unpacking))
-    }
-
-    fn first_from_time(&self, at_ms: i64, unpacking: &Unpacking) -> Timed {
-        let ends = self.partition.offsets();
-        for segment in self.partition.segments() {
-            match self.time_in_segment(&segment, at_ms, ends, unpacking) {
-                Ok(None) => {}
-                Ok(Some(found)) => return Ok(Some(found).filter(|found| found.offset < ends.high_watermark)),
-                // Retention took it away while it was read: what is left begins behind it.
-                Err(_) if !self.partition.has_segment(segment.key()) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
-    }
-
-    fn time_in_segment(&self, segment: &Segment, at_ms: i64, ends: Offsets, unpacking: &Unpacking) -> Timed {
-        let begins = segment.blocks().positions_from_time(at_ms);
-        for begin in begins {
-            match self.time_from(segment, begin, at_ms, ends, unpacking) {
-                // What was accepted as lost is passed over. Any other damage may hide the answer.
-                Err(_) if self.is_given_up(segment, begin) => {}
-                answer => return answer,
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether all damage of a segment from there on was accepted.
-    fn is_given_up(&self, segment: &Segment, position: u64) -> bool {
-        let from = segment.blocks().offset_at(position).unwrap_or(segment.header.base_offset);
-        let segment = from..self.end_of(segment);
-        let gaps = self.partition.gaps();
-        let touches = |range: &Range<u64>| range.start < segment.end && segment.start < range.end;
-        gaps.iter().any(touches)
-            && !self.partition.quarantined().iter().any(|damage| touches(&damage.offsets))
-    }
-
-    fn time_from(
-        &self,
-        segment: &Segment,
-        mut position: u64,
-        at_ms: i64,
-        ends: Offsets,
-        unpacking: &Unpacking,
-    ) -> Timed {
-        // The first batch that is there may begin with events that were deleted.
-        let may_have =
-            |header: &BatchHeader| header.newest_timestamp() >= at_ms && end_offset(header) > ends.start;
-        while let Some((at, header)) = self.walk(segment, position, may_have)? {
-            let batch = self.bytes(segment, at, header.total_bytes())?;
-            if batch.len() < header.total_bytes() {
-                return Err(corrupt(segment, at, "a batch reaches into damage"));
-            }
-            // What clients put into a batch is theirs. Where it cannot be read, or holds less than
-            // its header says, the whole batch answers for its events.
-            let whole = |offset| TimedOffset { offset, timestamp_ms: header.newest_timestamp() };
-            let inside = unpacking.one(|max| records::first_at_or_after(&batch, at_ms, ends.start, max));
-            let found = match inside {
-                Ok(inside) => timed(inside).unwrap_or(whole(offset_of(&header))),
-                Err(_) => whole(offset_of(&header).max(ends.start)),
-            };
-            // Compaction may have left no event of it.
-            let is_emptied = header.record_count == 0;
-            if found.offset >= ends.start && !is_emptied {
-                return Ok(Some(found));
-            }
-            position = at + header.total_bytes() as u64;
-        }
-        Ok(None)
-    }
-
-    /// The event with the greatest timestamp; the first of them when there are several.
-    pub(crate) fn max_timestamp(&self, unpacking: &Unpacking) -> Timed {
-        let segments = self.partition.segments();
-        let max = segments.iter().filter_map(|segment| segment.max_timestamp()).max();
-        max.map_or(Ok(None), |max| self.offset_for_time(max, unpacking))
-    }
-
     /// Every batch header of the partition, in order: what derived state is rebuilt from.
     pub(crate) fn each_header(
         &self,
@@ -459,7 +383,7 @@ impl Reader<'_> {
         mut each: impl FnMut(&BatchHeader),
     ) -> Result<(), ReadError> {
         let start = crate::segment::HEADER_BYTES as u64;
-        let all = self.walk(segment, start, |header| {
+        let all = self.walk(segment, start..u64::MAX, |header| {
             each(header);
             false
         });
@@ -488,11 +412,6 @@ fn offset_of(header: &BatchHeader) -> u64 {
 
 fn end_offset(header: &BatchHeader) -> u64 {
     u64::try_from(header.last_offset().saturating_add(1)).unwrap_or(0)
-}
-
-fn timed(found: Option<(i64, i64)>) -> Option<TimedOffset> {
-    let (offset, timestamp_ms) = found?;
-    Some(TimedOffset { offset: u64::try_from(offset).ok()?, timestamp_ms })
 }
 
 fn corrupt(segment: &Segment, position: u64, what: &str) -> ReadError {

@@ -5,6 +5,8 @@
 //! are the same 32 bytes. The entries of whole blocks go to the sidecar at checkpoints; the entry of
 //! the block that is still filling is part of the checkpoint. On disk: the numbers are fixed.
 
+use std::cmp::Reverse;
+
 use crc_fast::{CrcAlgorithm, Digest};
 
 use super::header::SegmentHeader;
@@ -292,12 +294,28 @@ impl Blocks {
         })
     }
 
-    /// Positions of first batches of the blocks that hold a timestamp of at least `at_ms`, in order.
-    pub(crate) fn positions_from_time(&self, at_ms: i64) -> Vec<u64> {
-        let blocks = self.entries().filter(|(_, _, max)| *max >= at_ms);
-        blocks
-            .filter_map(|(number, first, _)| Some(number * SEGMENT_BLOCK_BYTES + u64::from(first?.at)))
-            .collect()
+    /// Positions of first batches of the blocks in which batches that end behind the offset `start` may begin, in order,
+    /// each with the greatest timestamp of those that begin in its block.
+    fn begins_from(&self, start: u64) -> impl Iterator<Item = (u64, i64)> + '_ {
+        // What begins in a block ends at or before what the next one begins with.
+        let from = self.position_at_or_before(start);
+        let begins = self.entries().filter_map(|(number, first, max)| {
+            Some((number * SEGMENT_BLOCK_BYTES + u64::from(first?.at), max))
+        });
+        begins.skip_while(move |(position, _)| *position < from)
+    }
+
+    /// Of [`Self::begins_from`] those whose blocks hold a timestamp of at least `at_ms`.
+    pub(crate) fn positions_from_time(&self, at_ms: i64, start: u64) -> Vec<u64> {
+        let begins = self.begins_from(start).filter(|(_, max)| *max >= at_ms);
+        begins.map(|(position, _)| position).collect()
+    }
+
+    /// [`Self::begins_from`], the newest first.
+    pub(crate) fn newest_first(&self, start: u64) -> Vec<(u64, i64)> {
+        let mut begins: Vec<_> = self.begins_from(start).collect();
+        begins.sort_by_key(|(_, max)| Reverse(*max));
+        begins
     }
 
     /// The greatest timestamp of the first block that begins a batch: about when the segment began.
@@ -339,6 +357,19 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_blocks_come_first_and_none_that_ends_before_an_offset() {
+        let blocks = filled();
+        let all = blocks.newest_first(0);
+        assert_eq!(all.len(), blocks.firsts().len());
+        assert!(all.is_sorted_by(|(_, before), (_, behind)| before >= behind));
+        let newest = |start| blocks.newest_first(start).into_iter().map(|(_, max)| max).collect::<Vec<_>>();
+        assert_eq!(newest(1000), [5001, 5000]);
+        assert_eq!(newest(1001), [5001]);
+        assert_eq!(newest(7000), [5001]);
+        assert_eq!(Blocks::new(&HEADER).newest_first(0), []);
+    }
+
+    #[test]
     fn lookups_land_on_a_batch_at_or_before_the_offset() {
         let blocks = filled();
         for offset in [0, 9, 10, 555, 999, 1000, 1001, 5000] {
@@ -348,8 +379,13 @@ mod tests {
             assert!(offset - batch <= 200 || offset > 1000, "{offset} {position}");
         }
         assert_eq!(blocks.max_timestamp(), Some(5001));
-        assert_eq!(blocks.positions_from_time(5001).len(), 1);
-        assert!(blocks.positions_from_time(5002).is_empty());
+        assert_eq!(blocks.positions_from_time(5001, 0).len(), 1);
+        assert!(blocks.positions_from_time(5002, 0).is_empty());
+        // What ends before an offset is passed over.
+        assert_eq!(
+            (blocks.positions_from_time(0, 1000).len(), blocks.positions_from_time(0, 1001).len()),
+            (2, 1)
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use courant_log::batch::records::{NewRecord, encode};
-use courant_log::storage::{MemoryStorage, Storage};
+use courant_log::storage::{FaultyStorage, MemoryStorage, Storage};
 use courant_log::{
     AddPartitionsError, AlterTopicError, Batch, Codec, DeleteRecordsError, Log, LogConfig, OpenError,
     PartitionId, ReadError,
@@ -94,6 +94,91 @@ fn a_time_is_looked_for_among_what_is_left_of_a_batch() {
         // A batch of which nothing is left answers for nothing, whatever its header says.
         assert_eq!(delete(&log, partition, 5), Ok(5));
         assert_eq!(first(0), None);
+    }
+}
+
+/// Symptom: asked for its newest event (KIP-734), a partition said that it has none, and had events. Cause: DeleteRecords
+/// had taken the newest, and segments and batches go on telling of its time, for which the log looked then. Fix: where
+/// nothing is found, the log looks for the newest time of what is left.
+#[test]
+fn the_newest_event_is_one_of_those_that_are_left() {
+    let event = |second: &i64| NewRecord {
+        timestamp: second * 1_000,
+        value: Some(vec![7; 3_000].into()),
+        ..NewRecord::default()
+    };
+    let batch_of = |seconds: &[i64]| {
+        let events: Vec<NewRecord> = seconds.iter().map(event).collect();
+        let bytes = encode(&events, Codec::Zstd, None).expect("encodes");
+        Batch::validate(bytes).expect("a good one")
+    };
+    // Where the first batch cannot be unpacked, all that is left of it answers for it.
+    for (unpacked_bytes_max, left_of_the_first) in [(1 << 20, (3, 3_000)), (4_000, (2, 9_000))] {
+        let config = LogConfig { unpacked_bytes_max, unpacked_at_once: 1, ..tiny(1) };
+        let (log, _) = Log::open(Arc::new(memory()), config).expect("opens");
+        let partition = create(&log, "orders", 1, &[]).partitions[0];
+        let newest = || {
+            let found = log.max_timestamp(partition).expect("finds");
+            found.map(|found| (found.offset, found.timestamp_ms))
+        };
+        assert_eq!(newest(), None);
+        append(&log, partition, batch_of(&[1, 9, 2, 3, 3])).expect("appends");
+        append(&log, partition, batch_of(&[2, 2])).expect("appends");
+        assert_eq!(newest().map(|(_, time_ms)| time_ms), Some(9_000));
+        assert_eq!(delete(&log, partition, 2), Ok(2));
+        assert_eq!(newest(), Some(left_of_the_first), "{unpacked_bytes_max}");
+        // Of a batch that is gone, no header counts; the second one says what it has.
+        assert_eq!(delete(&log, partition, 5), Ok(5));
+        assert_eq!(newest(), Some((5, 2_000)), "{unpacked_bytes_max}");
+        assert_eq!(delete(&log, partition, 6), Ok(6));
+        assert_eq!(newest(), Some((6, 2_000)), "{unpacked_bytes_max}");
+        append(&log, partition, batch_of(&[4])).expect("appends");
+        assert_eq!(newest(), Some((7, 4_000)), "newer than what is left, and older than what was deleted");
+        assert_eq!(delete(&log, partition, 8), Ok(8));
+        assert_eq!(newest(), None);
+    }
+}
+
+#[test]
+fn the_newest_event_is_found_behind_many_newer_ones_that_were_deleted() {
+    // Several blocks of one segment, and a segment for every few batches.
+    let layouts: [&[(&str, &str)]; 2] = [&[], &[("segment.bytes", "20000")]];
+    for configs in layouts {
+        let log = open(&memory(), 1);
+        let partition = create(&log, "orders", 1, configs).partitions[0];
+        for tag in (0..60).rev() {
+            append(&log, partition, batch(tag, 2, 6_000, None)).expect("appends");
+        }
+        for start in [1, 2, 37, 80, 118, 119] {
+            assert_eq!(delete(&log, partition, start), Ok(start));
+            let found = log.max_timestamp(partition).expect("finds").expect("it is there");
+            let expected = (start, (NOW_MS + 59 - start / 2) as i64);
+            assert_eq!((found.offset, found.timestamp_ms), expected, "{configs:?}");
+        }
+    }
+}
+
+/// Symptom: asked for the newest event behind many that were deleted, a partition read on to the end of a segment, each
+/// time. Cause: where the time was that a block has in the index, nothing was left, and the look went on behind the block.
+/// Fix: it looks into the blocks that can have the time, and into no block that ends before the partition begins.
+#[test]
+fn the_newest_event_is_found_without_reading_all_that_was_deleted() {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    // One segment of more than 18 blocks.
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    for tag in (0..60).rev() {
+        append(&log, partition, batch(tag, 2, 20_000, None)).expect("appends");
+    }
+    for start in [1, 2, 37, 80, 119] {
+        assert_eq!(delete(&log, partition, start), Ok(start));
+        let newest = || log.max_timestamp(partition).expect("finds").map(|found| found.offset);
+        // The first look compares blocks with their checksums, for which it reads them as a whole.
+        assert_eq!(newest(), Some(start));
+        let before = storage.reads();
+        assert_eq!(newest(), Some(start));
+        let reads = storage.reads() - before;
+        assert!(reads <= 12, "{reads} reads from offset {start} on");
     }
 }
 
