@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use courant_engine::{CreateTopicError, Durability, NewTopic, Topic};
-use courant_log::topic_config;
+use courant_log::topic_config::{self, TimestampLimits};
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic as Wanted, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
@@ -28,6 +28,8 @@ use crate::texts;
 pub(crate) struct Described {
     pub(crate) topic: Topic,
     pub(crate) is_compacted: bool,
+    /// How far the times that records bring may be from the clock.
+    pub(crate) times: Option<TimestampLimits>,
 }
 
 /// The topics of a server, as far as somebody has asked for them.
@@ -296,8 +298,14 @@ fn described(
         record_bytes_max: bytes_max.unwrap_or(RECORD_BYTES_MAX).min(RECORD_BYTES_MAX),
         durability,
     };
-    Described { topic, is_compacted: has("compact") }
+    let set = TIME_CONFIGS.into_iter().filter_map(|name| Some((name.to_owned(), value(name)?.to_owned())));
+    let set: BTreeMap<String, String> = set.collect();
+    Described { topic, is_compacted: has("compact"), times: TimestampLimits::of(&set) }
 }
+
+/// What [`TimestampLimits`] go by.
+const TIME_CONFIGS: [&str; 3] =
+    ["message.timestamp.type", "message.timestamp.before.max.ms", "message.timestamp.after.max.ms"];
 
 #[cfg(test)]
 mod tests {
@@ -336,6 +344,24 @@ mod tests {
             let found = described("state", 1, &resource(&configs), &log_id, true);
             assert_eq!((found.topic.retention, found.is_compacted), (None, true));
         }
+    }
+
+    #[test]
+    fn a_topics_limits_of_timestamps_are_known_before_something_is_sent() {
+        let times = |configs: &[(&str, &str)]| {
+            described("orders", 1, &resource(configs), &Uuid::from_u128(7), true).times
+        };
+        let largest = i64::MAX.to_string();
+        let none = [
+            ("message.timestamp.before.max.ms", largest.as_str()),
+            ("message.timestamp.after.max.ms", largest.as_str()),
+        ];
+        assert_eq!((times(&[]), times(&none)), (None, None));
+        // As Apache Kafka has it from 4.0 on.
+        let hour = [none[0], ("message.timestamp.after.max.ms", "3600000")];
+        let limits = TimestampLimits { before_ms: i64::MAX, after_ms: 3_600_000 };
+        assert_eq!(times(&hour), Some(limits));
+        assert_eq!(times(&[hour[1], ("message.timestamp.type", "LogAppendTime")]), None);
     }
 
     /// A topic promises what its own configs say, each server in its words.

@@ -47,9 +47,10 @@ pub(crate) async fn publish(shared: &Shared, records: Vec<NewRecord>) -> Vec<Out
     };
     let mut results = all(PublishError::NotTried);
     let any = shared.keyless.fetch_add(1, Ordering::Relaxed);
+    let now_ms = shared.now_ms();
     let (mut many, mut single) = (Vec::new(), Vec::new());
     for (index, record) in records.into_iter().enumerate() {
-        match place(&found, index, record, any) {
+        match place(&found, index, record, any, now_ms) {
             Ok(placed) if placed.described.topic.record_bytes_max < BATCH_BYTES_MAX => single.push(placed),
             Ok(placed) => many.push(placed),
             Err(error) => results[index] = Err(error),
@@ -66,8 +67,16 @@ pub(crate) async fn publish(shared: &Shared, records: Vec<NewRecord>) -> Vec<Out
     results
 }
 
-/// The partition of a record that its topic can take. `any` chooses where there is no key.
-fn place(found: &Found, index: usize, record: NewRecord, any: u32) -> Result<Placed, PublishError> {
+/// The partition of a record that its topic can take now. `any` chooses where there is no key.
+///
+/// What the server would refuse is refused here: it refuses whole batches, and that ends the producer.
+fn place(
+    found: &Found,
+    index: usize,
+    record: NewRecord,
+    any: u32,
+    now_ms: i64,
+) -> Result<Placed, PublishError> {
     let topic = || record.topic.to_string();
     let Some(described) = found.get(&*record.topic).cloned().flatten() else {
         return Err(PublishError::UnknownTopic { topic: topic() });
@@ -91,6 +100,14 @@ fn place(found: &Found, index: usize, record: NewRecord, any: u32) -> Result<Pla
         return Err(PublishError::NoKey { topic: topic() });
     }
     if let Some(reason) = unsendable(&record) {
+        return Err(PublishError::Unencodable { reason });
+    }
+    // By the clock here, which may be wrong; the server's nobody can ask for. Whoever keeps the record publishes it again.
+    // Sent to be refused, it would take its batch with it each time, and nothing of its partition would ever be stored.
+    if let (Some(times), Some(timestamp_ms)) = (described.times, record.timestamp_ms)
+        && let Err(bad) = times.check(timestamp_ms, now_ms)
+    {
+        let reason = format!("{bad} in topic {}, by the clock of this process", topic());
         return Err(PublishError::Unencodable { reason });
     }
     Ok(Placed { index, record, partition, described })
@@ -283,7 +300,10 @@ impl<'a> Call<'a> {
         let topic = partition.topic.to_string();
         let servers = &self.shared.address.servers;
         match texts::code(error) {
-            Some(RDKafkaErrorCode::PurgeQueue) => PublishError::NotTried,
+            // The second: the server has refused another record of its batch.
+            Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::InvalidDifferentRecord) => {
+                PublishError::NotTried
+            }
             Some(code) if is_unknown(code) => {
                 self.shared.catalog.doubt(&topic);
                 PublishError::UnknownTopic { topic }
@@ -295,7 +315,15 @@ impl<'a> Call<'a> {
                 PublishError::TooLarge { topic, bytes: batch_bytes(record), max }
             }
             Some(code @ (RDKafkaErrorCode::InvalidRecord | RDKafkaErrorCode::InvalidTimestamp)) => {
-                PublishError::Unencodable { reason: texts::reason_of(code, servers) }
+                // Somebody has changed what it takes since it was looked at, or the clocks differ.
+                self.shared.catalog.doubt(&topic);
+                // The client says so of all records of a batch, also where the server blames one of them alone.
+                let is_alone = self.placed.iter().filter(|other| other.partition == *partition).count() == 1;
+                if is_alone {
+                    PublishError::Unencodable { reason: texts::reason_of(code, servers) }
+                } else {
+                    PublishError::NotTried
+                }
             }
             Some(RDKafkaErrorCode::PurgeInflight | RDKafkaErrorCode::MessageTimedOut) => {
                 PublishError::InDoubt { reason: texts::absent(servers) }

@@ -191,7 +191,7 @@ pub enum PublishError {
         /// The topic.
         topic: String,
     },
-    /// It is not one that the format can hold.
+    /// It is not one that the format can hold, or its timestamp is farther from the clock than the topic allows.
     #[error("the record cannot be stored: {reason}")]
     Unencodable {
         /// What is wrong with it.

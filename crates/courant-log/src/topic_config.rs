@@ -122,10 +122,10 @@ pub static TOPIC_CONFIGS: &[TopicConfig] = &[
         "How long an event may stay uncompacted, in milliseconds."),
     config("max.message.bytes", ConfigKind::Int { min: 0 }, "1048588", true,
         "Bytes of the largest batch that is accepted, after compression."),
-    config("message.timestamp.after.max.ms", ConfigKind::Long { min: 0 }, LONG_MAX, false,
-        "How far in the future a timestamp may be, in milliseconds."),
-    config("message.timestamp.before.max.ms", ConfigKind::Long { min: 0 }, LONG_MAX, false,
-        "How far in the past a timestamp may be, in milliseconds."),
+    config("message.timestamp.after.max.ms", ConfigKind::Long { min: 0 }, LONG_MAX, true,
+        "How far ahead of the server's clock a producer's timestamp may be, in milliseconds. Not asked of timestamps that the server gives."),
+    config("message.timestamp.before.max.ms", ConfigKind::Long { min: 0 }, LONG_MAX, true,
+        "How far behind the server's clock a producer's timestamp may be, in milliseconds. Not asked of timestamps that the server gives."),
     config("message.timestamp.type", ConfigKind::Choice(TIMESTAMP_TYPES), "CreateTime", true,
         "Whose timestamps events have. CreateTime: the producer's. LogAppendTime: the server's, when they come."),
     config("min.cleanable.dirty.ratio", ConfigKind::Ratio, "0.5", true,
@@ -190,7 +190,7 @@ pub fn effective<'a>(configs: &'a BTreeMap<String, String>, name: &str) -> &'a s
     }
 }
 
-// The next four are asked for each batch that is published: what nobody has set they know without the table.
+// The next five are asked for each batch that is published: what nobody has set they know without the table.
 
 /// Whether newer events of a key take the place of older ones, so that every event needs a key.
 pub fn is_compacted(configs: &BTreeMap<String, String>) -> bool {
@@ -219,6 +219,83 @@ pub fn max_message_bytes(configs: &BTreeMap<String, String>) -> usize {
     let set = configs.get("max.message.bytes").and_then(|value| value.trim().parse::<usize>().ok());
     set.unwrap_or(MAX_MESSAGE_BYTES_DEFAULT)
 }
+
+/// How far from the log's clock the timestamps may be that producers give to events (KIP-937).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimestampLimits {
+    /// Milliseconds behind it.
+    pub before_ms: i64,
+    /// Milliseconds ahead of it.
+    pub after_ms: i64,
+}
+
+/// Why a topic does not take an event with this timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadTimestamp {
+    /// It is too far behind the log's clock.
+    #[error(
+        "its timestamp {timestamp_ms} is {off_ms} ms behind the clock; \
+         message.timestamp.before.max.ms is {limit_ms}"
+    )]
+    TooOld {
+        /// The timestamp, ms since 1970.
+        timestamp_ms: i64,
+        /// How far it is off.
+        off_ms: i64,
+        /// How far it may be.
+        limit_ms: i64,
+    },
+    /// It is too far ahead of the log's clock.
+    #[error(
+        "its timestamp {timestamp_ms} is {off_ms} ms ahead of the clock; \
+         message.timestamp.after.max.ms is {limit_ms}"
+    )]
+    TooNew {
+        /// The timestamp, ms since 1970.
+        timestamp_ms: i64,
+        /// How far it is off.
+        off_ms: i64,
+        /// How far it may be.
+        limit_ms: i64,
+    },
+}
+
+impl TimestampLimits {
+    /// What the configs say. `None`: any timestamp is taken, because nobody has set a limit, or because events get the
+    /// time of their arrival.
+    #[must_use]
+    pub fn of(configs: &BTreeMap<String, String>) -> Option<Self> {
+        let set = |name: &str| configs.get(name)?.trim().parse::<i64>().ok();
+        let before_ms = set("message.timestamp.before.max.ms").unwrap_or(i64::MAX);
+        let after_ms = set("message.timestamp.after.max.ms").unwrap_or(i64::MAX);
+        let is_limited = before_ms < i64::MAX || after_ms < i64::MAX;
+        (is_limited && !has_append_time(configs)).then_some(Self { before_ms, after_ms })
+    }
+
+    /// Whether an event with this timestamp may come at the time `now_ms`, both in milliseconds since 1970. An event
+    /// without one, which has -1, always may.
+    ///
+    /// # Errors
+    /// Says which of the limits is in the way.
+    pub fn check(&self, timestamp_ms: i64, now_ms: i64) -> Result<(), BadTimestamp> {
+        let Self { before_ms, after_ms } = *self;
+        let (behind_ms, ahead_ms) =
+            (now_ms.saturating_sub(timestamp_ms), timestamp_ms.saturating_sub(now_ms));
+        if timestamp_ms == NO_TIMESTAMP_MS {
+            Ok(())
+        } else if behind_ms > before_ms {
+            Err(BadTimestamp::TooOld { timestamp_ms, off_ms: behind_ms, limit_ms: before_ms })
+        } else if ahead_ms > after_ms {
+            Err(BadTimestamp::TooNew { timestamp_ms, off_ms: ahead_ms, limit_ms: after_ms })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The timestamp of an event that has none.
+const NO_TIMESTAMP_MS: i64 = -1;
 
 /// When a segment of a topic is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -445,16 +522,45 @@ mod tests {
             ("cleanup.policy", "compact"),
             ("compression.type", "zstd"),
             ("message.timestamp.type", "LogAppendTime"),
+            ("message.timestamp.after.max.ms", "7"),
+            ("message.timestamp.before.max.ms", "7"),
             ("max.message.bytes", "7"),
         ] {
             let all = |configs: &BTreeMap<String, String>| {
-                (is_compacted(configs), codec(configs), has_append_time(configs), max_message_bytes(configs))
+                let limits = TimestampLimits::of(configs);
+                let (max, has_append_time) = (max_message_bytes(configs), has_append_time(configs));
+                (is_compacted(configs), codec(configs), has_append_time, limits, max)
             };
             let unset = all(&BTreeMap::new());
             let default = find(name).expect("it is in the table").default;
             assert_eq!(all(&set(&[(name, default)])), unset, "{name}");
             assert_ne!(all(&set(&[(name, others)])), unset, "{name}");
         }
+    }
+
+    #[test]
+    fn timestamps_are_held_to_what_is_set_and_to_the_millisecond() {
+        const NOW: i64 = 1_700_000_000_000;
+        let of = |pairs: &[(&str, &str)]| TimestampLimits::of(&set(pairs));
+        let both = of(&[("message.timestamp.before.max.ms", "5"), ("message.timestamp.after.max.ms", " 3 ")]);
+        let both = both.expect("they are set");
+        assert_eq!(both, TimestampLimits { before_ms: 5, after_ms: 3 });
+        for taken in [NOW - 5, NOW, NOW + 3, -1] {
+            assert_eq!(both.check(taken, NOW), Ok(()));
+        }
+        let old = both.check(NOW - 6, NOW).unwrap_err();
+        assert_eq!(old, BadTimestamp::TooOld { timestamp_ms: NOW - 6, off_ms: 6, limit_ms: 5 });
+        assert!(old.to_string().ends_with("message.timestamp.before.max.ms is 5"), "{old}");
+        let new = both.check(NOW + 4, NOW).unwrap_err();
+        assert_eq!(new, BadTimestamp::TooNew { timestamp_ms: NOW + 4, off_ms: 4, limit_ms: 3 });
+        assert!(new.to_string().ends_with("message.timestamp.after.max.ms is 3"), "{new}");
+        // What a producer says can be anything.
+        assert!(both.check(i64::MIN, NOW).is_err() && both.check(i64::MAX, NOW).is_err());
+        let none = of(&[("message.timestamp.before.max.ms", "0")]).expect("it is set");
+        assert_eq!((none.check(NOW, NOW), none.check(i64::MAX, NOW)), (Ok(()), Ok(())));
+        assert!(none.check(NOW - 1, NOW).is_err());
+        let arrival = [("message.timestamp.type", "LogAppendTime"), ("message.timestamp.after.max.ms", "0")];
+        assert_eq!(of(&arrival), None, "the server's own are not far from its clock");
     }
 
     #[test]

@@ -13,9 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use courant_core::partitioner::partition_for_key;
 use courant_log::batch::records;
-use courant_log::{
-    AppendError, Appended, Batch, Catalog, Codec, PartitionId, Topic, WriterError, topic_config,
-};
+use courant_log::topic_config::{self, TimestampLimits};
+use courant_log::{AppendError, Appended, Batch, Catalog, Codec, PartitionId, Topic, WriterError};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
@@ -69,7 +68,7 @@ fn sorted(shared: &Shared, records: Vec<NewRecord>, results: &mut [Outcome]) -> 
     let mut topics = Topics::of(&catalog, &shared.keyless);
     let mut lanes = Lanes { expected: records.len(), ..Lanes::default() };
     for ((index, record), result) in records.into_iter().enumerate().zip(results) {
-        match topics.place(&record) {
+        match topics.place(&record, now_ms) {
             Ok(place) => lanes.of(&place).add(index, record, now_ms),
             Err(error) => *result = Err(error),
         }
@@ -84,6 +83,8 @@ struct Rules {
     max: usize,
     is_compacted: bool,
     has_append_time: bool,
+    /// How far the times that records bring may be from the clock.
+    times: Option<TimestampLimits>,
     codec: Codec,
 }
 
@@ -93,12 +94,19 @@ impl Rules {
             max: topic_config::max_message_bytes(&topic.configs),
             is_compacted: topic_config::is_compacted(&topic.configs),
             has_append_time: topic_config::has_append_time(&topic.configs),
+            times: TimestampLimits::of(&topic.configs),
             codec: topic_config::codec(&topic.configs).unwrap_or(Codec::None),
         }
     }
 
-    /// What a record must be, so that its batch is not refused for it.
-    fn check(&self, topic: &Topic, record: &NewRecord) -> Result<(), PublishError> {
+    /// What a record must be, so that its batch is not refused for it. The time is looked at where a record's own is
+    /// held against it.
+    fn check(
+        &self,
+        topic: &Topic,
+        record: &NewRecord,
+        now_ms: impl FnOnce() -> i64,
+    ) -> Result<(), PublishError> {
         let (bytes, max) = (record.payload_bytes(), self.max);
         // Before anything is copied. What the format adds is known when the record is encoded.
         if bytes > max {
@@ -111,7 +119,13 @@ impl Rules {
             Some(timestamp_ms) if timestamp_ms < 0 => Err(PublishError::Unencodable {
                 reason: format!("its timestamp is {timestamp_ms}; timestamps begin with 1970, at 0"),
             }),
-            _ => Ok(()),
+            Some(timestamp_ms) => match self.times.map(|times| times.check(timestamp_ms, now_ms())) {
+                Some(Err(bad)) => {
+                    Err(PublishError::Unencodable { reason: format!("{bad} in topic {}", topic.name) })
+                }
+                Some(Ok(())) | None => Ok(()),
+            },
+            None => Ok(()),
         }
     }
 }
@@ -153,21 +167,22 @@ impl<'a> Topics<'a> {
     }
 
     /// The partition of a record that its topic can take.
-    fn place(&mut self, record: &NewRecord) -> Result<Place<'a>, PublishError> {
+    fn place(&mut self, record: &NewRecord, now_ms: i64) -> Result<Place<'a>, PublishError> {
         let Some((topic, rules)) = self.named(&record.topic) else {
             return Err(PublishError::UnknownTopic { topic: record.topic.to_string() });
         };
-        Place::of(topic, rules, record, || self.any())
+        Place::of(topic, rules, record, || self.any(), || now_ms)
     }
 }
 
 impl<'a> Place<'a> {
-    /// The place of a record in its topic, if that can take it. `any` chooses where there is no key.
+    /// The place of a record in its topic, if that can take it now. `any` chooses where there is no key.
     fn of(
         topic: &'a Arc<Topic>,
         rules: Rules,
         record: &NewRecord,
         any: impl FnOnce() -> u32,
+        now_ms: impl FnOnce() -> i64,
     ) -> Result<Self, PublishError> {
         let have = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
         let number = match (record.partition, &record.key) {
@@ -180,7 +195,7 @@ impl<'a> Place<'a> {
             let partition = Partition { topic: record.topic.clone(), number };
             return Err(PublishError::UnknownPartition { partition, have });
         };
-        rules.check(topic, record)?;
+        rules.check(topic, record, now_ms)?;
         Ok(Self { topic, rules, number, id })
     }
 }

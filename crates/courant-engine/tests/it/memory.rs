@@ -1,9 +1,9 @@
 //! What is particular about `memory:`: it can be full.
 
-use courant_engine::{NewTopic, Partition, PublishError};
+use courant_engine::{NewRecord, NewTopic, Partition, PublishError};
 
 use crate::engines::opened;
-use crate::place::{publish, record, topic_name};
+use crate::place::{NOW_MS, publish, record, topic_name};
 
 /// 96 MiB, most of them for the journal and one topic that keeps everything: when they are full, what is
 /// there stays readable and the refusal says what to change.
@@ -46,5 +46,23 @@ async fn memory_forgets_old_records_before_it_is_full() {
         matches!(gone, Ok(courant_engine::ReadBack::Before { start }) if start >= ends.start),
         "{gone:?}"
     );
+    engine.close().await;
+}
+
+/// The date stands still here, so the limits can be seen to the millisecond.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_are_refused_by_their_time_to_the_millisecond() {
+    let engine = opened("memory:").await.expect("opens");
+    let topic = NewTopic::new(topic_name("orders"), 1)
+        .with("message.timestamp.before.max.ms", "5")
+        .with("message.timestamp.after.max.ms", "3");
+    engine.create_topics(vec![topic]).await.remove(0).expect("created");
+    let records: Vec<_> = [-6, -5, 0, 3, 4]
+        .into_iter()
+        .map(|off| NewRecord { timestamp_ms: Some(NOW_MS + off), ..record("key", "value") })
+        .collect();
+    let results = engine.publish(records).await;
+    let taken: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(taken, [false, true, true, true, false], "{results:?}");
     engine.close().await;
 }

@@ -11,6 +11,7 @@ on_every_engine!(
     records_that_nothing_can_take_say_why,
     a_record_alone_is_answered_as_it_is_among_others,
     records_of_several_topics_are_held_each_to_its_own,
+    a_record_whose_own_time_is_too_far_from_the_clock_is_refused_alone,
 );
 
 /// Small enough that a batch of some records is split as well.
@@ -139,5 +140,28 @@ async fn records_of_several_topics_are_held_each_to_its_own(place: &Place) {
     assert_eq!(results[6], Err(PublishError::UnknownTopic { topic: "nowhere".to_owned() }));
     for (index, topic, offset) in [(0, "orders", 0), (7, "orders", 1), (1, "wide", 0), (5, "wide", 1)] {
         assert_eq!(results[index], Ok(Position { partition: Partition::new(topic, 0), offset }));
+    }
+}
+
+/// By the limits of its topic (KIP-937). Whoever gives it no time of its own is not asked.
+async fn a_record_whose_own_time_is_too_far_from_the_clock_is_refused_alone(place: &Place) {
+    const IN_1970: i64 = 1_000;
+    const IN_3000: i64 = 32_503_680_000_000;
+    // Twenty years, and an hour: the date of the engine stands still, and that of a server of its own does not.
+    let (before, after) = ("message.timestamp.before.max.ms", "message.timestamp.after.max.ms");
+    for (topic, config, limit, refused, taken) in
+        [("recent", before, "630720000000", IN_1970, IN_3000), ("past", after, "3600000", IN_3000, IN_1970)]
+    {
+        place.topic_with(NewTopic::new(topic_name(topic), 1).with(config, limit)).await;
+        let at = |timestamp_ms| NewRecord { timestamp_ms, ..NewRecord::new(topic, "key", "value") };
+        let records = vec![at(Some(taken)), at(Some(refused)), at(None)];
+        let results = place.engine.publish(records).await;
+        let [Ok(first), Err(error), Ok(last)] = &results[..] else { panic!("{topic}: {results:?}") };
+        assert_eq!((first.offset, last.offset), (0, 1), "{topic}");
+        assert!(matches!(error, PublishError::Unencodable { .. }) && !error.is_passing(), "{error}");
+        let said = error.to_string();
+        assert!(said.contains(&format!("{config} is {limit} in topic {topic}")), "{said}");
+        let alone = place.engine.publish(vec![at(Some(refused))]).await;
+        assert_eq!(alone, [Err(error.clone())]);
     }
 }

@@ -19,7 +19,7 @@ use courant_log::{Codec, Health};
 use tokio::sync::oneshot;
 use tokio::time::interval;
 
-use crate::support::{Running, batch, fetch, produce, soon};
+use crate::support::{Raw, Running, batch, fetch, produce, soon};
 
 /// A batch with one byte changed.
 fn patched(at: usize, byte: u8) -> Bytes {
@@ -473,6 +473,101 @@ async fn a_record_without_a_key_is_refused_in_a_compacted_topic() {
         let keyed = encode(codec, &[Some("a"), Some("")]);
         let answer = raw.call(&produce("prices", 0, -1, keyed), 9).await;
         assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+    }
+    running.stop().await;
+}
+
+async fn topic_with(raw: &mut Raw, name: &str, configs: &[(&str, &str)]) {
+    let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+        name: (*name).to_owned(),
+        value: Some((*value).to_owned()),
+    };
+    let create = CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: name.to_owned(),
+            num_partitions: 1,
+            replication_factor: 1,
+            configs: configs.iter().map(config).collect(),
+            ..CreatableTopic::default()
+        }],
+        ..CreateTopicsRequest::default()
+    };
+    assert_eq!(raw.call(&create, 7).await.topics[0].error_code, 0, "{name}");
+}
+
+/// A Produce of records with keys that have these timestamps.
+fn produce_at(topic: &str, codec: Codec, times_ms: &[i64]) -> ProduceRequest {
+    let record = |timestamp: &i64| NewRecord {
+        timestamp: *timestamp,
+        key: Some(Bytes::from_static(b"k")),
+        value: Some(Bytes::from_static(b"v")),
+        headers: Vec::new(),
+    };
+    let records: Vec<_> = times_ms.iter().map(record).collect();
+    produce(topic, 0, -1, records::encode(&records, codec, None).expect("it can be encoded"))
+}
+
+const IN_2023: i64 = 1_700_000_000_000;
+const IN_3000: i64 = 32_503_680_000_000;
+const HOUR: &str = "3600000";
+
+/// Symptom: a producer whose clock was years ahead wrote events that retention by age never took away, although the topic
+/// said how far ahead a clock may be. Cause: the two limits of KIP-937 were kept and not enforced. Fix: each record's
+/// timestamp is held against them, and those to blame are named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn timestamps_too_far_from_the_clock_are_refused_where_the_topic_says_so() {
+    const BEFORE: &str = "message.timestamp.before.max.ms";
+    const AFTER: &str = "message.timestamp.after.max.ms";
+    let running = Running::start().await;
+    let mut raw = running.connect().await;
+    topic_with(&mut raw, "recent", &[(BEFORE, HOUR)]).await;
+    topic_with(&mut raw, "past", &[(AFTER, HOUR)]).await;
+    topic_with(&mut raw, "keyed", &[(AFTER, HOUR), ("cleanup.policy", "compact")]).await;
+    topic_with(&mut raw, "packed", &[(BEFORE, HOUR), ("compression.type", "zstd")]).await;
+    // Two to blame around one without a timestamp, which is never refused. The header says nothing of the last one.
+    let blamed = [
+        ("recent", [IN_2023, -1, 0], BEFORE, vec![0, 2]),
+        ("past", [IN_2023, -1, IN_3000], AFTER, vec![2]),
+        ("past", [IN_3000, IN_3000 + 1, 0], AFTER, vec![0, 1]),
+        ("keyed", [0, IN_3000, 0], AFTER, vec![1]),
+        ("packed", [IN_3000, IN_3000, 0], BEFORE, vec![2]),
+    ];
+    for codec in [Codec::None, Codec::Lz4] {
+        for (topic, times_ms, config, expected) in &blamed {
+            let answer = raw.call(&produce_at(topic, codec, times_ms), 9).await;
+            let partition = &answer.responses[0].partition_responses[0];
+            assert_eq!(ErrorCode(partition.error_code), ErrorCode::INVALID_TIMESTAMP, "{topic}");
+            assert_eq!(partition.base_offset, -1);
+            let blamed: Vec<_> = partition.record_errors.iter().map(|error| error.batch_index).collect();
+            assert_eq!(blamed, *expected, "{topic}, {codec:?}");
+            let said = partition.error_message.as_deref().expect("a sentence");
+            assert!(said.contains(&format!("{config} is {HOUR}")), "{said}");
+        }
+    }
+    assert_eq!(running.broker.log().metrics().appends, 0);
+    for (topic, times_ms) in
+        [("recent", [-1, IN_3000]), ("past", [IN_2023, 0]), ("keyed", [0, -1]), ("packed", [IN_3000, -1])]
+    {
+        let answer = raw.call(&produce_at(topic, Codec::Lz4, &times_ms), 9).await;
+        assert_eq!(result(&answer), (0, 0), "{topic}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_timestamp_is_taken_where_no_limit_is_set_or_the_server_gives_its_own() {
+    let running = Running::start().await;
+    let mut raw = running.connect().await;
+    let none = [
+        ("message.timestamp.type", "LogAppendTime"),
+        ("message.timestamp.before.max.ms", "0"),
+        ("message.timestamp.after.max.ms", "0"),
+    ];
+    topic_with(&mut raw, "plain", &[]).await;
+    topic_with(&mut raw, "arrival", &none).await;
+    for topic in ["plain", "arrival"] {
+        let answer = raw.call(&produce_at(topic, Codec::None, &[IN_3000, 0, -1, IN_2023]), 9).await;
+        assert_eq!(result(&answer), (0, 0), "{topic}");
     }
     running.stop().await;
 }

@@ -181,6 +181,30 @@ pub fn without_key(
     Ok(without)
 }
 
+/// The first records of one whole batch whose timestamps `check` does not take, at most so many of them: each by its
+/// index in the batch, with what `check` says. A small batch may unpack to millions.
+///
+/// # Errors
+/// As [`decode`].
+pub fn refused_timestamps<E>(
+    batch: &[u8],
+    most: usize,
+    max_decompressed_bytes: usize,
+    check: impl Fn(i64) -> Result<(), E>,
+) -> Result<Vec<(usize, E)>, RecordError> {
+    let (header, payload) = open(batch, max_decompressed_bytes)?;
+    let mut refused = Vec::new();
+    for (index, outline) in Walk::new(&header, &payload)?.enumerate() {
+        if refused.len() == most {
+            break;
+        }
+        if let Err(error) = check(outline?.timestamp) {
+            refused.push((index, error));
+        }
+    }
+    Ok(refused)
+}
+
 /// The first record of one whole batch, from the offset `from` on, with a timestamp at or after `timestamp_ms`,
 /// as offset and timestamp. "First" is by offset: timestamps need not ascend.
 ///
@@ -491,6 +515,26 @@ mod tests {
             assert_eq!(newest_from(2), Some((3, 30)));
             assert_eq!(newest_from(4), Some((4, 5)));
             assert_eq!(newest_from(5), None);
+        }
+    }
+
+    /// The header says what the producer believes of its records. Each of them is asked.
+    #[test]
+    fn every_records_timestamp_is_checked_whatever_the_header_says() {
+        let times = [20, 5, -1, 30, 5];
+        let records: Vec<NewRecord> = times.iter().map(|t| new(*t, "v")).collect();
+        let check = |timestamp: i64| if timestamp == 5 || timestamp == 30 { Err(timestamp) } else { Ok(()) };
+        for codec in Codec::ALL {
+            let batch = encode(&records, codec, None).unwrap();
+            let silent = BatchHeader { max_timestamp: 20, ..BatchHeader::parse(&batch).unwrap() };
+            let silent = [&silent.to_bytes()[..], &batch[HEADER_BYTES..]].concat();
+            for batch in [&batch[..], &silent[..]] {
+                let refused = |most| refused_timestamps(batch, most, MAX, check).unwrap();
+                assert_eq!(refused(9), [(1, 5), (3, 30), (4, 5)]);
+                assert_eq!(refused(2), [(1, 5), (3, 30)]);
+                let none = refused_timestamps(batch, 9, MAX, |_| Ok::<(), ()>(()));
+                assert_eq!(none, Ok(Vec::new()));
+            }
         }
     }
 

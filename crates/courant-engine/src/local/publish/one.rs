@@ -109,7 +109,7 @@ fn target(shared: &Shared, record: &NewRecord) -> Result<Option<Target>, Publish
             return Ok(None);
         }
         let any = || shared.keyless.fetch_add(1, Ordering::Relaxed);
-        let place = Place::of(topic, *rules, record, any)?;
+        let place = Place::of(topic, *rules, record, any, || shared.config.clock.now_ms())?;
         Ok(Some(Target { rules: place.rules, number: place.number, id: place.id }))
     })
 }

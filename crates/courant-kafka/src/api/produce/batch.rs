@@ -1,8 +1,9 @@
 //! What a batch must be before the log sees it.
 
 use bytes::Bytes;
+use courant_log::Topic;
 use courant_log::batch::{Batch, BatchError, Codec, records};
-use courant_log::{Topic, topic_config};
+use courant_log::topic_config::{self, TimestampLimits};
 use tokio::task::block_in_place;
 
 use super::{Refused, ZSTD_FROM, can_wait};
@@ -47,6 +48,10 @@ pub(super) fn check(
         let message = "zstd needs Produce version 7 or later";
         return Err(Refused::new(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE, message));
     }
+    // First, as in Kafka: a batch with mistakes of both kinds is told of its timestamps.
+    if let Some(allowed) = TimestampLimits::of(&topic.configs) {
+        check_timestamps(broker, &batch, allowed, now_ms)?;
+    }
     if topic_config::is_compacted(&topic.configs) {
         check_keys(broker, &batch)?;
     }
@@ -80,6 +85,30 @@ fn unpacked<T>(broker: &Broker, unpack: impl FnOnce(usize) -> T) -> Result<T, Re
 fn too_many_wait() -> Refused {
     let message = "many other batches wait to be unpacked, as this topic needs it: send it again";
     Refused::new(ErrorCode::REQUEST_TIMED_OUT, message)
+}
+
+/// Every record's timestamp must be as near to the clock as the topic asks (KIP-937). The header does not say: it has the
+/// first record's and what the producer believes to be the newest, and the oldest may be any. So the records are gone
+/// through, as in Kafka, and those to blame are named.
+fn check_timestamps(
+    broker: &Broker,
+    batch: &Batch,
+    allowed: TimestampLimits,
+    now_ms: i64,
+) -> Result<(), Refused> {
+    let check = |timestamp_ms| allowed.check(timestamp_ms, now_ms);
+    let look =
+        |bytes_max| records::refused_timestamps(batch.bytes(), limits::RECORD_ERRORS_MAX, bytes_max, check);
+    let refused = match batch.header().codec() {
+        // They are gone through where they are: that takes no memory, and nobody has to wait for a place.
+        Ok(Codec::None) => look(batch.bytes().len()),
+        _ => unpacked(broker, look)?,
+    };
+    let refused = refused.map_err(|error| Refused::new(ErrorCode::INVALID_RECORD, error.to_string()))?;
+    let Some((index, first)) = refused.first() else { return Ok(()) };
+    let message = format!("record {index} of the batch: {first}");
+    let records = refused.iter().map(|(index, _)| *index).collect();
+    Err(Refused { records, ..Refused::new(ErrorCode::INVALID_TIMESTAMP, message) })
 }
 
 /// In a compacted topic every record needs a key. The records are named, so that a client can say which
