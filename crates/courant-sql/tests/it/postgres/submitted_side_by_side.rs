@@ -2,10 +2,14 @@
 //! whatever their numbers are, and a relay that rests is woken.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use courant_sql::{LanePosition, Postgres, Store as _, Transaction as _, sqlx};
+use tokio::sync::mpsc;
 
+use super::answers::rewriting;
 use super::steps::{Fixture, NOW, number, run};
 use super::submitted::{relay, row, sequence, submit, values, waiting};
 use super::vanishing::Vanishing;
@@ -171,6 +175,42 @@ async fn a_relay_is_not_kept_by_what_it_cannot_hear() {
     assert!(silence.is_retriable(), "{silence}");
     // With what a busy machine takes.
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+/// Says when it is dropped.
+#[derive(Clone)]
+struct Ending(mpsc::UnboundedSender<()>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Whoever has asked may be gone.
+        let _ = self.0.send(());
+    }
+}
+
+/// Symptom: each time that a relay's server had vanished, a task and a connection stayed behind. Cause: the driver says
+/// that nobody listens any more, in a task that waits for the answer without an end. Fix: the connection is closed.
+#[tokio::test]
+async fn a_bell_that_is_dropped_waits_for_no_answer() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let (told, mut ended) = mpsc::unbounded_channel();
+    let (silent, ending) = (is_silent.clone(), Ending(told));
+    let url = fixture.url();
+    let through = rewriting(&url, move |_, message| {
+        // Each connection has one of its own.
+        let _held = &ending;
+        Some(if silent.load(Ordering::SeqCst) { Vec::new() } else { message })
+    });
+    let store = Postgres::connect_with(&through.await, 1).await.expect("a database");
+    let bell = store.outbox_bell().await.expect("a bell");
+    assert!(ended.try_recv().is_err(), "its connection and that of the store are open");
+    is_silent.store(true, Ordering::SeqCst);
+    drop(bell);
+    soon(ended.recv()).await.expect("its connection has ended");
+    assert!(ended.try_recv().is_err(), "that of the store is open");
+    is_silent.store(false, Ordering::SeqCst);
+    super::transactions::works(&store).await;
 }
 
 /// O6: what a step reads and takes out does not grow with what was published before: both go by indexes. It is looked
