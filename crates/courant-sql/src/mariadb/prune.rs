@@ -17,6 +17,9 @@ use crate::error::StoreError;
 const INBOX: &str = "prune the inbox";
 const DEAD: &str = "prune dead letters";
 
+/// Closed dead letters that one statement forgets where progress is set back.
+const FORGOTTEN_AT_ONCE: i64 = 500;
+
 /// Undecided dead letters keep their inbox rows: their events may still come from the log.
 pub(super) async fn inbox(
     store: &Mariadb,
@@ -73,21 +76,27 @@ pub(super) async fn dead_letters(store: &Mariadb, before_ms: i64, limit: u32) ->
     Ok(pruned)
 }
 
-/// Closed dead letters of a partition from an offset on. The lock of the decisions is held.
+/// Closed dead letters of a partition from an offset on, some after the other. The lock of the decisions is held.
 pub(super) async fn closed_from(
     connection: &mut MySqlConnection,
     assignment: &Assignment,
     offset: u64,
 ) -> Result<(), StoreError> {
-    let closed = "SELECT id FROM courant_dead WHERE consumer = ? AND generation = ? AND topic = ? \
-                  AND partition_id = ? AND event_offset >= ? AND state IN ('redriven', 'discarded')";
-    let closed = on_partition!(closed, assignment).bind(signed(offset, DEAD)?);
-    let rows = closed.fetch_all(&mut *connection).await.map_err(failed(DEAD))?;
-    let ids = rows.iter().map(|row| Columns::new(row, DEAD).int(0)).collect::<Result<BTreeSet<_>, _>>()?;
-    if !ids.is_empty() {
+    let closed = "SELECT id, event_offset FROM courant_dead WHERE consumer = ? AND generation = ? AND topic = ? \
+                  AND partition_id = ? AND event_offset >= ? AND state IN ('redriven', 'discarded') \
+                  ORDER BY event_offset LIMIT ?";
+    // Each piece begins behind the one before: the server keeps what was deleted until the commit, and would look at
+    // all of it again.
+    let mut from = signed(offset, DEAD)?;
+    loop {
+        let rows = on_partition!(closed, assignment).bind(from).bind(FORGOTTEN_AT_ONCE);
+        let rows = rows.fetch_all(&mut *connection).await.map_err(failed(DEAD))?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        from = Columns::new(last, DEAD).int(1)?.saturating_add(1);
+        let ids =
+            rows.iter().map(|row| Columns::new(row, DEAD).int(0)).collect::<Result<BTreeSet<_>, _>>()?;
         forget(connection, &lists::json(ids)).await?;
     }
-    Ok(())
 }
 
 /// Dead letters, and what stands under their numbers elsewhere.

@@ -5,7 +5,7 @@ use courant_core::event_id::EventId;
 use courant_sql::sqlx;
 use courant_sql::sqlx::mysql::MySqlDatabaseError;
 use courant_sql::{
-    Admission, BeginError, Class, CommitError, ConnectError, Failure, Mariadb, NewEvent, Outcome,
+    Admission, BeginError, Class, CommitError, ConnectError, Failure, Mariadb, NewEvent, Outcome, Progress,
     PublishError, Source, Store as _, Transaction as _,
 };
 
@@ -380,4 +380,41 @@ async fn handlers_that_end_leave_others_their_connection() {
         second.commit(NOW).await.expect("a commit");
         assert_eq!(used_by_others(store).await, others, "when they have ended");
     }
+}
+
+/// Symptom: a service that was set back read the ids of all closed dead letters behind that place into its memory, and
+/// sent them to the server in one statement, which takes so many bytes and no more. Cause: the list had no bound. Fix:
+/// they go in pieces, and all of them, with their notes.
+#[tokio::test]
+async fn closed_letters_make_room_in_pieces() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    let letters = "INSERT INTO courant_dead (consumer, generation, topic, partition_id, event_offset, event_id, \
+                   headers, timestamp_ms, state, reason, blocks_key, attempts, first_failed_ms, last_failed_ms, \
+                   error_kind, error_place, error_message, code_version, closed_ms) \
+                   SELECT 'billing', 1, 'orders', 3, seq, CONCAT('e-', seq), '[]', 0, \
+                   IF(seq % 2 = 0, 'redriven', 'discarded'), 'exhausted', 0, 1, 0, 0, '', '', '', '', 0 \
+                   FROM seq_0_to_1510";
+    let notes = "INSERT INTO courant_dead_note (dead_id, action, done_by, reason, at_ms) \
+                 SELECT id, 'discarded', 'alice', '', 0 FROM courant_dead";
+    submit(store, &[letters, notes]).await;
+    make(store, &["CREATE TABLE forgotten (at DATETIME(6) NOT NULL)"]).await;
+    // In a trigger the time is that of the statement which has pulled it.
+    let counts = "CREATE TRIGGER counts AFTER DELETE ON courant_dead FOR EACH ROW \
+                  INSERT INTO forgotten (at) VALUES (NOW(6))";
+    let mut tx = store.begin(None).await.expect("a transaction");
+    sqlx::raw_sql(counts).execute(&mut *tx).await.expect("a trigger");
+    tx.rollback().await.expect("nothing to roll back");
+
+    let progress = Progress { offset: 9, mark: "e-9".to_owned(), gap_events: 0 };
+    store.reset_progress(&lease, Some(&progress), NOW).await.expect("nothing is in the way");
+    let left = "SELECT COUNT(*) FROM courant_dead WHERE event_offset < 10";
+    assert_eq!(
+        (number(store, left).await, number(store, "SELECT COUNT(*) FROM courant_dead").await),
+        (10, 10)
+    );
+    assert_eq!(number(store, "SELECT COUNT(*) FROM courant_dead_note").await, 10);
+    assert_eq!(number(store, "SELECT COUNT(*) FROM forgotten").await, 1501);
+    let most = "SELECT MAX(rows_of) FROM (SELECT COUNT(*) AS rows_of FROM forgotten GROUP BY at) AS pieces";
+    assert_eq!(number(store, most).await, 500);
 }
