@@ -78,9 +78,13 @@ pub struct Reader(Session);
 
 const OPEN: &str = "open the database";
 
+/// How a name begins that SQLite takes for a URI.
+const URI: &[u8] = b"file:";
+
 impl Sqlite {
     /// Connects to `sqlite:PATH`, creating the file, or to a new database in memory with
-    /// `sqlite::memory:`. The tables are not installed yet.
+    /// `sqlite::memory:`. The tables are not installed yet. A URI of SQLite's, `sqlite:file:PATH`, is refused unless it
+    /// is one of a database in memory (`?mode=memory`).
     ///
     /// # Errors
     /// Says what is wrong with the address, or with the file.
@@ -102,7 +106,8 @@ impl Sqlite {
         if in_memory { Self::in_memory(options).await } else { Self::file(options).await }
     }
 
-    /// Opens a file, creating it. The tables are not installed yet.
+    /// Opens a file, creating it. The tables are not installed yet. A path that begins with `file:` is refused, as in
+    /// an address; `./file:NAME` is a file of that name.
     ///
     /// # Errors
     /// Says what is wrong with the file.
@@ -119,6 +124,12 @@ impl Sqlite {
     }
 
     async fn file(options: SqliteConnectOptions) -> Result<Self, ConnectError> {
+        let name = options.get_filename();
+        // Its file has another name, so nobody would notice that it was deleted or replaced.
+        if name.as_os_str().as_encoded_bytes().starts_with(URI) {
+            let expected = "a SQLite database by its file: write sqlite:PATH without file:";
+            return Err(ConnectError::Url { url: name.display().to_string(), expected });
+        }
         let options = options
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)

@@ -1,5 +1,7 @@
 //! What only SQLite does, or does in its own way.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use courant_sql::sqlx;
 use courant_sql::{
@@ -185,6 +187,35 @@ async fn a_link_is_followed_once() {
     let mut tx = store.begin(None).await.expect("a transaction");
     let written: String = sqlx::query_scalar(main).fetch_one(&mut *tx).await.expect("a name");
     assert_eq!([read.as_str(), written.as_str()], [first.to_str().expect("UTF-8"); 2]);
+}
+
+/// Symptom: a service went on although its file had been deleted, and what it committed was gone with its next start.
+/// Cause: its address was a URI of SQLite's, the file of which was looked for under the whole of the URI. Fix: where a
+/// file is meant, its path has to be written.
+#[tokio::test]
+async fn a_uri_of_a_file_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("service.db");
+    let path = path.to_str().expect("UTF-8");
+    let refused = [
+        Sqlite::connect(&format!("sqlite:file:{path}")).await,
+        Sqlite::connect(&format!("sqlite://file://{path}?mode=rwc")).await,
+        Sqlite::connect(&format!("sqlite:file%3A{path}")).await,
+        Sqlite::open(Path::new(&format!("file:{path}"))).await,
+    ];
+    for refused in refused {
+        let refused = refused.expect_err("a URI");
+        assert!(matches!(&refused, ConnectError::Url { .. }), "{refused}");
+        assert!(refused.to_string().contains("write sqlite:PATH without file:"), "{refused}");
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 0, "nothing was made");
+    Sqlite::connect("sqlite:file:uri-in-memory?mode=memory").await.expect("it has no file");
+
+    // A name is no URI because it has such a beginning.
+    let path = directory.path().join("file:service.db");
+    let store = Sqlite::open(&path).await.expect("a database");
+    std::fs::remove_file(&path).expect("deleted");
+    store.begin(None).await.expect_err("its file is gone");
 }
 
 /// Symptom: commits were not on the disk when they were answered, and whoever read kept them waiting. Cause: where there
