@@ -25,7 +25,8 @@ pub(crate) use backup::{Backup, Place, Restore};
 pub(crate) use demo::{Demo, Script};
 #[cfg(feature = "sql")]
 pub(crate) use dlq::{
-    At, Dlq, DlqClose, DlqEdit, DlqExport, DlqList, DlqRedrive, DlqShow, Standing, StoreUrl, Which,
+    At, Dlq, DlqClose, DlqDiscardParked, DlqEdit, DlqExport, DlqList, DlqRedrive, DlqShow, Standing,
+    StoreUrl, Which,
 };
 #[cfg(feature = "sql")]
 pub(crate) use dlq_foreign::{

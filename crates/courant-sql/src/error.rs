@@ -212,8 +212,9 @@ pub enum ResetError {
     #[error(
         "{assignment} would go on at offset {next}, and events that are not done with have offsets from there \
          on ({parked} parked, {letters} dead letters): what comes there could not be kept beside them. Let what \
-         is parked be handled on the log that it came from and discard the dead letters, archived ones after \
-         they were restored; or begin a new generation, which leaves both where they are"
+         is parked be handled on the log that it came from, or discard it with `courant dlq discard-parked`, and \
+         discard the dead letters, archived ones after they were restored; or begin a new generation, which \
+         leaves both where they are"
     )]
     InTheWay {
         /// Which partition, and for whom.

@@ -31,6 +31,7 @@ pub(crate) enum Dlq {
     ///
     /// Who has decided and why is kept with each letter. A restored one holds its key no more.
     Restore(DlqClose),
+    DiscardParked(DlqDiscardParked),
     Export(DlqExport),
 }
 
@@ -276,6 +277,48 @@ pub(crate) struct DlqClose {
     pub(crate) at: At,
 }
 
+/// Give up events that wait for their next attempt, or behind another one of their key
+///
+/// For what can be handled no more, because its log is gone, or what nobody wants. Each becomes a dead letter
+/// that is discarded, with who has decided and why. A dead letter that keeps its key parked stays: discard it as
+/// well, and in that order, or what waits behind it is handled. Stop the service first: one that runs loses the
+/// partition, and takes it back after ten seconds.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  courant dlq discard-parked --consumer billing --topic shop.orders \
+                  --partition 0 --key Ada --dry-run --reason 'no orders any more' --store sqlite:billing.db\n  \
+                  courant dlq discard-parked --consumer billing --topic shop.orders --partition 0 --all --yes \
+                  --reason 'the log is gone' --store sqlite:billing.db")]
+pub(crate) struct DlqDiscardParked {
+    /// Consumer that they wait for
+    #[arg(long, value_parser = consumer, value_name = "NAME")]
+    pub(crate) consumer: ConsumerName,
+    /// Generation of the consumer
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub(crate) generation: u32,
+    /// Topic that they are from
+    #[arg(long, value_parser = topic, value_name = "NAME")]
+    pub(crate) topic: TopicName,
+    /// Partition of the topic
+    #[arg(long, value_name = "N")]
+    pub(crate) partition: u32,
+    /// Those with this key
+    #[arg(long, required_unless_present = "all", value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Those of every key, and those without one
+    #[arg(long, conflicts_with = "key")]
+    pub(crate) all: bool,
+    /// Say how many are meant, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Give them up
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) because: Because,
+    #[command(flatten)]
+    pub(crate) at: At,
+}
+
 /// Write dead letters to stdout with their bytes, one JSON object per line
 #[derive(Debug, Args)]
 #[command(
@@ -300,6 +343,7 @@ impl Dlq {
             Self::Edit(args) => &args.at,
             Self::Redrive(args) => &args.at,
             Self::Discard(args) | Self::Archive(args) | Self::Restore(args) => &args.at,
+            Self::DiscardParked(args) => &args.at,
             Self::Export(args) => &args.at,
         }
     }

@@ -7,6 +7,7 @@ mod edit;
 pub(super) mod foreign;
 mod letters;
 mod list;
+mod parked;
 mod redrive;
 mod rows;
 
@@ -65,6 +66,7 @@ async fn on<S: Store>(global: &Global, command: Dlq, store: &S) -> Result<Exit, 
         Dlq::Discard(args) => close::run(global, store, &args, Verdict::Discard).await,
         Dlq::Archive(args) => close::run(global, store, &args, Verdict::Archive).await,
         Dlq::Restore(args) => close::run(global, store, &args, Verdict::Restore).await,
+        Dlq::DiscardParked(args) => Box::pin(parked::discard(global, store, &args)).await,
         Dlq::Export(args) => list::export(global, store, &args).await,
     }
 }

@@ -6,10 +6,8 @@ use courant_core::consumer::ConsumerName;
 use courant_core::event_id::EventId;
 use courant_core::position::TopicPartition;
 use courant_core::topic::TopicName;
-#[cfg(any(feature = "mariadb", feature = "postgres"))]
-use courant_sql::sqlx;
 use courant_sql::{
-    Assignment, Burial, Consumer, DeadReason, Event, Failure, Sqlite, Store, Transaction as _,
+    Assignment, Burial, Consumer, DeadReason, Event, Failure, ParkedOf, Sqlite, Store, Transaction as _, sqlx,
 };
 use serde_json::{Value, json};
 
@@ -17,9 +15,8 @@ use crate::cli::{assert_fails, rows};
 use crate::relay_support::Database;
 use crate::server::courant;
 
-#[cfg(any(feature = "mariadb", feature = "postgres"))]
+const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 3;
-#[cfg(any(feature = "mariadb", feature = "postgres"))]
 const CONFLICT: i32 = 4;
 const UNREACHABLE: i32 = 6;
 
@@ -59,32 +56,43 @@ const COMMANDS: &[&[&str]] = &[
     &["export", "--state", "any"],
 ];
 
-/// What a service leaves behind that has given up one event of each key.
-async fn give_up(store: &impl Store) {
+/// The partition that everything is about.
+fn assignment() -> Assignment {
     let consumer = Consumer { name: ConsumerName::new("billing").unwrap(), generation: 1 };
     let partition = TopicPartition { topic: TopicName::new("shop.orders").unwrap(), partition: 2 };
-    let assignment = Assignment { consumer, partition };
-    let lease = store.take_over(&assignment, "a test", FAILED_MS).await.expect("a lease");
-    let failure = Failure {
+    Assignment { consumer, partition }
+}
+
+fn order(offset: u64, id: &str, key: Option<&'static str>) -> Event {
+    Event {
+        offset,
+        id: EventId::new(id).unwrap(),
+        key: key.map(Bytes::from),
+        value: Some(Bytes::from_static(br#"{"total":1}"#)),
+        headers: vec![
+            ("ce_id".to_owned(), Bytes::from(id.to_owned())),
+            ("content-type".to_owned(), Bytes::from_static(b"application/json")),
+            // Of no text.
+            ("raw".to_owned(), Bytes::from_static(&[0, 0xff])),
+        ],
+        timestamp_ms: FAILED_MS - 1,
+    }
+}
+
+fn failure() -> Failure {
+    Failure {
         kind: "billing::NotBilled".to_owned(),
         place: "billing::bill".to_owned(),
         message: "the order cannot be billed: the card was declined".to_owned(),
-    };
+    }
+}
+
+/// What a service leaves behind that has given up one event of each key.
+async fn give_up(store: &impl Store) {
+    let lease = store.take_over(&assignment(), "a test", FAILED_MS).await.expect("a lease");
+    let failure = failure();
     for (offset, key) in (0..).zip(KEYS) {
-        let id = format!("order-of-{key}");
-        let event = Event {
-            offset,
-            id: EventId::new(&id).unwrap(),
-            key: Some(Bytes::from_static(key.as_bytes())),
-            value: Some(Bytes::from_static(br#"{"total":1}"#)),
-            headers: vec![
-                ("ce_id".to_owned(), Bytes::from(id)),
-                ("content-type".to_owned(), Bytes::from_static(b"application/json")),
-                // Of no text.
-                ("raw".to_owned(), Bytes::from_static(&[0, 0xff])),
-            ],
-            timestamp_ms: FAILED_MS - 1,
-        };
+        let event = order(offset, &format!("order-of-{key}"), Some(key));
         let burial = Burial {
             event: &event,
             failure: &failure,
@@ -101,22 +109,29 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+/// Does something with the store of a database.
+macro_rules! with_store {
+    ($database:expr, $work:ident) => {{
+        let url = $database.url();
+        runtime().block_on(async {
+            match $database {
+                Database::Sqlite(_) => Box::pin($work(&Sqlite::connect(&url).await.expect("opens"))).await,
+                #[cfg(feature = "postgres")]
+                Database::Postgres { .. } => {
+                    Box::pin($work(&courant_sql::Postgres::connect(&url).await.expect("connects"))).await;
+                }
+                #[cfg(feature = "mariadb")]
+                Database::Mariadb { .. } => {
+                    Box::pin($work(&courant_sql::Mariadb::connect(&url).await.expect("connects"))).await;
+                }
+            }
+        });
+    }};
+}
+
 /// Puts the letters into a database.
 fn fill(database: &Database) {
-    let url = database.url();
-    runtime().block_on(async {
-        match database {
-            Database::Sqlite(_) => Box::pin(give_up(&Sqlite::connect(&url).await.expect("opens"))).await,
-            #[cfg(feature = "postgres")]
-            Database::Postgres { .. } => {
-                Box::pin(give_up(&courant_sql::Postgres::connect(&url).await.expect("connects"))).await;
-            }
-            #[cfg(feature = "mariadb")]
-            Database::Mariadb { .. } => {
-                Box::pin(give_up(&courant_sql::Mariadb::connect(&url).await.expect("connects"))).await;
-            }
-        }
-    });
+    with_store!(database, give_up);
 }
 
 /// Runs `courant dlq` on a database.
@@ -352,4 +367,144 @@ fn a_database_that_stays_locked_is_said() {
     discarded.iter_mut().for_each(|row| level(row, &numbers));
     let discarded: Vec<&Value> = discarded.iter().map(|row| &row["letter"]).collect();
     assert_eq!(discarded, [0, 1, 2]);
+}
+
+/// Of more events than the command has in memory at one time.
+const OF_DAN: u64 = 105;
+
+/// What stands behind the letters: two events behind that of `ada`, a key whose first event waits for its next attempt,
+/// and an event without a key.
+fn behind() -> Vec<Event> {
+    let ada = [10, 11].map(|offset| order(offset, &format!("ada-{offset}"), Some("ada")));
+    let dan = (21..20 + OF_DAN).map(|offset| order(offset, &format!("dan-{offset}"), Some("dan")));
+    ada.into_iter().chain(dan).collect()
+}
+
+async fn park_more(store: &impl Store) {
+    let lease = store.take_over(&assignment(), "a test", FAILED_MS).await.expect("a lease");
+    let later = FAILED_MS + 1_000_000_000_000;
+    for event in [order(20, "dan-20", Some("dan")), order(400, "nobody-400", None)] {
+        store.park(&lease, &event, &failure(), 2, later, FAILED_MS).await.expect("it is parked");
+    }
+    store.queue(&lease, &behind(), FAILED_MS).await.expect("they are behind");
+}
+
+/// Nothing waits but what the letters keep, also when it comes from the log again.
+async fn only_letters_are_parked(store: &impl Store) {
+    let lease = store.take_over(&assignment(), "a test", FAILED_MS).await.expect("a lease");
+    store.queue(&lease, &behind(), FAILED_MS).await.expect("they are settled");
+    let counts = store.parked_counts(ParkedOf::all(&assignment().consumer)).await.expect("counts");
+    assert_eq!((counts.waiting, counts.queued, counts.blocking), (0, 0, 3), "{counts:?}");
+    store.reset_progress(&lease, None, FAILED_MS).await.expect_err("the letters are in the way");
+}
+
+async fn nothing_is_in_the_way(store: &impl Store) {
+    let lease = store.take_over(&assignment(), "a test", FAILED_MS).await.expect("a lease");
+    store.reset_progress(&lease, None, FAILED_MS).await.expect("another log may begin");
+}
+
+/// Of what key how many events were given up.
+fn keys(rows: &[Value]) -> Vec<(Option<&str>, Option<u64>)> {
+    rows.iter().map(|row| (row["key"].as_str(), row["events"].as_u64())).collect()
+}
+
+/// Gives up what is parked.
+fn discard_parked(url: &str, more: &[&str]) -> std::process::Output {
+    let of = ["discard-parked", "--consumer", "billing", "--topic", "shop.orders"];
+    let because = ["--reason", "the log is gone", "--by", "grace"];
+    dlq(url, &[&of[..], &because[..], more].concat())
+}
+
+/// Symptom: events that waited behind a failure could be handled or left behind by a new generation, and nothing else,
+/// so that a service whose log was gone did not begin on another one. Cause: only dead letters could be discarded. Fix:
+/// what is parked can be, by whoever takes the partition over, and leaves letters that are closed.
+fn what_is_parked_can_be_discarded(database: &Database) {
+    fill(database);
+    with_store!(database, park_more);
+    let url = database.url();
+    let discard = |more: &[&str]| discard_parked(&url, more);
+    let all = ["--partition", "2", "--all"];
+    let key = |key: &'static str| ["--partition", "2", "--yes", "--key", key];
+    assert_fails(&discard(&all), USAGE, "--yes does it");
+    assert_fails(&discard(&key("eve")), NOT_FOUND, "nothing of this key is parked");
+    assert_fails(&discard(&["--partition", "1", "--all", "--yes"]), NOT_FOUND, "nothing is parked");
+    assert_fails(&discard(&key("cat")), CONFLICT, "nothing waits there but dead letters");
+
+    let meant = rows(discard(&[&all[..], &["--dry-run"]].concat()));
+    assert_eq!(keys(&meant), [(Some("ada"), Some(2)), (Some("dan"), Some(OF_DAN)), (None, Some(1))]);
+    assert_eq!(meant[0]["dry_run"], true);
+    assert_eq!(keys(&rows(discard(&key("dan")))), [(Some("dan"), Some(OF_DAN))]);
+    let rest = rows(discard(&[&all[..], &["--yes"]].concat()));
+    assert_eq!(keys(&rest), [(Some("ada"), Some(2)), (None, Some(1))]);
+    with_store!(database, only_letters_are_parked);
+
+    let discarded = rows(dlq(&url, &["list", "--state", "discarded"]));
+    assert_eq!(discarded.len() as u64, OF_DAN + 3);
+    let of = |event: &str| {
+        let row = discarded.iter().find(|row| row["event_id"] == event).expect(event);
+        rows(dlq(&url, &["show", &row["id"].to_string()])).remove(0)
+    };
+    let (failed, waited) = (of("dan-20"), of("ada-10"));
+    assert_eq!((&failed["error"], &failed["attempts"]), (&json!("billing::NotBilled"), &json!(4)));
+    assert_eq!((&waited["error"], &waited["attempts"]), (&json!("courant::Discarded"), &json!(1)));
+    assert_eq!(waited["value"], r#"{"total":1}"#);
+    let note = &waited["notes"][0];
+    assert_eq!((&note["action"], &note["by"]), (&json!("discarded"), &json!("grace")));
+    assert_eq!(note["reason"], "the log is gone");
+
+    assert_eq!(rows(dlq(&url, &["discard", "--all", "--reason", "the log is gone"])).len(), KEYS.len());
+    with_store!(database, nothing_is_in_the_way);
+}
+
+#[test]
+fn on_sqlite_what_is_parked_can_be_discarded() {
+    what_is_parked_can_be_discarded(&Database::sqlite());
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn on_postgres_what_is_parked_can_be_discarded() {
+    if let Some(database) = Database::postgres("dlq_parked") {
+        what_is_parked_can_be_discarded(&database);
+    }
+}
+
+#[cfg(feature = "mariadb")]
+#[test]
+fn on_mariadb_what_is_parked_can_be_discarded() {
+    if let Some(database) = Database::mariadb("dlq_parked") {
+        what_is_parked_can_be_discarded(&database);
+    }
+}
+
+/// A service takes the partition back when this event has become a letter.
+const TAKEN_BACK: &str = "CREATE TRIGGER taken_back AFTER INSERT ON courant_dead WHEN NEW.event_offset = 10 \
+                          BEGIN UPDATE courant_owner SET epoch = epoch + 1; END";
+
+/// What has become a letter by the time that the partition is lost is discarded and told of; the rest stays parked, and
+/// the same command goes on with it.
+#[test]
+fn a_partition_that_is_taken_back_leaves_no_letter_undecided() {
+    let database = &Database::sqlite();
+    fill(database);
+    with_store!(database, park_more);
+    let url = database.url();
+    runtime().block_on(async {
+        let store = Sqlite::connect(&url).await.expect("opens");
+        let mut tx = store.begin(None).await.expect("a transaction");
+        sqlx::raw_sql(TAKEN_BACK).execute(&mut *tx).await.expect("a trigger");
+        tx.commit(FAILED_MS).await.expect("a commit");
+    });
+    let ada = ["--partition", "2", "--yes", "--key", "ada"];
+    let output = discard_parked(&url, &ada);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(CONFLICT), "{stderr}");
+    assert!(stderr.contains("say the same again"), "{stderr}");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("one row");
+    assert_eq!(keys(std::slice::from_ref(&told)), [(Some("ada"), Some(1))]);
+    let discarded = rows(dlq(&url, &["list", "--state", "discarded"]));
+    assert_eq!(discarded.iter().map(|row| &row["event_id"]).collect::<Vec<_>>(), ["ada-10"]);
+    let undecided = rows(dlq(&url, &["list", "--letters"]));
+    assert_eq!(undecided.len(), KEYS.len(), "{undecided:?}");
+    assert_eq!(keys(&rows(discard_parked(&url, &ada))), [(Some("ada"), Some(1))]);
 }

@@ -25,6 +25,10 @@ pub(super) async fn run(global: &Global, command: &Dlq) -> Result<Exit, Failure>
             "what events say is in the database alone, and no service sends it: name it with --store, and \
              leave --engine away",
         )),
+        Dlq::DiscardParked(_) => Err(Failure::new(
+            Exit::Usage,
+            "what is parked is given up in the database alone: name it with --store, and leave --engine away",
+        )),
         Dlq::Edit(args) => edit(global, at, args).await,
         Dlq::Redrive(args) => redrive(global, at, args).await,
         Dlq::Discard(args) => close(global, at, args, Verdict::Discard).await,
