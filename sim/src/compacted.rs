@@ -10,7 +10,7 @@ use courant_log::{Batch, BatchHeader, Codec, Log, Offsets, PartitionId};
 
 use crate::ledger::{PartitionHistory, Sent};
 use crate::random::Random;
-use crate::tiny::append;
+use crate::tiny::{append, read_as_served};
 
 /// Keys of all events. Few, so that most events are superseded.
 const KEYS: u64 = 20;
@@ -166,7 +166,7 @@ fn records_of(log: &Log, partition: PartitionId) -> Vec<Record> {
     let ends = log.offsets(partition).expect("exists");
     let mut offset = ends.start;
     while offset < ends.high_watermark {
-        let mut bytes = log.read(partition, offset, 256 * 1024, true).expect("reads").bytes;
+        let mut bytes = read_as_served(log, partition, offset).expect("reads").bytes;
         if bytes.is_empty() {
             break;
         }

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use courant_log::{BatchHeader, Log, PartitionId, ReadError, batch};
 
+use crate::tiny::read_as_served;
+
 /// What was given and what was refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readable {
@@ -29,7 +31,7 @@ pub(crate) fn readable_with(log: &Log, partition: PartitionId, mut look: impl Fn
     let mut offset = ends.start;
     let mut failed = 0;
     while offset < ends.high_watermark {
-        let mut bytes = match log.read(partition, offset, 256 * 1024, true) {
+        let mut bytes = match read_as_served(log, partition, offset) {
             Ok(read) => read.bytes,
             Err(ReadError::Quarantined { offsets }) => {
                 assert!(offsets.contains(&offset), "{offset} is not in {offsets:?}");

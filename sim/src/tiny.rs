@@ -10,10 +10,17 @@ use courant_core::entropy::Entropy;
 use courant_core::topic::TopicName;
 use courant_log::batch::records::{self, NewRecord, Producer};
 use courant_log::storage::Storage;
-use courant_log::{AppendError, Appended, Batch, Codec, Log, LogConfig, NewTopic, PartitionId, Topic};
+use courant_log::{
+    AppendError, Appended, Batch, Codec, Log, LogConfig, NewTopic, PartitionId, Read, ReadError, Topic,
+};
 use uuid::Uuid;
 
 use crate::random::Random;
+
+/// Bytes of a read that takes all of a segment, or nearly.
+const MANY_BYTES: usize = 256 * 1024;
+/// Bytes of one that does not.
+const FEW_BYTES: usize = 64 * 1024;
 
 /// Each look at the time that passes takes a while, and the date goes with it.
 #[derive(Default)]
@@ -127,6 +134,20 @@ pub fn batch(tag: u64, count: usize, bytes: usize, producer: Option<Producer>) -
     Batch::validate(bytes).expect("valid")
 }
 
+/// Whole batches from the one that holds an offset, as a server reads what is not new: what is in memory, and where
+/// that is not all, as whoever may wait. Only of files that are open anything is in memory, and the first read of a
+/// segment may have to open it: so from every second offset on it is less than a segment.
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn read_as_served(log: &Log, partition: PartitionId, offset: u64) -> Result<Read, ReadError> {
+    let max_bytes = if offset.is_multiple_of(2) { FEW_BYTES } else { MANY_BYTES };
+    match log.read_cached(partition, offset, max_bytes)? {
+        Some(read) => Ok(read),
+        None => log.read(partition, offset, max_bytes, true),
+    }
+}
+
 /// Every stored batch of a partition: base offset, checksum and event count. No offset is missing.
 pub fn stored(log: &Log, partition: PartitionId) -> Vec<(u64, u32, u64)> {
     let found = stored_before_gap(log, partition);
@@ -142,7 +163,7 @@ pub fn stored_before_gap(log: &Log, partition: PartitionId) -> Vec<(u64, u32, u6
     let ends = log.offsets(partition).expect("exists");
     let mut offset = ends.start;
     while offset < ends.high_watermark {
-        let read = log.read(partition, offset, 256 * 1024, true).expect("reads");
+        let read = read_as_served(log, partition, offset).expect("reads");
         if read.bytes.is_empty() {
             break;
         }

@@ -30,6 +30,10 @@ pub enum Defect {
     SyncedAheadIsEnough,
     /// An error of a sync ahead of a checkpoint is passed over.
     ErrorAheadPassedOver,
+    /// What is read from memory alone is given to readers as it is.
+    CachedNotCompared,
+    /// Where something is not in memory, the file is taken to end.
+    NotInMemoryIsTheEnd,
 }
 
 #[cfg(feature = "planted-defects")]

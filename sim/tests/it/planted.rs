@@ -4,8 +4,9 @@ use std::panic::catch_unwind;
 
 use courant_log::planted::{Defect, plant};
 use courant_log::storage::{CrashMode, Failure};
-use courant_sim::crash::{Plan, explore};
+use courant_sim::crash::{Part, Plan, explore, explore_part};
 use courant_sim::damage::flip;
+use courant_sim::reads;
 use courant_sim::sweep::sweep;
 use courant_sim::workload::Workload;
 
@@ -101,6 +102,26 @@ fn a_failed_sync_that_is_tried_again() {
 #[test]
 fn a_failed_sync_ahead_of_a_checkpoint_that_is_passed_over() {
     is_seen_when_a_sync_fails(Defect::ErrorAheadPassedOver);
+}
+
+/// What a read has got wrong, a client gets.
+#[test]
+fn what_is_read_from_memory_and_not_compared() {
+    let _planted = plant(Defect::CachedNotCompared);
+    let outcome = reads::sweep(Workload::MIXED, 60, 43, 2);
+    println!("{} of {} reads that go wrong are not told", outcome.failures.len(), outcome.cases);
+    assert!(!outcome.failures.is_empty(), "it is not seen in {} reads", outcome.cases);
+}
+
+/// The log itself is wrong then, not only what a crash leaves of it: sound events are refused.
+#[test]
+fn what_is_not_in_memory_and_is_taken_for_the_end_of_the_file() {
+    let _planted = plant(Defect::NotInMemoryIsTheEnd);
+    let plan = Plan { workload: Workload::MIXED, operations: 40, seed: 1, modes: &[] };
+    let no_crash = Part { number: 0, of: u64::MAX };
+    let panic = catch_unwind(|| explore_part(&plan, no_crash)).expect_err("it is not seen");
+    let reason = panic.downcast_ref::<String>().map_or("", String::as_str);
+    assert!(reason.contains("Quarantined"), "{reason}");
 }
 
 #[test]

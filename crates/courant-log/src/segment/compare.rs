@@ -12,6 +12,7 @@ use super::blocks::Blocks;
 use super::file::Segment;
 use super::handles::Handles;
 use crate::limits::SEGMENT_BLOCK_BYTES;
+use crate::planted::{Defect, is_planted};
 use crate::storage::Storage;
 
 /// Input/output errors that say something about the stored bytes, and not about this process: EIO, and
@@ -77,6 +78,9 @@ impl Segment {
         read: &[u8],
     ) -> io::Result<Result<Range<u64>, BadBlock>> {
         let end = position + read.len() as u64;
+        if reach == Reach::Memory && is_planted(Defect::CachedNotCompared) {
+            return Ok(Ok(position..end));
+        }
         let mut compared = position..position;
         for expected in self.expected(position..end) {
             let Range { start, end: block_end } = expected.range();

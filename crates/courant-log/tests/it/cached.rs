@@ -79,10 +79,35 @@ fn damage_is_not_served_from_memory() {
     assert!(behind.is_some());
 }
 
+/// Of some reads all is in memory, of some a part, of some nothing: the answer is that of any other read, or none.
+#[test]
+fn a_part_that_is_in_memory_is_no_answer() {
+    let log = open(&FaultyStorage::new(1, CAP_BYTES), 1);
+    let partition = create(&log, "orders", 1, &[]).partitions[0];
+    for tag in 0..BATCHES {
+        append(&log, partition, batch(tag, 1, 20_000, None)).expect("appends");
+    }
+    let (mut yes, mut no) = (0, 0);
+    for offset in (0..BATCHES).cycle().take(200) {
+        let read = log.read(partition, offset, 100_000, true).expect("reads");
+        match log.read_cached(partition, offset, 100_000).expect("no error") {
+            Some(cached) => {
+                assert_eq!(cached.bytes, read.bytes, "from {offset} on");
+                yes += 1;
+            }
+            None => no += 1,
+        }
+    }
+    assert!(yes > 20 && no > 20, "{yes} and {no}");
+    assert!(log.damage().is_empty(), "what is not in memory is no damage");
+}
+
 /// A storage that does not know what is in memory says that nothing is.
 #[test]
 fn where_nobody_knows_what_is_in_memory_others_read() {
-    let log = open(&FaultyStorage::new(1, CAP_BYTES), 1);
+    let storage = FaultyStorage::new(1, CAP_BYTES);
+    storage.keep_nothing_in_memory();
+    let log = open(&storage, 1);
     let partition = create(&log, "orders", 1, &[]).partitions[0];
     append(&log, partition, batch(1, 1, 20_000, None)).expect("appends");
     assert!(log.read_cached(partition, 0, 100_000).expect("no error").is_none());

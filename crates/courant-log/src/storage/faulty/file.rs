@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::content::Content;
-use super::state::Kind;
+use super::state::{Kind, State};
 use super::{FaultyStorage, ReadFailure};
 use crate::storage::File;
 
@@ -52,9 +52,8 @@ impl ReadFailure {
     }
 }
 
-impl File for FaultyFile {
-    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
-        let mut state = self.storage.state();
+impl FaultyFile {
+    fn read(&self, state: &mut State, buf: &mut [u8], position: u64) -> io::Result<usize> {
         state.begin_read()?;
         let failure = state.read_failure();
         let random = state.reads.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -63,6 +62,27 @@ impl File for FaultyFile {
             return Ok(content.read(buf, position));
         };
         failure.read(content, buf, position, random)
+    }
+}
+
+impl File for FaultyFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.read(&mut self.storage.state(), buf, position)
+    }
+
+    /// The answer follows from the seed. Only a yes is counted as a read, and goes wrong as any other.
+    fn read_cached_at(&self, buf: &mut [u8], position: u64) -> bool {
+        let mut state = self.storage.state();
+        let there = state.in_memory(buf.len());
+        // What only a disk can tell is left for who waits for it.
+        let is_told = matches!(state.next_read_failure(), Some(ReadFailure::Eio | ReadFailure::Short));
+        if there < buf.len() || is_told {
+            if let Ok(inode) = state.inode(self.inode) {
+                inode.current.read(&mut buf[..there], position);
+            }
+            return false;
+        }
+        self.read(&mut state, buf, position).is_ok_and(|count| count == buf.len())
     }
 
     fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()> {

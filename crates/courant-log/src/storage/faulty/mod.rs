@@ -74,6 +74,9 @@ pub type Hook = Box<dyn FnMut(&FaultyStorage, u64, &'static str) + Send>;
 ///
 /// Mutating calls (create, rename, remove, directory changes, writes, changes of length, syncs) are
 /// numbered from 1, also when they fail.
+///
+/// Whether what [`File::read_cached_at`] asks for is in memory follows from the seed, too: half of the time all of it,
+/// otherwise some or nothing.
 #[derive(Clone)]
 pub struct FaultyStorage {
     shared: Arc<Shared>,
@@ -113,7 +116,7 @@ impl FaultyStorage {
     }
 
     /// Calls so far that only read: opening what exists, listing, reading, asking for a length,
-    /// dropping the cache.
+    /// dropping the cache. Of [`File::read_cached_at`] those alone that say yes.
     #[must_use]
     pub fn reads(&self) -> u64 {
         self.state().reads
@@ -160,8 +163,15 @@ impl FaultyStorage {
     }
 
     /// Makes the first read of bytes at or after the reading call with number `n` go wrong, once.
+    /// [`ReadFailure::Eio`] and [`ReadFailure::Short`] wait for a [`File::read_at`], the others also strike what is
+    /// read from memory.
     pub fn fail_read(&self, n: u64, kind: ReadFailure) {
         self.state().read_failures.push((n, kind));
+    }
+
+    /// From now on nothing is in memory, or nobody knows of it: [`File::read_cached_at`] always says no.
+    pub fn keep_nothing_in_memory(&self) {
+        self.state().memory = None;
     }
 
     /// Changes the cap so that `bytes` are free now.

@@ -56,6 +56,9 @@ pub(super) struct State {
     pub(super) failures: Vec<(u64, Failure)>,
     pub(super) read_failures: Vec<(u64, ReadFailure)>,
     pub(super) trace: Trace,
+    /// Says what is in memory; `None`: nothing is. It has a sequence of its own, so that calls that change something
+    /// are the same whatever was read between them.
+    pub(super) memory: Option<Random>,
     random: Random,
 }
 
@@ -77,6 +80,7 @@ impl State {
             failures: Vec::new(),
             read_failures: Vec::new(),
             trace: Trace::new(seed),
+            memory: Some(Random::new(!seed)),
             random: Random::new(seed),
         }
     }
@@ -115,6 +119,21 @@ impl State {
     pub(super) fn read_failure(&mut self) -> Option<ReadFailure> {
         let due = self.read_failures.iter().position(|(at, _)| *at <= self.reads)?;
         Some(self.read_failures.remove(due).1)
+    }
+
+    /// As [`Self::read_failure`], of a read that would be counted next. It stays due.
+    pub(super) fn next_read_failure(&self) -> Option<ReadFailure> {
+        self.read_failures.iter().find(|(at, _)| *at <= self.reads + 1).map(|(_, failure)| *failure)
+    }
+
+    /// How many of so many bytes are in memory: in half of all cases all of them, else the first ones or none.
+    pub(super) fn in_memory(&mut self, count: usize) -> usize {
+        let Some(memory) = &mut self.memory else { return 0 };
+        match memory.below(4) {
+            0 => 0,
+            1 => memory.below(count),
+            _ => count,
+        }
     }
 
     /// Counts a mutating call and decides what goes wrong in it.

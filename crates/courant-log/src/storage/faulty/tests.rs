@@ -413,6 +413,49 @@ fn equal_runs_have_equal_traces() {
 }
 
 #[test]
+fn what_is_in_memory_follows_from_the_seed() {
+    const BYTES: [u8; 100] = [7; 100];
+    let answers = |seed| {
+        let storage = FaultyStorage::new(seed, CAP);
+        let file = durable(&storage, "a", &BYTES);
+        let mut parts = 0;
+        let mut ask = || {
+            let (mut buf, reads) = ([0; 100], storage.reads());
+            let is_there = file.read_cached_at(&mut buf, 0);
+            assert_eq!(storage.reads() - reads, u64::from(is_there));
+            assert!(!is_there || buf == BYTES);
+            parts += usize::from(!is_there && buf != [0; 100]);
+            is_there
+        };
+        let answers: Vec<bool> = (0..64).map(|_| ask()).collect();
+        assert!(answers.contains(&true) && answers.contains(&false) && parts > 0, "{answers:?}, {parts}");
+        storage.keep_nothing_in_memory();
+        let mut buf = [0; 100];
+        assert!((0..64).all(|_| !file.read_cached_at(&mut buf, 0)));
+        answers
+    };
+    assert_eq!(answers(1), answers(1));
+    assert_ne!(answers(1), answers(2));
+}
+
+#[test]
+fn a_read_from_memory_may_be_wrong_and_tells_of_no_error() {
+    const BYTES: [u8; 100] = [7; 100];
+    let storage = FaultyStorage::new(1, CAP);
+    let file = durable(&storage, "a", &BYTES);
+    let mut buf = [0; 100];
+    for told in [ReadFailure::Eio, ReadFailure::Short] {
+        storage.fail_read(1, told);
+        assert!((0..64).all(|_| !file.read_cached_at(&mut buf, 0)));
+        assert!(!file.read_at(&mut buf, 0).is_ok_and(|count| count == BYTES.len()), "{told:?}");
+    }
+    storage.fail_read(1, ReadFailure::BitFlip);
+    while !file.read_cached_at(&mut buf, 0) {}
+    assert_ne!(buf, BYTES);
+    assert_eq!(read(&*file), BYTES);
+}
+
+#[test]
 fn one_holder_at_a_time() {
     let storage = FaultyStorage::new(1, CAP);
     let guard = storage.lock().unwrap();
