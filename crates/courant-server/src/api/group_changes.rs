@@ -12,9 +12,9 @@ use axum::routing::on;
 use courant_core::consumer::COPY_OF_PROGRESS;
 use courant_kafka::ChangeGroupError;
 use courant_log::limits::GROUP_NAME_BYTES_MAX;
-use courant_log::{Catalog, CommittedOffset, PartitionId, StoredGroup, Topic};
+use courant_log::{CommittedOffset, PartitionId, StoredGroup, Topic};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ApiState;
 use super::asked::{self, Asked, Path};
@@ -23,10 +23,15 @@ use super::groups::GROUP;
 use super::guard::Caller;
 use super::json::Json;
 use super::lag::Group;
+use super::limits::AUDIT_DETAIL_BYTES_MAX;
 use super::problem::{
     GROUP_IN_USE, INVALID, NOT_CONFIRMED, NOT_WRITTEN, PARTITION_NOT_FOUND, PROGRESS_ELSEWHERE, Problem,
 };
 use super::route::{Access, DRY_RUN, Kind, RequestBody, Route, Schema, Verb, answer, field, optional, query};
+
+/// Bytes that places of partitions take in an account at most. What it says besides, the name of a topic above all, has
+/// room beside them: an account that is too long loses all of them.
+const PLACES_BYTES_MAX: usize = AUDIT_DETAIL_BYTES_MAX - 1024;
 
 pub(super) static ROUTES: &[Route] = &[
     Route {
@@ -166,7 +171,8 @@ async fn reset(
     let name = group.clone();
     let (partition, to, dry_run) = (asked.partition, asked.to, !asked.execute);
     let moved = state.blocking(move |state| targets(state, &name, &topic, partition, to, dry_run)).await?;
-    let detail = json!({ "topic": asked.topic, "moved": moved });
+    let told = told(&moved);
+    let detail = with_omitted(json!({ "topic": asked.topic, "moved": told }), moved.len() - told.len());
     let outcome = ResetGroup { group: group.clone(), dry_run, moved };
     if dry_run {
         return Ok(Json(outcome).into_response());
@@ -291,8 +297,11 @@ async fn delete(
         return Err(Problem::new(&NOT_CONFIRMED, sentence));
     }
     // What it had committed is the only way back.
-    let committed = committed(&broker.log().catalog(), &group.stored);
-    let detail = json!({ "offsets": offsets, "committed": committed });
+    let detail = {
+        let catalog = broker.log().catalog();
+        let (committed, omitted) = committed(catalog.topics(), &group.stored);
+        with_omitted(json!({ "offsets": offsets, "committed": committed }), omitted)
+    };
     let change = Change { caller, action: "group.delete", target: name, detail };
     let made = state.change(change, async move {
         let changed = broker.delete_group(&deleted.name).await;
@@ -302,14 +311,47 @@ async fn delete(
     Ok(made.await?.answer(StatusCode::OK))
 }
 
-/// What a group has committed, by topic and partition.
-fn committed(catalog: &Catalog, group: &StoredGroup) -> BTreeMap<String, BTreeMap<u32, u64>> {
-    let of_topic = |topic: &Arc<Topic>| {
-        let numbered = (0u32..).zip(&topic.partitions);
-        let places = numbered.filter_map(|(number, id)| Some((number, group.offsets.get(id)?.offset)));
-        (topic.name.clone(), places.collect::<BTreeMap<u32, u64>>())
-    };
-    catalog.topics().map(of_topic).filter(|(_, places)| !places.is_empty()).collect()
+/// What a group has committed, by topic and partition, as far as an account has room for it, and of how many
+/// partitions it says nothing.
+fn committed<'a>(
+    topics: impl Iterator<Item = &'a Arc<Topic>>,
+    group: &StoredGroup,
+) -> (BTreeMap<&'a str, BTreeMap<u32, u64>>, usize) {
+    let mut told: BTreeMap<&str, BTreeMap<u32, u64>> = BTreeMap::new();
+    let (mut bytes, mut omitted) = (0, 0);
+    for topic in topics {
+        for (number, id) in (0u32..).zip(&topic.partitions) {
+            let Some(place) = group.offsets.get(id) else { continue };
+            // As in JSON: `"topic":{` and `},`, and for each partition `"number":offset,`.
+            let name = if told.contains_key(&*topic.name) { 0 } else { topic.name.len() + 6 };
+            let takes = name + number.to_string().len() + place.offset.to_string().len() + 4;
+            if omitted > 0 || bytes + takes > PLACES_BYTES_MAX {
+                omitted += 1;
+                continue;
+            }
+            bytes += takes;
+            told.entry(&topic.name).or_default().insert(number, place.offset);
+        }
+    }
+    (told, omitted)
+}
+
+/// Of the partitions that moved the first ones, as many as an account has room for.
+fn told(moved: &[Moved]) -> &[Moved] {
+    let mut bytes = 0;
+    let fits = moved.iter().take_while(|moved| {
+        bytes += json!(moved).to_string().len() + 1;
+        bytes <= PLACES_BYTES_MAX
+    });
+    &moved[..fits.count()]
+}
+
+/// Says in an account of how many partitions it says nothing, where it does so of any.
+fn with_omitted(mut detail: Value, omitted: usize) -> Value {
+    if omitted > 0 {
+        detail["omitted"] = json!(omitted);
+    }
+    detail
 }
 
 fn not_changed(name: &str, error: ChangeGroupError) -> Problem {
@@ -327,7 +369,62 @@ fn not_changed(name: &str, error: ChangeGroupError) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
+    use uuid::Uuid;
+
     use super::*;
+
+    fn topic(name: &str, ids: Range<u64>) -> Arc<Topic> {
+        let partitions = ids.map(PartitionId).collect();
+        Arc::new(Topic { id: Uuid::nil(), name: name.to_owned(), partitions, configs: BTreeMap::new() })
+    }
+
+    fn group(places: Range<u64>, offset: u64) -> StoredGroup {
+        let place = CommittedOffset { offset, leader_epoch: -1, metadata: String::new(), committed_ms: 7 };
+        let offsets = places.map(|id| (PartitionId(id), place.clone())).collect();
+        StoredGroup { offsets, ..StoredGroup::default() }
+    }
+
+    fn fits(detail: &Value) -> bool {
+        detail.to_string().len() <= AUDIT_DETAIL_BYTES_MAX
+    }
+
+    /// Symptom: the account of a deletion did not say at all what a group with more than some 1,100 partitions had
+    /// committed. Cause: it was longer than an account may be, and the longest part of such a one is left out whole.
+    /// Fix: it says it of as many partitions as it has room for, and how many others there are.
+    #[test]
+    fn an_account_of_a_large_group_has_as_many_places_as_fit() {
+        for (offset, fitting) in [(7, 1_600), (u64::MAX, 500)] {
+            let topics =
+                [topic(&"a".repeat(249), 0..10), topic("orders", 10..4_000), topic("rest", 4_000..4_001)];
+            let group = group(0..4_001, offset);
+            let (places, omitted) = committed(topics.iter(), &group);
+            let shown: usize = places.values().map(BTreeMap::len).sum();
+            assert!(shown > fitting && shown + omitted == 4_001, "{shown} and {omitted}");
+            assert!(places["orders"].keys().copied().eq(0..u32::try_from(shown - 10).unwrap()));
+            let detail = with_omitted(json!({ "offsets": 4_001, "committed": places }), omitted);
+            assert!(fits(&detail) && detail["omitted"] == json!(omitted), "{}", detail.to_string().len());
+        }
+        let topics = [topic("orders", 0..3), topic("others", 3..5)];
+        let (places, omitted) = committed(topics.iter(), &group(1..3, 42));
+        let detail = with_omitted(json!(places), omitted);
+        assert_eq!(detail, json!({ "orders": { "1": 42, "2": 42 } }));
+    }
+
+    #[test]
+    fn an_account_of_a_large_move_has_as_many_places_as_fit() {
+        let name = "a".repeat(249);
+        let moved = |partition: u32| {
+            let id = PartitionId(u64::from(partition));
+            Moved { topic: name.clone(), partition, from: Some(u64::MAX), to: u64::MAX, dry_run: false, id }
+        };
+        let moved: Vec<_> = (0..1_000).map(moved).collect();
+        let shown = told(&moved);
+        assert!(shown.len() > 40, "{}", shown.len());
+        assert!(fits(&with_omitted(json!({ "topic": name, "moved": shown }), moved.len() - shown.len())));
+        assert_eq!(told(&moved[..9]).len(), 9);
+    }
 
     fn to(json: &str) -> Option<To> {
         serde_json::from_str(json).ok()
