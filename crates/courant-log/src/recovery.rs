@@ -22,7 +22,9 @@ use crate::config::LogConfig;
 use crate::durability::{Durability, PartitionRules};
 use crate::error::OpenError;
 use crate::groups::Groups;
-use crate::journal::{GroupBuffer, JournalWriter, RingFile, ScanError, Scanned, all_free, scan};
+use crate::journal::{
+    GroupBuffer, JournalWriter, RingFile, ScanError, Scanned, all_free, remove_unfinished, scan,
+};
 use crate::layout::{self, LOST_AND_FOUND};
 use crate::limits::RING_FILES_FIRST;
 use crate::partition::{Offsets, Partition, Producers, Reader, Tail};
@@ -430,6 +432,7 @@ fn start_journal(
             StorageError::new("sync", &held.path, source)
         })?;
     }
+    remove_unfinished(storage);
     writer.next_file_number = scanned.next_number;
     let usable = |file: &RingFile| file.file_bytes >= crate::limits::JOURNAL_FILE_BYTES_MIN;
     scanned.free.retain(usable);

@@ -15,7 +15,7 @@ mod writer;
 pub(crate) use entry::{AppendPart, Entry, EntryWriter, HEADER_BYTES as ENTRY_HEADER_BYTES, decode_all};
 pub(crate) use file_header::{FileHeader, NotAHeader};
 pub(crate) use group::{GroupBuffer, GroupHeader, HEADER_BYTES as GROUP_HEADER_BYTES};
-pub(crate) use ring::{FillSteps, RingFile, capacity_of, path_of};
+pub(crate) use ring::{FillSteps, RingFile, capacity_of, path_of, remove_unfinished};
 pub(crate) use scan::{ScanError, Scanned, all_free, scan};
 pub(crate) use successor::decode as decode_successor;
 pub(crate) use writer::{JournalWriter, Unsynced};

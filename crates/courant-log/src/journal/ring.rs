@@ -14,6 +14,9 @@ use crate::storage::{File, OpenMode, Storage, StorageError};
 /// Bytes that one write of a new file has at most, however large its steps are.
 const ZEROS_BYTES: u64 = 1024 * 1024;
 
+/// What a file's name ends with until all of it is filled.
+const UNFINISHED: &str = ".new";
+
 /// How a file is filled beside others who wait for the same disk. All are above 0.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FillSteps {
@@ -53,7 +56,7 @@ impl RingFile {
         rest: impl FnMut() -> io::Result<()>,
     ) -> Result<Self, StorageError> {
         let path = path_of(number);
-        let temporary = format!("{path}.new");
+        let temporary = format!("{path}{UNFINISHED}");
         let created = Self::fill(storage, &temporary, file_bytes, steps, rest);
         let file = created.inspect_err(|_| {
             // A part of a file takes room that something else may need. It is in nobody's way else.
@@ -139,6 +142,18 @@ fn write_zeros(
         rest().map_err(at("go on filling"))?;
     }
     Ok(())
+}
+
+/// Removes what a process that was killed has left of a file that it was filling. The next file would take its place,
+/// but on a disk that is nearly full none is begun, and it would go on taking the room. Where that fails, it only does
+/// so for longer.
+pub(crate) fn remove_unfinished(storage: &dyn Storage) {
+    let Ok(names) = storage.list(DIR) else { return };
+    for name in names {
+        if name.strip_suffix(UNFINISHED).and_then(number_of).is_some() {
+            let _ = storage.remove_file(&format!("{DIR}/{name}"));
+        }
+    }
 }
 
 /// Bytes of groups that a ring file of that size takes.

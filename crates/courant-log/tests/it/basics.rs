@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use courant_core::clock::Clock;
 use courant_log::batch::records::{NewRecord, Producer, encode};
-use courant_log::storage::{Failure, FaultyStorage, MemoryStorage, Storage};
+use courant_log::storage::{Failure, FaultyStorage, MemoryStorage, OpenMode, Storage};
 use courant_log::{
     AppendError, Batch, Codec, CommittedOffset, CreateTopicError, DeleteRecordsError, DeleteTopicError,
     GroupError, Health, Log, LogConfig, OpenError, PartitionId, ReadError, WriterError,
@@ -445,6 +445,26 @@ fn a_second_opener_a_newer_format_and_strangers_are_refused() {
     storage.remove_file("FORMAT").expect("removes");
     let refused = Log::open(Arc::new(storage), tiny(2)).map(|_| ());
     assert!(matches!(refused, Err(OpenError::NotALog { .. })), "{refused:?}");
+}
+
+/// Symptom: on a disk that was nearly full, what a killed server had filled of a journal file took up to 64 MiB, start
+/// after start, while appends were refused. Cause: only the next file under its number took its place, and none is
+/// begun without room for all of it. Fix: a start removes it.
+#[test]
+fn what_is_left_of_a_journal_file_that_was_being_filled_is_removed() {
+    // No file of that number is made here, which would take its place.
+    const LEFT: &str = "journal/00000099.journal.new";
+    const STRANGER: &str = "journal/notes.new";
+    let storage = memory();
+    drop(open(&storage, 1));
+    for path in [LEFT, STRANGER] {
+        let file = storage.open(path, OpenMode::CreateNew).expect("creates");
+        file.write_at(&[&[0; 1000]], 0).expect("writes");
+    }
+    drop(open(&storage, 2));
+    let left = storage.open(LEFT, OpenMode::Existing).expect_err("it is removed");
+    assert_eq!(left.kind(), std::io::ErrorKind::NotFound);
+    assert!(storage.open(STRANGER, OpenMode::Existing).is_ok(), "what is not ours stays");
 }
 
 /// Damage below the durable mark is corruption: the log does not open as if nothing had been there.
