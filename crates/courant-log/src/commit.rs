@@ -68,6 +68,11 @@ impl Inner {
                 }
                 return true;
             }
+            if self.is_closed() {
+                // One of those who were answered has stopped the log: the directory may be another process's by now.
+                commands.into_iter().for_each(|command| call(|| command.refuse(WriterError::Stopped)));
+                return true;
+            }
         }
     }
 

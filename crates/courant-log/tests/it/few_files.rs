@@ -247,6 +247,32 @@ fn segments_that_roll_within_a_group_count_as_well() {
     assert!(storage.most() <= FEW, "{} were open", storage.most());
 }
 
+/// Symptom: an event was acknowledged that the next start did not have. Cause: where there are not files for all of a
+/// group, the rest is committed behind the answers; one of these had stopped the log, and the rest was written to a
+/// directory that was another one's by then. Fix: it is refused.
+#[test]
+fn what_waits_for_a_file_is_refused_when_an_answer_stops_the_log() {
+    // Of the fewest files that a log may have, one is for a segment with unsynced bytes.
+    let start = |storage: &FaultyStorage| Log::open(Arc::new(storage.clone()), config(0)).expect("opens").0;
+    let storage = FaultyStorage::new(1, 256 * 1024 * 1024);
+    let log = start(&storage);
+    let partitions = create(&log, "orders", 2, &[]).partitions.clone();
+    let (next, opened) = slot();
+    let (again, stopping) = (storage.clone(), log.clone());
+    log.append(partitions[0], batch(1, 1, 100, None), move |appended| {
+        appended.expect("there is a file for it");
+        stopping.stop();
+        opened(start(&again));
+    });
+    let (answer, done) = slot();
+    log.append(partitions[1], batch(2, 1, 100, None), done);
+    while log.commit() {}
+    let next = taken(&next);
+    assert_eq!(taken(&answer), Err(AppendError::Writer(WriterError::Stopped)));
+    assert_eq!(stored(&next, partitions[0]).len(), 1);
+    assert_eq!(stored(&next, partitions[1]).len(), 0);
+}
+
 #[test]
 fn with_threads_too_appends_wait_and_none_is_refused() {
     let storage = Limited::empty(FEW);
