@@ -45,7 +45,7 @@ impl Inner {
     ///
     /// A full storage only puts the checkpoint off, and so does a process that may open no more files:
     /// nothing was lost, the journal still has it all, and it is tried again when the journal needs the
-    /// room. Every other error ends the writer.
+    /// room, and from time to time. Every other error ends the writer.
     pub(crate) fn checkpoint(&self) -> Result<(), WriterError> {
         let _one_at_a_time = lock(&self.checkpointing);
         let capture = {

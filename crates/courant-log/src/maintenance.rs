@@ -13,6 +13,10 @@ use crate::limits::{FILL_PAST_BYTES, FILL_STEP_BYTES, FILL_WRITE_BYTES, RING_FIL
 use crate::writer::Writer;
 use crate::{lock, reserve};
 
+/// How long after a failure a checkpoint may be tried again without being asked for: not at every look, which
+/// may come each second, and each failure is a line in the server's log.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
 /// What the maintenance thread is asked for, and the signal that something was done.
 #[derive(Debug, Default)]
 pub(crate) struct Maintenance {
@@ -37,6 +41,8 @@ struct Asked {
     waiting: usize,
     /// How the last checkpoint failed, if it did.
     failed: Option<WriterError>,
+    /// When it is time to try that one again.
+    retry_at: Option<Instant>,
 }
 
 /// What the thread does next.
@@ -146,6 +152,7 @@ impl Inner {
             asked.rounds += 1;
             asked.busy = false;
             if checkpoint {
+                asked.retry_at = failed.is_some().then(|| Instant::now() + RETRY_AFTER);
                 asked.failed = failed;
             }
             drop(asked);
@@ -156,6 +163,12 @@ impl Inner {
     /// What is done from time to time without being asked for.
     fn look(&self) {
         self.enforce_retention();
+        // Nobody else may ask for it: a log that is full takes nothing for which it would need one, and what was
+        // deleted keeps its room until there is one.
+        let retry_at = lock(&self.maintenance.asked).retry_at;
+        if retry_at.is_some_and(|at| at <= Instant::now()) && self.ended.get().is_none() {
+            self.request_checkpoint();
+        }
         // The committer gives all of them back, but only behind appends: what reads have needed since then stays.
         self.buffers.give_back_unneeded();
     }
@@ -558,6 +571,50 @@ mod tests {
         let is_held = told.recv_timeout(Duration::from_secs(120)).expect("room is held");
         storage.clear_hook();
         assert!(is_held, "a checkpoint may be taken meanwhile");
+    }
+
+    /// Symptom: on a full disk a topic was deleted, room was made for a checkpoint, and the room of the topic did not
+    /// come back, for hours. Cause: a checkpoint that had found no room was tried again when the journal needed one,
+    /// and a log that refuses appends hardly fills its journal. Fix: it is tried again from time to time.
+    #[test]
+    fn a_checkpoint_that_found_no_room_is_tried_again_by_itself() {
+        let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+        let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+        config.reserve_bytes = 0;
+        (config.first_journal_file_bytes, config.journal_file_bytes) = (64 * 1024, 64 * 1024);
+        let (log, _) = Log::open(Arc::new(storage.clone()), config).expect("opens");
+        let inner = &log.inner;
+        let is_at_work = || {
+            let asked = lock(&inner.maintenance.asked);
+            asked.busy || asked.is_something()
+        };
+        let settle = || {
+            while is_at_work() {
+                std::thread::yield_now();
+            }
+        };
+        settle();
+        let is_asked_for = || {
+            let before = log.metrics().checkpoints;
+            inner.look();
+            // In this order: what is done was asked for.
+            is_at_work() || log.metrics().checkpoints > before
+        };
+        assert!(!is_asked_for(), "none has failed");
+        // Others take all room, also what is given away.
+        storage.set_hook(Box::new(|storage, _, _| storage.set_free_bytes(0)));
+        storage.set_free_bytes(0);
+        inner.request_checkpoint();
+        settle();
+        assert!(matches!(lock(&inner.maintenance.asked).failed, Some(WriterError::DiskFull { .. })));
+        storage.clear_hook();
+        storage.set_free_bytes(32 * 1024 * 1024);
+        assert!(!is_asked_for(), "that would be a line in the server's log for every look");
+        lock(&inner.maintenance.asked).retry_at = Some(Instant::now());
+        assert!(is_asked_for(), "it is not tried again");
+        settle();
+        assert!(lock(&inner.maintenance.asked).failed.is_none());
+        assert!(!is_asked_for(), "it has been stored");
     }
 
     /// Symptom: a log that was read for a while, and not appended to, kept eight mebibytes for reads as long as it
