@@ -13,7 +13,8 @@ mod thread;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 pub(crate) use self::product::DIR;
 use self::product::Product;
@@ -33,6 +34,9 @@ use crate::queue::Command;
 use crate::segment::{Compacted as CompactedAt, Reach, Segment, SegmentHeader};
 use crate::storage::StorageError;
 use crate::unpacking::Unpacking;
+
+/// How often whoever waits for an answer of the committer looks whether there can be one.
+const ANSWER_LOOK: Duration = Duration::from_millis(50);
 
 /// What a look at all compacted topics has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -326,7 +330,13 @@ impl Round<'_> {
         if !inner.config.background {
             while inner.commit() {}
         }
-        match answered.recv() {
+        let replaced = loop {
+            match answered.recv_timeout(ANSWER_LOOK) {
+                Err(RecvTimeoutError::Timeout) if !inner.compactor.is_abandoned() => {}
+                replaced => break replaced,
+            }
+        };
+        match replaced {
             Ok(Ok(())) => {}
             Ok(Err(ReplaceError::Gone)) => {
                 placed.remove();
@@ -378,5 +388,81 @@ impl Inner {
         let writer = lock(&self.writer);
         let states = writer.tails.get(&partition).map(|tail| tail.producers.states());
         states.unwrap_or_default().into_iter().map(|state| (state.id, state.last_offset)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use courant_core::topic::TopicName;
+
+    use super::*;
+    use crate::batch::records::{self, NewRecord};
+    use crate::storage::MemoryStorage;
+    use crate::{Batch, Codec, Log, LogConfig, NewTopic, SystemClock, SystemEntropy};
+
+    /// Only what never comes is not there by then.
+    const PATIENCE: Duration = Duration::from_secs(15);
+
+    /// Two events of one key.
+    fn batch() -> Batch {
+        let event = NewRecord {
+            timestamp: 7,
+            key: Some(Bytes::from_static(b"key")),
+            value: Some(vec![7; 1000].into()),
+            ..NewRecord::default()
+        };
+        let bytes = records::encode(&[event.clone(), event], Codec::None, None).expect("encodes");
+        Batch::validate(bytes).expect("valid")
+    }
+
+    /// A topic of which every batch is a segment, and all but the newest one are due for compaction.
+    fn compacted() -> NewTopic {
+        let configs =
+            [("cleanup.policy", "compact"), ("segment.bytes", "1000"), ("min.cleanable.dirty.ratio", "0")];
+        NewTopic {
+            name: TopicName::new("orders").expect("legal"),
+            partitions: 2,
+            configs: configs.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        }
+    }
+
+    /// Symptom: a log that was stopped in an answer of its own never was, and its thread stood still. Cause: it waits
+    /// for the thread of compaction, and that one waited for its own answer, which came behind this one. Fix: it is let
+    /// go.
+    #[test]
+    fn an_answer_may_stop_the_log_while_compaction_waits_for_the_next_one() {
+        let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
+        (config.reserve_bytes, config.compaction_interval_ms) = (0, 1);
+        (config.first_journal_file_bytes, config.journal_file_bytes) = (1024 * 1024, 1024 * 1024);
+        let (log, _) = Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens");
+        let (created, topic) = mpsc::channel();
+        log.create_topic(compacted(), move |topic| created.send(topic).expect("sends"));
+        let partitions = topic.recv().expect("answered").expect("created").partitions.clone();
+        let (stopped, told) = mpsc::channel();
+        let (handle, other) = (log.clone(), partitions[1]);
+        log.append(partitions[0], batch(), |_| {});
+        log.append(partitions[0], batch(), move |_| {
+            let stopping = handle.clone();
+            let since = Instant::now();
+            let (waits, waiting) = mpsc::channel();
+            handle.append(other, batch(), move |_| {
+                stopping.stop();
+                stopped.send(waiting.recv()).expect("sends");
+            });
+            // The committer takes both together, and answers this append first.
+            while handle.inner.queue.count() < 2 && since.elapsed() < PATIENCE {
+                std::thread::yield_now();
+            }
+            waits.send(handle.inner.queue.count()).expect("sends");
+        });
+        let waited = told.recv_timeout(2 * PATIENCE);
+        if waited.is_err() {
+            // Whoever drops it waits for the thread that stands still.
+            std::mem::forget(log);
+        }
+        assert_eq!(waited, Ok(Ok(2)), "it does not stop, or compaction has nothing to replace");
     }
 }

@@ -465,6 +465,9 @@ impl Threads {
         self.inner.seal();
         drop(turn);
         self.inner.maintenance.stop();
+        if in_callback {
+            self.inner.compactor.abandon();
+        }
         running.for_each(join);
         self.inner.wake_all();
         if let Err(error) = self.inner.checkpoint() {

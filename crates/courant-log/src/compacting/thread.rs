@@ -22,6 +22,7 @@ pub(crate) struct Compactor {
 #[derive(Debug, Default)]
 struct State {
     stop: bool,
+    is_abandoned: bool,
     /// When what was spent will have been earned.
     paid_until: Option<Instant>,
 }
@@ -36,6 +37,17 @@ impl Compactor {
     pub(crate) fn stop(&self) {
         lock(&self.state).stop = true;
         self.stopped.notify_all();
+    }
+
+    /// Lets go of an answer that is waited for: it may stand behind the callback that stops the log, which waits until
+    /// the thread has ended.
+    pub(crate) fn abandon(&self) {
+        lock(&self.state).is_abandoned = true;
+    }
+
+    /// Whether an answer may not come any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        lock(&self.state).is_abandoned
     }
 
     pub(super) fn is_stopping(&self) -> bool {
