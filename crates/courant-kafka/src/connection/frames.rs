@@ -191,10 +191,13 @@ impl<R: Incoming> Frames<R> {
     }
 
     /// Room for the rest of a frame that is not here whole, and for how the next one begins: its length is known
-    /// then as soon as this one is here, and it gets room of its own in the same way, with one read for each.
+    /// then as soon as this one is here, and it gets room of its own in the same way, with one read for each. Behind
+    /// the rest of a small one there is room for more of them: a read for each would cost more than to copy them.
     fn make_room(&mut self, length: usize) {
         if self.received.len() < length && self.received.capacity() < length {
-            let mut room = BytesMut::with_capacity(length + AHEAD_BYTES);
+            let wanted = length + AHEAD_BYTES;
+            let mut room =
+                BytesMut::with_capacity(wanted.clamp(limits::FIRST_READ_BYTES, limits::READ_AHEAD_BYTES_MAX));
             room.extend_from_slice(&self.received);
             self.received = room;
         }
@@ -468,6 +471,34 @@ mod tests {
             }
         });
         write.expect("it is sent");
+    }
+
+    /// Symptom: small requests that a client sent without waiting for answers took a read each from the first one on
+    /// that was cut, and the committer was woken for each. Cause: the cut one got room for itself and six bytes, which cut
+    /// the next one. Fix: behind a small one there is room for more.
+    #[tokio::test]
+    async fn small_requests_that_wait_in_the_socket_are_read_many_at_a_time() {
+        const REQUESTS: usize = 400;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let mut client =
+            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (read, _write) = stream.split();
+        let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
+        // Behind one of 20,000 bytes, which cuts the first of them. All of it has room in a socket.
+        let framed = |body: Vec<u8>| [&(body.len() as u32).to_be_bytes()[..], &body].concat();
+        let sent = [framed(vec![7; 20_000]), framed(vec![8; 100]).repeat(REQUESTS)].concat();
+        let (write, is_last) = tokio::join!(client.write_all(&sent), async {
+            assert!(frames.next().await.expect("a frame").bytes == vec![7; 20_000]);
+            let mut is_last = 0;
+            for _ in 0..REQUESTS {
+                assert!(frames.next().await.expect("a frame").bytes == vec![8; 100]);
+                is_last += usize::from(!frames.has_next());
+            }
+            is_last
+        });
+        write.expect("it is sent");
+        assert!(is_last < REQUESTS / 4, "{is_last} of {REQUESTS} were the last whole one of a read");
     }
 
     /// A request that finds no buffer has memory of its own, and the one behind it has the buffer again.
