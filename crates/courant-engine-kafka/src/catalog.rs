@@ -28,8 +28,6 @@ use crate::texts;
 pub(crate) struct Described {
     pub(crate) topic: Topic,
     pub(crate) is_compacted: bool,
-    /// How far the times that records bring may be from the clock.
-    pub(crate) times: Option<TimestampLimits>,
 }
 
 /// The topics of a server, as far as somebody has asked for them.
@@ -289,6 +287,8 @@ fn described(
         _ if number("min.insync.replicas").is_some_and(|copies| copies > 1) => Durability::Replicated,
         _ => Durability::Written,
     };
+    let set = TIME_CONFIGS.into_iter().filter_map(|name| Some((name.to_owned(), value(name)?.to_owned())));
+    let set: BTreeMap<String, String> = set.collect();
     let topic = Topic {
         name: Arc::from(name),
         id: Uuid::new_v5(log_id, name.as_bytes()),
@@ -296,11 +296,10 @@ fn described(
         // -1 is no number here: without an end.
         retention: number("retention.ms").filter(|_| has("delete")).map(Duration::from_millis),
         record_bytes_max: bytes_max.unwrap_or(RECORD_BYTES_MAX).min(RECORD_BYTES_MAX),
+        timestamps: TimestampLimits::of(&set),
         durability,
     };
-    let set = TIME_CONFIGS.into_iter().filter_map(|name| Some((name.to_owned(), value(name)?.to_owned())));
-    let set: BTreeMap<String, String> = set.collect();
-    Described { topic, is_compacted: has("compact"), times: TimestampLimits::of(&set) }
+    Described { topic, is_compacted: has("compact") }
 }
 
 /// What [`TimestampLimits`] go by.
@@ -349,7 +348,7 @@ mod tests {
     #[test]
     fn a_topics_limits_of_timestamps_are_known_before_something_is_sent() {
         let times = |configs: &[(&str, &str)]| {
-            described("orders", 1, &resource(configs), &Uuid::from_u128(7), true).times
+            described("orders", 1, &resource(configs), &Uuid::from_u128(7), true).topic.timestamps
         };
         let largest = i64::MAX.to_string();
         let none = [

@@ -104,7 +104,7 @@ fn place(
     }
     // By the clock here, which may be wrong; the server's nobody can ask for. Whoever keeps the record publishes it again.
     // Sent to be refused, it would take its batch with it each time, and nothing of its partition would ever be stored.
-    if let (Some(times), Some(timestamp_ms)) = (described.times, record.timestamp_ms)
+    if let (Some(times), Some(timestamp_ms)) = (described.topic.timestamps, record.timestamp_ms)
         && let Err(bad) = times.check(timestamp_ms, now_ms)
     {
         let reason = format!("{bad} in topic {}, by the clock of this process", topic());

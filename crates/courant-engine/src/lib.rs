@@ -22,6 +22,8 @@ mod subscription;
 mod topic;
 mod url;
 
+pub use courant_log::topic_config::TimestampLimits;
+
 pub use capabilities::{
     Access, Capabilities, Durability, GroupScope, Lifetime, OrderScope, PublishDedup, Replay, TimeLookup,
 };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courant_core::topic::TopicName;
+use courant_log::topic_config::TimestampLimits;
 use uuid::Uuid;
 
 use crate::{Durability, Partition};
@@ -48,6 +49,8 @@ pub struct Topic {
     pub retention: Option<Duration>,
     /// Bytes of the largest record that it takes, with what the format adds.
     pub record_bytes_max: usize,
+    /// How far the timestamps that records bring may be from the clock when they are published; `None`: any is taken.
+    pub timestamps: Option<TimestampLimits>,
     /// What a record survives that was acknowledged in it. Without configs of its own it is what the engine says of
     /// itself: [`Capabilities::durability`](crate::Capabilities::durability).
     pub durability: Durability,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courant_core::topic::TopicName;
-use courant_log::topic_config::{self, Retention};
+use courant_log::topic_config::{self, Retention, TimestampLimits};
 use courant_log::{CreateTopicError as LogError, WriterError};
 use tokio::sync::oneshot;
 
@@ -100,6 +100,7 @@ fn described(topic: &courant_log::Topic, kind: Kind) -> Topic {
         partitions: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
         retention: age_ms.map(Duration::from_millis),
         record_bytes_max: topic_config::max_message_bytes(&topic.configs),
+        timestamps: TimestampLimits::of(&topic.configs),
         durability,
     }
 }

@@ -376,7 +376,8 @@ impl<D: Store> Relay<D> {
     async fn publish(&self, lanes: &[LaneBatch]) -> (Vec<LanePosition>, u64, BTreeSet<u16>) {
         self.shares.learn(&*self.parts.sender.engine, lanes).await;
         let is_stopped = |lane: &LaneBatch| self.stopped.contains(&lane.lane);
-        let most = |lane: &LaneBatch| if is_stopped(lane) { 1 } else { self.shares.of(lane) };
+        let now_ms = self.parts.clock.now_ms();
+        let most = |lane: &LaneBatch| if is_stopped(lane) { 1 } else { self.shares.of(lane, now_ms) };
         let pending: Vec<&Pending> =
             lanes.iter().flat_map(|lane| lane.events.iter().take(most(lane))).collect();
         let events: Vec<NewEvent> = pending.iter().map(|pending| pending.event.clone()).collect();

@@ -10,12 +10,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use courant_core::topic::TopicName;
-use courant_engine::Engine;
+use courant_engine::{Engine, TimestampLimits};
 use courant_sql::{LaneBatch, NewEvent};
 use tokio::time::Instant;
 
 /// How long it is believed what a topic takes.
 const BELIEVED: Duration = Duration::from_secs(10);
+
+/// How long a call may be on its way until the engine looks at the times of its records.
+const LOOKED_AT_MS: i64 = 60_000;
 
 /// Topics that are known at once.
 const TOPICS_MAX: usize = 1_000;
@@ -31,6 +34,7 @@ pub(super) struct Shares(Mutex<BTreeMap<TopicName, Known>>);
 #[derive(Clone, Copy, Debug)]
 struct Known {
     record_bytes_max: usize,
+    timestamps: Option<TimestampLimits>,
     since: Instant,
 }
 
@@ -52,8 +56,8 @@ impl Shares {
         }
         for (name, topic) in asked.into_iter().zip(found) {
             if let Some(topic) = topic {
-                let record_bytes_max = topic.record_bytes_max;
-                known.insert(name, Known { record_bytes_max, since: Instant::now() });
+                let (record_bytes_max, timestamps) = (topic.record_bytes_max, topic.timestamps);
+                known.insert(name, Known { record_bytes_max, timestamps, since: Instant::now() });
             }
         }
     }
@@ -70,12 +74,11 @@ impl Shares {
         asked
     }
 
-    /// How many events of a lane go into one call: those that are sure, and one more.
-    pub(super) fn of(&self, lane: &LaneBatch) -> usize {
+    /// How many events of a lane go into one call at the time `now_ms`: those that are sure, and one more.
+    pub(super) fn of(&self, lane: &LaneBatch, now_ms: i64) -> usize {
         let known = self.known();
-        let is_sure = |event: &NewEvent| {
-            known.get(&event.topic).is_some_and(|known| is_taken(event, known.record_bytes_max))
-        };
+        let is_sure =
+            |event: &NewEvent| known.get(&event.topic).is_some_and(|known| is_taken(event, known, now_ms));
         let sure = lane.events.iter().take_while(|pending| is_sure(&pending.event)).count();
         sure.saturating_add(1)
     }
@@ -86,12 +89,17 @@ impl Shares {
     }
 }
 
-/// Whether every engine takes such an event, whatever its format adds: a codec may make it larger.
-fn is_taken(event: &NewEvent, record_bytes_max: usize) -> bool {
+/// Whether every engine takes such an event, whatever its format adds: a codec may make it larger. And also a little
+/// later: what is just not too old is, and an event behind it is younger.
+fn is_taken(event: &NewEvent, known: &Known, now_ms: i64) -> bool {
     let bytes = event.bytes();
     let around = AROUND_RECORD.saturating_add(event.headers.len().saturating_mul(AROUND_HEADER));
-    let fits = bytes.saturating_add(bytes / 4).saturating_add(around) <= record_bytes_max;
-    fits && event.timestamp_ms > 0 && event.headers.iter().all(|(name, _)| !name.contains('\0'))
+    let fits = bytes.saturating_add(bytes / 4).saturating_add(around) <= known.record_bytes_max;
+    let is_timely = known.timestamps.is_none_or(|limits| {
+        let at = |now_ms| limits.check(event.timestamp_ms, now_ms).is_ok();
+        at(now_ms) && at(now_ms.saturating_add(LOOKED_AT_MS))
+    });
+    fits && is_timely && event.timestamp_ms > 0 && event.headers.iter().all(|(name, _)| !name.contains('\0'))
 }
 
 #[cfg(test)]
@@ -103,6 +111,7 @@ mod tests {
     use super::*;
 
     const MAX: usize = 2_000;
+    const NOW_MS: i64 = 1_700_000_000_000;
 
     fn topic() -> TopicName {
         TopicName::new("orders").expect("legal")
@@ -125,7 +134,7 @@ mod tests {
     }
 
     fn shares() -> Shares {
-        let known = Known { record_bytes_max: MAX, since: Instant::now() };
+        let known = Known { record_bytes_max: MAX, timestamps: None, since: Instant::now() };
         Shares(Mutex::new(BTreeMap::from([(topic(), known)])))
     }
 
@@ -133,12 +142,37 @@ mod tests {
     #[test]
     fn a_share_ends_with_what_may_be_refused() {
         let shares = shares();
-        assert_eq!(shares.of(&lane(&[100, 100, 5_000, 100, 100])), 3);
-        assert_eq!(shares.of(&lane(&[1_990, 100])), 1, "with what the format adds it may be too large");
-        assert!(shares.of(&lane(&[100; 50])) >= 50);
+        assert_eq!(shares.of(&lane(&[100, 100, 5_000, 100, 100]), NOW_MS), 3);
+        assert_eq!(
+            shares.of(&lane(&[1_990, 100]), NOW_MS),
+            1,
+            "with what the format adds it may be too large"
+        );
+        assert!(shares.of(&lane(&[100; 50]), NOW_MS) >= 50);
         let mut odd = lane(&[100, 100, 100]);
         odd.events[1].event.timestamp_ms = 0;
-        assert_eq!(shares.of(&odd), 2, "not every engine takes the first instant of 1970");
+        assert_eq!(shares.of(&odd, NOW_MS), 2, "not every engine takes the first instant of 1970");
+    }
+
+    /// Symptom: events behind one that was too old for its topic were stored, and it came behind them when somebody had
+    /// raised the limit. Cause: only its size was looked at before what is behind it was sent. Fix: so is its time.
+    #[test]
+    fn a_share_ends_with_what_may_be_too_old_or_too_new() {
+        const HOUR_MS: i64 = 3_600_000;
+        let shares = shares();
+        let timestamps = Some(TimestampLimits { before_ms: HOUR_MS, after_ms: HOUR_MS });
+        shares.known().insert(topic(), Known { record_bytes_max: MAX, timestamps, since: Instant::now() });
+        let share = |second_off_ms: i64| {
+            let mut lane = lane(&[100; 5]);
+            for (pending, off_ms) in lane.events.iter_mut().zip([0, second_off_ms, 0, 0, 0]) {
+                pending.event.timestamp_ms = NOW_MS + off_ms;
+            }
+            shares.of(&lane, NOW_MS)
+        };
+        assert!(share(0) >= 5);
+        assert!(share(HOUR_MS) >= 5 && share(2 * LOOKED_AT_MS - HOUR_MS) >= 5);
+        assert_eq!((share(-2 * HOUR_MS), share(2 * HOUR_MS)), (2, 2));
+        assert_eq!(share(-HOUR_MS), 2, "it is too old in a moment");
     }
 
     /// Of a topic that nobody knows, or that has refused something, one event goes at a time.
@@ -147,7 +181,7 @@ mod tests {
         let shares = shares();
         assert!(shares.unknown(&[lane(&[100, 100])]).is_empty());
         shares.forget(&topic());
-        assert_eq!(shares.of(&lane(&[100, 100])), 1);
+        assert_eq!(shares.of(&lane(&[100, 100]), NOW_MS), 1);
         assert_eq!(shares.unknown(&[lane(&[100, 100]), lane(&[100, 100])]), [topic()]);
         assert!(shares.unknown(&[lane(&[100])]).is_empty(), "nothing is behind it");
     }
