@@ -61,10 +61,31 @@ pub(crate) async fn publish(shared: &Shared, records: Vec<NewRecord>) -> Vec<Out
         Call::of(shared, shared.producers.single(), single),
     );
     let (many, single) = tokio::join!(many.run(), single.run());
-    for (index, outcome) in many.into_iter().chain(single) {
-        results[index] = outcome;
+    let mut refused_together = Vec::new();
+    for Ran { outcomes, together } in [many, single] {
+        for (index, outcome) in outcomes {
+            results[index] = outcome;
+        }
+        refused_together.extend(together);
     }
+    one_by_one(shared, refused_together, &mut results).await;
     results
+}
+
+/// Publishes what was refused together, in its order and each by itself: so it is known which of them the server does
+/// not take, and the others are stored. Where it is not there any more, the rest is not tried.
+async fn one_by_one(shared: &Shared, mut together: Vec<Placed>, results: &mut [Outcome]) {
+    together.sort_unstable_by_key(|placed| placed.index);
+    for placed in together {
+        let ran = Call::of(shared, shared.producers.single(), vec![placed]).run().await;
+        for (index, outcome) in ran.outcomes {
+            let is_known = matches!(&outcome, Ok(_) | Err(PublishError::Unencodable { .. }));
+            results[index] = outcome;
+            if !is_known {
+                return;
+            }
+        }
+    }
 }
 
 /// The partition of a record that its topic can take now. `any` chooses where there is no key.
@@ -134,10 +155,19 @@ struct Call<'a> {
     slot: &'a Slot,
     placed: Vec<Placed>,
     outcomes: Vec<(usize, Outcome)>,
+    /// Where those are which the server has refused, or others of their batch.
+    together: Vec<usize>,
     deadline: Instant,
     /// Records that were handed over and have no answer yet.
     under_way: usize,
     answered: Vec<Answer>,
+}
+
+/// What has come of a call.
+struct Ran {
+    outcomes: Vec<(usize, Outcome)>,
+    /// Those that are not stored because the server has refused one of them, or several.
+    together: Vec<Placed>,
 }
 
 /// How handing over has ended.
@@ -150,16 +180,21 @@ enum Handed {
 impl<'a> Call<'a> {
     fn of(shared: &'a Shared, slot: &'a Slot, placed: Vec<Placed>) -> Self {
         let deadline = Instant::now() + PUBLISH_MAX;
-        Self { shared, slot, placed, outcomes: Vec::new(), deadline, under_way: 0, answered: Vec::new() }
+        let (outcomes, together, answered) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shared, slot, placed, outcomes, together, deadline, under_way: 0, answered }
     }
 
-    async fn run(mut self) -> Vec<(usize, Outcome)> {
+    async fn run(mut self) -> Ran {
         if self.placed.is_empty() {
-            return self.outcomes;
+            return self.ran();
         }
         let producer = match self.slot.get() {
             Ok(producer) => producer,
-            Err(error) => return self.all(&PublishError::Failed { reason: error.to_string() }),
+            Err(error) => {
+                let error = PublishError::Failed { reason: error.to_string() };
+                self.outcomes = self.placed.iter().map(|placed| (placed.index, Err(error.clone()))).collect();
+                return self.ran();
+            }
         };
         let (answers, mut inbox) = mpsc::unbounded_channel();
         let (mut producer, handed) = self.hand_over(producer, &answers, &mut inbox).await;
@@ -171,11 +206,14 @@ impl<'a> Call<'a> {
             self.slot.retire(&producer);
         }
         let_go(producer);
-        self.outcomes
+        self.ran()
     }
 
-    fn all(self, error: &PublishError) -> Vec<(usize, Outcome)> {
-        self.placed.iter().map(|placed| (placed.index, Err(error.clone()))).collect()
+    fn ran(self) -> Ran {
+        let mut is_one = vec![false; self.placed.len()];
+        self.together.iter().for_each(|at| is_one[*at] = true);
+        let together = self.placed.into_iter().zip(is_one).filter_map(|(placed, is)| is.then_some(placed));
+        Ran { outcomes: self.outcomes, together: together.collect() }
     }
 
     /// Gives the records to the producer, in their order. One that has ended before it got the first is
@@ -288,10 +326,29 @@ impl<'a> Call<'a> {
             outcomes[*at] = match answer {
                 // The server gives no negative ones.
                 Ok(offset) => Ok(self.placed[*at].partition.at(u64::try_from(*offset).unwrap_or(0))),
-                Err(error) => Err(self.meaning(error, *at)),
+                Err(error) => {
+                    if self.may_be_another(error, *at) {
+                        self.together.push(*at);
+                    }
+                    Err(self.meaning(error, *at))
+                }
             };
         }
         self.outcomes = self.placed.iter().map(|placed| placed.index).zip(outcomes).collect();
+    }
+
+    /// Whether the server may have refused another record of the batch: the client says the same of all of them, also
+    /// where the server blames one of them alone, or it says of this one that it is not to blame.
+    fn may_be_another(&self, error: &KafkaError, at: usize) -> bool {
+        let is_alone = || {
+            let partition = &self.placed[at].partition;
+            self.placed.iter().filter(|other| other.partition == *partition).count() == 1
+        };
+        match texts::code(error) {
+            Some(RDKafkaErrorCode::InvalidDifferentRecord) => true,
+            Some(RDKafkaErrorCode::InvalidRecord | RDKafkaErrorCode::InvalidTimestamp) => !is_alone(),
+            _ => false,
+        }
     }
 
     /// What an error means for a record.
@@ -317,12 +374,10 @@ impl<'a> Call<'a> {
             Some(code @ (RDKafkaErrorCode::InvalidRecord | RDKafkaErrorCode::InvalidTimestamp)) => {
                 // Somebody has changed what it takes since it was looked at, or the clocks differ.
                 self.shared.catalog.doubt(&topic);
-                // The client says so of all records of a batch, also where the server blames one of them alone.
-                let is_alone = self.placed.iter().filter(|other| other.partition == *partition).count() == 1;
-                if is_alone {
-                    PublishError::Unencodable { reason: texts::reason_of(code, servers) }
-                } else {
+                if self.may_be_another(error, at) {
                     PublishError::NotTried
+                } else {
+                    PublishError::Unencodable { reason: texts::reason_of(code, servers) }
                 }
             }
             Some(RDKafkaErrorCode::PurgeInflight | RDKafkaErrorCode::MessageTimedOut) => {
