@@ -56,9 +56,10 @@ pub(crate) async fn publish(shared: &Shared, records: Vec<NewRecord>) -> Vec<Out
             Err(error) => results[index] = Err(error),
         }
     }
+    let deadline = Instant::now() + PUBLISH_MAX;
     let (many, single) = (
-        Call::of(shared, shared.producers.many(), many),
-        Call::of(shared, shared.producers.single(), single),
+        Call::of(shared, shared.producers.many(), many, deadline),
+        Call::of(shared, shared.producers.single(), single, deadline),
     );
     let (many, single) = tokio::join!(many.run(), single.run());
     let mut refused_together = Vec::new();
@@ -68,16 +69,19 @@ pub(crate) async fn publish(shared: &Shared, records: Vec<NewRecord>) -> Vec<Out
         }
         refused_together.extend(together);
     }
-    one_by_one(shared, refused_together, &mut results).await;
+    one_by_one(shared, refused_together, deadline, &mut results).await;
     results
 }
 
 /// Publishes what was refused together, in its order and each by itself: so it is known which of them the server does
-/// not take, and the others are stored. Where it is not there any more, the rest is not tried.
-async fn one_by_one(shared: &Shared, mut together: Vec<Placed>, results: &mut [Outcome]) {
+/// not take, and the others are stored. Where it is not there any more, or the time is up, the rest is not tried.
+async fn one_by_one(shared: &Shared, mut together: Vec<Placed>, deadline: Instant, results: &mut [Outcome]) {
     together.sort_unstable_by_key(|placed| placed.index);
     for placed in together {
-        let ran = Call::of(shared, shared.producers.single(), vec![placed]).run().await;
+        if Instant::now() >= deadline {
+            return;
+        }
+        let ran = Call::of(shared, shared.producers.single(), vec![placed], deadline).run().await;
         for (index, outcome) in ran.outcomes {
             let is_known = matches!(&outcome, Ok(_) | Err(PublishError::Unencodable { .. }));
             results[index] = outcome;
@@ -178,8 +182,7 @@ enum Handed {
 }
 
 impl<'a> Call<'a> {
-    fn of(shared: &'a Shared, slot: &'a Slot, placed: Vec<Placed>) -> Self {
-        let deadline = Instant::now() + PUBLISH_MAX;
+    fn of(shared: &'a Shared, slot: &'a Slot, placed: Vec<Placed>, deadline: Instant) -> Self {
         let (outcomes, together, answered) = (Vec::new(), Vec::new(), Vec::new());
         Self { shared, slot, placed, outcomes, together, deadline, under_way: 0, answered }
     }
@@ -342,7 +345,7 @@ impl<'a> Call<'a> {
     fn may_be_another(&self, error: &KafkaError, at: usize) -> bool {
         let is_alone = || {
             let partition = &self.placed[at].partition;
-            self.placed.iter().filter(|other| other.partition == *partition).count() == 1
+            self.placed.iter().filter(|other| other.partition == *partition).nth(1).is_none()
         };
         match texts::code(error) {
             Some(RDKafkaErrorCode::InvalidDifferentRecord) => true,

@@ -377,13 +377,18 @@ mod tests {
 
     const MAX: usize = 1_000_000;
 
+    /// A client's socket and the server's.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        (client, stream)
+    }
+
     /// What epoll reports is a change: a runtime that has not seen the socket empty asks it again.
     #[tokio::test]
     async fn a_request_that_is_here_whole_takes_one_read() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let mut client =
-            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
-        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (mut client, mut stream) = connected().await;
         let (read, _write) = stream.split();
         let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
         for _ in 0..3 {
@@ -400,10 +405,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_known_whether_the_next_request_is_here() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let mut client =
-            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
-        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (mut client, mut stream) = connected().await;
         let (read, _write) = stream.split();
         let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
         assert!(!frames.has_next());
@@ -420,10 +422,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_are_cut_apart_and_put_together_whatever_their_size() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let mut client =
-            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
-        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (mut client, mut stream) = connected().await;
         let (read, _write) = stream.split();
         let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
         const FIRST: usize = limits::FIRST_READ_BYTES;
@@ -449,10 +448,7 @@ mod tests {
     /// last bytes.
     #[tokio::test]
     async fn requests_of_a_size_that_follow_each_other_are_received_where_they_stay() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let mut client =
-            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
-        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (mut client, mut stream) = connected().await;
         let (read, _write) = stream.split();
         let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
         let body = |tag: u8| vec![tag; 53_000 + usize::from(tag % 7)];
@@ -479,10 +475,7 @@ mod tests {
     #[tokio::test]
     async fn small_requests_that_wait_in_the_socket_are_read_many_at_a_time() {
         const REQUESTS: usize = 400;
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let mut client =
-            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
-        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (mut client, mut stream) = connected().await;
         let (read, _write) = stream.split();
         let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
         // Behind one of 20,000 bytes, which cuts the first of them. All of it has room in a socket.
@@ -504,10 +497,7 @@ mod tests {
     /// A request that finds no buffer has memory of its own, and the one behind it has the buffer again.
     #[tokio::test]
     async fn large_batches_are_received_in_memory_that_is_used_again() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let mut client =
-            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
-        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (mut client, mut stream) = connected().await;
         let (read, _write) = stream.split();
         let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
         let of = |key: ApiKey, tag: u8| [&key.0.to_be_bytes()[..], &[tag; 300_000]].concat();
