@@ -47,6 +47,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod operations;
+mod pending;
 mod produce;
 mod refused;
 mod reply;
@@ -55,15 +56,14 @@ mod tally;
 mod target;
 mod traces;
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::oneshot::{self, error::TryRecvError};
 
 pub(crate) use self::fetch::SessionCache as FetchSessions;
-use self::produce::Settled;
+pub(crate) use self::pending::Pending;
+use self::pending::Produced;
 pub(crate) use self::produce::can_wait;
 pub(crate) use self::reply::Reply;
 use self::reply::memory_for;
@@ -87,78 +87,6 @@ pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Sen
 
 /// A response, not encoded yet, and its share of the memory for answers.
 type Answered<R> = Result<(R, Grant), Refusal>;
-
-/// An answer to come.
-pub(crate) enum Pending {
-    /// It is here.
-    Ready(Reply),
-    /// To be worked on before the next request is read; what it becomes waits for its turn.
-    Now(Pin<Box<dyn Future<Output = Work> + Send>>),
-    /// To be worked on when every earlier answer is known.
-    Turn(Work),
-    /// With the log.
-    Produced(Produced),
-}
-
-impl Pending {
-    /// Waits for the answer, working on it where that is left to do.
-    pub(crate) async fn resolve(self) -> Result<Reply, Refusal> {
-        match self {
-            Self::Ready(reply) => Ok(reply),
-            Self::Now(work) => work.await.await,
-            Self::Turn(work) => work.await,
-            Self::Produced(mut produced) => {
-                let settled = (&mut produced.results).await.map_err(|_| Refusal::LogGone)?;
-                produced.reply(settled)
-            }
-        }
-    }
-
-    /// The answer if it is there already.
-    pub(crate) fn try_resolve(self) -> Result<Result<Reply, Refusal>, Self> {
-        match self {
-            Self::Ready(reply) => Ok(Ok(reply)),
-            Self::Produced(mut produced) => match produced.results.try_recv() {
-                Ok(settled) => Ok(produced.reply(settled)),
-                Err(TryRecvError::Closed) => Ok(Err(Refusal::LogGone)),
-                Err(TryRecvError::Empty) => Err(Self::Produced(produced)),
-            },
-            work => Err(work),
-        }
-    }
-}
-
-impl fmt::Debug for Pending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ready(_) => "Ready",
-            Self::Now(_) => "Now",
-            Self::Turn(_) => "Turn",
-            Self::Produced(_) => "Produced",
-        })
-    }
-}
-
-/// A Produce whose batches the log has.
-#[derive(Debug)]
-pub(crate) struct Produced {
-    results: oneshot::Receiver<Settled>,
-    /// False with acks=0: then there is no answer, and an error closes the connection.
-    answered: bool,
-    call: Call,
-}
-
-impl Produced {
-    fn reply(&self, settled: Settled) -> Result<Reply, Refusal> {
-        if self.answered {
-            return Ok(self.call.reply(&settled.response)?.covered(Grant::default(), settled.grant));
-        }
-        match produce::first_error(&settled.response) {
-            None => Ok(Reply::default()),
-            Some((code, message)) => Err(Refusal::Unanswered { code: ErrorCode(code), message }),
-        }
-    }
-}
 
 /// Why a request gets no answer but a closed connection.
 #[derive(Debug, thiserror::Error)]
