@@ -351,9 +351,13 @@ impl Call {
     fn produce(mut self, reader: Reader) -> Result<Pending, Refusal> {
         let request: ProduceRequest = self.body(reader)?;
         let answered = request.acks != 0;
-        // The log has the bytes until they are on disk, whether or not the client stays.
+        // What is not kept for the answer need not be counted with it.
+        self.client_id = String::new();
+        let names: usize = request.topic_data.iter().map(|topic| topic.name.len()).sum();
+        // The log has the bytes until they are on disk, whether or not the client stays. The answer repeats the names,
+        // and is there also when it has none.
         let memory = produce::Memory {
-            answer_bytes: self.elements * limits::ELEMENT_BYTES,
+            answer_bytes: (self.elements * limits::ELEMENT_BYTES + names).max(1),
             grant: std::mem::take(&mut self.grant),
             in_flight: std::mem::take(&mut self.in_flight),
         };
