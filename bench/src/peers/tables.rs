@@ -37,8 +37,8 @@ messages, AMQP 0-9-1 and not the protocol that its streams have of their own) ar
 over which what is ready goes out in one write, without a library; those of PostgreSQL (`insert` of one row) are \
 one thread with a connection each. Courant has a row with clients without a library too, as those of Redis: each \
 event is a request (Produce, acks=all) with a batch that is made for it, with its time and its checksum, where \
-those of Redis and RabbitMQ send the same bytes again. The server takes up to 32 requests of a connection at a \
-time. Nothing is asked of that row, and ratios are those of the row with librdkafka. The rate is that of \
+those of Redis and RabbitMQ send the same bytes again. The server takes up to 256 such requests of a connection at \
+a time. Nothing is asked of that row, and ratios are those of the row with librdkafka. The rate is that of \
 acknowledgements. A tenth of the time before does not count, and of Kafka, which compiles itself while it runs, as \
 long a time as is measured."
 );

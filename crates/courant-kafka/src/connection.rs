@@ -1,7 +1,7 @@
 //! One connection: reads requests, has them answered, writes the answers in order.
 //!
 //! ```text
-//! socket ─▶ frames ─▶ api::dispatch ─▶ queue of 32 ─▶ answers ─▶ socket
+//! socket ─▶ frames ─▶ api::dispatch ─▶ bounded queue ─▶ answers ─▶ socket
 //! ```
 //!
 //! Invariants:
@@ -9,7 +9,8 @@
 //! - a Produce is handed to the log before the next request is read, so that batches of one
 //!   connection reach the log in the order in which they were sent;
 //! - when the client goes away, everything that waits on its behalf is dropped with this task;
-//! - what a connection has with the log at one time is bounded, in requests and in bytes.
+//! - what a connection has with the log at one time is bounded, in requests and in bytes: few requests, or many small
+//!   Produces, of which everything is counted.
 //!
 //! A client that sends small Produces, and is the only one to do so, is served by one thread for a while: see `alone`.
 //! So is one that reads at the end of the log: see `tail`.
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use courant_log::Log;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -296,7 +298,7 @@ async fn read_requests<R: Incoming>(
             Err(error) => return Read::Over(error.into()),
         };
         // First room in the queue, then the work: no more than that is ever in flight.
-        queue.room().await;
+        let waiting = queue.room().await;
         let mut in_flight = Grant::default();
         if frame.bytes.len() > limits::UNCOUNTED_FRAME_BYTES_MAX {
             // All of it is free again once the log is done with what it has.
@@ -326,13 +328,24 @@ async fn read_requests<R: Incoming>(
         let is_alone = is_small && frames.is_drained() && is_first;
         unanswered.fetch_add(1, Ordering::Relaxed);
         let shares = api::Shares { memory: frame.grant, in_flight };
-        match api::dispatch(caller, frame.bytes, shares, is_alone) {
+        match api::dispatch(caller, kept(frame.bytes, waiting), shares, is_alone) {
             Ok(Pending::Now(work)) => queue.put(Pending::Turn(work.await)),
             Ok(pending) => queue.put(pending),
             Err(refusal) => return Read::Over(refusal.into()),
         }
         streaks.produces.done();
         streaks.fetches.done();
+    }
+}
+
+/// A request as it is kept, behind so many that wait. What it was received with may be as large as a connection reads
+/// ahead, and stays there for as long as it does; where there are many, only its own bytes do.
+fn kept(request: Bytes, waiting: usize) -> Bytes {
+    let is_one_of_many = waiting >= limits::REQUESTS_IN_FLIGHT_MAX;
+    if is_one_of_many && request.len() <= limits::SMALL_PRODUCE_BYTES_MAX {
+        Bytes::copy_from_slice(&request)
+    } else {
+        request
     }
 }
 
@@ -369,8 +382,176 @@ fn report(broker: &Broker, peer: SocketAddr, end: &End) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use courant_core::topic::TopicName;
+    use courant_log::batch::records::{self, NewRecord};
+    use courant_log::storage::MemoryStorage;
+    use courant_log::{Codec, LogConfig, NewTopic, SystemClock, SystemEntropy};
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::task::{JoinHandle, yield_now};
+
     use super::*;
-    use tokio::net::TcpListener;
+    use crate::config::KafkaConfig;
+    use crate::wire::messages::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
+    use crate::wire::{decode_response, encode_request};
+
+    const TOPIC: &str = "audit";
+    /// So many small Produces wait behind the one that is waited for.
+    const SMALL: i32 = limits::SMALL_PRODUCES_IN_FLIGHT_MAX as i32;
+    /// Small buffers of the system, so that a client that reads nothing is seen soon.
+    const BUFFER_BYTES: u32 = 4 * 1024;
+
+    /// A broker with a topic, on a log that commits when it is told to.
+    pub(in crate::connection) fn broker() -> Arc<Broker> {
+        let config = LogConfig {
+            background: false,
+            journal_file_bytes: 8 * 1024 * 1024,
+            first_journal_file_bytes: 8 * 1024 * 1024,
+            reserve_bytes: 0,
+            ..LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy))
+        };
+        let storage = Arc::new(MemoryStorage::new(256 * 1024 * 1024));
+        let (log, _) = Log::open(storage, config).expect("a new log opens");
+        let name = TopicName::new(TOPIC).expect("a legal name");
+        log.create_topic(NewTopic { name, partitions: 1, configs: BTreeMap::new() }, |created| {
+            created.expect("it is created");
+        });
+        assert!(log.commit());
+        Arc::new(Broker::new(log, KafkaConfig::default()))
+    }
+
+    /// A request with one event of so many bytes, behind its length.
+    pub(in crate::connection) fn produce(id: i32, value_bytes: usize) -> Vec<u8> {
+        let record = NewRecord { value: Some(Bytes::from(vec![b'x'; value_bytes])), ..NewRecord::default() };
+        let records = records::encode(&[record], Codec::None, None).expect("it can be encoded");
+        let partition_data = vec![PartitionProduceData { index: 0, records: Some(records) }];
+        let topic =
+            TopicProduceData { name: TOPIC.to_owned(), partition_data, ..TopicProduceData::default() };
+        let request = ProduceRequest { acks: -1, topic_data: vec![topic], ..ProduceRequest::default() };
+        encode_request(&request, 9, id, Some("raw")).expect("it can be written").concat()
+    }
+
+    /// A client's socket, and the server's with where it comes from.
+    async fn connected() -> (TcpStream, TcpStream, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(BUFFER_BYTES).expect("it can be set");
+        let client = socket.connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        let (stream, peer) = listener.accept().await.expect("a connection");
+        SockRef::from(&stream).set_send_buffer_size(BUFFER_BYTES as usize).expect("it can be set");
+        (client, stream, peer)
+    }
+
+    fn serves(broker: &Arc<Broker>, stream: TcpStream, peer: SocketAddr) -> JoinHandle<()> {
+        let place = Place::take(broker).expect("there is room for one");
+        tokio::spawn(run(place, Arc::clone(broker), stream, peer))
+    }
+
+    /// Waits for something that must happen. Nothing waits it out.
+    async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+        timeout(Duration::from_secs(60), future).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+    }
+
+    /// Waits until so many requests were begun. With one thread for all, each goes as far as it can before this looks.
+    async fn begun(broker: &Broker, requests: i32) {
+        let requests = u64::try_from(requests).expect("a number");
+        let begun = async {
+            while broker.metrics().requests < requests {
+                yield_now().await;
+            }
+        };
+        soon("requests are begun", begun).await;
+        assert_eq!(broker.metrics().requests, requests);
+    }
+
+    /// The next answer: to which request, with which error and offset.
+    async fn answer(client: &mut TcpStream) -> (i32, i16, i64) {
+        let received = async {
+            let length = client.read_i32().await?;
+            let mut frame = vec![0; usize::try_from(length).expect("a length")];
+            client.read_exact(&mut frame).await?;
+            Ok::<_, std::io::Error>(Bytes::from(frame))
+        };
+        let frame = soon("an answer", received).await.expect("an answer");
+        let (header, answer) = decode_response::<ProduceResponse>(frame, 9).expect("a readable answer");
+        let partition = &answer.responses[0].partition_responses[0];
+        (header.correlation_id, partition.error_code, partition.base_offset)
+    }
+
+    /// Symptom: clients that share a connection and pack nothing had a quarter of the events a second of those that do,
+    /// however many of them waited. Cause: a sync had 32 events of theirs, as many requests as might be under way. Fix:
+    /// of small Produces there may be more.
+    #[tokio::test]
+    async fn small_produces_that_wait_for_the_disk_are_many_and_have_one_group() {
+        const MORE: i32 = 40;
+        let broker = broker();
+        let (mut client, stream, peer) = connected().await;
+        let sent = (0..1 + SMALL + MORE).flat_map(|id| produce(id, 1)).collect::<Vec<_>>();
+        client.write_all(&sent).await.expect("there is room in the socket");
+        let serves = serves(&broker, stream, peer);
+        let groups = broker.log().metrics().groups;
+        for (ids, group) in [(0..1 + SMALL, 1), (1 + SMALL..1 + SMALL + MORE, 2)] {
+            begun(&broker, ids.end).await;
+            assert!(broker.log().commit());
+            assert_eq!(broker.log().metrics().groups, groups + group, "all that wait are in one");
+            for id in ids {
+                assert_eq!(answer(&mut client).await, (id, 0, i64::from(id)));
+            }
+        }
+        drop(client);
+        soon("the connection ends", serves).await.expect("no panic");
+        assert_eq!(broker.request_budget.granted(), 0);
+    }
+
+    /// Each of them has a kibibyte of the memory for requests until its answer is written.
+    #[tokio::test]
+    async fn answers_that_nobody_reads_are_no_more_than_may_be_and_all_of_them_are_counted() {
+        const REQUESTS: i32 = 5_000;
+        const ROUNDS: usize = 2_000;
+        const EACH: usize = 1024;
+        let broker = broker();
+        let (mut client, stream, peer) = connected().await;
+        let serves = serves(&broker, stream, peer);
+        let sent = (0..REQUESTS).flat_map(|id| produce(id, 1)).collect::<Vec<_>>();
+        let sends = tokio::spawn(async move {
+            let sent = client.write_all(&sent).await;
+            // It stays connected, and reads nothing.
+            std::future::pending::<()>().await;
+            drop((client, sent));
+        });
+        let mut most = 0;
+        for _ in 0..ROUNDS {
+            broker.log().commit();
+            yield_now().await;
+            most = most.max(broker.request_budget.granted());
+        }
+        let full = async {
+            while broker.log().commit() || broker.request_budget.granted() < EACH * SMALL as usize {
+                yield_now().await;
+            }
+        };
+        soon("what may wait is there, and the log has nothing more of it", full).await;
+        assert!(broker.metrics().requests < REQUESTS as u64, "some stays in the socket");
+        // Those that are being written, those that wait behind them, and one for which there is no room.
+        let bound = EACH * (2 * (1 + SMALL as usize) + 1);
+        assert!(most <= bound, "{most} of {bound}");
+        sends.abort();
+        assert!(sends.await.is_err_and(|ended| ended.is_cancelled()));
+        soon("the connection ends", serves).await.expect("no panic");
+        assert_eq!(broker.request_budget.granted(), 0);
+    }
+
+    #[test]
+    fn only_of_many_small_requests_each_has_memory_of_its_own() {
+        let small = Bytes::from(vec![7; limits::SMALL_PRODUCE_BYTES_MAX]);
+        let large = Bytes::from(vec![7; limits::SMALL_PRODUCE_BYTES_MAX + 1]);
+        let stays = |request: &Bytes, waiting| kept(request.clone(), waiting).as_ptr() == request.as_ptr();
+        assert!(stays(&small, limits::REQUESTS_IN_FLIGHT_MAX - 1));
+        assert!(!stays(&small, limits::REQUESTS_IN_FLIGHT_MAX));
+        assert!(stays(&large, limits::REQUESTS_IN_FLIGHT_MAX));
+        assert_eq!(kept(small.clone(), limits::REQUESTS_IN_FLIGHT_MAX), small);
+    }
 
     /// The numbers that the guide names, not those of the system.
     #[tokio::test]

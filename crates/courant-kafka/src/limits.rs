@@ -55,8 +55,23 @@ pub(crate) const ALONE_TIME_MAX: Duration = Duration::from_secs(1);
 /// of others do.
 pub(crate) const FOLLOWER_WAIT_MAX: Duration = Duration::from_millis(5);
 
-/// Requests of one connection that wait for their answer; the next one stays in the socket.
+/// Requests of one connection that wait for their answer behind the one whose turn it is; the next one stays in the
+/// socket.
 pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 32;
+
+/// The same where all of them are small Produces: a client that packs nothing sends each event in one, and a sync has
+/// no more of its events than may be under way. As many of 256 bytes, which is an event of 100 bytes and what stands
+/// around it, are one read of [`READ_AHEAD_BYTES_MAX`].
+pub(crate) const SMALL_PRODUCES_IN_FLIGHT_MAX: usize = 256;
+
+/// The largest of them: together they have no more bytes than as many others as may be, of up to
+/// [`UNCOUNTED_FRAME_BYTES_MAX`].
+pub(crate) const SMALL_PRODUCE_BYTES_MAX: usize = 8 * 1024;
+
+/// What any other request weighs where a small Produce weighs 1: its answer may be large, however small it is. The
+/// next one is taken while those that wait weigh less than [`SMALL_PRODUCES_IN_FLIGHT_MAX`]. So there are never more
+/// than [`REQUESTS_IN_FLIGHT_MAX`] of the others.
+pub(crate) const REQUEST_WEIGHT: usize = SMALL_PRODUCES_IN_FLIGHT_MAX / REQUESTS_IN_FLIGHT_MAX;
 
 /// Bytes of batches that one connection may have with the log; what follows stays in the socket. The disk is
 /// as fast with this much at a time as with more, and the processor faster: its caches hold it, and memory is
@@ -77,7 +92,7 @@ pub(crate) const WRITE_PIECES_MAX: usize = 64;
 pub(crate) const SMALL_ANSWER_BYTES: usize = 16 * 1024;
 
 /// Elements of a request that take no more than this are not counted: those of all requests of a connection that
-/// wait for their answer come to [`SMALL_ANSWER_BYTES`].
+/// wait for their answer come to [`SMALL_ANSWER_BYTES`]. Of a small Produce that weighs less than others all are.
 pub(crate) const UNCOUNTED_ELEMENTS_BYTES: usize = SMALL_ANSWER_BYTES / REQUESTS_IN_FLIGHT_MAX;
 
 /// What one connection takes beside its shares of the budgets: what it reads ahead, the small answer that it
@@ -229,6 +244,11 @@ const _: () = {
     );
     assert!(FRAME_BYTES_MAX <= REQUEST_BYTES_BUDGET);
     assert!(UNCOUNTED_FRAME_BYTES_MAX * REQUESTS_IN_FLIGHT_MAX <= BYTES_IN_FLIGHT_MAX);
+    assert!(
+        SMALL_PRODUCE_BYTES_MAX * SMALL_PRODUCES_IN_FLIGHT_MAX
+            <= UNCOUNTED_FRAME_BYTES_MAX * REQUESTS_IN_FLIGHT_MAX
+    );
+    assert!(REQUEST_WEIGHT > 1 && REQUEST_WEIGHT * REQUESTS_IN_FLIGHT_MAX == SMALL_PRODUCES_IN_FLIGHT_MAX);
     assert!(FETCH_BYTES_MAX <= RESPONSE_BYTES_BUDGET);
     // The length prefix is a signed 32-bit number.
     assert!(FRAME_BYTES_MAX <= i32::MAX as usize);

@@ -351,6 +351,7 @@ impl Call {
     fn produce(mut self, reader: Reader) -> Result<Pending, Refusal> {
         let request: ProduceRequest = self.body(reader)?;
         let answered = request.acks != 0;
+        let is_small = self.is_small_and_counted();
         // What is not kept for the answer need not be counted with it.
         self.client_id = String::new();
         let names: usize = request.topic_data.iter().map(|topic| topic.name.len()).sum();
@@ -361,8 +362,17 @@ impl Call {
             grant: std::mem::take(&mut self.grant),
             in_flight: std::mem::take(&mut self.in_flight),
         };
-        let results = produce::submit(&self.caller, request, self.version, memory, self.is_alone);
-        Ok(Pending::Produced(Produced { results, answered, call: self }))
+        let submitted = produce::submit(&self.caller, request, self.version, memory, self.is_alone);
+        let is_small = is_small && submitted.more_bytes <= limits::SMALL_PRODUCE_BYTES_MAX;
+        Ok(Pending::Produced(Produced { results: submitted.results, answered, is_small, call: self }))
+    }
+
+    /// Whether this is one of the small Produces of which there may be many, and all that it takes is covered until its
+    /// answer is written. Where others have all memory for requests, it is as any other request.
+    fn is_small_and_counted(&mut self) -> bool {
+        let bytes = self.frame_bytes + self.elements * limits::ELEMENT_BYTES;
+        let budget = &self.caller.broker.request_budget;
+        self.frame_bytes <= limits::SMALL_PRODUCE_BYTES_MAX && budget.try_cover(&mut self.grant, bytes)
     }
 
     /// A handler that runs at its turn, and the encoding of what it returns.

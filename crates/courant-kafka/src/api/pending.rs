@@ -8,6 +8,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use super::produce::{self, Settled};
 use super::{Call, Refusal, Reply, Work};
 use crate::budget::Grant;
+use crate::limits;
 use crate::wire::ErrorCode;
 
 /// An answer to come.
@@ -23,6 +24,14 @@ pub(crate) enum Pending {
 }
 
 impl Pending {
+    /// What it weighs among the answers of its connection that are to come: see [`limits::REQUEST_WEIGHT`].
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Produced(produced) if produced.is_small => 1,
+            _ => limits::REQUEST_WEIGHT,
+        }
+    }
+
     /// Waits for the answer, working on it where that is left to do.
     pub(crate) async fn resolve(self) -> Result<Reply, Refusal> {
         match self {
@@ -67,6 +76,8 @@ pub(crate) struct Produced {
     pub(super) results: oneshot::Receiver<Settled>,
     /// False with acks=0: then there is no answer, and an error closes the connection.
     pub(super) answered: bool,
+    /// It was sent in few bytes, and all that it takes is counted until its answer is written.
+    pub(super) is_small: bool,
     pub(super) call: Call,
 }
 

@@ -23,6 +23,7 @@ use super::target::{self, Naming};
 use super::traces;
 use crate::broker::Caller;
 use crate::budget::Grant;
+use crate::limits;
 use crate::wire::ErrorCode;
 use crate::wire::messages::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
@@ -60,17 +61,25 @@ pub(super) struct Memory {
     pub(super) in_flight: Grant,
 }
 
-/// Hands all batches of a request to the log and returns where its answer will arrive. With nothing else under
-/// way on the connection, a lone batch may be committed on this thread. The committer has not been woken for the
-/// others.
+/// A request whose batches the log has, or has not taken.
+#[derive(Debug)]
+pub(super) struct Submitted {
+    /// Where its answer will arrive.
+    pub(super) results: oneshot::Receiver<Settled>,
+    /// What its batches, as they are stored, and its answer take beyond what was sent.
+    pub(super) more_bytes: usize,
+}
+
+/// Hands all batches of a request to the log. With nothing else under way on the connection, a lone batch may be
+/// committed on this thread. The committer has not been woken for the others.
 pub(super) fn submit(
     caller: &Caller,
     request: ProduceRequest,
     version: i16,
     memory: Memory,
     is_alone: bool,
-) -> oneshot::Receiver<Settled> {
-    let (done, awaited) = oneshot::channel();
+) -> Submitted {
+    let (done, results) = oneshot::channel();
     let batches = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum::<usize>();
     let catalog = caller.log().catalog();
     let mut submission = Submission {
@@ -80,6 +89,7 @@ pub(super) fn submit(
         naming: Naming::of(version, IDS_FROM),
         gather: Gather::new(skeleton(&request), memory, done),
         refusals: Tally::default(),
+        more_bytes: 0,
     };
     let refused = check_request(&request);
     if let Some(refused) = &refused {
@@ -100,7 +110,7 @@ pub(super) fn submit(
     }
     submission.refusals.warn(caller, "Produce refused");
     submission.gather.submitted();
-    awaited
+    Submitted { results, more_bytes: submission.more_bytes }
 }
 
 /// What is wrong with the request as a whole.
@@ -131,6 +141,7 @@ struct Submission<'a> {
     naming: Naming,
     gather: Gather,
     refusals: Tally,
+    more_bytes: usize,
 }
 
 impl Submission<'_> {
@@ -148,7 +159,9 @@ impl Submission<'_> {
         let checked = batch::check(broker, topic, data.records, self.version, broker.now_ms());
         // Under the topic's codec it may be many times as large, and waits for the log as long.
         let checked = checked.and_then(|batch| {
-            match self.gather.grow(budget, batch.bytes().len().saturating_sub(sent)) {
+            let more = batch.bytes().len().saturating_sub(sent);
+            self.more_bytes = self.more_bytes.saturating_add(more);
+            match self.gather.grow(budget, more) {
                 true => Ok(batch),
                 false => Err(no_memory()),
             }
@@ -180,6 +193,7 @@ impl Submission<'_> {
             Err(mut refused) => {
                 if !refused.records.is_empty() {
                     self.gather.name(budget, &mut refused.records);
+                    self.more_bytes += refused.records.len() * limits::RECORD_ERROR_BYTES;
                 }
                 let place = format_args!("{}, partition {}", topic.name, data.index);
                 self.refusals.note(|| format!("{place}: {}", refused.message));

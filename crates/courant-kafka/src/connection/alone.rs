@@ -312,12 +312,16 @@ fn answer(
     {
         // Also behind a panic, others are to have their answers.
         let _wakes = Wakes(caller.log());
-        while left.pending.len() < limits::REQUESTS_IN_FLIGHT_MAX
+        let mut weight = 0;
+        while weight < limits::SMALL_PRODUCES_IN_FLIGHT_MAX
             && let Some(frame) = next()
         {
             let shares = api::Shares { memory: frame.grant, in_flight: Grant::default() };
             match api::dispatch(caller, frame.bytes, shares, false) {
-                Ok(pending) => left.pending.push_back(pending),
+                Ok(pending) => {
+                    weight += pending.weight();
+                    left.pending.push_back(pending);
+                }
                 Err(refusal) => {
                     left.end = Some(End::Refused(refusal));
                     break;
@@ -374,6 +378,7 @@ pub(super) mod tests {
     use courant_log::{Log, LogConfig, SystemClock, SystemEntropy};
 
     use crate::config::KafkaConfig;
+    use crate::connection::tests as connection_tests;
     use crate::wire::encode_request;
     use crate::wire::messages::{PartitionProduceData, ProduceRequest, TopicProduceData};
 
@@ -550,6 +555,59 @@ pub(super) mod tests {
         assert!(due > limits::SMALL_ANSWER_BYTES && covered >= due, "{covered} of {due}");
         drop(left);
         assert_eq!(broker.request_budget.granted(), 0);
+    }
+
+    /// One read may bring more than that, and large requests are as few as elsewhere.
+    #[test]
+    fn what_is_committed_together_is_many_small_requests_or_few_large_ones() {
+        let broker = connection_tests::broker();
+        let here = SocketAddr::from(([127, 0, 0, 1], 1));
+        let caller = Arc::new(Caller::new(Arc::clone(&broker), here, here));
+        let cases = [
+            (1, limits::SMALL_PRODUCES_IN_FLIGHT_MAX),
+            (limits::SMALL_PRODUCE_BYTES_MAX, limits::REQUESTS_IN_FLIGHT_MAX),
+        ];
+        for (value_bytes, together) in cases {
+            let groups = broker.log().metrics().groups;
+            let mut frames = (0..).map(|id| {
+                let bytes = Bytes::from(connection_tests::produce(id, value_bytes)).slice(PREFIX_BYTES..);
+                let mut grant = Grant::default();
+                assert!(broker.request_budget.try_cover(&mut grant, bytes.len()));
+                Frame { bytes, grant }
+            });
+            let mut socket = Vec::<u8>::new();
+            assert!(answer(&caller, &mut socket, || frames.next()).is_none(), "all of them are answered");
+            assert_eq!(broker.log().metrics().groups, groups + 1);
+            let mut rest = &socket[..];
+            let mut answered = Vec::new();
+            while let Some((length, frame)) = rest.split_first_chunk::<PREFIX_BYTES>() {
+                let length = usize::try_from(i32::from_be_bytes(*length)).expect("a length");
+                let (id, _) = frame.split_first_chunk().expect("a correlation id");
+                answered.push(i32::from_be_bytes(*id));
+                rest = &frame[length..];
+            }
+            let ids: Vec<i32> = (0..).take(together).collect();
+            assert_eq!(answered, ids);
+            assert_eq!(broker.request_budget.granted(), 0);
+        }
+    }
+
+    /// Then as many go on as of other requests, of which not everything is counted.
+    #[test]
+    fn without_memory_small_requests_are_as_few_as_others() {
+        let broker = connection_tests::broker();
+        let here = SocketAddr::from(([127, 0, 0, 1], 1));
+        let caller = Arc::new(Caller::new(Arc::clone(&broker), here, here));
+        let mut all = Grant::default();
+        assert!(broker.request_budget.try_cover(&mut all, usize::MAX));
+        let mut taken = 0;
+        let mut next = || {
+            taken += 1;
+            let bytes = Bytes::from(connection_tests::produce(taken, 1)).slice(PREFIX_BYTES..);
+            Some(Frame { bytes, grant: Grant::default() })
+        };
+        assert!(answer(&caller, &mut Vec::<u8>::new(), &mut next).is_none());
+        assert_eq!(taken, limits::REQUESTS_IN_FLIGHT_MAX as i32);
     }
 
     #[test]

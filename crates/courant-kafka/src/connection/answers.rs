@@ -137,6 +137,9 @@ impl Outgoing {
         }
         self.bytes = 0;
         self.grants.clear();
+        // As in the queue: room for many is not kept for as long as the connection is there.
+        self.grants.shrink_to(2 * limits::REQUESTS_IN_FLIGHT_MAX);
+        self.pieces.shrink_to(limits::REQUESTS_IN_FLIGHT_MAX);
         Ok(())
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Queue(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     pending: VecDeque<Pending>,
+    /// What all of them weigh.
+    weight: usize,
     /// Nothing is put in any more.
     is_closed: bool,
     /// Who waits for room, or for the last answer.
@@ -27,17 +29,17 @@ struct State {
 }
 
 impl Queue {
-    /// Waits until there is room for one more.
-    pub(super) async fn room(&self) {
+    /// Waits until there is room for one more, whatever that weighs, and says how many there are.
+    pub(super) async fn room(&self) -> usize {
         poll_fn(|context| {
             let mut state = self.lock();
-            if state.pending.len() < limits::REQUESTS_IN_FLIGHT_MAX {
-                return Poll::Ready(());
+            if state.weight < limits::SMALL_PRODUCES_IN_FLIGHT_MAX {
+                return Poll::Ready(state.pending.len());
             }
             state.waits = Some(context.waker().clone());
             Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// Waits until nothing is `unanswered`. Whoever writes answers says so ([`Queue::written`]).
@@ -62,7 +64,9 @@ impl Queue {
 
     /// Puts one in, for which there is room.
     pub(super) fn put(&self, pending: Pending) {
-        self.lock().pending.push_back(pending);
+        let mut state = self.lock();
+        state.weight += pending.weight();
+        state.pending.push_back(pending);
     }
 
     /// Says that it was the last one.
@@ -85,6 +89,11 @@ impl Queue {
     pub(super) fn try_next(&self) -> Option<Pending> {
         let mut state = self.lock();
         let pending = state.pending.pop_front()?;
+        state.weight -= pending.weight();
+        if state.pending.is_empty() {
+            // A connection is counted with room for so many, and once had it for more.
+            state.pending.shrink_to(limits::REQUESTS_IN_FLIGHT_MAX);
+        }
         let waits = state.waits.take();
         drop(state);
         if let Some(waker) = waits {
@@ -157,6 +166,17 @@ mod tests {
         assert!(queue.try_next().is_some());
         assert_eq!(woken.times(), 1, "who waits for room learns of it");
         assert!(room.poll(&mut context).is_ready());
+    }
+
+    /// Otherwise each of ten thousand connections that were busy once keeps some tens of kibibytes.
+    #[test]
+    fn room_for_many_is_not_kept_when_they_are_answered() {
+        let queue = Queue::default();
+        (0..limits::SMALL_PRODUCES_IN_FLIGHT_MAX).for_each(|_| queue.put(ready()));
+        while queue.try_next().is_some() {}
+        let state = queue.lock();
+        assert!(state.pending.capacity() < 2 * limits::REQUESTS_IN_FLIGHT_MAX);
+        assert_eq!(state.weight, 0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use courant_kafka::wire::encode_request;
 use courant_kafka::wire::messages::{
     ApiVersionsRequest, ApiVersionsResponse, FetchResponse, ListOffsetsPartition, ListOffsetsRequest,
     ListOffsetsResponse, ListOffsetsTopic, MetadataRequest, MetadataResponse, ProduceResponse,
@@ -122,11 +123,11 @@ async fn stopping_answers_a_waiting_fetch() {
     assert_eq!((id, answer.responses[0].partitions[0].error_code), (1, 0));
 }
 
-/// A connection takes so many requests behind the one whose answer is waited for, and no more. Stopped while the
+/// A connection takes so many small Produces behind the request whose answer is waited for, and no more. Stopped while the
 /// next one waits for room, it answers all that it took, in their order, and nothing else.
 #[tokio::test]
 async fn stopping_answers_what_was_taken_while_more_waits_for_room() {
-    const TAKEN: i32 = 32;
+    const TAKEN: i32 = 256;
     let running = Running::start().await;
     running.topic("audit", 1).await;
     let watched = running.topic("watched", 1).await;
@@ -151,4 +152,34 @@ async fn stopping_answers_what_was_taken_while_more_waits_for_room() {
         raw.expect_closed("nothing else was taken").await;
     };
     tokio::join!(running.stop(), answers);
+}
+
+/// The answer to a Fetch may be large, however small it is, and a large Produce is no small one. Of these a connection
+/// takes 32 behind the one whose answer is waited for, and among them each takes the room of eight small Produces.
+#[tokio::test]
+async fn others_than_small_produces_are_as_few_as_ever() {
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let watched = running.topic("watched", 1).await;
+    let waits = encode_request(&fetch(watched, 0, 0, Duration::from_secs(60)), 17, 1, Some("raw"));
+    let waits = waits.expect("it can be written").concat();
+    let appends = |value: &str| {
+        let request = encode_request(&produce("audit", 0, -1, batch(&[value])), 9, 1, Some("raw"));
+        request.expect("it can be written").concat()
+    };
+    let (small, large) = (appends("x"), appends(&"x".repeat(10_000)));
+    let cases = [
+        (waits.repeat(40), 1 + 32),
+        ([waits.repeat(1 + 20), small.repeat(120)].concat(), 1 + 20 + 12 * 8),
+        ([waits, large.repeat(40)].concat(), 1 + 32),
+    ];
+    for (sent, taken) in cases {
+        let mut raw = running.connect().await;
+        let before = running.requests();
+        raw.send_bytes(&sent).await;
+        running.settles(before + taken).await;
+        // With the question that has told so.
+        assert_eq!(running.requests(), before + taken + 1);
+    }
+    running.stop().await;
 }

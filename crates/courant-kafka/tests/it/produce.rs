@@ -51,6 +51,40 @@ async fn acks_0_with_an_error_closes_the_connection() {
     running.stop().await;
 }
 
+/// More than 32, so that many are under way at one time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_without_an_answer_change_nothing_in_the_order_of_many_others() {
+    const REQUESTS: i32 = 300;
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let request = |topic: &str, acks: i16, id: i32| {
+        let request = encode_request(&produce(topic, 0, acks, batch(&["x"])), 9, id, Some("raw"));
+        request.expect("it can be written").concat()
+    };
+    let mut raw = running.connect().await;
+    let third = |id: i32| if id % 3 == 0 { -1 } else { 0 };
+    let sent = (0..REQUESTS).flat_map(|id| request("audit", third(id), id)).collect::<Vec<_>>();
+    raw.send_bytes(&sent).await;
+    for id in (0..REQUESTS).step_by(3) {
+        let (answered, answer) = raw.receive::<ProduceResponse>(9).await;
+        assert_eq!((answered, result(&answer)), (id, (0, i64::from(id))));
+    }
+    // It is answered behind the last ones, which are not.
+    raw.call(&ApiVersionsRequest::default(), 0).await;
+    assert_eq!(running.broker.log().metrics().appends, REQUESTS as u64);
+
+    // One that fails ends the connection behind the answers to those before it.
+    let before = (0..100).flat_map(|id| request("audit", -1, id));
+    let behind = (101..200).flat_map(|id| request("audit", -1, id));
+    raw.send_bytes(&before.chain(request("nowhere", 0, 100)).chain(behind).collect::<Vec<_>>()).await;
+    for id in 0..100 {
+        let (answered, answer) = raw.receive::<ProduceResponse>(9).await;
+        assert_eq!((answered, result(&answer)), (id, (0, i64::from(REQUESTS + id))));
+    }
+    raw.expect_closed("acks=0 to a topic that is not there").await;
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acks_1_and_all_are_the_same() {
     let running = Running::start().await;
@@ -76,6 +110,7 @@ fn result(answer: &ProduceResponse) -> (i16, i64) {
 /// before, in order, and others are served beside it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_is_alone_keeps_a_thread_until_it_sends_something_else() {
+    const MANY: i32 = 300;
     let running = Running::patient().await;
     running.topic("audit", 1).await;
     let (mut raw, mut other) = (running.connect().await, running.connect().await);
@@ -126,11 +161,11 @@ async fn a_client_that_is_alone_keeps_a_thread_until_it_sends_something_else() {
             }
             5 => {
                 // More than are committed at a time, and the last one is cut.
-                let many = (0..100).map(bytes).collect::<Vec<_>>().concat();
+                let many = (0..MANY).map(bytes).collect::<Vec<_>>().concat();
                 let (begin, rest) = many.split_at(many.len() - 1);
                 raw.send_bytes(begin).await;
-                for id in 0..100 {
-                    if id == 99 {
+                for id in 0..MANY {
+                    if id == MANY - 1 {
                         raw.send_bytes(rest).await;
                     }
                     let (answered, answer) = raw.receive::<ProduceResponse>(9).await;
