@@ -16,6 +16,51 @@ pub fn seeded(seed: &[u8], data: &[u8]) -> u32 {
     crc.finish()
 }
 
+/// CRC-32C of two pieces of data that follow each other, from those of both and the length of the second one. It
+/// costs as much as the checksum of a few kibibytes, however long they are.
+pub(crate) fn combined(first: u32, second: u32, second_bytes: usize) -> u32 {
+    // A checksum is a polynomial modulo the generator, and each byte that follows multiplies it by x to the 8th.
+    // What all of them start and end with falls out.
+    let (mut shifted, mut left) = (first, second_bytes);
+    for power in &POWERS[3..] {
+        if left == 0 {
+            break;
+        }
+        if left & 1 == 1 {
+            shifted = product(shifted, *power);
+        }
+        left >>= 1;
+    }
+    shifted ^ second
+}
+
+/// The generator without its highest power; bit 31 is x to the power of 0, as in all that follows.
+const GENERATOR: u32 = 0x82f6_3b78;
+
+/// x to the power of 1, 2, 4, 8 and so on modulo the generator: as many as a length has bits, and three for a byte.
+const POWERS: [u32; 3 + usize::BITS as usize] = {
+    let mut powers = [1 << 30; 3 + usize::BITS as usize];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = product(powers[at - 1], powers[at - 1]);
+        at += 1;
+    }
+    powers
+};
+
+/// The product of two polynomials modulo the generator.
+const fn product(one: u32, other: u32) -> u32 {
+    let (mut sum, mut shifted, mut bit) = (0, other, 1 << 31);
+    while bit != 0 {
+        if one & bit != 0 {
+            sum ^= shifted;
+        }
+        shifted = if shifted & 1 == 1 { (shifted >> 1) ^ GENERATOR } else { shifted >> 1 };
+        bit >>= 1;
+    }
+    sum
+}
+
 /// CRC-32C of data that comes in pieces.
 #[derive(Clone, Copy, Debug)]
 pub struct Crc32c(Digest);
@@ -71,6 +116,16 @@ mod tests {
             assert_eq!(seeded(head, tail), crc32c(&data), "cut at {cut}");
         }
         assert_eq!(Crc32c::default().finish(), crc32c(b""));
+    }
+
+    #[test]
+    fn two_checksums_give_that_of_the_whole() {
+        let data: Vec<u8> = (0..=250).cycle().take(300_000).collect();
+        for (first, second) in [(0, 0), (0, 1), (1, 0), (1, 1), (24, 7), (85, 4096), (60, 65_535), (17, 299_983)] {
+            let (head, tail) = data[..first + second].split_at(first);
+            let whole = crc32c(&data[..first + second]);
+            assert_eq!(combined(crc32c(head), crc32c(tail), second), whole, "{first} and {second}");
+        }
     }
 
     #[test]

@@ -198,6 +198,21 @@ pub fn set_leader_epoch(bytes: &mut [u8], epoch: i32) {
     bytes[LENGTH_END..MAGIC_AT].copy_from_slice(&epoch.to_be_bytes());
 }
 
+/// Cuts a batch where its checksum begins to count: what is before, the checksum that it says, and what that covers.
+/// `None`: it is shorter than a header.
+pub(crate) fn split_at_covered(batch: &[u8]) -> Option<(&[u8], u32, &[u8])> {
+    let header: &[u8; HEADER_BYTES] = batch.first_chunk()?;
+    let (before, covered) = batch.split_at(CRC_COVERS_FROM);
+    Some((before, u32::from_be_bytes(field(header, CRC_AT)), covered))
+}
+
+/// Writes the checksum of a batch that was made up.
+#[cfg(test)]
+pub(crate) fn set_crc(batch: &mut [u8]) {
+    let crc = crate::crc::crc32c(&batch[CRC_COVERS_FROM..]);
+    batch[CRC_AT..CRC_COVERS_FROM].copy_from_slice(&crc.to_be_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,6 +38,9 @@ mod varint;
 mod walk;
 
 pub use codec::Codec;
+#[cfg(test)]
+pub(crate) use header::set_crc;
+pub(crate) use header::split_at_covered;
 pub use header::{BatchHeader, HEADER_BYTES, set_base_offset, set_leader_epoch};
 pub use validate::{Batch, verify_crc};
 

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::Seed;
 use super::group::{GroupBuffer, HEADER_BYTES as GROUP_HEADER_BYTES};
 use crate::bytes_io::{Fields, Short, put_count, put_many, put_string};
+use crate::crc::combined;
 use crate::groups::GroupChange;
 use crate::planted::{Defect, is_planted};
 use crate::segment::SegmentState;
@@ -21,6 +22,13 @@ use crate::state_io::{bytes, configs, offsets, put_bytes, put_configs, put_offse
 use crate::{PartitionId, batch};
 
 pub(crate) const HEADER_BYTES: usize = 16;
+
+/// Where in an append of one batch the batch begins: behind the number of parts, the partition, the offset and the
+/// length.
+const BATCH_AT: usize = HEADER_BYTES + 4 + 20;
+
+/// Below so many bytes of a batch it is cheaper to look at all of them again than to put two checksums together.
+const COMBINED_BYTES_MIN: usize = 16 * 1024;
 
 const KIND_APPEND: u8 = 1;
 const KIND_TOPIC_CREATED: u8 = 2;
@@ -94,10 +102,10 @@ impl EntryWriter<'_> {
 
     /// Bytes that an append of one batch takes in a group.
     pub(crate) const fn append_bytes(batch_bytes: usize) -> usize {
-        HEADER_BYTES + 4 + 20 + batch_bytes
+        BATCH_AT + batch_bytes
     }
 
-    /// Writes an append of one batch and returns where in the group its stored bytes are.
+    /// Writes an append of one batch, whose checksum is right, and returns where in the group its stored bytes are.
     pub(crate) fn append(&mut self, partition: PartitionId, base_offset: u64, batch: &[u8]) -> Range<usize> {
         let mut stored = 0..0;
         self.entry(KIND_APPEND, |out| {
@@ -227,10 +235,25 @@ pub(crate) fn finish_checksums(seed: Seed, position: u64, group: &mut [u8]) {
         let entry = &mut group[at..];
         let length = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]) as usize;
         let end = HEADER_BYTES + length;
-        let crc = checksum(seed, position + at as u64, &entry[..end]);
+        let crc = new_checksum(seed, position + at as u64, &entry[..end]);
         entry[4..8].copy_from_slice(&crc.to_le_bytes());
         at += end;
     }
+}
+
+/// The checksum of an entry that was written just now. That of a large batch is known: it was compared when the batch
+/// came, and goes into the entry's. So a byte that was changed since then, in memory or by a copy, is noticed too.
+fn new_checksum(seed: Seed, position: u64, entry: &[u8]) -> u32 {
+    let large = if entry[8] == KIND_APPEND && entry.len() >= BATCH_AT + COMBINED_BYTES_MIN {
+        batch::split_at_covered(&entry[BATCH_AT..])
+    } else {
+        None
+    };
+    let Some((before, covered_crc, covered)) = large else {
+        return checksum(seed, position, entry);
+    };
+    let first = seed.checksum(position, &[&entry[..4], &entry[8..BATCH_AT], before]);
+    combined(first, covered_crc, covered.len())
 }
 
 fn checksum(seed: Seed, position: u64, entry: &[u8]) -> u32 {
@@ -436,6 +459,7 @@ mod tests {
         let mut group = GroupBuffer::new();
         for base_offset in [42, 1_000_042] {
             let mut came: Vec<u8> = (0..=250_u8).cycle().take(300_001).collect();
+            batch::set_crc(&mut came);
             let stored = EntryWriter(&mut group).append(PartitionId(3), base_offset, &came);
             batch::set_base_offset(&mut came, base_offset as i64);
             batch::set_leader_epoch(&mut came, 0);
@@ -448,6 +472,24 @@ mod tests {
         let is_whole =
             |entry: &Entry<'_>| matches!(entry, Entry::Append(parts) if parts[0].batch.len() == 300_001);
         assert!(entries.iter().all(is_whole));
+    }
+
+    /// A copy that went wrong, or memory that does not keep what it was given.
+    #[test]
+    fn a_large_batch_that_has_changed_since_it_came_does_not_pass() {
+        for changed in [0, 9, 21, 60, 200_000] {
+            let mut group = GroupBuffer::new();
+            let mut came = vec![7; 200_001];
+            batch::set_crc(&mut came);
+            let stored = EntryWriter(&mut group).append(PartitionId(3), 42, &came);
+            // What the checksum of the batch does not cover is the log's own.
+            let is_covered = changed >= 21;
+            group.begin_entry()[stored][changed] ^= 1;
+            let header = GroupHeader { entries: 1, ..header(&group, 8192) };
+            let bytes = group.seal_for(SEED, header).to_vec();
+            let body = &bytes[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + header.body_bytes as usize];
+            assert_eq!(decode_all(SEED, 8192, body, 1).is_err(), is_covered, "byte {changed}");
+        }
     }
 
     #[test]

@@ -216,7 +216,9 @@ mod tests {
         let mut group = GroupBuffer::new();
         let mut sealed = |bytes: usize| {
             let mut entries = crate::journal::EntryWriter(&mut group);
-            let stored = entries.append(crate::PartitionId(3), 42, &vec![7; bytes]);
+            let mut batch = vec![7; bytes];
+            crate::batch::set_crc(&mut batch);
+            let stored = entries.append(crate::PartitionId(3), 42, &batch);
             assert!(group.bytes()[stored][21..].iter().all(|byte| *byte == 7));
             let header = GroupHeader {
                 position: 4096,

@@ -424,8 +424,8 @@ pub(crate) const TRACE_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) const TRACE_REST: u32 = 9;
 
 /// The same behind a look that has found nothing but records that belong to nothing, while no record has named
-/// one of those: a twenty-fifth of one core.
-pub(crate) const TRACE_REST_PLAIN: u32 = 24;
+/// one of those: a fiftieth of one core.
+pub(crate) const TRACE_REST_PLAIN: u32 = 49;
 
 /// How much later than the server's time a record may say that it is, and still say how far back the index
 /// goes.
