@@ -95,9 +95,9 @@ pub struct BackedUp {
     /// What is not as it was stored, and is therefore not in the backup unless an earlier one has it; without what is
     /// in `given_up`.
     pub damage: Vec<Damage>,
-    /// The same of events that somebody has given up, all of them ([`crate::Log::accept_gap`]), and of the index of a
-    /// segment of which all were, as far as the checkpoint knows that the backup begins with: what was given up since is
-    /// in `damage`.
+    /// The same of events that somebody has given up ([`crate::Log::accept_gap`]) or deleted, all of them, and of the
+    /// index of a segment of which all were, as far as the checkpoint knows that the backup begins with: what was given
+    /// up or deleted since is in `damage`.
     pub given_up: Vec<Damage>,
 }
 

@@ -22,7 +22,7 @@ use self::source::SourceError;
 pub(crate) use self::thread::{Compactor, remove_leftovers};
 use crate::PartitionId;
 use crate::batch::BatchHeader;
-use crate::batch::rewrite::{Kept, RewriteError};
+use crate::batch::rewrite::{Kept, RewriteError, emptied};
 use crate::compaction::{CompactionConfig, Group, KeyMap, Plan, SegmentInfo, Survivors, plan};
 use crate::error::{ReplaceError, WriterError};
 use crate::inner::Inner;
@@ -223,7 +223,8 @@ impl Round<'_> {
         for index in plan.dirty.clone() {
             let Some(segment) = segments.get(index) else { continue };
             let mut ended = None;
-            let read = self.reader().each_batch(segment, |batch| {
+            let start = self.partition.offsets().start;
+            let read = self.reader().each_batch(segment, start, |batch| {
                 self.inner.compactor.spend(batch.len())?;
                 add(&self.inner.counters.compaction_read_bytes, batch.len() as u64);
                 if ended.is_none() {
@@ -281,9 +282,18 @@ impl Round<'_> {
             at_elapsed_ms: group.elapsed_ms.map(|elapsed| elapsed_ms.saturating_sub(elapsed)),
         };
         let mut product = Product::begin(&*inner.storage, header, compacted)?;
+        let start = self.partition.offsets().start;
         for segment in old {
             let mut failed: Result<(), RoundError> = Ok(());
-            self.reader().each_batch(segment, |batch| {
+            self.reader().each_deleted(segment, start, |batch| {
+                inner.compactor.spend(batch.len())?;
+                add(&inner.counters.compaction_read_bytes, batch.len() as u64);
+                if failed.is_ok() {
+                    failed = keep_producer(batch, start, last_of, &mut product);
+                }
+                Ok(())
+            })?;
+            self.reader().each_batch(segment, start, |batch| {
                 inner.compactor.spend(batch.len())?;
                 add(&inner.counters.compaction_read_bytes, batch.len() as u64);
                 if failed.is_ok() {
@@ -366,9 +376,7 @@ fn keep(
     product: &mut Product<'_>,
 ) -> Result<(), RoundError> {
     let header = BatchHeader::parse(batch).map_err(RewriteError::Batch)?;
-    let last_offset = u64::try_from(header.last_offset()).ok();
-    let is_last_of_producer =
-        header.has_producer() && last_of.get(&header.producer_id) == last_offset.as_ref();
+    let is_last_of_producer = is_last_of_producer(&header, last_of);
     let rewrite = |_| survivors.rewrite(batch, group.drop_tombstones, is_last_of_producer);
     match unpacking.one(rewrite)? {
         Kept::All => product.add(&header, batch)?,
@@ -379,6 +387,35 @@ fn keep(
         Kept::None => {}
     }
     Ok(())
+}
+
+/// Puts the header of a batch that was deleted into the new segment, where it is the newest one of its producer: so that
+/// the producer's sequences can be read again. None of its events is kept.
+fn keep_producer(
+    batch: &[u8],
+    start: u64,
+    last_of: &BTreeMap<i64, u64>,
+    product: &mut Product<'_>,
+) -> Result<(), RoundError> {
+    let header = BatchHeader::parse(batch).map_err(RewriteError::Batch)?;
+    let is_deleted = u64::try_from(header.last_offset()).is_ok_and(|last| last < start);
+    if !is_deleted || !is_last_of_producer(&header, last_of) {
+        return Ok(());
+    }
+    if header.record_count == 0 || header.is_control() {
+        product.add(&header, batch)?;
+    } else if let Ok(left) = emptied(batch) {
+        // One that is not as it was stored is damage in what was deleted, of which nobody is told.
+        let header = BatchHeader::parse(&left).map_err(RewriteError::Batch)?;
+        product.add(&header, &left)?;
+    }
+    Ok(())
+}
+
+/// Whether no newer batch of the same idempotent producer is in the partition.
+fn is_last_of_producer(header: &BatchHeader, last_of: &BTreeMap<i64, u64>) -> bool {
+    let last_offset = u64::try_from(header.last_offset()).ok();
+    header.has_producer() && last_of.get(&header.producer_id) == last_offset.as_ref()
 }
 
 impl Inner {

@@ -211,8 +211,8 @@ impl Log {
         self.submit(Command::AcceptGap { partition, offsets, done: Box::new(done) });
     }
 
-    /// What is known to be damaged and was not given up, by topic and partition. Reading finds damage;
-    /// [`Self::scrub`] finds all of it.
+    /// What is known to be damaged and was neither given up nor deleted, by topic and partition. Reading finds
+    /// damage; [`Self::scrub`] finds all of it.
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
         let catalog = self.catalog();

@@ -35,8 +35,8 @@ pub struct Verified {
     pub journal_groups: u64,
     /// In order of topic, partition and place, without what is in `given_up`.
     pub damage: Vec<Damage>,
-    /// Damage of events that somebody has given up, all of them ([`crate::Log::accept_gap`]), in the same order, and
-    /// of the index of a segment of which all were. Readers pass them, so that nothing is left to do.
+    /// Damage of events that somebody has given up ([`crate::Log::accept_gap`]) or deleted, all of them, in the same
+    /// order, and of the index of a segment of which all were. Readers pass them, so that nothing is left to do.
     pub given_up: Vec<Damage>,
 }
 

@@ -58,8 +58,8 @@ pub(crate) enum Log {
 ///
 /// Compares every byte of the events with its checksum, which a start does not take the time for.
 /// No server may use the directory meanwhile. Changes nothing. Ends with 1 when something is damaged,
-/// and names files, bytes, topics and offsets. Events that were given up by `courant log repair` are named
-/// as such, and are no reason to end with 1.
+/// and names files, bytes, topics and offsets. Events that were given up by `courant log repair`, or were
+/// deleted, are named as such, and are no reason to end with 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  courant log verify --data /var/lib/courant")]
 pub(crate) struct LogVerify {

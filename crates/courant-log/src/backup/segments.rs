@@ -108,12 +108,12 @@ pub(super) struct Copied {
     pub(super) objects: Vec<Object>,
     /// Without what is in `given_up`.
     pub(super) damage: Vec<Damage>,
-    /// Damage of events that were all given up, as the checkpoint says.
+    /// Damage of events that were all given up or deleted, as the checkpoint says.
     pub(super) given_up: Vec<Damage>,
 }
 
 impl Copied {
-    /// Notes what was found in a segment, apart from what somebody has given up.
+    /// Notes what was found in a segment, apart from what somebody has given up or deleted.
     fn note(&mut self, found: Vec<Damage>, damages: &Damages, segment: &Recorded) {
         let segment = segment.header.base_offset..segment.end_offset;
         for place in found {
@@ -141,7 +141,8 @@ pub(super) fn copy(work: &mut Work<'_>, checkpoint: &Checkpoint) -> Result<Copie
                 return Err(BackupError::Checkpoint { what }.into());
             };
             let gaps = checkpoint.gaps.iter().filter(|(id, _)| id == partition);
-            let damages = Damages::with_gaps(gaps.map(|(_, offsets)| offsets.clone()).collect());
+            let gaps = gaps.map(|(_, offsets)| offsets.clone()).collect();
+            let damages = Damages::with_gaps(state.start, gaps);
             for recorded in recorded(work.log_id, state).filter(|recorded| recorded.bytes > 0) {
                 let record = SegmentRecord::of(&recorded);
                 let key = SegmentKey::of(&recorded.header);

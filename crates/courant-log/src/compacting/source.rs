@@ -20,17 +20,19 @@ pub(super) enum SourceError {
 }
 
 impl Reader<'_> {
-    /// Shows every batch of a segment that can be read, in the order of offsets. What was given up as
-    /// lost is passed over; any other damage is an error. Blocks are compared with their checksums, batches are
-    /// not.
+    /// Shows every batch of a segment that can be read and is not wholly below `start`, where the partition begins, in
+    /// the order of offsets. What was given up as lost is passed over; any other damage is an error. Blocks are compared
+    /// with their checksums, batches are not.
     pub(super) fn each_batch(
         &self,
         segment: &Segment,
+        start: u64,
         mut each: impl FnMut(&[u8]) -> Result<(), SourceError>,
     ) -> Result<(), SourceError> {
         let gaps = self.partition.gaps();
         let end = self.end_of(segment);
-        let mut offset = segment.header.base_offset;
+        // Nobody is told of damage in what was deleted, so it must not stand in the way either.
+        let mut offset = segment.header.base_offset.max(start);
         while offset < end {
             if let Some(gap) = gaps.iter().find(|gap| gap.contains(&offset)) {
                 offset = gap.end;
@@ -38,9 +40,35 @@ impl Reader<'_> {
             }
             let gap = gaps.iter().map(|gap| gap.start).filter(|start| *start > offset).min();
             let until = gap.map_or(end, |gap| gap.min(end));
-            let mut run = Run { reader: *self, segment, offset, until, is_gap_behind: until < end };
+            let mut run = Run { reader: *self, segment, start, offset, until, is_gap_behind: until < end };
             run.each(&mut each)?;
             offset = until;
+        }
+        Ok(())
+    }
+
+    /// Shows the batches of a segment that [`Self::each_batch`] leaves out, in the order of offsets, and perhaps the one
+    /// that the partition begins in. Damage is passed over: reading goes on with the next block in which a batch begins.
+    pub(super) fn each_deleted(
+        &self,
+        segment: &Segment,
+        start: u64,
+        mut each: impl FnMut(&[u8]) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
+        let until = self.end_of(segment).min(start);
+        let mut offset = segment.header.base_offset;
+        let firsts = segment.blocks().firsts();
+        while offset < until {
+            let mut run = Run { reader: *self, segment, start, offset, until, is_gap_behind: false };
+            match run.each(&mut each) {
+                Ok(()) => break,
+                Err(SourceError::Damaged { .. } | SourceError::Read(ReadError::Corrupt { .. })) => {}
+                Err(error) => return Err(error),
+            }
+            let reached = run.offset;
+            let behind = firsts.iter().map(|(_, first)| first.offset).find(|first| *first > reached);
+            let Some(behind) = behind else { break };
+            offset = behind;
         }
         Ok(())
     }
@@ -50,6 +78,8 @@ impl Reader<'_> {
 struct Run<'a> {
     reader: Reader<'a>,
     segment: &'a Segment,
+    /// Where the partition begins: a batch may reach over it.
+    start: u64,
     /// Offset behind the last batch, at first the one to begin with.
     offset: u64,
     until: u64,
@@ -125,7 +155,8 @@ impl Run<'_> {
             let end = u64::try_from(header.last_offset()).unwrap_or(u64::MAX).saturating_add(1);
             // The index may lead to batches before the first one that is wanted.
             if end > self.offset {
-                if !self.segment.may_follow(self.offset, base) {
+                let is_cut = self.offset == self.start && base < self.start;
+                if !is_cut && !self.segment.may_follow(self.offset, base) {
                     return Err(self.damaged(here, "another batch should stand there"));
                 }
                 each(batch)?;

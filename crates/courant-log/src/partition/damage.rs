@@ -19,20 +19,28 @@ pub(crate) struct Quarantined {
 }
 
 /// Damage and gaps of one partition. Gaps are in order and do not touch each other.
+///
+/// Nobody waits for events that were deleted. So no damage is kept of those, whoever finds it and when, and of damage
+/// that the partition begins in only what is behind the beginning.
 #[derive(Debug, Default)]
 pub(crate) struct Damages {
+    /// Offset of the oldest event.
+    start: u64,
     quarantined: Vec<Quarantined>,
     gaps: Vec<Range<u64>>,
 }
 
 impl Damages {
-    pub(crate) fn with_gaps(gaps: Vec<Range<u64>>) -> Self {
-        Self { quarantined: Vec::new(), gaps }
+    /// Of a partition that begins at `start`.
+    pub(crate) fn with_gaps(start: u64, gaps: Vec<Range<u64>>) -> Self {
+        Self { start, quarantined: Vec::new(), gaps }
     }
 
-    /// Notes damage. False when it is known already, was given up, or there is no room for it. Only places
+    /// Notes damage. False when it is known already, was given up or deleted, or there is no room for it. Only places
     /// that touch become one: what lies between two of them is sound.
     pub(super) fn quarantine(&mut self, found: Quarantined) -> bool {
+        let Some(offsets) = self.undeleted(&found.offsets) else { return false };
+        let found = Quarantined { offsets, ..found };
         let is_known = |known: &Quarantined| {
             known.offsets.start <= found.offsets.start && found.offsets.end <= known.offsets.end
         };
@@ -73,17 +81,22 @@ impl Damages {
         self.gaps.iter().find(|gap| gap.contains(&offset)).map_or(offset, |gap| gap.end)
     }
 
-    pub(super) fn is_accepted(&self, offsets: &Range<u64>) -> bool {
+    fn is_accepted(&self, offsets: &Range<u64>) -> bool {
         holds(&self.gaps, offsets)
     }
 
+    /// What of a range was not deleted; none when all of it was.
+    fn undeleted(&self, offsets: &Range<u64>) -> Option<Range<u64>> {
+        (offsets.end > self.start).then(|| offsets.start.max(self.start)..offsets.end)
+    }
+
     /// Whether nobody waits any more for what is damaged in a segment with these offsets: all events that it takes with
-    /// it were given up. Damage that takes none is that of the segment's index, which tells of nothing once all of the
-    /// segment was.
+    /// it were given up or deleted. Damage that takes none is that of the segment's index, which tells of nothing once
+    /// all of the segment was.
     pub(crate) fn have_given_up(&self, damaged: Option<&Range<u64>>, segment: &Range<u64>) -> bool {
         let offsets = damaged.unwrap_or(segment);
         // A range that damage has turned round says nothing of its events.
-        !offsets.is_empty() && self.is_accepted(offsets)
+        !offsets.is_empty() && self.undeleted(offsets).is_none_or(|left| self.is_accepted(&left))
     }
 
     pub(super) fn gaps(&self) -> &[Range<u64>] {
@@ -99,7 +112,7 @@ impl Damages {
         apart.push(joined);
         apart.sort_unstable_by_key(|gap| gap.start);
         self.gaps = apart;
-        let Self { quarantined, gaps } = self;
+        let Self { quarantined, gaps, .. } = self;
         quarantined.retain(|damage| !holds(gaps, &damage.offsets));
     }
 
@@ -109,10 +122,15 @@ impl Damages {
             .retain(|damage| damage.offsets.start < offsets.start || offsets.end < damage.offsets.end);
     }
 
-    /// Forgets what lies below the beginning of the partition.
+    /// Forgets what lies below the beginning of the partition, which only moves forward.
     pub(crate) fn begin_at(&mut self, start: u64) {
+        self.start = self.start.max(start);
+        let start = self.start;
         self.gaps.retain(|gap| gap.end > start);
-        self.quarantined.retain(|damage| damage.offsets.end > start);
+        self.quarantined.retain_mut(|damage| {
+            damage.offsets.start = damage.offsets.start.max(start);
+            damage.offsets.end > start
+        });
     }
 }
 
@@ -166,9 +184,43 @@ mod tests {
         assert_eq!(damages.gaps(), []);
     }
 
+    /// Symptom: damage of deleted events was named again by whoever met it: the look at everything, and a start.
+    /// Cause: what lay below the beginning was forgotten when that moved, and nothing kept it from being noted
+    /// anew. Fix: the beginning is known to whoever notes damage.
+    #[test]
+    fn what_was_deleted_is_no_damage_whenever_it_is_found() {
+        let mut damages = Damages::with_gaps(10, vec![30..40, 50..60]);
+        assert!(!damages.quarantine(damage(5..10)));
+        assert!(damages.quarantine(damage(8..14)), "the beginning is in it");
+        assert!(!damages.quarantine(damage(8..14)));
+        assert_eq!((damages.at(9), damages.at(10)), (None, Some(10..14)));
+        damages.begin_at(12);
+        assert_eq!((damages.at(11), damages.at(12)), (None, Some(12..14)));
+        damages.begin_at(14);
+        assert!(!damages.quarantine(damage(8..14)));
+        assert_eq!(damages.quarantined().count(), 0);
+        // What is left of damage can have been given up by itself.
+        assert!(damages.quarantine(damage(25..40)));
+        damages.begin_at(32);
+        assert_eq!(damages.quarantined().count(), 0);
+        assert!(!damages.quarantine(damage(25..40)));
+        damages.begin_at(5);
+        assert!(!damages.quarantine(damage(20..30)), "a beginning does not move back");
+    }
+
+    #[test]
+    fn nobody_waits_for_what_was_deleted() {
+        let damages = Damages::with_gaps(10, vec![10..20, 50..60]);
+        let segments = [0..10, 0..11, 0..20, 0..21, 10..30];
+        let given_up = segments.map(|segment| damages.have_given_up(None, &segment));
+        assert_eq!(given_up, [true, true, true, false, false]);
+        assert!(damages.have_given_up(Some(&(3..9)), &(0..100)));
+        assert!(!damages.have_given_up(Some(&(9..25)), &(0..100)));
+    }
+
     #[test]
     fn only_what_lies_in_one_gap_as_a_whole_was_given_up() {
-        let mut damages = Damages::with_gaps(vec![5..10, 20..30]);
+        let mut damages = Damages::with_gaps(0, vec![5..10, 20..30]);
         let have = |damages: &Damages, offsets: Range<u64>| damages.have_given_up(Some(&offsets), &(0..100));
         for (offsets, is_given_up) in
             [(5..10, true), (6..7, true), (4..10, false), (9..11, false), (7..25, false), (12..13, false)]

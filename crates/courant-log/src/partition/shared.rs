@@ -75,7 +75,7 @@ impl Partition {
             recent: VecDeque::new(),
             hints: VecDeque::new(),
             waiters: Vec::new(),
-            damages: Damages::default(),
+            damages: Damages::with_gaps(offsets.start, Vec::new()),
             changes: 0,
             deleted: false,
         };
@@ -90,7 +90,7 @@ impl Partition {
         gaps: Vec<Range<u64>>,
     ) -> Self {
         let partition = Self::new(id, offsets, segments);
-        lock(&partition.state).damages = Damages::with_gaps(gaps);
+        lock(&partition.state).damages = Damages::with_gaps(offsets.start, gaps);
         partition
     }
 

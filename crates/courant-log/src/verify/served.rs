@@ -36,7 +36,7 @@ struct Tail {
     next_offset: u64,
     /// A compacted segment of it is not whole: none that was made after it counts either.
     is_uncompacted: bool,
-    /// What of it was given up.
+    /// What of it was given up or deleted.
     damages: Damages,
 }
 
@@ -80,7 +80,8 @@ impl<'a> Served<'a> {
             });
             let parts = parts.collect();
             let gaps = checkpoint.gaps.iter().filter(|(partition, _)| *partition == state.id);
-            let damages = Damages::with_gaps(gaps.map(|(_, offsets)| offsets.clone()).collect());
+            let gaps = gaps.map(|(_, offsets)| offsets.clone()).collect();
+            let damages = Damages::with_gaps(state.start, gaps);
             (state.id, Tail { parts, next_offset: state.next_offset, is_uncompacted: false, damages })
         });
         Self {
@@ -104,7 +105,7 @@ impl<'a> Served<'a> {
         Some(self.tails.get(&partition)?.parts.iter().filter_map(|part| part.recorded.as_ref()))
     }
 
-    /// Whether all events that damage in a segment takes with it were given up: readers pass them.
+    /// Whether all events that damage in a segment takes with it were given up or deleted: readers pass them.
     pub(super) fn is_given_up(
         &self,
         partition: PartitionId,
