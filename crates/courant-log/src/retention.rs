@@ -68,10 +68,10 @@ fn first_kept(partition: &Partition, retention: Retention, now_ms: i64) -> Optio
     let mut bytes: u64 = segments.iter().map(|segment| segment.published()).sum();
     let mut keep = None;
     for (index, segment) in segments.iter().enumerate() {
-        let next = segments.get(index + 1);
+        let (from, next) = (&segments[index..], segments.get(index + 1));
         let is_too_much = |kept: u64| next.is_some() && retention.bytes.is_some_and(|max| kept >= max);
         let without = bytes - segment.published().min(bytes);
-        if !is_old(segment, retention, now_ms) && !is_too_much(without) {
+        if !is_old(from, retention, now_ms) && !is_too_much(without) {
             break;
         }
         bytes = without;
@@ -81,9 +81,13 @@ fn first_kept(partition: &Partition, retention: Retention, now_ms: i64) -> Optio
     keep.map(|offset| offset.min(ends.high_watermark)).filter(|offset| *offset > ends.start)
 }
 
-/// Whether the newest event of a segment is too old. Events without a time are never old.
-fn is_old(segment: &Arc<Segment>, retention: Retention, now_ms: i64) -> bool {
-    let newest = segment.max_timestamp().filter(|newest| *newest >= 0);
+/// Whether the newest event of the first of these segments is too old. Events without a time are never old. Where
+/// their times are lost with the index, they are as old as those behind them: else nothing would ever go again.
+fn is_old(segments: &[Arc<Segment>], retention: Retention, now_ms: i64) -> bool {
+    let known = segments.iter().position(|segment| segment.blocks().is_complete());
+    let judged = &segments[..known.map_or(segments.len(), |known| known + 1)];
+    let newest = judged.iter().filter_map(|segment| segment.max_timestamp()).max();
+    let newest = newest.filter(|newest| *newest >= 0);
     let age_ms = newest.map(|newest| now_ms.saturating_sub(newest));
     retention.age_ms.zip(age_ms).is_some_and(|(max, age)| age > max)
 }

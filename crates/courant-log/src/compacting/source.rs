@@ -57,8 +57,13 @@ impl Reader<'_> {
     ) -> Result<(), SourceError> {
         let until = self.end_of(segment).min(start);
         let mut offset = segment.header.base_offset;
-        let firsts = segment.blocks().firsts();
-        while offset < until {
+        // The guard is given back before anything else looks at the blocks.
+        let (is_complete, firsts) = {
+            let blocks = segment.blocks();
+            (blocks.is_complete(), blocks.firsts())
+        };
+        // Without an index nothing vouches for an offset.
+        while is_complete && offset < until {
             let mut run = Run { reader: *self, segment, start, offset, until, is_gap_behind: false };
             match run.each(&mut each) {
                 Ok(()) => break,

@@ -165,12 +165,22 @@ impl Blocks {
         same.then_some(blocks)
     }
 
-    /// No entries of what a checkpoint names: they are lost. What it names stays.
+    /// No entries of whole blocks, which are lost. What a checkpoint names stays.
     pub(crate) fn unknown(recorded: &Recorded) -> Self {
         let mut blocks = Self::resume(&recorded.header, Vec::new(), recorded.open, recorded.bytes);
         let state = u64::from(recorded.done_crc ^ u32::MAX);
         blocks.done_digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, state);
         blocks
+    }
+
+    /// Whether the entries of all whole blocks are known.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.done.len() as u64 == self.open_number()
+    }
+
+    /// The number of the block that is still filling, also where the entries before it are lost.
+    fn open_number(&self) -> u64 {
+        self.filled / SEGMENT_BLOCK_BYTES
     }
 
     /// The offset of the batch that begins there, if it is the first of its block.
@@ -179,7 +189,7 @@ impl Blocks {
         let done = usize::try_from(number).ok().and_then(|number| self.done.get(number));
         let first = match done {
             Some(block) => block.first?,
-            None => self.first.filter(|_| number == self.filled / SEGMENT_BLOCK_BYTES)?,
+            None => self.first.filter(|_| number == self.open_number())?,
         };
         (u64::from(first.at) == position % SEGMENT_BLOCK_BYTES).then_some(first.offset)
     }
@@ -265,7 +275,7 @@ impl Blocks {
     }
 
     fn entries(&self) -> impl DoubleEndedIterator<Item = (u64, Option<FirstBatch>, i64)> + '_ {
-        let open = (self.done.len() as u64, self.first, self.max_timestamp);
+        let open = (self.open_number(), self.first, self.max_timestamp);
         let done = self.done.iter().enumerate();
         done.map(|(number, block)| (number as u64, block.first, block.max_timestamp)).chain([open])
     }
@@ -273,7 +283,7 @@ impl Blocks {
     /// A position in the file at which a batch begins that is not behind `offset`.
     pub(crate) fn position_at_or_before(&self, offset: u64) -> u64 {
         if let Some(first) = self.first.filter(|first| first.offset <= offset) {
-            return self.done.len() as u64 * SEGMENT_BLOCK_BYTES + u64::from(first.at);
+            return self.open_number() * SEGMENT_BLOCK_BYTES + u64::from(first.at);
         }
         // Blocks that a long batch covers begin none: they count as the last one before them that does.
         let begins_before = |end: usize| {
@@ -399,6 +409,28 @@ mod tests {
         assert_eq!(one.done(), two.done());
         assert_eq!(one.open(), two.open());
         assert_eq!(one.done_crc(), two.done_crc());
+    }
+
+    /// Symptom: where the entries of a segment were lost, its last block was looked for where the first one is. Cause:
+    /// blocks were numbered by the entries that are there. Fix: by the bytes.
+    #[test]
+    fn what_is_left_of_a_lost_index_leads_to_where_a_batch_begins() {
+        let whole = filled();
+        let recorded = Recorded {
+            header: HEADER,
+            end_offset: 1002,
+            bytes: whole.filled(),
+            done_crc: whole.done_crc(),
+            open: whole.open(),
+            compacted_ms: 0,
+        };
+        let left = Blocks::unknown(&recorded);
+        assert!(whole.is_complete() && !left.is_complete());
+        assert_eq!((left.done_crc(), left.open(), left.filled()), (whole.done_crc(), whole.open(), 700_164));
+        assert_eq!((left.firsts().len(), left.firsts().last()), (1, whole.firsts().last()));
+        assert_eq!(left.position_at_or_before(1001), whole.position_at_or_before(1001));
+        assert_eq!(left.position_at_or_before(1000), 64);
+        assert_eq!(left.newest_first(1001), whole.newest_first(1001));
     }
 
     #[test]

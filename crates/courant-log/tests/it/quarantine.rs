@@ -230,6 +230,86 @@ fn what_is_given_up_is_a_gap_that_readers_pass() {
     assert_eq!(readable(&open(&storage, 5), partition).batches[0].0, refused.end);
 }
 
+/// Two batches for each segment, of which none begins in its last block, and the second segment without its sidecar and
+/// with damage: nothing says which of its events are sound. The offsets of those, and the log.
+fn without_index() -> (FaultyStorage, PartitionId, std::ops::Range<u64>) {
+    let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+    let log = open(&storage, 1);
+    let configs = [("segment.bytes", "100000"), ("retention.ms", "1000")];
+    let partition = create(&log, "orders", 1, &configs).partitions[0];
+    for tag in 1..9 {
+        append(&log, partition, batch(tag, 3, 40_000, None)).expect("appends");
+    }
+    log.stop();
+    let files = segments(&storage);
+    assert_eq!(files.len(), 4);
+    let (path, _) = &files[1];
+    storage.remove_file(&path.replace(".segment", ".blocks")).expect("removes");
+    flip(&storage, path, 5_000);
+    (storage, partition, 6..12)
+}
+
+/// Symptom: a look for a time was answered with an event behind the right one, and that for the newest event with
+/// another one. Cause: of a segment whose index was lost, the times were taken to be those of its last block. Fix: where
+/// the answer may be among events that are lost, the look fails as a read does, until they are given up.
+#[test]
+fn a_time_that_may_be_in_a_segment_without_an_index_is_not_answered_with_another_one() {
+    let (storage, partition, lost) = without_index();
+    let log = open(&storage, 2);
+    let first = |tag: i64| {
+        let found = log.offset_for_time(partition, 1_700_000_000_000 + tag);
+        found.map(|found| found.map(|found| found.offset))
+    };
+    assert_eq!((first(1).expect("finds"), first(2).expect("finds")), (Some(0), Some(3)));
+    for tag in [3, 4, 5, 8, 9] {
+        let found = first(tag);
+        assert!(
+            matches!(&found, Err(ReadError::Quarantined { offsets }) if *offsets == lost),
+            "{tag}: {found:?}"
+        );
+    }
+    let newest = log.max_timestamp(partition);
+    assert!(matches!(&newest, Err(ReadError::Quarantined { offsets }) if *offsets == lost), "{newest:?}");
+    accept(&log, partition, lost.clone()).expect("accepted");
+    let found = [1, 2, 3, 4, 5, 8, 9].map(|tag| first(tag).expect("finds"));
+    assert_eq!(found, [Some(0), Some(3), Some(12), Some(12), Some(12), Some(21), None]);
+    let newest = log.max_timestamp(partition).expect("finds").map(|found| found.offset);
+    assert_eq!(newest, Some(21));
+    // Also where the partition begins in it.
+    assert_eq!(delete(&log, partition, 8), Ok(8));
+    assert_eq!(first(1).expect("finds"), Some(12));
+}
+
+/// Symptom: retention by age deleted nothing any more from a segment on whose index was lost. Cause: its events had no
+/// time that was known. Fix: they go with those behind them.
+#[test]
+fn events_whose_times_are_lost_go_with_those_behind_them() {
+    struct At(i64);
+    impl courant_core::clock::Clock for At {
+        fn now_ms(&self) -> i64 {
+            self.0
+        }
+
+        fn elapsed_ms(&self) -> u64 {
+            0
+        }
+    }
+    let (storage, partition, lost) = without_index();
+    let open_at = |at_ms: i64| {
+        let mut config = courant_sim::tiny::tiny(2);
+        config.clock = Arc::new(At(at_ms));
+        Log::open(Arc::new(storage.clone()), config).expect("opens").0
+    };
+    // The newest event of the third segment has the time 6, of the first one 2.
+    for (now, start) in [(5, lost.start), (6, lost.start), (7, 18)] {
+        let log = open_at(1_700_000_000_000 + 1_000 + now);
+        log.enforce_retention();
+        while log.commit() {}
+        assert_eq!(log.offsets(partition).expect("exists").start, start, "at {now}");
+        log.stop();
+    }
+}
+
 /// Symptom: damage of events that a client had deleted was named in `/readyz` again, after the next look at everything
 /// and after a start, until its segment went. Cause: the gap or the damage was forgotten when the beginning of the
 /// partition moved past it, and whoever met the bytes then noted them anew. Fix: what lies below the beginning is noted

@@ -7,7 +7,7 @@ use super::{ReadError, Reader, TimedOffset, corrupt, end_offset, offset_of};
 use crate::batch::{BatchHeader, records};
 use crate::limits::SEGMENT_BLOCK_BYTES;
 use crate::partition::Offsets;
-use crate::segment::Segment;
+use crate::segment::{HEADER_BYTES, Segment};
 use crate::unpacking::Unpacking;
 
 /// What a look for a time finds.
@@ -36,6 +36,9 @@ impl Reader<'_> {
     }
 
     fn time_in_segment(&self, segment: &Segment, at_ms: i64, ends: Offsets, unpacking: &Unpacking) -> Timed {
+        if !self.has_index(segment, ends)? {
+            return Ok(None);
+        }
         let begins = segment.blocks().positions_from_time(at_ms, ends.start);
         for begin in begins {
             match self.time_in_block(segment, begin, at_ms, ends, unpacking) {
@@ -47,6 +50,17 @@ impl Reader<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether there is an index that leads to the times of a segment. Where it is lost, so are the events, and any of
+    /// them may be the answer, unless they were accepted as lost.
+    fn has_index(&self, segment: &Segment, ends: Offsets) -> Result<bool, ReadError> {
+        let is_complete = segment.blocks().is_complete();
+        if is_complete || self.is_given_up(segment, HEADER_BYTES as u64) {
+            return Ok(is_complete);
+        }
+        let offsets = segment.header.base_offset.max(ends.start)..self.end_of(segment);
+        Err(ReadError::Quarantined { offsets })
     }
 
     /// Whether all damage of a segment from there on was accepted.
@@ -108,6 +122,9 @@ impl Reader<'_> {
     fn first_of_newest(&self, unpacking: &Unpacking) -> Timed {
         let ends = self.partition.offsets();
         let segments = self.partition.segments();
+        for segment in &segments {
+            self.has_index(segment, ends)?;
+        }
         let Some(newest) = segments.iter().filter_map(|segment| segment.max_timestamp()).max() else {
             return Ok(None);
         };
@@ -151,6 +168,9 @@ impl Reader<'_> {
         ends: Offsets,
         unpacking: &Unpacking,
     ) -> Result<i64, ReadError> {
+        if !self.has_index(segment, ends)? {
+            return Ok(newest);
+        }
         let begins = segment.blocks().newest_first(ends.start);
         for (begin, at_most) in begins {
             if at_most <= newest {
