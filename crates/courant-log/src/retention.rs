@@ -81,10 +81,12 @@ fn first_kept(partition: &Partition, retention: Retention, now_ms: i64) -> Optio
     keep.map(|offset| offset.min(ends.high_watermark)).filter(|offset| *offset > ends.start)
 }
 
-/// Whether the newest event of the first of these segments is too old. Events without a time are never old. Where
-/// their times are lost with the index, they are as old as those behind them: else nothing would ever go again.
+/// Whether the newest event of the first of these segments is too old. Events without a time are never old. A segment
+/// whose times are lost with its index, or of which compaction has left no event, is as old as those behind it: else it
+/// would keep them for good.
 fn is_old(segments: &[Arc<Segment>], retention: Retention, now_ms: i64) -> bool {
-    let known = segments.iter().position(|segment| segment.blocks().is_complete());
+    let tells = |segment: &Arc<Segment>| segment.max_timestamp().is_some() && segment.blocks().is_complete();
+    let known = segments.iter().position(tells);
     let judged = &segments[..known.map_or(segments.len(), |known| known + 1)];
     let newest = judged.iter().filter_map(|segment| segment.max_timestamp()).max();
     let newest = newest.filter(|newest| *newest >= 0);

@@ -340,6 +340,31 @@ fn damage_ends_a_round_before_it_and_a_gap_that_was_accepted_is_passed_over() {
     assert_eq!(log.damage(), []);
 }
 
+/// Symptom: retention by age deleted nothing of a topic with `cleanup.policy=compact,delete` any more. Cause: its first
+/// segment had no event left, and so no time, and what has none is not old. Fix: it goes with those behind it.
+#[test]
+fn age_passes_a_segment_of_which_compaction_has_left_no_event() {
+    let hand = Arc::new(Hand(AtomicI64::new(0)));
+    let mut config = tiny(1);
+    config.clock = hand.clone();
+    let (log, _) = Log::open(Arc::new(storage()), config).expect("opens");
+    let configs =
+        [("cleanup.policy", "compact,delete"), COMPACTED[1], COMPACTED[2], ("retention.ms", "1000")];
+    let partition = create(&log, "state", 1, &configs).partitions[0];
+    // Three events a segment.
+    for value in 0..6 {
+        put(&log, partition, "a", value);
+    }
+    let young = send(&log, partition, &[event("b", Some(6), 1_700_000_010_000)], None);
+    log.checkpoint().expect("stores");
+    assert_eq!(replaced(log.compact()), 2);
+    assert_eq!(log.enforce_retention(), 0, "nothing is old");
+    hand.0.store(5_000, Ordering::Relaxed);
+    assert_eq!(log.enforce_retention(), 1);
+    while log.commit() {}
+    assert_eq!(log.offsets(partition).expect("exists").start, young);
+}
+
 /// Damage of deleted events is named nowhere, so nobody would mend what stands in the way of compaction for it.
 #[test]
 fn damage_of_deleted_events_does_not_stop_compaction() {
