@@ -120,7 +120,7 @@ fn journal(
         Err(error) => verified.damage.push(whole(journal::DIR.to_owned(), error.to_string())),
     }
     let what = "it is damaged; a start uses the segments that it was made of";
-    verified.damage.extend(served.unusable.drain(..).map(|(_, path)| whole(path, what.to_owned())));
+    verified.damage.extend(served.unusable.drain(..).map(|(.., path)| whole(path, what.to_owned())));
     Ok(())
 }
 

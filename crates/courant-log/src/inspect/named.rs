@@ -10,7 +10,7 @@ use crate::batch::BatchHeader;
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::journal::{self, AppendPart, Entry, ScanError};
 use crate::limits::PARTITIONS_PER_TOPIC_MAX;
-use crate::segment::{FirstBatch, SegmentKey, SegmentState};
+use crate::segment::{FirstBatch, Handles, Segment, SegmentKey, SegmentState};
 use crate::storage::{Storage, StorageError};
 use crate::{PartitionId, Topic};
 
@@ -54,6 +54,9 @@ pub(super) struct Named {
     ends: BTreeMap<PartitionId, u64>,
     deleted: BTreeSet<PartitionId>,
     deleted_segments: BTreeSet<SegmentKey>,
+    /// Partitions of which a compacted segment is not whole: what it was made of stays, and so does what later ones of
+    /// the partition were made of.
+    uncompacted: BTreeSet<PartitionId>,
 }
 
 impl Named {
@@ -67,8 +70,11 @@ impl Named {
         };
         let from = (checkpoint.generation, checkpoint.position);
         named.take(checkpoint);
+        let handles = Handles::default();
         let scanned = journal::scan(storage, log_id, from, |_, _, entry| {
-            named.learn(&entry);
+            if named.is_followed(&**storage, &handles, log_id, &entry)? {
+                named.learn(&entry);
+            }
             Ok(())
         });
         match scanned {
@@ -133,6 +139,26 @@ impl Named {
         }
         self.deleted.extend(checkpoint.deleted);
         self.deleted_segments.extend(checkpoint.deleted_segments);
+    }
+
+    /// Whether a start follows an entry: it puts no compacted segment in the place of others that is not whole.
+    fn is_followed(
+        &mut self,
+        storage: &dyn Storage,
+        handles: &Handles,
+        log_id: Uuid,
+        entry: &Entry<'_>,
+    ) -> Result<bool, StorageError> {
+        let Entry::SegmentsReplaced { partition, end_offset, product } = entry else { return Ok(true) };
+        if self.uncompacted.contains(partition) {
+            return Ok(false);
+        }
+        let recorded = product.recorded(log_id, *partition, *end_offset);
+        let is_whole = Segment::reopen(storage, handles, &recorded)?.flaw.is_none();
+        if !is_whole {
+            self.uncompacted.insert(*partition);
+        }
+        Ok(is_whole)
     }
 
     /// Follows an entry behind the checkpoint.

@@ -64,8 +64,9 @@ pub(super) struct Served<'a> {
     catalog: Catalog,
     tails: BTreeMap<PartitionId, Tail>,
     next_partition: u64,
-    /// Compacted segments that are there and not whole. What they were made of is served in their place.
-    pub(super) unusable: Vec<(PartitionId, String)>,
+    /// Compacted segments that are there and not whole, each with the offset behind it and its path. What they were
+    /// made of is served in their place.
+    pub(super) unusable: Vec<(PartitionId, u64, String)>,
 }
 
 impl<'a> Served<'a> {
@@ -151,7 +152,7 @@ impl<'a> Served<'a> {
                 let deleted = deleted
                     .ok_or_else(|| contradiction(format!("topic {id} is deleted and does not exist")))?;
                 deleted.partitions.iter().for_each(|partition| drop(self.tails.remove(partition)));
-                self.unusable.retain(|(partition, _)| !deleted.partitions.contains(partition));
+                self.unusable.retain(|(partition, ..)| !deleted.partitions.contains(partition));
                 Ok(())
             }
             Entry::SegmentCreated { partition, base_offset } => {
@@ -229,6 +230,7 @@ impl<'a> Served<'a> {
         tail.damages.begin_at(start);
         let begins_above = tail.parts.partition_point(|part| part.base_offset <= start);
         tail.parts.drain(..begins_above.saturating_sub(1));
+        self.unusable.retain(|(other, end_offset, _)| *other != partition || *end_offset > start);
         Ok(())
     }
 
@@ -249,7 +251,7 @@ impl<'a> Served<'a> {
         if !is_whole {
             let path = product.key(partition).path(FileKind::Segment);
             if self.storage.open(&path, OpenMode::Existing).is_ok() {
-                self.unusable.push((partition, path));
+                self.unusable.push((partition, end_offset, path));
             }
         }
         let tail = self.tail(position, partition)?;

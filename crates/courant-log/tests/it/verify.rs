@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use courant_log::batch::records::{self, NewRecord};
 use courant_log::storage::{CrashMode, FaultyStorage, OpenMode, Storage};
-use courant_log::{Batch, Codec, Damage, Log, OpenError, PartitionId, verify};
+use courant_log::{Batch, Codec, Damage, Log, OpenError, PartitionId, inspect, verify};
 use courant_sim::random::Random;
 use courant_sim::readable::readable;
 use courant_sim::tiny::{append, batch, create, open, slot, stored, taken, tiny};
@@ -250,6 +250,10 @@ fn a_compacted_segment_that_is_not_whole_is_named_and_costs_no_event() {
             found(&image).into_iter().map(|damage| (damage.path, damage.events.is_some())).collect();
         let expected: Vec<_> = is_there.then(|| (product.clone(), false)).into_iter().collect();
         assert_eq!(named, expected);
+        // Nobody is told that what is served were deleted.
+        let listed = inspect::inspect(&shared(&image)).expect("reads").files;
+        let served = listed.iter().find(|file| file.path == first).expect("it is listed");
+        assert!(matches!(served.content, inspect::Content::Segment(_)), "{served:?}");
         let both = damaged(&image, &first, first_len / 2, 1);
         assert!(found(&both).iter().any(|damage| damage.path == first && damage.events.is_some()));
         let log = open(&image, 2);
@@ -258,9 +262,15 @@ fn a_compacted_segment_that_is_not_whole_is_named_and_costs_no_event() {
     }
 }
 
-/// Nobody will read what goes with its topic, whole or not.
+/// Nobody will read what goes with its topic, or with its events, whole or not.
 #[test]
-fn a_compacted_segment_of_a_topic_that_is_gone_is_not_named() {
+fn a_compacted_segment_that_was_deleted_is_not_named() {
+    for with_its_topic in [true, false] {
+        compacted_and_deleted(with_its_topic);
+    }
+}
+
+fn compacted_and_deleted(with_its_topic: bool) {
     let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
     let log = open(&storage, 1);
     let configs =
@@ -282,13 +292,20 @@ fn a_compacted_segment_of_a_topic_that_is_gone_is_not_named() {
     };
     let there = storage.crash_image(CrashMode::KeepAll, 1);
     assert!(cut(&there) && !found(&there).is_empty());
-    let (deleted, done) = slot();
-    log.delete_topic(log.catalog().by_name("state").expect("exists").id, done);
-    while log.commit() {}
-    taken(&deleted).expect("deleted");
+    if with_its_topic {
+        let (deleted, done) = slot();
+        log.delete_topic(log.catalog().by_name("state").expect("exists").id, done);
+        while log.commit() {}
+        taken(&deleted).expect("deleted");
+    } else {
+        let (deleted, done) = slot();
+        log.delete_records(state, log.offsets(state).expect("exists").high_watermark, done);
+        while log.commit() {}
+        taken(&deleted).expect("deleted");
+    }
     let gone = storage.crash_image(CrashMode::KeepAll, 1);
     assert!(cut(&gone));
-    assert_eq!(found(&gone), []);
+    assert_eq!(found(&gone), [], "with its topic: {with_its_topic}");
 }
 
 /// Symptom: damage that had been given up was named as any other for as long as its segment was there. Cause: a look
