@@ -91,6 +91,9 @@ pub(super) struct Frames<R> {
     received: BytesMut,
     /// Where the next buffer starts: with room for a frame like the last one, within bounds.
     first_bytes: usize,
+    /// Whether the last frame had no room in a first buffer, so that one like it gets memory of its own when its length
+    /// is known.
+    was_large: bool,
     /// Whether a whole frame has come. Until then a connection has to hurry.
     greeted: bool,
     /// When the frame that is being received began.
@@ -133,6 +136,7 @@ impl<R: Incoming> Frames<R> {
             frame_bytes_max,
             received: BytesMut::new(),
             first_bytes: limits::FIRST_READ_BYTES,
+            was_large: false,
             greeted: false,
             begun: Instant::now(),
             alarm: Alarm::at(Instant::now() + limits::FIRST_REQUEST_MAX),
@@ -185,7 +189,9 @@ impl<R: Incoming> Frames<R> {
             }
         };
         self.greeted = true;
-        let like_it = (PREFIX_BYTES + length + AHEAD_BYTES).next_multiple_of(ROOM_STEP_BYTES);
+        let like_it = PREFIX_BYTES + length + AHEAD_BYTES;
+        self.was_large = like_it > limits::READ_AHEAD_BYTES_MAX;
+        let like_it = like_it.next_multiple_of(ROOM_STEP_BYTES);
         self.first_bytes = like_it.clamp(limits::FIRST_READ_BYTES, limits::READ_AHEAD_BYTES_MAX);
         Ok(frame)
     }
@@ -311,8 +317,7 @@ impl<R: Incoming> Frames<R> {
     /// sees that, and no second one is made to find nothing.
     fn poll_take(&mut self, most: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let is_first = most == usize::MAX && self.received.is_empty();
-        let was_large = self.first_bytes >= limits::READ_AHEAD_BYTES_MAX;
-        if is_first && (self.first_bytes <= limits::FIRST_READ_BYTES || was_large) {
+        if is_first && (self.first_bytes <= limits::FIRST_READ_BYTES || self.was_large) {
             return self.poll_small(context);
         }
         ready!(self.socket.poll_arrived(context))?;
@@ -467,6 +472,34 @@ mod tests {
             }
         });
         write.expect("it is sent");
+    }
+
+    /// Symptom: a request of 61 to 64 KiB that was not sent right behind another one took a read more than one of 60, and
+    /// a copy of 16 KiB. Cause: rounded up, its first buffer is as large as one can be, and that was the sign of a larger
+    /// one. Fix: the sign is that it has no room there.
+    #[tokio::test]
+    async fn a_request_like_the_last_one_has_room_at_once_where_it_can() {
+        let (mut client, mut stream) = connected().await;
+        let (read, _write) = stream.split();
+        let mut frames = Frames::new(read, Budget::new(MAX), Buffers::new(1), MAX);
+        let most = limits::READ_AHEAD_BYTES_MAX - PREFIX_BYTES - AHEAD_BYTES;
+        for (length, has_room) in
+            [(53_000, true), (61_500, true), (most, true), (most + 1, false), (90_000, false)]
+        {
+            let body = vec![7_u8; length];
+            let sent = [&(length as u32).to_be_bytes()[..], &body].concat();
+            // The first byte of it is here behind the one before.
+            let begun = frames.received.len();
+            let (write, frame) = tokio::join!(client.write_all(&sent[begun..]), frames.next());
+            write.expect("it is sent");
+            assert!(frame.expect("a frame").bytes == body && frames.is_drained());
+            // As between frames.
+            frames.received = BytesMut::new();
+            client.write_all(b"\0").await.expect("it is sent");
+            frames.first_bytes_of_a_frame().await.expect("it is there");
+            let room = frames.received.capacity();
+            assert_eq!(room >= PREFIX_BYTES + length + AHEAD_BYTES, has_room, "{room} for {length} bytes");
+        }
     }
 
     /// Symptom: small requests that a client sent without waiting for answers took a read each from the first one on
