@@ -255,7 +255,10 @@ fn scrub(encoder: &mut DescriptorEncoder<'_>, scrubbed: &Scrubbed) -> fmt::Resul
     let bytes = scrubbed.bytes.load(Relaxed);
     counter(encoder, ("courant_log_scrub_bytes", "Bytes compared with their checksums", bytes))?;
     let passes = scrubbed.passes.load(Relaxed);
-    counter(encoder, ("courant_log_scrub_passes", "Looks at everything that is stored", passes))?;
+    counter(
+        encoder,
+        ("courant_log_scrub_passes", "Looks at everything that is stored, without a failure", passes),
+    )?;
     let failures = scrubbed.failures.load(Relaxed);
     counter(encoder, ("courant_log_scrub_failures", "Segments that could not be read through", failures))?;
     for figure in [
@@ -276,7 +279,7 @@ fn scrub(encoder: &mut DescriptorEncoder<'_>, scrubbed: &Scrubbed) -> fmt::Resul
         ),
         (
             "courant_log_scrub_last_pass_ended_seconds",
-            "When the last look at everything ended, in seconds since 1970; 0: not since the start",
+            "When the last of these looks ended, in seconds since 1970; 0: none since the start",
             scrubbed.ended_unix_seconds.load(Relaxed),
         ),
     ] {

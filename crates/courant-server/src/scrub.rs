@@ -25,11 +25,11 @@ pub(crate) struct Scrubbed {
     pub(crate) pass_bytes: AtomicU64,
     /// Bytes that were stored when the newest pass began.
     pub(crate) pass_bytes_expected: AtomicU64,
-    /// Passes that have come to their end.
+    /// Passes that have come to their end and read every segment through.
     pub(crate) passes: AtomicU64,
     /// Segments that could not be read to their end, for a reason that is none of their bytes.
     pub(crate) failures: AtomicU64,
-    /// When the last whole pass ended, in seconds since 1970; 0 before.
+    /// When the last of these passes ended, in seconds since 1970; 0 before.
     pub(crate) ended_unix_seconds: AtomicU64,
 }
 
@@ -142,6 +142,8 @@ struct Pass<'a> {
     scrub: Scrub,
     scrubbed: &'a Scrubbed,
     began: Duration,
+    /// Segments of it that could not be read to their end.
+    failures: u64,
 }
 
 impl<'a> Pass<'a> {
@@ -152,7 +154,7 @@ impl<'a> Pass<'a> {
         scrubbed.pass_bytes.store(0, Relaxed);
         scrubbed.pass_bytes_expected.store(scrub.bytes(), Relaxed);
         scrubbed.running.store(true, Relaxed);
-        Self { scrub, scrubbed, began: now }
+        Self { scrub, scrubbed, began: now, failures: 0 }
     }
 
     /// Compares a piece, and says what to count for it; nothing at the end.
@@ -167,6 +169,7 @@ impl<'a> Pass<'a> {
             Err(error) => {
                 warn!(%error, "a segment could not be read through; the next pass tries it again");
                 self.scrubbed.failures.fetch_add(1, Relaxed);
+                self.failures += 1;
                 Some(bytes_max)
             }
         }
@@ -174,11 +177,22 @@ impl<'a> Pass<'a> {
 
     fn end(&self, log: &Log, now: Duration) {
         let Scrubbed { passes, ended_unix_seconds, running, pass_bytes, .. } = self.scrubbed;
-        ended_unix_seconds.store(since_1970().as_secs(), Relaxed);
-        passes.fetch_add(1, Relaxed);
         running.store(false, Relaxed);
         let (bytes, seconds) = (pass_bytes.load(Relaxed), now.saturating_sub(self.began).as_secs());
         let damaged_places = log.damage().len();
+        if self.failures > 0 {
+            let segments = self.failures;
+            warn!(
+                bytes,
+                seconds,
+                damaged_places,
+                segments,
+                "not everything stored could be compared: segments could not be read through"
+            );
+            return;
+        }
+        ended_unix_seconds.store(since_1970().as_secs(), Relaxed);
+        passes.fetch_add(1, Relaxed);
         info!(bytes, seconds, damaged_places, "everything stored was compared with its checksums");
     }
 }
@@ -189,14 +203,23 @@ fn since_1970() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use courant_log::storage::MemoryStorage;
-    use courant_log::{LogConfig, SystemClock, SystemEntropy};
+    use std::collections::BTreeMap;
+    use std::sync::mpsc;
 
-    fn log() -> Log {
+    use super::*;
+    use courant_core::topic::TopicName;
+    use courant_log::batch::records::{NewRecord, encode};
+    use courant_log::storage::{FaultyStorage, MemoryStorage};
+    use courant_log::{Batch, Codec, LogConfig, NewTopic, SystemClock, SystemEntropy};
+
+    fn config() -> LogConfig {
         let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
         config.reserve_bytes = 0;
-        Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens").0
+        config
+    }
+
+    fn log() -> Log {
+        Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config()).expect("opens").0
     }
 
     #[test]
@@ -213,6 +236,42 @@ mod tests {
         let passes = scrubbed.passes.load(Relaxed);
         assert!(!scrubbed.running.load(Relaxed));
         assert_eq!((scrubbed.failures.load(Relaxed), scrubbed.passes.load(Relaxed)), (0, passes));
+    }
+
+    /// Symptom: a pass that could not read a segment was said to have compared everything that is stored, and moved the
+    /// time that says when that was last done. Cause: only its end was looked at. Fix: so is what it could not read.
+    #[test]
+    fn a_pass_that_could_not_read_a_segment_is_no_look_at_everything() {
+        let storage = FaultyStorage::new(1, 64 * 1024 * 1024);
+        let mut config = config();
+        (config.background, config.first_journal_file_bytes) = (false, 1024 * 1024);
+        let (log, _) = Log::open(Arc::new(storage.clone()), config).expect("opens");
+        let name = TopicName::new("orders").expect("legal");
+        let (created, topic) = mpsc::channel();
+        log.create_topic(NewTopic { name, partitions: 1, configs: BTreeMap::new() }, move |topic| {
+            created.send(topic).expect("sends");
+        });
+        while log.commit() {}
+        let topic = topic.recv().expect("answered").expect("created");
+        let batch = Batch::validate(encode(&[NewRecord::default()], Codec::None, None).expect("encodes"));
+        log.append(topic.partitions[0], batch.expect("valid"), |appended| {
+            appended.expect("appended");
+        });
+        while log.commit() {}
+        let scrubbed = Scrubbed::default();
+        let pass = || {
+            let mut pass = Pass::begin(&log, &scrubbed, Duration::ZERO);
+            while pass.step(1 << 20).is_some() {}
+            pass.end(&log, Duration::ZERO);
+            assert!(!scrubbed.running.load(Relaxed));
+            [&scrubbed.passes, &scrubbed.failures].map(|figure| figure.load(Relaxed))
+        };
+        assert_eq!(pass(), [1, 0]);
+        assert!(scrubbed.ended_unix_seconds.swap(7, Relaxed) > 1_700_000_000);
+        // From now on nothing can be read, and nobody says that it were damaged.
+        storage.stop();
+        assert_eq!(pass(), [1, 1]);
+        assert_eq!((scrubbed.ended_unix_seconds.load(Relaxed), log.damage().len()), (7, 0));
     }
 
     #[test]
