@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::members::bytes_of;
 use super::{Effect, FirstJoin, Group, Member, Now, Protocol, State, Storing, Ticket};
+use crate::groups::subscription;
 use crate::wire::ErrorCode;
 
 /// A request to join.
@@ -215,10 +216,11 @@ impl Group {
         let may_skip = join.may_skip;
         let was_leader = self.leader.as_deref() == Some(old);
         let chosen = self.protocol.clone().unwrap_or_default();
-        let metadata = member.metadata(&chosen);
+        let before = member.metadata(&chosen);
         member.refuse(ErrorCode::FENCED_INSTANCE_ID, effects);
         member.update(join, now.ms);
-        let is_same = metadata.is_some() && metadata == member.metadata(&chosen);
+        let both = before.zip(member.metadata(&chosen));
+        let is_same = both.is_some_and(|(before, after)| self.wants_the_same(&before, &after));
         if let Some(instance) = &member.instance_id {
             self.statics.insert(instance.clone(), id.clone());
         }
@@ -243,6 +245,13 @@ impl Group {
         }
         let effect = self.store(Storing::Returned { ticket, joined }, now);
         effects.push(effect);
+    }
+
+    /// Whether a static member that says `after` instead of `before` needs no new assignment. A consumer also
+    /// says which partitions it had and in which generation, and after a restart it had none: only its topics
+    /// count.
+    fn wants_the_same(&self, before: &Bytes, after: &Bytes) -> bool {
+        before == after || (self.is_of_consumers() && subscription::is_to_the_same_topics(before, after))
     }
 
     /// Everyone has to come back; who waits for an assignment is told.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::*;
 
@@ -158,6 +158,28 @@ impl Test {
 
 fn static_who(member_id: &str, instance: &str, generation: i32) -> Identity {
     Identity { instance_id: Some(instance.to_owned()), ..who(member_id, generation) }
+}
+
+/// What a consumer says in version 3 of its protocol: a topic, the partitions of it that it had, and in which
+/// generation.
+fn subscribed(topic: &str, had: &[i32], generation: i32) -> Protocol {
+    let put_topic = |out: &mut BytesMut| {
+        out.put_i32(1);
+        out.put_i16(i16::try_from(topic.len()).expect("a short name"));
+        out.put_slice(topic.as_bytes());
+    };
+    let mut metadata = BytesMut::new();
+    metadata.put_i16(3);
+    put_topic(&mut metadata);
+    metadata.put_i32(-1); // Nothing for whoever assigns.
+    put_topic(&mut metadata);
+    metadata.put_i32(i32::try_from(had.len()).expect("a few"));
+    for partition in had {
+        metadata.put_i32(*partition);
+    }
+    metadata.put_i32(generation);
+    metadata.put_i16(-1); // No rack.
+    Protocol { metadata: metadata.freeze(), ..protocol("range") }
 }
 
 fn none() -> Vec<String> {
@@ -463,6 +485,28 @@ fn a_static_member_that_comes_back_with_another_subscription_causes_a_rebalance(
     let back = Join { protocols: vec![other], ..instance("", "b2", "two") };
     assert_eq!(test.join(1, back), none());
     assert_eq!(test.join(2, instance("a", "", "one")), ["12 joined 3 a of a,b2", "11 joined 3 a"]);
+}
+
+/// Symptom: a static member that was restarted caused a rebalance of a group that had been rebalanced before.
+/// Cause: what it said was compared byte by byte, and clients say which partitions they had and in which
+/// generation, of which a new process knows nothing. Fix: only the topics are compared.
+#[test]
+fn a_static_member_that_has_forgotten_what_it_had_comes_back_without_a_rebalance() {
+    let says = |protocol: Protocol, join: Join| Join { protocols: vec![protocol], ..join };
+    let fresh = |topic: &str| subscribed(topic, &[], -1);
+    let mut test = Test::new();
+    test.join(0, says(fresh("orders"), instance("", "a", "one")));
+    test.join(0, says(fresh("orders"), instance("", "b", "two")));
+    test.join(0, says(subscribed("orders", &[0, 1], 1), instance("a", "", "one")));
+    let leader = Sync { who: static_who("a", "one", 2), ..sync("a", 2, &[("a", "0"), ("b", "1")]) };
+    assert_eq!(test.sync(0, leader), ["stores", "4 syncs 0"]);
+    let back = test.join(1, says(fresh("orders"), instance("", "a2", "one")));
+    assert_eq!(back, ["stores", "5 joined 2 a2 of a2,b as it is"]);
+    assert_eq!(test.group.heartbeat(&static_who("b", "two", 2), 1), Ok(()), "nobody else noticed");
+    // Another topic is nobody's until everyone has come back.
+    assert_eq!(test.join(2, says(fresh("payments"), instance("", "a3", "one"))), none());
+    let rebalanced = Err(ErrorCode::REBALANCE_IN_PROGRESS);
+    assert_eq!(test.group.heartbeat(&static_who("b", "two", 2), 2), rebalanced);
 }
 
 #[test]
