@@ -15,7 +15,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::tally::Tally;
-use super::{Answered, memory_for};
+use super::{Answered, memory_for, operations};
 use crate::broker::{Caller, LEADER_EPOCH};
 use crate::limits;
 use crate::wire::ErrorCode;
@@ -25,9 +25,6 @@ use crate::wire::messages::{
 };
 
 type Created = oneshot::Receiver<Result<Arc<Topic>, CreateTopicError>>;
-
-/// "Not asked for" in a bit field of authorized operations.
-const NO_OPERATIONS: i32 = i32::MIN;
 
 /// The first version whose answer may leave out a topic's name.
 const NULL_NAMES_FROM: i16 = 12;
@@ -43,6 +40,9 @@ pub(super) struct Wanted {
     version: i16,
     /// Why a name has no topic, where it is not simply unknown.
     failures: HashMap<String, ErrorCode>,
+    /// What is said of what the client may do with a topic, and with the cluster (KIP-430).
+    on_topic: i32,
+    on_cluster: i32,
 }
 
 /// Creates the topics that Metadata names and that are missing, where that is wished and allowed.
@@ -50,10 +50,16 @@ pub(super) struct Wanted {
 /// Each is described once: otherwise a short request that repeats a topic with many partitions
 /// would have an answer without bounds.
 pub(super) async fn begin(caller: Arc<Caller>, request: MetadataRequest, version: i16) -> Wanted {
-    let topics = request.topics.filter(|topics| version > 0 || !topics.is_empty());
-    let Some(mut topics) = topics else {
-        return Wanted { topics: None, version, failures: HashMap::new() };
+    let told = |asked: bool, all: i32| if asked { all } else { operations::NOT_ASKED };
+    let all = Wanted {
+        topics: None,
+        version,
+        failures: HashMap::new(),
+        on_topic: told(request.include_topic_authorized_operations, operations::ON_TOPIC),
+        on_cluster: told(request.include_cluster_authorized_operations, operations::ON_CLUSTER),
     };
+    let topics = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    let Some(mut topics) = topics else { return all };
     let mut met = HashSet::new();
     topics.retain(|topic| {
         // Beside a name an id has no meaning, so it cannot make two of one topic.
@@ -62,13 +68,14 @@ pub(super) async fn begin(caller: Arc<Caller>, request: MetadataRequest, version
     });
     let create = request.allow_auto_topic_creation && caller.broker.config().auto_create;
     let failures = create_missing(&caller, &topics, create).await;
-    Wanted { topics: Some(topics), version, failures }
+    Wanted { topics: Some(topics), failures, ..all }
 }
 
 /// Answers Metadata.
 pub(super) async fn answer(caller: Arc<Caller>, wanted: Wanted) -> Answered<MetadataResponse> {
     let catalog = caller.log().catalog();
     let grant = memory_for(&caller, wanted.answer_bytes(&catalog)).await?;
+    let on_cluster = wanted.on_cluster;
     let topics = wanted.describe(&catalog, caller.broker.config().node_id);
     let advertised = caller.advertised();
     let node_id = caller.broker.config().node_id;
@@ -82,7 +89,7 @@ pub(super) async fn answer(caller: Arc<Caller>, wanted: Wanted) -> Answered<Meta
         cluster_id: Some(caller.log().id().to_string()),
         controller_id: node_id,
         topics,
-        cluster_authorized_operations: NO_OPERATIONS,
+        cluster_authorized_operations: on_cluster,
         ..MetadataResponse::default()
     };
     Ok((response, grant))
@@ -101,10 +108,10 @@ impl Wanted {
 
     fn describe(self, catalog: &Catalog, node_id: i32) -> Vec<MetadataResponseTopic> {
         let Some(wanted) = self.topics else {
-            return catalog.topics().map(|topic| found(topic, node_id)).collect();
+            return catalog.topics().map(|topic| found(topic, node_id, self.on_topic)).collect();
         };
         let describe = |wanted: MetadataRequestTopic| match (find(catalog, &wanted), wanted.name) {
-            (Some(topic), _) => found(topic, node_id),
+            (Some(topic), _) => found(topic, node_id, self.on_topic),
             (None, Some(name)) => {
                 let code = self.failures.get(&name).copied();
                 failed(name, code.unwrap_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))
@@ -177,7 +184,7 @@ fn begin_creation(caller: &Caller, name: TopicName) -> Created {
     created
 }
 
-fn found(topic: &Topic, node_id: i32) -> MetadataResponseTopic {
+fn found(topic: &Topic, node_id: i32, on_topic: i32) -> MetadataResponseTopic {
     let partition = |index: usize| MetadataResponsePartition {
         partition_index: i32::try_from(index).unwrap_or(i32::MAX),
         leader_id: node_id,
@@ -190,7 +197,7 @@ fn found(topic: &Topic, node_id: i32) -> MetadataResponseTopic {
         name: Some(topic.name.clone()),
         topic_id: topic.id,
         partitions: (0..topic.partitions.len()).map(partition).collect(),
-        topic_authorized_operations: NO_OPERATIONS,
+        topic_authorized_operations: on_topic,
         ..MetadataResponseTopic::default()
     }
 }
@@ -199,7 +206,7 @@ fn failed(name: String, code: ErrorCode) -> MetadataResponseTopic {
     MetadataResponseTopic {
         error_code: code.0,
         name: Some(name),
-        topic_authorized_operations: NO_OPERATIONS,
+        topic_authorized_operations: operations::NOT_ASKED,
         ..MetadataResponseTopic::default()
     }
 }
@@ -209,7 +216,7 @@ fn unknown_id(id: Uuid, version: i16) -> MetadataResponseTopic {
         error_code: ErrorCode::UNKNOWN_TOPIC_ID.0,
         name: (version < NULL_NAMES_FROM).then(String::new),
         topic_id: id,
-        topic_authorized_operations: NO_OPERATIONS,
+        topic_authorized_operations: operations::NOT_ASKED,
         ..MetadataResponseTopic::default()
     }
 }

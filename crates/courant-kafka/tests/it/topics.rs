@@ -72,6 +72,35 @@ async fn null_means_all_and_empty_means_none() {
     running.stop().await;
 }
 
+/// Clients that describe topics and clusters by Metadata were told that nobody had asked (KIP-430).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_what_it_may_do_is_told() {
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let asked = |asked: bool| MetadataRequest {
+        include_cluster_authorized_operations: asked,
+        include_topic_authorized_operations: asked,
+        ..ask(&["audit", "nowhere"], false)
+    };
+    // Of a topic: 3 read, 4 write, 5 create, 6 delete, 7 alter, 8 describe, 10 and 11 describe and alter its
+    // configs. Of the cluster also 9, what its servers do, and 12, idempotent writing.
+    let (on_topic, on_cluster) = (0b1101_1111_1000, 0b1_1111_1010_0000);
+    for version in 8..=13 {
+        let answer = raw.call(&asked(false), version).await;
+        assert_eq!(answer.topics[0].topic_authorized_operations, i32::MIN, "nobody asked");
+        assert_eq!(answer.cluster_authorized_operations, i32::MIN, "nobody asked");
+        let answer = raw.call(&asked(true), version).await;
+        assert_eq!(answer.topics[0].topic_authorized_operations, on_topic, "version {version}");
+        assert_eq!(answer.topics[1].topic_authorized_operations, i32::MIN, "it does not exist");
+        let told = if version <= 10 { on_cluster } else { i32::MIN };
+        assert_eq!(answer.cluster_authorized_operations, told, "version {version}");
+    }
+    let all = MetadataRequest { topics: None, ..asked(true) };
+    assert_eq!(raw.call(&all, 12).await.topics[0].topic_authorized_operations, on_topic);
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn creating_says_what_the_topic_became() {
     let running = Running::start().await;
