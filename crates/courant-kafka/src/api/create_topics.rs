@@ -134,6 +134,10 @@ fn check(
     only_check: bool,
     ignored: &mut Tally,
 ) -> Result<Step, Refused> {
+    // First, as in Kafka: who wants the topic to be there goes on, whatever else is wrong with what it asks for.
+    if caller.log().catalog().by_name(&topic.name).is_some() {
+        return Err(exists(&topic.name));
+    }
     let new = check::topic(topic, caller.broker.config())?;
     let replicas = check::replicas(topic);
     if replicas > 1 {
@@ -143,9 +147,6 @@ fn check(
         if topic_config::not_in_force(name, value) {
             ignored.note(|| format!("{}: {name}={value} is stored, and that is all", topic.name));
         }
-    }
-    if caller.log().catalog().by_name(&topic.name).is_some() {
-        return Err(exists(&topic.name));
     }
     if only_check {
         return Ok(Step::Done(Outcome::Checked(new)));

@@ -136,8 +136,11 @@ async fn creating_says_what_the_topic_became() {
 
     let answer = raw.call(&request, 7).await;
     assert_eq!(ErrorCode(answer.topics[0].error_code), ErrorCode::TOPIC_ALREADY_EXISTS);
-    request.topics[0].name = "other".to_owned();
     request.topics[0].configs = vec![config("no.such.config", "1")];
+    let answer = raw.call(&request, 7).await;
+    let code = ErrorCode(answer.topics[0].error_code);
+    assert_eq!(code, ErrorCode::TOPIC_ALREADY_EXISTS, "whatever else is wrong");
+    request.topics[0].name = "other".to_owned();
     let answer = raw.call(&request, 7).await;
     assert_eq!(ErrorCode(answer.topics[0].error_code), ErrorCode::INVALID_CONFIG);
     let twice = request.topics[0].clone();
