@@ -13,6 +13,10 @@ use std::task::{Poll, Waker};
 use crate::api::Pending;
 use crate::limits;
 
+/// How many times as much room as they need those that wait may have: then it is given back. Far enough from 1 that they
+/// are not moved whenever one comes and one goes.
+const SPARE_MAX: usize = 8;
+
 /// The queue of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Queue(Mutex<State>);
@@ -90,8 +94,9 @@ impl Queue {
         let mut state = self.lock();
         let pending = state.pending.pop_front()?;
         state.weight -= pending.weight();
-        if state.pending.is_empty() {
-            // A connection is counted with room for so many, and once had it for more.
+        if state.pending.len() * SPARE_MAX <= state.pending.capacity() {
+            // A connection is counted with room for so many, and once had it for more. Also where a few wait for
+            // long: they may be requests that take minutes.
             state.pending.shrink_to(limits::REQUESTS_IN_FLIGHT_MAX);
         }
         let waits = state.waits.take();
@@ -168,15 +173,22 @@ mod tests {
         assert!(room.poll(&mut context).is_ready());
     }
 
-    /// Otherwise each of ten thousand connections that were busy once keeps some tens of kibibytes.
+    /// Otherwise each of ten thousand connections that were busy once keeps some tens of kibibytes, for as long as one
+    /// request waits behind another one.
     #[test]
-    fn room_for_many_is_not_kept_when_they_are_answered() {
+    fn room_for_many_is_not_kept_for_one_and_not_when_all_are_answered() {
         let queue = Queue::default();
         (0..limits::SMALL_PRODUCES_IN_FLIGHT_MAX).for_each(|_| queue.put(ready()));
-        while queue.try_next().is_some() {}
-        let state = queue.lock();
-        assert!(state.pending.capacity() < 2 * limits::REQUESTS_IN_FLIGHT_MAX);
-        assert_eq!(state.weight, 0);
+        for _ in 1..limits::SMALL_PRODUCES_IN_FLIGHT_MAX {
+            assert!(queue.try_next().is_some());
+        }
+        for left in [1, 0] {
+            let state = queue.lock();
+            assert_eq!((state.pending.len(), state.weight), (left, left * limits::REQUEST_WEIGHT));
+            assert!(state.pending.capacity() < 2 * limits::REQUESTS_IN_FLIGHT_MAX);
+            drop(state);
+            assert_eq!(queue.try_next().is_some(), left > 0);
+        }
     }
 
     #[test]
