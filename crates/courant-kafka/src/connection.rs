@@ -384,6 +384,7 @@ fn report(broker: &Broker, peer: SocketAddr, end: &End) {
 mod tests {
     use std::collections::BTreeMap;
 
+    use bytes::BytesMut;
     use courant_core::topic::TopicName;
     use courant_log::batch::records::{self, NewRecord};
     use courant_log::storage::MemoryStorage;
@@ -488,7 +489,7 @@ mod tests {
         let broker = broker();
         let (mut client, stream, peer) = connected().await;
         let sent = (0..1 + SMALL + MORE).flat_map(|id| produce(id, 1)).collect::<Vec<_>>();
-        client.write_all(&sent).await.expect("there is room in the socket");
+        soon("there is room in the socket", client.write_all(&sent)).await.expect("it is sent");
         let serves = serves(&broker, stream, peer);
         let groups = broker.log().metrics().groups;
         for (ids, group) in [(0..1 + SMALL, 1), (1 + SMALL..1 + SMALL + MORE, 2)] {
@@ -539,6 +540,41 @@ mod tests {
         sends.abort();
         assert!(sends.await.is_err_and(|ended| ended.is_cancelled()));
         soon("the connection ends", serves).await.expect("no panic");
+        // The system may have taken some more answers meanwhile, when it saw fit, and so the log some more requests.
+        while broker.log().commit() {}
+        assert_eq!(broker.request_budget.granted(), 0);
+    }
+
+    /// What a thread that was kept leaves, when somebody else commits, are as many as may wait here. What it has received
+    /// behind them waits for room.
+    #[tokio::test]
+    async fn what_a_kept_thread_leaves_is_answered_in_order_and_more_waits_for_room() {
+        const MORE: i32 = 3;
+        let broker = broker();
+        let (mut client, mut stream, peer) = connected().await;
+        let caller = Arc::new(Caller::new(Arc::clone(&broker), peer, peer));
+        let taken = |id| {
+            let bytes = Bytes::from(produce(id, 1)).slice(size_of::<u32>()..);
+            let shares = api::Shares { memory: Grant::default(), in_flight: Grant::default() };
+            api::dispatch(&caller, bytes, shares, false).expect("it is a request")
+        };
+        let pending = (0..SMALL).map(taken).collect();
+        let received = (SMALL..SMALL + MORE).flat_map(|id| produce(id, 1)).collect::<Vec<_>>();
+        let left = Left { received: BytesMut::from(&received[..]), pending, ..Left::default() };
+        let serves = tokio::spawn(async move {
+            let (read, write) = stream.split();
+            serve(&caller, read, write, Some(left)).await
+        });
+        for ids in [0..1 + SMALL, 1 + SMALL..SMALL + MORE] {
+            begun(&broker, ids.end).await;
+            assert!(broker.log().commit());
+            for id in ids {
+                assert_eq!(answer(&mut client).await, (id, 0, i64::from(id)));
+            }
+        }
+        drop(client);
+        let ended = soon("the connection ends", serves).await.expect("no panic");
+        assert!(matches!(ended, Read::Over(End::Frames(FrameError::Closed))), "{ended:?}");
         assert_eq!(broker.request_budget.granted(), 0);
     }
 

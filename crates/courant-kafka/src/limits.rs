@@ -78,7 +78,8 @@ pub(crate) const REQUEST_WEIGHT: usize = SMALL_PRODUCES_IN_FLIGHT_MAX / REQUESTS
 /// used again before it has gone back to the system. A request that is larger goes alone.
 pub(crate) const BYTES_IN_FLIGHT_MAX: usize = 4 * 1024 * 1024;
 
-/// Frames up to this size are not counted for it: [`REQUESTS_IN_FLIGHT_MAX`] of them are not much.
+/// Frames up to this size are not counted for it: [`REQUESTS_IN_FLIGHT_MAX`] of them are not much, and
+/// [`SMALL_PRODUCES_IN_FLIGHT_MAX`] small Produces are no more.
 pub(crate) const UNCOUNTED_FRAME_BYTES_MAX: usize = 64 * 1024;
 
 /// Answers that are ready are written together up to this size.

@@ -92,3 +92,104 @@ impl Produced {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use courant_core::topic::TopicName;
+    use courant_log::batch::records::{self, NewRecord};
+    use courant_log::storage::MemoryStorage;
+    use courant_log::{Codec, Log, LogConfig, NewTopic, SystemClock, SystemEntropy};
+
+    use super::*;
+    use crate::api::{Shares, dispatch};
+    use crate::broker::{Broker, Caller};
+    use crate::config::KafkaConfig;
+    use crate::wire::encode_request;
+    use crate::wire::messages::{PartitionProduceData, ProduceRequest, TopicProduceData};
+
+    const PLAIN: &str = "plain";
+    const UNPACKED: &str = "unpacked";
+    const COMPACTED: &str = "compacted";
+
+    /// A client of a broker with a few topics of one partition, on a log that commits when it is told to.
+    fn caller() -> Arc<Caller> {
+        let config = LogConfig {
+            background: false,
+            journal_file_bytes: 1024 * 1024,
+            first_journal_file_bytes: 1024 * 1024,
+            reserve_bytes: 0,
+            ..LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy))
+        };
+        let (log, _) =
+            Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("a new log opens");
+        let topics = [
+            (PLAIN, None),
+            (UNPACKED, Some(("compression.type", "uncompressed"))),
+            (COMPACTED, Some(("cleanup.policy", "compact"))),
+        ];
+        for (name, config) in topics {
+            let name = TopicName::new(name).expect("a legal name");
+            let configs = config.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
+            log.create_topic(NewTopic { name, partitions: 1, configs }, |created| {
+                created.expect("it is created");
+            });
+        }
+        assert!(log.commit());
+        let here = SocketAddr::from(([127, 0, 0, 1], 9092));
+        Arc::new(Caller::new(Arc::new(Broker::new(log, KafkaConfig::default())), here, here))
+    }
+
+    fn request(topic: &str, partition_data: Vec<PartitionProduceData>) -> Bytes {
+        let topic =
+            TopicProduceData { name: topic.to_owned(), partition_data, ..TopicProduceData::default() };
+        let request = ProduceRequest { acks: -1, topic_data: vec![topic], ..ProduceRequest::default() };
+        let frame = encode_request(&request, 9, 1, Some("raw")).expect("it can be written").concat();
+        Bytes::from(frame).slice(size_of::<u32>()..)
+    }
+
+    /// A request with so many records in one batch, each of so many bytes.
+    fn produce(topic: &str, codec: Codec, count: usize, value_bytes: usize) -> Bytes {
+        let record = NewRecord { value: Some(Bytes::from(vec![b'x'; value_bytes])), ..NewRecord::default() };
+        let records = records::encode(&vec![record; count], codec, None).expect("it can be encoded");
+        request(topic, vec![PartitionProduceData { index: 0, records: Some(records) }])
+    }
+
+    /// What is begun with it, where there is memory for its bytes.
+    fn begun(caller: &Arc<Caller>, frame: Bytes) -> Pending {
+        let mut memory = Grant::default();
+        assert!(caller.broker.request_budget.try_cover(&mut memory, frame.len()));
+        let shares = Shares { memory, in_flight: Grant::default() };
+        dispatch(caller, frame, shares, false).expect("it is a request")
+    }
+
+    /// What was sent counts, and what becomes of it: packed records may be a thousand times as many, and an answer may
+    /// name each of them.
+    #[test]
+    fn a_produce_that_is_large_in_any_way_weighs_as_much_as_other_requests() {
+        const MOST: usize = limits::SMALL_PRODUCE_BYTES_MAX;
+        let caller = caller();
+        let around = produce(PLAIN, Codec::None, 1, MOST - 200).len() - (MOST - 200);
+        let exactly = produce(PLAIN, Codec::None, 1, MOST - around);
+        let more = produce(PLAIN, Codec::None, 1, MOST - around + 1);
+        assert_eq!((exactly.len(), more.len()), (MOST, MOST + 1));
+        let cases = [
+            ("as large as may be", exactly, 1),
+            ("a byte more", more, limits::REQUEST_WEIGHT),
+            ("unpacked a little larger", produce(UNPACKED, Codec::Gzip, 1, MOST / 2), 1),
+            ("unpacked much larger", produce(UNPACKED, Codec::Gzip, 1, 2 * MOST), limits::REQUEST_WEIGHT),
+            ("an answer that names two", produce(COMPACTED, Codec::None, 2, 1), 1),
+            ("an answer that names many", produce(COMPACTED, Codec::None, 200, 1), limits::REQUEST_WEIGHT),
+        ];
+        for (what, frame, weight) in cases {
+            assert!(frame.len() <= MOST + 1, "{what}: {} bytes", frame.len());
+            assert_eq!(begun(&caller, frame).weight(), weight, "{what}");
+        }
+        // Nobody has waited for the answers. What the log has is given back when it is done with it.
+        while caller.log().commit() {}
+        assert_eq!(caller.broker.request_budget.granted(), 0);
+    }
+}
