@@ -126,8 +126,10 @@ mod tests {
         };
         let (log, _) =
             Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("a new log opens");
+        let longest = "n".repeat(249);
         let topics = [
             (PLAIN, None),
+            (longest.as_str(), None),
             (UNPACKED, Some(("compression.type", "uncompressed"))),
             (COMPACTED, Some(("cleanup.policy", "compact"))),
         ];
@@ -190,6 +192,25 @@ mod tests {
         }
         // Nobody has waited for the answers. What the log has is given back when it is done with it.
         while caller.log().commit() {}
+        assert_eq!(caller.broker.request_budget.granted(), 0);
+    }
+
+    /// Symptom: of an answer about partitions that a topic with a long name has not got, a part was not counted until it
+    /// was written. Cause: each of them repeated the name in its sentence, and the name is counted once. Fix: what is said
+    /// of a partition names no topic.
+    #[tokio::test]
+    async fn an_answer_about_partitions_that_are_not_there_is_covered_until_it_is_written() {
+        let caller = caller();
+        let absent = |index| PartitionProduceData { index, ..PartitionProduceData::default() };
+        let frame = request(&"n".repeat(249), (1..=1_000).map(absent).collect());
+        assert!(frame.len() <= limits::SMALL_PRODUCE_BYTES_MAX, "{} bytes", frame.len());
+        let pending = begun(&caller, frame);
+        let covered = caller.broker.request_budget.granted();
+        let reply = pending.resolve().await.expect("an answer");
+        let bytes: usize = reply.pieces.iter().map(Bytes::len).sum();
+        assert!(bytes > 50_000 && covered >= bytes, "{covered} of {bytes}");
+        assert!(caller.broker.request_budget.granted() >= bytes);
+        drop(reply);
         assert_eq!(caller.broker.request_budget.granted(), 0);
     }
 }

@@ -39,6 +39,8 @@ const ZSTD_FROM: i16 = 7;
 #[derive(Clone, Debug)]
 struct Refused {
     code: ErrorCode,
+    /// It stands in the answer for each partition, of which [`limits::ELEMENT_BYTES`] are counted: so it does not repeat
+    /// the topic's name, which may have as many, and stands beside it.
     message: String,
     /// The records that are to blame, by their index in the batch; none: all of them.
     records: Vec<usize>,
@@ -149,7 +151,7 @@ impl Submission<'_> {
         let partition = match target::partition(topic, data.index) {
             Ok(partition) => partition,
             Err(code) => {
-                let message = format!("{} has {} partitions", topic.name, topic.partitions.len());
+                let message = format!("the topic has {} partitions", topic.partitions.len());
                 return self.gather.refuse(at, Refused::new(code, message));
             }
         };

@@ -31,8 +31,7 @@ pub(super) fn check(
         .ok_or_else(|| Refused::new(ErrorCode::INVALID_RECORD, "a partition came without a batch"))?;
     let max = topic_config::max_message_bytes(&topic.configs);
     if bytes.len() > max {
-        let message =
-            format!("the batch has {} bytes; max.message.bytes of {} is {max}", bytes.len(), topic.name);
+        let message = format!("the batch has {} bytes; the topic's max.message.bytes is {max}", bytes.len());
         return Err(Refused::new(ErrorCode::MESSAGE_TOO_LARGE, message));
     }
     if let Some(magic @ (0 | 1)) = bytes.get(MAGIC_AT).copied() {
