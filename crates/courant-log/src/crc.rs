@@ -121,7 +121,9 @@ mod tests {
     #[test]
     fn two_checksums_give_that_of_the_whole() {
         let data: Vec<u8> = (0..=250).cycle().take(300_000).collect();
-        for (first, second) in [(0, 0), (0, 1), (1, 0), (1, 1), (24, 7), (85, 4096), (60, 65_535), (17, 299_983)] {
+        for (first, second) in
+            [(0, 0), (0, 1), (1, 0), (1, 1), (24, 7), (85, 4096), (60, 65_535), (17, 299_983)]
+        {
             let (head, tail) = data[..first + second].split_at(first);
             let whole = crc32c(&data[..first + second]);
             assert_eq!(combined(crc32c(head), crc32c(tail), second), whole, "{first} and {second}");
