@@ -34,6 +34,7 @@ mod consumer;
 mod dead;
 mod error;
 mod event;
+mod giving_up;
 mod headers;
 #[cfg(any(feature = "mariadb", feature = "postgres"))]
 mod idle;
@@ -67,6 +68,7 @@ pub use error::{
     LeaseError, PublishError, RedriveError, ResetError, SchemaError, StoreError,
 };
 pub use event::{Event, Failure};
+pub use giving_up::{GiveUpError, GivenUp, GivingUp, give_up};
 #[cfg(feature = "mariadb")]
 pub use mariadb::{Mariadb, MariadbReader, MariadbTransaction};
 pub use note::{DeadAction, DeadEdit, DeadNote, Decision, Original, Verdict};

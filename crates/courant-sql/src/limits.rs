@@ -28,6 +28,9 @@ pub const LISTED_MAX: u32 = 1000;
 /// Dead letters that one redrive takes at most; another one takes the rest.
 pub const REDRIVE_EVENTS_MAX: u32 = 100_000;
 
+/// Parked events that are given up by one call, and that are in memory at one time with their bytes.
+pub const GIVEN_UP_AT_ONCE: u32 = 100;
+
 /// Bytes of an error's text that are kept with a parked event or a dead letter.
 pub const FAILURE_TEXT_BYTES_MAX: usize = 16 * 1024;
 

@@ -281,8 +281,9 @@ pub(crate) struct DlqClose {
 ///
 /// For what can be handled no more, because its log is gone, or what nobody wants. Each becomes a dead letter
 /// that is discarded, with who has decided and why. A dead letter that keeps its key parked stays: discard it as
-/// well, and in that order, or what waits behind it is handled. Stop the service first: one that runs loses the
-/// partition, and takes it back after ten seconds.
+/// well, and in that order, or what waits behind it is handled. A service that runs loses the partition, and takes
+/// it back after ten seconds: stop it first, or have it do this by itself, with --engine. Then all keys together are
+/// one row, and where the service had no time for the rest the command ends with 7.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  courant dlq discard-parked --consumer billing --topic shop.orders \
                   --partition 0 --key Ada --dry-run --reason 'no orders any more' --store sqlite:billing.db\n  \

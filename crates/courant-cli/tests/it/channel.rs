@@ -325,6 +325,7 @@ fn services_say_how_they_are_without_what_their_events_say() {
 
     assert_fails(&asked.dlq(&["show", "1"]), USAGE, "--store");
     assert_fails(&asked.dlq(&["list", "--letters"]), USAGE, "--store");
+    what_is_parked_is_discarded_through_the_service(&asked);
     let line =
         ["dlq", "redrive", "--all", "--engine", asked.url.as_str(), "--key-file", asked.key_file.as_str()];
     let nobody = courant(&[&line[..], &["--service", "shipping"]].concat(), "");
@@ -334,6 +335,26 @@ fn services_say_how_they_are_without_what_their_events_say() {
     assert!(asked.services().is_empty(), "it has ended in order");
     let late = asked.dlq(&["redrive", "--all"]);
     assert_fails(&late, NOT_FOUND, "--store");
+}
+
+/// The service counts what waits behind the letter, gives it up, and says that nothing else is left.
+fn what_is_parked_is_discarded_through_the_service(asked: &Asked) {
+    let discard = |more: &[&'static str]| -> Vec<&'static str> {
+        let of = ["discard-parked", "--consumer", "billing", "--topic", "shop.orders", "--partition", "0"];
+        [&of[..], &["--reason", "no orders any more", "--by", "grace"], more].concat()
+    };
+    assert_fails(&asked.dlq(&discard(&["--all"])), USAGE, "--yes does it");
+    let meant = asked.row(&discard(&["--all", "--dry-run"]));
+    assert_eq!((&meant["events"], &meant["all"], &meant["dry_run"]), (&json!(1), &json!(true), &json!(true)));
+    let given_up = asked.row(&discard(&["--key", "canary", "--yes"]));
+    assert_eq!((&given_up["events"], &given_up["key"]), (&json!(1), &json!("canary")));
+    let again = asked.dlq(&discard(&["--all", "--yes"]));
+    assert_fails(&again, CONFLICT, "nothing waits there but dead letters");
+    assert_fails(&asked.dlq(&discard(&["--key", "eve", "--yes"])), NOT_FOUND, "of this key");
+    let discarded = asked.site.rows(&["list", "--state", "discarded"]);
+    let noted = asked.site.row(&["show", &discarded[0]["id"].to_string()])["notes"][0].clone();
+    assert_eq!((discarded.len(), &noted["by"]), (1, &json!("grace")));
+    assert_eq!(asked.site.letters(1).len(), 1, "the letter that keeps the key parked stays");
 }
 
 /// A service that was killed is not gone: it is asked in vain, and the request is over with the wait.

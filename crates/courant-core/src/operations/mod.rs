@@ -6,11 +6,13 @@
 
 mod key;
 mod letters;
+mod parked;
 mod state;
 mod wire;
 
 pub use self::key::{InvalidKey, OperationsKey, hex, unhex};
 pub use self::letters::{ToldLetter, ToldNote};
+pub use self::parked::{ParkedChange, WhichParked};
 pub use self::state::{
     DeadState, FailureState, ParkedState, PartitionState, PolicyState, RequestsState, STATE_VERSION,
     ServiceState, SubscriptionState, UnreadableState,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::key::OperationsKey;
 use super::letters::ToldLetter;
+use super::parked::ParkedChange;
 use crate::headers;
 
 /// The version of requests and answers that is written and read here.
@@ -50,6 +51,8 @@ pub enum Action {
     Archive(Change),
     /// Take archived dead letters back, so that somebody has to decide about them again.
     Restore(Change),
+    /// Give events up that are parked.
+    DiscardParked(ParkedChange),
     /// Say what a redrive would send back.
     Plan {
         /// Which dead letters.
@@ -273,6 +276,15 @@ pub enum Outcome {
         /// All of these others are unknown.
         only_unknown: bool,
     },
+    /// Parked events that were given up, or would be.
+    GivenUp {
+        /// How many.
+        events: u64,
+        /// Dead letters that keep keys parked which are meant. They stay.
+        letters: u64,
+        /// There may be more events: the service took no time for them, or does not count further.
+        has_more: bool,
+    },
     /// What a redrive would send back.
     Planned {
         /// By consumer, topic, error and place.
@@ -408,6 +420,7 @@ impl Action {
             Self::Discard(_) => "discard",
             Self::Archive(_) => "archive",
             Self::Restore(_) => "restore",
+            Self::DiscardParked(_) => "discard_parked",
             Self::Plan { .. } => "plan",
             Self::Redrive { .. } => "redrive",
             Self::Status { .. } => "status",

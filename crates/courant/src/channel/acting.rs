@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::deciding::decide;
 use super::letters::{Pages, edited_headers, meant, unlike_its_type};
+use super::parked::discard_parked;
 use super::readers::{Asker, Readers};
 use super::telling::{Page, tell};
 use super::wire::{progress, result};
@@ -85,6 +86,7 @@ pub(super) async fn act<S: Store>(
         Action::Discard(change) => decide(store, request, change, Verdict::Discard, times).await,
         Action::Archive(change) => decide(store, request, change, Verdict::Archive, times).await,
         Action::Restore(change) => decide(store, request, change, Verdict::Restore, times).await,
+        Action::DiscardParked(change) => Box::pin(discard_parked(store, request, change, times)).await,
         Action::Plan { which } => {
             let planned = plan(store, which).await?;
             Ok(parts(planned, |redrives| Outcome::Planned { redrives }))

@@ -166,7 +166,7 @@ async fn was_decided<S: Store>(
 }
 
 /// Whether the last thing that was noted of a letter is this decision, at that time or later.
-async fn is_noted<S: Store>(
+pub(super) async fn is_noted<S: Store>(
     store: &S,
     id: i64,
     decision: &Decision<'_>,

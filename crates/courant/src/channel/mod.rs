@@ -18,6 +18,7 @@ mod desk;
 mod facts;
 mod letters;
 mod open;
+mod parked;
 mod readers;
 mod telling;
 mod topics;
@@ -25,9 +26,9 @@ mod wire;
 
 pub use courant_core::operations::{
     ANSWERS, Action, Answer, Change, DeadState, DecidedLetter, EXPIRY_MAX_MS, FailureState, InvalidKey,
-    OperationsKey, Outcome, ParkedState, PartitionState, PlannedRedrive, PolicyState, REQUESTS,
+    OperationsKey, Outcome, ParkedChange, ParkedState, PartitionState, PlannedRedrive, PolicyState, REQUESTS,
     RedriveProgress, RedriveResult, Refusal, Request, RequestsState, ResultPage, SERVICES, ServiceState,
-    Signed, SubscriptionState, ToldLetter, ToldNote, UnreadableState, Which, failure_name,
+    Signed, SubscriptionState, ToldLetter, ToldNote, UnreadableState, Which, WhichParked, failure_name,
 };
 
 pub(crate) use self::announcer::Channel;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use courant::channel::{
-    ANSWERS, Action, Answer, Change, OperationsKey, Outcome, Refusal, Request, SERVICES, ServiceState,
-    Signed, ToldLetter, Which, failure_name,
+    ANSWERS, Action, Answer, Change, OperationsKey, Outcome, ParkedChange, Refusal, Request, SERVICES,
+    ServiceState, Signed, ToldLetter, Which, WhichParked, failure_name,
 };
 use courant::engine::{Engine, Header, NewRecord, ReadBack, Record};
 use courant::prelude::*;
@@ -508,14 +508,8 @@ async fn requests_are_off_where_they_cannot_be_taken_safely() {
     on_server(key().signature_is_enough()).await.expect("somebody has said so");
 }
 
-/// Asks a service for something, and gives back the parts of its answer.
-pub(crate) async fn answered(
-    world: &World,
-    engine: &dyn Engine,
-    service: &mut Running<Sqlite>,
-    id: &str,
-    action: Action,
-) -> Vec<Outcome> {
+/// A request of somebody who has the key.
+fn signed(world: &World, id: &str, action: Action) -> Signed {
     let request = Request {
         version: 1,
         id: id.to_owned(),
@@ -524,7 +518,18 @@ pub(crate) async fn answered(
         expires_ms: world.now_ms() + 60_000,
         action,
     };
-    ask(service, id, &Signed::new(&request, &key())).await;
+    Signed::new(&request, &key())
+}
+
+/// Asks a service for something, and gives back the parts of its answer.
+pub(crate) async fn answered(
+    world: &World,
+    engine: &dyn Engine,
+    service: &mut Running<Sqlite>,
+    id: &str,
+    action: Action,
+) -> Vec<Outcome> {
+    ask(service, id, &signed(world, id, action)).await;
     service.settle().await.expect("settles");
     let answers = answers(engine).await.into_iter().filter(|answer| answer.request == id);
     answers.map(|answer| answer.outcome).collect()
@@ -589,6 +594,108 @@ async fn letters_are_told_without_what_their_events_say() {
     for record in records(&*engine, ANSWERS).await {
         let text = String::from_utf8(record.value.expect("an answer").to_vec()).expect("text");
         assert!(!text.contains("canary") && !text.contains("secret"), "{text}");
+    }
+    service.stop().await.expect("stops");
+}
+
+/// What is parked of a key, or of the whole partition, of the only consumer.
+fn discard_parked(key: Option<&str>, dry_run: bool) -> Action {
+    let which = WhichParked {
+        consumer: "billing".to_owned(),
+        generation: 1,
+        topic: "test.counted".to_owned(),
+        partition: 0,
+        key: key.map(str::to_owned),
+        all: key.is_none(),
+    };
+    Action::DiscardParked(ParkedChange { which, reason: "no orders any more".to_owned(), dry_run })
+}
+
+/// The answer to a request of one that has lost a partition by it. It is not at rest before it has that back, in the
+/// time of the machine.
+async fn heard(engine: &dyn Engine, id: &str) -> Outcome {
+    let waiting = async {
+        loop {
+            match answers(engine).await.into_iter().find(|answer| answer.request == id) {
+                Some(answer) => return answer.outcome,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("the service answers")
+}
+
+/// Killed behind giving up what waits behind a letter, and before that was noted: the request is taken again, answers
+/// for all that it has given up, and nothing of it happens twice. The letter that keeps the key parked stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_parked_is_given_up_once_whatever_is_killed() {
+    let world = World::new(9);
+    let directory = tempfile::tempdir().expect("a directory");
+    let database = directory.path().join("shop.db");
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &engine, &database).await;
+    for (key, n) in [("a", 1), ("a", 2), ("a", 3), ("b", 1), ("b", 2)] {
+        service.publisher().publish(&counted(key, n)).await.expect("is taken");
+    }
+    service.settle().await.expect("settles");
+    let letters = service.dead_letters().list().await.expect("lists").len();
+    assert_eq!(letters, 2);
+    let meant = answered(&world, &*engine, &mut service, "r-1", discard_parked(Some("a"), true)).await;
+    assert_eq!(meant, [Outcome::GivenUp { events: 2, letters: 1, has_more: false }]);
+    let meant = answered(&world, &*engine, &mut service, "r-2", discard_parked(None, true)).await;
+    assert_eq!(meant, [Outcome::GivenUp { events: 3, letters: 2, has_more: false }]);
+
+    world.crash_at(FaultPoint::AfterHandler, 0);
+    ask(&service, "r-3", &signed(&world, "r-3", discard_parked(Some("a"), false))).await;
+    world.crashed(1).await;
+    service.kill().await;
+    let service = asked(&world, &engine, &database).await;
+    let given_up = heard(&*engine, "r-3").await;
+    assert_eq!(given_up, Outcome::GivenUp { events: 2, letters: 1, has_more: false });
+    for id in 1..=4 {
+        let notes = service.dead_letters().notes(id).await.expect("lists");
+        assert_eq!(notes.len(), usize::from(id > 2), "{id}: {notes:?}");
+        assert!(
+            notes.iter().all(|note| note.by == "grace" && note.reason == "no orders any more"),
+            "{notes:?}"
+        );
+    }
+    assert_eq!(service.dead_letters().list().await.expect("lists").len(), letters, "they stay");
+
+    // As much later as it takes that the answer to another request is not taken for this one's.
+    world.advance(seconds(1));
+    ask(&service, "r-4", &signed(&world, "r-4", discard_parked(None, false))).await;
+    assert_eq!(heard(&*engine, "r-4").await, Outcome::GivenUp { events: 1, letters: 2, has_more: false });
+    world.advance(seconds(1));
+    ask(&service, "r-5", &signed(&world, "r-5", discard_parked(None, false))).await;
+    assert!(matches!(heard(&*engine, "r-5").await, Outcome::Conflict { .. }), "only letters are left");
+    ask(&service, "r-6", &signed(&world, "r-6", discard_parked(Some("eve"), false))).await;
+    assert!(matches!(heard(&*engine, "r-6").await, Outcome::NotFound { .. }), "nothing of the key is parked");
+    service.stop().await.expect("stops");
+}
+
+/// Whoever means nothing, or a key and everything, or requests, is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_parked_is_not_given_up_by_accident() {
+    let world = World::new(10);
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &engine, &directory.path().join("shop.db")).await;
+    let changed = |change: fn(&mut WhichParked)| {
+        let Action::DiscardParked(mut asked) = discard_parked(Some("a"), false) else { panic!("it is one") };
+        change(&mut asked.which);
+        Action::DiscardParked(asked)
+    };
+    let nonsense = [
+        changed(|which| which.key = None),
+        changed(|which| which.all = true),
+        changed(|which| which.consumer = "_courant.ops.shop".to_owned()),
+        changed(|which| which.topic = "no topic".to_owned()),
+    ];
+    for (n, action) in nonsense.into_iter().enumerate() {
+        let said = answered(&world, &*engine, &mut service, &format!("r-{n}"), action).await;
+        let is_refused = matches!(said[..], [Outcome::Refused { why: Refusal::NotUnderstood, .. }]);
+        assert!(is_refused, "{n}: {said:?}");
     }
     service.stop().await.expect("stops");
 }

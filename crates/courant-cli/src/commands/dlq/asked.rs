@@ -3,12 +3,12 @@
 
 use super::letters::{self, at_ms};
 use super::rows::{GroupRow, RedriveRow, ResultRow};
-use super::{close, edit, redrive};
-use crate::cli::{At, Dlq, DlqClose, DlqEdit, DlqList, DlqRedrive, Global, Which};
+use super::{close, edit, parked, redrive};
+use crate::cli::{At, Dlq, DlqClose, DlqDiscardParked, DlqEdit, DlqList, DlqRedrive, Global, Which};
 use crate::commands::channel::{Line, states};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Stream, list as write_list};
-use courant::channel::{Action, Change, Outcome, ServiceState, Which as Meant};
+use courant::channel::{Action, Change, Outcome, ParkedChange, ServiceState, Which as Meant, WhichParked};
 use courant_core::entropy::Entropy as _;
 use courant_log::SystemEntropy;
 use courant_sql::Verdict;
@@ -25,10 +25,7 @@ pub(super) async fn run(global: &Global, command: &Dlq) -> Result<Exit, Failure>
             "what events say is in the database alone, and no service sends it: name it with --store, and \
              leave --engine away",
         )),
-        Dlq::DiscardParked(_) => Err(Failure::new(
-            Exit::Usage,
-            "what is parked is given up in the database alone: name it with --store, and leave --engine away",
-        )),
+        Dlq::DiscardParked(args) => discard_parked(global, at, args).await,
         Dlq::Edit(args) => edit(global, at, args).await,
         Dlq::Redrive(args) => redrive(global, at, args).await,
         Dlq::Discard(args) => close(global, at, args, Verdict::Discard).await,
@@ -119,6 +116,26 @@ async fn close(global: &Global, at: &At, args: &DlqClose, verdict: Verdict) -> R
         }
     }
     close::shown(global, args, verdict, all, &sentences, is_unknown)
+}
+
+async fn discard_parked(global: &Global, at: &At, args: &DlqDiscardParked) -> Result<Exit, Failure> {
+    parked::check_said_yes(args)?;
+    let which = WhichParked {
+        consumer: args.consumer.to_string(),
+        generation: args.generation,
+        topic: args.topic.to_string(),
+        partition: args.partition,
+        key: args.key.clone(),
+        all: args.all,
+    };
+    let change = ParkedChange { which, reason: args.because.reason.clone(), dry_run: args.dry_run };
+    let action = Action::DiscardParked(change);
+    match ask(global, at, &args.because.by.by, action).await?.into_iter().next() {
+        Some(Outcome::GivenUp { events, letters, has_more }) => {
+            parked::told(global, args, events, letters, has_more)
+        }
+        other => Err(refused(other)),
+    }
 }
 
 async fn redrive(global: &Global, at: &At, args: &DlqRedrive) -> Result<Exit, Failure> {

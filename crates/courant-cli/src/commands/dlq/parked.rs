@@ -1,8 +1,7 @@
 //! `courant dlq discard-parked`: events that wait in the store, and that nobody wants any more.
 //!
-//! Whoever owns a partition may give an event of it up, and nobody else may. So the command takes the partition over,
-//! makes a dead letter of each event that waits, and discards that: the inbox knows the event from then on, its bytes
-//! and who has decided are kept as of every letter. Killed in between, it leaves letters that nobody has decided about.
+//! The command takes the partition over from whoever handles it, because only the owner of a partition may give an
+//! event of it up. A service that runs can be asked to do the same.
 
 use super::unstored;
 use crate::cli::{DlqDiscardParked, Global};
@@ -13,21 +12,12 @@ use crate::text::Text;
 use crate::time::now_ms;
 use bytes::Bytes;
 use courant_core::position::TopicPartition;
-use courant_sql::limits::LISTED_MAX;
+use courant_sql::limits::{GIVEN_UP_AT_ONCE, LISTED_MAX};
 use courant_sql::{
-    Admission, AdmitError, Assignment, BeginError, Burial, CommitError, Consumer, DeadFilter, DeadReason,
-    DeadState, Decision, Delivery, Lease, ParkedEvent, ParkedKey, Source, Store, Transaction as _, Verdict,
+    Assignment, Consumer, DeadFilter, DeadState, GiveUpError, GivingUp, Lease, ParkedKey, Store, give_up,
 };
 use serde::Serialize;
 use std::io;
-
-/// Events that are in memory at one time, with their bytes.
-const PAGE: u32 = 100;
-
-/// What is said of the failure of an event that has never failed.
-const KIND: &str = "courant::Discarded";
-const PLACE: &str = "courant dlq discard-parked";
-const MESSAGE: &str = "it was given up while it waited";
 
 /// Who gave up.
 const VERSION: &str = concat!("courant ", env!("CARGO_PKG_VERSION"));
@@ -38,10 +28,13 @@ struct Discarded {
     consumer: String,
     topic: String,
     partition: u32,
-    /// None: those without a key.
+    /// None: those without a key, or all.
     key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_encoding: Option<&'static str>,
+    /// Of every key, and those without one, as a service counts them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    all: bool,
     /// None: more than a dry run counts.
     events: Option<u64>,
     by: String,
@@ -59,22 +52,12 @@ impl Row for Discarded {
             self.consumer.clone(),
             self.topic.clone(),
             self.partition.to_string(),
-            or_dash(self.key.as_ref()),
+            if self.all { "(all)".to_owned() } else { or_dash(self.key.as_ref()) },
             or_dash(self.events),
             self.by.clone(),
             self.reason.clone(),
         ]
     }
-}
-
-/// What became of an event that was parked.
-enum Taken {
-    /// It is the letter of this number.
-    Letter(i64),
-    /// It was settled before, as the copy of another one, and waits no more.
-    Settled,
-    /// It is a dead letter that keeps its key parked, and stays so.
-    Stays,
 }
 
 /// What is given up of a key, or would be.
@@ -93,7 +76,7 @@ struct Run<'a, S> {
     assignment: Assignment,
     /// None where nothing is to change.
     lease: Option<Lease>,
-    decision: Decision<'a>,
+    how: GivingUp<'a>,
     stream: Stream<Heedless<io::Stdout>>,
     is_any: bool,
     is_held: bool,
@@ -120,9 +103,9 @@ pub(super) async fn discard<S: Store>(
         let taken = store.take_over(&assignment, &owner, now_ms()).await;
         Some(taken.map_err(|error| unstored(&error))?)
     };
-    let decision = Decision { verdict: Verdict::Discard, by, reason: &args.because.reason };
+    let how = GivingUp { by, reason: &args.because.reason, code_version: VERSION };
     let stream = Stream::new(Heedless::new(io::stdout()), Format::or_default(global.output));
-    let mut run = Run { store, assignment, lease, decision, stream, is_any: false, is_held: false };
+    let mut run = Run { store, assignment, lease, how, stream, is_any: false, is_held: false };
     run.keys(wanted.as_ref()).await?;
     if wanted.is_none() {
         run.one(None, None).await?;
@@ -130,7 +113,7 @@ pub(super) async fn discard<S: Store>(
     run.end(global)
 }
 
-fn check_said_yes(args: &DlqDiscardParked) -> Result<(), Failure> {
+pub(super) fn check_said_yes(args: &DlqDiscardParked) -> Result<(), Failure> {
     if args.yes || args.dry_run {
         return Ok(());
     }
@@ -207,9 +190,10 @@ impl<S: Store> Run<'_, S> {
             partition: partition.partition,
             key,
             key_encoding,
+            all: false,
             events,
-            by: self.decision.by.to_owned(),
-            reason: self.decision.reason.to_owned(),
+            by: self.how.by.to_owned(),
+            reason: self.how.reason.to_owned(),
             dry_run: self.lease.is_none(),
         };
         self.stream.row(&row).map_err(|error| Failure::output(&error))
@@ -218,8 +202,9 @@ impl<S: Store> Run<'_, S> {
     /// What would be given up.
     async fn meant(&self, key: Option<&Bytes>, parked: Option<u64>) -> Result<Given, Failure> {
         let Some((key, parked)) = key.zip(parked) else {
-            let page = self.page(None).await?;
-            let events = (page.len() < PAGE as usize).then_some(page.len() as u64);
+            let page = self.store.parked(&self.assignment, None, GIVEN_UP_AT_ONCE).await;
+            let page = page.map_err(|error| unstored(&error))?;
+            let events = (page.len() < GIVEN_UP_AT_ONCE as usize).then_some(page.len() as u64);
             return Ok(Given { events, is_held: false, ended: None });
         };
         let holding = self.holding(key).await?;
@@ -257,71 +242,19 @@ impl<S: Store> Run<'_, S> {
         Ok(count)
     }
 
-    /// Gives up what waits of a key, or without one: page after page, until nothing is left but dead letters. What has
-    /// become a letter is discarded also where the partition was lost before the page was through.
+    /// Gives up what waits of a key, or without one: page after page, until nothing is left but dead letters.
     async fn give_up(&self, lease: &Lease, key: Option<&Bytes>) -> Result<Given, Failure> {
         let mut events = 0;
         loop {
-            let page = self.page(key).await?;
-            let (mut letters, mut stay, mut ended) = (Vec::with_capacity(page.len()), 0, None);
-            for parked in &page {
-                match self.take(lease, parked).await {
-                    Ok(Taken::Letter(id)) => letters.push(id),
-                    Ok(Taken::Settled) => {}
-                    Ok(Taken::Stays) => stay += 1,
-                    Err(failure) => {
-                        ended = Some(failure);
-                        break;
-                    }
-                }
-            }
-            if !letters.is_empty() {
-                let discarded = self.store.decide(&letters, &self.decision, now_ms()).await;
-                events += discarded.map_err(|error| unstored(&error))?.len() as u64;
-            }
-            if ended.is_some() || stay == page.len() {
-                return Ok(Given { events: Some(events), is_held: stay > 0, ended });
+            let key = key.map(|key| &key[..]);
+            let given = give_up(self.store, lease, key, &self.how, now_ms()).await;
+            let given = given.map_err(|error| unstored(&error))?;
+            events += given.events;
+            if given.is_all || given.ended.is_some() {
+                let ended = given.ended.as_ref().map(not_given_up);
+                return Ok(Given { events: Some(events), is_held: given.staying > 0, ended });
             }
         }
-    }
-
-    /// The first parked events of a key, or without one.
-    async fn page(&self, key: Option<&Bytes>) -> Result<Vec<ParkedEvent>, Failure> {
-        let key = key.map(|key| &key[..]);
-        self.store.parked(&self.assignment, key, PAGE).await.map_err(|error| unstored(&error))
-    }
-
-    /// Takes one event out of the parked ones.
-    async fn take(&self, lease: &Lease, parked: &ParkedEvent) -> Result<Taken, Failure> {
-        let event = &parked.event;
-        let waited = courant_sql::Failure {
-            kind: KIND.to_owned(),
-            place: PLACE.to_owned(),
-            message: MESSAGE.to_owned(),
-        };
-        let burial = Burial {
-            event,
-            failure: parked.failure.as_ref().unwrap_or(&waited),
-            reason: DeadReason::Exhausted,
-            keep_key_parked: false,
-            code_version: VERSION,
-            copies: Vec::new(),
-        };
-        let buried = self.store.bury(lease, burial, now_ms()).await.map_err(|error| unowned(&error))?;
-        if let Some(id) = buried.id {
-            return Ok(Taken::Letter(id));
-        }
-        // The inbox knows it. Who handles events finds that out as well, and has the commit take it out.
-        let (id, offset, key) = (&event.id, event.offset, event.key.as_deref());
-        let delivery = Delivery { id, offset, key, source: Source::Parked };
-        let begun = self.store.begin_admitted(lease, &[delivery], now_ms()).await;
-        let (tx, admissions) = begun.map_err(|error| unadmitted(&error))?;
-        if matches!(admissions[..], [Admission::Seen(_)]) {
-            tx.commit(now_ms()).await.map_err(|error| uncommitted(&error))?;
-            return Ok(Taken::Settled);
-        }
-        tx.rollback().await.map_err(|error| unstored(&error))?;
-        Ok(Taken::Stays)
     }
 
     fn end(self, global: &Global) -> Result<Exit, Failure> {
@@ -331,41 +264,62 @@ impl<S: Store> Run<'_, S> {
             return Err(Failure::new(Exit::Conflict, sentence));
         }
         self.stream.finish().map_err(|error| Failure::output(&error))?;
-        if self.is_held && !global.quiet {
-            note(format_args!("Dead letters keep their keys parked until somebody decides about them."));
-        }
-        if self.lease.is_none() && !global.quiet {
-            note(format_args!("Nothing was changed (--dry-run)."));
-        }
+        notes(global, self.is_held, self.lease.is_none());
         Ok(Exit::Ok)
     }
 }
 
-fn unadmitted(error: &AdmitError) -> Failure {
-    match error {
-        AdmitError::Begin(error) => unowned(error),
-        AdmitError::Store(error) => unstored(error),
-        other => Failure::new(Exit::Failed, other.to_string()),
+/// Says what a service has given up, or would.
+pub(super) fn told(
+    global: &Global,
+    args: &DlqDiscardParked,
+    events: u64,
+    letters: u64,
+    has_more: bool,
+) -> Result<Exit, Failure> {
+    let row = Discarded {
+        consumer: args.consumer.to_string(),
+        topic: args.topic.to_string(),
+        partition: args.partition,
+        key: args.key.clone(),
+        key_encoding: None,
+        all: args.all,
+        events: (!args.dry_run || !has_more).then_some(events),
+        by: args.because.by.by.clone(),
+        reason: args.because.reason.clone(),
+        dry_run: args.dry_run,
+    };
+    let mut stream = Stream::new(Heedless::new(io::stdout()), Format::or_default(global.output));
+    stream.row(&row).map_err(|error| Failure::output(&error))?;
+    stream.finish().map_err(|error| Failure::output(&error))?;
+    notes(global, letters > 0, args.dry_run);
+    if has_more && !args.dry_run {
+        let sentence = "the service has ended before it was through; say the same again for the rest";
+        return Err(Failure::new(Exit::Partly, sentence));
     }
+    Ok(Exit::Ok)
 }
 
-fn uncommitted(error: &CommitError) -> Failure {
-    match error {
-        CommitError::Store(error) => unstored(error),
-        other => Failure::new(Exit::Failed, other.to_string()),
+/// Says what is to be known beside the rows.
+fn notes(global: &Global, is_held: bool, is_dry_run: bool) {
+    if is_held && !global.quiet {
+        note(format_args!("Dead letters keep their keys parked until somebody decides about them."));
+    }
+    if is_dry_run && !global.quiet {
+        note(format_args!("Nothing was changed (--dry-run)."));
     }
 }
 
 /// The partition is somebody else's now, or the store did not do it.
-fn unowned(error: &BeginError) -> Failure {
+fn not_given_up(error: &GiveUpError) -> Failure {
     match error {
-        BeginError::Fenced { .. } => {
+        GiveUpError::Lost(error) => {
             let sentence = format!(
                 "{error}: a service runs and has taken it back; stop the service, and say the same again"
             );
             Failure::new(Exit::Conflict, sentence)
         }
-        BeginError::Store(error) => unstored(error),
+        GiveUpError::Store(error) => unstored(error),
         other => Failure::new(Exit::Failed, other.to_string()),
     }
 }
