@@ -49,6 +49,7 @@ const CALLED_ELSEWHERE: &[&str] = &[
     "discard_dead_letters",
     "archive_dead_letters",
     "restore_dead_letters",
+    "discard_parked_events",
     "list_foreign_topics",
     "list_foreign_failures",
     "list_foreign_dead_letters",

@@ -328,6 +328,72 @@ fn letters_are_given_up_kept_and_edited() {
     send(server, "POST", discard, &origin, body.to_string()).assert_problem(403, "origin_not_allowed");
 }
 
+/// What waits behind a dead letter is counted first, and given up for good with a reason, which each of the letters has
+/// that it becomes. The letter stays.
+#[test]
+fn what_waits_behind_a_letter_is_given_up() {
+    let Some(watched) = Watched::new("what_waits_behind_a_letter_is_given_up", KEY) else { return };
+    let mut service = watched.site.start();
+    service.place(&["zoe 1 poison", "zoe 2 fine", "zoe 3 fine", "bob 1 poison"]);
+    let letters = watched.site.letters(2);
+    watched.failures(2);
+    eventually("both events wait", PATIENCE, || {
+        let shown = watched.get("show_service", "/services/billing");
+        (shown["parked_events"] == 2).then_some(())
+    });
+    let path = "/dead-letters/billing/discard-parked";
+    let meant = |more: Value| {
+        let mut which = json!({ "consumer": "billing", "topic": "shop.orders", "partition": 0 });
+        let more = more.as_object().expect("an object").clone();
+        which.as_object_mut().expect("an object").extend(more);
+        json!({ "which": which, "reason": "no orders any more", "by": "grace" })
+    };
+    let mut of_zoe = meant(json!({ "key": "zoe" }));
+    let tried = watched.post("discard_parked_events", path, &of_zoe);
+    assert_eq!((&tried["count"], &tried["letters"], &tried["dry_run"]), (&json!(2), &json!(1), &json!(true)));
+    let all = watched.post("discard_parked_events", path, &meant(json!({ "all": true })));
+    assert_eq!((&all["count"], &all["letters"], &all["has_more"]), (&json!(2), &json!(2), &json!(false)));
+    assert_eq!((watched.site.letters(2), watched.audit().len()), (letters.clone(), 0), "nothing was changed");
+
+    of_zoe["execute"] = json!(true);
+    let given_up = watched.post("discard_parked_events", path, &of_zoe);
+    assert_eq!((&given_up["count"], &given_up["dry_run"]), (&json!(2), &json!(false)));
+    let accounts = watched.audit();
+    assert_eq!(
+        (&accounts[0]["action"], &accounts[0]["result"]),
+        (&json!("dead_letters.discard_parked"), &json!("done"))
+    );
+    let detail = &accounts[0]["detail"];
+    assert_eq!((&detail["which"]["key"], &detail["by"]), (&json!("zoe"), &json!("grace")));
+    assert_eq!(watched.site.letters(2), letters, "the letters stay");
+    let gone = watched.get("list_dead_letters", "/dead-letters/billing/letters?state=discarded");
+    assert_eq!(numbers(&gone).len(), 2);
+    for letter in numbers(&gone) {
+        let shown = watched.get("show_dead_letter", &format!("/dead-letters/billing/letters/{letter}"));
+        let note = &shown["notes"][0];
+        assert_eq!((&note["by"], &note["reason"]), (&json!("grace"), &json!("no orders any more")));
+        assert!(shown["record"]["value"].as_str().expect("the event").contains("fine"), "{shown}");
+    }
+
+    watched.is_refused(path, &of_zoe, 409, "conflict");
+    watched.is_refused(path, &meant(json!({ "key": "eve" })), 404, "parked_not_found");
+    watched.is_refused(path, &meant(json!({ "key": "zoe", "generation": 2 })), 404, "parked_not_found");
+    watched.is_refused(path, &meant(json!({})), 422, "invalid");
+    watched.is_refused(path, &meant(json!({ "key": "zoe", "all": true })), 422, "invalid");
+    watched.is_refused(
+        path,
+        &meant(json!({ "all": true, "consumer": "_courant.ops.billing" })),
+        422,
+        "invalid",
+    );
+    watched.is_refused(path, &meant(json!({ "keys": ["zoe"] })), 400, "bad_request");
+    of_zoe["reason"] = json!(" ");
+    watched.is_refused(path, &of_zoe, 422, "invalid");
+    post(&watched.server, "/dead-letters/shipping/discard-parked", &meant(json!({ "all": true })))
+        .assert_problem(404, "service_not_found");
+    service.stop();
+}
+
 /// Without the service's key its letters are seen and not touched, with a wrong one neither.
 #[test]
 fn nothing_is_asked_without_the_key_of_the_service() {

@@ -14,6 +14,7 @@ mod groups;
 mod keys;
 mod letters;
 mod line;
+mod parked;
 mod redrives;
 mod routes;
 mod schemas;

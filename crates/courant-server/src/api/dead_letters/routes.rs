@@ -7,7 +7,7 @@ use super::schemas::{
     FOREIGN_LETTERS, FOREIGN_TOPICS, GROUP, GROUPS, LETTERS, REDRIVE, REDRIVE_ASKED, REDRIVE_BEGUN, RESULTS,
     SERVICE, SERVICES, STANDING, WHOLE,
 };
-use super::{actions, edit, export, foreign, groups, letters, redrives, services};
+use super::{actions, edit, export, foreign, groups, letters, parked, redrives, services};
 use crate::api::limits::EDIT_BODY_BYTES_MAX;
 use crate::api::route::{
     AFTER, Access, FILTER, Kind, LIMIT, Parameter, RequestBody, Route, Verb, answer, path, query,
@@ -210,6 +210,17 @@ pub(in crate::api) static ROUTES: &[Route] = &[
         body: Some(RequestBody::json(&CLOSE)),
         answer: answer(200, &CLOSED, "The letters, about which somebody has to decide again"),
         handler: |on_method| on(on_method, actions::restore),
+    },
+    Route {
+        method: Verb::Post,
+        path: "/dead-letters/{service}/discard-parked",
+        id: "discard_parked_events",
+        summary: "Says how many parked events would be given up, and with `execute` gives them up",
+        access: Access::Change,
+        parameters: &[OF_SERVICE],
+        body: Some(RequestBody::json(&parked::DISCARD)),
+        answer: answer(200, &parked::DISCARDED, "How many events; each is a discarded letter then"),
+        handler: |on_method| on(on_method, parked::discard),
     },
     Route {
         method: Verb::Get,

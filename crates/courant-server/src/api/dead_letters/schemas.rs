@@ -263,9 +263,9 @@ static WHICH: Schema = Schema {
     ],
 };
 
-const BY: Field = optional("by", Kind::Text, "Who does it, where no credential says so");
-const EXECUTE: Field = optional("execute", Kind::Flag, "Without `true` nothing is changed");
-const REASON: Field = field("reason", Kind::Text, "Why; it is kept with each letter");
+pub(super) const BY: Field = optional("by", Kind::Text, "Who does it, where no credential says so");
+pub(super) const EXECUTE: Field = optional("execute", Kind::Flag, "Without `true` nothing is changed");
+pub(super) const REASON: Field = field("reason", Kind::Text, "Why; it is kept with each letter");
 
 pub(super) static REDRIVE_ASKED: Schema = Schema {
     name: "redrive_request",
