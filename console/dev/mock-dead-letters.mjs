@@ -38,6 +38,8 @@ const letters = EMPTY ? [] : FAILURES.flatMap(([service, group, error, place, co
   })),
 )
 const redrives = new Map()
+/** Services and keys whose parked events were given up. */
+const emptied = new Set()
 
 const shown = ({ notes: _notes, service: _service, ...letter }) => letter
 const inList = (letter) => ({ ...shown(letter), edited: null })
@@ -126,6 +128,7 @@ function ofService([, service, what, id, more], method, query, body, answer) {
   if (what === 'letters' && more === 'edit') return edit(service, letter, body, answer)
   if (what === 'letters') return answer(whole(service, letter))
   if (what === 'redrives') return redriving(service, id, more, method, body, answer)
+  if (what === 'discard-parked') return discardParked(service, body, answer)
   const found = meant(service, body.which, what === 'restore' ? 'archived' : 'dead')
   if (found.length === 0) return no(answer, 404, 'letter_not_found', 'No letter is meant', 'nobody has to decide about any of them')
   const listed = found.slice(0, 1000).map((one) => ({ letter: one.letter, position: `${one.topic}/${one.partition}@${one.offset}` }))
@@ -136,6 +139,14 @@ function ofService([, service, what, id, more], method, query, body, answer) {
     }
   }
   return answer({ service, dry_run: !body.execute, action: what, count: found.length, letters: listed, others: [] })
+}
+
+/** Two events wait behind each letter that holds its key. */
+function discardParked(service, { which, execute }, answer) {
+  const name = [service, which.topic, which.partition, which.key].join('/')
+  if (emptied.has(name)) return no(answer, 409, 'conflict', 'It contradicts what is there', 'nothing waits there but dead letters; decide about those')
+  if (execute) emptied.add(name)
+  return answer({ service, dry_run: !execute, count: 2, letters: 1, has_more: false })
 }
 
 function whole(service, letter) {

@@ -141,6 +141,25 @@ async function editing(page) {
   })
 }
 
+async function parked(page) {
+  await step('what waits behind a letter is given up with a reason, and the letter stays', async () => {
+    await visit(page, '/dlq/shipping/letters/3', 'later events of the key wait for this one')
+    await button(page, 'Discard what waits behind…').click()
+    await page.getByText('Gives 2 events up').waitFor()
+    await page.getByText('1 dead letter of the key stays').waitFor()
+    await accessible(page, 'parked events that are given up')
+    await button(page, 'Discard 2 events').click()
+    await page.getByText('Say why').waitFor()
+    await page.getByRole('textbox', { name: /^Why/ }).fill('no orders any more')
+    await button(page, 'Discard 2 events').click()
+    await page.getByText('2 events discarded').waitFor()
+    await page.getByText('Nothing yet.').waitFor()
+    await visit(page, '/dlq/shipping/letters/3?do=parked', 'nothing waits there but dead letters')
+    await visit(page, '/dlq/shipping/letters/7', 'later events of the key go on')
+    assert.equal(await button(page, 'Discard what waits behind…').count(), 0)
+  })
+}
+
 async function traces(page) {
   await step('a trace is walked through by keyboard, and each event is a link', async () => {
     await visit(page, '/', 'Newest failures')
@@ -256,6 +275,7 @@ for (const [address, text] of worthAxe(HERE, REAL)) {
     await accessible(page, address)
   })
 }
+await parked(page)
 await editing(page)
 await deadLetters(page)
 await traces(page)

@@ -1,5 +1,5 @@
 import { beforeAll, expect, it, vi } from 'vitest'
-import type { Redrive } from './api/dead-letters'
+import type { Redrive, WholeLetter } from './api/dead-letters'
 import { changes } from './changes'
 import { parse } from './json'
 
@@ -31,6 +31,30 @@ it('writes the same thing for a shell', () => {
     "courant dlq discard 9007199254740993 --reason 'grace'\\''s' --engine courant://127.0.0.1:9092 --service billing --key-file billing.key",
   )
   expect(dead.redriveCli('billing', { all: true }, null, false)).toContain('redrive --all --engine')
+})
+
+it('knows what waits behind a letter, where its key is a text', () => {
+  const whole = (blocks_key: boolean, record: object | null): WholeLetter =>
+    ({ service: 'billing', letter: { consumer: 'billing', generation: 2, topic: 'orders', partition: 3, blocks_key }, record }) as unknown as WholeLetter
+  const which = { consumer: 'billing', generation: 2, topic: 'orders', partition: 3, key: '-a b' }
+  expect(dead.behind(whole(true, { key: '-a b' }))).toEqual(which)
+  expect(dead.behind(whole(true, { key: '' }))?.key).toBe('')
+  expect(dead.behind(whole(false, { key: 'a' }))).toBe(null)
+  for (const record of [null, { key: null }, { key: 'AP8=', key_encoding: 'base64' }, { key: 'aaa', key_truncated: true }]) {
+    expect(dead.behind(whole(true, record))).toBe(null)
+  }
+  expect(dead.parkedCli('billing', which, '')).toBe(
+    "courant dlq discard-parked --consumer billing --generation 2 --topic orders --partition 3 '--key=-a b' --reason why --yes --engine courant://127.0.0.1:9092 --service billing --key-file billing.key",
+  )
+  expect(dead.parkedCli('billing', { ...which, generation: 1 }, 'gone')).not.toContain('generation')
+})
+
+it('says what stays parked, and whether there is more', () => {
+  const answer = { service: 'billing', dry_run: true, count: 2, letters: 1, has_more: false }
+  expect(dead.besides(answer)).toEqual(['1 dead letter of the key stays, and newer events wait behind it: decide about that afterwards.'])
+  expect(dead.besides({ ...answer, letters: 0 })).toEqual([])
+  expect(dead.besides({ ...answer, letters: 0, has_more: true })).toEqual(['There may be more of them.'])
+  expect(dead.besides({ ...answer, dry_run: false, letters: 2, has_more: true })[1]).toContain('ask again')
 })
 
 it('finds what was changed, digit by digit', () => {

@@ -1,7 +1,7 @@
 // Dead letters in words and as commands.
 
 import { part } from './api/client'
-import type { CloseAction, Failure, Letter, LetterState, NotOperable, Redrive, RedriveResult, Which } from './api/dead-letters'
+import type { CloseAction, Failure, Letter, LetterState, NotOperable, ParkedDiscarded, Redrive, RedriveResult, Which, WhichParked, WholeLetter } from './api/dead-letters'
 import { plural } from './format'
 import { command } from './shell'
 import type { StatusKind } from '../ui/Status.svelte'
@@ -84,6 +84,22 @@ export function meant(which: Which): string {
   return which.group ? `the letters of the failure ${which.group}` : 'all letters'
 }
 
+/** What waits behind a letter. null: nothing waits for it, or its key is not known as a whole text. */
+export function behind({ letter, record }: WholeLetter): WhichParked | null {
+  const { consumer, generation, topic, partition } = letter
+  if (!letter.blocks_key || record === null || record.key === null || record.key_encoding || record.key_truncated) return null
+  return { consumer, generation, topic, partition, key: record.key }
+}
+
+/** What is to be known of parked events besides how many are given up. */
+export function besides({ dry_run, letters, has_more }: ParkedDiscarded): string[] {
+  const stay = Number(letters) === 1 ? 'stays, and newer events wait behind it' : 'stay, and newer events wait behind them'
+  return [
+    ...(Number(letters) > 0 ? [`${plural(letters, 'dead letter')} of the key ${stay}: decide about that afterwards.`] : []),
+    ...(has_more ? [dry_run ? 'There may be more of them.' : 'There may be more of them: ask again for the rest.'] : []),
+  ]
+}
+
 /** How the command line reaches a service: the broker's port is the usual one, and the key is a file's. */
 function through(service: string, hasKey: boolean): string[] {
   const engine = ['--engine', `courant://${location.hostname}:9092`, '--service', service]
@@ -108,6 +124,12 @@ export function redriveCli(service: string, which: Which, rate: number | null, i
 export function closeCli(action: CloseAction, service: string, which: Which, reason: string, isDry: boolean): string {
   const dry = isDry ? ['--dry-run'] : []
   return command('courant', 'dlq', action, ...whichWords(which), '--reason', reason || 'why', ...dry, ...through(service, true))
+}
+
+export function parkedCli(service: string, { consumer, generation, topic, partition, key }: WhichParked, reason: string): string {
+  const of = ['--consumer', consumer, ...(generation === 1 ? [] : ['--generation', String(generation)]), '--topic', topic, '--partition', String(partition)]
+  // In one word: a key may begin with a dash.
+  return command('courant', 'dlq', 'discard-parked', ...of, `--key=${key}`, '--reason', reason || 'why', '--yes', ...through(service, true))
 }
 
 /** `words` are what changes. The letter's number stands first, so that a value may stand last. */

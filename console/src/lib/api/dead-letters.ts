@@ -221,6 +221,26 @@ export interface Decided {
   others: string[]
 }
 
+/** Which parked events are meant: those of a key in a partition. */
+export interface WhichParked {
+  consumer: string
+  generation: number
+  topic: string
+  partition: number
+  key: string
+}
+
+/** How many parked events were given up, or would be. */
+export interface ParkedDiscarded {
+  service: string
+  dry_run: boolean
+  count: Int
+  /** Dead letters that keep the key parked. They stay. */
+  letters: Int
+  /** There may be more: ask again for the rest. */
+  has_more: boolean
+}
+
 export interface Edited {
   service: string
   dry_run: boolean
