@@ -1,6 +1,12 @@
 // A trace in the list: what tells it from the others, and why one of them cannot be opened.
 
 import type { ListedTrace } from '../api/traces'
+import { href } from '../route'
+
+/** Where it is shown. null: nobody can ask for it. */
+export function traceHref({ id }: ListedTrace): string | null {
+  return id === null || id === '' ? null : href({ screen: 'trace', id })
+}
 
 /** The id; where nobody can ask for one, what else tells the trace from others. */
 export function rowOf(trace: ListedTrace): string {

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { forest, inOrder, inTime, type TraceNode } from './forest'
 import type { ListedTrace, TracedEvent } from '../api/traces'
-import { rowOf, unopened } from './listed'
+import { rowOf, traceHref, unopened } from './listed'
 import { nodesOf } from './model'
 import { ROW, sequence } from './sequence'
 import { draw } from './draw'
@@ -113,4 +113,15 @@ it('tells traces apart that cannot be opened, and says why', () => {
   expect(rowOf(listed(null, 1))).not.toBe(rowOf(listed(null, 2)))
   expect(unopened(listed(null, 1)).word).toBe('its id is too long')
   expect(unopened(listed(null, null)).word).toBe('its record is gone')
+})
+
+// Symptom: the overview left traces with dead letters out that have no id, and would have linked to an empty one. Cause:
+// it had a link for each. Fix: where nobody can ask for a trace, there is none, and it is said why, as in the list.
+it('leads to a trace that can be asked for, and to no other', () => {
+  const listed = (id: string | null): ListedTrace => ({
+    id, joined_by: null, events: 1, dead_letters: 1, first: null, last: null, begins_before: false, root: null,
+  })
+  expect(traceHref(listed('a b'))).toBe('/trace/a%20b')
+  expect(traceHref(listed(null))).toBe(null)
+  expect(traceHref(listed(''))).toBe(null)
 })
