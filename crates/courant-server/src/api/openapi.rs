@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::asked::Asked;
 use super::json::written;
-use super::problem::Problem;
+use super::problem::{CODES, Problem};
 use super::route::{Access, Answer, Kind, Parameter, Place, RequestBody, Route, Schema, Verb};
 use super::{ApiState, PREFIX, demo, routes};
 
@@ -193,7 +193,11 @@ fn problem() -> Value {
             "title": { "type": "string" },
             "status": { "type": "integer" },
             "detail": { "type": "string", "description": "What is wrong and what to do, for people" },
-            "code": { "type": "string", "description": "What is wrong, for programs" },
+            "code": {
+                "type": "string",
+                "enum": CODES,
+                "description": "What is wrong, for programs; a later version may have more of them",
+            },
         },
         "required": ["type", "title", "status", "detail", "code"],
         "additionalProperties": false,

@@ -72,6 +72,56 @@ pub(crate) static NOT_WRITTEN: ProblemKind =
 pub(crate) static NOT_AUDITED: ProblemKind =
     kind(StatusCode::SERVICE_UNAVAILABLE, "not_audited", "No change can be audited now");
 
+/// The codes of all kinds, wherever they stand, in the order of their letters: what the OpenAPI document says that a
+/// program has to know.
+pub(super) static CODES: &[&str] = &[
+    "bad_content_type",
+    "bad_request",
+    "body_too_large",
+    "busy",
+    "conflict",
+    "defect",
+    "failure_not_found",
+    "group_in_use",
+    "group_not_found",
+    "host_not_allowed",
+    "internal_topic",
+    "invalid",
+    "invalid_events",
+    "letter_not_found",
+    "method_not_allowed",
+    "no_service_key",
+    "not_audited",
+    "not_confirmed",
+    "not_found",
+    "not_read",
+    "not_written",
+    "origin_not_allowed",
+    "parked_not_found",
+    "partition_not_found",
+    "partly_stored",
+    "progress_elsewhere",
+    "read_only",
+    "record_not_found",
+    "record_unreadable",
+    "redrive_not_found",
+    "search_not_found",
+    "service_failed",
+    "service_not_found",
+    "service_refused",
+    "service_unanswered",
+    "starting",
+    "stream_not_found",
+    "takes_no_requests",
+    "too_many_searches",
+    "too_many_streams",
+    "too_slow",
+    "topic_exists",
+    "topic_not_found",
+    "trace_not_found",
+    "unauthorized",
+];
+
 /// What went wrong with one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
@@ -259,6 +309,17 @@ mod tests {
         assert!(found.len() >= 40, "{found:?}");
         let unnamed: Vec<_> = found.iter().filter(|code| !PAGE.contains(&format!("`{code}`"))).collect();
         assert!(unnamed.is_empty(), "docs/guide/http-api.md does not name {unnamed:?}");
+    }
+
+    /// A code that is missing in the document would be none for a program that was made from it, and one that no
+    /// answer has would be waited for in vain.
+    #[test]
+    fn the_document_has_the_codes_that_there_are() {
+        let mut found = Vec::new();
+        codes(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api"), &mut found);
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(CODES, found);
     }
 
     #[test]
