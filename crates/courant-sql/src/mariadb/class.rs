@@ -12,6 +12,13 @@ const NO_SAVEPOINT: u16 = 1305;
 /// event whose lane has no row.
 const NO_POSITION: u16 = 1048;
 
+/// COMMIT has failed, and what with stands in the text only.
+const ERROR_DURING_COMMIT: u16 = 1180;
+
+/// The system's `EMSGSIZE`, as Galera says that a transaction is larger than `wsrep_max_ws_size` or `repl.max_ws_size`:
+/// it finds that out before it sends any of it.
+const TOO_LONG: u32 = 90;
+
 /// The database's answer to something, as an error of the store.
 pub(super) fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError + Copy {
     move |error| StoreError::new(doing, class_of(&error), error)
@@ -95,7 +102,7 @@ pub(super) fn not_proved(doing: &'static str, error: sqlx::Error) -> CommitError
 /// What a failed COMMIT means. Some things are said when everything is undone; after anything else only the tables
 /// know.
 pub(super) fn not_committed(doing: &'static str, error: sqlx::Error) -> CommitError {
-    let is_undone = number(&error).is_some_and(is_undone);
+    let is_undone = database(&error).is_some_and(|error| is_undone(error.number(), error.message()));
     let error = failed(doing)(error);
     if is_undone { CommitError::Store(error) } else { CommitError::Unknown(error) }
 }
@@ -113,10 +120,21 @@ pub(super) fn not_by_handler(error: CommitError) -> CommitError {
 
 /// Whether COMMIT says so only of a transaction that it has rolled back: it met a conflict, which a cluster finds with
 /// the commit; a backup, or whoever has locked all tables, did not let it begin in time; the server reads only since the
-/// transaction began; it has more to write than the server's log of changes takes. What says that it was interrupted,
-/// or that the log or a file was not written, may come behind the commit.
-fn is_undone(number: u16) -> bool {
-    matches!(number, 1213 | 1205 | 1290 | 1197)
+/// transaction began; it has more to write than the server's log of changes takes, or than a cluster replicates in one
+/// piece. What says that it was interrupted, or that the log or a file was not written, may come behind the commit.
+fn is_undone(number: u16, text: &str) -> bool {
+    match number {
+        1213 | 1205 | 1290 | 1197 => true,
+        // <https://mariadb.com/docs/server/reference/error-codes/mariadb-error-codes-1100-to-1199/e1180>
+        ERROR_DURING_COMMIT => cause(text) == Some(TOO_LONG),
+        _ => false,
+    }
+}
+
+/// The number in the text of [`ERROR_DURING_COMMIT`], `Got error 90 "Message too long" during COMMIT`. It is the first
+/// one in every language of the server, and stands nowhere else.
+fn cause(text: &str) -> Option<u32> {
+    text.split(|character: char| !character.is_ascii_digit()).find(|digits| !digits.is_empty())?.parse().ok()
 }
 
 /// Whether an error is about the connection, of which a proxy speaks as well that has lost its server.
@@ -172,12 +190,42 @@ mod tests {
     #[test]
     fn a_commit_is_refused_by_what_comes_before_it() {
         for number in [1205, 1213, 1290, 1197] {
-            assert!(is_undone(number), "{number}");
+            assert!(is_undone(number, ""), "{number}");
         }
         // Got an error during COMMIT, interrupted, ended, shut down, not written, full, forced, out of memory.
         for number in [1180, 1317, 1969, 1927, 1053, 1026, 3, 1021, 1030, 1836, 1037, 1041, 1047] {
-            assert!(!is_undone(number), "{number}");
+            assert!(!is_undone(number, ""), "{number}");
         }
+    }
+
+    /// Symptom: on a Galera cluster an event whose transaction was larger than it replicates in one piece was handled
+    /// again and again without end, and was no dead letter; plain code heard that nobody knew. Cause: 1180 says of any
+    /// cause that a commit has failed, and counted as one that may have been made. Fix: its number 90 says that nothing
+    /// was sent.
+    #[test]
+    fn what_a_cluster_finds_too_large_is_undone() {
+        for text in [
+            "Got error 90 \"Message too long\" during COMMIT",
+            "Fehler 90 \"Message too long\" beim COMMIT",
+            "Got error 90 during COMMIT",
+        ] {
+            assert!(is_undone(1180, text), "{text}");
+            assert!(!is_undone(1105, text), "{text}");
+        }
+        // Input/output error, as older versions say the same and the system says others; what a later number begins
+        // with; no number at all.
+        for text in [
+            "Got error 5 \"Input/output error\" during COMMIT",
+            "Got error 1 \"Operation not permitted\" during COMMIT",
+            "Got error 900 \"Unknown error 900\" during COMMIT",
+            "Got error 28 \"No space left on device: 90\" during COMMIT",
+            "Got error 99999999999 during COMMIT",
+            "Error while appending streaming replication fragment",
+        ] {
+            assert!(!is_undone(1180, text), "{text}");
+        }
+        // It is refused for good: the handler's next attempts are counted, and plain code hears of a refusal.
+        assert_eq!(class_of_number(1180, Some("HY000")), Class::Other);
     }
 
     /// Symptom: events became dead letters when a server was made a replica while their handlers worked. Cause: what the
