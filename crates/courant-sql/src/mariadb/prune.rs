@@ -17,7 +17,7 @@ use crate::error::StoreError;
 const INBOX: &str = "prune the inbox";
 const DEAD: &str = "prune dead letters";
 
-/// Closed dead letters that one statement forgets where progress is set back.
+/// Closed dead letters that one statement forgets where progress is set back, and redrives without an event.
 const FORGOTTEN_AT_ONCE: i64 = 500;
 
 /// Undecided dead letters keep their inbox rows: their events may still come from the log.
@@ -123,17 +123,25 @@ async fn forget(connection: &mut MySqlConnection, list: &str) -> Result<u64, Sto
     Ok(pruned.rows_affected())
 }
 
-/// Redrives that have no event any more.
+/// Redrives that have no event any more, some after the other. The lock of the decisions is held.
 async fn redrives(connection: &mut MySqlConnection, before_ms: i64) -> Result<(), StoreError> {
-    let empty = "SELECT r.id FROM courant_redrive r WHERE r.finished_ms < ? AND NOT EXISTS ( \
-                     SELECT 1 FROM courant_redrive_event e WHERE e.redrive_id = r.id)";
-    let rows = sqlx::query(empty).bind(before_ms).fetch_all(&mut *connection).await.map_err(failed(DEAD))?;
-    let ids = rows.iter().map(|row| Columns::new(row, DEAD).text(0)).collect::<Result<BTreeSet<_>, _>>()?;
+    let empty = "SELECT r.id FROM courant_redrive r WHERE r.id >= ? AND r.finished_ms < ? AND NOT EXISTS ( \
+                     SELECT 1 FROM courant_redrive_event e WHERE e.redrive_id = r.id) ORDER BY r.id LIMIT ?";
     let gone = concat!(
         "DELETE r FROM ",
         texts!(),
         " STRAIGHT_JOIN courant_redrive r FORCE INDEX (PRIMARY) ON r.id = w.id"
     );
-    sqlx::query(gone).bind(lists::json(ids)).execute(&mut *connection).await.map_err(failed(DEAD))?;
-    Ok(())
+    // As with letters, each piece begins behind the one before.
+    let mut from = String::new();
+    loop {
+        let rows = sqlx::query(empty).bind(&from).bind(before_ms).bind(FORGOTTEN_AT_ONCE);
+        let rows = rows.fetch_all(&mut *connection).await.map_err(failed(DEAD))?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        // Ids are compared letter by letter, and a shorter one comes first: nothing stands between these two.
+        from = format!("{}\0", Columns::new(last, DEAD).text(0)?);
+        let ids =
+            rows.iter().map(|row| Columns::new(row, DEAD).text(0)).collect::<Result<BTreeSet<_>, _>>()?;
+        sqlx::query(gone).bind(lists::json(ids)).execute(&mut *connection).await.map_err(failed(DEAD))?;
+    }
 }

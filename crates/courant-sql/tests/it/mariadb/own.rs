@@ -418,3 +418,33 @@ async fn closed_letters_make_room_in_pieces() {
     let most = "SELECT MAX(rows_of) FROM (SELECT COUNT(*) AS rows_of FROM forgotten GROUP BY at) AS pieces";
     assert_eq!(number(store, most).await, 500);
 }
+
+/// Symptom: whoever had asked for very many redrives that had nothing to send back could not have old letters
+/// forgotten. Cause: the ids of all redrives without an event were one parameter, which `max_allowed_packet` bounds.
+/// Fix: they go in pieces, all of them.
+#[tokio::test]
+async fn redrives_without_an_event_are_forgotten_in_pieces() {
+    let Some(fixture) = Fixture::new().await else { return };
+    // A statement has one time, also for what it sets off.
+    make(
+        &fixture.store,
+        &[
+            "CREATE TABLE forgotten (moment DATETIME(6) NOT NULL)",
+            "CREATE TRIGGER forgets BEFORE DELETE ON courant_redrive \
+             FOR EACH ROW INSERT INTO forgotten (moment) VALUES (NOW(6))",
+        ],
+    )
+    .await;
+    let row = |name: &str, finished: i64| format!("('{name}', 'alice', 0, '', 'done', {finished})");
+    let mut rows: Vec<String> = (0..1_201).map(|n| row(&format!("r-{n}"), NOW)).collect();
+    rows.push(row("r-later", NOW + 1));
+    let columns = "(id, requested_by, requested_ms, filter, state, finished_ms)";
+    let mut tx = fixture.store.begin(None).await.expect("a transaction");
+    run(&mut tx, &format!("INSERT INTO courant_redrive {columns} VALUES {}", rows.join(", "))).await;
+    tx.commit(NOW).await.expect("a commit");
+    assert_eq!(fixture.store.prune_dead_letters(NOW + 1, 10).await.expect("pruned"), 0, "no letter");
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM courant_redrive").await, 1, "the later one");
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM forgotten").await, 1_201);
+    let largest = "SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM forgotten GROUP BY moment) pieces";
+    assert_eq!(fixture.number(largest).await, 500);
+}
