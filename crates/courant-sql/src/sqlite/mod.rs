@@ -1,5 +1,6 @@
 //! SQLite: one connection that writes, one that reads, write-ahead logging, every commit synced.
 
+mod address;
 mod admit;
 mod class;
 mod dead;
@@ -22,7 +23,6 @@ mod transaction;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -34,11 +34,11 @@ pub use self::transaction::SqliteTransaction;
 
 pub(crate) use self::class::class_of_answer;
 
+use self::address::Address;
 use self::class::failed;
 use self::home::Home;
 use self::row::Columns;
 use self::session::{Session, Slot};
-use crate::address::without_secrets;
 use crate::error::{BeginError, Class, ConnectError, StoreError};
 use crate::limits::BUSY_TIMEOUT_MS;
 use crate::parked::Lease;
@@ -78,32 +78,21 @@ pub struct Reader(Session);
 
 const OPEN: &str = "open the database";
 
-/// How a name begins that SQLite takes for a URI.
-const URI: &[u8] = b"file:";
-
 impl Sqlite {
     /// Connects to `sqlite:PATH`, creating the file, or to a new database in memory with
-    /// `sqlite::memory:`. The tables are not installed yet. A URI of SQLite's, `sqlite:file:PATH`, is refused unless it
-    /// is one of a database in memory (`?mode=memory`).
+    /// `sqlite::memory:`. The tables are not installed yet.
+    ///
+    /// Options stand behind a `?`: `mode=rw` creates no file, `mode=memory` is a database in memory, which all stores of
+    /// the process share that give the same name; `vfs` names one of SQLite's. What would let nobody write
+    /// (`mode=ro`, `immutable`) or let each connection have a database of its own is refused, and so is a URI of
+    /// SQLite's, `sqlite:file:PATH`, unless it is one of a database in memory.
     ///
     /// # Errors
     /// Says what is wrong with the address, or with the file.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
-        let expected = "a SQLite database: write sqlite:PATH, or sqlite::memory: for tests";
-        let wrong = || {
-            // One of a server has a login.
-            let said = if url.starts_with("sqlite:") { url.to_owned() } else { without_secrets(url) };
-            ConnectError::Url { url: said, expected }
-        };
-        if !url.starts_with("sqlite:") || url.len() == "sqlite:".len() {
-            return Err(wrong());
-        }
-        let options = SqliteConnectOptions::from_str(url).map_err(|_| wrong())?;
-        let (database, _) = url.split_once('?').unwrap_or((url, ""));
-        let in_memory =
-            matches!(database, "sqlite::memory:" | "sqlite://:memory:") || url.contains("mode=memory");
+        let Address { options, in_memory, creates } = Address::of(url)?;
         let options = options.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS));
-        if in_memory { Self::in_memory(options).await } else { Self::file(options).await }
+        if in_memory { Self::in_memory(options).await } else { Self::file(options, creates).await }
     }
 
     /// Opens a file, creating it. The tables are not installed yet. A path that begins with `file:` is refused, as in
@@ -120,18 +109,23 @@ impl Sqlite {
     /// # Errors
     /// Says what is wrong with the file.
     pub async fn open_with(path: &Path, busy_timeout: Duration) -> Result<Self, ConnectError> {
-        Self::file(SqliteConnectOptions::new().filename(path).busy_timeout(busy_timeout)).await
+        Self::file(SqliteConnectOptions::new().filename(path).busy_timeout(busy_timeout), true).await
     }
 
-    async fn file(options: SqliteConnectOptions) -> Result<Self, ConnectError> {
+    async fn file(options: SqliteConnectOptions, creates: bool) -> Result<Self, ConnectError> {
         let name = options.get_filename();
+        // Either is a database of its own for each connection.
+        if name.as_os_str().is_empty() || name == Path::new(address::MEMORY) {
+            let expected = "a SQLite database by its file: write sqlite:PATH, or sqlite::memory: for tests";
+            return Err(ConnectError::Url { url: name.display().to_string(), expected });
+        }
         // Its file has another name, so nobody would notice that it was deleted or replaced.
-        if name.as_os_str().as_encoded_bytes().starts_with(URI) {
+        if name.as_os_str().as_encoded_bytes().starts_with(address::URI.as_bytes()) {
             let expected = "a SQLite database by its file: write sqlite:PATH without file:";
             return Err(ConnectError::Url { url: name.display().to_string(), expected });
         }
         let options = options
-            .create_if_missing(true)
+            .create_if_missing(creates)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true);

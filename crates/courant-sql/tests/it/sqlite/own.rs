@@ -218,6 +218,33 @@ async fn a_uri_of_a_file_is_refused() {
     store.begin(None).await.expect_err("its file is gone");
 }
 
+/// A file is one whatever its name says of memory, is created unless the address says otherwise, and what each
+/// connection would have for itself is refused.
+#[tokio::test]
+async fn the_options_of_an_address_are_no_part_of_its_name() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("mode=memory.db");
+    let url = format!("sqlite:{}", path.display());
+    let absent = Sqlite::connect(&format!("{url}?mode=rw")).await.expect_err("no such file");
+    assert!(matches!(&absent, ConnectError::Store(error) if error.class() == Class::CannotOpen), "{absent}");
+    assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 0, "nothing was made");
+    let store = Sqlite::connect(&url).await.expect("a database");
+    store.install(NOW).await.expect("the tables");
+    drop(store);
+    assert!(path.exists(), "it is a file");
+    let store = Sqlite::connect(&format!("{url}?mode=rw")).await.expect("it is there");
+    store.check().await.expect("its tables");
+    let beside = format!("sqlite:{}?mode=%6Demory", directory.path().join("beside.db").display());
+    let store = Sqlite::connect(&beside).await.expect("in memory");
+    store.install(NOW).await.expect("the tables");
+    store.check().await.expect("its other connection sees them");
+    assert!(!directory.path().join("beside.db").exists(), "it has no file");
+    for url in ["sqlite:%3Amemory%3A", "sqlite:?mode=rwc"] {
+        let refused = Sqlite::connect(url).await.expect_err("of one connection");
+        assert!(refused.to_string().contains("write sqlite:PATH, or sqlite::memory:"), "{url}: {refused}");
+    }
+}
+
 /// Symptom: commits were not on the disk when they were answered, and whoever read kept them waiting. Cause: where there
 /// can be no write-ahead log, SQLite goes on without one. Fix: such a database is refused.
 #[tokio::test]
