@@ -262,8 +262,10 @@ impl Subscription for LocalSubscription {
         }
         self.look_anew();
         for Position { partition, offset } in positions {
+            // A topic that was deleted and made anew has other partitions under its name.
+            let id = self.shared.partition(&partition).unwrap_or(PartitionId(u64::MAX));
             if let Some(reading) = self.reading.get_mut(&partition) {
-                reading.offset = Some(offset);
+                (reading.id, reading.offset) = (id, Some(offset));
             }
         }
         Ok(())

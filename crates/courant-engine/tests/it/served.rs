@@ -1,14 +1,15 @@
 //! What is particular about an engine on the log of a server: the log is the server's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use courant_engine::{
-    Access, EngineConfig, NewTopic, Partition, Position, PublishError, ReadBack, beside_server,
+    Access, EngineConfig, FetchError, NewTopic, Partition, Position, PublishError, ReadBack, beside_server,
 };
 use courant_log::storage::MemoryStorage;
 use courant_log::{Log, LogConfig, SystemClock, SystemEntropy};
 
-use crate::place::{publish, record, topic_name};
+use crate::place::{publish, read, record, subscribe, topic_name};
 
 fn log() -> Log {
     let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
@@ -70,9 +71,36 @@ async fn what_a_topic_has_become_counts_for_the_next_record() {
     assert!(matches!(refused, Err(PublishError::TooLarge { max: 400, .. })), "{refused:?}");
     assert_eq!(engine.publish(one(10)).await, [at(1)]);
 
+    delete(&log, "orders").await;
+    assert_eq!(engine.publish(one(10)).await, [unknown]);
+    log.stop();
+}
+
+async fn delete(log: &Log, topic: &str) {
+    let id = log.catalog().by_name(topic).expect("it is there").id;
     let (done, deleted) = tokio::sync::oneshot::channel();
     log.delete_topic(id, move |result| drop(done.send(result)));
     deleted.await.expect("answered").expect("deleted");
-    assert_eq!(engine.publish(one(10)).await, [unknown]);
+}
+
+/// Symptom: a consumer read nothing more of a topic that was deleted and made anew, wherever it sought it. Cause: what it
+/// had was the partition of the old one. Fix: whoever seeks one has what is there under its name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_was_made_anew_is_read_where_it_is_sought() {
+    let log = log();
+    let engine = beside_server(log.clone(), EngineConfig::system());
+    let partition = Partition::new("orders", 0);
+    engine.create_topics(vec![NewTopic::new(topic_name("orders"), 1)]).await.remove(0).expect("created");
+    publish(&*engine, vec![record("key", "old")]).await;
+    let mut subscription = subscribe(&*engine, "billing", "orders").await;
+    assert_eq!(read(&mut *subscription, 1).await[0].value.as_deref(), Some(&b"old"[..]));
+    delete(&log, "orders").await;
+    let gone = subscription.next(Duration::ZERO).await;
+    assert_eq!(gone, Err(FetchError::UnknownPartition { partition: partition.clone() }));
+
+    engine.create_topics(vec![NewTopic::new(topic_name("orders"), 1)]).await.remove(0).expect("created");
+    publish(&*engine, vec![record("key", "new")]).await;
+    subscription.seek(vec![partition.at(0)]).expect("it is assigned");
+    assert_eq!(read(&mut *subscription, 1).await[0].value.as_deref(), Some(&b"new"[..]));
     log.stop();
 }
