@@ -69,6 +69,7 @@ mod relay;
 mod retry;
 mod runtime;
 mod service;
+mod stall;
 mod store;
 mod subscription;
 #[cfg(feature = "testkit")]
@@ -101,6 +102,7 @@ pub use publisher::Publisher;
 pub use relay::{Relay, RelayError, Relayed};
 pub use retry::Retry;
 pub use service::{RunError, Running, Service};
+pub use stall::{Stall, StallReason};
 pub use store::{Backing, NoStore};
 pub use subscription::{AtLeastOnce, Exhausted, Mode, Once, OtherLog, StartFrom, Subscription};
 pub use timers::Due;

@@ -21,7 +21,7 @@ use crate::runtime::{
     Context, Driver, Ledger, Orders, State, Status, Trouble, Turn, run_forgetting, run_relay, run_timers,
 };
 use crate::store::{Backing, NoStore};
-use crate::{Anew, Publisher, Transactions};
+use crate::{Anew, Publisher, Stall, Transactions};
 
 /// How long subscriptions may take to end. Each step of theirs has a bound of its own, and these come to less.
 const STOP_MAX: Duration = Duration::from_secs(60);
@@ -298,6 +298,12 @@ impl<S: Backing> Running<S> {
     /// How many events were passed because no handler is there for their type.
     pub fn passed(&self) -> u64 {
         self.watched.iter().map(|watched| watched.status.get().passed).sum()
+    }
+
+    /// What does not go on at the moment, and is tried again, by consumer: for whoever asks the process how it is. Of
+    /// these the service tells others all but what was said, as far as its store and its engine let it.
+    pub fn stalls(&self) -> Vec<Stall> {
+        self.context.stalls.all()
     }
 
     /// Waits until nothing is left to do: every event is handled, parked or dead, the outbox is

@@ -6,7 +6,7 @@ use crate::cli::{Global, Services};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Row, list};
 use crate::time::{now_ms, rfc3339};
-use courant::channel::{ServiceState, SubscriptionState};
+use courant::channel::{ServiceState, StallState, SubscriptionState};
 use serde::Serialize;
 use std::io::{self, IsTerminal};
 
@@ -19,7 +19,7 @@ struct ServiceRow {
     service: String,
     instance: String,
     /// `running`; `full` when it runs, and one of its consumers reads nothing more because of all that is parked;
-    /// or `silent` when it has not said anything for a while.
+    /// `stalled` when something of it does not go on; or `silent` when it has not said anything for a while.
     state: &'static str,
     code_version: String,
     courant_version: String,
@@ -35,6 +35,7 @@ struct ServiceRow {
     parked_events: u64,
     dead_letters: u64,
     subscriptions: Vec<SubscriptionState>,
+    stalls: Vec<StallState>,
 }
 
 impl ServiceRow {
@@ -46,10 +47,11 @@ impl ServiceRow {
         let parked = || state.subscriptions.iter().filter_map(|one| one.parked.as_ref());
         let dead = state.subscriptions.iter().filter_map(|one| one.dead.as_ref());
         Self {
-            state: match (is_silent, is_full) {
-                (true, _) => "silent",
-                (false, true) => "full",
-                (false, false) => "running",
+            state: match (is_silent, is_full, state.stalls.is_empty()) {
+                (true, ..) => "silent",
+                (false, true, _) => "full",
+                (false, false, false) => "stalled",
+                (false, false, true) => "running",
             },
             started: rfc3339(state.started_ms),
             seen: rfc3339(state.seen_ms),
@@ -67,6 +69,7 @@ impl ServiceRow {
             operations: state.operations,
             outbox: state.outbox,
             subscriptions: state.subscriptions,
+            stalls: state.stalls,
         }
     }
 }
@@ -141,6 +144,15 @@ mod tests {
         let state = ServiceState { subscriptions: vec![one(false), one(true)], ..ServiceState::default() };
         assert_eq!(ServiceRow::of(state.clone(), 0).state, "full");
         assert_eq!(ServiceRow::of(state, 100_000).state, "silent", "what it said last is old");
+    }
+
+    #[test]
+    fn an_instance_of_which_something_does_not_go_on_is_stalled() {
+        let stalls = vec![StallState { reason: "store_full".to_owned(), ..StallState::default() }];
+        let state = ServiceState { stalls, ..ServiceState::default() };
+        assert_eq!(ServiceRow::of(state.clone(), 0).state, "stalled");
+        let subscriptions = vec![SubscriptionState { full: true, ..SubscriptionState::default() }];
+        assert_eq!(ServiceRow::of(ServiceState { subscriptions, ..state }, 0).state, "full");
     }
 
     #[test]

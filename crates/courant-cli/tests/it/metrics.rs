@@ -58,11 +58,15 @@ fn with_service(server: &Server, seen_ms: u128) {
         "passed": 0, "parked": { "keys": 1, "events": 4, "held": 1, "next_due_ms": null },
         "dead": { "letters": 1, "failures": [] }, "partitions": [],
     });
+    // It has begun to wait in the future, and so waits for no time yet.
+    let since_ms = u64::try_from(seen_ms).unwrap() + 3_600_000;
+    let stall = json!({ "consumer": "bills", "reason": "refused", "topic": "t", "partition": null, "since_ms": since_ms, "times": 3 });
     let state = json!({
         "version": 1, "service": "billing", "instance": "i", "code_version": "1", "courant_version": "1",
         "engine": "courant", "store": "sqlite", "operations": false, "started_ms": 0,
         "seen_ms": u64::try_from(seen_ms).unwrap(), "heartbeat_ms": 3_600_000, "outbox": 7,
         "requests": { "applied": 0, "refused": 0 }, "subscriptions": [bills],
+        "stalls": [stall],
     });
     said(run(server, &["pub", "_courant.services", "--key", "i", &state.to_string()]));
 }
@@ -134,6 +138,9 @@ fn what_services_say_of_themselves_is_there_until_they_end() {
     assert_eq!(value(&page, &of("courant_service_held_keys")), Some("1"));
     assert_eq!(value(&page, &of("courant_service_parked_events_max")), Some("9"));
     assert_eq!(value(&page, "courant_service_outbox_events{service=\"billing\"}"), Some("7"));
+    let stalled =
+        "courant_service_stalled_seconds{service=\"billing\",consumer=\"bills\",reason=\"refused\"}";
+    assert_eq!(value(&page, stalled), Some("0.0"));
     assert_eq!(
         (value(&page, &instances("running")), value(&page, &instances("silent"))),
         (Some("1"), Some("0"))

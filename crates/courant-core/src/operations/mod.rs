@@ -14,8 +14,8 @@ pub use self::key::{InvalidKey, OperationsKey, hex, unhex};
 pub use self::letters::{ToldLetter, ToldNote};
 pub use self::parked::{ParkedChange, WhichParked};
 pub use self::state::{
-    DeadState, FailureState, ParkedState, PartitionState, PolicyState, RequestsState, STATE_VERSION,
-    ServiceState, SubscriptionState, UnreadableState,
+    DeadState, FailureState, ParkedState, PartitionState, PolicyState, RequestsState, STALL_REASONS,
+    STATE_VERSION, ServiceState, StallState, SubscriptionState, UnreadableState,
 };
 pub use self::wire::{
     Action, Answer, Change, DecidedLetter, EXPIRY_MAX_MS, Envelope, Outcome, PlannedRedrive, REQUEST_TYPE,

@@ -40,7 +40,46 @@ pub struct ServiceState {
     pub requests: RequestsState,
     /// Its subscriptions.
     pub subscriptions: Vec<SubscriptionState>,
+    /// What does not go on in this instance, at most 100.
+    #[serde(default)]
+    pub stalls: Vec<StallState>,
 }
+
+/// Something that does not go on, and is tried again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StallState {
+    /// The consumer that waits; `None`: the outbox does, or what is scheduled.
+    pub consumer: Option<String>,
+    /// Why: one of [`STALL_REASONS`], or a word of a later version.
+    pub reason: String,
+    /// The topic that it is about.
+    pub topic: Option<String>,
+    /// Its partition.
+    pub partition: Option<u32>,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// How often it was tried since then.
+    pub times: u64,
+}
+
+/// The words for why something does not go on.
+pub const STALL_REASONS: [&str; 15] = [
+    "refused",
+    "no_topic",
+    "engine_away",
+    "engine_full",
+    "engine_failed",
+    "unreadable",
+    "not_taken_over",
+    "taken_elsewhere",
+    "progress_unkept",
+    "event_fails",
+    "store_away",
+    "store_full",
+    "store_files",
+    "store_reads_only",
+    "in_doubt",
+];
 
 /// Requests that an instance has seen since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,6 +266,9 @@ mod tests {
         let read = ServiceState::read(json.to_string().as_bytes()).expect("is read");
         assert_eq!(read, state);
         assert_eq!(read.lag(), (5, 30));
+        json.as_object_mut().expect("an object").remove("stalls").expect("it is said");
+        let older = ServiceState::read(json.to_string().as_bytes()).expect("of an older one");
+        assert!(older.stalls.is_empty());
     }
 
     #[test]

@@ -171,6 +171,18 @@ impl Named {
             .filter_map(|service| Some(([label("service", &service.name)], service.outbox?)));
         let help = "Events that wait in the outbox of a service";
         family(encoder, "courant_service_outbox_events", help, outboxes)?;
+        let stalls = self.0.services.iter().flat_map(|service| {
+            service.stalls.iter().map(move |stall| {
+                let labels = [
+                    label("service", &service.name),
+                    label("consumer", &stall.consumer),
+                    label("reason", stall.reason),
+                ];
+                (labels, seconds(stall.for_ms))
+            })
+        });
+        let help = "How long a consumer, or the outbox where there is none, has not gone on for a reason, in seconds";
+        family(encoder, "courant_service_stalled_seconds", help, stalls)?;
         let help = "Dead letters that nobody has decided about";
         let letters = self.of_consumers(|consumer| consumer.dead_letters);
         family(encoder, "courant_service_dead_letters", help, letters)?;

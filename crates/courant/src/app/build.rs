@@ -25,7 +25,7 @@ use crate::outbox::Stamp;
 use crate::publisher::Sender;
 use crate::runtime::{
     Activity, Backlog, Begin, Caller, Context, DirectLedger, Forgetting, Kept, Ledger, Orders, Rules, Seldom,
-    Status, StoreLedger, Time, Timers, Trouble, UnderWay, begin, look, refused,
+    Stalls, Status, StoreLedger, Time, Timers, Trouble, UnderWay, begin, look, refused,
 };
 use crate::service::{Prepared, Service};
 use crate::store::{Backing, NoStore};
@@ -100,6 +100,7 @@ impl<D: Store, T: Send + Sync + 'static> App<D, T> {
                     store: store.clone(),
                     consumer,
                     topics,
+                    named: Arc::from(settings.consumer.as_str()),
                     caller,
                     rules,
                     passed_by: Seldom::new(1),
@@ -134,6 +135,7 @@ impl<T: Send + Sync + 'static> App<NoStore, T> {
         let prepared = subscriptions.into_iter().filter_map(|declared| {
             prepare(declared, &context, &state, &opened, |caller, settings, status| {
                 Arc::new(DirectLedger {
+                    named: Arc::from(settings.consumer.as_str()),
                     caller,
                     group: settings.consumer.clone(),
                     retry: settings.retry,
@@ -372,6 +374,7 @@ fn context(parts: Parts, opened: &Opened, backlog: Option<Backlog>) -> Arc<Conte
         span: None,
     };
     let owner = format!("{} {}", parts.name, parts.entropy.uuid());
+    let stalls = Stalls::new(parts.time.clone());
     Arc::new(Context {
         service,
         version: parts.version,
@@ -389,6 +392,7 @@ fn context(parts: Parts, opened: &Opened, backlog: Option<Backlog>) -> Arc<Conte
         tracer: parts.tracer,
         mappings: Mappings::new(parts.mappings),
         activity: Activity::new(),
+        stalls,
         outbox_filled: Notify::new(),
         outbox_fills: AtomicU64::new(0),
         relay: Status::default(),

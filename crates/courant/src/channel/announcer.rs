@@ -9,7 +9,7 @@ use courant_core::event_id::EventId;
 use courant_core::headers;
 use courant_core::operations::{
     DeadState, FailureState, ParkedState, PartitionState, RequestsState, SERVICES, STATE_VERSION,
-    ServiceState, SubscriptionState, failure_name,
+    ServiceState, StallState, SubscriptionState, failure_name,
 };
 use courant_core::position::TopicPartition;
 use courant_core::topic::TopicName;
@@ -51,6 +51,9 @@ const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// Partitions that one state tells of.
 const PARTITIONS_MAX: usize = 1_000;
 
+/// Stalls that one state tells of.
+const STALLS_MAX: usize = 100;
+
 /// A subscription that is told of.
 pub(super) struct Announced {
     pub(super) described: Described,
@@ -80,9 +83,17 @@ struct Said {
     at_ms: Option<i64>,
     /// Nothing is said before, unless for the first time.
     not_before_ms: i64,
+    seen: Seen,
+    has_left: bool,
+}
+
+/// By what a change is noticed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seen {
     marks: Vec<Mark>,
     failures: u64,
-    has_left: bool,
+    /// How often something has stood still or gone on.
+    stalls: u64,
 }
 
 /// By what a change of a subscription is noticed.
@@ -168,8 +179,8 @@ impl Channel {
     async fn turn(&self) -> Turn {
         let mut said = self.said.lock().await;
         let now_ms = self.context.time.now_ms();
-        let (marks, failures) = (self.marks(), self.context.activity.failures());
-        if said.has_left || !said.is_due(now_ms, &marks, failures) {
+        let seen = self.seen();
+        if said.has_left || !said.is_due(now_ms, &seen) {
             return Turn::Over;
         }
         let Some(probe) = self.event(said.number, now_ms, None) else { return Turn::Over };
@@ -195,19 +206,23 @@ impl Channel {
             Ok(()) => {
                 let has_left = said.has_left;
                 let (number, not_before_ms) = (said.number + 1, said.not_before_ms);
-                *said = Said { number, at_ms: Some(now_ms), not_before_ms, marks, failures, has_left };
+                *said = Said { number, at_ms: Some(now_ms), not_before_ms, seen, has_left };
             }
             Err(reason) => debug!(reason, "nobody is told how the service is; it is tried again"),
         }
         Turn::Over
     }
 
-    fn marks(&self) -> Vec<Mark> {
+    fn seen(&self) -> Seen {
         let mark = |one: &Announced| -> Mark {
             let state = one.status.get();
             (state.next.into_keys().collect(), state.decisions, state.is_full)
         };
-        self.announced.iter().map(mark).collect()
+        Seen {
+            marks: self.announced.iter().map(mark).collect(),
+            failures: self.context.activity.failures(),
+            stalls: self.context.stalls.changes(),
+        }
     }
 
     async fn state(&self, now_ms: i64) -> ServiceState {
@@ -239,7 +254,22 @@ impl Channel {
             outbox: looked.outbox,
             requests: requests.unwrap_or_default(),
             subscriptions,
+            stalls: self.stalls(),
         }
+    }
+
+    /// What does not go on: not what was said of it, which may be somebody's data.
+    fn stalls(&self) -> Vec<StallState> {
+        let stalls = self.context.stalls.all().into_iter().take(STALLS_MAX);
+        let told = stalls.map(|stall| StallState {
+            consumer: stall.consumer,
+            reason: stall.reason.as_str().to_owned(),
+            topic: stall.topic,
+            partition: stall.partition,
+            since_ms: stall.since_ms,
+            times: stall.times,
+        });
+        told.collect()
     }
 
     /// How far behind a subscription is in each of its partitions.
@@ -317,13 +347,13 @@ enum Turn {
 }
 
 impl Said {
-    fn is_due(&self, now_ms: i64, marks: &[Mark], failures: u64) -> bool {
+    fn is_due(&self, now_ms: i64, seen: &Seen) -> bool {
         let Some(at_ms) = self.at_ms else { return true };
         // A clock that is set back puts nothing off.
         if now_ms < at_ms {
             return true;
         }
-        let has_changed = self.failures != failures || self.marks != marks;
+        let has_changed = self.seen != *seen;
         let is_old = now_ms.saturating_sub(at_ms) >= HEARTBEAT_MS;
         (has_changed || is_old) && now_ms >= self.not_before_ms
     }
@@ -387,15 +417,18 @@ mod tests {
 
     #[test]
     fn changes_are_said_soon_and_everything_now_and_then() {
-        assert!(Said::default().is_due(0, &[], 0), "for the first time");
+        let (same, failed) = (Seen::default(), Seen { failures: 1, ..Seen::default() });
+        assert!(Said::default().is_due(0, &same), "for the first time");
         let said = said(100_000);
-        assert!(!said.is_due(100_000, &[], 1), "too soon after the last one");
-        assert!(said.is_due(102_000, &[], 1));
-        assert!(said.is_due(102_000, &[(Vec::new(), 1, false)], 0));
-        assert!(said.is_due(102_000, &[(Vec::new(), 0, true)], 0));
-        assert!(!said.is_due(102_000, &[], 0), "nothing has changed");
-        assert!(said.is_due(110_000, &[], 0));
-        assert!(said.is_due(99_999, &[], 0), "the clock was set back");
+        assert!(!said.is_due(100_000, &failed), "too soon after the last one");
+        assert!(said.is_due(102_000, &failed));
+        assert!(said.is_due(102_000, &Seen { stalls: 1, ..Seen::default() }));
+        for mark in [(Vec::new(), 1, false), (Vec::new(), 0, true)] {
+            assert!(said.is_due(102_000, &Seen { marks: vec![mark], ..Seen::default() }));
+        }
+        assert!(!said.is_due(102_000, &same), "nothing has changed");
+        assert!(said.is_due(110_000, &same));
+        assert!(said.is_due(99_999, &same), "the clock was set back");
     }
 
     #[test]

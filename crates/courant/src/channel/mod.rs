@@ -28,7 +28,8 @@ pub use courant_core::operations::{
     ANSWERS, Action, Answer, Change, DeadState, DecidedLetter, EXPIRY_MAX_MS, FailureState, InvalidKey,
     OperationsKey, Outcome, ParkedChange, ParkedState, PartitionState, PlannedRedrive, PolicyState, REQUESTS,
     RedriveProgress, RedriveResult, Refusal, Request, RequestsState, ResultPage, SERVICES, ServiceState,
-    Signed, SubscriptionState, ToldLetter, ToldNote, UnreadableState, Which, WhichParked, failure_name,
+    Signed, StallState, SubscriptionState, ToldLetter, ToldNote, UnreadableState, Which, WhichParked,
+    failure_name,
 };
 
 pub(crate) use self::announcer::Channel;

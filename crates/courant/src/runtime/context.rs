@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::faults::Faults;
 use super::forgetting::Forgetting;
+use super::stalls::Stalls;
 use super::status::Status;
 use super::time::Time;
 use super::timers::Timers;
@@ -36,6 +37,8 @@ pub(crate) struct Context {
     /// How events of others are read.
     pub(crate) mappings: Mappings,
     pub(crate) activity: Activity,
+    /// What does not go on.
+    pub(crate) stalls: Arc<Stalls>,
     /// Something was written into the outbox.
     pub(crate) outbox_filled: Notify,
     /// How often.

@@ -16,14 +16,17 @@ use super::dead;
 use super::ledger::{Assigned, Kept, Ledger, News, Settled, Taken, Trouble, Work};
 use super::passing::Pause;
 use super::policy::{Failed, Fate, fate};
+use super::stalls::{Waiting, What, of_creating, of_publishing};
 use super::status::Status;
 use super::time::after;
 use crate::store::NoStore;
-use crate::{Boxed, Exhausted, Retry};
+use crate::{Boxed, Exhausted, Retry, StallReason};
 
 /// A subscription that is settled in memory.
 pub(crate) struct DirectLedger<T> {
     pub(crate) caller: Caller<NoStore, T>,
+    /// The consumer's name, for those who wait.
+    pub(crate) named: Arc<str>,
     pub(crate) group: String,
     pub(crate) retry: Retry,
     pub(crate) exhausted: Exhausted,
@@ -32,13 +35,36 @@ pub(crate) struct DirectLedger<T> {
 
 const DONE: Settled = Settled::Done { drained: false };
 
+/// What one event waits for.
+struct Waits {
+    /// The engine, for what its handler has published.
+    publishing: Waiting,
+    /// The engine, for the copy of its dead letter.
+    copying: Waiting,
+    /// Its next attempt.
+    failing: Waiting,
+}
+
 impl<T: Send + Sync + 'static> DirectLedger<T> {
-    async fn attempt(&self, work: &Work) -> Result<(), Failed> {
+    fn waits(&self) -> Waits {
+        let (stalls, named) = (&self.caller.context.stalls, &self.named);
+        Waits {
+            publishing: stalls.waiting(Some(Arc::clone(named))),
+            copying: stalls.waiting(Some(Arc::clone(named))),
+            // Each attempt has a line of its own.
+            failing: stalls.unlogged(Some(Arc::clone(named))),
+        }
+    }
+
+    async fn attempt(&self, work: &Work, publishing: &mut Waiting) -> Result<(), Failed> {
         let handler = self.caller.handler(work)?;
         let mut begun = self.caller.begin(work);
         let attempted = match self.caller.call(handler, work, &begun, ()).await {
-            Ok(returned) => self.send(returned, handler.place).await,
-            Err(failed) => Err(failed),
+            Ok(returned) => self.send(returned, handler.place, publishing).await,
+            Err(failed) => {
+                publishing.goes_on();
+                Err(failed)
+            }
         };
         attempted.map_err(|mut failed| {
             begun.failed(&mut failed);
@@ -46,21 +72,38 @@ impl<T: Send + Sync + 'static> DirectLedger<T> {
         })
     }
 
-    /// Publishes, and comes back to what the engine does not take at the moment.
-    async fn send(&self, mut events: Vec<NewEvent>, place: &str) -> Result<(), Failed> {
+    /// Publishes, and comes back to what the engine does not take at the moment. What is not taken is said for as long
+    /// as `waiting` is there, and nothing else is taken.
+    async fn send(
+        &self,
+        mut events: Vec<NewEvent>,
+        place: &str,
+        waiting: &mut Waiting,
+    ) -> Result<(), Failed> {
         let mut pause = Pause::new();
+        let failed = |said: String| Failed::publishing(place, said);
         while !events.is_empty() {
-            let failed = |said: String| Failed::publishing(place, said);
-            let answers = self.caller.context.sender.send(events.clone()).await;
-            let answers = answers.map_err(|error| failed(error.to_string()))?;
+            let answers = match self.caller.context.sender.send(events.clone()).await {
+                Ok(answers) => answers,
+                Err(error) => {
+                    let said = error.to_string();
+                    waiting.again(of_creating(&error), &said);
+                    return Err(failed(said));
+                }
+            };
             self.caller.context.activity.note();
             let mut again = Vec::new();
+            let mut refused = Refused::default();
             for (event, answer) in events.into_iter().zip(answers) {
-                match answer {
-                    Ok(_) => {}
-                    Err(error) if PublishError::is_passing(&error) => again.push(event),
-                    Err(error) => return Err(failed(error.to_string())),
+                let Err(error) = answer else { continue };
+                refused.note(&event, &error);
+                if error.is_passing() {
+                    again.push(event);
                 }
+            }
+            waiting.only(refused.all());
+            if let Some(said) = refused.lasting {
+                return Err(failed(said));
             }
             events = again;
             if !events.is_empty() {
@@ -71,7 +114,7 @@ impl<T: Send + Sync + 'static> DirectLedger<T> {
     }
 
     /// Whether the event is done with; otherwise when it is tried again.
-    async fn judge(&self, work: &Work, failed: &Failed) -> Option<i64> {
+    async fn judge(&self, work: &Work, failed: &Failed, copying: &mut Waiting) -> Option<i64> {
         let context = &self.caller.context;
         let attempt = work.failures.saturating_add(1);
         let fate = fate(failed, attempt, &self.retry, self.exhausted, context.random());
@@ -92,8 +135,8 @@ impl<T: Send + Sync + 'static> DirectLedger<T> {
             Fate::Again(delay) => Some(after(context.time.now_ms(), delay)),
             Fate::Dead { .. } => {
                 let copy = dead::copy(context, &self.caller.consumer, work, &failed.failure);
-                let sent = self.send(copy.into_iter().collect(), &failed.failure.place).await;
-                // It is tried again rather than lost.
+                let sent = self.send(copy.into_iter().collect(), &failed.failure.place, copying).await;
+                // It is tried again rather than lost, and `copying` says so until then.
                 sent.err().map(|_| after(context.time.now_ms(), self.retry.longest().max(SECOND)))
             }
             Fate::Skipped => None,
@@ -102,6 +145,49 @@ impl<T: Send + Sync + 'static> DirectLedger<T> {
 
     fn partition(assigned: &Assigned) -> Partition {
         Partition::new(assigned.partition.topic.as_str(), assigned.partition.partition)
+    }
+}
+
+impl Waits {
+    /// The event has failed, and its partition's progress waits for it. Where the engine refuses something, that is why.
+    fn fails(&mut self, work: &Work, failed: &Failed) {
+        if self.publishing.is_held() || self.copying.is_held() {
+            self.failing.goes_on();
+        } else {
+            let partition = Partition::from(&work.assigned.partition);
+            self.failing
+                .again(What::in_partition(StallReason::EventFails, &partition), &failed.failure.message);
+        }
+    }
+}
+
+/// What the engine has not taken of some events.
+#[derive(Default)]
+struct Refused {
+    why: Vec<(What, String)>,
+    /// What waits for one before it in its partition, which is there as well, unless the engine says less.
+    behind: Option<(What, String)>,
+    /// What it says of the first one that it does not take as things are.
+    lasting: Option<String>,
+}
+
+impl Refused {
+    fn note(&mut self, event: &NewEvent, error: &PublishError) {
+        let why = (of_publishing(error, event.topic.as_str()), error.to_string());
+        if !error.is_passing() && self.lasting.is_none() {
+            self.lasting = Some(why.1.clone());
+        }
+        if matches!(error, PublishError::NotTried) {
+            self.behind = self.behind.take().or(Some(why));
+        } else {
+            self.why.push(why);
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (What, &str)> {
+        let is_alone = self.why.is_empty();
+        let behind = self.behind.iter().filter(move |_| is_alone);
+        self.why.iter().chain(behind).map(|(what, said)| (what.clone(), said.as_str()))
     }
 }
 
@@ -129,9 +215,13 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
 
     fn settle(&self, mut work: Work) -> Boxed<'_, Result<Settled, Trouble>> {
         Box::pin(async move {
+            let mut waits = self.waits();
             loop {
-                let Err(failed) = self.attempt(&work).await else { return Ok(DONE) };
-                let Some(due_ms) = self.judge(&work, &failed).await else { return Ok(DONE) };
+                let attempted = self.attempt(&work, &mut waits.publishing).await;
+                let Err(failed) = attempted else { return Ok(DONE) };
+                let judged = self.judge(&work, &failed, &mut waits.copying).await;
+                let Some(due_ms) = judged else { return Ok(DONE) };
+                waits.fails(&work, &failed);
                 work.failures = work.failures.saturating_add(1);
                 let context = &self.caller.context;
                 self.status.update(|state| state.backing_off.push(due_ms));

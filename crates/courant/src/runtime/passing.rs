@@ -7,12 +7,14 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::ledger::Trouble;
+use super::stalls::{Waiting, What};
+use crate::StallReason;
 
 /// What is wrong with the store.
 #[derive(Debug)]
 pub(crate) enum Bad {
     /// It passes by itself, or when somebody makes room.
-    Passing(String),
+    Passing(StallReason, String),
     /// The server is a standby. It passes when another one has taken its place, or the address is wrong.
     Standby(String),
     /// Somebody else has the partition, or the outbox.
@@ -26,8 +28,9 @@ impl From<StoreError> for Bad {
         let said = error.to_string();
         match error.class() {
             Class::Standby => Self::Standby(said),
-            Class::Full | Class::Io => Self::Passing(said),
-            _ if error.is_retriable() => Self::Passing(said),
+            Class::Full => Self::Passing(StallReason::StoreFull, said),
+            Class::Io => Self::Passing(StallReason::StoreFiles, said),
+            _ if error.is_retriable() => Self::Passing(StallReason::StoreAway, said),
             _ => Self::Broken(said),
         }
     }
@@ -86,7 +89,7 @@ impl From<Bad> for Trouble {
     fn from(bad: Bad) -> Self {
         match bad {
             Bad::Fenced => Self::Fenced,
-            Bad::Passing(said) | Bad::Standby(said) | Bad::Broken(said) => Self::Broken(said),
+            Bad::Passing(_, said) | Bad::Standby(said) | Bad::Broken(said) => Self::Broken(said),
         }
     }
 }
@@ -95,6 +98,8 @@ impl From<Bad> for Trouble {
 pub(crate) struct Pause {
     next: Duration,
     standby: Option<Standby>,
+    /// What says that somebody waits; `None`: only the log does.
+    waiting: Option<Waiting>,
 }
 
 /// A server that only reads, as it was met again and again.
@@ -115,23 +120,44 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 impl Pause {
     pub(crate) fn new() -> Self {
-        Self { next: FIRST, standby: None }
+        Self { next: FIRST, standby: None, waiting: None }
+    }
+
+    /// For a part of a service, which says that it waits.
+    pub(crate) fn of(waiting: Waiting) -> Self {
+        Self { waiting: Some(waiting), ..Self::new() }
+    }
+
+    /// The store does again what it is asked for. The next wait is as long as it would be otherwise.
+    pub(crate) fn goes_on(&mut self) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.goes_on();
+        }
     }
 
     /// Waits, if waiting is of use.
     pub(crate) async fn after(&mut self, bad: Bad) -> Result<(), Bad> {
         match bad {
-            Bad::Passing(said) => {
-                warn!(wait = ?self.next, said, "the store does not answer as it should; trying again");
+            Bad::Passing(reason, said) => {
+                self.waits(reason, &said);
                 self.wait().await;
                 Ok(())
             }
             Bad::Standby(said) if self.is_failing_over() => {
-                warn!(wait = ?self.next, said, "the store only reads; trying again");
+                self.waits(StallReason::StoreReadsOnly, &said);
                 self.wait().await;
                 Ok(())
             }
             Bad::Standby(_) | Bad::Fenced | Bad::Broken(_) => Err(bad),
+        }
+    }
+
+    fn waits(&mut self, reason: StallReason, said: &str) {
+        match &mut self.waiting {
+            Some(waiting) => waiting.again(What::of(reason), said),
+            None => {
+                warn!(wait = ?self.next, %reason, said, "the store does not answer as it should; trying again");
+            }
         }
     }
 

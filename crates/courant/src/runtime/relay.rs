@@ -8,9 +8,10 @@
 mod pace;
 mod refusals;
 mod shares;
+mod stopped;
 mod waking;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use tracing::{error, info, warn};
 use self::pace::{Few, are_many, is_at_work};
 use self::refusals::Refusals;
 use self::shares::Shares;
+use self::stopped::{Stopped, Why, not_created, refused as why_refused};
 use self::waking::{Bell, longest_sleep, stopped, woken};
 use super::context::Context;
 use super::faults::FaultPoint;
@@ -123,7 +125,7 @@ pub(crate) struct Relay<D> {
     /// Where the next look begins, so that a full lane starves no other.
     first_lane: u16,
     /// Lanes whose next event was not taken.
-    stopped: BTreeSet<u16>,
+    stopped: Stopped,
     shares: Shares,
     refusals: Refusals,
     /// When the next timer is due, where the relay moves them.
@@ -141,6 +143,8 @@ enum Step {
 
 impl<D: Store> Relay<D> {
     pub(crate) fn new(store: D, parts: Parts) -> Self {
+        // Its refusals have lines of their own, which name the event.
+        let waiting = parts.service.as_ref().map(|context| context.stalls.unlogged(None));
         Self {
             store,
             parts,
@@ -153,7 +157,7 @@ impl<D: Store> Relay<D> {
             few: None,
             busy: 0,
             first_lane: 0,
-            stopped: BTreeSet::new(),
+            stopped: Stopped::new(waiting),
             shares: Shares::default(),
             refusals: Refusals::new(),
             next_timer_ms: None,
@@ -180,6 +184,7 @@ impl<D: Store> Relay<D> {
             warn!("another relay has taken the outbox over; this one stands by");
             self.told(None);
             self.tell(true);
+            self.stopped.clear();
             self.bell = Bell::default();
             match self.stand_by().await {
                 Ok(true) => info!("the relay of the outbox is gone; this one takes over"),
@@ -207,8 +212,14 @@ impl<D: Store> Relay<D> {
         Ok(true)
     }
 
+    /// In a service it says that the outbox waits for the store, while it does.
+    fn pause(&self) -> Pause {
+        let waiting = |context: &Arc<Context>| Pause::of(context.stalls.waiting(None));
+        self.parts.service.as_ref().map_or_else(Pause::new, waiting)
+    }
+
     async fn take_over(&mut self) -> Result<(), Trouble> {
-        let mut pause = Pause::new();
+        let mut pause = self.pause();
         while !self.is_stopped() {
             let now_ms = self.parts.clock.now_ms();
             match self.store.take_over_relay(SHARD, &self.parts.owner, now_ms).await {
@@ -225,15 +236,19 @@ impl<D: Store> Relay<D> {
 
     /// Relays under its lease. `None` when it was told to end.
     async fn hold(&mut self) -> Option<Trouble> {
-        let mut pause = Pause::new();
+        let mut pause = self.pause();
         while !self.is_stopped() {
             let done = match self.step().await {
                 Ok(Step::Published) => {
-                    pause = Pause::new();
+                    pause = self.pause();
                     Ok(())
                 }
-                Ok(Step::Empty) => self.rest().await,
+                Ok(Step::Empty) => {
+                    pause.goes_on();
+                    self.rest().await
+                }
                 Ok(Step::Stuck) => {
+                    pause.goes_on();
                     pause.wait().await;
                     self.keep(self.is_resting).await
                 }
@@ -250,7 +265,7 @@ impl<D: Store> Relay<D> {
 
     /// Waits until the relay that has the lease is gone; `false` when it was told to end.
     async fn stand_by(&mut self) -> Result<bool, Trouble> {
-        let mut pause = Pause::new();
+        let mut pause = self.pause();
         let (mut seen, mut since) = (None, Instant::now());
         while !self.is_stopped() {
             tokio::select! {
@@ -259,8 +274,12 @@ impl<D: Store> Relay<D> {
             }
             match self.store.relay(SHARD).await {
                 Ok(state) if state == seen && since.elapsed() >= GONE => return Ok(true),
-                Ok(state) if state == seen => {}
-                Ok(state) => (seen, since) = (state, Instant::now()),
+                Ok(state) => {
+                    pause.goes_on();
+                    if state != seen {
+                        (seen, since) = (state, Instant::now());
+                    }
+                }
                 Err(error) => {
                     // It may have shown itself meanwhile.
                     pause.or_trouble(Bad::from(error)).await?;
@@ -276,6 +295,7 @@ impl<D: Store> Relay<D> {
         let took_in = self.take_in().await?;
         let lanes = self.read().await?;
         let Some(last) = lanes.last() else {
+            self.stopped.clear();
             return Ok(if took_in { Step::Published } else { Step::Empty });
         };
         self.first_lane = (last.lane + 1) % LANES;
@@ -283,8 +303,7 @@ impl<D: Store> Relay<D> {
         // A relay that was stopped for long hears here that it is not the relay any more.
         self.keep(self.is_resting && self.busy < BUSY && !are_many(&lanes)).await?;
         let (published, events, stopped) = self.publish_and_keep(&lanes).await;
-        self.stopped.retain(|lane| lanes.iter().all(|read| read.lane != *lane));
-        self.stopped.extend(stopped);
+        self.stopped.heard(&lanes, stopped);
         if published.is_empty() {
             return Ok(Step::Stuck);
         }
@@ -355,7 +374,7 @@ impl<D: Store> Relay<D> {
     }
 
     /// Publishes, and shows meanwhile that the relay is there: an engine that is away takes its time.
-    async fn publish_and_keep(&self, lanes: &[LaneBatch]) -> (Vec<LanePosition>, u64, BTreeSet<u16>) {
+    async fn publish_and_keep(&self, lanes: &[LaneBatch]) -> (Vec<LanePosition>, u64, BTreeMap<u16, Why>) {
         let mut publishing = pin!(self.publish(lanes));
         loop {
             tokio::select! {
@@ -373,9 +392,9 @@ impl<D: Store> Relay<D> {
     /// Publishes; gives back how far each lane has come, up to the first event that was not taken, how many
     /// events that are, and the lanes that were stopped. Such a lane goes on with one event: what is behind
     /// it may be in the engine already, and would come again with every try, or must not overtake it.
-    async fn publish(&self, lanes: &[LaneBatch]) -> (Vec<LanePosition>, u64, BTreeSet<u16>) {
+    async fn publish(&self, lanes: &[LaneBatch]) -> (Vec<LanePosition>, u64, BTreeMap<u16, Why>) {
         self.shares.learn(&*self.parts.sender.engine, lanes).await;
-        let is_stopped = |lane: &LaneBatch| self.stopped.contains(&lane.lane);
+        let is_stopped = |lane: &LaneBatch| self.stopped.contains(lane.lane);
         let now_ms = self.parts.clock.now_ms();
         let most = |lane: &LaneBatch| if is_stopped(lane) { 1 } else { self.shares.of(lane, now_ms) };
         let pending: Vec<&Pending> =
@@ -385,16 +404,17 @@ impl<D: Store> Relay<D> {
             Ok(answers) => answers,
             Err(error) => {
                 self.refusals.note_topic(&error, self.parts.clock.elapsed_ms());
-                return (Vec::new(), 0, pending.iter().map(|pending| pending.at.lane).collect());
+                let why = not_created(&error);
+                return (Vec::new(), 0, pending.iter().map(|one| (one.at.lane, why.clone())).collect());
             }
         };
         let mut reached: BTreeMap<u16, LanePosition> = BTreeMap::new();
-        let mut stopped = BTreeSet::new();
+        let mut stopped = BTreeMap::new();
         let mut taken = 0;
         for (pending, answer) in pending.into_iter().zip(answers) {
             let lane = pending.at.lane;
             match answer {
-                Ok(_) if !stopped.contains(&lane) => {
+                Ok(_) if !stopped.contains_key(&lane) => {
                     reached.insert(lane, pending.at);
                     taken += 1;
                 }
@@ -404,9 +424,10 @@ impl<D: Store> Relay<D> {
                     if !refused.is_passing() {
                         self.shares.forget(&pending.event.topic);
                     }
-                    if stopped.insert(lane) {
+                    stopped.entry(lane).or_insert_with(|| {
                         self.refusals.note(pending, &refused, self.parts.clock.elapsed_ms());
-                    }
+                        why_refused(pending, &refused)
+                    });
                 }
             }
         }

@@ -26,6 +26,7 @@ use super::call::Caller;
 use super::ledger::{Assigned, Kept, Ledger, News, Settled, Taken, Trouble, Turns, Work};
 use super::passing::{Bad, Pause};
 use super::seldom::Seldom;
+use super::stalls::Waiting;
 use crate::outbox::PublishError;
 use crate::tx::Lent;
 use crate::{Boxed, Exhausted, Retry};
@@ -34,6 +35,8 @@ use crate::{Boxed, Exhausted, Retry};
 pub(crate) struct StoreLedger<D: Store, T> {
     pub(crate) store: D,
     pub(crate) consumer: Consumer,
+    /// The consumer's name, for those who wait.
+    pub(crate) named: Arc<str>,
     /// What the subscription reads. What is parked of others takes no room from it.
     pub(crate) topics: Vec<TopicName>,
     pub(crate) caller: Caller<D, T>,
@@ -116,6 +119,15 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
     fn now_ms(&self) -> i64 {
         self.caller.context.time.now_ms()
     }
+
+    /// Says that the consumer waits for the store, while it does.
+    fn pause(&self) -> Pause {
+        Pause::of(self.waiting())
+    }
+
+    fn waiting(&self) -> Waiting {
+        self.caller.context.stalls.waiting(Some(Arc::clone(&self.named)))
+    }
 }
 
 /// What a handler has published and returned, for its transaction to keep.
@@ -149,7 +161,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
         Box::pin(async move {
             self.taken(&partition, serial).await.map_err(|bad| match bad {
                 // An owner that hangs may keep it for long, and the loop has other partitions.
-                Bad::Passing(said) | Bad::Standby(said) => Trouble::Away(said),
+                Bad::Passing(_, said) | Bad::Standby(said) => Trouble::Away(said),
                 bad => Trouble::from(bad),
             })
         })
@@ -176,7 +188,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
             let Some(assigned) = works.first().map(|work| work.assigned.clone()) else { return Ok(()) };
             let events: Vec<Event> = works.into_iter().map(|work| work.event).collect();
             let lease = lease(&assigned).map_err(Trouble::from)?;
-            let mut pause = Pause::new();
+            let mut pause = self.pause();
             loop {
                 match self.store.queue(lease, &events, self.now_ms()).await {
                     Ok(()) => return Ok(()),
@@ -189,7 +201,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
     fn due<'a>(&'a self, assigned: &'a Arc<Assigned>, limit: u32) -> Boxed<'a, Result<Vec<Work>, Trouble>> {
         Box::pin(async move {
             let lease = lease(assigned).map_err(Trouble::from)?;
-            let mut pause = Pause::new();
+            let mut pause = self.pause();
             loop {
                 match self.store.due(&lease.assignment, self.now_ms(), limit).await {
                     Ok(parked) => {
@@ -211,7 +223,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
     fn next_due<'a>(&'a self, assigned: &'a Assigned) -> Boxed<'a, Result<Option<i64>, Trouble>> {
         Box::pin(async move {
             let lease = lease(assigned).map_err(Trouble::from)?;
-            let mut pause = Pause::new();
+            let mut pause = self.pause();
             loop {
                 match self.store.next_due(&lease.assignment).await {
                     Ok(due_ms) => return Ok(due_ms),
@@ -230,7 +242,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
         Box::pin(async move {
             let Some(progress) = progress else { return Ok(()) };
             let lease = lease(assigned).map_err(Trouble::from)?;
-            let mut pause = Pause::new();
+            let mut pause = self.pause();
             loop {
                 match self.store.save_progress(&[(lease, &progress)], self.now_ms()).await {
                     Ok(()) => return Ok(()),
@@ -249,7 +261,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
             for (assigned, progress) in saves {
                 leased.push((lease(assigned).map_err(Trouble::from)?, progress));
             }
-            let mut pause = Pause::new();
+            let mut pause = self.pause();
             loop {
                 match self.store.save_progress(&leased, self.now_ms()).await {
                     Ok(()) => return Ok(()),
@@ -266,7 +278,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
     ) -> Boxed<'a, Result<(), Trouble>> {
         Box::pin(async move {
             let lease = lease(assigned).map_err(Trouble::from)?;
-            let mut pause = Pause::new();
+            let mut pause = self.pause();
             loop {
                 match self.set_progress(lease, &progress).await {
                     Ok(()) => return Ok(()),
@@ -283,7 +295,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
     fn news<'a>(&'a self, assigned: &'a Assigned) -> Boxed<'a, Result<News, Trouble>> {
         Box::pin(async move {
             let lease = lease(assigned).map_err(Trouble::from)?;
-            let mut pause = Pause::new();
+            let mut pause = self.pause();
             loop {
                 match self.look(&lease.assignment).await {
                     Ok(news) => return Ok(news),
@@ -295,7 +307,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
 
     fn parked(&self) -> Boxed<'_, Result<u64, Trouble>> {
         Box::pin(async move {
-            let mut pause = Pause::new();
+            let mut pause = self.pause();
             loop {
                 match self.store.parked_counts(ParkedOf::topics(&self.consumer, &self.topics)).await {
                     Ok(counts) => {
@@ -316,7 +328,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
             let lease = lease(assigned).map_err(Trouble::from)?;
             let limit = courant_sql::limits::LISTED_MAX;
             let mut keys = Vec::new();
-            let mut pause = Pause::new();
+            let mut pause = self.pause();
             loop {
                 match self.store.claim_redrives(lease, limit, self.now_ms()).await {
                     Ok(claims) if claims.is_empty() => return Ok(keys),
@@ -331,7 +343,7 @@ impl<D: Store, T: Send + Sync + 'static> Ledger for StoreLedger<D, T> {
         Box::pin(async move {
             let Some(remembered_ms) = self.rules.remembered_ms else { return Ok(()) };
             let before_ms = self.now_ms().saturating_sub(remembered_ms);
-            let mut pause = Pause::new();
+            let mut pause = self.pause();
             loop {
                 match self.store.prune_inbox(&self.consumer, before_ms, PRUNED_MAX).await {
                     Ok(pruned) if pruned < u64::from(PRUNED_MAX) => return Ok(()),

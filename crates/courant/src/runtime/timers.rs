@@ -88,7 +88,8 @@ pub(crate) async fn fire_due<D: Store>(store: &D, lease: &RelayLease, now_ms: i6
 pub(crate) async fn run<D: Store>(store: D, context: Arc<Context>) -> Trouble {
     let timers = &context.timers;
     let mut leases = timers.lease.subscribe();
-    let mut pause = Pause::new();
+    let begin = || Pause::of(context.stalls.waiting(None));
+    let mut pause = begin();
     loop {
         let lease = leases.borrow_and_update().clone();
         let Some(lease) = lease else {
@@ -99,13 +100,16 @@ pub(crate) async fn run<D: Store>(store: D, context: Arc<Context>) -> Trouble {
         timers.until_ms.store(i64::MAX, Ordering::SeqCst);
         match fire_due(&store, &lease, context.time.now_ms()).await {
             Ok(Fired::Some) => {
-                pause = Pause::new();
+                pause = begin();
                 context.faults.reach(FaultPoint::AfterTimers).await;
                 context.outbox_has_more();
             }
-            Ok(Fired::Held) => pause.wait().await,
+            Ok(Fired::Held) => {
+                pause.goes_on();
+                pause.wait().await;
+            }
             Ok(Fired::None { next_ms }) => {
-                pause = Pause::new();
+                pause = begin();
                 rest(&context, next_ms, &mut leases).await;
             }
             // The relay hears it, too, and has another lease afterwards, or none.

@@ -22,12 +22,15 @@ const AWAY: &str = "the broker is away";
 pub(crate) struct AbsentEngine {
     inner: Arc<dyn Engine>,
     is_there: watch::Sender<bool>,
+    /// Its topics are, as far as one reads.
+    has_topics: watch::Sender<bool>,
     refused: AtomicU64,
 }
 
 impl AbsentEngine {
     pub(crate) fn around(inner: Arc<dyn Engine>) -> Arc<Self> {
-        Arc::new(Self { inner, is_there: watch::Sender::new(true), refused: AtomicU64::new(0) })
+        let (is_there, has_topics) = (watch::Sender::new(true), watch::Sender::new(true));
+        Arc::new(Self { inner, is_there, has_topics, refused: AtomicU64::new(0) })
     }
 
     pub(crate) fn leave(&self) {
@@ -37,6 +40,15 @@ impl AbsentEngine {
 
     pub(crate) fn come_back(&self) {
         self.is_there.send_replace(true);
+    }
+
+    /// From now on no partition is there, which each subscription hears once.
+    pub(crate) fn lose_topics(&self) {
+        self.has_topics.send_replace(false);
+    }
+
+    pub(crate) fn find_topics(&self) {
+        self.has_topics.send_replace(true);
     }
 
     /// Batches that it has not answered since it went away.
@@ -98,8 +110,13 @@ impl Engine for AbsentEngine {
                 return Err(SubscribeError::Failed { reason: AWAY.to_owned() });
             }
             let inner = self.inner.subscribe(wanted).await?;
-            let subscription: Box<dyn Subscription> =
-                Box::new(AbsentSubscription { inner, is_there: self.is_there.subscribe() });
+            let topics = self.has_topics.subscribe();
+            let subscription: Box<dyn Subscription> = Box::new(AbsentSubscription {
+                inner,
+                is_there: self.is_there.subscribe(),
+                topics,
+                has_heard: false,
+            });
             Ok(subscription)
         })
     }
@@ -118,6 +135,10 @@ impl Engine for AbsentEngine {
             return Box::pin(async move {
                 partitions.into_iter().map(|partition| Err(unreadable(partition))).collect()
             });
+        }
+        if !*self.has_topics.borrow() {
+            let unknown = |partition| Err(ReadError::UnknownPartition { partition });
+            return Box::pin(async move { partitions.into_iter().map(unknown).collect() });
         }
         self.inner.ends(partitions)
     }
@@ -157,6 +178,9 @@ fn unreadable(partition: Partition) -> ReadError {
 struct AbsentSubscription {
     inner: Box<dyn Subscription>,
     is_there: watch::Receiver<bool>,
+    topics: watch::Receiver<bool>,
+    /// It has heard that its topics are not there.
+    has_heard: bool,
 }
 
 impl Subscription for AbsentSubscription {
@@ -164,8 +188,14 @@ impl Subscription for AbsentSubscription {
     /// the wait, not with the record: it comes again.
     fn next(&mut self, wait: Duration) -> Boxed<'_, Result<Next, FetchError>> {
         Box::pin(async move {
-            let Self { inner, is_there } = self;
+            let Self { inner, is_there, topics, has_heard } = self;
             loop {
+                let (is_lost, had_heard) = (!*topics.borrow_and_update(), *has_heard);
+                *has_heard = is_lost;
+                let lost = inner.assigned().into_iter().next().filter(|_| is_lost && !had_heard);
+                if let Some(partition) = lost {
+                    return Err(FetchError::UnknownPartition { partition });
+                }
                 if !*is_there.borrow_and_update() {
                     tokio::select! {
                         biased;
@@ -177,6 +207,7 @@ impl Subscription for AbsentSubscription {
                 tokio::select! {
                     biased;
                     changed = is_there.changed() => changed.map_err(|_| FetchError::Closed)?,
+                    changed = topics.changed() => changed.map_err(|_| FetchError::Closed)?,
                     next = inner.next(wait) => return next,
                 }
             }

@@ -35,6 +35,7 @@ mod server;
 mod settling;
 mod spans;
 mod sqlite;
+mod stalls;
 mod tracing_ids;
 mod without_store;
 

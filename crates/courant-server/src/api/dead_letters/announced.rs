@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use courant_core::consumer::ConsumerName;
-use courant_core::operations::{FailureState, PartitionState, SERVICES, ServiceState, SubscriptionState};
+use courant_core::operations::{
+    FailureState, PartitionState, SERVICES, ServiceState, StallState, SubscriptionState,
+};
 use courant_log::batch::records::Record;
 use courant_log::{Log, PartitionId};
 use uuid::Uuid;
@@ -157,7 +159,9 @@ impl Announced {
 /// what is no name would be in every answer and every series.
 fn has_names(state: &ServiceState) -> bool {
     let is_name = |name: &str| ConsumerName::new(name).is_ok();
-    is_name(&state.service) && state.subscriptions.iter().all(|one| is_name(&one.consumer))
+    let stalled = state.stalls.iter().filter_map(|stall| stall.consumer.as_deref());
+    is_name(&state.service)
+        && state.subscriptions.iter().map(|one| one.consumer.as_str()).chain(stalled).all(is_name)
 }
 
 /// Bytes that a state takes besides its texts: a list of empty texts is short as it is read, and long as it
@@ -173,7 +177,8 @@ fn weight(state: &ServiceState) -> usize {
     };
     let lists = state.subscriptions.iter().map(of_one).fold(0, usize::saturating_add);
     let subscriptions = state.subscriptions.capacity().saturating_mul(size_of::<SubscriptionState>());
-    lists.saturating_add(subscriptions).saturating_add(size_of::<ServiceState>())
+    let stalls = state.stalls.capacity().saturating_mul(size_of::<StallState>());
+    lists.saturating_add(subscriptions).saturating_add(stalls).saturating_add(size_of::<ServiceState>())
 }
 
 /// It has been heard of lately. What says that it was heard of in the future has a wrong clock, and may have

@@ -1,9 +1,10 @@
 //! What `/metrics` says of services: how many instances there are, and what is dead and parked for each
 //! consumer. What a service does not say has no figure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use courant_core::operations::ServiceState;
+use courant_core::operations::{STALL_REASONS, ServiceState};
 
 use super::announced::{Known, is_running, newest_of_each_consumer};
 use crate::api::ApiState;
@@ -19,6 +20,17 @@ pub(crate) struct ServiceSeries {
     /// Events that wait in its outbox.
     pub(crate) outbox: Option<u64>,
     pub(crate) consumers: Vec<ConsumerSeries>,
+    pub(crate) stalls: Vec<StallSeries>,
+}
+
+/// What does not go on in a service, for one reason.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StallSeries {
+    /// Empty: the outbox, or what is scheduled.
+    pub(crate) consumer: String,
+    pub(crate) reason: &'static str,
+    /// For how long, in the instance where it is the longest.
+    pub(crate) for_ms: u64,
 }
 
 /// A consumer of a service.
@@ -74,6 +86,7 @@ fn series(known: &Known, now_ms: i64, consumers_max: usize) -> (Vec<ServiceSerie
             running: running as u64,
             silent: (instances.len() - running) as u64,
             outbox: newest.and_then(|state| state.outbox),
+            stalls: stalls(instances, &consumers, now_ms),
             consumers,
         }
     };
@@ -81,9 +94,34 @@ fn series(known: &Known, now_ms: i64, consumers_max: usize) -> (Vec<ServiceSerie
     (services, left_out)
 }
 
+/// What does not go on in instances that were heard of lately: of the outbox, and of consumers that are told of. Anybody
+/// may write words, so those that nobody knows are one.
+fn stalls(instances: &[Arc<ServiceState>], told: &[ConsumerSeries], now_ms: i64) -> Vec<StallSeries> {
+    let told: BTreeSet<&str> = told.iter().map(|one| one.name.as_str()).collect();
+    let mut longest: BTreeMap<(&str, &'static str), u64> = BTreeMap::new();
+    for instance in instances.iter().filter(|state| is_running(state, now_ms)) {
+        for stall in &instance.stalls {
+            let consumer = stall.consumer.as_deref().unwrap_or_default();
+            if !consumer.is_empty() && !told.contains(consumer) {
+                continue;
+            }
+            let reason = STALL_REASONS.into_iter().find(|reason| *reason == stall.reason).unwrap_or("other");
+            let for_ms = u64::try_from(now_ms.saturating_sub(stall.since_ms)).unwrap_or_default();
+            let kept = longest.entry((consumer, reason)).or_default();
+            *kept = for_ms.max(*kept);
+        }
+    }
+    let series = longest.into_iter().map(|((consumer, reason), for_ms)| StallSeries {
+        consumer: consumer.to_owned(),
+        reason,
+        for_ms,
+    });
+    series.collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use courant_core::operations::{DeadState, SubscriptionState};
+    use courant_core::operations::{DeadState, StallState, SubscriptionState};
 
     use super::*;
 
@@ -106,5 +144,31 @@ mod tests {
         let (found, left_out) = series(&known, 1_000, 0);
         assert_eq!(found[0].running, 2, "one that is a little ahead of this clock is there");
         assert_eq!((found[0].consumers.len(), left_out), (0, 1), "what has no room is counted");
+    }
+
+    /// What has stood still for the longest counts, of instances that are there and of consumers that have a place.
+    #[test]
+    fn what_does_not_go_on_has_a_figure_by_consumer_and_reason() {
+        let stall = |consumer: Option<&str>, reason: &str, since_ms| StallState {
+            consumer: consumer.map(str::to_owned),
+            reason: reason.to_owned(),
+            since_ms,
+            ..StallState::default()
+        };
+        let said = |seen_ms, stalls| {
+            let bills = SubscriptionState { consumer: "bills".to_owned(), ..Default::default() };
+            let subscriptions = vec![bills];
+            Arc::new(ServiceState { seen_ms, heartbeat_ms: 10, subscriptions, stalls, ..Default::default() })
+        };
+        let instances = vec![
+            said(1_000, vec![stall(None, "store_full", 0)]),
+            said(5_000, vec![stall(Some("bills"), "refused", 4_500), stall(Some("others"), "refused", 1)]),
+            said(5_000, vec![stall(Some("bills"), "refused", 4_000), stall(None, "made up", 9_000)]),
+        ];
+        let known = Known { services: [("billing".to_owned(), instances)].into(), ..Known::default() };
+        let (found, _) = series(&known, 5_001, 1);
+        let series =
+            |consumer: &str, reason, for_ms| StallSeries { consumer: consumer.to_owned(), reason, for_ms };
+        assert_eq!(found[0].stalls, [series("", "other", 0), series("bills", "refused", 1_001)]);
     }
 }

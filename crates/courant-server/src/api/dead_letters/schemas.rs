@@ -1,5 +1,6 @@
 //! What is asked and answered about services and dead letters, for the OpenAPI document.
 
+use super::services::{REQUESTS, STALL};
 use crate::api::records::RECORD;
 use crate::api::route::{Field, Kind, Schema, field, optional};
 
@@ -61,12 +62,8 @@ static INSTANCE: Schema = Schema {
         field("outbox", NUMBER_OR_NULL, ""),
         field("requests", Kind::Of(&REQUESTS), "Requests since it has started"),
         field("subscriptions", Kind::Many(&Kind::Of(&SUBSCRIPTION)), ""),
+        field("stalls", Kind::Many(&Kind::Of(&STALL)), "What does not go on and is tried again, at most 100"),
     ],
-};
-
-static REQUESTS: Schema = Schema {
-    name: "service_requests",
-    fields: &[field("applied", Kind::Integer, ""), field("refused", Kind::Integer, "")],
 };
 
 static SUBSCRIPTION: Schema = Schema {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
-use courant_core::operations::{DeadState, RequestsState, ServiceState, SubscriptionState};
+use courant_core::operations::{DeadState, RequestsState, ServiceState, StallState, SubscriptionState};
 use serde::Serialize;
 
 use super::announced::{is_running, newest_of_each_consumer};
@@ -12,6 +12,7 @@ use super::line::not_found;
 use crate::api::asked::{NameFilter, Path};
 use crate::api::limits::INSTANCES_SHOWN_MAX;
 use crate::api::problem::{Problem, ProblemKind};
+use crate::api::route::{Kind, Schema, field};
 use crate::api::{ApiState, Asked, Json};
 
 pub(super) static SERVICE_NOT_FOUND: ProblemKind = ProblemKind {
@@ -62,7 +63,30 @@ struct Instance {
     outbox: Option<u64>,
     requests: RequestsState,
     subscriptions: Vec<SubscriptionState>,
+    stalls: Vec<StallState>,
 }
+
+/// For the OpenAPI document, as it stands in an answer; so what follows.
+pub(super) static STALL: Schema = Schema {
+    name: "service_stall",
+    fields: &[
+        field(
+            "consumer",
+            Kind::OrNull(&Kind::Text),
+            "The consumer that waits; null: the outbox, or what is scheduled",
+        ),
+        field("reason", Kind::Text, "Why, in a word that stays, such as refused or store_full"),
+        field("topic", Kind::OrNull(&Kind::Text), "The topic that it is about"),
+        field("partition", Kind::OrNull(&Kind::Integer), "Its partition"),
+        field("since_ms", Kind::Integer, "Since when"),
+        field("times", Kind::Integer, "How often it was tried since then"),
+    ],
+};
+
+pub(super) static REQUESTS: Schema = Schema {
+    name: "service_requests",
+    fields: &[field("applied", Kind::Integer, ""), field("refused", Kind::Integer, "")],
+};
 
 /// What is told of a subscription.
 type Tell = fn(&SubscriptionState) -> SubscriptionState;
@@ -189,6 +213,7 @@ fn instance(said: &ServiceState, now_ms: i64, tell: Tell) -> Instance {
         outbox: said.outbox,
         requests: said.requests,
         subscriptions: said.subscriptions.iter().map(tell).collect(),
+        stalls: said.stalls.clone(),
     }
 }
 

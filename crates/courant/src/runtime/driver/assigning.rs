@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Driver, Lane, Look, Orders, Part, task_ended};
-use crate::StartFrom;
 use crate::mapping::Mappings;
 use crate::runtime::begin::{Begin, To, begin};
 use crate::runtime::ledger::{Kept, Ledger, Taken, Trouble};
 use crate::runtime::looking::{look, mark, read, refused, unread};
 use crate::runtime::missed::Missed;
 use crate::runtime::progress::{LowWater, Progress};
+use crate::{StallReason, StartFrom};
 
 /// Where a partition begins.
 struct Opening {
@@ -28,7 +28,7 @@ struct Opening {
 }
 
 /// How long a partition waits at least that could not be had, in the time of the machine.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a partition waits that another instance has taken over, while the group says that it is ours:
 /// long enough to hear otherwise.
@@ -45,14 +45,24 @@ impl Driver {
             .filter(|(_, at)| **at <= now)
             .map(|(partition, _)| partition.clone())
             .collect();
+        self.look_for_missing().await;
+        if due.is_empty() {
+            return Ok(());
+        }
         let answers = self.context.engine.ends(due.clone()).await;
         let mut heard = Vec::with_capacity(due.len());
         for (partition, answer) in due.into_iter().zip(answers) {
-            if matches!(answer, Err(ReadError::Failed { .. })) {
-                self.unopened.insert(partition, Instant::now() + AGAIN);
-            } else {
-                heard.push(partition);
-            }
+            let (error, reason) = match answer {
+                Err(error @ ReadError::Failed { .. }) => (error, StallReason::Unreadable),
+                // Its topic is gone. What comes under its name is looked at as at a start.
+                Err(error @ ReadError::UnknownPartition { .. }) => (error, StallReason::NoTopic),
+                _ => {
+                    heard.push(partition);
+                    continue;
+                }
+            };
+            self.standing.note(&partition, reason, &error.to_string());
+            self.unopened.insert(partition, Instant::now() + AGAIN);
         }
         self.assign(heard).await
     }
@@ -60,6 +70,7 @@ impl Driver {
     /// Takes partitions over. Those that cannot be had now are tried again later.
     pub(super) async fn assign(&mut self, partitions: Vec<Partition>) -> Result<(), Trouble> {
         self.unopened.retain(|waiting, _| !partitions.contains(waiting));
+        self.standing.are_ours(&partitions);
         let begun = Instant::now();
         let mut positions = Vec::with_capacity(partitions.len());
         for (partition, taken) in self.take_over(partitions).await? {
@@ -68,16 +79,18 @@ impl Driver {
                 Err(trouble) => Err(trouble),
             };
             match opened {
-                Ok(next) => positions.push(partition.at(next)),
+                Ok(next) => {
+                    self.standing.goes_on(&partition);
+                    positions.push(partition.at(next));
+                }
                 Err(Trouble::Away(said)) => {
-                    let consumer = self.orders.consumer.as_str();
-                    warn!(consumer, %partition, said, "cannot take the partition over; trying again");
+                    self.standing.note(&partition, StallReason::NotTakenOver, &said);
                     // The loop stands while it waits for an owner that hangs; as long again it does not.
                     self.unopened.insert(partition, Instant::now() + begun.elapsed().max(AGAIN));
                 }
                 Err(Trouble::Fenced) => {
-                    let consumer = self.orders.consumer.as_str();
-                    warn!(consumer, %partition, "another instance of the service has the partition");
+                    let said = "another instance of the service has the partition";
+                    self.standing.note(&partition, StallReason::TakenElsewhere, said);
                     self.unopened.insert(partition, Instant::now() + TAKEN_AGAIN);
                 }
                 Err(trouble) => return Err(trouble),

@@ -10,6 +10,7 @@ mod assigning;
 mod reading;
 mod room;
 mod saving;
+mod standing;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -30,6 +31,7 @@ use self::ahead::Ahead;
 use self::asking::Looked;
 use self::room::Room;
 use self::saving::Kept;
+use self::standing::Standing;
 use super::context::Context;
 use super::lanes::Lanes;
 use super::ledger::{Assigned, Ledger, Settled, Trouble, Work};
@@ -82,6 +84,8 @@ pub(crate) struct Driver {
     /// Partitions that the subscription has, and that could not be taken over yet or were taken away. When
     /// each is tried again, in the time of the machine.
     unopened: BTreeMap<Partition, Instant>,
+    /// Partitions that stand still.
+    standing: Standing,
     /// Turns that have begun for the lanes, and that no worker has yet.
     ahead: Arc<Ahead>,
     workers: JoinSet<()>,
@@ -199,6 +203,7 @@ impl Driver {
         let lanes = Lanes::new(orders.concurrency, orders.batch).with_ahead(ahead);
         let (reporting, reports) = unbounded_channel();
         let room = Room::new(orders.parked_max);
+        let standing = Standing::new(context.stalls.clone(), &orders.consumer);
         Self {
             context,
             ledger,
@@ -209,6 +214,7 @@ impl Driver {
             lanes,
             parts: BTreeMap::new(),
             unopened: BTreeMap::new(),
+            standing,
             ahead: Arc::default(),
             workers: JoinSet::new(),
             reports,
@@ -279,7 +285,7 @@ impl Driver {
         // While something is kept nothing else is.
         let save_ms = self.save_ms.filter(|_| self.savers.is_empty());
         let due_ms = due_ms.into_iter().chain(save_ms).min();
-        let again_at = self.unopened.values().min().copied();
+        let again_at = self.unopened.values().copied().chain(self.standing.next_look()).min();
         let has_room = self.lanes.waiting() < WAITING_MAX && !self.is_holding;
         tokio::select! {
             biased;
@@ -301,7 +307,8 @@ impl Driver {
     }
 
     /// Says what it is doing, before it sleeps.
-    fn report(&self) {
+    fn report(&mut self) {
+        self.standing.forget(Instant::now());
         let next = self.parts.values().map(|part| (part.assigned.partition.clone(), part.next)).collect();
         let due_ms = self.due_ms();
         let under_way = self.with_workers();

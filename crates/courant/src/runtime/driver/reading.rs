@@ -4,7 +4,9 @@ use courant_engine::{FetchError, Fetched, Partition};
 use courant_sql::Source;
 use tracing::{error, warn};
 
+use super::assigning::AGAIN;
 use super::{Driver, Lane};
+use crate::StallReason;
 use crate::runtime::incoming;
 use crate::runtime::ledger::{Trouble, Work};
 
@@ -12,6 +14,7 @@ impl Driver {
     /// Takes records in. Those of types that nobody wants here are settled at once.
     pub(super) fn take(&mut self, fetched: Fetched) {
         let Some(part) = self.parts.get_mut(&fetched.partition) else { return };
+        self.standing.goes_on(&fetched.partition);
         let log = self.context.engine.log_id();
         let next_offset = fetched.next_offset;
         let mut records = fetched.records.into_iter().peekable();
@@ -66,13 +69,17 @@ impl Driver {
                 self.pass_to(&partition, next_offset);
             }
             FetchError::Failed { partition, reason } => {
-                warn!(consumer, %partition, reason, "the engine cannot read; trying again");
+                self.standing.note(&partition, StallReason::Unreadable, &reason);
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
                 let next = self.parts.get(&partition).map(|part| part.next);
                 self.seek(&partition, next);
             }
+            // With its topic, of which there may be another one of that name soon.
             FetchError::UnknownPartition { partition } => {
-                warn!(consumer, %partition, "the partition does not exist any more");
+                self.save().await?;
+                self.let_go(&partition, AGAIN);
+                let said = "the partition does not exist any more";
+                self.standing.note(&partition, StallReason::NoTopic, said);
             }
             other => return Err(Trouble::Broken(other.to_string())),
         }

@@ -10,6 +10,7 @@ use courant_engine::Partition;
 use tokio::task::JoinError;
 use tracing::warn;
 
+use super::standing::Unkept;
 use super::{Driver, task_ended};
 use crate::runtime::context::Context;
 use crate::runtime::faults::FaultPoint;
@@ -47,6 +48,7 @@ struct Keeper {
     context: Arc<Context>,
     ledger: Arc<dyn Ledger>,
     consumer: String,
+    unkept: Unkept,
     /// Forgets what can be forgotten as well.
     prunes: bool,
 }
@@ -68,9 +70,7 @@ impl Keeper {
         } else {
             engine.commit(group, positions).await
         };
-        if let Err(error) = committed {
-            warn!(consumer = self.consumer, %error, "the engine does not keep how far the consumer is");
-        }
+        self.unkept.note(&committed);
         if self.prunes {
             self.ledger.prune().await?;
         }
@@ -158,7 +158,8 @@ impl Driver {
             self.unpruned = 0;
         }
         let (context, ledger) = (self.context.clone(), self.ledger.clone());
-        Keeper { context, ledger, consumer: self.orders.consumer.clone(), prunes }
+        let (consumer, unkept) = (self.orders.consumer.clone(), self.standing.unkept.clone());
+        Keeper { context, ledger, consumer, unkept, prunes }
     }
 
     /// Notes what was kept, as far as the partitions are still those that they were.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::ahead::{Doing, Hand, Piece, work};
-use super::assigning::TAKEN_AGAIN;
+use super::assigning::{AGAIN, TAKEN_AGAIN};
 use super::{Driver, Ended, Job, Lane, Look, Report};
 use crate::runtime::lanes::Turn;
 use crate::runtime::ledger::{Settled, Trouble, Work};
@@ -215,15 +215,23 @@ impl Driver {
         }
     }
 
-    /// Somebody else has a partition now.
-    pub(super) fn lose(&mut self, partition: &Partition) {
-        let Some(part) = self.parts.remove(partition) else { return };
+    /// Lets a partition go, and comes back to it after `wait`. Whether it was there.
+    pub(super) fn let_go(&mut self, partition: &Partition, wait: Duration) -> bool {
+        let Some(part) = self.parts.remove(partition) else { return false };
         let serial = part.assigned.serial;
         self.lanes.forget(|lane| lane.serial() == serial);
         self.give_up_ahead(&[serial]);
         self.subscription.pause(std::slice::from_ref(partition));
+        self.unopened.insert(partition.clone(), Instant::now() + wait);
+        true
+    }
+
+    /// Somebody else has a partition now.
+    pub(super) fn lose(&mut self, partition: &Partition) {
         // If the group still means this instance, the other one was late, and nobody else comes back to it.
-        self.unopened.insert(partition.clone(), Instant::now() + TAKEN_AGAIN);
+        if !self.let_go(partition, TAKEN_AGAIN) {
+            return;
+        }
         warn!(consumer = self.orders.consumer, %partition, "another instance of the service has the partition");
     }
 
@@ -248,6 +256,7 @@ impl Driver {
         self.ahead.let_go();
         self.save().await?;
         self.unopened.retain(|waiting, _| !partitions.contains(waiting));
+        self.standing.are_gone(partitions, Instant::now() + AGAIN);
         for partition in partitions {
             self.parts.remove(partition);
             info!(consumer = self.orders.consumer, %partition, "gave the partition up");

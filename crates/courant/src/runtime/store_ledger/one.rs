@@ -13,7 +13,6 @@ use tracing::warn;
 
 use super::under_way::Entered;
 use super::{StoreLedger, TransactionEscaped, keep_published, lease};
-use crate::HandlerError;
 use crate::outbox::PublishError;
 use crate::planted::{Defect, is_planted};
 use crate::runtime::call::Begun as Call;
@@ -21,15 +20,17 @@ use crate::runtime::faults::FaultPoint;
 use crate::runtime::ledger::{Settled, Trouble, Turns, Work};
 use crate::runtime::passing::{Bad, Pause};
 use crate::runtime::policy::Failed;
+use crate::runtime::stalls::What;
 use crate::subscription::Registered;
 use crate::tx::{Lent, Slot};
+use crate::{HandlerError, StallReason};
 
 /// What an attempt has come to.
 enum Attempted {
     Settled(Settled),
     Failed(Failed),
     /// Whether it was committed is not known. The inbox will say.
-    InDoubt,
+    InDoubt(String),
 }
 
 /// Whether an event may be handled now.
@@ -85,15 +86,19 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         if begun.is_none() {
             entered.until_begun().await;
         }
-        let mut pause = Pause::new();
+        let (mut pause, mut doubt) = (self.pause(), self.waiting());
         let failed = loop {
-            match self.attempt(work, begun.take(), behind.as_deref_mut()).await {
+            match self.attempt(work, begun.take(), behind.as_deref_mut(), &mut pause).await {
                 Ok(Attempted::Settled(settled)) => return Ok(settled),
                 Ok(Attempted::Failed(failed)) => break failed,
-                Ok(Attempted::InDoubt) => pause.wait().await,
+                Ok(Attempted::InDoubt(said)) => {
+                    doubt.again(What::of(StallReason::InDoubt), &said);
+                    pause.wait().await;
+                }
                 Err(bad) => pause.or_trouble(bad).await?,
             }
         };
+        drop(doubt);
         loop {
             match self.keep(work, &failed).await {
                 Ok(settled) => return Ok(settled),
@@ -107,6 +112,7 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         work: &Work,
         begun: Option<BegunIn<D>>,
         behind: Option<&mut Behind<'_, D>>,
+        pause: &mut Pause,
     ) -> Result<Attempted, Bad> {
         let handler = match self.caller.handler(work) {
             Ok(handler) => handler,
@@ -121,6 +127,8 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
             Admitted::New(transaction) => transaction,
             Admitted::Settled(settled) => return Ok(Attempted::Settled(settled)),
         };
+        // The handler may take long, and the store has nothing to do with that.
+        pause.goes_on();
         let mut call = self.caller.begin(work);
         let mut attempted = if self.rules.at_least_once {
             self.undo(transaction).await;
@@ -159,7 +167,7 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
                 self.undo(lent.transaction).await;
                 if failed.lacks_room {
                     // As when there is none for the commit: the store is waited for, and that is no attempt.
-                    return Err(Bad::Passing(failed.failure.message));
+                    return Err(Bad::Passing(StallReason::StoreFull, failed.failure.message));
                 }
                 Ok(Attempted::Failed(failed))
             }
@@ -179,7 +187,7 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
             Ok(returned) => returned,
             Err(failed) => return Ok(Attempted::Failed(failed)),
         };
-        let mut pause = Pause::new();
+        let (mut pause, mut doubt) = (self.pause(), self.waiting());
         loop {
             let committed = match self.admit(work, None).await {
                 Ok(Admitted::New(transaction)) => {
@@ -191,7 +199,10 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
                 Err(bad) => Err(bad),
             };
             match committed {
-                Ok(Attempted::InDoubt) => pause.wait().await,
+                Ok(Attempted::InDoubt(said)) => {
+                    doubt.again(What::of(StallReason::InDoubt), &said);
+                    pause.wait().await;
+                }
                 Ok(attempted) => return Ok(attempted),
                 // The handler is done; only the note is written again.
                 Err(bad) => pause.after(bad).await?,
@@ -260,7 +271,7 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
             }
             Err(CommitError::Unknown(error)) => {
                 warn!(consumer = %self.consumer, event = %work.event.id, %error, "a commit without an answer");
-                Ok(Attempted::InDoubt)
+                Ok(Attempted::InDoubt(error.to_string()))
             }
             Err(CommitError::Store(error)) => match Bad::from(error) {
                 // A handler may have made its transaction one that only reads.

@@ -1,0 +1,179 @@
+//! What does not go on is said: in the process, and by the service of itself.
+
+use std::sync::Arc;
+
+use courant::engine::{Engine, NewTopic};
+use courant::prelude::*;
+use courant::testkit::World;
+use courant::{Backing, EngineChoice, Running, Stall, StallReason};
+use courant_core::topic::TopicName;
+
+use crate::absent_engine::AbsentEngine;
+use crate::channel::{A_WHILE, states};
+use crate::given::{Counted, Loose, Script, counted, seconds};
+
+async fn tell(event: Counted) -> Loose {
+    Loose { n: event.n }
+}
+
+async fn hear(event: Counted, State(script): State<Script>) -> Result<(), HandlerError> {
+    script.call(&event.key, &format!("{}:{}", event.key, event.n)).map_err(HandlerError::retry)
+}
+
+/// A topic with a config that lets the engine refuse what comes.
+async fn topic(engine: &dyn Engine, name: &str, config: (&str, &str)) {
+    let topic = NewTopic::new(TopicName::new(name).expect("legal"), 1).with(config.0, config.1);
+    engine.create_topics(vec![topic]).await.remove(0).expect("created");
+}
+
+/// Waits until something does not go on. Such a service does not settle.
+async fn until_stalled<S: Backing>(service: &Running<S>) -> Stall {
+    let waiting = async {
+        loop {
+            match service.stalls().pop() {
+                Some(stall) => return stall,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(seconds(60), waiting).await.expect("it says that it does not go on")
+}
+
+/// Symptom: without a store a handler was called again and again, because the engine refused what it published, and
+/// nothing but its attempts said so. Cause: a refusal was only the failure of an attempt. Fix: it is said what is
+/// refused, why, and since when, in the process and by the service of itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_engine_refuses_without_a_store_is_said() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    topic(&*engine, "test.loose", ("cleanup.policy", "compact")).await;
+    let telling = Subscription::named("telling").at_least_once().when_exhausted(Exhausted::Block);
+    let telling = telling.retry(Retry::every(seconds(10))).on(tell);
+    let app = App::new("test").engine(engine.clone()).partitions(1).in_world(&world).announced();
+    let service = app.subscribe(telling).build().await.expect("fits together");
+    let mut service = service.start().await.expect("starts");
+    service.settle().await.expect("settles");
+    assert!(service.stalls().is_empty(), "{:?}", service.stalls());
+
+    let since_ms = world.now_ms();
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    for _ in 0..3 {
+        world.advance(seconds(10));
+        service.settle().await.expect("settles");
+    }
+    let stalls = service.stalls();
+    let [stall] = &stalls[..] else { panic!("one thing does not go on: {stalls:?}") };
+    assert_eq!((stall.consumer.as_deref(), stall.reason), (Some("telling"), StallReason::Refused));
+    assert_eq!((stall.topic.as_deref(), stall.since_ms, stall.times), (Some("test.loose"), since_ms, 4));
+    assert!(stall.said.contains("every record in it needs a key"), "{stall:?}");
+
+    world.advance(A_WHILE);
+    service.settle().await.expect("settles");
+    let said = states(&*engine).await.pop().expect("it says how it is");
+    let [told] = &said.stalls[..] else { panic!("{said:?}") };
+    assert_eq!((told.consumer.as_deref(), told.reason.as_str()), (Some("telling"), "refused"));
+    assert_eq!((told.topic.as_deref(), told.since_ms), (Some("test.loose"), since_ms));
+    service.stop().await.expect("stops");
+}
+
+/// Symptom: an event whose copy the engine refused, as a dead letter that is too large for its topic, was handled again
+/// for ever, and what was refused stood nowhere. The same cause, and the same fix.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_the_engine_refuses_is_said() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    topic(&*engine, "test.counted.hearing.dlq", ("max.message.bytes", "100")).await;
+    let script = Script::default();
+    script.fail("a");
+    let hearing = Subscription::named("hearing").at_least_once().when_exhausted(Exhausted::DeadLetter);
+    let hearing = hearing.retry(Retry::never()).on(hear);
+    let app = App::new("test").engine(engine.clone()).partitions(1).in_world(&world).state(script.clone());
+    let service = app.subscribe(hearing).build().await.expect("fits together");
+    let mut service = service.start().await.expect("starts");
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    world.advance(seconds(1));
+    service.settle().await.expect("settles");
+    let stalls = service.stalls();
+    let [stall] = &stalls[..] else { panic!("one thing does not go on: {stalls:?}") };
+    let topic = stall.topic.as_deref();
+    assert_eq!((stall.reason, topic), (StallReason::Refused, Some("test.counted.hearing.dlq")));
+    assert_eq!(stall.times, 2);
+    script.repair("a");
+    world.advance(seconds(1));
+    service.settle().await.expect("settles");
+    assert!(service.stalls().is_empty(), "there is no letter any more: {:?}", service.stalls());
+    service.stop().await.expect("stops");
+}
+
+/// An event that fails where nothing can be parked is said, and that it does not fail any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_holds_up_its_partition_is_said() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    let script = Script::default();
+    script.fail("a");
+    let hearing = Subscription::named("hearing").at_least_once().when_exhausted(Exhausted::Block);
+    let hearing = hearing.retry(Retry::every(seconds(1))).on(hear);
+    let app = App::new("test").engine(engine.clone()).partitions(1).in_world(&world).state(script.clone());
+    let service = app.subscribe(hearing).build().await.expect("fits together");
+    let mut service = service.start().await.expect("starts");
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    let stalls = service.stalls();
+    let [stall] = &stalls[..] else { panic!("one thing does not go on: {stalls:?}") };
+    assert_eq!((stall.reason, stall.partition), (StallReason::EventFails, Some(0)));
+    script.repair("a");
+    world.advance(seconds(1));
+    service.settle().await.expect("settles");
+    assert!(service.stalls().is_empty(), "{:?}", service.stalls());
+    service.stop().await.expect("stops");
+}
+
+/// What the relay cannot publish is said of the outbox.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_engine_refuses_of_the_outbox_is_said() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    topic(&*engine, "test.loose", ("cleanup.policy", "compact")).await;
+    let app = App::new("test").engine(engine.clone()).partitions(1).in_world(&world);
+    let app = app.store(Sqlite::connect("sqlite::memory:").await.expect("opens"));
+    let service = app.subscribe(Subscription::named("telling").on(tell)).build().await;
+    let service = service.expect("fits together").start().await.expect("starts");
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    let stall = until_stalled(&service).await;
+    assert_eq!((stall.consumer.as_deref(), stall.reason), (None, StallReason::Refused));
+    assert_eq!(stall.topic.as_deref(), Some("test.loose"));
+    service.stop().await.expect("stops");
+}
+
+/// Symptom: a consumer read nothing more of a topic that was deleted and made anew while its service ran, and a line in
+/// the log was all that was said. Cause: the loop waited for the group to give it the partition once more, and the group
+/// had never taken it away. Fix: it is said while the topic is missing, and what comes under its name is looked at as at
+/// a start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_gone_is_said_and_read_when_it_is_back() {
+    let world = World::new(1);
+    let absent = AbsentEngine::around(world.engine("memory:").await.expect("opens"));
+    let engine: Arc<dyn Engine> = absent.clone();
+    let script = Script::default();
+    let app = App::new("test").engine(EngineChoice::from(engine)).partitions(1).in_world(&world);
+    let app = app.store(Sqlite::connect("sqlite::memory:").await.expect("opens")).state(script.clone());
+    let service = app.subscribe(Subscription::named("hearing").at_least_once().on(hear)).build().await;
+    let mut service = service.expect("fits together").start().await.expect("starts");
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    service.settle().await.expect("settles");
+
+    absent.lose_topics();
+    let stall = until_stalled(&service).await;
+    assert_eq!((stall.consumer.as_deref(), stall.reason), (Some("hearing"), StallReason::NoTopic));
+    assert_eq!((stall.topic.as_deref(), stall.partition), (Some("test.counted"), Some(0)));
+
+    absent.find_topics();
+    service.publisher().publish(&counted("a", 2)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    assert_eq!(script.called(), ["a:1", "a:2"]);
+    assert!(service.stalls().is_empty(), "{:?}", service.stalls());
+    service.stop().await.expect("stops");
+}
