@@ -45,7 +45,8 @@ impl Address {
         if place.is_empty() {
             return Err(refused(EXPECTED));
         }
-        let options = SqliteConnectOptions::from_str(url).map_err(|_| refused(OPTIONS))?;
+        let expected = if said.is_empty() { EXPECTED } else { OPTIONS };
+        let options = SqliteConnectOptions::from_str(url).map_err(|_| refused(expected))?;
         let mut address = Self { options, in_memory: name == MEMORY, creates: true };
         // The last word counts.
         let mut is_shared = true;
@@ -63,6 +64,10 @@ impl Address {
         }
         // SQLite would read these for itself, and take what they say for more than the driver has asked for.
         let name = address.options.get_filename().as_os_str().as_encoded_bytes();
+        // What has no name is a database of its own for each connection, whatever is said of sharing.
+        if address.in_memory && matches!(name, b"" | b"file:" | b"file://") {
+            return Err(refused(EXPECTED));
+        }
         if address.in_memory && name.starts_with(URI.as_bytes()) && name.contains(&b'?') {
             return Err(refused(IN_NAME));
         }
@@ -83,7 +88,6 @@ mod tests {
             ("sqlite::memory:", true),
             ("sqlite://:memory:", true),
             ("sqlite::memory:?cache=shared", true),
-            ("sqlite://?mode=memory", true),
             ("sqlite:file:name?mode=memory", true),
             ("sqlite:name?cache=shared&mode=%6Demory", true),
             ("sqlite:name?cache=private&mode=memory", true),
@@ -106,6 +110,9 @@ mod tests {
             ("sqlite:", "write sqlite:PATH"),
             ("sqlite://", "write sqlite:PATH"),
             ("service.db", "write sqlite:PATH"),
+            ("sqlite:service%FF.db", "write sqlite:PATH"),
+            ("sqlite://?mode=memory", "write sqlite:PATH, or sqlite::memory:"),
+            ("sqlite:file:?mode=memory", "write sqlite:PATH, or sqlite::memory:"),
             ("sqlite:service.db?mode=ro", "leave mode=ro and immutable out"),
             ("sqlite:service.db?immutable=1", "leave mode=ro and immutable out"),
             ("sqlite:name?mode=memory&cache=private", "leave cache=private out"),
