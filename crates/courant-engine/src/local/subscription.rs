@@ -25,6 +25,10 @@ pub(super) struct LocalSubscription {
     wake: Arc<Notify>,
     bytes_max: usize,
     reading: BTreeMap<Partition, Reading>,
+    /// Its topics, how many partitions each had, and how often topics had changed when that was looked at: what comes
+    /// to the log by others than this engine, nobody tells its groups.
+    topics: Vec<(Arc<str>, u32)>,
+    changes: Option<u64>,
     /// What it was told to give up, and does when it is asked for more.
     revoking: Vec<Partition>,
     /// The partition that came first the last time there were records. The next time it comes last.
@@ -58,6 +62,8 @@ struct Reading {
     /// Where it is read next; nowhere until somebody says so.
     offset: Option<u64>,
     paused: bool,
+    /// A read has said that there is no such partition any more.
+    is_gone: bool,
 }
 
 impl LocalSubscription {
@@ -67,7 +73,7 @@ impl LocalSubscription {
         let mut topics: Vec<Arc<str>> = topics.iter().map(|topic| topic.as_str().into()).collect();
         topics.sort_unstable();
         topics.dedup();
-        let (member, wake) = shared.groups().join(&group, topics);
+        let (member, wake) = shared.groups().join(&group, topics.clone());
         Self {
             shared: shared.clone(),
             group,
@@ -75,6 +81,8 @@ impl LocalSubscription {
             wake,
             bytes_max,
             reading: BTreeMap::new(),
+            topics: topics.into_iter().map(|topic| (topic, 0)).collect(),
+            changes: None,
             revoking: Vec::new(),
             served: None,
             watch: None,
@@ -146,11 +154,24 @@ impl LocalSubscription {
 
     /// What the group wants of it.
     fn follow_group(&mut self) -> Option<Next> {
+        let changes = self.shared.log.catalog_changes();
         let catalog = self.shared.log.catalog();
         let partitions = |topic: &str| {
             let count = catalog.by_name(topic).map_or(0, |topic| topic.partitions.len());
             u32::try_from(count).unwrap_or(u32::MAX)
         };
+        let seen = self.changes.replace(changes);
+        if seen != Some(changes) {
+            let mut has_more = false;
+            for (topic, count) in &mut self.topics {
+                let before = std::mem::replace(count, partitions(topic));
+                has_more |= *count > before;
+            }
+            // One that was deleted is noticed where it is read, and the first look below sees all there is.
+            if has_more && seen.is_some() {
+                self.shared.groups().topics_changed();
+            }
+        }
         let change = self.shared.groups().look(&self.group, self.member, partitions);
         if !change.revoked.is_empty() {
             self.reading.retain(|partition, _| !change.revoked.contains(partition));
@@ -160,7 +181,8 @@ impl LocalSubscription {
         for partition in &change.assigned {
             // One that was deleted in this moment is missing from the log; reading it says so.
             let id = self.shared.partition(partition).unwrap_or(PartitionId(u64::MAX));
-            self.reading.insert(partition.clone(), Reading { id, offset: None, paused: false });
+            self.reading
+                .insert(partition.clone(), Reading { id, offset: None, paused: false, is_gone: false });
         }
         (!change.assigned.is_empty()).then_some(Next::Assigned(change.assigned))
     }
@@ -212,6 +234,7 @@ impl LocalSubscription {
             // What else was found is read again, when the error is out of the way.
             if let Some(reading) = self.reading.get_mut(&partition) {
                 reading.offset = None;
+                reading.is_gone = matches!(error, FetchError::UnknownPartition { .. });
             }
             return Err(error);
         }
@@ -262,10 +285,11 @@ impl Subscription for LocalSubscription {
         }
         self.look_anew();
         for Position { partition, offset } in positions {
-            // A topic that was deleted and made anew has other partitions under its name.
-            let id = self.shared.partition(&partition).unwrap_or(PartitionId(u64::MAX));
-            if let Some(reading) = self.reading.get_mut(&partition) {
-                (reading.id, reading.offset) = (id, Some(offset));
+            let Some(reading) = self.reading.get_mut(&partition) else { continue };
+            reading.offset = Some(offset);
+            // A topic that was made anew has other partitions under its name. Who has not heard of that means the old one.
+            if std::mem::take(&mut reading.is_gone) {
+                reading.id = self.shared.partition(&partition).unwrap_or(PartitionId(u64::MAX));
             }
         }
         Ok(())

@@ -1,15 +1,17 @@
 //! What is particular about an engine on the log of a server: the log is the server's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use courant_engine::{
-    Access, EngineConfig, FetchError, NewTopic, Partition, Position, PublishError, ReadBack, beside_server,
+    Access, EngineConfig, FetchError, NewTopic, Next, Partition, Position, PublishError, ReadBack,
+    beside_server,
 };
 use courant_log::storage::MemoryStorage;
 use courant_log::{Log, LogConfig, SystemClock, SystemEntropy};
 
-use crate::place::{publish, read, record, subscribe, topic_name};
+use crate::place::{next, publish, read, record, subscribe, topic_name};
 
 fn log() -> Log {
     let mut config = LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
@@ -102,5 +104,51 @@ async fn a_topic_that_was_made_anew_is_read_where_it_is_sought() {
     publish(&*engine, vec![record("key", "new")]).await;
     subscription.seek(vec![partition.at(0)]).expect("it is assigned");
     assert_eq!(read(&mut *subscription, 1).await[0].value.as_deref(), Some(&b"new"[..]));
+    log.stop();
+}
+
+/// An offset of a topic that is gone is none of another one under its name: whoever has not heard that it is gone, and
+/// seeks, hears it then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offset_of_a_topic_that_is_gone_is_not_sought_in_another_one() {
+    let log = log();
+    let engine = beside_server(log.clone(), EngineConfig::system());
+    let partition = Partition::new("orders", 0);
+    engine.create_topics(vec![NewTopic::new(topic_name("orders"), 1)]).await.remove(0).expect("created");
+    publish(&*engine, vec![record("key", "old")]).await;
+    let mut subscription = subscribe(&*engine, "billing", "orders").await;
+    assert_eq!(read(&mut *subscription, 1).await.len(), 1);
+    delete(&log, "orders").await;
+    engine.create_topics(vec![NewTopic::new(topic_name("orders"), 1)]).await.remove(0).expect("created");
+    publish(&*engine, vec![record("key", "new"), record("key", "newer")]).await;
+
+    subscription.seek(vec![partition.at(1)]).expect("it is assigned");
+    let gone = subscription.next(Duration::ZERO).await;
+    assert_eq!(gone, Err(FetchError::UnknownPartition { partition: partition.clone() }));
+    subscription.seek(vec![partition.at(0)]).expect("it is assigned");
+    assert_eq!(read(&mut *subscription, 2).await[0].value.as_deref(), Some(&b"new"[..]));
+    log.stop();
+}
+
+/// Symptom: nobody read a topic that was deleted and made anew by the server's clients, when its group had noticed
+/// between the two. Cause: groups heard only of topics that their own engine had made. Fix: they look whether there are
+/// more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_others_make_is_assigned() {
+    let log = log();
+    let engine = beside_server(log.clone(), EngineConfig::system());
+    let partition = Partition::new("orders", 0);
+    engine.create_topics(vec![NewTopic::new(topic_name("orders"), 1)]).await.remove(0).expect("created");
+    let mut subscription = subscribe(&*engine, "billing", "orders").await;
+    delete(&log, "orders").await;
+    engine.create_topics(vec![NewTopic::new(topic_name("others"), 1)]).await.remove(0).expect("created");
+    assert_eq!(next(&mut *subscription).await, Next::Revoked(vec![partition.clone()]));
+    assert_eq!(subscription.next(Duration::ZERO).await, Ok(Next::Nothing));
+
+    let (done, created) = tokio::sync::oneshot::channel();
+    let again = courant_log::NewTopic { name: topic_name("orders"), partitions: 1, configs: BTreeMap::new() };
+    log.create_topic(again, move |result| drop(done.send(result)));
+    created.await.expect("answered").expect("created");
+    assert_eq!(next(&mut *subscription).await, Next::Assigned(vec![partition]));
     log.stop();
 }
