@@ -351,6 +351,7 @@ impl<S: Backing> Running<S> {
     /// # Errors
     /// The service could not go on before it was to end.
     pub async fn stop(mut self) -> Result<(), RunError> {
+        self.context.stalls.end_all();
         self.stop.send_replace(true);
         let mut result = Ok(());
         let until = Instant::now() + STOP_MAX;

@@ -152,6 +152,12 @@ impl Pause {
         }
     }
 
+    /// It is not known whether something was committed: waits before the store is asked.
+    pub(crate) async fn in_doubt(&mut self, said: &str) {
+        self.waits(StallReason::InDoubt, said);
+        self.wait().await;
+    }
+
     fn waits(&mut self, reason: StallReason, said: &str) {
         match &mut self.waiting {
             Some(waiting) => waiting.again(What::of(reason), said),

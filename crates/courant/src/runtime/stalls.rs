@@ -36,6 +36,8 @@ pub(crate) struct Stalls {
 struct Known {
     /// How often one has begun or ended.
     changes: u64,
+    /// The service ends: who waits no more has not gone on.
+    is_over: bool,
     all: BTreeMap<Key, Kept>,
 }
 
@@ -98,6 +100,11 @@ impl Stalls {
         let mut waiting = self.waiting(consumer);
         waiting.is_to_be_logged = false;
         waiting
+    }
+
+    /// The service ends. Of what is given up with it nobody says that it goes on.
+    pub(crate) fn end_all(&self) {
+        self.lock().is_over = true;
     }
 
     /// How often one has begun or ended.
@@ -180,8 +187,9 @@ impl Stalls {
         kept.ended = Some(elapsed_ms);
         let (is_logged, for_ms) = (kept.is_logged, elapsed_ms.saturating_sub(kept.began));
         known.changes += 1;
+        let says_so = is_logged && !known.is_over;
         drop(known);
-        if is_logged {
+        if says_so {
             let Key { consumer, what: What { reason, topic, partition } } = key;
             let (consumer, topic) = (consumer.as_deref(), topic.as_deref());
             info!(consumer, %reason, topic, partition, for_ms, "it goes on again");

@@ -26,7 +26,6 @@ use super::call::Caller;
 use super::ledger::{Assigned, Kept, Ledger, News, Settled, Taken, Trouble, Turns, Work};
 use super::passing::{Bad, Pause};
 use super::seldom::Seldom;
-use super::stalls::Waiting;
 use crate::outbox::PublishError;
 use crate::tx::Lent;
 use crate::{Boxed, Exhausted, Retry};
@@ -122,11 +121,7 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
 
     /// Says that the consumer waits for the store, while it does.
     fn pause(&self) -> Pause {
-        Pause::of(self.waiting())
-    }
-
-    fn waiting(&self) -> Waiting {
-        self.caller.context.stalls.waiting(Some(Arc::clone(&self.named)))
+        Pause::of(self.caller.context.stalls.waiting(Some(Arc::clone(&self.named))))
     }
 }
 

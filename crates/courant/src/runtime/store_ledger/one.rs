@@ -20,7 +20,6 @@ use crate::runtime::faults::FaultPoint;
 use crate::runtime::ledger::{Settled, Trouble, Turns, Work};
 use crate::runtime::passing::{Bad, Pause};
 use crate::runtime::policy::Failed;
-use crate::runtime::stalls::What;
 use crate::subscription::Registered;
 use crate::tx::{Lent, Slot};
 use crate::{HandlerError, StallReason};
@@ -86,19 +85,15 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         if begun.is_none() {
             entered.until_begun().await;
         }
-        let (mut pause, mut doubt) = (self.pause(), self.waiting());
+        let mut pause = self.pause();
         let failed = loop {
             match self.attempt(work, begun.take(), behind.as_deref_mut(), &mut pause).await {
                 Ok(Attempted::Settled(settled)) => return Ok(settled),
                 Ok(Attempted::Failed(failed)) => break failed,
-                Ok(Attempted::InDoubt(said)) => {
-                    doubt.again(What::of(StallReason::InDoubt), &said);
-                    pause.wait().await;
-                }
+                Ok(Attempted::InDoubt(said)) => pause.in_doubt(&said).await,
                 Err(bad) => pause.or_trouble(bad).await?,
             }
         };
-        drop(doubt);
         loop {
             match self.keep(work, &failed).await {
                 Ok(settled) => return Ok(settled),
@@ -127,7 +122,7 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
             Admitted::New(transaction) => transaction,
             Admitted::Settled(settled) => return Ok(Attempted::Settled(settled)),
         };
-        // The handler may take long, and the store has nothing to do with that.
+        // The handler may take long, and the store has nothing to do with that. The inbox has said what was in doubt.
         pause.goes_on();
         let mut call = self.caller.begin(work);
         let mut attempted = if self.rules.at_least_once {
@@ -187,7 +182,7 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
             Ok(returned) => returned,
             Err(failed) => return Ok(Attempted::Failed(failed)),
         };
-        let (mut pause, mut doubt) = (self.pause(), self.waiting());
+        let mut pause = self.pause();
         loop {
             let committed = match self.admit(work, None).await {
                 Ok(Admitted::New(transaction)) => {
@@ -199,10 +194,7 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
                 Err(bad) => Err(bad),
             };
             match committed {
-                Ok(Attempted::InDoubt(said)) => {
-                    doubt.again(What::of(StallReason::InDoubt), &said);
-                    pause.wait().await;
-                }
+                Ok(Attempted::InDoubt(said)) => pause.in_doubt(&said).await,
                 Ok(attempted) => return Ok(attempted),
                 // The handler is done; only the note is written again.
                 Err(bad) => pause.after(bad).await?,
