@@ -191,10 +191,10 @@ impl Refused {
     }
 }
 
-/// An engine that does not say or keep how far a group is may do so soon.
+/// An engine that does not say or keep how far a group is may do so soon, as when its topic is back.
 fn unkept(error: CommitError) -> Trouble {
     match error {
-        CommitError::Failed { .. } => Trouble::Away(error.to_string()),
+        CommitError::Failed { .. } | CommitError::UnknownPartition { .. } => Trouble::Away(error.to_string()),
         _ => Trouble::Broken(error.to_string()),
     }
 }

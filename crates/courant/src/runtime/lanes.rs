@@ -76,6 +76,11 @@ impl<L: Clone + Eq + Hash, J> Lanes<L, J> {
         self.turns
     }
 
+    /// Whether an event waits or is under way, of lanes that `is_wanted` says.
+    pub(crate) fn has(&self, is_wanted: impl Fn(&L) -> bool) -> bool {
+        self.waiting.keys().chain(&self.busy).any(is_wanted)
+    }
+
     /// Whether a lane is parked.
     #[cfg(test)]
     pub(crate) fn is_parked(&self, lane: &L) -> bool {
@@ -250,6 +255,20 @@ mod tests {
         lanes.end(&[1]);
         assert_eq!(drain(&mut lanes), [handle(1, 11)]);
         assert_eq!((lanes.waiting(), lanes.under_way()), (0, 3));
+    }
+
+    #[test]
+    fn a_lane_is_there_while_an_event_of_it_waits_or_is_under_way() {
+        let mut lanes = Lanes::new(1, 1);
+        lanes.push(1, 10);
+        assert_eq!(drain(&mut lanes), [handle(1, 10)]);
+        lanes.push(2, 20);
+        assert!(
+            lanes.has(|lane| *lane == 1) && lanes.has(|lane| *lane == 2) && !lanes.has(|lane| *lane == 3)
+        );
+        lanes.end(&[1]);
+        lanes.forget(|lane| *lane == 2);
+        assert!(!lanes.has(|_| true));
     }
 
     #[test]

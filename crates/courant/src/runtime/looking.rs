@@ -65,14 +65,30 @@ pub(crate) fn refused(consumer: &str, partition: &Partition, difference: &Differ
     ))
 }
 
-/// An engine that could not read may be able to soon: a server that is away comes back.
+/// An engine that could not read may be able to soon: a server that is away comes back, and a topic that has gone in this
+/// moment may be made anew.
 pub(crate) fn unread(error: &ReadError) -> Trouble {
     match error {
-        ReadError::Failed { .. } => Trouble::Away(error.to_string()),
+        ReadError::Failed { .. } | ReadError::UnknownPartition { .. } => Trouble::Away(error.to_string()),
         _ => Trouble::Broken(error.to_string()),
     }
 }
 
 fn no_answer(partition: &Partition) -> Trouble {
     Trouble::Broken(format!("the engine says nothing of {partition}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_there_soon_ends_no_service() {
+        let partition = Partition::new("orders", 0);
+        let gone = ReadError::UnknownPartition { partition: partition.clone() };
+        let failed = ReadError::Failed { partition, reason: "no such file".to_owned() };
+        assert!(matches!(unread(&gone), Trouble::Away(_)));
+        assert!(matches!(unread(&failed), Trouble::Away(_)));
+        assert!(matches!(unread(&ReadError::Closed), Trouble::Broken(_)));
+    }
 }

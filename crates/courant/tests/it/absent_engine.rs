@@ -1,7 +1,7 @@
 //! An engine that goes away and comes back, as a broker does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use courant::engine::{
@@ -24,13 +24,18 @@ pub(crate) struct AbsentEngine {
     is_there: watch::Sender<bool>,
     /// Its topics are, as far as one reads.
     has_topics: watch::Sender<bool>,
+    /// It keeps how far groups are.
+    keeps: AtomicBool,
+    /// It has forgotten that.
+    has_forgotten: AtomicBool,
     refused: AtomicU64,
 }
 
 impl AbsentEngine {
     pub(crate) fn around(inner: Arc<dyn Engine>) -> Arc<Self> {
         let (is_there, has_topics) = (watch::Sender::new(true), watch::Sender::new(true));
-        Arc::new(Self { inner, is_there, has_topics, refused: AtomicU64::new(0) })
+        let (keeps, has_forgotten) = (AtomicBool::new(true), AtomicBool::new(false));
+        Arc::new(Self { inner, is_there, has_topics, keeps, has_forgotten, refused: AtomicU64::new(0) })
     }
 
     pub(crate) fn leave(&self) {
@@ -49,6 +54,16 @@ impl AbsentEngine {
 
     pub(crate) fn find_topics(&self) {
         self.has_topics.send_replace(true);
+    }
+
+    /// Whether it keeps from now on how far groups are.
+    pub(crate) fn keep_progress(&self, keeps: bool) {
+        self.keeps.store(keeps, Ordering::SeqCst);
+    }
+
+    /// From now on it does not know how far groups are, as of a topic that was made anew.
+    pub(crate) fn forget_progress(&self) {
+        self.has_forgotten.store(true, Ordering::SeqCst);
     }
 
     /// Batches that it has not answered since it went away.
@@ -151,7 +166,7 @@ impl Engine for AbsentEngine {
     }
 
     fn commit(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>> {
-        if self.is_away() {
+        if self.is_away() || !self.keeps.load(Ordering::SeqCst) {
             return Box::pin(async move { Err(CommitError::Failed { group, reason: AWAY.to_owned() }) });
         }
         self.inner.commit(group, positions)
@@ -162,6 +177,9 @@ impl Engine for AbsentEngine {
         group: String,
         partitions: Vec<Partition>,
     ) -> Boxed<'_, Result<Vec<Option<u64>>, CommitError>> {
+        if self.has_forgotten.load(Ordering::SeqCst) {
+            return Box::pin(async move { Ok(vec![None; partitions.len()]) });
+        }
         self.inner.committed(group, partitions)
     }
 

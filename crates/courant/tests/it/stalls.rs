@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use courant::engine::{Engine, NewTopic};
+use courant::engine::{Engine, NewTopic, Partition};
 use courant::prelude::*;
 use courant::testkit::World;
-use courant::{Backing, EngineChoice, Running, Stall, StallReason};
+use courant::{Backing, EngineChoice, Running, Stall, StallReason, StartFrom};
 use courant_core::topic::TopicName;
 
 use crate::absent_engine::AbsentEngine;
@@ -37,6 +37,16 @@ async fn until_stalled<S: Backing>(service: &Running<S>) -> Stall {
         }
     };
     tokio::time::timeout(seconds(60), waiting).await.expect("it says that it does not go on")
+}
+
+/// Waits until it is so.
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(seconds(60), waiting).await.expect("it is so in the end");
 }
 
 /// Symptom: without a store a handler was called again and again, because the engine refused what it published, and
@@ -175,5 +185,89 @@ async fn a_topic_that_is_gone_is_said_and_read_when_it_is_back() {
     service.settle().await.expect("settles");
     assert_eq!(script.called(), ["a:1", "a:2"]);
     assert!(service.stalls().is_empty(), "{:?}", service.stalls());
+    service.stop().await.expect("stops");
+}
+
+/// What is parked of a topic that is gone is tried again when it is due: it is in the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_parked_of_a_topic_that_is_gone_goes_on() {
+    let world = World::new(1);
+    let absent = AbsentEngine::around(world.engine("memory:").await.expect("opens"));
+    let engine: Arc<dyn Engine> = absent.clone();
+    let script = Script::default();
+    script.fail_times("a:1", 1);
+    let app = App::new("test").engine(EngineChoice::from(engine)).partitions(1).in_world(&world);
+    let app = app.store(Sqlite::connect("sqlite::memory:").await.expect("opens")).state(script.clone());
+    let hearing = Subscription::named("hearing").at_least_once().retry(Retry::every(seconds(10))).on(hear);
+    let service = app.subscribe(hearing).build().await.expect("fits together");
+    let mut service = service.start().await.expect("starts");
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    assert_eq!(script.called(), ["a:1"]);
+
+    absent.lose_topics();
+    assert_eq!(until_stalled(&service).await.reason, StallReason::NoTopic);
+    world.advance(seconds(10));
+    until(|| script.called().len() == 2).await;
+
+    absent.find_topics();
+    service.publisher().publish(&counted("a", 2)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    assert_eq!(script.called(), ["a:1", "a:1", "a:2"]);
+    service.stop().await.expect("stops");
+}
+
+/// Symptom: a consumer that begins with the newest event skipped what came into a topic that was deleted and made anew
+/// before the consumer had noticed. Cause: with its topic the engine forgets how far a group is, and the consumer began
+/// as one that had never been there. Fix: to one that was there all of such a topic is new.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_of_a_topic_that_was_made_anew_is_new() {
+    let world = World::new(1);
+    let absent = AbsentEngine::around(world.engine("memory:").await.expect("opens"));
+    let engine: Arc<dyn Engine> = absent.clone();
+    let script = Script::default();
+    let hearing = Subscription::named("hearing").at_least_once().when_exhausted(Exhausted::Skip);
+    let hearing = hearing.start_from(StartFrom::Newest).on(hear);
+    let app = App::new("test").engine(EngineChoice::from(engine)).partitions(1).in_world(&world);
+    let service = app.state(script.clone()).subscribe(hearing).build().await.expect("fits together");
+    let mut service = service.start().await.expect("starts");
+    service.settle().await.expect("settles");
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    service.settle().await.expect("settles");
+
+    absent.lose_topics();
+    assert_eq!(until_stalled(&service).await.reason, StallReason::NoTopic);
+    // The first event stands for one of another topic: nobody knows that it was handled.
+    absent.forget_progress();
+    absent.find_topics();
+    service.publisher().publish(&counted("a", 2)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    assert_eq!(script.called(), ["a:1", "a:1", "a:2"]);
+    service.stop().await.expect("stops");
+}
+
+/// Symptom: a service with nothing to do said for ever that the engine did not keep how far it was, and without a store
+/// its last events came again after the next start. Cause: the engine heard of it once more with the next event only.
+/// Fix: it hears of it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_that_was_not_kept_is_handed_over_again() {
+    let world = World::new(1);
+    let absent = AbsentEngine::around(world.engine("memory:").await.expect("opens"));
+    let engine: Arc<dyn Engine> = absent.clone();
+    let script = Script::default();
+    let hearing = Subscription::named("hearing").at_least_once().when_exhausted(Exhausted::Skip).on(hear);
+    let app = App::new("test").engine(EngineChoice::from(engine)).partitions(1).in_world(&world);
+    let service = app.state(script.clone()).subscribe(hearing).build().await.expect("fits together");
+    let mut service = service.start().await.expect("starts");
+    service.settle().await.expect("settles");
+    absent.keep_progress(false);
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    let stall = until_stalled(&service).await;
+    assert_eq!((stall.consumer.as_deref(), stall.reason), (Some("hearing"), StallReason::ProgressUnkept));
+    absent.keep_progress(true);
+    until(|| service.stalls().is_empty()).await;
+    let partition = Partition::new("test.counted", 0);
+    let committed = absent.committed("hearing".to_owned(), vec![partition]).await.expect("says");
+    assert_eq!(committed, [Some(1)]);
     service.stop().await.expect("stops");
 }

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::turns::REVOKE_MAX;
 use super::{Driver, Lane, Look, Orders, Part, task_ended};
 use crate::mapping::Mappings;
 use crate::runtime::begin::{Begin, To, begin};
@@ -52,23 +53,63 @@ impl Driver {
         let answers = self.context.engine.ends(due.clone()).await;
         let mut heard = Vec::with_capacity(due.len());
         for (partition, answer) in due.into_iter().zip(answers) {
-            let (error, reason) = match answer {
-                Err(error @ ReadError::Failed { .. }) => (error, StallReason::Unreadable),
-                // Its topic is gone. What comes under its name is looked at as at a start.
-                Err(error @ ReadError::UnknownPartition { .. }) => (error, StallReason::NoTopic),
+            match answer {
+                Err(error @ ReadError::UnknownPartition { .. }) => {
+                    self.gone.insert(partition.clone(), None);
+                    self.standing.note(&partition, StallReason::NoTopic, &error.to_string());
+                }
+                Err(error @ ReadError::Failed { .. }) => {
+                    self.standing.note(&partition, StallReason::Unreadable, &error.to_string());
+                }
+                _ if self.is_at_work(&partition) => {}
                 _ => {
                     heard.push(partition);
                     continue;
                 }
-            };
-            self.standing.note(&partition, reason, &error.to_string());
+            }
             self.unopened.insert(partition, Instant::now() + AGAIN);
         }
         self.assign(heard).await
     }
 
+    /// The topic of a partition is gone. The group need not say so, and there may be another one of that name soon. What
+    /// was read and what is parked goes on meanwhile.
+    pub(super) fn lacks_topic(&mut self, partition: &Partition) {
+        if !self.parts.contains_key(partition) {
+            return;
+        }
+        self.gone.insert(partition.clone(), None);
+        self.unopened.insert(partition.clone(), Instant::now() + AGAIN);
+        let said = "the partition does not exist any more";
+        self.standing.note(partition, StallReason::NoTopic, said);
+    }
+
+    /// Whether something is under way of a partition whose topic is back. It ends first, as where a partition is wanted
+    /// elsewhere: without a store nothing fences it, and it would be handled twice at the same time.
+    fn is_at_work(&mut self, partition: &Partition) -> bool {
+        let (Some(part), Some(until)) = (self.parts.get(partition), self.gone.get_mut(partition)) else {
+            return false;
+        };
+        let (now, serial) = (Instant::now(), part.assigned.serial);
+        *until.get_or_insert_with(|| now + REVOKE_MAX) > now && self.lanes.has(|lane| lane.serial() == serial)
+    }
+
+    /// Lets partitions go whose topic was gone: what is there under its name is taken over as at a start.
+    async fn let_gone_go(&mut self, partitions: &[Partition]) -> Result<(), Trouble> {
+        let is_old = |one: &&Partition| self.gone.contains_key(*one) && self.parts.contains_key(*one);
+        let old: Vec<&Partition> = partitions.iter().filter(is_old).collect();
+        if !old.is_empty() {
+            self.save().await?;
+        }
+        for partition in old {
+            self.let_go(partition);
+        }
+        Ok(())
+    }
+
     /// Takes partitions over. Those that cannot be had now are tried again later.
     pub(super) async fn assign(&mut self, partitions: Vec<Partition>) -> Result<(), Trouble> {
+        self.let_gone_go(&partitions).await?;
         self.unopened.retain(|waiting, _| !partitions.contains(waiting));
         self.standing.are_ours(&partitions);
         let begun = Instant::now();
@@ -80,6 +121,7 @@ impl Driver {
             };
             match opened {
                 Ok(next) => {
+                    self.gone.remove(&partition);
                     self.standing.goes_on(&partition);
                     positions.push(partition.at(next));
                 }
@@ -138,6 +180,11 @@ impl Driver {
             mappings: &self.context.mappings,
             ledger: &*self.ledger,
             orders: &self.orders,
+            start: match self.orders.start {
+                // Of a topic that was made while the consumer was at work all is new.
+                StartFrom::Newest if self.gone.contains_key(partition) => StartFrom::Oldest,
+                start => start,
+            },
         };
         let opening = opener.open(partition, &taken).await?;
         info!(consumer = self.orders.consumer, %partition, next = opening.next, "took the partition over");
@@ -167,6 +214,8 @@ struct Opener<'a> {
     mappings: &'a Mappings,
     ledger: &'a dyn Ledger,
     orders: &'a Orders,
+    /// Where it begins if nothing is known of it.
+    start: StartFrom,
 }
 
 impl Opener<'_> {
@@ -190,7 +239,7 @@ impl Opener<'_> {
             }
             Begin::Refused(difference) => return Err(refused(&self.orders.consumer, partition, &difference)),
             Begin::Reset(to) => to,
-            Begin::Fresh => match self.orders.start {
+            Begin::Fresh => match self.start {
                 StartFrom::Oldest => {
                     return Ok(Opening { next: ends.start, last: None, missed: Missed::default() });
                 }

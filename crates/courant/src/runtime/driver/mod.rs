@@ -30,7 +30,7 @@ use tracing::warn;
 use self::ahead::Ahead;
 use self::asking::Looked;
 use self::room::Room;
-use self::saving::Kept;
+use self::saving::{Kept, Uncommitted};
 use self::standing::Standing;
 use super::context::Context;
 use super::lanes::Lanes;
@@ -84,6 +84,9 @@ pub(crate) struct Driver {
     /// Partitions that the subscription has, and that could not be taken over yet or were taken away. When
     /// each is tried again, in the time of the machine.
     unopened: BTreeMap<Partition, Instant>,
+    /// Partitions whose topic has gone since they were taken over. What is in memory and parked of one goes on until
+    /// there is a topic of that name again; then until when, at most.
+    gone: BTreeMap<Partition, Option<Instant>>,
     /// Partitions that stand still.
     standing: Standing,
     /// Turns that have begun for the lanes, and that no worker has yet.
@@ -106,6 +109,7 @@ pub(crate) struct Driver {
     /// Events of types that nobody here wants.
     passed: u64,
     unsaved: usize,
+    uncommitted: Uncommitted,
     /// When progress is to be kept that is not yet.
     save_ms: Option<i64>,
     unpruned: usize,
@@ -214,6 +218,7 @@ impl Driver {
             lanes,
             parts: BTreeMap::new(),
             unopened: BTreeMap::new(),
+            gone: BTreeMap::new(),
             standing,
             ahead: Arc::default(),
             workers: JoinSet::new(),
@@ -227,6 +232,7 @@ impl Driver {
             is_holding: false,
             passed: 0,
             unsaved: 0,
+            uncommitted: Uncommitted::default(),
             save_ms: None,
             unpruned: 0,
         }
@@ -267,7 +273,10 @@ impl Driver {
             Wake::Looked(looked) => self.looked(looked)?,
             Wake::Decided => self.is_holding = true,
             Wake::Due => {}
-            Wake::Again => self.assign_again().await?,
+            Wake::Again => {
+                self.commit_again();
+                self.assign_again().await?;
+            }
             Wake::Next(Ok(Next::Assigned(partitions))) => self.assign(partitions).await?,
             Wake::Next(Ok(Next::Revoked(partitions))) => self.revoke(&partitions).await?,
             Wake::Next(Ok(Next::Records(fetched))) => {
@@ -285,7 +294,7 @@ impl Driver {
         // While something is kept nothing else is.
         let save_ms = self.save_ms.filter(|_| self.savers.is_empty());
         let due_ms = due_ms.into_iter().chain(save_ms).min();
-        let again_at = self.unopened.values().copied().chain(self.standing.next_look()).min();
+        let again_at = self.next_try();
         let has_room = self.lanes.waiting() < WAITING_MAX && !self.is_holding;
         tokio::select! {
             biased;
@@ -300,6 +309,13 @@ impl Driver {
         }
     }
 
+    /// When something is tried again.
+    fn next_try(&self) -> Option<Instant> {
+        // While something is kept nothing else is.
+        let commits_at = self.uncommitted.again().filter(|_| self.savers.is_empty());
+        self.unopened.values().copied().chain(self.standing.next_look()).chain(commits_at).min()
+    }
+
     /// When something is due by itself: a parked event, or the next look.
     fn due_ms(&self) -> Option<i64> {
         let parked = self.parts.values().filter_map(|part| part.due_ms.first().copied());
@@ -309,7 +325,10 @@ impl Driver {
     /// Says what it is doing, before it sleeps.
     fn report(&mut self) {
         self.standing.forget(Instant::now());
-        let next = self.parts.values().map(|part| (part.assigned.partition.clone(), part.next)).collect();
+        // Nothing is read of a topic that is gone, however far it was.
+        let is_read = |one: &(&Partition, &Part)| !self.gone.contains_key(one.0);
+        let read = || self.parts.iter().filter(is_read).map(|(_, part)| part);
+        let next = read().map(|part| (part.assigned.partition.clone(), part.next)).collect();
         let due_ms = self.due_ms();
         let under_way = self.with_workers();
         // Every turn that may begin has begun: what waits, waits for what is under way. What a look finds may let
@@ -320,9 +339,9 @@ impl Driver {
             state.is_full = self.room.is_full();
             state.under_way = under_way;
             state.next = next;
-            let parts = self.parts.values();
-            state
-                .keep_low_water(parts.map(|part| (&part.assigned.partition, part.progress.low_water().next)));
+            state.keep_low_water(
+                read().map(|part| (&part.assigned.partition, part.progress.low_water().next)),
+            );
             let missed = self.parts.values().map(|part| (part.assigned.partition.clone(), part.missed.all()));
             state.missed = missed.filter(|(_, events)| *events > 0).collect();
             state.due_ms = due_ms;

@@ -4,7 +4,6 @@ use courant_engine::{FetchError, Fetched, Partition};
 use courant_sql::Source;
 use tracing::{error, warn};
 
-use super::assigning::AGAIN;
 use super::{Driver, Lane};
 use crate::StallReason;
 use crate::runtime::incoming;
@@ -74,13 +73,7 @@ impl Driver {
                 let next = self.parts.get(&partition).map(|part| part.next);
                 self.seek(&partition, next);
             }
-            // With its topic, of which there may be another one of that name soon.
-            FetchError::UnknownPartition { partition } => {
-                self.save().await?;
-                self.let_go(&partition, AGAIN);
-                let said = "the partition does not exist any more";
-                self.standing.note(&partition, StallReason::NoTopic, said);
-            }
+            FetchError::UnknownPartition { partition } => self.lacks_topic(&partition),
             other => return Err(Trouble::Broken(other.to_string())),
         }
         Ok(())

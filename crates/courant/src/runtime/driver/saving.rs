@@ -3,15 +3,17 @@
 //! All partitions are one transaction, where the store can. While events are handled they are kept beside them,
 //! so that nobody waits for that; at rest the loop waits, so that rest means that all is kept.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use courant_engine::Partition;
+use courant_engine::{Partition, Position};
 use tokio::task::JoinError;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::standing::Unkept;
-use super::{Driver, task_ended};
+use super::{Driver, Part, task_ended};
 use crate::runtime::context::Context;
 use crate::runtime::faults::FaultPoint;
 use crate::runtime::ledger::{Assigned, Ledger, Trouble};
@@ -27,12 +29,19 @@ const SAVED_AFTER: Duration = Duration::from_millis(200);
 /// Events that are settled between two looks at what can be forgotten.
 const PRUNED_EVERY: usize = 10_000;
 
+/// How long the engine is left in peace that has not kept progress, each time twice as long, and the longest: at rest the
+/// loop waits for its answer.
+const COMMITTED_AGAIN: Duration = Duration::from_secs(1);
+const COMMITTED_AGAIN_MAX: Duration = Duration::from_secs(60);
+
 /// How far a partition has come, to be kept.
 struct Save {
     partition: Partition,
     assigned: Arc<Assigned>,
     progress: Option<courant_sql::Progress>,
     next: u64,
+    /// Its topic is gone. What comes under its name has other offsets, and the engine must not hear of these.
+    is_gone: bool,
 }
 
 /// What has come of it.
@@ -41,6 +50,39 @@ pub(super) struct Kept {
     kept: Vec<Save>,
     /// Somebody else has these.
     lost: Vec<Save>,
+    /// The engine has not kept it.
+    is_uncommitted: bool,
+}
+
+/// Progress that the engine has not kept.
+#[derive(Default)]
+pub(super) struct Uncommitted {
+    partitions: BTreeSet<Partition>,
+    /// When it is tried again, and how long it waits the next time.
+    again: Option<Instant>,
+    wait: Duration,
+}
+
+impl Uncommitted {
+    /// When it is to be tried again.
+    pub(super) fn again(&self) -> Option<Instant> {
+        self.again.filter(|_| !self.partitions.is_empty())
+    }
+
+    /// What has become of some of it.
+    fn note(&mut self, partitions: impl Iterator<Item = Partition>, is_uncommitted: bool, now: Instant) {
+        if is_uncommitted {
+            self.partitions.extend(partitions);
+            let wait = self.wait.max(COMMITTED_AGAIN);
+            self.again = now.checked_add(wait);
+            self.wait = wait.saturating_mul(2).min(COMMITTED_AGAIN_MAX);
+        } else {
+            for partition in partitions {
+                self.partitions.remove(&partition);
+            }
+            self.wait = COMMITTED_AGAIN;
+        }
+    }
 }
 
 /// What keeps it.
@@ -58,12 +100,31 @@ impl Keeper {
         for _ in &saves {
             self.context.faults.reach(FaultPoint::BeforeProgress).await;
         }
-        let kept = self.saved(saves).await?;
-        let positions: Vec<_> = kept.kept.iter().map(|save| save.partition.at(save.next)).collect();
-        if positions.is_empty() {
+        let mut kept = self.saved(saves).await?;
+        if kept.kept.is_empty() {
             return Ok(kept);
         }
-        // A copy for tools that show lag; without a store it is the progress, and comes again if it is lost.
+        kept.is_uncommitted = self.commit(&kept.kept).await;
+        if self.prunes {
+            self.ledger.prune().await?;
+        }
+        Ok(kept)
+    }
+
+    /// Hands the engine once more what it has not kept.
+    async fn commit_again(self, kept: Vec<Save>) -> Result<Kept, Trouble> {
+        let is_uncommitted = self.commit(&kept).await;
+        Ok(Kept { kept, lost: Vec::new(), is_uncommitted })
+    }
+
+    /// Hands progress to the engine: a copy for tools that show lag; without a store it is the progress, and comes again
+    /// if it is lost. Whether the engine does not keep it.
+    async fn commit(&self, saves: &[Save]) -> bool {
+        let there = saves.iter().filter(|save| !save.is_gone);
+        let positions: Vec<Position> = there.map(|save| save.partition.at(save.next)).collect();
+        if positions.is_empty() {
+            return false;
+        }
         let (engine, group) = (&self.context.engine, self.consumer.clone());
         let committed = if self.ledger.is_shared() {
             engine.commit_copy(group, positions).await
@@ -71,10 +132,7 @@ impl Keeper {
             engine.commit(group, positions).await
         };
         self.unkept.note(&committed);
-        if self.prunes {
-            self.ledger.prune().await?;
-        }
-        Ok(kept)
+        committed.is_err()
     }
 
     /// Keeps all of it together, or each by itself when somebody else has one of the partitions.
@@ -82,7 +140,7 @@ impl Keeper {
         let together = saves.iter().filter_map(|save| Some((save.assigned.clone(), save.progress.clone()?)));
         let together: Vec<_> = together.collect();
         match self.ledger.save_together(&together).await {
-            Ok(()) => return Ok(Kept { kept: saves, lost: Vec::new() }),
+            Ok(()) => return Ok(Kept { kept: saves, ..Kept::default() }),
             Err(Trouble::Fenced) => {}
             Err(trouble) => return Err(trouble),
         }
@@ -110,7 +168,7 @@ impl Driver {
         if (is_due || self.unsaved >= SAVED_EVERY) && self.savers.is_empty() {
             let saves = self.begin_saving();
             if !saves.is_empty() {
-                let keeper = self.keeper();
+                let keeper = self.keeper(true);
                 self.savers.spawn(keeper.keep(saves));
             }
         } else if self.parts.values().any(|part| part.is_unsaved) {
@@ -128,7 +186,7 @@ impl Driver {
         }
         let saves = self.begin_saving();
         if !saves.is_empty() {
-            let kept = self.keeper().keep(saves).await;
+            let kept = self.keeper(true).keep(saves).await;
             self.kept(Ok(kept))?;
         }
         Ok(())
@@ -138,22 +196,49 @@ impl Driver {
     fn begin_saving(&mut self) -> Vec<Save> {
         self.unsaved = 0;
         self.save_ms = None;
+        let is_shared = self.ledger.is_shared();
         let unsaved = self.parts.iter().filter(|(_, part)| part.is_unsaved);
-        let saves = unsaved.map(|(partition, part)| {
-            let low_water = part.progress.low_water();
-            let progress = low_water.last.as_ref().map(|(offset, id)| courant_sql::Progress {
-                offset: *offset,
-                mark: id.to_string(),
-                gap_events: part.missed.kept_with(Some(*offset)),
-            });
-            let (assigned, next) = (part.assigned.clone(), low_water.next);
-            Save { partition: partition.clone(), assigned, progress, next }
-        });
-        saves.collect()
+        let saves = unsaved.map(|(partition, part)| self.save_of(partition, part));
+        // A store keeps what it is compared by with what comes under the name of a topic that is gone.
+        saves.filter(|save| is_shared || !save.is_gone).collect()
     }
 
-    fn keeper(&mut self) -> Keeper {
-        let prunes = self.unpruned >= PRUNED_EVERY;
+    fn save_of(&self, partition: &Partition, part: &Part) -> Save {
+        let low_water = part.progress.low_water();
+        let progress = low_water.last.as_ref().map(|(offset, id)| courant_sql::Progress {
+            offset: *offset,
+            mark: id.to_string(),
+            gap_events: part.missed.kept_with(Some(*offset)),
+        });
+        let (assigned, next) = (part.assigned.clone(), low_water.next);
+        let is_gone = self.gone.contains_key(partition);
+        Save { partition: partition.clone(), assigned, progress, next, is_gone }
+    }
+
+    /// Hands the engine once more what it has not kept, if it is time to. What is not saved yet comes with its save.
+    pub(super) fn commit_again(&mut self) {
+        let is_due = self.uncommitted.again().is_some_and(|again| again <= Instant::now());
+        if !is_due || !self.savers.is_empty() {
+            return;
+        }
+        self.uncommitted.again = None;
+        let parts = self.uncommitted.partitions.iter().filter_map(|one| Some((one, self.parts.get(one)?)));
+        let saved = parts.filter(|(_, part)| !part.is_unsaved);
+        let saves: Vec<Save> = saved.map(|(partition, part)| self.save_of(partition, part)).collect();
+        let there = saves.iter().filter(|save| !save.is_gone).map(|save| save.partition.clone());
+        // Of what went meanwhile somebody else says how far it is.
+        self.uncommitted.partitions = there.collect();
+        if self.uncommitted.partitions.is_empty() {
+            self.standing.unkept.is_over();
+        } else {
+            let keeper = self.keeper(false);
+            self.savers.spawn(keeper.commit_again(saves));
+        }
+    }
+
+    /// One that may forget as well, or does not.
+    fn keeper(&mut self, may_prune: bool) -> Keeper {
+        let prunes = may_prune && self.unpruned >= PRUNED_EVERY;
         if prunes {
             self.unpruned = 0;
         }
@@ -164,7 +249,9 @@ impl Driver {
 
     /// Notes what was kept, as far as the partitions are still those that they were.
     pub(super) fn kept(&mut self, kept: Result<Result<Kept, Trouble>, JoinError>) -> Result<(), Trouble> {
-        let Kept { kept, lost } = kept.map_err(|error| task_ended(&error))??;
+        let Kept { kept, lost, is_uncommitted } = kept.map_err(|error| task_ended(&error))??;
+        let handed = kept.iter().filter(|save| !save.is_gone).map(|save| save.partition.clone());
+        self.uncommitted.note(handed, is_uncommitted, Instant::now());
         for Save { partition, assigned, next, .. } in kept {
             let part = self.parts.get_mut(&partition).filter(|part| part.assigned.serial == assigned.serial);
             if let Some(part) = part
@@ -190,5 +277,29 @@ impl Driver {
             ?unsaved,
             "the store is away: how far these partitions are is not kept, and their last events come again"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_is_tried_again_more_and_more_seldom() {
+        let (mut uncommitted, now) = (Uncommitted::default(), Instant::now());
+        let one = || std::iter::once(Partition::new("orders", 0));
+        assert_eq!(uncommitted.again(), None);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            uncommitted.note(one(), true, now);
+            waits.push((uncommitted.again().expect("it is tried again") - now).as_secs());
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        uncommitted.note(std::iter::once(Partition::new("orders", 1)), false, now);
+        assert!(uncommitted.again().is_some(), "another one is kept");
+        uncommitted.note(one(), false, now);
+        assert_eq!(uncommitted.again(), None);
+        uncommitted.note(one(), true, now);
+        assert_eq!(uncommitted.again(), Some(now + COMMITTED_AGAIN));
     }
 }

@@ -11,6 +11,7 @@ use courant_engine::{CommitError, Partition, ReadError};
 use tokio::time::Instant;
 
 use super::Driver;
+use super::assigning::AGAIN;
 use crate::StallReason;
 use crate::runtime::stalls::{Stalls, Waiting, What};
 
@@ -62,10 +63,10 @@ impl Standing {
 
     /// Partitions were taken away: by others who share them, or with their topic, which is looked at when that is
     /// over.
-    pub(super) fn are_gone(&mut self, partitions: &[Partition], look: Instant) {
+    pub(super) fn are_taken(&mut self, partitions: &[Partition], now: Instant) {
         for partition in partitions {
             self.partitions.remove(partition);
-            self.missing.insert(partition.clone(), look);
+            self.missing.insert(partition.clone(), now + AGAIN);
         }
     }
 
@@ -96,6 +97,11 @@ impl Unkept {
             Err(error) => waiting.again(What::of(StallReason::ProgressUnkept), &error.to_string()),
         }
     }
+
+    /// Nobody wants the engine to keep anything any more: what it has not kept is the business of others.
+    pub(super) fn is_over(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).goes_on();
+    }
 }
 
 impl Driver {
@@ -113,6 +119,7 @@ impl Driver {
                 Ok(_) => self.standing.goes_on(&partition),
                 Err(error) => {
                     if matches!(error, ReadError::UnknownPartition { .. }) {
+                        self.gone.insert(partition.clone(), None);
                         self.standing.note(&partition, StallReason::NoTopic, &error.to_string());
                     }
                     self.standing.missing.insert(partition, now + MISSING_AGAIN);
@@ -150,8 +157,8 @@ mod tests {
         let (one, other) = (Partition::new("orders", 0), Partition::new("orders", 1));
         standing.note(&one, StallReason::Unreadable, "no such file");
         let look = Instant::now();
-        standing.are_gone(&[one.clone(), other.clone()], look);
-        assert!(stalls.all().is_empty() && standing.next_look() == Some(look));
+        standing.are_taken(&[one.clone(), other.clone()], look);
+        assert!(stalls.all().is_empty() && standing.next_look() == Some(look + AGAIN));
         standing.goes_on(&one);
         standing.goes_on(&other);
         assert_eq!(standing.next_look(), None);

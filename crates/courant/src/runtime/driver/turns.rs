@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::ahead::{Doing, Hand, Piece, work};
-use super::assigning::{AGAIN, TAKEN_AGAIN};
+use super::assigning::TAKEN_AGAIN;
 use super::{Driver, Ended, Job, Lane, Look, Report};
 use crate::runtime::lanes::Turn;
 use crate::runtime::ledger::{Settled, Trouble, Work};
@@ -215,23 +215,23 @@ impl Driver {
         }
     }
 
-    /// Lets a partition go, and comes back to it after `wait`. Whether it was there.
-    pub(super) fn let_go(&mut self, partition: &Partition, wait: Duration) -> bool {
+    /// Lets a partition go. Whether it was there.
+    pub(super) fn let_go(&mut self, partition: &Partition) -> bool {
         let Some(part) = self.parts.remove(partition) else { return false };
         let serial = part.assigned.serial;
         self.lanes.forget(|lane| lane.serial() == serial);
         self.give_up_ahead(&[serial]);
         self.subscription.pause(std::slice::from_ref(partition));
-        self.unopened.insert(partition.clone(), Instant::now() + wait);
         true
     }
 
     /// Somebody else has a partition now.
     pub(super) fn lose(&mut self, partition: &Partition) {
-        // If the group still means this instance, the other one was late, and nobody else comes back to it.
-        if !self.let_go(partition, TAKEN_AGAIN) {
+        if !self.let_go(partition) {
             return;
         }
+        // If the group still means this instance, the other one was late, and nobody else comes back to it.
+        self.unopened.insert(partition.clone(), Instant::now() + TAKEN_AGAIN);
         warn!(consumer = self.orders.consumer, %partition, "another instance of the service has the partition");
     }
 
@@ -256,7 +256,7 @@ impl Driver {
         self.ahead.let_go();
         self.save().await?;
         self.unopened.retain(|waiting, _| !partitions.contains(waiting));
-        self.standing.are_gone(partitions, Instant::now() + AGAIN);
+        self.standing.are_taken(partitions, Instant::now());
         for partition in partitions {
             self.parts.remove(partition);
             info!(consumer = self.orders.consumer, %partition, "gave the partition up");
@@ -266,4 +266,4 @@ impl Driver {
 }
 
 /// How long a partition that is wanted elsewhere is kept for what is under way. The next owner fences it.
-const REVOKE_MAX: Duration = Duration::from_secs(20);
+pub(super) const REVOKE_MAX: Duration = Duration::from_secs(20);
