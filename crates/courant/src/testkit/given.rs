@@ -60,7 +60,7 @@ pub struct Then<D: Store> {
     failure: Option<Failure>,
 }
 
-/// A service that runs for one call, and its consumer.
+/// A service that runs for one call, and its consumer where the event has no owner.
 const NAME: &str = "given";
 
 /// Events that are read from the store at once.
@@ -101,7 +101,7 @@ impl<D: Store, T: Send + Sync + 'static> Given<D, T> {
     }
 
     /// Calls a handler with an event, once, and commits what it has done if it succeeds. Nobody handles
-    /// what it publishes.
+    /// what it publishes. The handler of a command is called as a handler of the command's owner.
     ///
     /// # Errors
     /// The handler could not be called. That it has failed is said by [`Then::failure`].
@@ -118,13 +118,15 @@ impl<D: Store, T: Send + Sync + 'static> Given<D, T> {
         for point in [FaultPoint::AfterCommit, FaultPoint::AfterPark, FaultPoint::AfterPublish] {
             world.crash_at(point, 0);
         }
+        // Nobody else is given a command.
+        let consumer = A::Event::OWNER.unwrap_or(NAME);
         let service = App::new(NAME)
             .engine(world.engine("memory:").await?)
             .partitions(1)
             .in_world(&world)
             .store(store.clone())
             .state(state)
-            .subscribe(Subscription::named(NAME).retry(Retry::never()).on(handler))
+            .subscribe(Subscription::named(consumer).retry(Retry::never()).on(handler))
             .build()
             .await?;
         let mut service = service.start().await?;

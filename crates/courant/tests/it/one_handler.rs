@@ -109,6 +109,34 @@ async fn step(step: Step) -> Step {
     Step { n: step.n + 1 }
 }
 
+#[derive(Command, Serialize, Deserialize)]
+#[command(type = "shop.take-payment", topic = "shop.payments-asked", key = order, owner = "payments")]
+struct TakePayment {
+    order: String,
+    cents: i64,
+}
+
+async fn take(asked: TakePayment, meta: Meta) -> Result<OrderBilled, HandlerError> {
+    if meta.consumer().as_str() != "payments" || !meta.is_command() {
+        return Err(HandlerError::dead_letter("it was not given as its owner is given it"));
+    }
+    Ok(OrderBilled { order: asked.order, cents: asked.cents })
+}
+
+/// Symptom: no handler of a command could be looked at by itself, "subscription "given" handles the command
+/// shop.take-payment, whose owner is "payments"". Cause: the test kit has one name for all consumers, and a command
+/// is handled by its owner alone. Fix: the handler is called in the owner's name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_of_a_command_is_called_as_its_owner() {
+    let store = Sqlite::connect("sqlite::memory:").await.expect("opens");
+    let given = Given::store(store).await.expect("installs");
+    let asked = TakePayment { order: "o-1".to_owned(), cents: 250 };
+    let then = given.when(take, &asked).await.expect("is called");
+    assert_eq!(then.failure(), None);
+    let taken = OrderBilled { order: "o-1".to_owned(), cents: 250 };
+    assert_eq!(then.published::<OrderBilled>().expect("decodes"), [taken]);
+}
+
 /// It is one call: what the handler publishes to itself is not handled.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_is_called_once() {
