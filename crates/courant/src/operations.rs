@@ -6,11 +6,12 @@ use std::num::NonZeroU32;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use crate::outbox::{Outbox, PublishError};
+use crate::outbox::{Outbox, PublishError, Stamp};
 use crate::runtime::Context;
 use crate::service::Watched;
 use crate::{Due, Event};
 use courant_core::event_id::EventId;
+use courant_core::trace::TraceContext;
 use courant_sql::{
     CommitError, DeadEdit, DeadFilter, DeadGroup, DeadLetter, DeadNote, DeadState, DeadSummary, Decision,
     EditError, Redrive, RedriveError, RedriveEvent, Store, StoreError, TimerName, Transaction as _,
@@ -178,16 +179,22 @@ pub struct PlainTx<D: Store> {
 }
 
 impl<D: Store> PlainTx<D> {
-    pub(crate) fn new(transaction: D::Transaction, context: Arc<Context>) -> Self {
-        let outbox = Outbox::new(context.stamp.clone());
+    /// What it publishes is made in `span`, where one is named.
+    pub(crate) fn new(
+        transaction: D::Transaction,
+        context: Arc<Context>,
+        span: Option<TraceContext>,
+    ) -> Self {
+        let outbox = Outbox::new(Stamp { span, ..context.stamp.clone() });
         Self { transaction, outbox, context }
     }
 
-    /// Publishes an event if the transaction is committed.
+    /// Publishes an event if the transaction is committed. Gives back its id: of a command, what its answer has as
+    /// its causation id.
     ///
     /// # Errors
     /// It cannot be written as JSON, or is larger than the engine takes.
-    pub fn publish<E: Event>(&mut self, event: &E) -> Result<(), PublishError> {
+    pub fn publish<E: Event>(&mut self, event: &E) -> Result<EventId, PublishError> {
         self.outbox.publish(event)
     }
 

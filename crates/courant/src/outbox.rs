@@ -193,12 +193,14 @@ impl Outbox {
         Self { stamp, events: Vec::new() }
     }
 
-    /// Publishes an event if the transaction is committed.
+    /// Publishes an event if the transaction is committed. Gives back its id.
     ///
     /// # Errors
     /// It cannot be written as JSON, or is larger than the engine takes.
-    pub fn publish<E: Event>(&mut self, event: &E) -> Result<(), PublishError> {
-        self.publish_as(&self.stamp.new_id(), event)
+    pub fn publish<E: Event>(&mut self, event: &E) -> Result<EventId, PublishError> {
+        let id = self.stamp.new_id();
+        self.publish_as(&id, event)?;
+        Ok(id)
     }
 
     /// As [`Outbox::publish`], under an id of the caller's.

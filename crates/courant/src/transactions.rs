@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use courant_core::trace::TraceContext;
 #[cfg(any(feature = "mariadb", feature = "postgres"))]
 use courant_sql::AttachError;
 use courant_sql::{BeginError, Store};
@@ -17,11 +18,19 @@ use crate::runtime::Context;
 pub struct Transactions<D: Store> {
     store: D,
     context: Arc<Context>,
+    /// The span that events are made in, where somebody has named one.
+    span: Option<TraceContext>,
 }
 
 impl<D: Store> Transactions<D> {
     pub(crate) fn new(store: D, context: Arc<Context>) -> Self {
-        Self { store, context }
+        Self { store, context, span: None }
+    }
+
+    /// The same, for what is published in a span, such as the one of a request that is being answered.
+    #[must_use]
+    pub fn within(&self, span: TraceContext) -> Self {
+        Self { span: Some(span), ..self.clone() }
     }
 
     /// Begins one. Dropped without [`PlainTx::commit`], it is rolled back.
@@ -29,7 +38,7 @@ impl<D: Store> Transactions<D> {
     /// # Errors
     /// Says what the database said.
     pub async fn begin(&self) -> Result<PlainTx<D>, BeginError> {
-        Ok(PlainTx::new(self.store.begin(None).await?, self.context.clone()))
+        Ok(PlainTx::new(self.store.begin(None).await?, self.context.clone(), self.span))
     }
 }
 
@@ -46,7 +55,7 @@ impl Transactions<courant_sql::Postgres> {
         &self,
         transaction: courant_sql::sqlx::Transaction<'static, courant_sql::sqlx::Postgres>,
     ) -> Result<PlainTx<courant_sql::Postgres>, AttachError> {
-        Ok(PlainTx::new(self.store.attach(transaction).await?, self.context.clone()))
+        Ok(PlainTx::new(self.store.attach(transaction).await?, self.context.clone(), self.span))
     }
 }
 
@@ -63,7 +72,7 @@ impl Transactions<courant_sql::Mariadb> {
         &self,
         transaction: courant_sql::sqlx::Transaction<'static, courant_sql::sqlx::MySql>,
     ) -> Result<PlainTx<courant_sql::Mariadb>, AttachError> {
-        Ok(PlainTx::new(self.store.attach(transaction).await?, self.context.clone()))
+        Ok(PlainTx::new(self.store.attach(transaction).await?, self.context.clone(), self.span))
     }
 }
 

@@ -35,11 +35,12 @@ pub(crate) struct Lent<D: Store> {
 }
 
 impl<D: Store> Tx<D> {
-    /// Publishes an event if the transaction is committed.
+    /// Publishes an event if the transaction is committed. Gives back its id: of a command, what its answer has as
+    /// its causation id.
     ///
     /// # Errors
     /// It cannot be written as JSON, or is larger than the engine takes.
-    pub fn publish<E: Event>(&mut self, event: &E) -> Result<(), PublishError> {
+    pub fn publish<E: Event>(&mut self, event: &E) -> Result<EventId, PublishError> {
         self.lent_mut().outbox.publish(event)
     }
 

@@ -20,7 +20,7 @@ impl IntoOutbox for () {
 
 impl<E: Event> IntoOutbox for E {
     fn into_outbox(self, outbox: &mut Outbox) -> Result<(), PublishError> {
-        outbox.publish(&self)
+        outbox.publish(&self).map(drop)
     }
 }
 

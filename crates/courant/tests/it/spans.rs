@@ -4,11 +4,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use courant::Running;
 use courant::engine::Engine;
 use courant::prelude::*;
 use courant::testkit::{World, published};
 use courant::trace::{Span, SpanId, SpanKind, Spans, TraceContext, TraceId, Tracer, Value};
+use courant::{EventId, Running};
 
 use crate::common::{Script, all, seconds};
 
@@ -229,4 +229,30 @@ async fn a_span_of_somebody_else_is_handed_on() {
     let children = published::<Child>(&*engine).await.expect("reads");
     assert_eq!(roots[0].meta().traceparent(), Some(request));
     assert_eq!(children[0].meta().traceparent(), Some(request));
+}
+
+/// A transaction of plain code does so as well, and says which event it has published.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_publishes_in_the_span_of_its_request() {
+    let world = World::new(14);
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = service(&world, &engine, &Script::default(), Tracer::default()).await;
+    let request = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let span: TraceContext = request.parse().expect("a span");
+    let transactions = service.transactions();
+    let mut tx = transactions.within(span).begin().await.expect("begins");
+    let inside = tx.publish(&root()).expect("is taken");
+    tx.commit().await.expect("commits");
+    let mut tx = transactions.begin().await.expect("begins");
+    let outside = tx.publish(&Root { name: "b".to_owned() }).expect("is taken");
+    tx.commit().await.expect("commits");
+    service.settle().await.expect("settles");
+    service.stop().await.expect("stops");
+    let roots = published::<Root>(&*engine).await.expect("reads");
+    let of = |id: &EventId| {
+        let found = roots.iter().find(|root| root.meta().id() == id).expect("it has this id");
+        found.meta().traceparent().map(str::to_owned)
+    };
+    assert_eq!(of(&inside).as_deref(), Some(request));
+    assert_eq!(of(&outside), None, "the span is that of one request");
 }
