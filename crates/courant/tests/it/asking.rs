@@ -1,7 +1,7 @@
 //! Orders are paid by the one that may take money: it is asked by a command, and answers with an event.
 
-use courant::BoxError;
 use courant::prelude::*;
+use courant::{BoxError, Verdict};
 
 #[derive(Event, Serialize, Deserialize)]
 #[event(type = "shop.order-placed", topic = "shop.orders", key = order)]
@@ -37,6 +37,14 @@ async fn take(asked: TakePayment, State(most): State<MostCents>) -> Result<Payme
         return Err(HandlerError::dead_letter(format!("{} cents are too many", asked.cents)));
     }
     Ok(PaymentTaken { order: asked.order })
+}
+
+/// A handler is a function, and who tests it calls it.
+#[tokio::test]
+async fn too_much_is_not_taken() {
+    let asked = TakePayment { order: "palace".to_owned(), cents: 1_000_000 };
+    let refused = take(asked, State(MostCents(10_000))).await.err();
+    assert_eq!(refused.map(|error| error.verdict()), Some(Verdict::DeadLetter));
 }
 
 async fn enter(taken: Envelope<PaymentTaken>, mut tx: Tx<Sqlite>) -> Result<(), HandlerError> {

@@ -74,6 +74,85 @@ fn the_guide_shows_programs_that_run() {
     assert_shown("effects-once.md", "examples/2-effects-once.rs");
     assert_shown("poison-messages.md", "examples/3-poison.rs");
     assert_shown("testing.md", "tests/it/reminding.rs");
+    assert_shown("serving.md", "tests/it/serving.rs");
+    assert_shown("changing-events.md", "tests/it/evolving.rs");
+}
+
+/// Pieces of the guide that need crates which this one has not, by their first lines.
+const PIECES_ELSEWHERE: [&str; 2] = [
+    "tracing_subscriber::fmt().log_internal_errors(false).init();",
+    "let report = courant_conformance::check(&Subject::new(\"mine\", || Box::pin(open_mine()))).await;",
+];
+
+/// The Rust in a page that is no whole program: the lines of each piece.
+fn pieces(page: &str) -> Vec<Vec<&str>> {
+    let (mut pieces, mut before, mut lines) = (Vec::new(), "", page.lines());
+    while let Some(line) = lines.next() {
+        if line == "```rust" {
+            let piece: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            if !before.starts_with("<!-- begin ") {
+                pieces.push(piece);
+            }
+        }
+        before = line;
+    }
+    pieces
+}
+
+/// Whether the lines stand in a program one below the other, all of them indented by as much.
+fn stands_in(program: &str, piece: &[&str]) -> bool {
+    let lines: Vec<&str> = program.lines().collect();
+    lines.windows(piece.len()).any(|lines| {
+        let Some(indent) = lines[0].strip_suffix(piece[0]) else { return false };
+        let is_shown = |(line, shown): (&&str, &&str)| match *shown {
+            "" => line.is_empty(),
+            shown => line.strip_prefix(indent) == Some(shown),
+        };
+        indent.trim().is_empty() && lines.iter().zip(piece).all(is_shown)
+    })
+}
+
+/// A piece that nobody compiles is wrong after the next change of what it calls.
+#[test]
+fn the_pieces_in_the_guide_are_compiled() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let programs = ["pieces.rs", "serving.rs"]
+        .map(|name| fs::read_to_string(root.join("tests/it").join(name)).expect("the program"));
+    let (mut compiled, mut elsewhere) = (0, BTreeSet::new());
+    for page in fs::read_dir(root.join("../../docs/guide/framework")).expect("the folder") {
+        let page = page.expect("a page").path();
+        let text = fs::read_to_string(&page).expect("the page");
+        for piece in pieces(&text) {
+            assert!(!piece.is_empty(), "{}: a piece of nothing", page.display());
+            if let Some(known) = PIECES_ELSEWHERE.iter().find(|known| **known == piece[0]) {
+                elsewhere.insert(*known);
+                continue;
+            }
+            let is_there = programs.iter().any(|program| stands_in(program, &piece));
+            let (page, shown) = (page.display(), piece.join("\n"));
+            assert!(is_there, "{page}: this stands in no program, put it into tests/it/pieces.rs:\n{shown}");
+            compiled += 1;
+        }
+    }
+    assert!(compiled > 10, "there are some");
+    assert_eq!(
+        elsewhere.len(),
+        PIECES_ELSEWHERE.len(),
+        "what is shown no more is in the list: {elsewhere:?}"
+    );
+}
+
+#[test]
+fn a_piece_that_no_program_has_is_seen() {
+    let page = "Text\n```rust\nlet a = 1;\n\nf(a);\n```\n<!-- begin x.rs -->\n```rust\nwhole\n```\n";
+    let shown = pieces(page);
+    assert_eq!(shown, [["let a = 1;", "", "f(a);"]]);
+    assert!(stands_in("fn g() {\n    let a = 1;\n\n    f(a);\n}\n", &shown[0]));
+    for program in
+        ["let a = 1;\n\nf(b);\n", "    let a = 1;\n\nf(a);\n", "let b = 2; let a = 1;\n\nf(a);\n", "f(a);\n"]
+    {
+        assert!(!stands_in(program, &shown[0]), "{program}");
+    }
 }
 
 /// Whoever begins finds each of them, with what starts it.

@@ -12,6 +12,7 @@ mod build_errors;
 mod channel;
 mod commands;
 mod editing;
+mod evolving;
 mod examples;
 mod full;
 mod given;
@@ -21,9 +22,11 @@ mod listening;
 mod mapping;
 #[cfg(feature = "mariadb")]
 mod mariadb;
+mod moving;
 mod one_handler;
 mod one_key_failing;
 mod parked;
+mod pieces;
 mod planted;
 mod poor_engine;
 #[cfg(feature = "postgres")]
@@ -32,6 +35,7 @@ mod redrive_results;
 mod reminding;
 mod retention_gap;
 mod server;
+mod serving;
 mod settling;
 mod spans;
 mod sqlite;
