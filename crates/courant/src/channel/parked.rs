@@ -44,20 +44,28 @@ pub(super) async fn discard_parked<S: Store>(
     times: Times,
 ) -> Result<Vec<Outcome>, ActError> {
     let meant = Meant::of(&change.which)?;
-    let (before, (events, has_more)) = if change.dry_run {
-        meant.check_is_there(store).await?;
-        (0, meant.count(store).await?)
+    let before = if change.dry_run {
+        0
     } else {
         let since_ms = times.asked_ms.max(request.expires_ms.saturating_sub(EXPIRY_MAX_MS));
         let decision = Decision { verdict: Verdict::Discard, by: &request.actor, reason: &change.reason };
-        let before = meant.given_up_before(store, &decision, since_ms).await?;
-        let given = match meant.check_is_there(store).await {
-            Ok(()) => meant.give_up(store, request, change, times.now_ms).await?,
-            // All of it was given up by this request before it was interrupted.
-            Err(ActError::NotFound(_)) if before > 0 => (0, false),
-            Err(error) => return Err(error),
-        };
-        (before, given)
+        meant.given_up_before(store, &decision, since_ms).await?
+    };
+    let (waiting, is_uncounted) = match meant.check_is_there(store).await {
+        Ok(()) => meant.count(store).await?,
+        // All of it was given up by this request before it was interrupted.
+        Err(ActError::NotFound(_)) if before > 0 => (0, false),
+        Err(error) => return Err(error),
+    };
+    // A partition where only dead letters are left stands still for nothing.
+    let (events, has_more) = if change.dry_run || (waiting == 0 && !is_uncounted) {
+        (waiting, is_uncounted)
+    } else {
+        match meant.give_up(store, request, change, times.now_ms).await {
+            // What it has given up before it was interrupted is told all the same.
+            Err(ActError::Conflict(_)) if before > 0 => (0, true),
+            given => given?,
+        }
     };
     let events = events.saturating_add(before);
     let letters = meant.holding(store).await?;

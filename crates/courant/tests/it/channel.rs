@@ -699,3 +699,30 @@ async fn what_is_parked_is_not_given_up_by_accident() {
     }
     service.stop().await.expect("stops");
 }
+
+/// Where only letters are left there is nothing to give up, and nobody takes their partition over for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_with_nothing_to_give_up_is_left_to_its_owner() {
+    let world = World::new(11);
+    let directory = tempfile::tempdir().expect("a directory");
+    let database = directory.path().join("shop.db");
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &engine, &database).await;
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    let owners_before = owners(&database).await;
+    for (id, key) in [("r-1", Some("a")), ("r-2", None)] {
+        let said = answered(&world, &*engine, &mut service, id, discard_parked(key, false)).await;
+        assert!(matches!(said[..], [Outcome::Conflict { .. }]), "{said:?}");
+    }
+    assert_eq!(owners(&database).await, owners_before, "the service has had it all the time");
+    service.stop().await.expect("stops");
+}
+
+/// How many owners the only partition has had.
+async fn owners(database: &Path) -> (i64,) {
+    let store = Sqlite::open(database).await.expect("opens");
+    let mut reader = store.read().await.expect("reads");
+    let epoch = "SELECT epoch FROM courant_owner WHERE consumer = 'billing' AND topic = 'test.counted'";
+    sqlx::query_as(epoch).fetch_one(&mut *reader).await.expect("selects")
+}
