@@ -55,6 +55,8 @@ it('says what stays parked, and whether there is more', () => {
   expect(dead.besides({ ...answer, letters: 0 })).toEqual([])
   expect(dead.besides({ ...answer, letters: 0, has_more: true })).toEqual(['There may be more of them.'])
   expect(dead.besides({ ...answer, dry_run: false, letters: 2, has_more: true })[1]).toContain('ask again')
+  expect(dead.atMost(answer)).toEqual({ at_most: 2 })
+  expect(dead.atMost({ ...answer, has_more: true })).toEqual({})
 })
 
 it('finds what was changed, digit by digit', () => {

@@ -3,6 +3,7 @@
 import { part } from './api/client'
 import type { CloseAction, Failure, Letter, LetterState, NotOperable, ParkedDiscarded, Redrive, RedriveResult, Which, WhichParked, WholeLetter } from './api/dead-letters'
 import { plural } from './format'
+import type { Int } from './json'
 import { command } from './shell'
 import type { StatusKind } from '../ui/Status.svelte'
 
@@ -98,6 +99,11 @@ export function besides({ dry_run, letters, has_more }: ParkedDiscarded): string
     ...(Number(letters) > 0 ? [`${plural(letters, 'dead letter')} of the key ${stay}: decide about that afterwards.`] : []),
     ...(has_more ? [dry_run ? 'There may be more of them.' : 'There may be more of them: ask again for the rest.'] : []),
   ]
+}
+
+/** So many are given up and no more, where all of them were counted. */
+export function atMost({ count, has_more }: ParkedDiscarded): { at_most?: Int } {
+  return has_more ? {} : { at_most: count }
 }
 
 /** How the command line reaches a service: the broker's port is the usual one, and the key is a file's. */

@@ -356,6 +356,7 @@ fn what_waits_behind_a_letter_is_given_up() {
     assert_eq!((watched.site.letters(2), watched.audit().len()), (letters.clone(), 0), "nothing was changed");
 
     of_zoe["execute"] = json!(true);
+    of_zoe["at_most"] = tried["count"].clone();
     let given_up = watched.post("discard_parked_events", path, &of_zoe);
     assert_eq!((&given_up["count"], &given_up["dry_run"]), (&json!(2), &json!(false)));
     let accounts = watched.audit();

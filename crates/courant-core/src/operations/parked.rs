@@ -12,6 +12,9 @@ pub struct ParkedChange {
     pub reason: String,
     /// Say how many are meant, and change nothing.
     pub dry_run: bool,
+    /// Give none up where more than so many wait, or where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<u64>,
 }
 
 /// Which parked events are meant: those of one key in one partition, or all of it.
@@ -70,9 +73,12 @@ mod tests {
             key: Some("ada".to_owned()),
             all: false,
         };
-        let action = Action::DiscardParked(ParkedChange { which, reason: "r".to_owned(), dry_run: true });
+        let change = ParkedChange { which, reason: "r".to_owned(), dry_run: true, at_most: None };
+        let action = Action::DiscardParked(change.clone());
         assert_eq!(serde_json::to_string(&action).expect("JSON"), json);
         assert_eq!(serde_json::from_str::<Action>(json).expect("an action"), action);
+        let bounded = serde_json::to_string(&ParkedChange { at_most: Some(2), ..change }).expect("JSON");
+        assert!(bounded.ends_with(r#","dry_run":true,"at_most":2}"#), "{bounded}");
         assert_eq!(action.name(), "discard_parked");
     }
 }

@@ -136,6 +136,18 @@ impl Meant {
         Ok((waiting.saturating_add(without_key as u64), has_more))
     }
 
+    /// Fails where more waits than whoever has asked knows of.
+    async fn check_at_most<S: Store>(&self, store: &S, at_most: Option<u64>) -> Result<(), ActError> {
+        let Some(at_most) = at_most else { return Ok(()) };
+        let (waiting, is_uncounted) = self.count(store).await?;
+        if waiting <= at_most && !is_uncounted {
+            return Ok(());
+        }
+        let more = if is_uncounted { " or more" } else { "" };
+        let sentence = format!("more events wait there than {at_most}: {waiting}{more}; look again");
+        Err(ActError::Conflict(sentence))
+    }
+
     /// What a look at the keys begins after: what a key begins with comes before it.
     fn before_key(&self) -> Option<Bytes> {
         self.key.as_ref().filter(|key| !key.is_empty()).map(|key| key.slice(..key.len() - 1))
@@ -211,8 +223,12 @@ impl Meant {
         change: &ParkedChange,
         now_ms: i64,
     ) -> Result<(u64, bool), ActError> {
+        // Before it is taken over, so that it does not stand still for nothing; and behind that, because until then
+        // its owner may have parked more.
+        self.check_at_most(store, change.at_most).await?;
         let owner = format!("the request {}", request.id);
         let lease = store.take_over(&self.assignment, &owner, now_ms).await?;
+        self.check_at_most(store, change.at_most).await?;
         let how = GivingUp { by: &request.actor, reason: &change.reason, code_version: VERSION };
         let until = Instant::now() + GIVES_UP_FOR;
         let mut giving = Giving { store, lease, how, now_ms, until, events: 0, has_more: false };

@@ -608,7 +608,8 @@ fn discard_parked(key: Option<&str>, dry_run: bool) -> Action {
         key: key.map(str::to_owned),
         all: key.is_none(),
     };
-    Action::DiscardParked(ParkedChange { which, reason: "no orders any more".to_owned(), dry_run })
+    let reason = "no orders any more".to_owned();
+    Action::DiscardParked(ParkedChange { which, reason, dry_run, at_most: None })
 }
 
 /// The answer to a request of one that has lost a partition by it. It is not at rest before it has that back, in the
@@ -716,6 +717,32 @@ async fn a_partition_with_nothing_to_give_up_is_left_to_its_owner() {
         assert!(matches!(said[..], [Outcome::Conflict { .. }]), "{said:?}");
     }
     assert_eq!(owners(&database).await, owners_before, "the service has had it all the time");
+    service.stop().await.expect("stops");
+}
+
+/// What was parked after somebody has counted is given up by nobody who has said how many were meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_given_up_than_was_counted() {
+    let world = World::new(12);
+    let directory = tempfile::tempdir().expect("a directory");
+    let database = directory.path().join("shop.db");
+    let engine = world.engine("memory:").await.expect("opens");
+    let mut service = asked(&world, &engine, &database).await;
+    let bounded = |at_most| {
+        let Action::DiscardParked(change) = discard_parked(Some("a"), false) else { panic!("it is one") };
+        Action::DiscardParked(ParkedChange { at_most: Some(at_most), ..change })
+    };
+    for n in 1..=3 {
+        service.publisher().publish(&counted("a", n)).await.expect("is taken");
+    }
+    service.settle().await.expect("settles");
+    let said = answered(&world, &*engine, &mut service, "r-1", bounded(1)).await;
+    assert!(matches!(said[..], [Outcome::Conflict { .. }]), "two wait: {said:?}");
+    let meant = answered(&world, &*engine, &mut service, "r-2", discard_parked(Some("a"), true)).await;
+    assert_eq!(meant, [Outcome::GivenUp { events: 2, letters: 1, has_more: false }]);
+
+    ask(&service, "r-3", &signed(&world, "r-3", bounded(2))).await;
+    assert_eq!(heard(&*engine, "r-3").await, Outcome::GivenUp { events: 2, letters: 1, has_more: false });
     service.stop().await.expect("stops");
 }
 

@@ -128,7 +128,8 @@ async fn discard_parked(global: &Global, at: &At, args: &DlqDiscardParked) -> Re
         key: args.key.clone(),
         all: args.all,
     };
-    let change = ParkedChange { which, reason: args.because.reason.clone(), dry_run: args.dry_run };
+    let reason = args.because.reason.clone();
+    let change = ParkedChange { which, reason, dry_run: args.dry_run, at_most: None };
     let action = Action::DiscardParked(change);
     match ask(global, at, &args.because.by.by, action).await?.into_iter().next() {
         Some(Outcome::GivenUp { events, letters, has_more }) => {

@@ -14,14 +14,22 @@ use super::schemas::{BY, EXECUTE, REASON};
 use super::{actor, reason, short_enough};
 use crate::api::asked::{self, Path};
 use crate::api::problem::{INVALID, Problem, ProblemKind};
-use crate::api::route::{Kind, Schema, field, optional};
+use crate::api::route::{Field, Kind, Schema, field, optional};
 use crate::api::{ApiState, Asked, Caller, Change, Json};
 
 static PARKED_NOT_FOUND: ProblemKind =
     ProblemKind { status: StatusCode::NOT_FOUND, code: "parked_not_found", title: "Nothing is parked there" };
 
-pub(super) static DISCARD: Schema =
-    Schema { name: "discard_parked", fields: &[field("which", Kind::Of(&WHICH), ""), REASON, BY, EXECUTE] };
+pub(super) static DISCARD: Schema = Schema {
+    name: "discard_parked",
+    fields: &[field("which", Kind::Of(&WHICH), ""), REASON, BY, EXECUTE, AT_MOST],
+};
+
+const AT_MOST: Field = optional(
+    "at_most",
+    Kind::Integer,
+    "None is given up where more than so many wait, or where that is not known",
+);
 
 static WHICH: Schema = Schema {
     name: "which_parked",
@@ -55,6 +63,7 @@ struct Ask {
     by: Option<String>,
     #[serde(default)]
     execute: bool,
+    at_most: Option<u64>,
 }
 
 /// Which parked events somebody means, in the words of the API.
@@ -115,7 +124,7 @@ pub(super) async fn discard(
     let (by, dry_run) = (actor(&caller, asked.by.as_deref())?, !asked.execute);
     let line = Line::to(&state, &service).await?;
     let detail = json!({ "which": asked.which, "reason": reason, "by": by });
-    let action = Action::DiscardParked(ParkedChange { which, reason, dry_run });
+    let action = Action::DiscardParked(ParkedChange { which, reason, dry_run, at_most: asked.at_most });
     if dry_run {
         let outcomes = line.ask(&by, action, &PARKED_NOT_FOUND).await?;
         return Ok(Json(discarded(service, dry_run, outcomes)?).into_response());
