@@ -1,8 +1,8 @@
 //! The settings on the command line and in the environment. clap reads both, from the table.
 
 use super::table::{Fallback, Name, SETTINGS, Setting};
-use super::value::{Kind, Value};
-use clap::builder::{FalseyValueParser, PathBufValueParser, TypedValueParser as _};
+use super::value::{self, Kind, Value};
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use std::path::PathBuf;
@@ -132,17 +132,28 @@ fn arg(setting: &'static Setting) -> Arg {
     let kind = setting.kind;
     let arg = match kind {
         Kind::Switch => {
-            return arg.action(ArgAction::SetTrue).value_parser(FalseyValueParser::new());
+            return arg.action(ArgAction::SetTrue).value_parser(move |text: &str| {
+                value::switch(text).map_err(|allowed| named(setting, text, allowed))
+            });
         }
         // A directory or a file need not have a name of text.
         Kind::Directory | Kind::File => arg.value_parser(PathBufValueParser::new().map(Value::Directory)),
-        _ => arg.value_parser(move |text: &str| kind.parse(text)),
+        _ => arg.value_parser(move |text: &str| {
+            kind.parse(text).map_err(|allowed| named(setting, text, allowed))
+        }),
     };
     let arg = arg.value_name(setting.placeholder);
     match setting.fallback {
         Fallback::Value(text) => arg.default_value(text),
         Fallback::Means { meaning, .. } => arg.help(format!("{} [default: {meaning}]", setting.doc)),
     }
+}
+
+/// What is allowed instead of a value that the environment may have: clap says which flag it would be, also where
+/// nobody has given one.
+fn named(setting: &Setting, text: &str, allowed: String) -> String {
+    let is_set = std::env::var_os(setting.variable).is_some_and(|value| value == text);
+    if is_set { format!("{allowed} ({} is set to it)", setting.variable) } else { allowed }
 }
 
 /// Whether and where `--server` was set. Adds no argument of its own, and has to stand before the

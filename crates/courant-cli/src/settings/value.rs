@@ -162,6 +162,19 @@ impl Kind {
     }
 }
 
+/// Reads a switch that the environment sets, where programs have more words for it than a settings file. Set to
+/// nothing is off.
+///
+/// # Errors
+/// What is allowed: a slip such as `flase` must not open a server to everybody.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
+        "false" | "f" | "no" | "n" | "off" | "0" | "" => Ok(false),
+        _ => Err(Kind::Switch.allowed()),
+    }
+}
+
 /// Whether something stands before the last colon, and a port, or 0, after it.
 fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
@@ -294,6 +307,19 @@ mod tests {
         assert_eq!(parsed.to_string(), "a:1,b:2");
         assert!(Kind::Servers.parse("").is_err());
         assert!(Kind::Servers.parse("a:1,,b:2").is_err());
+    }
+
+    #[test]
+    fn a_switch_of_the_environment_is_one_of_a_few_words() {
+        for (text, is_on) in [("true", true), ("Yes", true), ("on", true), ("1", true), ("FALSE", false)] {
+            assert_eq!(switch(text), Ok(is_on), "{text}");
+        }
+        for off in ["no", "off", "0", ""] {
+            assert_eq!(switch(off), Ok(false), "{off:?}");
+        }
+        for bad in ["flase", "disabled", "none", "2", " "] {
+            assert_eq!(switch(bad), Err("write true or false".to_owned()), "{bad:?}");
+        }
     }
 
     #[test]

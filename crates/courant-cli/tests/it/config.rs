@@ -209,3 +209,25 @@ fn check_refuses_what_a_server_refuses() {
     fs::write(&file, "kafka = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n").unwrap();
     said(run_in(directory.path(), &["config", "check"], &[]));
 }
+
+/// Symptom: `COURANT_INSECURE=flase` opened a server to everybody, and `courant config check` was content. Cause: every
+/// word of the environment that does not say no was a yes. Fix: what is neither is refused, by the name of the variable.
+#[test]
+fn a_switch_that_is_misspelt_in_the_environment_is_refused() {
+    let directory = tempdir().unwrap();
+    let check = |variable: &str, value: &str| {
+        run_in(directory.path(), &["config", "check", "--kafka", "0.0.0.0:9092"], &[(variable, value)])
+    };
+    let refused = check("COURANT_INSECURE", "flase");
+    assert_eq!(refused.status.code(), Some(USAGE), "{}", stderr(&refused));
+    let sentence = "write true or false (COURANT_INSECURE is set to it)";
+    assert!(stderr(&refused).contains(sentence), "{}", stderr(&refused));
+    // Of another kind of value the variable is named, too.
+    let partitions = check("COURANT_PARTITIONS", "none");
+    assert!(stderr(&partitions).contains("COURANT_PARTITIONS is set to it"), "{}", stderr(&partitions));
+    said(check("COURANT_INSECURE", "Yes"));
+    for off in ["off", ""] {
+        let closed = check("COURANT_INSECURE", off);
+        assert!(stderr(&closed).contains("can be reached from other machines"), "{}", stderr(&closed));
+    }
+}
