@@ -43,6 +43,15 @@ pub(crate) fn identity(storage: &dyn Storage) -> Result<Uuid, OpenError> {
     }
 }
 
+/// The identity of the log that is there; `None` where there is nothing of one, so that a start would make it.
+pub(crate) fn identity_if_any(storage: &dyn Storage) -> Result<Option<Uuid>, OpenError> {
+    match storage.open(FORMAT_FILE, OpenMode::Existing) {
+        Ok(file) => Ok(Some(read(&*file)?.1)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check_unused(storage).map(|()| None),
+        Err(source) => Err(StorageError::new("open", FORMAT_FILE, source).into()),
+    }
+}
+
 /// The log's identity, and whether it was made just now.
 pub(crate) fn open_or_create(storage: &dyn Storage, entropy: &dyn Entropy) -> Result<Uuid, OpenError> {
     let id = match storage.open(FORMAT_FILE, OpenMode::Existing) {
@@ -124,17 +133,23 @@ fn parse(bytes: &[u8]) -> Result<(u32, Uuid), OpenError> {
     Ok((version, id))
 }
 
-/// Names a new log. A directory that holds anything of a log already is not one to start in.
+/// Names a new log.
 fn create(storage: &dyn Storage, entropy: &dyn Entropy) -> Result<Uuid, OpenError> {
+    check_unused(storage)?;
+    let id = entropy.uuid();
+    write(storage, id)?;
+    Ok(id)
+}
+
+/// A directory that holds anything of a log already is not one to start in.
+fn check_unused(storage: &dyn Storage) -> Result<(), OpenError> {
     let names = storage.list("").map_err(|source| StorageError::new("list", "the data directory", source))?;
     for dir in [journal::DIR, checkpoint::DIR, segment::DIR] {
         if names.iter().any(|name| name == dir) {
             return Err(OpenError::NotALog { what: format!("there is {dir}/ but no {FORMAT_FILE}") });
         }
     }
-    let id = entropy.uuid();
-    write(storage, id)?;
-    Ok(id)
+    Ok(())
 }
 
 /// Writes `FORMAT` so that a crash leaves the old one or the new one.

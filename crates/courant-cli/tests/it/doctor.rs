@@ -160,6 +160,33 @@ fn a_data_directory_that_is_a_file_fails() {
     assert_verdict(&findings(&looked), "data directory", "failure", "--data");
 }
 
+/// Symptom: `courant doctor` found a data directory well on which the next start failed, such as one that a newer release
+/// had written. Cause: it looked at who may write there, and not at what stands there. Fix: it reads what a start reads
+/// first, and says what that would say.
+#[test]
+fn a_data_directory_that_no_server_would_start_on_fails() {
+    let directory = tempdir().unwrap();
+    let data = directory.path().join("data");
+    let (status, said) = Server::start(&data).stop();
+    assert!(status.success(), "{said}");
+    assert_nothing_failed(&doctor(&data, &free_address(), &free_address(), &[]));
+
+    let format = data.join("FORMAT");
+    let line = fs::read_to_string(&format).unwrap();
+    let id = line.split_whitespace().last().expect("an identity");
+    fs::write(&format, format!("courant-log 4000 {id}\n")).unwrap();
+    let newer = doctor(&data, &free_address(), &free_address(), &[]);
+    assert_eq!(newer.status.code(), Some(FAILED));
+    assert_verdict(&findings(&newer), "data directory", "failure", "newer release (format 4000)");
+
+    fs::remove_file(&format).unwrap();
+    let torn = doctor(&data, &free_address(), &free_address(), &[]);
+    assert_eq!(torn.status.code(), Some(FAILED));
+    assert_verdict(&findings(&torn), "data directory", "failure", "no FORMAT");
+    let refused = Launch::on(&data).try_start().err().expect("no log");
+    assert!(refused.stderr.contains("no FORMAT"), "{refused}");
+}
+
 #[test]
 fn addresses_for_everybody_fail_without_a_word_for_it() {
     let data = tempdir().unwrap();

@@ -9,8 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
+use uuid::Uuid;
 
 use super::disk::LOCK_FILE;
+use super::{DiskStorage, StorageError};
+use crate::error::OpenError;
+use crate::layout;
 
 /// Bytes of each write that is timed: a block of the journal.
 const WRITE_BYTES: usize = 4096;
@@ -88,6 +92,17 @@ pub fn place(dir: &Path) -> io::Result<Place> {
 /// Why it may not.
 pub fn writable(dir: &Path) -> io::Result<()> {
     Ok(rustix::fs::access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// The log in a directory that is there, by its identity; `None` where a start would make one. Nothing is read but
+/// the file that says which log it is, and which releases read it.
+///
+/// # Errors
+/// Why no log opens there, in the words of a start.
+pub fn log(dir: &Path) -> Result<Option<Uuid>, OpenError> {
+    let storage = DiskStorage::read_only(dir)
+        .map_err(|source| StorageError::new("open", "the data directory", source))?;
+    layout::identity_if_any(&storage)
 }
 
 /// The process that holds the data directory `dir`, if one does and it can be seen from here: a
@@ -231,7 +246,7 @@ fn read(path: &Path, bytes_max: u64) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DiskStorage, Storage as _};
+    use super::super::Storage as _;
     use super::*;
 
     #[test]
@@ -258,6 +273,24 @@ mod tests {
         assert!(modified(dir.path()).is_some());
         assert_eq!(holder(dir.path()), None);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_log_is_told_from_none_and_from_one_that_does_not_open() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(log(dir.path()).unwrap(), None);
+        fs::write(dir.path().join("notes"), "not of a log").unwrap();
+        assert_eq!(log(dir.path()).unwrap(), None, "a start takes it");
+        fs::create_dir(dir.path().join("segments")).unwrap();
+        assert!(matches!(log(dir.path()), Err(OpenError::NotALog { .. })));
+        let format = dir.path().join("FORMAT");
+        let id = Uuid::from_u128(7);
+        fs::write(&format, format!("courant-log 1 {id}\n")).unwrap();
+        assert_eq!(log(dir.path()).unwrap(), Some(id));
+        fs::write(&format, format!("courant-log 4000 {id}\n")).unwrap();
+        assert!(matches!(log(dir.path()), Err(OpenError::Newer { found: 4000, .. })));
+        let names = fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(names, 3, "looking leaves nothing behind");
     }
 
     #[test]

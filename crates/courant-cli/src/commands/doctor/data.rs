@@ -2,7 +2,8 @@
 
 use super::Finding;
 use courant_log::storage::probe::{self, FileSystem, Place, Space};
-use courant_log::{LogConfig, SystemClock, SystemEntropy};
+use courant_log::{LogConfig, OpenError, SystemClock, SystemEntropy};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,7 @@ fn directory(dir: &Path, holder: Option<u32>) -> (Finding, Option<PathBuf>) {
         Ok(Place::Directory) => {
             let finding = match (holder, probe::writable(dir)) {
                 (Some(process), _) => Finding::ok(CHECK, format!("{name} is in use by process {process}")),
-                (None, Ok(())) => Finding::ok(CHECK, format!("{name} is there, and no server uses it")),
+                (None, Ok(())) => unused(dir),
                 (None, Err(error)) => refused(dir, &error),
             };
             (finding, Some(dir.to_owned()))
@@ -66,6 +67,25 @@ fn directory(dir: &Path, holder: Option<u32>) -> (Finding, Option<PathBuf>) {
         }
         Err(error) => (refused(dir, &error), None),
     }
+}
+
+/// Whether a server could start on what is in a directory that none uses.
+fn unused(dir: &Path) -> Finding {
+    const CHECK: &str = "data directory";
+    let name = dir.display();
+    let elsewhere = "name another directory with --data";
+    let error = match probe::log(dir) {
+        Ok(_) => return Finding::ok(CHECK, format!("{name} is there, and no server uses it")),
+        Err(error) => error,
+    };
+    let change = match &error {
+        OpenError::Newer { .. } => format!("start the release that wrote it, or a newer one, or {elsewhere}"),
+        _ if error.kind() == Some(io::ErrorKind::PermissionDenied) => {
+            format!("let the server's user read and write everything there (`chown -R`), or {elsewhere}")
+        }
+        _ => elsewhere.to_owned(),
+    };
+    Finding::failure(CHECK, format!("{name}: {error}"), change)
 }
 
 /// Whether a log can begin there, and whether its journal can grow to its size.
@@ -191,5 +211,19 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, "").expect("a file");
         assert_eq!(verdict(&file), Verdict::Failure);
+    }
+
+    #[test]
+    fn a_directory_that_only_another_release_reads_fails() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let format = |version: u32| {
+            let line = format!("courant-log {version} 631b55a3-759d-4879-8bf6-9d5ed8d4325d\n");
+            std::fs::write(dir.path().join("FORMAT"), line).expect("a file");
+            unused(dir.path())
+        };
+        assert_eq!(format(4).verdict, Verdict::Ok);
+        let newer = format(4000);
+        assert_eq!(newer.verdict, Verdict::Failure);
+        assert!(newer.change.is_some_and(|change| change.contains("the release that wrote it")));
     }
 }
