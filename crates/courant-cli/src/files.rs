@@ -61,6 +61,18 @@ pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
     std::fs::write(path, text)
 }
 
+/// Whether a path is within a directory, or would be when it is made. The directory itself is not.
+pub(crate) fn is_within(path: &Path, directory: &Path) -> bool {
+    let (Ok(directory), Ok(path)) = (directory.canonicalize(), std::path::absolute(path)) else {
+        return false;
+    };
+    // What is not there yet has no links in it: those above it count.
+    let there = |above: &Path| above.canonicalize().ok();
+    let nearest = path.ancestors().enumerate().find_map(|(missing, above)| Some((missing, there(above)?)));
+    nearest
+        .is_some_and(|(missing, above)| above.starts_with(&directory) && (missing > 0 || above != directory))
+}
+
 /// Makes a directory that nobody else can look into, and those above it. One that is there stays as it is.
 ///
 /// # Errors
@@ -95,6 +107,23 @@ pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_within_a_directory_is_seen_before_it_is_made() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let data = folder.path().join("data");
+        std::fs::create_dir_all(data.join("made")).expect("directories");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&data, &link).expect("a link");
+        for within in ["data/made", "data/not/yet", "link/made", "link/not/yet", "data/made/../not-yet"] {
+            assert!(is_within(&folder.path().join(within), &data), "{within}");
+        }
+        assert!(is_within(&data.join("not-yet"), &link));
+        for outside in ["data", "link", "database", "other/data", "data/../beside"] {
+            assert!(!is_within(&folder.path().join(outside), &data), "{outside}");
+        }
+        assert!(!is_within(&data, &folder.path().join("gone")));
+    }
 
     #[test]
     fn a_file_is_read_up_to_its_bound() {

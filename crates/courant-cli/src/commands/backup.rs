@@ -7,6 +7,7 @@ use super::interrupted;
 use super::log::{counted, counts, list_damage};
 use crate::cli::{Backup, Global, Place, Restore};
 use crate::exit::{Exit, Failure, note};
+use crate::files;
 use crate::output::{Format, Heedless, Row, Stream, list};
 use crate::settings::Settings;
 use crate::text::one_line;
@@ -14,6 +15,7 @@ use crate::time::{now_ms, rfc3339};
 use courant_log::backup::{self, BackedUp, BackupError, BackupOptions, RestoreError, Restored, TargetError};
 use courant_log::storage::{DiskStorage, Storage};
 use courant_log::{Damage, OpenError, SystemClock};
+use courant_server::StartError;
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, Stdout};
@@ -37,6 +39,7 @@ pub(super) async fn backup(global: &Global, args: Backup) -> Result<Exit, Failur
     let settings = Settings::read(global, &args.data.into())?;
     let data = settings.server_config().data;
     let source = source(&data)?;
+    check_apart(&data, &args.to)?;
     let place = args.to.clone();
     let target = apart(move || Opened::for_writing(&place, how)).await??;
     let work = Work { source, target, keep: args.keep.and_then(NonZeroU32::new) };
@@ -114,6 +117,22 @@ fn source(data: &Path) -> Result<Arc<dyn Storage>, Failure> {
             Err(Failure::new(Exit::NotFound, sentence))
         }
         Err(error) => Err(Failure::new(Exit::Failed, format!("{}: {error}", data.display()))),
+    }
+}
+
+/// Backups in the data directory itself would be gone with it.
+fn check_apart(data: &Path, to: &Place) -> Result<(), Failure> {
+    match to {
+        Place::Directory(dir) if files::is_within(dir, data) => {
+            let sentence = format!(
+                "{}: this is within the data directory {}, and its backups would be gone with it; choose another \
+                 directory for them, on another disk",
+                dir.display(),
+                data.display()
+            );
+            Err(Failure::new(Exit::Conflict, sentence))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -284,8 +303,11 @@ pub(super) fn restore(global: &Global, args: Restore) -> Result<Exit, Failure> {
     let settings = Settings::read(global, &args.data.into())?;
     let data = settings.server_config().data;
     let from = Opened::for_reading(&args.from, How { lease: None, is_quiet: global.quiet })?;
-    let into = DiskStorage::open(&data)
-        .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", data.display())))?;
+    let into = DiskStorage::open(&data).map_err(|source| {
+        // As a server says it that is started there.
+        let refused = StartError::Data { data: data.clone(), source };
+        Failure::new(Exit::Failed, refused.to_string())
+    })?;
     let into: Arc<dyn Storage> = Arc::new(into);
     let restored = backup::restore(from.target(), args.backup, &into)
         .map_err(|error| unrestored(&data, &args.from, &error))?;

@@ -223,3 +223,27 @@ fn what_cannot_be_done_is_said() {
     assert_fails(&restore(&to, &data, &[]), CONFLICT, "another process");
     server.assert_well("somebody who wanted to restore over it");
 }
+
+/// Symptom: `courant backup --to DATA/backups` put the backups where the loss that they are for takes them along, and
+/// `courant restore --from DATA` told somebody who looked for backups to choose another directory for them. Cause: a place
+/// was refused only where it is a data directory itself, in the words for new backups. Fix: nor may one be within it, and
+/// whoever reads is told what to name.
+#[test]
+fn a_place_that_can_be_none_is_refused_with_what_to_name() {
+    let folder = tempdir().unwrap();
+    let (data, to) = (folder.path().join("data"), folder.path().join("backups"));
+    filled(&data);
+    let within = data.join("backups");
+    assert_fails(&backup(&data, &within), CONFLICT, "within the data directory");
+    assert!(!within.exists(), "it was made all the same");
+
+    let copy = folder.path().join("copy");
+    let from_data = restore(&data, &copy, &[]);
+    assert_fails(&from_data, CONFLICT, "no backups are in it; name the place that `courant backup --to`");
+
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert_fails(&backup(&data, &file), FAILED, "a file is in its place");
+    assert_eq!(rows(backup(&data, &to)).len(), 1);
+    assert_fails(&restore(&to, &file, &[]), FAILED, "a file is in its place");
+}

@@ -10,6 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// To somebody who looks for backups, and not for a place for them.
+const DATA_AND_NO_BACKUPS: &str =
+    "this is a data directory, and no backups are in it; name the place that `courant backup --to` has named";
+
 /// What opening a bucket needs besides its address.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "a directory needs nothing more"))]
@@ -34,8 +38,14 @@ impl Opened {
     pub(super) fn for_writing(place: &Place, how: How) -> Result<Self, Failure> {
         match place {
             Place::Directory(dir) => {
-                let storage = DiskStorage::open(dir).map_err(|error| failed(dir, Exit::Failed, &error))?;
-                directory(dir, storage)
+                let storage = DiskStorage::open(dir).map_err(|error| match error.kind() {
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                        let what = format!("{error}; a file is in its place: name another directory");
+                        failed(dir, Exit::Failed, &what)
+                    }
+                    _ => failed(dir, Exit::Failed, &error),
+                })?;
+                directory(dir, storage, &NotATarget::DataDirectory)
             }
             #[cfg(feature = "s3")]
             Place::S3(url) => s3::open(url, how),
@@ -46,7 +56,7 @@ impl Opened {
     pub(super) fn for_reading(place: &Place, how: How) -> Result<Self, Failure> {
         match place {
             Place::Directory(dir) => match DiskStorage::read_only(dir) {
-                Ok(storage) => directory(dir, storage),
+                Ok(storage) => directory(dir, storage, &DATA_AND_NO_BACKUPS),
                 Err(error) if is_missing(&error) => {
                     let what = "there is no such directory, and no backups in it";
                     Err(failed(dir, Exit::NotFound, &what))
@@ -82,9 +92,10 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn directory(dir: &Path, storage: DiskStorage) -> Result<Opened, Failure> {
+/// A directory with backups. `is_data` is what is said of the data directory of a log.
+fn directory(dir: &Path, storage: DiskStorage, is_data: &dyn Display) -> Result<Opened, Failure> {
     let target = DirectoryTarget::new(Arc::new(storage)).map_err(|error| match error {
-        NotATarget::DataDirectory => failed(dir, Exit::Conflict, &error),
+        NotATarget::DataDirectory => failed(dir, Exit::Conflict, is_data),
         _ => failed(dir, Exit::Failed, &error),
     })?;
     Ok(Opened::Directory(Arc::new(target)))
