@@ -1,6 +1,7 @@
 //! The commands that ask the HTTP API: what belongs together, and where something is.
 
 use crate::time::StartFrom;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, ValueEnum};
 use courant_server::ApiUrl;
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ pub(crate) struct Http {
                   courant trace order-7-placed --view sequence\n  \
                   courant trace order-7-placed --view sequence --mermaid > order-7.mmd")]
 pub(crate) struct Trace {
-    #[arg(required_unless_present = "last_failed")]
+    #[arg(required_unless_present = "last_failed", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) id: Option<String>,
     /// Show the trace with a dead letter that has changed last, of those that can be asked for
     #[arg(long, conflicts_with = "id")]
@@ -72,7 +73,7 @@ pub(crate) struct Find {
     #[arg(required = true, value_name = "TOPIC")]
     pub(crate) topics: Vec<String>,
     /// A text somewhere in the value
-    #[arg(long, group = "condition", value_name = "TEXT")]
+    #[arg(long, group = "condition", value_parser = NonEmptyStringValueParser::new(), value_name = "TEXT")]
     pub(crate) contains: Option<String>,
     /// The key, whole
     #[arg(short, long, group = "condition", value_name = "KEY")]
@@ -139,6 +140,14 @@ mod tests {
         assert_eq!(
             (find.topics.len(), find.http.http_url.to_string().as_str()),
             (2, "http://127.0.0.1:8080")
+        );
+    }
+
+    #[test]
+    fn what_is_empty_is_asked_of_nobody() {
+        assert!(refused(&["trace", ""]).contains("a value is required for '[ID]'"));
+        assert!(
+            refused(&["find", "orders", "--contains", ""]).contains("a value is required for '--contains")
         );
     }
 

@@ -53,8 +53,19 @@ pub(super) fn failed(error: &ApiError) -> Failure {
         ApiError::NoAuthority { .. } => {
             Failure::new(Exit::Usage, format!("{error}; name a file with --tls-ca"))
         }
-        ApiError::Problem { status, .. } => Failure::new(exit_of(*status), error.to_string()),
+        ApiError::Problem { status, code, detail } => {
+            Failure::new(exit_of(*status), in_words_of_commands(code, detail))
+        }
         _ => Failure::new(Exit::Failed, error.to_string()),
+    }
+}
+
+/// Where the server advises its own addresses for what a command does.
+fn in_words_of_commands(code: &str, detail: &str) -> String {
+    let addresses = "; GET /api/v1/topics lists them";
+    match detail.split_once(addresses) {
+        Some((what, _)) if code == "topic_not_found" => format!("{what}; see `courant topic list`"),
+        _ => detail.to_owned(),
     }
 }
 

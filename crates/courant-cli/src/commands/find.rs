@@ -5,7 +5,7 @@ use super::{interrupted, or_dash, shows_progress};
 use crate::cli::{Find, Global};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Row, Stream};
-use crate::time::StartFrom;
+use crate::time::{StartFrom, ago_ms};
 use courant_server::{ApiClient, path_part};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -229,6 +229,13 @@ fn wanted(args: &Find) -> Result<Value, Failure> {
         let equals = scalar(text)?;
         condition.insert("json".to_owned(), json!({ "pointer": pointer, "equals": equals }));
     }
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && is_behind(from, to)
+    {
+        let sentence = "--from is behind --to, so that there is nothing to look through; say the earlier place with \
+                        --from";
+        return Err(Failure::new(Exit::Usage, sentence));
+    }
     let mut range = Map::new();
     for (name, place) in [("from", args.from), ("to", args.to)] {
         if let Some(place) = place {
@@ -258,6 +265,20 @@ fn scalar(text: &str) -> Result<Value, Failure> {
         }
         Ok(value) => Ok(value),
         Err(_) => Ok(Value::String(text.to_owned())),
+    }
+}
+
+/// Whether a place is behind another one in every partition. Of an offset and a time only the server could say.
+fn is_behind(from: StartFrom, to: StartFrom) -> bool {
+    let time = |place| match place {
+        StartFrom::At(at_ms) => Some(at_ms),
+        StartFrom::Ago(ago) => Some(ago_ms(ago)),
+        _ => None,
+    };
+    match (from, to) {
+        (StartFrom::Offset(from), StartFrom::Offset(to)) => from > to,
+        (StartFrom::Last(from), StartFrom::Last(to)) => from < to,
+        _ => matches!((time(from), time(to)), (Some(from), Some(to)) if from > to),
     }
 }
 
@@ -303,6 +324,23 @@ mod tests {
         let more = asked(&["a", "b", "-H", "x=y", "--partition", "0,2", "--to", "-10", "--contains", "z"]);
         assert_eq!((&more["partitions"], &more["range"]["to"]), (&json!([0, 2]), &json!("-10")));
         assert_eq!(more["where"], json!({ "contains": "z", "header": { "name": "x", "value": "y" } }));
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_begins_is_seen() {
+        let is_behind = |from: &str, to: &str| {
+            let place = |text: &str| text.parse::<StartFrom>().expect("a place");
+            is_behind(place(from), place(to))
+        };
+        let pairs = [("2", "5"), ("-5", "-2"), ("@-2h", "@-1h"), ("@1769846400000", "@-1h")];
+        for (early, late) in pairs {
+            assert!(is_behind(late, early), "{late} to {early}");
+            assert!(!is_behind(early, late) && !is_behind(early, early), "{early} to {late}");
+        }
+        // What partitions may differ in is asked of the server.
+        for (from, to) in [("5", "-2"), ("5", "@-1h"), ("start", "0"), ("-1", "start")] {
+            assert!(!is_behind(from, to), "{from} to {to}");
+        }
     }
 
     #[test]

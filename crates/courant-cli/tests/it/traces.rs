@@ -483,8 +483,27 @@ fn what_is_looked_for_is_found_with_all_its_digits() {
     let document = said(asked(&server, &["find", "orders", "--key", "7", "-o", "json"]));
     let document: Value = serde_json::from_str(&document).expect("one document");
     assert_eq!(document.as_array().map(Vec::len), Some(2));
-    assert_fails(&asked(&server, &["find", "nothing", "--key", "7"]), NOT_FOUND, "nothing");
+    let unknown = asked(&server, &["find", "nothing", "--key", "7"]);
+    assert_fails(&unknown, NOT_FOUND, "there is no topic \"nothing\"; see `courant topic list`");
     assert_fails(&asked(&server, &["find", "orders"]), USAGE, "--contains");
+}
+
+/// Symptom: `courant find --from @-1h --to @-2h` said that nothing was found and ended with 0, and `courant trace ''`, as a
+/// script asks with a variable that is empty, was told of an address of the HTTP API. Cause: both were asked of the server
+/// as they stood. Fix: what cannot be meant is wrong usage.
+#[test]
+fn what_cannot_be_meant_is_wrong_usage_and_no_empty_answer() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    with_chain(&server);
+    for (from, to) in [("@-1h", "@-2h"), ("5", "2"), ("-2", "-5")] {
+        let reversed = asked(&server, &["find", "orders", "--key", "7", "--from", from, "--to", to]);
+        assert_fails(&reversed, USAGE, "--from is behind --to");
+    }
+    let forward = asked(&server, &["find", "orders", "--key", "7", "--from", "@-1h", "--to", "end"]);
+    assert!(!rows(forward).is_empty(), "events of this hour");
+    assert_fails(&asked(&server, &["trace", ""]), USAGE, "a value is required");
+    assert_fails(&asked(&server, &["find", "orders", "--contains", ""]), USAGE, "a value is required");
 }
 
 /// A search keeps 8 MiB of what it finds, and up to 16 KiB of each value.
