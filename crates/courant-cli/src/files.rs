@@ -41,6 +41,13 @@ pub(crate) fn read_with_mode(path: &Path, bytes_max: u64) -> io::Result<(Vec<u8>
     Ok((bytes, mode))
 }
 
+/// The permissions of a file, where some of them are for users who neither own it nor are in its group.
+pub(crate) fn mode_for_others(path: &Path) -> Option<u32> {
+    const OTHERS: u32 = 0o007;
+    let mode = path.metadata().ok()?.mode();
+    (mode & OTHERS != 0).then_some(mode & 0o777)
+}
+
 fn too_large(bytes_max: u64) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {bytes_max} bytes"))
 }

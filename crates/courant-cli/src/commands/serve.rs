@@ -26,6 +26,7 @@ pub(super) fn run(global: &Global, args: &Serve) -> Result<Exit, Failure> {
     let mut config = settings.server_config();
     config.api.tokens = settings.token_file().map(tokens).transpose()?;
     config.api.service_keys = settings.service_key_file().map(keys).transpose()?.unwrap_or_default();
+    warn_of_readers(&settings);
     let identity = tls::identity(&settings)?;
     config.tls = identity.as_ref().map(Identity::tls);
     let telemetry = Telemetry::start("courant")?;
@@ -68,6 +69,25 @@ pub(super) fn keys(file: &Path) -> Result<ServiceKeys, Failure> {
     let text = files::read_text(file, TOKEN_FILE_BYTES_MAX)
         .map_err(|error| Failure::new(Exit::Usage, named(error.to_string())))?;
     ServiceKeys::parse(&text).map_err(|error| Failure::new(Exit::Usage, named(error.to_string())))
+}
+
+/// Warns of secrets that every user of the machine may read. A start is not refused for it: the mode of a file that is
+/// mounted may be up to others.
+fn warn_of_readers(settings: &Settings) {
+    let secrets = [
+        ("--api-token-file", settings.token_file()),
+        ("--api-service-key-file", settings.service_key_file()),
+    ];
+    for (flag, file) in secrets {
+        if let Some(file) = file
+            && let Some(mode) = files::mode_for_others(file)
+        {
+            let file = file.display();
+            tracing::warn!(
+                "{flag} {file}: other users of this machine may use it (its mode is {mode:o}); say `chmod o= {file}`"
+            );
+        }
+    }
 }
 
 async fn serve(global: &Global, config: ServerConfig, identity: Option<Identity>) -> Result<Exit, Failure> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use tempfile::tempdir;
@@ -128,4 +129,27 @@ fn clients_are_told_the_advertised_address() {
     assert_eq!(answer.i32().unwrap(), 0, "node id");
     let (host, port) = (answer.string().unwrap(), answer.i32().unwrap());
     assert_eq!(format!("{host}:{port}"), advertised);
+}
+
+/// Symptom: tokens and keys of services in a file that every user of the machine may read were taken without a word, where
+/// the key of TLS is refused. Cause: nobody looked at its mode. Fix: the start warns, and says what to do.
+#[test]
+fn secrets_that_others_may_read_are_warned_of() {
+    let data = tempdir().unwrap();
+    let (tokens, keys) = (data.path().join("tokens"), data.path().join("keys"));
+    fs::write(&tokens, "ci 0123456789abcdef\n").unwrap();
+    fs::write(&keys, format!("billing {}\n", "0123456789abcdef".repeat(4))).unwrap();
+    let text = |path: &Path| path.to_str().expect("a path of text").to_owned();
+    let log = data.path().join("log");
+    let (tokens_file, keys_file) = (text(&tokens), text(&keys));
+    let flags = ["--api-token-file", tokens_file.as_str(), "--api-service-key-file", keys_file.as_str()];
+    for (mode, warnings) in [(0o644, 2), (0o640, 0)] {
+        for file in [&tokens, &keys] {
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let (status, said) = Launch::on(&log).arguments(&flags).start().stop();
+        assert!(status.success(), "{said}");
+        let warned = said.lines().filter(|line| line.contains(" WARN ") && line.contains("chmod o= "));
+        assert_eq!(warned.count(), warnings, "{mode:o}: {said}");
+    }
 }
