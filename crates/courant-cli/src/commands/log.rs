@@ -167,7 +167,18 @@ pub(super) fn refused(data: &Path, error: &OpenError) -> Failure {
         OpenError::NotALog { what } => {
             format!("{what}: this is no data directory of Courant; name the server's with --data")
         }
-        other => other.to_string(),
+        other => format!("{other}{}", remedy(other.kind())),
     };
     Failure::new(exit, format!("{}: {sentence}", data.display()))
+}
+
+/// What to do about a directory that the system does not let a command lock or read. Another one is no help.
+fn remedy(kind: Option<io::ErrorKind>) -> &'static str {
+    match kind {
+        Some(io::ErrorKind::PermissionDenied) => "; run it as the user of the server",
+        Some(io::ErrorKind::ReadOnlyFilesystem) => {
+            "; let its file system be written, or look at a copy of it"
+        }
+        _ => "",
+    }
 }

@@ -1,12 +1,13 @@
 //! A data directory that another process holds, that cannot be written, or that is full.
 
 use std::fs;
+use std::path::Path;
 
 use tempfile::tempdir;
 
 use crate::disk::Disk;
 use crate::raw::{Connection, batch};
-use crate::server::{Launch, Refused, Server};
+use crate::server::{Launch, Refused, Server, courant};
 use crate::{Dice, PATIENCE, eventually, is_root};
 
 /// Kafka's codes for "try again": leader not available, not leader, request timed out, not enough
@@ -43,18 +44,18 @@ fn a_read_only_directory_is_refused() {
         let (status, said) = Server::start(&disk.data()).stop();
         assert!(status.success(), "an orderly stop: {status}\n{said}");
         disk.make_read_only();
-        assert_read_only_is_refused(&Launch::on(&disk.data()));
+        assert_read_only_is_refused(&disk.data());
     } else {
         use std::os::unix::fs::PermissionsExt as _;
         let data = tempdir().unwrap();
         fs::set_permissions(data.path(), fs::Permissions::from_mode(0o555)).unwrap();
-        assert_read_only_is_refused(&Launch::on(data.path()));
+        assert_read_only_is_refused(data.path());
         fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).unwrap();
     }
 }
 
-fn assert_read_only_is_refused(launch: &Launch) {
-    let refused = refused(launch);
+fn assert_read_only_is_refused(data: &Path) {
+    let refused = refused(&Launch::on(data));
     refused.assert_orderly();
     let said = refused.stderr.to_lowercase();
     assert!(
@@ -62,6 +63,14 @@ fn assert_read_only_is_refused(launch: &Launch) {
         "no word of the reason: {refused}"
     );
     assert!(said.contains("name another directory"), "no word of what to do: {refused}");
+    // Whoever looks after the directory is told what to do as well: another directory is no help.
+    let data = data.to_str().expect("a path of text");
+    let verified = courant(&["log", "verify", "--data", data], "");
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert_eq!(verified.status.code(), Some(1), "{said}");
+    let remedies =
+        ["let its file system be written, or look at a copy of it", "run it as the user of the server"];
+    assert!(remedies.iter().any(|remedy| said.contains(remedy)), "no word of what to do: {said}");
 }
 
 #[test]
