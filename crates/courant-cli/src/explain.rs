@@ -150,6 +150,9 @@ fn refused(refusal: &Refusal, sentence: String) -> Failure {
     };
     let advice = if refusal.code == ErrorCode::INVALID_TOPIC_EXCEPTION {
         "; a name has 1 to 249 of the characters a-z A-Z 0-9 . _ -"
+    } else if refusal.code == ErrorCode::LEADER_NOT_AVAILABLE {
+        // All that an answer to Metadata can say of a topic that could not be made on its first use.
+        "; if the topic is not there yet, `courant topic create` says why it cannot be made"
     } else {
         ""
     };
@@ -201,5 +204,9 @@ mod tests {
         assert_eq!(exit(ErrorCode::TOPIC_AUTHORIZATION_FAILED), Exit::NotAllowed);
         assert_eq!(exit(ErrorCode::REQUEST_TIMED_OUT), Exit::Unreachable);
         assert_eq!(exit(ErrorCode::INVALID_CONFIG), Exit::Failed);
+        let unmade = Refusal { code: ErrorCode::LEADER_NOT_AVAILABLE, message: None };
+        let unmade = publish(&PublishError::Admin(AdminError::Refused(unmade)));
+        assert_eq!(unmade.exit, Exit::Unreachable);
+        assert!(unmade.sentence.contains("`courant topic create` says why"), "{unmade:?}");
     }
 }

@@ -233,5 +233,23 @@ fn open_log(
     config.compaction_interval_ms = u64::try_from(compaction.interval.as_millis()).unwrap_or(u64::MAX);
     config.compaction_bytes_per_second = compaction.bytes_per_second;
     config.compaction_key_bytes = compaction.key_bytes;
-    Log::open(Arc::new(storage), config).map_err(|source| StartError::Open { data: data.to_owned(), source })
+    let reserve_bytes = config.reserve_bytes;
+    let opened = Log::open(Arc::new(storage), config);
+    let (log, recovery) = opened.map_err(|source| StartError::Open { data: data.to_owned(), source })?;
+    tell_of_a_full_disk(&log, reserve_bytes);
+    Ok((log, recovery))
+}
+
+/// A server is ready on a full disk, because it serves readers, groups and deletions there: that it will refuse
+/// events is said before the first one comes.
+fn tell_of_a_full_disk(log: &Log, reserve_bytes: u64) {
+    if let Some((_, free_bytes)) = log.disk_bytes()
+        && free_bytes < reserve_bytes
+    {
+        error!(
+            free_bytes,
+            needed_bytes = reserve_bytes,
+            "the disk is full: events will be refused until there is room; free some, or delete a topic"
+        );
+    }
 }

@@ -169,6 +169,9 @@ fn a_deleted_topic_makes_room_and_writing_goes_on_by_itself() {
     assert_eq!(created, KAFKA_STORAGE_ERROR, "a topic is in every later checkpoint");
     assert_eq!(filled.commit(1), 0);
     let mut filled = filled.again(&launch);
+    // It is ready, and has said what will be refused before anybody sends it something.
+    let said = filled.server.stderr();
+    assert!(said.contains("the disk is full: events will be refused until there is room"), "{said}");
     filled.assert_refuses_events();
     assert_eq!((filled.fetch("old", OLD_EVENTS - 1), filled.fetch("kept", 0)), ((0, OLD_EVENTS), (0, 1)));
     assert_eq!(filled.committed(), 1);
