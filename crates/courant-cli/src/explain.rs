@@ -89,8 +89,8 @@ pub(crate) fn publish(error: &PublishError) -> Failure {
         PublishError::TooLarge { topic, .. } => Failure::new(
             Exit::Failed,
             format!(
-                "{error}; send less, or create the topic with a larger max.message.bytes (see \
-                 `courant topic show {topic}`)"
+                "{error}; send less, or let the topic take more with `courant topic alter {topic} --config \
+                 max.message.bytes=BYTES`"
             ),
         ),
         PublishError::GaveUp { .. } => Failure::new(

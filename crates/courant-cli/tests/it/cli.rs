@@ -89,6 +89,21 @@ fn bad_configs_are_refused_by_name() {
     assert!(rows(run(&server, &["topic", "list", "-o", "jsonl"])).is_empty());
 }
 
+/// Symptom: whoever was told that an event is too large was sent to `courant topic show`, which shows no configs, and to
+/// create the topic anew. Cause: the sentence is older than `courant topic alter`. Fix: it says what helps.
+#[test]
+fn an_event_that_is_too_large_is_told_what_lets_it_in() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    said(run(&server, &["topic", "create", "t", "--config", "max.message.bytes=1000"]));
+    let value = "x".repeat(2_000);
+    let refused = run(&server, &["pub", "t", &value]);
+    let remedy = "courant topic alter t --config max.message.bytes=BYTES";
+    assert_fails(&refused, FAILED, remedy);
+    said(run(&server, &["topic", "alter", "t", "--config", "max.message.bytes=4000"]));
+    said(run(&server, &["pub", "t", &value]));
+}
+
 #[test]
 fn published_events_are_read_with_all_that_belongs_to_them() {
     let data = tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! `courant group`, and what `courant topic` changes.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::tempdir;
@@ -98,11 +98,15 @@ fn a_group_is_reset_when_it_has_no_members_and_only_with_execute() {
         said(reset(to, &[more, &["--execute"]].concat()));
         assert_eq!(committed("billing"), expected, "--to {to}");
     }
-    // A group that nobody knows yet gets the place of another one.
-    said(run(
-        &server,
-        &["group", "reset", "audit", "--topic", "orders", "--to", "group:billing", "--execute"],
-    ));
+    // A group that nobody knows yet gets the place of another one, and it is told in case that the name is a slip.
+    let to_billing = ["group", "reset", "audit", "--topic", "orders", "--to", "group:billing", "--execute"];
+    let told = |made: Output| {
+        let told = String::from_utf8_lossy(&made.stderr).into_owned();
+        said(made);
+        told.contains("There was no consumer group `audit`: it was made")
+    };
+    assert!(told(run(&server, &to_billing)), "nobody has heard of it before");
+    assert!(!told(run(&server, &to_billing)), "it is there");
     assert_eq!(committed("audit"), [10, 10, 10]);
     let nobody = run(&server, &["group", "reset", "x", "--topic", "orders", "--to", "+1"]);
     assert_fails(&nobody, NOT_FOUND, "--to start");

@@ -3,7 +3,8 @@
 use crate::exit::{Exit, Failure};
 use crate::files;
 use courant_core::entropy::Entropy as _;
-use courant_log::SystemEntropy;
+use courant_log::storage::probe;
+use courant_log::{OpenError, SystemEntropy};
 use std::path::{Path, PathBuf};
 
 /// The data of a demo. One that is temporary is deleted when this is dropped.
@@ -23,6 +24,11 @@ impl House {
                 Self { path: std::env::temp_dir().join(name), is_temporary: true }
             }
         };
+        // It keeps its log in a directory below: what is left of it in a server's own would stay there.
+        if matches!(probe::log(&house.path), Ok(Some(_)) | Err(OpenError::Newer { .. })) {
+            let what = "this is the data directory of a server; name another directory with --data";
+            return Err(Failure::new(Exit::Conflict, format!("{}: {what}", house.path.display())));
+        }
         let made = files::make_private_directory(&house.path)
             .and_then(|()| files::make_private_directory(&house.databases()));
         made.map_err(|error| house.failure(&error))?;
@@ -96,6 +102,21 @@ mod tests {
         assert!(!again.said().contains("deleted"));
         drop(again);
         assert!(path.is_dir());
+    }
+
+    /// Symptom: `courant demo --data DIR` left a log, databases and a key in the data directory of a server, also while
+    /// that ran. Cause: its own log is a directory below, which nobody had locked. Fix: it looks at what DIR is.
+    #[test]
+    fn the_data_directory_of_a_server_is_no_house() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for version in [1, 4000] {
+            let line = format!("courant-log {version} 631b55a3-759d-4879-8bf6-9d5ed8d4325d\n");
+            std::fs::write(directory.path().join("FORMAT"), line).expect("a file");
+            let refused = House::open(Some(directory.path())).expect_err("a server's");
+            assert_eq!(refused.exit, Exit::Conflict);
+            assert!(refused.sentence.contains("data directory of a server"), "{refused:?}");
+            assert!(!directory.path().join("services").exists());
+        }
     }
 
     #[test]

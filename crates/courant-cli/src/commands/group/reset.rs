@@ -5,11 +5,15 @@ use crate::cli::{Global, GroupReset};
 use crate::exit::{Exit, Failure, note};
 use crate::explain;
 use crate::output::{Format, Row, list};
+use crate::text::one_line;
 use crate::time::{ResetTo, StartFrom, ago_ms};
 use courant_kafka::client::{AdminError, Client, CommittedOffsets, OffsetAt, TopicInfo};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io;
+
+/// The longest name of a group that is repeated, in characters.
+const NAME_CHARS_MAX: usize = 300;
 
 /// Offsets by partition.
 type Offsets = BTreeMap<i32, i64>;
@@ -36,7 +40,7 @@ impl Row for Moved {
 /// Says where the group would go on, and with `--execute` commits it.
 pub(super) async fn run(global: &Global, args: GroupReset) -> Result<Exit, Failure> {
     let mut client = connect(global).await?;
-    check_is_at_rest(&mut client, &args.name).await?;
+    let is_known = check_is_at_rest(&mut client, &args.name).await?;
     let topic = client.topic(&args.topic, false).await.map_err(|e| explain::admin(&e))?;
     let partitions: Vec<i32> = match args.partition {
         Some(partition) => vec![partition],
@@ -62,18 +66,27 @@ pub(super) async fn run(global: &Global, args: GroupReset) -> Result<Exit, Failu
     } else if !global.quiet {
         note(format_args!("Nothing was changed; --execute does it."));
     }
+    if !is_known && !global.quiet {
+        let then = if args.execute { "it was made" } else { "it would be made" };
+        let name = one_line(&args.name, NAME_CHARS_MAX);
+        note(format_args!(
+            "There was no consumer group `{name}`: {then}; `courant group list` has the others."
+        ));
+    }
     let format = Format::or_default(global.output);
     list(&mut io::stdout().lock(), format, &rows).map_err(|e| Failure::output(&e))?;
     Ok(Exit::Ok)
 }
 
-/// Members would go on committing what they have. A group that nobody knows yet can be given a place.
-async fn check_is_at_rest(client: &mut Client, name: &str) -> Result<(), Failure> {
+/// Members would go on committing what they have. A group that nobody knows yet can be given a place: then it says
+/// false, because the name may be a slip.
+async fn check_is_at_rest(client: &mut Client, name: &str) -> Result<bool, Failure> {
     match client.group(name).await {
         Ok(group) if !group.members.is_empty() => {
             Err(explain::admin(&AdminError::GroupInUse { group: name.to_owned() }))
         }
-        Ok(_) | Err(AdminError::UnknownGroup { .. }) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(AdminError::UnknownGroup { .. }) => Ok(false),
         Err(error) => Err(explain::admin(&error)),
     }
 }
