@@ -114,6 +114,13 @@ async fn one_fact(month: String, mut tx: Tx<Sqlite>) -> Result<(), HandlerError>
 }
 
 #[cfg(feature = "listen")]
+fn health(running: &courant::Running) {
+    use courant::StallReason;
+
+    let is_well = running.stalls().iter().all(|stall| stall.reason != StallReason::StoreFull);
+    assert!(is_well);
+}
+
 async fn listening() -> Result<(), BoxError> {
     use courant::listen::Listen;
 
