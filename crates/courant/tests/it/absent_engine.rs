@@ -29,13 +29,25 @@ pub(crate) struct AbsentEngine {
     /// It has forgotten that.
     has_forgotten: AtomicBool,
     refused: AtomicU64,
+    /// It says where partitions end; otherwise whoever asks waits, and is counted.
+    answers: watch::Sender<bool>,
+    waiting: AtomicU64,
 }
 
 impl AbsentEngine {
     pub(crate) fn around(inner: Arc<dyn Engine>) -> Arc<Self> {
         let (is_there, has_topics) = (watch::Sender::new(true), watch::Sender::new(true));
         let (keeps, has_forgotten) = (AtomicBool::new(true), AtomicBool::new(false));
-        Arc::new(Self { inner, is_there, has_topics, keeps, has_forgotten, refused: AtomicU64::new(0) })
+        Arc::new(Self {
+            inner,
+            is_there,
+            has_topics,
+            keeps,
+            has_forgotten,
+            refused: AtomicU64::new(0),
+            answers: watch::Sender::new(true),
+            waiting: AtomicU64::new(0),
+        })
     }
 
     pub(crate) fn leave(&self) {
@@ -64,6 +76,16 @@ impl AbsentEngine {
     /// From now on it does not know how far groups are, as of a topic that was made anew.
     pub(crate) fn forget_progress(&self) {
         self.has_forgotten.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on nobody hears where partitions end.
+    pub(crate) fn say_no_ends(&self) {
+        self.answers.send_replace(false);
+    }
+
+    /// How many have asked since then.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::SeqCst)
     }
 
     /// Batches that it has not answered since it went away.
@@ -155,7 +177,15 @@ impl Engine for AbsentEngine {
             let unknown = |partition| Err(ReadError::UnknownPartition { partition });
             return Box::pin(async move { partitions.into_iter().map(unknown).collect() });
         }
-        self.inner.ends(partitions)
+        let mut answers = self.answers.subscribe();
+        if *answers.borrow() {
+            return self.inner.ends(partitions);
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            drop(answers.wait_for(|answers| *answers).await);
+            self.inner.ends(partitions).await
+        })
     }
 
     fn offsets_for_time(

@@ -272,3 +272,87 @@ async fn progress_that_was_not_kept_is_handed_over_again() {
     assert_eq!(committed, [Some(1)]);
     service.stop().await.expect("stops");
 }
+
+/// Symptom: without a store the last events of a service came again after its restart, although the engine was back before
+/// the service ended. Cause: what the engine had not kept waited for its next try, and the service ended before. Fix: it
+/// is handed over at the end as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_that_was_not_kept_is_handed_over_at_the_end() {
+    let world = World::new(1);
+    let absent = AbsentEngine::around(world.engine("memory:").await.expect("opens"));
+    let engine: Arc<dyn Engine> = absent.clone();
+    let hearing = Subscription::named("hearing").at_least_once().when_exhausted(Exhausted::Skip).on(hear);
+    let app = App::new("test").engine(EngineChoice::from(engine)).partitions(1).in_world(&world);
+    let service = app.state(Script::default()).subscribe(hearing).build().await.expect("fits together");
+    let mut service = service.start().await.expect("starts");
+    service.settle().await.expect("settles");
+    absent.keep_progress(false);
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    assert_eq!(until_stalled(&service).await.reason, StallReason::ProgressUnkept);
+    absent.keep_progress(true);
+    service.stop().await.expect("stops");
+    let partition = Partition::new("test.counted", 0);
+    let committed = absent.committed("hearing".to_owned(), vec![partition]).await.expect("says");
+    assert_eq!(committed, [Some(1)]);
+}
+
+/// Symptom: a new consumer that begins with the newest event handled all that had ever been in an old topic. Cause: the
+/// engine did not know the topic when the consumer took it over, as a broker that has just started may not, and what
+/// came under its name counted as made anew. Fix: only what was taken over before can have gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_topic_that_is_not_known_yet_is_not_new() {
+    let world = World::new(1);
+    let inner = world.engine("memory:").await.expect("opens");
+    let app = App::new("test").engine(inner.clone()).partitions(1).in_world(&world);
+    let earlier = Subscription::named("earlier").at_least_once().when_exhausted(Exhausted::Skip).on(hear);
+    let earlier = app.state(Script::default()).subscribe(earlier).build().await.expect("fits together");
+    let mut earlier = earlier.start().await.expect("starts");
+    earlier.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    earlier.settle().await.expect("settles");
+
+    let absent = AbsentEngine::around(inner);
+    absent.lose_topics();
+    let engine: Arc<dyn Engine> = absent.clone();
+    let script = Script::default();
+    let hearing = Subscription::named("hearing").at_least_once().when_exhausted(Exhausted::Skip);
+    let hearing = hearing.start_from(StartFrom::Newest).on(hear);
+    let app = App::new("test").engine(EngineChoice::from(engine)).partitions(1).in_world(&world);
+    let service = app.state(script.clone()).subscribe(hearing).build().await.expect("fits together");
+    let service = service.start().await.expect("starts");
+    until(|| service.stalls().iter().any(|stall| stall.reason == StallReason::NoTopic)).await;
+    absent.find_topics();
+    until(|| service.stalls().is_empty()).await;
+    earlier.publisher().publish(&counted("a", 2)).await.expect("is taken");
+    until(|| !script.called().is_empty()).await;
+    assert_eq!(script.called(), ["a:2"]);
+    service.stop().await.expect("stops");
+    earlier.stop().await.expect("stops");
+}
+
+/// Symptom: a consumer stood still for minutes behind each change of its group while one broker of several did not answer.
+/// Cause: its loop waited for what the engine says of partitions that others have now. Fix: it goes on meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_for_what_was_taken_away_holds_nobody_up() {
+    let world = World::new(1);
+    let inner = world.engine("memory:").await.expect("opens");
+    let absent = AbsentEngine::around(inner.clone());
+    let engine: Arc<dyn Engine> = absent.clone();
+    let script = Script::default();
+    let hearing = || Subscription::named("hearing").at_least_once().when_exhausted(Exhausted::Skip).on(hear);
+    let app = App::new("test").engine(EngineChoice::from(engine)).partitions(2).in_world(&world);
+    let first = app.state(script.clone()).subscribe(hearing()).build().await.expect("fits together");
+    let mut first = first.start().await.expect("starts");
+    first.settle().await.expect("settles");
+
+    absent.say_no_ends();
+    let app = App::new("test").engine(inner).partitions(2).in_world(&world);
+    let second = app.state(script.clone()).subscribe(hearing()).build().await.expect("fits together");
+    let second = second.start().await.expect("starts");
+    until(|| absent.waiting() > 0).await;
+    for n in 0..16 {
+        second.publisher().publish(&counted(&format!("key-{n}"), n)).await.expect("is taken");
+    }
+    until(|| script.called().len() == 16).await;
+    second.stop().await.expect("stops");
+    first.stop().await.expect("stops");
+}

@@ -46,7 +46,7 @@ impl Driver {
             .filter(|(_, at)| **at <= now)
             .map(|(partition, _)| partition.clone())
             .collect();
-        self.look_for_missing().await;
+        self.look_for_missing();
         if due.is_empty() {
             return Ok(());
         }
@@ -55,7 +55,7 @@ impl Driver {
         for (partition, answer) in due.into_iter().zip(answers) {
             match answer {
                 Err(error @ ReadError::UnknownPartition { .. }) => {
-                    self.gone.insert(partition.clone(), None);
+                    self.note_gone(&partition);
                     self.standing.note(&partition, StallReason::NoTopic, &error.to_string());
                 }
                 Err(error @ ReadError::Failed { .. }) => {
@@ -78,10 +78,18 @@ impl Driver {
         if !self.parts.contains_key(partition) {
             return;
         }
-        self.gone.insert(partition.clone(), None);
+        self.note_gone(partition);
         self.unopened.insert(partition.clone(), Instant::now() + AGAIN);
         let said = "the partition does not exist any more";
         self.standing.note(partition, StallReason::NoTopic, said);
+    }
+
+    /// The topic of a partition is gone. Of one that was never taken over nothing follows: a broker that has just started
+    /// may not know a topic yet that is old, and to a new consumer all of it would be new.
+    pub(super) fn note_gone(&mut self, partition: &Partition) {
+        if self.had.contains(partition) {
+            self.gone.insert(partition.clone(), None);
+        }
     }
 
     /// Whether something is under way of a partition whose topic is back. It ends first, as where a partition is wanted
@@ -122,6 +130,7 @@ impl Driver {
             match opened {
                 Ok(next) => {
                     self.gone.remove(&partition);
+                    self.had.insert(partition.clone());
                     self.standing.goes_on(&partition);
                     positions.push(partition.at(next));
                 }

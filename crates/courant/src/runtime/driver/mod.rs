@@ -31,7 +31,7 @@ use self::ahead::Ahead;
 use self::asking::Looked;
 use self::room::Room;
 use self::saving::{Kept, Uncommitted};
-use self::standing::Standing;
+use self::standing::{Sought, Standing};
 use super::context::Context;
 use super::lanes::Lanes;
 use super::ledger::{Assigned, Ledger, Settled, Trouble, Work};
@@ -87,6 +87,8 @@ pub(crate) struct Driver {
     /// Partitions whose topic has gone since they were taken over. What is in memory and parked of one goes on until
     /// there is a topic of that name again; then until when, at most.
     gone: BTreeMap<Partition, Option<Instant>>,
+    /// Partitions that were taken over once.
+    had: BTreeSet<Partition>,
     /// Partitions that stand still.
     standing: Standing,
     /// Turns that have begun for the lanes, and that no worker has yet.
@@ -99,6 +101,8 @@ pub(crate) struct Driver {
     savers: JoinSet<Result<Kept, Trouble>>,
     /// What looks at what others have done in the store, one at a time.
     lookers: JoinSet<Result<Looked, Trouble>>,
+    /// What looks for topics whose partitions were taken away, one at a time.
+    searchers: JoinSet<Sought>,
     /// How much more may be parked.
     room: Room,
     serial: u64,
@@ -187,6 +191,7 @@ enum Wake {
     Reported(Report),
     Kept(Result<Result<Kept, Trouble>, JoinError>),
     Looked(Result<Result<Looked, Trouble>, JoinError>),
+    Sought(Result<Sought, JoinError>),
     Decided,
     Due,
     Again,
@@ -219,6 +224,7 @@ impl Driver {
             parts: BTreeMap::new(),
             unopened: BTreeMap::new(),
             gone: BTreeMap::new(),
+            had: BTreeSet::new(),
             standing,
             ahead: Arc::default(),
             workers: JoinSet::new(),
@@ -226,6 +232,7 @@ impl Driver {
             reporting,
             savers: JoinSet::new(),
             lookers: JoinSet::new(),
+            searchers: JoinSet::new(),
             room,
             serial: 0,
             look_ms: None,
@@ -271,6 +278,7 @@ impl Driver {
             Wake::Reported(report) => self.reported(report).await?,
             Wake::Kept(kept) => self.kept(kept)?,
             Wake::Looked(looked) => self.looked(looked)?,
+            Wake::Sought(sought) => self.sought(sought)?,
             Wake::Decided => self.is_holding = true,
             Wake::Due => {}
             Wake::Again => {
@@ -302,6 +310,7 @@ impl Driver {
             Some(report) = self.reports.recv() => Wake::Reported(report),
             Some(kept) = self.savers.join_next() => Wake::Kept(kept),
             Some(looked) = self.lookers.join_next() => Wake::Looked(looked),
+            Some(sought) = self.searchers.join_next() => Wake::Sought(sought),
             () = self.decided.notified() => Wake::Decided,
             () = self.context.time.sleep_until(due_ms.unwrap_or(i64::MAX)), if due_ms.is_some() => Wake::Due,
             () = again(again_at), if again_at.is_some() => Wake::Again,
@@ -313,7 +322,9 @@ impl Driver {
     fn next_try(&self) -> Option<Instant> {
         // While something is kept nothing else is.
         let commits_at = self.uncommitted.again().filter(|_| self.savers.is_empty());
-        self.unopened.values().copied().chain(self.standing.next_look()).chain(commits_at).min()
+        // While somebody looks nobody else does.
+        let looks_at = self.standing.next_look().filter(|_| self.searchers.is_empty());
+        self.unopened.values().copied().chain(looks_at).chain(commits_at).min()
     }
 
     /// When something is due by itself: a parked event, or the next look.
@@ -367,7 +378,7 @@ impl Driver {
             );
             self.workers.shutdown().await;
         }
-        match tokio::time::timeout(SAVE_MAX, self.save()).await {
+        match tokio::time::timeout(SAVE_MAX, self.save_at_last()).await {
             Ok(saved) => saved,
             Err(_) => {
                 self.note_unsaved();

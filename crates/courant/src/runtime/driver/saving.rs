@@ -179,11 +179,28 @@ impl Driver {
         Ok(())
     }
 
-    /// Keeps how far each partition has come, and waits for it.
-    pub(super) async fn save(&mut self) -> Result<(), Trouble> {
+    /// Keeps how far each partition has come where nobody here can do so later, and waits for it. Without a store what the
+    /// engine has not kept until now is all that is known of that, so it is handed over once more.
+    pub(super) async fn save_at_last(&mut self) -> Result<(), Trouble> {
+        self.until_saved().await?;
+        if !self.ledger.is_shared() {
+            for (partition, part) in &mut self.parts {
+                part.is_unsaved |= self.uncommitted.partitions.contains(partition);
+            }
+        }
+        self.save().await
+    }
+
+    async fn until_saved(&mut self) -> Result<(), Trouble> {
         while let Some(kept) = self.savers.join_next().await {
             self.kept(kept)?;
         }
+        Ok(())
+    }
+
+    /// Keeps how far each partition has come, and waits for it.
+    pub(super) async fn save(&mut self) -> Result<(), Trouble> {
+        self.until_saved().await?;
         let saves = self.begin_saving();
         if !saves.is_empty() {
             let kept = self.keeper(true).keep(saves).await;

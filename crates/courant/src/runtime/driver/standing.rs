@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use courant_engine::{CommitError, Partition, ReadError};
+use courant_engine::{CommitError, Ends, Partition, ReadError};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use super::Driver;
 use super::assigning::AGAIN;
+use super::{Driver, task_ended};
 use crate::StallReason;
+use crate::runtime::ledger::Trouble;
 use crate::runtime::stalls::{Stalls, Waiting, What};
 
 /// How long a reason stays that is not said again: longer than the longest time between two tries.
@@ -20,6 +22,9 @@ const UNSAID_MAX: Duration = Duration::from_secs(180);
 
 /// How often it is looked whether a topic is there again.
 const MISSING_AGAIN: Duration = Duration::from_secs(60);
+
+/// What the engine says of partitions that were looked for.
+pub(super) type Sought = Vec<(Partition, Result<Ends, ReadError>)>;
 
 /// Partitions that stand still.
 pub(super) struct Standing {
@@ -105,27 +110,44 @@ impl Unkept {
 }
 
 impl Driver {
-    /// Looks whether topics are there whose partitions were taken away. What they hold is others' business.
-    pub(super) async fn look_for_missing(&mut self) {
+    /// Has somebody look whether topics are there whose partitions were taken away, if it is time to and nobody does. The
+    /// loop goes on meanwhile: a broker that does not answer is waited for with each of its partitions.
+    pub(super) fn look_for_missing(&mut self) {
         let now = Instant::now();
         let missing = self.standing.missing.iter().filter(|(_, at)| **at <= now);
         let due: Vec<Partition> = missing.map(|(partition, _)| partition.clone()).collect();
-        if due.is_empty() {
+        if due.is_empty() || !self.searchers.is_empty() {
             return;
         }
-        let answers = self.context.engine.ends(due.clone()).await;
-        for (partition, answer) in due.into_iter().zip(answers) {
+        for partition in &due {
+            self.standing.missing.insert(partition.clone(), now + MISSING_AGAIN);
+        }
+        let context = self.context.clone();
+        self.searchers.spawn(async move {
+            let answers = context.engine.ends(due.clone()).await;
+            due.into_iter().zip(answers).collect()
+        });
+    }
+
+    /// Takes in what was found, but for what is ours meanwhile. What the others hold is their business.
+    pub(super) fn sought(&mut self, sought: Result<Sought, JoinError>) -> Result<(), Trouble> {
+        let now = Instant::now();
+        for (partition, answer) in sought.map_err(|error| task_ended(&error))? {
+            if !self.standing.missing.contains_key(&partition) {
+                continue;
+            }
             match answer {
                 Ok(_) => self.standing.goes_on(&partition),
                 Err(error) => {
                     if matches!(error, ReadError::UnknownPartition { .. }) {
-                        self.gone.insert(partition.clone(), None);
+                        self.note_gone(&partition);
                         self.standing.note(&partition, StallReason::NoTopic, &error.to_string());
                     }
                     self.standing.missing.insert(partition, now + MISSING_AGAIN);
                 }
             }
         }
+        Ok(())
     }
 }
 
