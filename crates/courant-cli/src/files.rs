@@ -68,7 +68,8 @@ pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
     std::fs::write(path, text)
 }
 
-/// Whether a path is within a directory, or would be when it is made. The directory itself is not.
+/// Whether a path is within a directory and on its file system, or would be when it is made. The directory itself is
+/// not, nor is what is mounted within it: that stays when the disk of the directory is lost.
 pub(crate) fn is_within(path: &Path, directory: &Path) -> bool {
     let (Ok(directory), Ok(path)) = (directory.canonicalize(), std::path::absolute(path)) else {
         return false;
@@ -76,8 +77,11 @@ pub(crate) fn is_within(path: &Path, directory: &Path) -> bool {
     // What is not there yet has no links in it: those above it count.
     let there = |above: &Path| above.canonicalize().ok();
     let nearest = path.ancestors().enumerate().find_map(|(missing, above)| Some((missing, there(above)?)));
-    nearest
-        .is_some_and(|(missing, above)| above.starts_with(&directory) && (missing > 0 || above != directory))
+    let device = |at: &Path| at.metadata().ok().map(|about| about.dev());
+    nearest.is_some_and(|(missing, above)| {
+        let is_below = above.starts_with(&directory) && (missing > 0 || above != directory);
+        is_below && device(&above) == device(&directory)
+    })
 }
 
 /// Makes a directory that nobody else can look into, and those above it. One that is there stays as it is.
@@ -130,6 +134,16 @@ mod tests {
             assert!(!is_within(&folder.path().join(outside), &data), "{outside}");
         }
         assert!(!is_within(&data, &folder.path().join("gone")));
+    }
+
+    /// Symptom: `courant backup --to DATA/backups` was refused where another disk is mounted there, with the word that
+    /// the backups would be gone with the data. Cause: only the path was looked at. Fix: so is the file system.
+    #[test]
+    fn what_is_mounted_within_a_directory_is_apart_from_it() {
+        for mounted in ["/proc", "/proc/not-yet"] {
+            assert!(!is_within(Path::new(mounted), Path::new("/")), "{mounted}");
+        }
+        assert!(is_within(Path::new("/not-yet"), Path::new("/")));
     }
 
     #[test]
