@@ -109,6 +109,7 @@ impl Settings {
                 (Name::Http, Value::Text(address)) => config.http = address,
                 (Name::Advertise, Value::Text(address)) => config.advertise = Some(address),
                 (Name::Partitions, Value::Count(count)) => config.partitions = count,
+                (Name::AutoCreateTopics, Value::Switch(on)) => config.auto_create = on,
                 (Name::Insecure, Value::Switch(on)) => config.insecure = on,
                 (Name::Memory, Value::Size(bytes)) => config.memory = Some(bytes),
                 (Name::GroupInitialRebalanceDelayMs, Value::Count(ms)) => {
@@ -254,6 +255,7 @@ mod tests {
         assert_eq!(config.group_initial_rebalance_delay, kafka.group_initial_rebalance_delay);
         assert_eq!(config.offsets_retention, kafka.offsets_retention);
         assert_eq!(config.partitions, kafka.partitions);
+        assert_eq!(config.auto_create, kafka.auto_create);
     }
 
     #[test]
@@ -276,7 +278,7 @@ mod tests {
     #[test]
     fn every_setting_of_the_server_reaches_it() {
         let text = "data = \"d\"\nkafka = \"a:1\"\nhttp = \"a:2\"\nadvertise = \"a:3\"\npartitions = 4\n\
-                    insecure = true\nmemory = \"640MiB\"\n[group]\ninitial-rebalance-delay-ms = 5\n[offsets]\nretention-minutes = 6\n\
+                    auto-create-topics = false\ninsecure = true\nmemory = \"640MiB\"\n[group]\ninitial-rebalance-delay-ms = 5\n[offsets]\nretention-minutes = 6\n\
                     [compaction]\ninterval-seconds = 9\nbytes-per-second = 80000\nkey-bytes = 2000000\n\
                     [scrub]\ninterval-seconds = 7\nbytes-per-second = 70000\n\
                     [api]\nread-only = true\nhosts = \"a.example,b.example\"\n\
@@ -291,7 +293,7 @@ mod tests {
             insecure: true,
             memory: Some(640 << 20),
             partitions: 4,
-            auto_create: true,
+            auto_create: false,
             group_initial_rebalance_delay: Duration::from_millis(5),
             offsets_retention: Duration::from_secs(360),
             compaction: CompactionSettings {

@@ -131,11 +131,14 @@ fn arg(setting: &'static Setting) -> Arg {
     let arg = Arg::new(setting.key).long(setting.flag).env(setting.variable).help(setting.doc);
     let kind = setting.kind;
     let arg = match kind {
-        Kind::Switch => {
+        Kind::Switch if setting.placeholder.is_empty() => {
             return arg.action(ArgAction::SetTrue).value_parser(move |text: &str| {
                 value::switch(text).map_err(|allowed| named(setting, text, allowed))
             });
         }
+        Kind::Switch => arg.value_parser(move |text: &str| {
+            value::switch_with_value(text).map_err(|allowed| named(setting, text, allowed))
+        }),
         // A directory or a file need not have a name of text.
         Kind::Directory | Kind::File => arg.value_parser(PathBufValueParser::new().map(Value::Directory)),
         _ => arg.value_parser(move |text: &str| {
@@ -215,11 +218,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_on_by_default_is_turned_off_by_a_word() {
+        let get = |line: &str| get(&given(line).expect(line), "auto-create-topics");
+        let flag = |text: &str| Some((text.to_owned(), Where::CommandLine));
+        assert_eq!(get("t"), None);
+        assert_eq!(get("t --auto-create-topics false"), flag("false"));
+        assert_eq!(get("t --auto-create-topics=off"), flag("false"));
+        assert_eq!(get("t --auto-create-topics true"), flag("true"));
+    }
+
+    #[test]
     fn a_bad_value_is_told_what_is_allowed() {
         for (line, allowed) in [
             ("t --partitions 0", "from 1 to 10000"),
             ("t --kafka localhost", "HOST:PORT"),
             ("t --advertise host:0", "1 to 65535"),
+            ("t --auto-create-topics=", "true or false"),
+            ("t --auto-create-topics flase", "true or false"),
         ] {
             let said = given(line).expect_err(line).to_string();
             assert!(said.contains(allowed), "{said}");

@@ -11,6 +11,7 @@ pub(crate) enum Name {
     Http,
     Advertise,
     Partitions,
+    AutoCreateTopics,
     Insecure,
     Memory,
     Log,
@@ -52,7 +53,7 @@ pub(crate) struct Setting {
     /// In the environment.
     pub(crate) variable: &'static str,
     pub(crate) kind: Kind,
-    /// What stands for the value in help; empty for a switch.
+    /// What stands for the value in help; empty for a switch that takes none, because it is off unless it is named.
     pub(crate) placeholder: &'static str,
     pub(crate) fallback: Fallback,
     /// One sentence without its full stop.
@@ -76,7 +77,7 @@ impl Setting {
 
 /// All of them, in the order in which they are shown. Those of a table in `courant.toml` stand
 /// together, after those of none.
-pub(crate) static SETTINGS: [Setting; 24] = [
+pub(crate) static SETTINGS: [Setting; 25] = [
     Setting {
         name: Name::Data,
         key: "data",
@@ -126,6 +127,16 @@ pub(crate) static SETTINGS: [Setting; 24] = [
         placeholder: "N",
         fallback: Fallback::Value("1"),
         doc: "Partitions of a topic that is created without saying how many",
+    },
+    Setting {
+        name: Name::AutoCreateTopics,
+        key: "auto-create-topics",
+        flag: "auto-create-topics",
+        variable: "COURANT_AUTO_CREATE_TOPICS",
+        kind: Kind::Switch,
+        placeholder: "BOOL",
+        fallback: Fallback::Value("true"),
+        doc: "Whether a topic that is not there is created when a Kafka client asks for it",
     },
     Setting {
         name: Name::Insecure,
@@ -347,6 +358,15 @@ mod tests {
             assert_eq!(setting.flag, flag);
             assert_eq!(setting.variable, format!("COURANT_{}", flag.to_uppercase().replace('-', "_")));
             assert!(!setting.doc.ends_with('.'), "{}", setting.key);
+        }
+    }
+
+    /// A switch that is on without being named could not be turned off by naming it.
+    #[test]
+    fn a_switch_takes_a_value_if_it_is_on_by_default() {
+        for setting in SETTINGS.iter().filter(|setting| setting.kind == Kind::Switch) {
+            let is_on = setting.fallback == Fallback::Value("true");
+            assert_eq!(!setting.placeholder.is_empty(), is_on, "{}", setting.key);
         }
     }
 

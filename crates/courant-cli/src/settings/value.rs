@@ -175,6 +175,15 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Reads a switch that takes a value, because it is on where nobody sets it. Set to nothing it is neither: a variable
+/// that a script has left empty says neither what holds without it nor the opposite.
+///
+/// # Errors
+/// What is allowed.
+pub(super) fn switch_with_value(text: &str) -> Result<bool, String> {
+    if text.is_empty() { Err(Kind::Switch.allowed()) } else { switch(text) }
+}
+
 /// Whether something stands before the last colon, and a port, or 0, after it.
 fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {

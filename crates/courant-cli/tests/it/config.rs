@@ -7,7 +7,7 @@ use std::process::Output;
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::cli::{rows, said};
+use crate::cli::{self, assert_fails, rows, said};
 use crate::server::{Launch, Server, command, fixed_port, run};
 
 const USAGE: i32 = 2;
@@ -230,4 +230,31 @@ fn a_switch_that_is_misspelt_in_the_environment_is_refused() {
         let closed = check("COURANT_INSECURE", off);
         assert!(stderr(&closed).contains("can be reached from other machines"), "{}", stderr(&closed));
     }
+}
+
+/// A slip in the name of a topic is told to whoever has made it, where no topic is created by asking for one.
+#[test]
+fn a_server_that_is_told_so_creates_no_topic_by_itself() {
+    let data = tempdir().unwrap();
+    let server = Launch::on(data.path()).arguments(&["--auto-create-topics", "false"]).start();
+    let refused = cli::run(&server, &["pub", "ordres", "tea"]);
+    assert_fails(&refused, NOT_FOUND, "courant topic create ordres");
+    assert!(rows(cli::run(&server, &["topic", "list", "-o", "jsonl"])).is_empty());
+    said(cli::run(&server, &["topic", "create", "orders"]));
+    said(cli::run(&server, &["pub", "orders", "tea"]));
+}
+
+/// A variable that a script has left empty turns nothing off.
+#[test]
+fn what_is_on_by_default_is_turned_off_by_a_word_alone() {
+    let directory = tempdir().unwrap();
+    let show = |variables: &[(&str, &str)]| shown(directory.path(), "auto-create-topics", &[], variables);
+    assert_eq!(show(&[]), (Value::Bool(true), "default".to_owned()));
+    let by_variable = "environment COURANT_AUTO_CREATE_TOPICS".to_owned();
+    assert_eq!(show(&[("COURANT_AUTO_CREATE_TOPICS", "no")]), (Value::Bool(false), by_variable));
+    let empty = run_in(directory.path(), &["config", "check"], &[("COURANT_AUTO_CREATE_TOPICS", "")]);
+    assert_eq!(empty.status.code(), Some(USAGE), "{}", stderr(&empty));
+    assert!(stderr(&empty).contains("write true or false"), "{}", stderr(&empty));
+    fs::write(directory.path().join("courant.toml"), "auto-create-topics = false\n").unwrap();
+    assert_eq!(show(&[]), (Value::Bool(false), "courant.toml:1".to_owned()));
 }

@@ -60,7 +60,7 @@ static KNOWN: &[Known] = &[
     known("advertised.listeners", LIST, None, |caller| format!("PLAINTEXT://{}", caller.advertised()),
         "The address that clients are told to use; --advertise sets it."),
     known("auto.create.topics.enable", BOOLEAN, Some("true"), |caller| caller.broker.config().auto_create.to_string(),
-        "Whether asking for a topic creates it."),
+        "Whether asking for a topic creates it; --auto-create-topics sets it."),
     known("broker.id", INT, Some("0"), |caller| caller.broker.config().node_id.to_string(),
         "The number of this broker."),
     known("connections.max.idle.ms", LONG, Some("600000"), |_| limits::IDLE_MAX.as_millis().to_string(),

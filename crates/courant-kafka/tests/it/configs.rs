@@ -189,6 +189,17 @@ async fn the_broker_says_how_it_is_set() {
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_broker_says_that_it_creates_no_topics() {
+    let running = Running::with(KafkaConfig { auto_create: false, ..KafkaConfig::default() }).await;
+    let mut raw = running.connect().await;
+    let asked = resource(BROKER, "0", Some(&["auto.create.topics.enable"]));
+    let answer = raw.call(&describe(vec![asked]), 4).await;
+    let config = config(&answer.results[0], "auto.create.topics.enable");
+    assert_eq!((config.value.as_deref(), config.config_source), (Some("false"), FROM_START));
+    running.stop().await;
+}
+
 fn change(name: &str, operation: i8, value: Option<&str>) -> incremental_alter_configs::AlterableConfig {
     incremental_alter_configs::AlterableConfig {
         name: name.to_owned(),

@@ -8,7 +8,7 @@ use courant_kafka::wire::messages::{
 };
 use uuid::Uuid;
 
-use crate::support::Running;
+use crate::support::{Running, batch, produce};
 
 fn ask(names: &[&str], create: bool) -> MetadataRequest {
     let topic = |name: &&str| MetadataRequestTopic {
@@ -47,6 +47,31 @@ async fn topics_are_created_on_first_use() {
     assert_eq!(broker.node_id, 0);
     assert_eq!(broker.host, running.address.ip().to_string());
     assert_eq!(broker.port, i32::from(running.address.port()));
+    running.stop().await;
+}
+
+/// A slip in the name of a topic makes none where the server is told so, whatever the client asks for; before version
+/// 4 it cannot say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_topic_is_created_by_asking_where_the_server_is_told_so() {
+    let running = Running::with(KafkaConfig { auto_create: false, ..KafkaConfig::default() }).await;
+    let mut raw = running.connect().await;
+    for version in 0..=13 {
+        let answer = raw.call(&ask(&["audit"], true), version).await;
+        let code = ErrorCode(answer.topics[0].error_code);
+        assert_eq!(code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "version {version}");
+    }
+    let answer = raw.call(&ask(&["a b"], true), 12).await;
+    assert_eq!(ErrorCode(answer.topics[0].error_code), ErrorCode::INVALID_TOPIC_EXCEPTION);
+    let answer = raw.call(&produce("audit", 0, -1, batch(&["a"])), 12).await;
+    let code = ErrorCode(answer.responses[0].partition_responses[0].error_code);
+    assert_eq!(code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert!(running.broker.log().catalog().is_empty(), "nothing was created");
+
+    // Whoever means it creates it.
+    running.topic("audit", 2).await;
+    let answer = raw.call(&ask(&["audit"], true), 12).await;
+    assert_eq!((answer.topics[0].error_code, answer.topics[0].partitions.len()), (0, 2));
     running.stop().await;
 }
 
