@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use courant::channel::OperationsKey;
 use courant::prelude::*;
-use tokio::signal::unix::{SignalKind, signal};
+use courant::until_signal;
 use tokio::sync::mpsc;
 
 #[derive(Event, Serialize, Deserialize)]
@@ -97,7 +97,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     .await?;
     tx.commit().await?;
 
-    let mut told = signal(SignalKind::terminate())?;
     let publisher = service.publisher();
     let mut orders = lines();
     let taking = tokio::spawn(async move {
@@ -110,12 +109,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("placed {line}");
         }
     });
-    println!("ready");
-    service
-        .run_until(async {
-            told.recv().await;
-        })
-        .await?;
+    let ended = until_signal(|told| {
+        // Signals are heard from here on, so whoever reads this may send one.
+        println!("ready");
+        service.run_until(told)
+    });
+    ended.await??;
     taking.abort();
     Ok(())
 }

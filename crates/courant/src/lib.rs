@@ -38,7 +38,7 @@
 //!     .subscribe(Subscription::named("billing").on(bill))
 //!     .build()
 //!     .await?;
-//! service.run_until(std::future::pending()).await?;
+//! service.run_until_signal().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -69,6 +69,7 @@ mod relay;
 mod retry;
 mod runtime;
 mod service;
+mod signal;
 mod stall;
 mod store;
 mod subscription;
@@ -102,6 +103,7 @@ pub use publisher::Publisher;
 pub use relay::{Relay, RelayError, Relayed};
 pub use retry::Retry;
 pub use service::{RunError, Running, Service};
+pub use signal::{SignalError, Told, until_signal};
 pub use stall::{Stall, StallReason};
 pub use store::{Backing, NoStore};
 pub use subscription::{AtLeastOnce, Exhausted, Mode, Once, OtherLog, StartFrom, Subscription};

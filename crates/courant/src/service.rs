@@ -21,7 +21,7 @@ use crate::runtime::{
     Context, Driver, Ledger, Orders, State, Status, Trouble, Turn, run_forgetting, run_relay, run_timers,
 };
 use crate::store::{Backing, NoStore};
-use crate::{Anew, Publisher, Stall, Transactions};
+use crate::{Anew, Publisher, SignalError, Stall, Transactions, until_signal};
 
 /// How long subscriptions may take to end. Each step of theirs has a bound of its own, and these come to less.
 const STOP_MAX: Duration = Duration::from_secs(60);
@@ -77,7 +77,7 @@ pub(crate) struct Watched {
     pub(crate) decided: Arc<Notify>,
 }
 
-/// Why a service has ended by itself.
+/// Why a service has not begun, or has ended in another way than in order.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -112,6 +112,9 @@ pub enum RunError {
     /// A task of the service has ended in a way that none should.
     #[error("a task of the service has ended: {0}")]
     Task(#[from] JoinError),
+    /// Signals that would end it cannot be heard, or a second one has come before the end.
+    #[error(transparent)]
+    Signal(#[from] SignalError),
 }
 
 impl<S: Backing> Service<S> {
@@ -156,6 +159,15 @@ impl Service<NoStore> {
         self.start().await?.until(shutdown).await
     }
 
+    /// Runs until SIGTERM or Ctrl-C, then ends in order, which takes a minute and some seconds at most; a second signal
+    /// ends it at once. See [`until_signal`].
+    ///
+    /// # Errors
+    /// It cannot begin, or cannot go on, or has not ended before the second signal.
+    pub async fn run_until_signal(self) -> Result<(), RunError> {
+        until_signal(|told| self.run_until(told)).await?
+    }
+
     /// Runs until nothing is left to do, then ends in order.
     ///
     /// # Errors
@@ -190,6 +202,15 @@ impl<D: Store> Service<D> {
     /// It cannot begin, or cannot go on.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         self.start().await?.until(shutdown).await
+    }
+
+    /// Runs until SIGTERM or Ctrl-C, then ends in order, which takes a minute and some seconds at most; a second signal
+    /// ends it at once. See [`until_signal`].
+    ///
+    /// # Errors
+    /// It cannot begin, or cannot go on, or has not ended before the second signal.
+    pub async fn run_until_signal(self) -> Result<(), RunError> {
+        until_signal(|told| self.run_until(told)).await?
     }
 
     /// Runs until nothing is left to do, then ends in order.

@@ -17,8 +17,13 @@ const HERE: &str = "xtask/src/tidy/variables.rs";
 const PREFIX: &str = "COURANT_";
 
 /// What tests say to the processes that they start themselves, and to nobody else.
-const SAID_BY_TESTS: [&str; 4] =
-    ["COURANT_TEST_DEFECT", "COURANT_SQL_TEST_HOLD", "COURANT_PARKED_CHILD", "COURANT_TEST_CLAIMS_CHILD"];
+const SAID_BY_TESTS: [&str; 5] = [
+    "COURANT_TEST_DEFECT",
+    "COURANT_SQL_TEST_HOLD",
+    "COURANT_PARKED_CHILD",
+    "COURANT_SIGNALS_CHILD",
+    "COURANT_TEST_CLAIMS_CHILD",
+];
 
 /// A variable that a test names is on the page for contributors, or the product or a task of the project names it
 /// as well: what those set or read they document themselves.

@@ -37,6 +37,7 @@ mod retention_gap;
 mod server;
 mod serving;
 mod settling;
+mod signals;
 mod spans;
 mod sqlite;
 mod stalls;

@@ -3,7 +3,8 @@
 #![allow(dead_code, reason = "nobody calls what is only to be compiled")]
 
 use courant::prelude::*;
-use courant::{BoxError, EventId, Service};
+use courant::{BoxError, EventId, Service, until_signal};
+use tokio::net::TcpListener;
 
 #[derive(Event, Serialize, Deserialize)]
 #[event(type = "shop.order-placed", topic = "shop.orders", key = order)]
@@ -20,17 +21,17 @@ struct MonthClosed {
 async fn bill(_: OrderPlaced) {}
 
 async fn stays(service: Service) -> Result<(), BoxError> {
-    use tokio::signal::unix::{SignalKind, signal};
+    service.run_until_signal().await?;
+    Ok(())
+}
 
-    let mut told = signal(SignalKind::terminate())?;
-    service
-        .run_until(async move {
-            tokio::select! {
-                _ = told.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        })
-        .await?;
+async fn stays_with_requests(service: Service, listener: TcpListener) -> Result<(), BoxError> {
+    async fn serve(service: Service, _: TcpListener, end: impl Future<Output = ()>) -> Result<(), BoxError> {
+        service.run_until(end).await?;
+        Ok(())
+    }
+
+    until_signal(|told| serve(service, listener, told)).await??;
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! Orders come by HTTP, and their rows and their events are there together. The service ends when it is told to.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,10 +9,9 @@ use axum::http::StatusCode;
 use axum::routing::{get, put};
 use courant::engine::{Engine, EngineConfig};
 use courant::prelude::*;
-use courant::{BoxError, Service, Transactions, open_engine};
+use courant::{BoxError, Service, Transactions, open_engine, until_signal};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::error;
 
@@ -85,15 +83,22 @@ async fn serve(
     Ok(())
 }
 
-/// Is done when this program is to end: by SIGTERM, as containers and systemd say it, or by Ctrl-C.
-fn told_to_end() -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
+/// As `serve`, until SIGTERM, as containers and systemd say it, or Ctrl-C; or until the test is done with it.
+async fn run(
+    service: Service<Sqlite>,
+    listener: TcpListener,
+    ended: oneshot::Receiver<()>,
+) -> Result<(), BoxError> {
+    let serving = until_signal(|told| {
+        let end = async move {
+            tokio::select! {
+                () = told => {}
+                _ = ended => {}
+            }
+        };
+        serve(service, listener, end)
+    });
+    serving.await?
 }
 
 async fn shop(log: &Arc<dyn Engine>, store: &Sqlite) -> Result<Service<Sqlite>, BoxError> {
@@ -125,13 +130,7 @@ async fn what_was_placed_by_http_is_packed() -> Result<(), BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (end, ended) = oneshot::channel::<()>();
-    let told = told_to_end()?;
-    let serving = serve(shop(&log, &store).await?, listener, async move {
-        tokio::select! {
-            _ = ended => {}
-            () = told => {}
-        }
-    });
+    let serving = run(shop(&log, &store).await?, listener, ended);
     let asking = async move {
         assert_eq!(answer(address, "GET /readyz").await?, "HTTP/1.1 200 OK");
         assert_eq!(answer(address, "PUT /orders/tea").await?, "HTTP/1.1 201 Created");
