@@ -356,3 +356,30 @@ async fn a_look_for_what_was_taken_away_holds_nobody_up() {
     second.stop().await.expect("stops");
     first.stop().await.expect("stops");
 }
+
+/// Symptom: a consumer stood still for minutes while one broker of several did not answer, where it was to take one of that
+/// broker's partitions over again. Cause: its loop waited for what the engine says of them, one after the other. Fix: each
+/// is asked for beside the loop.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_for_a_partition_of_its_own_holds_nobody_up() {
+    let world = World::new(1);
+    let absent = AbsentEngine::around(world.engine("memory:").await.expect("opens"));
+    let engine: Arc<dyn Engine> = absent.clone();
+    let script = Script::default();
+    let hearing = Subscription::named("hearing").at_least_once().when_exhausted(Exhausted::Skip).on(hear);
+    let app = App::new("test").engine(EngineChoice::from(engine)).partitions(2).in_world(&world);
+    let service = app.state(script.clone()).subscribe(hearing).build().await.expect("fits together");
+    let mut service = service.start().await.expect("starts");
+    service.settle().await.expect("settles");
+
+    absent.lose_topics();
+    assert_eq!(until_stalled(&service).await.reason, StallReason::NoTopic);
+    absent.say_no_ends();
+    absent.find_topics();
+    until(|| absent.waiting() > 0).await;
+    for n in 0..16 {
+        service.publisher().publish(&counted(&format!("key-{n}"), n)).await.expect("is taken");
+    }
+    until(|| script.called().len() == 16).await;
+    service.stop().await.expect("stops");
+}

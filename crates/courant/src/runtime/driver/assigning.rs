@@ -6,7 +6,7 @@ use std::time::Duration;
 use courant_core::event_id::EventId;
 use courant_core::position::TopicPartition;
 use courant_core::topic::TopicName;
-use courant_engine::{Ends, Engine, Partition, ReadBack, ReadError};
+use courant_engine::{Ends, Engine, Partition, ReadBack};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -36,40 +36,12 @@ pub(super) const AGAIN: Duration = Duration::from_secs(1);
 pub(super) const TAKEN_AGAIN: Duration = Duration::from_secs(10);
 
 impl Driver {
-    /// Tries partitions again that are waiting for it. Who cannot hear the engine has perhaps lost them long
-    /// since, and would take them away from their owner.
+    /// Tries partitions again that are waiting for it, once the engine answers for them. Who cannot hear the engine has
+    /// perhaps lost them long since, and would take them away from their owner.
     pub(super) async fn assign_again(&mut self) -> Result<(), Trouble> {
-        let now = Instant::now();
-        let due: Vec<Partition> = self
-            .unopened
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(partition, _)| partition.clone())
-            .collect();
         self.look_for_missing();
-        if due.is_empty() {
-            return Ok(());
-        }
-        let answers = self.context.engine.ends(due.clone()).await;
-        let mut heard = Vec::with_capacity(due.len());
-        for (partition, answer) in due.into_iter().zip(answers) {
-            match answer {
-                Err(error @ ReadError::UnknownPartition { .. }) => {
-                    self.note_gone(&partition);
-                    self.standing.note(&partition, StallReason::NoTopic, &error.to_string());
-                }
-                Err(error @ ReadError::Failed { .. }) => {
-                    self.standing.note(&partition, StallReason::Unreadable, &error.to_string());
-                }
-                _ if self.is_at_work(&partition) => {}
-                _ => {
-                    heard.push(partition);
-                    continue;
-                }
-            }
-            self.unopened.insert(partition, Instant::now() + AGAIN);
-        }
-        self.assign(heard).await
+        self.ask_for_waiting();
+        self.take_heard().await
     }
 
     /// The topic of a partition is gone. The group need not say so, and there may be another one of that name soon. What
@@ -94,7 +66,7 @@ impl Driver {
 
     /// Whether something is under way of a partition whose topic is back. It ends first, as where a partition is wanted
     /// elsewhere: without a store nothing fences it, and it would be handled twice at the same time.
-    fn is_at_work(&mut self, partition: &Partition) -> bool {
+    pub(super) fn is_at_work(&mut self, partition: &Partition) -> bool {
         let (Some(part), Some(until)) = (self.parts.get(partition), self.gone.get_mut(partition)) else {
             return false;
         };

@@ -7,6 +7,7 @@
 mod ahead;
 mod asking;
 mod assigning;
+mod hearing;
 mod reading;
 mod room;
 mod saving;
@@ -29,6 +30,7 @@ use tracing::warn;
 
 use self::ahead::Ahead;
 use self::asking::Looked;
+use self::hearing::{Heard, Hearing};
 use self::room::Room;
 use self::saving::{Kept, Uncommitted};
 use self::standing::{Sought, Standing};
@@ -103,6 +105,8 @@ pub(crate) struct Driver {
     lookers: JoinSet<Result<Looked, Trouble>>,
     /// What looks for topics whose partitions were taken away, one at a time.
     searchers: JoinSet<Sought>,
+    /// What asks whether the engine is there for partitions that wait for it.
+    hearing: Hearing,
     /// How much more may be parked.
     room: Room,
     serial: u64,
@@ -192,6 +196,7 @@ enum Wake {
     Kept(Result<Result<Kept, Trouble>, JoinError>),
     Looked(Result<Result<Looked, Trouble>, JoinError>),
     Sought(Result<Sought, JoinError>),
+    Heard(Result<Heard, JoinError>),
     Decided,
     Due,
     Again,
@@ -233,6 +238,7 @@ impl Driver {
             savers: JoinSet::new(),
             lookers: JoinSet::new(),
             searchers: JoinSet::new(),
+            hearing: Hearing::default(),
             room,
             serial: 0,
             look_ms: None,
@@ -279,6 +285,7 @@ impl Driver {
             Wake::Kept(kept) => self.kept(kept)?,
             Wake::Looked(looked) => self.looked(looked)?,
             Wake::Sought(sought) => self.sought(sought)?,
+            Wake::Heard(heard) => self.heard(heard).await?,
             Wake::Decided => self.is_holding = true,
             Wake::Due => {}
             Wake::Again => {
@@ -311,6 +318,7 @@ impl Driver {
             Some(kept) = self.savers.join_next() => Wake::Kept(kept),
             Some(looked) = self.lookers.join_next() => Wake::Looked(looked),
             Some(sought) = self.searchers.join_next() => Wake::Sought(sought),
+            Some(heard) = self.hearing.next() => Wake::Heard(heard),
             () = self.decided.notified() => Wake::Decided,
             () = self.context.time.sleep_until(due_ms.unwrap_or(i64::MAX)), if due_ms.is_some() => Wake::Due,
             () = again(again_at), if again_at.is_some() => Wake::Again,
@@ -324,7 +332,7 @@ impl Driver {
         let commits_at = self.uncommitted.again().filter(|_| self.savers.is_empty());
         // While somebody looks nobody else does.
         let looks_at = self.standing.next_look().filter(|_| self.searchers.is_empty());
-        self.unopened.values().copied().chain(looks_at).chain(commits_at).min()
+        self.hearing.next_try(&self.unopened).into_iter().chain(looks_at).chain(commits_at).min()
     }
 
     /// When something is due by itself: a parked event, or the next look.

@@ -1,0 +1,181 @@
+//! Whether the engine is there for partitions that wait to be taken over.
+//!
+//! Each of them is asked for by itself, and beside the loop: a broker that does not answer holds its own partitions up
+//! for as long as that takes, and no others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use courant_engine::{Ends, Engine, Partition, ReadError};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::assigning::AGAIN;
+use super::{Driver, task_ended};
+use crate::StallReason;
+use crate::runtime::ledger::Trouble;
+
+/// Partitions that are asked for at the same time. Each may have a thread of the engine for as long as a broker does not
+/// answer.
+const ASKED_MAX: usize = 32;
+
+/// How long an answer waits for others: what is taken over together waits for the same owner once.
+const TOGETHER: Duration = Duration::from_millis(50);
+
+/// What is asked of the engine, and what it has said.
+#[derive(Default)]
+pub(super) struct Hearing {
+    asking: JoinSet<Heard>,
+    /// Partitions that are asked for, or whose answer waits for others. None of them is asked for twice.
+    asked: BTreeSet<Partition>,
+    /// Answers that wait for others, and until when.
+    heard: Vec<Heard>,
+    until: Option<Instant>,
+}
+
+/// What the engine says of a partition.
+pub(super) struct Heard {
+    partition: Partition,
+    answer: Result<Ends, ReadError>,
+}
+
+impl Hearing {
+    /// The next answer; `None` while nothing is asked.
+    pub(super) async fn next(&mut self) -> Option<Result<Heard, JoinError>> {
+        self.asking.join_next().await
+    }
+
+    /// When there is something to do by itself for partitions that wait until then.
+    pub(super) fn next_try(&self, waiting: &BTreeMap<Partition, Instant>) -> Option<Instant> {
+        let is_free = self.asking.len() < ASKED_MAX;
+        let unasked = waiting.iter().filter(|(partition, _)| is_free && !self.asked.contains(*partition));
+        unasked.map(|(_, at)| *at).chain(self.until).min()
+    }
+
+    /// Those that are to be asked for now: as many as may be, those first that wait longest.
+    fn due(&self, waiting: &BTreeMap<Partition, Instant>, now: Instant) -> Vec<Partition> {
+        let is_due = |one: &(&Partition, &Instant)| *one.1 <= now && !self.asked.contains(one.0);
+        let mut due: Vec<_> = waiting.iter().filter(is_due).collect();
+        due.sort_by_key(|(_, at)| **at);
+        due.truncate(ASKED_MAX.saturating_sub(self.asking.len()));
+        due.into_iter().map(|(partition, _)| partition.clone()).collect()
+    }
+
+    /// All answers, once nobody waits for more of them.
+    fn take(&mut self, now: Instant) -> Vec<Heard> {
+        if !self.asking.is_empty() && self.until.is_none_or(|until| until > now) {
+            return Vec::new();
+        }
+        self.until = None;
+        let heard = std::mem::take(&mut self.heard);
+        for one in &heard {
+            self.asked.remove(&one.partition);
+        }
+        heard
+    }
+}
+
+async fn ask(engine: Arc<dyn Engine>, partition: Partition) -> Heard {
+    let answer = engine.ends(vec![partition.clone()]).await.into_iter().next();
+    let answer = answer.unwrap_or_else(|| {
+        let reason = "the engine says nothing of it".to_owned();
+        Err(ReadError::Failed { partition: partition.clone(), reason })
+    });
+    Heard { partition, answer }
+}
+
+impl Driver {
+    /// Has the engine asked for partitions whose time it is.
+    pub(super) fn ask_for_waiting(&mut self) {
+        for partition in self.hearing.due(&self.unopened, Instant::now()) {
+            self.hearing.asking.spawn(ask(self.context.engine.clone(), partition.clone()));
+            self.hearing.asked.insert(partition);
+        }
+    }
+
+    /// The engine has said something.
+    pub(super) async fn heard(&mut self, heard: Result<Heard, JoinError>) -> Result<(), Trouble> {
+        self.hearing.heard.push(heard.map_err(|error| task_ended(&error))?);
+        self.hearing.until.get_or_insert_with(|| Instant::now() + TOGETHER);
+        self.take_heard().await
+    }
+
+    /// Takes over what the engine is there for, and has the rest wait.
+    pub(super) async fn take_heard(&mut self) -> Result<(), Trouble> {
+        let now = Instant::now();
+        let mut there = Vec::new();
+        for Heard { partition, answer } in self.hearing.take(now) {
+            // It went meanwhile, or waits for something else.
+            if self.unopened.get(&partition).is_none_or(|at| *at > now) {
+                continue;
+            }
+            match answer {
+                Err(error @ ReadError::UnknownPartition { .. }) => {
+                    self.note_gone(&partition);
+                    self.standing.note(&partition, StallReason::NoTopic, &error.to_string());
+                }
+                Err(error @ ReadError::Failed { .. }) => {
+                    self.standing.note(&partition, StallReason::Unreadable, &error.to_string());
+                }
+                _ if self.is_at_work(&partition) => {}
+                _ => {
+                    there.push(partition);
+                    continue;
+                }
+            }
+            self.unopened.insert(partition, Instant::now() + AGAIN);
+        }
+        if there.is_empty() { Ok(()) } else { self.assign(there).await }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(partition: &Partition) -> Heard {
+        Heard { partition: partition.clone(), answer: Ok(Ends { start: 0, end: 0 }) }
+    }
+
+    /// As many as may be are asked for, none of them twice, and what is asked for wakes nobody.
+    #[tokio::test]
+    async fn what_waits_longest_is_asked_for_first_and_once() {
+        let (mut hearing, now) = (Hearing::default(), Instant::now());
+        let all: Vec<Partition> = (0..40).map(|number| Partition::new("orders", number)).collect();
+        let at = |number: u64| now + Duration::from_millis(40 - number);
+        let waiting: BTreeMap<_, _> = all.iter().cloned().zip((0..40).map(at)).collect();
+        assert_eq!(hearing.next_try(&waiting), Some(at(39)));
+        assert!(hearing.due(&waiting, now).is_empty());
+        let later = now + Duration::from_secs(1);
+        let due = hearing.due(&waiting, later);
+        assert_eq!((due.len(), &due[0], &due[31]), (ASKED_MAX, &all[39], &all[8]));
+        for partition in due {
+            hearing.asking.spawn(std::future::pending());
+            hearing.asked.insert(partition);
+        }
+        assert_eq!(hearing.next_try(&waiting), None, "no more may be asked for");
+        assert!(hearing.due(&waiting, later).is_empty());
+    }
+
+    /// An answer waits for others for a moment, and for none that do not come.
+    #[tokio::test]
+    async fn an_answer_waits_a_moment_for_others() {
+        let (mut hearing, now) = (Hearing::default(), Instant::now());
+        let partition = Partition::new("orders", 0);
+        let waiting = BTreeMap::from([(partition.clone(), now)]);
+        hearing.asked.insert(partition.clone());
+        hearing.asking.spawn(std::future::pending());
+        hearing.heard.push(heard(&partition));
+        hearing.until = Some(now + TOGETHER);
+        assert!(hearing.take(now).is_empty());
+        assert_eq!(hearing.next_try(&waiting), Some(now + TOGETHER));
+        assert_eq!(hearing.take(now + TOGETHER).len(), 1);
+        assert_eq!(hearing.next_try(&waiting), Some(now), "it may be asked for again");
+
+        let mut alone = Hearing::default();
+        alone.heard.push(heard(&partition));
+        alone.until = Some(now + TOGETHER);
+        assert_eq!(alone.take(now).len(), 1, "nobody else is asked");
+    }
+}
