@@ -9,9 +9,14 @@ use uuid::Uuid;
 
 /// The id of a record: the one that it brings, or one made of the log's identity and its place.
 pub(crate) fn id(log: &Uuid, record: &Record) -> EventId {
+    own_id(record).unwrap_or_else(|| place_id(log, record))
+}
+
+/// The id that a record brings.
+pub(crate) fn own_id(record: &Record) -> Option<EventId> {
     let said = record.header(headers::ID).and_then(|header| header.value.as_ref());
     let said = said.and_then(|value| std::str::from_utf8(value).ok());
-    said.and_then(|said| EventId::new(said).ok()).unwrap_or_else(|| place_id(log, record))
+    said.and_then(|said| EventId::new(said).ok())
 }
 
 fn place_id(log: &Uuid, record: &Record) -> EventId {
@@ -64,6 +69,7 @@ mod tests {
         let log = Uuid::from_u128(1);
         let brought = record(7, vec![Header::new("ce_id", "a"), Header::new("ce_id", "e-1")]);
         assert_eq!(id(&log, &brought).as_str(), "e-1");
+        assert_eq!(own_id(&brought), Some(id(&log, &brought)));
     }
 
     #[test]
@@ -73,7 +79,8 @@ mod tests {
         for headers in
             [vec![Header::null("ce_id")], vec![Header::new("ce_id", "")], vec![Header::new("x", "y")]]
         {
-            assert_eq!(id(&log, &record(7, headers)), made);
+            let record = record(7, headers);
+            assert_eq!((id(&log, &record), own_id(&record)), (made.clone(), None));
         }
         assert_ne!(id(&log, &record(8, Vec::new())), made);
         assert_ne!(id(&other, &record(7, Vec::new())), made);

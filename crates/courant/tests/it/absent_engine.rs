@@ -73,7 +73,8 @@ impl AbsentEngine {
         self.keeps.store(keeps, Ordering::SeqCst);
     }
 
-    /// From now on it does not know how far groups are, as of a topic that was made anew.
+    /// From now on it does not know how far groups are, as of topics that were made anew: what is in them stands for
+    /// other events.
     pub(crate) fn forget_progress(&self) {
         self.has_forgotten.store(true, Ordering::SeqCst);
     }
@@ -164,7 +165,18 @@ impl Engine for AbsentEngine {
                 positions.into_iter().map(|position| Err(unreadable(position.partition))).collect()
             });
         }
-        self.inner.read(positions)
+        let is_other = self.has_forgotten.load(Ordering::SeqCst);
+        Box::pin(async move {
+            let answers = self.inner.read(positions).await.into_iter();
+            let other = answers.map(|answer| match answer {
+                Ok(ReadBack::Found(mut record)) if is_other => {
+                    record.headers.clear();
+                    Ok(ReadBack::Found(record))
+                }
+                answer => answer,
+            });
+            other.collect()
+        })
     }
 
     fn ends(&self, partitions: Vec<Partition>) -> Boxed<'_, Vec<Result<Ends, ReadError>>> {

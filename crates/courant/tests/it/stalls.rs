@@ -5,7 +5,7 @@ use std::sync::Arc;
 use courant::engine::{Engine, NewTopic, Partition};
 use courant::prelude::*;
 use courant::testkit::World;
-use courant::{Backing, EngineChoice, Running, Stall, StallReason, StartFrom};
+use courant::{Backing, EngineChoice, NoStore, Running, Stall, StallReason, StartFrom};
 use courant_core::topic::TopicName;
 
 use crate::absent_engine::AbsentEngine;
@@ -271,6 +271,61 @@ async fn progress_that_was_not_kept_is_handed_over_again() {
     let committed = absent.committed("hearing".to_owned(), vec![partition]).await.expect("says");
     assert_eq!(committed, [Some(1)]);
     service.stop().await.expect("stops");
+}
+
+/// A service without a store that has handled `a:1`, which the engine has not kept, and that has heard since that the topic
+/// is gone. The engine would keep it now.
+async fn unkept_without_a_topic(
+    absent: &Arc<AbsentEngine>,
+    world: &World,
+    script: &Script,
+) -> Running<NoStore> {
+    let engine: Arc<dyn Engine> = absent.clone();
+    let hearing = Subscription::named("hearing").at_least_once().when_exhausted(Exhausted::Skip).on(hear);
+    let app = App::new("test").engine(EngineChoice::from(engine)).partitions(1).in_world(world);
+    let service = app.state(script.clone()).subscribe(hearing).build().await.expect("fits together");
+    let mut service = service.start().await.expect("starts");
+    service.settle().await.expect("settles");
+    absent.keep_progress(false);
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    assert_eq!(until_stalled(&service).await.reason, StallReason::ProgressUnkept);
+    absent.lose_topics();
+    until(|| service.stalls().iter().any(|stall| stall.reason == StallReason::NoTopic)).await;
+    absent.keep_progress(true);
+    service
+}
+
+/// Symptom: without a store a service handled its last events again where its engine had not known a topic for a moment.
+/// Cause: how far it was in a topic that is gone was dropped, also where that was back. Fix: where the last event is still
+/// where it was, the service goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_handled_counts_where_a_topic_was_gone_for_a_moment() {
+    let world = World::new(1);
+    let absent = AbsentEngine::around(world.engine("memory:").await.expect("opens"));
+    let script = Script::default();
+    let mut service = unkept_without_a_topic(&absent, &world, &script).await;
+    absent.find_topics();
+    until(|| service.stalls().is_empty()).await;
+    service.publisher().publish(&counted("a", 2)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    assert_eq!(script.called(), ["a:1", "a:2"]);
+    service.stop().await.expect("stops");
+    let partition = Partition::new("test.counted", 0);
+    let committed = absent.committed("hearing".to_owned(), vec![partition]).await.expect("says");
+    assert_eq!(committed, [Some(2)]);
+}
+
+/// The same, where the service ends as soon as the topic is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_handled_counts_where_a_topic_is_back_at_the_end() {
+    let world = World::new(1);
+    let absent = AbsentEngine::around(world.engine("memory:").await.expect("opens"));
+    let service = unkept_without_a_topic(&absent, &world, &Script::default()).await;
+    absent.find_topics();
+    service.stop().await.expect("stops");
+    let partition = Partition::new("test.counted", 0);
+    let committed = absent.committed("hearing".to_owned(), vec![partition]).await.expect("says");
+    assert_eq!(committed, [Some(1)]);
 }
 
 /// Symptom: without a store the last events of a service came again after its restart, although the engine was back before

@@ -2,18 +2,25 @@
 //!
 //! Each of them is asked for by itself, and beside the loop: a broker that does not answer holds its own partitions up
 //! for as long as that takes, and no others.
+//!
+//! Without a store it is asked as well whether a topic that was gone is there again, or another one of its name: a broker
+//! may not know a topic for a moment. The last event that was settled says so, if it brings its id and is where it was.
+//! Then the partition goes on, and what was done counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use courant_engine::{Ends, Engine, Partition, ReadError};
+use courant_core::event_id::EventId;
+use courant_engine::{Ends, Engine, Partition, ReadBack, ReadError};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
+use tracing::info;
 
 use super::assigning::AGAIN;
 use super::{Driver, task_ended};
 use crate::StallReason;
+use crate::runtime::incoming;
 use crate::runtime::ledger::Trouble;
 
 /// Partitions that are asked for at the same time. Each may have a thread of the engine for as long as a broker does not
@@ -22,6 +29,9 @@ const ASKED_MAX: usize = 32;
 
 /// How long an answer waits for others: what is taken over together waits for the same owner once.
 const TOGETHER: Duration = Duration::from_millis(50);
+
+/// How long it is looked for topics that were gone before progress is kept for the last time.
+const FOUND_MAX: Duration = Duration::from_secs(2);
 
 /// What is asked of the engine, and what it has said.
 #[derive(Default)]
@@ -38,6 +48,16 @@ pub(super) struct Hearing {
 pub(super) struct Heard {
     partition: Partition,
     answer: Result<Ends, ReadError>,
+    /// The assignment whose last settled event is where it was.
+    same: Option<u64>,
+}
+
+/// The last settled event of an assignment, and where that reads next.
+struct Last {
+    serial: u64,
+    offset: u64,
+    id: EventId,
+    next: u64,
 }
 
 impl Hearing {
@@ -76,20 +96,36 @@ impl Hearing {
     }
 }
 
-async fn ask(engine: Arc<dyn Engine>, partition: Partition) -> Heard {
+async fn ask(engine: Arc<dyn Engine>, partition: Partition, last: Option<Last>) -> Heard {
     let answer = engine.ends(vec![partition.clone()]).await.into_iter().next();
-    let answer = answer.unwrap_or_else(|| {
+    let mut answer = answer.unwrap_or_else(|| {
         let reason = "the engine says nothing of it".to_owned();
         Err(ReadError::Failed { partition: partition.clone(), reason })
     });
-    Heard { partition, answer }
+    let mut same = None;
+    if let Ok(Ends { end, .. }) = answer
+        && let Some(Last { serial, offset, id, next }) = last
+        // A log that is shorter than what was read of it is to be looked at as at a start.
+        && next <= end
+    {
+        match engine.read(vec![partition.at(offset)]).await.into_iter().next() {
+            // An id that is made of its place says nothing: another event there would have it, too.
+            Some(Ok(ReadBack::Found(record))) if incoming::own_id(&record).as_ref() == Some(&id) => {
+                same = Some(serial);
+            }
+            Some(Err(error)) => answer = Err(error),
+            _ => {}
+        }
+    }
+    Heard { partition, answer, same }
 }
 
 impl Driver {
     /// Has the engine asked for partitions whose time it is.
     pub(super) fn ask_for_waiting(&mut self) {
         for partition in self.hearing.due(&self.unopened, Instant::now()) {
-            self.hearing.asking.spawn(ask(self.context.engine.clone(), partition.clone()));
+            let last = self.last_of_gone(&partition);
+            self.hearing.asking.spawn(ask(self.context.engine.clone(), partition.clone(), last));
             self.hearing.asked.insert(partition);
         }
     }
@@ -105,7 +141,7 @@ impl Driver {
     pub(super) async fn take_heard(&mut self) -> Result<(), Trouble> {
         let now = Instant::now();
         let mut there = Vec::new();
-        for Heard { partition, answer } in self.hearing.take(now) {
+        for Heard { partition, answer, same } in self.hearing.take(now) {
             // It went meanwhile, or waits for something else.
             if self.unopened.get(&partition).is_none_or(|at| *at > now) {
                 continue;
@@ -118,6 +154,11 @@ impl Driver {
                 Err(error @ ReadError::Failed { .. }) => {
                     self.standing.note(&partition, StallReason::Unreadable, &error.to_string());
                 }
+                Ok(_) if self.is_there_again(&partition, same) => {
+                    let next = self.parts.get(&partition).map(|part| part.next);
+                    self.seek(&partition, next);
+                    continue;
+                }
                 _ if self.is_at_work(&partition) => {}
                 _ => {
                     there.push(partition);
@@ -128,6 +169,48 @@ impl Driver {
         }
         if there.is_empty() { Ok(()) } else { self.assign(there).await }
     }
+
+    /// What tells whether the topic of a partition that is gone is there again. A store keeps it as well, and what is there
+    /// is compared when it is taken over.
+    fn last_of_gone(&self, partition: &Partition) -> Option<Last> {
+        if self.ledger.is_shared() || !self.gone.contains_key(partition) {
+            return None;
+        }
+        let part = self.parts.get(partition)?;
+        let (offset, id) = part.progress.low_water().last.clone()?;
+        Some(Last { serial: part.assigned.serial, offset, id, next: part.next })
+    }
+
+    /// Whether the topic of a partition was gone and is there again. It counts no more as gone then.
+    fn is_there_again(&mut self, partition: &Partition, same: Option<u64>) -> bool {
+        let Some(part) = self.parts.get_mut(partition) else { return false };
+        if same != Some(part.assigned.serial) || self.gone.remove(partition).is_none() {
+            return false;
+        }
+        // The engine may have kept nothing of it since the topic went.
+        part.is_unsaved = true;
+        self.unopened.remove(partition);
+        self.standing.goes_on(partition);
+        info!(consumer = self.orders.consumer, %partition, "the topic is there again, and is the one that it was");
+        true
+    }
+
+    /// Looks once more, and for a moment, for the topics of partitions that are gone, before nobody here can keep any more
+    /// how far these are.
+    pub(super) async fn look_for_gone(&mut self, partitions: &[Partition]) {
+        let mut asking = JoinSet::new();
+        for partition in partitions {
+            if let Some(last) = self.last_of_gone(partition) {
+                asking.spawn(ask(self.context.engine.clone(), partition.clone(), Some(last)));
+            }
+        }
+        let until = Instant::now() + FOUND_MAX;
+        while let Ok(Some(Ok(heard))) = tokio::time::timeout_at(until, asking.join_next()).await {
+            if heard.answer.is_ok() {
+                self.is_there_again(&heard.partition, heard.same);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -135,7 +218,7 @@ mod tests {
     use super::*;
 
     fn heard(partition: &Partition) -> Heard {
-        Heard { partition: partition.clone(), answer: Ok(Ends { start: 0, end: 0 }) }
+        Heard { partition: partition.clone(), answer: Ok(Ends { start: 0, end: 0 }), same: None }
     }
 
     /// As many as may be are asked for, none of them twice, and what is asked for wakes nobody.

@@ -386,7 +386,8 @@ impl Driver {
             );
             self.workers.shutdown().await;
         }
-        match tokio::time::timeout(SAVE_MAX, self.save_at_last()).await {
+        let all: Vec<Partition> = self.parts.keys().cloned().collect();
+        match tokio::time::timeout(SAVE_MAX, self.save_at_last(&all)).await {
             Ok(saved) => saved,
             Err(_) => {
                 self.note_unsaved();

@@ -89,7 +89,7 @@ impl Driver {
         self.seek(partition, Some(next));
     }
 
-    fn seek(&mut self, partition: &Partition, next: Option<u64>) {
+    pub(super) fn seek(&mut self, partition: &Partition, next: Option<u64>) {
         let positions = next.map(|next| partition.at(next)).into_iter().collect();
         if let Err(error) = self.subscription.seek(positions) {
             warn!(consumer = self.orders.consumer, %error, "the partition went while it was sought");

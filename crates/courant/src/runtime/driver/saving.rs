@@ -179,10 +179,12 @@ impl Driver {
         Ok(())
     }
 
-    /// Keeps how far each partition has come where nobody here can do so later, and waits for it. Without a store what the
-    /// engine has not kept until now is all that is known of that, so it is handed over once more.
-    pub(super) async fn save_at_last(&mut self) -> Result<(), Trouble> {
+    /// Keeps how far partitions have come of which nobody here can do so later, and waits for it. Without a store what the
+    /// engine has not kept until now is all that is known of that, so it is handed over once more, also where their topic
+    /// was gone and is there again.
+    pub(super) async fn save_at_last(&mut self, partitions: &[Partition]) -> Result<(), Trouble> {
         self.until_saved().await?;
+        self.look_for_gone(partitions).await;
         if !self.ledger.is_shared() {
             for (partition, part) in &mut self.parts {
                 part.is_unsaved |= self.uncommitted.partitions.contains(partition);

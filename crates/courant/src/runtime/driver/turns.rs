@@ -254,7 +254,7 @@ impl Driver {
         // What workers have given back meanwhile is no business of this instance any more.
         self.give_up_ahead(&serials);
         self.ahead.let_go();
-        self.save_at_last().await?;
+        self.save_at_last(partitions).await?;
         self.unopened.retain(|waiting, _| !partitions.contains(waiting));
         self.standing.are_taken(partitions, Instant::now());
         for partition in partitions {
