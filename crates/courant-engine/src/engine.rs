@@ -1,7 +1,7 @@
 //! The contract of engines, and how one is opened.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -76,6 +76,38 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// whoever wants to set one that this changes nothing.
     fn commit_copy(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>> {
         self.commit(group, positions)
+    }
+
+    /// The id of the topic that has this name now, where the engine can tell at once by it that topic from another one of
+    /// the same name, made before or after; `None` where it cannot, and where there is no such topic. Never waits.
+    ///
+    /// An engine around another one hands it on.
+    fn topic_id(&self, _topic: &str) -> Option<Uuid> {
+        None
+    }
+
+    /// As [`Engine::commit`], for the topics that had these ids ([`Engine::topic_id`]): where the topic of a position is not
+    /// there any more, nothing is kept, and nothing for another topic of its name. Without an id it is the topic that is
+    /// there.
+    ///
+    /// This looks before it commits, and a topic that is made anew in between is not noticed; an engine that can, does
+    /// both in one.
+    ///
+    /// # Errors
+    /// [`CommitError::UnknownPartition`] for a partition whose topic is another one now, besides those of a commit.
+    fn commit_in(
+        &self,
+        group: String,
+        positions: Vec<(Position, Option<Uuid>)>,
+    ) -> Boxed<'_, Result<(), CommitError>> {
+        let is_other = |one: &&(Position, Option<Uuid>)| {
+            one.1.is_some_and(|id| self.topic_id(&one.0.partition.topic) != Some(id))
+        };
+        if let Some((position, _)) = positions.iter().find(is_other) {
+            let partition = position.partition.clone();
+            return Box::pin(ready(Err(CommitError::UnknownPartition { partition })));
+        }
+        self.commit(group, positions.into_iter().map(|(position, _)| position).collect())
     }
 
     /// The copies that [`Engine::commit`] has kept; `None` where there is none.

@@ -103,8 +103,17 @@ impl Shared {
     }
 
     fn partition(&self, partition: &Partition) -> Option<PartitionId> {
+        self.partition_in(partition, None)
+    }
+
+    /// A partition of the topic with this id, if there is one, and otherwise of the one that is there.
+    fn partition_in(&self, partition: &Partition, topic_id: Option<Uuid>) -> Option<PartitionId> {
         let number = usize::try_from(partition.number).ok()?;
-        self.log.with_catalog(|catalog| catalog.by_name(&partition.topic)?.partitions.get(number).copied())
+        self.log.with_catalog(|catalog| {
+            let topic = catalog.by_name(&partition.topic)?;
+            let is_it = topic_id.is_none_or(|id| topic.id == id);
+            topic.partitions.get(number).copied().filter(|_| is_it)
+        })
     }
 
     /// Counts what was published. Memory may be full before the log looks at retention by itself, which it
@@ -142,7 +151,7 @@ impl Shared {
     fn commit(
         &self,
         group: &str,
-        positions: Vec<Position>,
+        positions: Vec<(Position, Option<Uuid>)>,
         note: &str,
     ) -> Result<oneshot::Receiver<Result<(), GroupError>>, CommitError> {
         if self.is_closed() {
@@ -150,8 +159,10 @@ impl Shared {
         }
         let committed_ms = self.config.clock.now_ms();
         let mut offsets = Vec::with_capacity(positions.len());
-        for Position { partition, offset } in positions {
-            let id = self.partition(&partition).ok_or(CommitError::UnknownPartition { partition })?;
+        for (Position { partition, offset }, topic_id) in positions {
+            // The log gives no partition the id of one that was deleted, and leaves out what is kept for that.
+            let id = self.partition_in(&partition, topic_id);
+            let id = id.ok_or(CommitError::UnknownPartition { partition })?;
             let metadata = note.to_owned();
             let leader_epoch = NO_LEADER_EPOCH;
             offsets.push((id, CommittedOffset { offset, leader_epoch, metadata, committed_ms }));
@@ -168,7 +179,7 @@ impl Shared {
     async fn commit_with(
         &self,
         group: String,
-        positions: Vec<Position>,
+        positions: Vec<(Position, Option<Uuid>)>,
         note: &str,
     ) -> Result<(), CommitError> {
         match self.commit(&group, positions, note)?.await {
@@ -209,6 +220,11 @@ impl Shared {
             None => Ok(()),
         }
     }
+}
+
+/// Of the topics that are there.
+fn of_any(positions: Vec<Position>) -> Vec<(Position, Option<Uuid>)> {
+    positions.into_iter().map(|position| (position, None)).collect()
 }
 
 impl Drop for LocalEngine {
@@ -292,11 +308,23 @@ impl Engine for LocalEngine {
     }
 
     fn commit(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>> {
-        Box::pin(self.shared.commit_with(group, positions, ""))
+        Box::pin(self.shared.commit_with(group, of_any(positions), ""))
     }
 
     fn commit_copy(&self, group: String, positions: Vec<Position>) -> Boxed<'_, Result<(), CommitError>> {
-        Box::pin(self.shared.commit_with(group, positions, COPY_OF_PROGRESS))
+        Box::pin(self.shared.commit_with(group, of_any(positions), COPY_OF_PROGRESS))
+    }
+
+    fn topic_id(&self, topic: &str) -> Option<Uuid> {
+        self.shared.log.with_catalog(|catalog| catalog.by_name(topic).map(|topic| topic.id))
+    }
+
+    fn commit_in(
+        &self,
+        group: String,
+        positions: Vec<(Position, Option<Uuid>)>,
+    ) -> Boxed<'_, Result<(), CommitError>> {
+        Box::pin(self.shared.commit_with(group, positions, ""))
     }
 
     fn committed(

@@ -41,7 +41,8 @@ impl NewTopic {
 pub struct Topic {
     /// Its name.
     pub name: Arc<str>,
-    /// Its id. A topic that is created again under the same name has another one.
+    /// Its id. A topic that is created again under the same name has another one on `memory:` and `embedded:`; on a server
+    /// it is made of the name.
     pub id: Uuid,
     /// How many partitions it has.
     pub partitions: u32,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use courant_engine::{
-    Access, EngineConfig, FetchError, NewTopic, Next, Partition, Position, PublishError, ReadBack,
-    beside_server,
+    Access, CommitError, EngineConfig, FetchError, NewTopic, Next, Partition, Position, PublishError,
+    ReadBack, beside_server,
 };
 use courant_log::storage::MemoryStorage;
 use courant_log::{Log, LogConfig, SystemClock, SystemEntropy};
+use uuid::Uuid;
 
 use crate::place::{next, publish, read, record, subscribe, topic_name};
 
@@ -127,6 +128,34 @@ async fn an_offset_of_a_topic_that_is_gone_is_not_sought_in_another_one() {
     assert_eq!(gone, Err(FetchError::UnknownPartition { partition: partition.clone() }));
     subscription.seek(vec![partition.at(0)]).expect("it is assigned");
     assert_eq!(read(&mut *subscription, 2).await[0].value.as_deref(), Some(&b"new"[..]));
+    log.stop();
+}
+
+/// What a group has committed in a topic is not committed in another one of its name, of whichever id that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_committed_in_a_topic_is_not_committed_in_another_one_of_its_name() {
+    let log = log();
+    let engine = beside_server(log.clone(), EngineConfig::system());
+    let partition = Partition::new("orders", 0);
+    assert_eq!(engine.topic_id("orders"), None);
+    let orders = || vec![NewTopic::new(topic_name("orders"), 1)];
+    let old = engine.create_topics(orders()).await.remove(0).expect("created").id;
+    assert_eq!(engine.topic_id("orders"), Some(old));
+    let commit = async |offset: u64, id: Option<Uuid>| {
+        engine.commit_in("billing".to_owned(), vec![(partition.at(offset), id)]).await
+    };
+    let committed = async || {
+        engine.committed("billing".to_owned(), vec![partition.clone()]).await.expect("says").remove(0)
+    };
+    assert_eq!((commit(7, Some(old)).await, committed().await), (Ok(()), Some(7)));
+    delete(&log, "orders").await;
+    let unknown = || Err(CommitError::UnknownPartition { partition: partition.clone() });
+    assert_eq!(commit(8, Some(old)).await, unknown());
+
+    let new = engine.create_topics(orders()).await.remove(0).expect("created").id;
+    assert_eq!((commit(8, Some(old)).await, committed().await), (unknown(), None));
+    assert_eq!((commit(1, Some(new)).await, committed().await), (Ok(()), Some(1)));
+    assert_eq!((commit(2, None).await, committed().await), (Ok(()), Some(2)));
     log.stop();
 }
 

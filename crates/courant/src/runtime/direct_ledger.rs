@@ -204,9 +204,13 @@ const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
     fn take_over(&self, partition: TopicPartition, serial: u64) -> Boxed<'_, Result<Taken, Trouble>> {
         Box::pin(async move {
-            let assigned = Arc::new(Assigned { partition, serial, lease: None });
+            let engine = &self.caller.context.engine;
+            // Before it is asked how far the group is: of a topic that is made anew in between nothing is kept then, and it
+            // is taken over once more. The other way round the new one would begin where the old one was.
+            let topic_id = engine.topic_id(partition.topic.as_str());
+            let assigned = Arc::new(Assigned { partition, serial, lease: None, topic_id });
             let partitions = vec![Self::partition(&assigned)];
-            let committed = self.caller.context.engine.committed(self.group.clone(), partitions).await;
+            let committed = engine.committed(self.group.clone(), partitions).await;
             let next = committed.map_err(unkept)?;
             let kept = next.first().copied().flatten().map_or(Kept::Nothing, Kept::Next);
             Ok(Taken { assigned, kept, parked: Vec::new(), due_ms: Vec::new() })
@@ -284,7 +288,8 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
     ) -> Boxed<'a, Result<(), Trouble>> {
         Box::pin(async move {
             let position = Self::partition(assigned).at(progress.next_offset());
-            let kept = self.caller.context.engine.commit(self.group.clone(), vec![position]).await;
+            let positions = vec![(position, assigned.topic_id)];
+            let kept = self.caller.context.engine.commit_in(self.group.clone(), positions).await;
             kept.map_err(unkept)
         })
     }

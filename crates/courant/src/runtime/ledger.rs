@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use courant_core::position::TopicPartition;
 use courant_sql::{Delivery, Event, Lease, Source};
+use uuid::Uuid;
 
 use crate::Boxed;
 
@@ -16,6 +17,8 @@ pub(crate) struct Assigned {
     pub(crate) serial: u64,
     /// The right to handle its events; without a store there is none.
     pub(crate) lease: Option<Lease>,
+    /// The id of its topic, where the engine has the progress and tells topics by their ids.
+    pub(crate) topic_id: Option<Uuid>,
 }
 
 /// How far a partition has come, as it was kept.

@@ -106,7 +106,8 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         }
         let waiting = self.store.due(&assignment, i64::MAX, courant_sql::limits::LISTED_MAX).await?;
         let due_ms = waiting.iter().filter_map(|event| event.due_ms).collect();
-        let assigned = Arc::new(Assigned { partition: partition.clone(), serial, lease: Some(lease) });
+        let assigned =
+            Arc::new(Assigned { partition: partition.clone(), serial, lease: Some(lease), topic_id: None });
         Ok(Taken { assigned, kept, parked, due_ms })
     }
 

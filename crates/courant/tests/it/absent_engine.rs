@@ -74,7 +74,7 @@ impl AbsentEngine {
     }
 
     /// From now on it does not know how far groups are, as of topics that were made anew: what is in them stands for
-    /// other events.
+    /// other events, and they have other ids.
     pub(crate) fn forget_progress(&self) {
         self.has_forgotten.store(true, Ordering::SeqCst);
     }
@@ -212,6 +212,11 @@ impl Engine for AbsentEngine {
             return Box::pin(async move { Err(CommitError::Failed { group, reason: AWAY.to_owned() }) });
         }
         self.inner.commit(group, positions)
+    }
+
+    fn topic_id(&self, topic: &str) -> Option<Uuid> {
+        let is_other = self.has_forgotten.load(Ordering::SeqCst);
+        self.inner.topic_id(topic).map(|id| if is_other { Uuid::from_u128(!id.as_u128()) } else { id })
     }
 
     fn committed(

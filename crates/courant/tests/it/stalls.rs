@@ -328,6 +328,34 @@ async fn what_was_handled_counts_where_a_topic_is_back_at_the_end() {
     assert_eq!(committed, [Some(1)]);
 }
 
+/// Symptom: without a store a service skipped the first events of a topic that was deleted and made anew before it had
+/// noticed. Cause: how far it was in the old one was kept for the new one, by its name. Fix: it is kept for the topic that
+/// was taken over, where the engine can tell, and the service hears that this one is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_not_kept_for_another_topic_of_its_name() {
+    let world = World::new(1);
+    let absent = AbsentEngine::around(world.engine("memory:").await.expect("opens"));
+    let engine: Arc<dyn Engine> = absent.clone();
+    let script = Script::default();
+    let hearing = Subscription::named("hearing").at_least_once().when_exhausted(Exhausted::Skip).on(hear);
+    let app = App::new("test").engine(EngineChoice::from(engine)).partitions(1).in_world(&world);
+    let service = app.state(script.clone()).subscribe(hearing).build().await.expect("fits together");
+    let mut service = service.start().await.expect("starts");
+    service.settle().await.expect("settles");
+    absent.keep_progress(false);
+    service.publisher().publish(&counted("a", 1)).await.expect("is taken");
+    assert_eq!(until_stalled(&service).await.reason, StallReason::ProgressUnkept);
+    // No read says so.
+    absent.forget_progress();
+    absent.keep_progress(true);
+    until(|| script.called() == ["a:1", "a:1"]).await;
+    service.publisher().publish(&counted("a", 2)).await.expect("is taken");
+    service.settle().await.expect("settles");
+    assert_eq!(script.called(), ["a:1", "a:1", "a:2"]);
+    assert!(service.stalls().is_empty(), "it is kept for the new one: {:?}", service.stalls());
+    service.stop().await.expect("stops");
+}
+
 /// Symptom: without a store the last events of a service came again after its restart, although the engine was back before
 /// the service ended. Cause: what the engine had not kept waited for its next try, and the service ended before. Fix: it
 /// is handed over at the end as well.

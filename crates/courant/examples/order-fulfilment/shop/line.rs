@@ -126,6 +126,10 @@ impl Engine for Line {
         self.engine.commit_copy(group, positions)
     }
 
+    fn topic_id(&self, topic: &str) -> Option<Uuid> {
+        self.engine.topic_id(topic)
+    }
+
     fn committed(
         &self,
         group: String,

@@ -229,7 +229,7 @@ mod tests {
     fn piece(serial: u64, offsets: std::ops::Range<u64>, doing: Doing) -> Piece {
         let topic = TopicName::new("orders").expect("a name");
         let partition = TopicPartition { topic, partition: 1 };
-        let assigned = Arc::new(Assigned { partition, serial, lease: None });
+        let assigned = Arc::new(Assigned { partition, serial, lease: None, topic_id: None });
         let work = |offset: u64| Work {
             assigned: assigned.clone(),
             event: Event {

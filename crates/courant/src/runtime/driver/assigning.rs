@@ -64,6 +64,12 @@ impl Driver {
         }
     }
 
+    /// Whether another topic has the name of the one that a partition was taken over of, as far as the engine can tell.
+    pub(super) fn is_another(&self, partition: &Partition) -> bool {
+        let topic_id = self.parts.get(partition).and_then(|part| part.assigned.topic_id);
+        topic_id.is_some_and(|id| self.context.engine.topic_id(&partition.topic) != Some(id))
+    }
+
     /// Whether something is under way of a partition whose topic is back. It ends first, as where a partition is wanted
     /// elsewhere: without a store nothing fences it, and it would be handled twice at the same time.
     pub(super) fn is_at_work(&mut self, partition: &Partition) -> bool {
@@ -119,9 +125,15 @@ impl Driver {
                 Err(trouble) => return Err(trouble),
             }
         }
+        let sought: Vec<Partition> = positions.iter().map(|position| position.partition.clone()).collect();
         if let Err(error) = self.subscription.seek(positions) {
             // They come again if they are still ours.
             warn!(consumer = self.orders.consumer, %error, "partitions went before they were read");
+        }
+        // What is sought is what is there now, and where it begins was found out before.
+        let others: Vec<Partition> = sought.into_iter().filter(|one| self.is_another(one)).collect();
+        for partition in others {
+            self.lacks_topic(&partition);
         }
         // What was lost before was stopped.
         self.read_or_not();

@@ -183,6 +183,9 @@ impl Driver {
 
     /// Whether the topic of a partition was gone and is there again. It counts no more as gone then.
     fn is_there_again(&mut self, partition: &Partition, same: Option<u64>) -> bool {
+        if self.is_another(partition) {
+            return false;
+        }
         let Some(part) = self.parts.get_mut(partition) else { return false };
         if same != Some(part.assigned.serial) || self.gone.remove(partition).is_none() {
             return false;

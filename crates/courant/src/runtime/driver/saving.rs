@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use courant_engine::{Partition, Position};
+use courant_engine::{CommitError, Partition, Position};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::warn;
+use uuid::Uuid;
 
 use super::standing::Unkept;
 use super::{Driver, Part, task_ended};
@@ -52,6 +53,16 @@ pub(super) struct Kept {
     lost: Vec<Save>,
     /// The engine has not kept it.
     is_uncommitted: bool,
+    /// Because a partition is not there any more.
+    is_unknown: bool,
+}
+
+impl Kept {
+    /// What has become of progress that was handed to the engine.
+    fn note(&mut self, committed: &Result<(), CommitError>) {
+        self.is_uncommitted = committed.is_err();
+        self.is_unknown = matches!(committed, Err(CommitError::UnknownPartition { .. }));
+    }
 }
 
 /// Progress that the engine has not kept.
@@ -104,7 +115,8 @@ impl Keeper {
         if kept.kept.is_empty() {
             return Ok(kept);
         }
-        kept.is_uncommitted = self.commit(&kept.kept).await;
+        let committed = self.commit(&kept.kept).await;
+        kept.note(&committed);
         if self.prunes {
             self.ledger.prune().await?;
         }
@@ -113,26 +125,29 @@ impl Keeper {
 
     /// Hands the engine once more what it has not kept.
     async fn commit_again(self, kept: Vec<Save>) -> Result<Kept, Trouble> {
-        let is_uncommitted = self.commit(&kept).await;
-        Ok(Kept { kept, lost: Vec::new(), is_uncommitted })
+        let committed = self.commit(&kept).await;
+        let mut kept = Kept { kept, ..Kept::default() };
+        kept.note(&committed);
+        Ok(kept)
     }
 
     /// Hands progress to the engine: a copy for tools that show lag; without a store it is the progress, and comes again
-    /// if it is lost. Whether the engine does not keep it.
-    async fn commit(&self, saves: &[Save]) -> bool {
+    /// if it is lost. Then it is that of one topic and of no other one of its name.
+    async fn commit(&self, saves: &[Save]) -> Result<(), CommitError> {
         let there = saves.iter().filter(|save| !save.is_gone);
-        let positions: Vec<Position> = there.map(|save| save.partition.at(save.next)).collect();
+        let positions: Vec<(Position, Option<Uuid>)> =
+            there.map(|save| (save.partition.at(save.next), save.assigned.topic_id)).collect();
         if positions.is_empty() {
-            return false;
+            return Ok(());
         }
         let (engine, group) = (&self.context.engine, self.consumer.clone());
         let committed = if self.ledger.is_shared() {
-            engine.commit_copy(group, positions).await
+            engine.commit_copy(group, positions.into_iter().map(|(position, _)| position).collect()).await
         } else {
-            engine.commit(group, positions).await
+            engine.commit_in(group, positions).await
         };
         self.unkept.note(&committed);
-        committed.is_err()
+        committed
     }
 
     /// Keeps all of it together, or each by itself when somebody else has one of the partitions.
@@ -268,7 +283,8 @@ impl Driver {
 
     /// Notes what was kept, as far as the partitions are still those that they were.
     pub(super) fn kept(&mut self, kept: Result<Result<Kept, Trouble>, JoinError>) -> Result<(), Trouble> {
-        let Kept { kept, lost, is_uncommitted } = kept.map_err(|error| task_ended(&error))??;
+        let Kept { kept, lost, is_uncommitted, is_unknown } = kept.map_err(|error| task_ended(&error))??;
+        let gone = if is_unknown { self.gone_of(&kept) } else { Vec::new() };
         let handed = kept.iter().filter(|save| !save.is_gone).map(|save| save.partition.clone());
         self.uncommitted.note(handed, is_uncommitted, Instant::now());
         for Save { partition, assigned, next, .. } in kept {
@@ -284,7 +300,21 @@ impl Driver {
                 self.lose(&partition);
             }
         }
+        // Otherwise it would be handed over again and again while nothing is read that would say so.
+        for partition in gone {
+            self.lacks_topic(&partition);
+        }
         Ok(())
+    }
+
+    /// Partitions that were saved, and still are what they were then, and whose topics are gone, or others by now.
+    fn gone_of(&self, saves: &[Save]) -> Vec<Partition> {
+        let is_ours = |save: &&Save| {
+            let part = self.parts.get(&save.partition);
+            part.is_some_and(|part| part.assigned.serial == save.assigned.serial)
+        };
+        let gone = saves.iter().filter(is_ours).filter(|save| self.is_another(&save.partition));
+        gone.map(|save| save.partition.clone()).collect()
     }
 
     /// Says what comes again because nobody has kept that it was done.

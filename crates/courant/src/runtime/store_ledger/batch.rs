@@ -233,8 +233,12 @@ mod tests {
 
     fn works(keys: &[Option<&'static str>]) -> Vec<Work> {
         let topic = TopicName::new("t").expect("legal");
-        let assigned =
-            Arc::new(Assigned { partition: TopicPartition { topic, partition: 0 }, serial: 1, lease: None });
+        let assigned = Arc::new(Assigned {
+            partition: TopicPartition { topic, partition: 0 },
+            serial: 1,
+            lease: None,
+            topic_id: None,
+        });
         let works = keys.iter().zip(0_u64..).map(|(key, offset)| Work {
             assigned: assigned.clone(),
             event: Event {
