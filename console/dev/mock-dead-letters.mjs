@@ -80,6 +80,13 @@ export function deadLetters(parts, method, query, body, answer) {
   return true
 }
 
+/** What does not go on. The one of analytics is silent. */
+const STALLS = {
+  shipping: [{ consumer: null, reason: 'refused', topic: 'shipments', partition: null, since_ms: begun - 2 * HOUR, times: 121 }],
+  billing: [{ consumer: 'billing-v2', reason: 'unreadable', topic: 'payments', partition: 2, since_ms: begun - 3 * HOUR, times: 1804 }],
+  analytics: [{ consumer: 'analytics', reason: 'no_topic', topic: 'analytics.page-views', partition: 0, since_ms: begun - HOUR, times: 7 }],
+}
+
 /** Billing has as much parked as it may; the others have room, as far as they say. */
 function services(parts, answer) {
   const all = EMPTY ? [] : FAILURES.map(([service, , , , consumer, topics, , operable, why]) => {
@@ -92,7 +99,7 @@ function services(parts, answer) {
     const state = isSilent ? 'silent' : 'running'
     const instance = {
       instance: `${EVENT}aa`, state, code_version: '1.4.0', courant_version: '0.1.0', engine: 'courant', store: 'SQLite', operations: true, started_ms: begun - HOUR,
-      seen_ms: Date.now(), heartbeat_ms: 10_000, outbox: 0, requests: { applied: 0, refused: 0 }, subscriptions: [subscription],
+      seen_ms: Date.now(), heartbeat_ms: 10_000, outbox: 0, requests: { applied: 0, refused: 0 }, subscriptions: [subscription], stalls: STALLS[service],
     }
     return {
       service, state, operable, not_operable: why, lag_events: null, lag_seconds: null, parked_keys: null, parked_events: null, dead_letters: null, outbox: 0, seen_ms: Date.now(),

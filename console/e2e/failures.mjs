@@ -57,6 +57,24 @@ async function deadLetters(page) {
     assert.deepEqual(await cells(silent), ['Silent', 'unknown', 'unknown', 'unknown'])
   })
 
+  await step('what does not go on is named, with the reason and since when, and a silent instance is not believed', async () => {
+    const cells = async (row) => (await row.getByRole('cell').allTextContents()).map((text) => text.replace(/\s+/g, ' ').trim())
+    await visit(page, '/dlq', 'What does not go on')
+    const table = page.getByRole('table', { name: 'What does not go on' })
+    const rows = table.getByRole('row')
+    assert.equal(await rows.count(), 3, 'analytics is silent')
+    const [why, topic, since, tries] = await cells(rows.nth(1))
+    assert.deepEqual([why, topic, tries], ['Stalled The engine cannot read the partition', 'payments/2', '1,804'], 'the longest first')
+    assert.notEqual(since, 'no time')
+    await rows.nth(2).getByText('outbox, or what is scheduled').waitFor()
+    await rows.nth(2).getByRole('link', { name: 'shipping', exact: true }).click()
+    await page.waitForFunction(() => location.pathname === '/dlq/shipping')
+    await rows.nth(1).getByText('The engine does not take an event as it is').waitFor()
+    assert.equal(await rows.count(), 2, 'of this service alone')
+    await visit(page, '/dlq/analytics', 'Consumers')
+    assert.equal(await table.count(), 0)
+  })
+
   await step('the keyboard alone chooses letters, sees what a redrive does, and does it', async () => {
     await visit(page, '/', 'Newest failures')
     for (const key of ['g', 'd']) await page.keyboard.press(key)

@@ -52,6 +52,19 @@ export interface ServiceInstance {
   outbox: Int | null
   requests: { applied: Int; refused: Int }
   subscriptions: ServiceSubscription[]
+  stalls: Stall[]
+}
+
+/** Something that does not go on in an instance, and is tried again. */
+export interface Stall {
+  /** null: the outbox waits, or what is scheduled. */
+  consumer: string | null
+  /** A word that stays, or one of a later version. */
+  reason: string
+  topic: string | null
+  partition: number | null
+  since_ms: Int
+  times: Int
 }
 
 /** What an instance says of a consumer. What is parked and dead is that of all instances. */
