@@ -6,6 +6,10 @@ use jiff::tz::TimeZone;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// A time as a number below this, and not 0, is taken for seconds: as milliseconds it is before March 1973, when nobody
+/// published events, and as seconds before the year 5138.
+const SECONDS_BELOW: i64 = 100_000_000_000;
+
 /// Parses `500ms`, `10s`, `5m`, `2h`, `7d`, `1w`; a bare number means seconds.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -105,6 +109,7 @@ impl FromStr for ResetTo {
             Some(moved) => Ok(moved),
             None => match place.parse() {
                 Ok(place) => Ok(Self::Place(place)),
+                Err(said) if place.starts_with('@') => Err(said),
                 Err(_) => Err(format!(
                     "`{text}` is no place to go on at; use start, end, an offset, +10 or -10 from where the \
                      group is, @ and a time such as @-1h, or group:OTHER"
@@ -126,7 +131,7 @@ fn parse_instant(text: &str) -> Result<StartFrom, String> {
         return parse_duration(ago).map(StartFrom::Ago);
     }
     if let Some(at_ms) = parse_digits(text) {
-        return Ok(StartFrom::At(at_ms));
+        return in_seconds(at_ms).map_or(Ok(StartFrom::At(at_ms)), Err);
     }
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(StartFrom::At(instant.as_millisecond()));
@@ -134,6 +139,19 @@ fn parse_instant(text: &str) -> Result<StartFrom, String> {
     let local: DateTime = text.parse().map_err(|_| bad_instant(text))?;
     let zoned = local.to_zoned(TimeZone::system()).map_err(|_| bad_instant(text))?;
     Ok(StartFrom::At(zoned.timestamp().as_millisecond()))
+}
+
+/// Why a number is not taken as milliseconds, if it is not. Taken so it would be before all events: a group that is
+/// reset to it, for one, would read everything again.
+fn in_seconds(number: i64) -> Option<String> {
+    if !(1..SECONDS_BELOW).contains(&number) {
+        return None;
+    }
+    let (read, meant) = (Timestamp::from_millisecond(number).ok()?, Timestamp::from_second(number).ok()?);
+    Some(format!(
+        "`@{number}` would be {read}: such a number is in milliseconds; if seconds are meant, which is {meant}, \
+         write @{number}000, and if not, @{read}"
+    ))
 }
 
 fn bad_instant(text: &str) -> String {
@@ -195,6 +213,23 @@ mod tests {
         for bad in ["", "@", "@soon", "beginning", "--3", "1e3", "-", "+5"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    /// Symptom: `courant group reset --to @$(date +%s)` put a group before the oldest event. Cause: seconds were taken
+    /// as milliseconds, which are in January 1970. Fix: such a number is refused, with both readings.
+    #[test]
+    fn seconds_are_not_taken_as_milliseconds() {
+        let parse = |text: &str| text.parse::<StartFrom>();
+        let said = parse("@1769846400").expect_err("seconds");
+        for part in ["would be 1970-01-21T11:37:26.4Z:", "2026-01-31T08:00:00Z,", "write @1769846400000,"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert_eq!("@1769846400".parse::<ResetTo>(), Err(said));
+        assert!(parse("@1").is_err() && parse("@99999999999").is_err());
+        assert_eq!(parse("@0"), Ok(StartFrom::At(0)), "before all events");
+        assert_eq!(parse("@100000000000"), Ok(StartFrom::At(100_000_000_000)));
+        assert_eq!(parse("@1970-01-21T11:37:26.4Z"), Ok(StartFrom::At(1_769_846_400)), "said in full");
+        assert!("@soon".parse::<ResetTo>().is_err_and(|said| said.contains("is not a time")));
     }
 
     #[test]

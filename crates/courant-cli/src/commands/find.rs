@@ -5,7 +5,7 @@ use super::{interrupted, or_dash, shows_progress};
 use crate::cli::{Find, Global};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Row, Stream};
-use crate::time::{StartFrom, ago_ms};
+use crate::time::{StartFrom, ago_ms, rfc3339};
 use courant_server::{ApiClient, path_part};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -287,7 +287,10 @@ fn words(place: StartFrom) -> String {
     match place {
         StartFrom::Start => "start".to_owned(),
         StartFrom::End => "end".to_owned(),
-        StartFrom::At(at_ms) => format!("@{at_ms}"),
+        // As a date: a number of the first years after 1970 would be taken for seconds. Before 1970 there is nothing.
+        StartFrom::At(at_ms) => {
+            rfc3339(at_ms.max(0)).map_or_else(|| format!("@{at_ms}"), |time| format!("@{time}"))
+        }
         StartFrom::Ago(ago) => format!("@-{}ms", ago.as_millis()),
         StartFrom::Offset(offset) => offset.to_string(),
         StartFrom::Last(count) => format!("-{count}"),
@@ -324,6 +327,12 @@ mod tests {
         let more = asked(&["a", "b", "-H", "x=y", "--partition", "0,2", "--to", "-10", "--contains", "z"]);
         assert_eq!((&more["partitions"], &more["range"]["to"]), (&json!([0, 2]), &json!("-10")));
         assert_eq!(more["where"], json!({ "contains": "z", "header": { "name": "x", "value": "y" } }));
+        let times = asked(&["a", "--id", "7", "--from", "@1970-01-02T00:00:00Z", "--to", "@1769846400120"]);
+        assert_eq!(
+            times["range"]["from"], "@1970-01-02T00:00:00.000Z",
+            "which the server does not take for seconds"
+        );
+        assert_eq!(times["range"]["to"], "@2026-01-31T08:00:00.120Z");
     }
 
     #[test]

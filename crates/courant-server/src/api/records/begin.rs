@@ -5,6 +5,10 @@ use std::str::FromStr;
 use courant_log::{Log, Offsets, PartitionId, ReadError};
 use jiff::Timestamp;
 
+/// A time as a number below this, and not 0, is taken for seconds: as milliseconds it is before March 1973, when nobody
+/// published events, and as seconds before the year 5138.
+const SECONDS_BELOW: u64 = 100_000_000_000;
+
 /// Where reading begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
@@ -37,6 +41,9 @@ impl FromStr for Begin {
             _ => {}
         }
         if let Some(time) = text.strip_prefix('@') {
+            if let Some(said) = digits(time).and_then(in_seconds) {
+                return Err(said);
+            }
             return instant(time).ok_or_else(bad);
         }
         match text.strip_prefix('-') {
@@ -84,6 +91,19 @@ fn instant(text: &str) -> Option<Begin> {
     Some(Begin::Time(instant.as_millisecond()))
 }
 
+/// Why a number is not taken as milliseconds, if it is not.
+fn in_seconds(number: u64) -> Option<String> {
+    if !(1..SECONDS_BELOW).contains(&number) {
+        return None;
+    }
+    let number = i64::try_from(number).ok()?;
+    let (read, meant) = (Timestamp::from_millisecond(number).ok()?, Timestamp::from_second(number).ok()?);
+    Some(format!(
+        "`@{number}` would be {read}: such a number is in milliseconds; if seconds are meant, which is {meant}, \
+         write @{number}000, and if not, @{read}"
+    ))
+}
+
 /// `500ms`, `10s`, `5m`, `2h`, `7d` or `1w`.
 fn duration_ms(text: &str) -> Option<i64> {
     let count = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -123,5 +143,20 @@ mod tests {
         for bad in ["", "@", "@soon", "beginning", "--3", "1e3", "-", "+5", "@-9223372036854775807w"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    /// Symptom: `from=@1769846400` answered with the oldest events. Cause: seconds were taken as milliseconds, which
+    /// are in January 1970. Fix: such a number is refused, with both readings.
+    #[test]
+    fn seconds_are_not_taken_as_milliseconds() {
+        let parse = |text: &str| text.parse::<Begin>();
+        let said = parse("@1769846400").expect_err("seconds");
+        for part in ["would be 1970-01-21T11:37:26.4Z:", "2026-01-31T08:00:00Z,", "write @1769846400000,"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(parse("@1").is_err() && parse("@99999999999").is_err());
+        assert_eq!(parse("@0"), Ok(Begin::Time(0)), "before all events");
+        assert_eq!(parse("@100000000000"), Ok(Begin::Time(100_000_000_000)));
+        assert_eq!(parse("@1970-01-21T11:37:26.4Z"), Ok(Begin::Time(1_769_846_400)), "said in full");
     }
 }
