@@ -3,6 +3,7 @@
 //! `courant torture`, and the directory of a demo with its key.
 //! Nothing else here touches `std::fs`.
 
+use courant_log::storage::probe;
 use std::fs::File;
 #[cfg(feature = "sql")]
 use std::io::Write as _;
@@ -41,11 +42,40 @@ pub(crate) fn read_with_mode(path: &Path, bytes_max: u64) -> io::Result<(Vec<u8>
     Ok((bytes, mode))
 }
 
-/// The permissions of a file, where some of them are for users who neither own it nor are in its group.
+/// The permissions of a file, where some of them are for users who neither own it nor are in its group, and those come
+/// to it.
+///
+/// They do not where a directory above keeps them out. Nor is anything said of a file system in memory that is mounted
+/// read-only: so Kubernetes and Docker Swarm hand secrets to a container, with mode 644 or 444 unless they are told
+/// otherwise. Who else is in there is up to whoever starts it, and the mode cannot be changed from within.
 pub(crate) fn mode_for_others(path: &Path) -> Option<u32> {
     const OTHERS: u32 = 0o007;
-    let mode = path.metadata().ok()?.mode();
-    (mode & OTHERS != 0).then_some(mode & 0o777)
+    let file = path.metadata().ok()?;
+    // Links lead to where it is, and there is one way to it from there.
+    let is_kept_in = |path: &Path| path.ancestors().skip(1).any(|above| keeps_others_out(above, file.gid()));
+    let is_kept = path.canonicalize().is_ok_and(|path| is_kept_in(&path) || is_handed_in(&path));
+    (file.mode() & OTHERS != 0 && !is_kept).then_some(file.mode() & 0o777)
+}
+
+/// Whether a directory lets nobody through but its owner and those in the group `gid`, which a file below it lets read.
+fn keeps_others_out(directory: &Path, gid: u32) -> bool {
+    const ENTER_GROUP: u32 = 0o010;
+    const ENTER_OTHERS: u32 = 0o001;
+    directory.metadata().is_ok_and(|about| {
+        let lets_group = about.mode() & ENTER_GROUP != 0 && about.gid() != gid;
+        about.mode() & ENTER_OTHERS == 0 && !lets_group
+    })
+}
+
+/// Whether a file is on a file system in memory that is mounted read-only.
+fn is_handed_in(path: &Path) -> bool {
+    let is_read_only = rustix::fs::statvfs(path)
+        .is_ok_and(|about| about.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    let is_in_memory = || {
+        let of = probe::file_system(path);
+        of.is_some_and(|of| matches!(of.kind.as_str(), "tmpfs" | "ramfs"))
+    };
+    is_read_only && is_in_memory()
 }
 
 fn too_large(bytes_max: u64) -> io::Error {
@@ -144,6 +174,36 @@ mod tests {
             assert!(!is_within(Path::new(mounted), Path::new("/")), "{mounted}");
         }
         assert!(is_within(Path::new("/not-yet"), Path::new("/")));
+    }
+
+    /// Symptom: each start warned of a file of tokens with mode 644 that nobody else could come to, such as one in a
+    /// directory of the server alone. Cause: only the mode of the file was looked at. Fix: so are the directories above.
+    #[test]
+    fn what_others_do_not_come_to_is_kept_from_them() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().expect("a directory");
+        let gid = folder.path().metadata().expect("it is there").gid();
+        let keeps_out = |mode: u32, gid: u32| {
+            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).expect("a mode");
+            keeps_others_out(folder.path(), gid)
+        };
+        for (mode, of_the_files_group, of_another) in [
+            (0o700, true, true),
+            (0o750, true, false),
+            (0o755, false, false),
+            (0o711, false, false),
+            (0o744, true, true),
+        ] {
+            assert_eq!(keeps_out(mode, gid), of_the_files_group, "{mode:o}");
+            assert_eq!(keeps_out(mode, gid + 1), of_another, "{mode:o}");
+        }
+        assert!(keeps_out(0o700, gid));
+        let file = folder.path().join("tokens");
+        std::fs::write(&file, "").expect("a file");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("a mode");
+        assert_eq!(mode_for_others(&file), None, "the directory keeps them out");
+        assert!(!is_handed_in(&file), "it can be written");
     }
 
     #[test]

@@ -132,7 +132,8 @@ fn clients_are_told_the_advertised_address() {
 }
 
 /// Symptom: tokens and keys of services in a file that every user of the machine may read were taken without a word, where
-/// the key of TLS is refused. Cause: nobody looked at its mode. Fix: the start warns, and says what to do.
+/// the key of TLS is refused. Cause: nobody looked at its mode. Fix: the start warns, and says what to do. Where a
+/// directory above keeps all others out, there is nothing to do.
 #[test]
 fn secrets_that_others_may_read_are_warned_of() {
     let data = tempdir().unwrap();
@@ -143,13 +144,14 @@ fn secrets_that_others_may_read_are_warned_of() {
     let log = data.path().join("log");
     let (tokens_file, keys_file) = (text(&tokens), text(&keys));
     let flags = ["--api-token-file", tokens_file.as_str(), "--api-service-key-file", keys_file.as_str()];
-    for (mode, warnings) in [(0o644, 2), (0o640, 0)] {
+    for (directory, mode, warnings) in [(0o755, 0o644, 2), (0o755, 0o640, 0), (0o700, 0o644, 0)] {
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(directory)).unwrap();
         for file in [&tokens, &keys] {
             fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
         }
         let (status, said) = Launch::on(&log).arguments(&flags).start().stop();
         assert!(status.success(), "{said}");
         let warned = said.lines().filter(|line| line.contains(" WARN ") && line.contains("chmod o= "));
-        assert_eq!(warned.count(), warnings, "{mode:o}: {said}");
+        assert_eq!(warned.count(), warnings, "{mode:o} in {directory:o}: {said}");
     }
 }
