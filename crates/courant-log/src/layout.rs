@@ -26,10 +26,19 @@ const FORMAT_BYTES_MAX: usize = 256;
 
 /// Takes the data directory for this process until the guard is dropped.
 pub(crate) fn take(storage: &dyn Storage) -> Result<Box<dyn Any + Send + Sync>, OpenError> {
-    storage.lock().map_err(|error| match error.kind() {
+    storage.lock().map_err(not_taken)
+}
+
+/// As [`take`], for whoever changes nothing. `None` where nothing can be written and no lock is to be had.
+pub(crate) fn take_to_read(storage: &dyn Storage) -> Result<Option<Box<dyn Any + Send + Sync>>, OpenError> {
+    storage.lock_to_read().map_err(not_taken)
+}
+
+fn not_taken(error: io::Error) -> OpenError {
+    match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked,
         _ => StorageError::new("lock", "the data directory", error).into(),
-    })
+    }
 }
 
 /// The identity of the log that is there.

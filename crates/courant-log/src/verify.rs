@@ -73,13 +73,14 @@ impl Damage {
 }
 
 /// Reads everything in a data directory that no process uses, as far as a start would serve it: what the newest
-/// checkpoint names, and what the journal behind it makes of that.
+/// checkpoint names, and what the journal behind it makes of that. In a storage that cannot be written, and of which
+/// [`Storage::lock_to_read`] has no lock, it is up to the caller that none uses it.
 ///
 /// # Errors
 /// [`OpenError::Locked`] while a server uses it, [`OpenError::NotALog`] and [`OpenError::Newer`] where
 /// there is nothing to read, [`OpenError::Storage`] when the storage fails. Damage is no error.
 pub fn verify(storage: &Arc<dyn Storage>) -> Result<Verified, OpenError> {
-    let _guard = layout::take(&**storage)?;
+    let _guard = layout::take_to_read(&**storage)?;
     let id = layout::identity(&**storage)?;
     let mut verified = Verified::default();
     for path in checkpoint::damaged(&**storage)? {

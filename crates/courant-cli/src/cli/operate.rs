@@ -57,8 +57,8 @@ pub(crate) enum Log {
 /// Read a data directory through, and say what is not as it was stored
 ///
 /// Compares every byte of the events with its checksum, which a start does not take the time for.
-/// No server may use the directory meanwhile. Changes nothing. Ends with 1 when something is damaged,
-/// and names files, bytes, topics and offsets. Events that were given up by `courant log repair`, or were
+/// No server may use the directory meanwhile. Changes nothing, and works where nothing can be written. Ends
+/// with 1 when something is damaged, and names files, bytes, topics and offsets. Events that were given up by `courant log repair`, or were
 /// deleted, are named as such, and are no reason to end with 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  courant log verify --data /var/lib/courant")]
@@ -69,7 +69,8 @@ pub(crate) struct LogVerify {
 
 /// Show what stands in a data directory: its files, the batches of a segment, the groups of the journal
 ///
-/// No server may use the directory meanwhile. Changes nothing, and shows no keys and values of events.
+/// No server may use the directory meanwhile. Changes nothing, works where nothing can be written, and shows
+/// no keys and values of events.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  courant log inspect --data /var/lib/courant\n  \
                   courant log inspect --data /var/lib/courant --journal journal/00000001.journal")]

@@ -4,7 +4,7 @@ use crate::cli::{Global, Log, LogVerify};
 use crate::exit::{Exit, Failure, note};
 use crate::output::{Format, Row, list};
 use crate::settings::Settings;
-use courant_log::storage::{DiskStorage, Storage};
+use courant_log::storage::{DiskStorage, Storage, probe};
 use courant_log::{Damage, OpenError, Verified};
 use serde::Serialize;
 use std::io;
@@ -70,7 +70,8 @@ impl Row for Line {
 fn verify(global: &Global, args: LogVerify) -> Result<Exit, Failure> {
     let settings = Settings::read(global, &args.data.into())?;
     let data = settings.server_config().data;
-    let verified = courant_log::verify(&storage(&data)?).map_err(|error| refused(&data, &error))?;
+    let verified =
+        courant_log::verify(&storage_to_read(global, &data)?).map_err(|error| refused(&data, &error))?;
     let read = counts(&verified);
     let places = verified.damage.len() as u64;
     let given_up = verified.given_up.len() as u64;
@@ -152,6 +153,25 @@ pub(super) fn storage(data: &Path) -> Result<Arc<dyn Storage>, Failure> {
     }
     let storage = DiskStorage::open(data)
         .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", data.display())))?;
+    Ok(Arc::new(storage))
+}
+
+/// As [`storage`], for a command that changes nothing: it works also where nothing can be written, and says so where no
+/// lock is to be had there.
+pub(super) fn storage_to_read(global: &Global, data: &Path) -> Result<Arc<dyn Storage>, Failure> {
+    if !data.is_dir() || probe::writable(data).is_ok() {
+        return storage(data);
+    }
+    let storage = DiskStorage::read_only(data)
+        .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", data.display())))?;
+    // What is in the way of a lock that is there, the command itself comes to.
+    if matches!(storage.lock_to_read(), Ok(None)) && !global.quiet {
+        note(format_args!(
+            "{}: nothing can be written here and there is no LOCK, so that no server is kept out; where one uses these \
+             files meanwhile, what is said of them may be wrong.",
+            data.display()
+        ));
+    }
     Ok(Arc::new(storage))
 }
 

@@ -1,7 +1,7 @@
 //! `courant log inspect`: what stands in a data directory, by file, by batch, or by group of the journal.
 //! Keys and values of events are not shown.
 
-use super::log::{counted, refused, storage};
+use super::log::{counted, refused, storage_to_read};
 use super::or_dash;
 use crate::cli::{Global, LogInspect};
 use crate::exit::{Exit, Failure, note};
@@ -40,7 +40,7 @@ fn inside(data: &Path, path: &Path) -> Result<String, Failure> {
 }
 
 fn files(global: &Global, data: &Path, limit: usize) -> Result<(), Failure> {
-    let found = inspect(&storage(data)?).map_err(|error| refused(data, &error))?;
+    let found = inspect(&storage_to_read(global, data)?).map_err(|error| refused(data, &error))?;
     let more = found.files.len() > limit;
     let rows: Vec<FileRow> = found.files.into_iter().take(limit).map(FileRow::from).collect();
     show(global, &rows, more)?;
@@ -51,7 +51,8 @@ fn files(global: &Global, data: &Path, limit: usize) -> Result<(), Failure> {
 }
 
 fn segment(global: &Global, data: &Path, path: &str, limit: usize) -> Result<(), Failure> {
-    let found = inspect_segment(&storage(data)?, path, limit).map_err(|error| failed(data, &error))?;
+    let found = inspect_segment(&storage_to_read(global, data)?, path, limit)
+        .map_err(|error| failed(data, &error))?;
     let rows: Vec<BatchRow> = found.batches.iter().map(BatchRow::from).collect();
     show(global, &rows, found.more)?;
     if !found.is_header_intact {
@@ -72,7 +73,8 @@ fn segment(global: &Global, data: &Path, path: &str, limit: usize) -> Result<(),
 }
 
 fn journal(global: &Global, data: &Path, path: &str, limit: usize) -> Result<(), Failure> {
-    let found = inspect_journal(&storage(data)?, path, limit).map_err(|error| failed(data, &error))?;
+    let found = inspect_journal(&storage_to_read(global, data)?, path, limit)
+        .map_err(|error| failed(data, &error))?;
     let rows: Vec<Line> = found.rows.iter().map(Line::from).collect();
     show(global, &rows, found.more)?;
     match found.used {

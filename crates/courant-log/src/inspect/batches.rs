@@ -75,7 +75,7 @@ pub fn inspect_segment(
 ) -> Result<InspectedSegment, InspectError> {
     let key =
         key_of(path, FileKind::Segment).ok_or_else(|| InspectError::NotASegment { path: path.to_owned() })?;
-    let _guard = layout::take(&**storage)?;
+    let _guard = layout::take_to_read(&**storage)?;
     let log_id = layout::identity(&**storage)?;
     let input = Input::open_named(&**storage, path)?;
     let named = Named::load(storage, log_id)?;

@@ -233,7 +233,7 @@ pub struct SegmentContent {
 /// [`OpenError::Locked`] while a server uses it, [`OpenError::NotALog`] and [`OpenError::Newer`] where
 /// there is nothing to read, [`OpenError::Storage`] when the storage fails. Damage is no error.
 pub fn inspect(storage: &Arc<dyn Storage>) -> Result<Inspected, OpenError> {
-    let _guard = layout::take(&**storage)?;
+    let _guard = layout::take_to_read(&**storage)?;
     let log_id = layout::identity(&**storage)?;
     let named = Named::load(storage, log_id)?;
     let mut paths = Vec::new();

@@ -98,7 +98,7 @@ pub fn inspect_journal(
     if !is_path(path) {
         return Err(InspectError::NotAJournalFile { path: path.to_owned() });
     }
-    let _guard = layout::take(&**storage)?;
+    let _guard = layout::take_to_read(&**storage)?;
     let log_id = layout::identity(&**storage)?;
     let input = Input::open_named(&**storage, path)?;
     let header = match header(&input, log_id) {

@@ -226,6 +226,30 @@ impl Storage for DiskStorage {
         Ok(Box::new(LockGuard { _file: file }))
     }
 
+    /// In a storage for reading alone, the lock that is there is shared: that takes no permission to write, and the file
+    /// is the same one through every mount, so that a server is seen also where the directory is mounted read-only.
+    fn lock_to_read(&self) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
+        if !self.is_read_only {
+            return self.lock().map(Some);
+        }
+        let file = match fs::File::open(self.root.join(LOCK_FILE)) {
+            Ok(file) => file,
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Some(Box::new(LockGuard { _file: file }))),
+            Err(Errno::WOULDBLOCK) => Err(held_by(&file)),
+            // A file system that has no locks.
+            Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn wants(&self) -> Wants {
         Wants { prefill: true }
     }
@@ -396,5 +420,27 @@ mod tests {
         assert!(storage.list("").unwrap().is_empty());
         drop(guard);
         storage.lock().unwrap();
+    }
+
+    /// Symptom: `courant log verify` did nothing where a log is mounted read-only, or may be read by a user and not be
+    /// written. Cause: its lock was a file that it opened for writing. Fix: the lock that is there is shared.
+    #[test]
+    fn who_only_reads_shares_the_lock_that_is_there() {
+        let (_dir, storage) = storage();
+        let reader = DiskStorage::read_only(&storage.root).unwrap();
+        assert!(reader.lock_to_read().unwrap().is_none(), "there is none yet, and none is made");
+        assert!(!storage.root.join(LOCK_FILE).exists());
+        let guard = storage.lock().unwrap();
+        assert_eq!(reader.lock_to_read().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(guard);
+        let readers = (reader.lock_to_read().unwrap(), reader.lock_to_read().unwrap());
+        assert!(readers.0.is_some() && readers.1.is_some());
+        assert_eq!(storage.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(access_modes(&storage.root.join(LOCK_FILE)), [0, 0], "nothing is written");
+        drop(readers);
+        // Who may write has it alone, also to read.
+        let guard = storage.lock_to_read().unwrap();
+        assert!(guard.is_some());
+        assert_eq!(reader.lock_to_read().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

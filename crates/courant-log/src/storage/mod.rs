@@ -151,6 +151,15 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// `WouldBlock` when another process holds it.
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>>;
 
+    /// As [`Self::lock`], for a process that changes nothing: nobody who does takes the data directory until the guard
+    /// is dropped. `None` where nothing can be written and no lock is to be had: then nobody is kept out.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    fn lock_to_read(&self) -> io::Result<Option<Box<dyn Any + Send + Sync>>> {
+        self.lock().map(Some)
+    }
+
     /// What this storage wants.
     fn wants(&self) -> Wants;
 }
