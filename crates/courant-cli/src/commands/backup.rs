@@ -4,7 +4,7 @@ mod target;
 
 use self::target::{How, Opened, is_missing};
 use super::interrupted;
-use super::log::{counted, counts, list_damage};
+use super::log::{counted, counts, list_damage, missing};
 use crate::cli::{Backup, Global, Place, Restore};
 use crate::exit::{Exit, Failure, note};
 use crate::files;
@@ -111,11 +111,7 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 fn source(data: &Path) -> Result<Arc<dyn Storage>, Failure> {
     match DiskStorage::read_only(data) {
         Ok(storage) => Ok(Arc::new(storage)),
-        Err(error) if is_missing(&error) => {
-            let sentence =
-                format!("{}: there is no such directory; name the server's with --data", data.display());
-            Err(Failure::new(Exit::NotFound, sentence))
-        }
+        Err(error) if is_missing(&error) => Err(missing(data)),
         Err(error) => Err(Failure::new(Exit::Failed, format!("{}: {error}", data.display()))),
     }
 }

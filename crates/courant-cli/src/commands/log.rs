@@ -147,9 +147,7 @@ pub(super) fn list_damage(
 pub(super) fn storage(data: &Path) -> Result<Arc<dyn Storage>, Failure> {
     // A storage makes its directory, and these commands make nothing.
     if !data.is_dir() {
-        let sentence =
-            format!("{}: there is no such directory; name the server's with --data", data.display());
-        return Err(Failure::new(Exit::NotFound, sentence));
+        return Err(missing(data));
     }
     let storage = DiskStorage::open(data)
         .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", data.display())))?;
@@ -173,6 +171,15 @@ pub(super) fn storage_to_read(global: &Global, data: &Path) -> Result<Arc<dyn St
         ));
     }
     Ok(Arc::new(storage))
+}
+
+/// There is no data directory of that name.
+pub(super) fn missing(data: &Path) -> Failure {
+    let sentence = match probe::dangling_link(data) {
+        Some(link) => link.to_string(),
+        None => "there is no such directory; name the server's with --data".to_owned(),
+    };
+    Failure::new(Exit::NotFound, format!("{}: {sentence}", data.display()))
 }
 
 /// Why a data directory cannot be used now.

@@ -247,3 +247,26 @@ fn a_place_that_can_be_none_is_refused_with_what_to_name() {
     assert_eq!(rows(backup(&data, &to)).len(), 1);
     assert_fails(&restore(&to, &file, &[]), FAILED, "a file is in its place");
 }
+
+/// Symptom: where the disk for backups, or for data, was not mounted, and a link leads to it, it was said that a file is in
+/// its place, or that there is no such directory. Cause: what the system says was taken at its word. Fix: the link is
+/// named, and that the disk is to be mounted.
+#[test]
+fn a_link_to_a_disk_that_is_not_mounted_is_named() {
+    let folder = tempdir().unwrap();
+    let (data, to, link) =
+        (folder.path().join("data"), folder.path().join("backups"), folder.path().join("link"));
+    filled(&data);
+    std::os::unix::fs::symlink(folder.path().join("disk/courant"), &link).unwrap();
+    let why = "is a link to";
+    assert_fails(&backup(&data, &link), FAILED, why);
+    assert_fails(&backup(&link, &to), NOT_FOUND, why);
+    assert_eq!(rows(backup(&data, &to)).len(), 1);
+    assert_fails(&restore(&to, &link, &[]), FAILED, why);
+    assert_fails(&restore(&link, &folder.path().join("copy"), &[]), NOT_FOUND, why);
+    let verified = courant(&["log", "verify", "--data", text(&link)], "");
+    assert_fails(&verified, NOT_FOUND, "mount the disk that it is on");
+    let Err(refused) = Launch::on(&link).try_start() else { panic!("the server started") };
+    refused.assert_orderly();
+    assert!(refused.stderr.contains("mount the disk that it is on"), "{refused}");
+}

@@ -15,7 +15,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use self::file::DiskFile;
-use super::{File, OpenMode, Storage, Wants, path};
+use super::{File, OpenMode, Storage, Wants, path, probe};
 
 /// The file whose lock says that a process uses the directory. Never listed.
 pub(super) const LOCK_FILE: &str = "LOCK";
@@ -44,7 +44,7 @@ impl DiskStorage {
     /// Opens a data directory, creating it and its missing parents, durably.
     ///
     /// # Errors
-    /// What the system says.
+    /// `NotFound` where a link leads to nothing ([`probe::dangling_link`]), else what the system says.
     pub fn open(dir: &Path) -> io::Result<Self> {
         create_durably(dir)?;
         let syncs = syncs();
@@ -112,8 +112,17 @@ fn create_durably(dir: &Path) -> io::Result<()> {
     if !parent.is_dir() {
         create_durably(parent)?;
     }
-    make_dir(dir)?;
+    match make_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(probe::dangling_link(dir).map_or(error, leads_nowhere));
+        }
+        made => made?,
+    }
     sync_directory(parent)
+}
+
+fn leads_nowhere(link: probe::DanglingLink) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, link.to_string())
 }
 
 fn make_dir(dir: &Path) -> io::Result<()> {
@@ -396,6 +405,28 @@ mod tests {
         for path in ["", "d"] {
             allow(path, 0o755);
         }
+    }
+
+    /// Symptom: of a link to a disk that was not mounted it was said that a file is in its place. Cause: the system says
+    /// so of a name that is taken. Fix: the link is named, and what it leads to.
+    #[test]
+    fn a_link_to_what_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("disk/courant"), dir.path().join("link"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        for path in [link.clone(), link.join("data")] {
+            let refused = DiskStorage::open(&path).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::NotFound, "{refused}");
+            let named = format!("{} is a link to {}, which is not there", link.display(), target.display());
+            assert!(refused.to_string().contains(&named), "{refused}");
+        }
+        assert!(!dir.path().join("disk").exists(), "something was made on another disk");
+        fs::create_dir_all(&target).unwrap();
+        DiskStorage::open(&link.join("data")).unwrap();
+        // What is a file is said to be one.
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert_eq!(DiskStorage::open(&file).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A look at a data directory from outside: no log is opened, nothing is left behind, and a server
 //! that uses the directory, or is about to, notices nothing.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -41,6 +42,27 @@ pub enum Place {
     },
     /// Something else, or something other than a directory above it.
     NotADirectory,
+}
+
+/// A link that leads to nothing, such as to a disk that is not mounted. As a text it says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DanglingLink {
+    /// The link.
+    pub link: PathBuf,
+    /// What it names.
+    pub target: PathBuf,
+}
+
+impl fmt::Display for DanglingLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { link, target } = self;
+        let (link, target) = (link.display(), target.display());
+        write!(
+            f,
+            "{link} is a link to {target}, which is not there; mount the disk that it is on, or name another \
+             directory"
+        )
+    }
 }
 
 /// Room on a file system, in bytes.
@@ -84,6 +106,19 @@ pub fn place(dir: &Path) -> io::Result<Place> {
         }
     }
     Ok(Place::Missing { parent: PathBuf::from(".") })
+}
+
+/// The link at `dir`, or above it, that leads to nothing, so that no directory can be made there. `None` where there
+/// is no such link.
+#[must_use]
+pub fn dangling_link(dir: &Path) -> Option<DanglingLink> {
+    let is_missing =
+        |path: &Path| fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let mut missing = dir.ancestors().take_while(|above| !above.as_os_str().is_empty() && is_missing(above));
+    missing.find_map(|link| {
+        let target = fs::read_link(link).ok()?;
+        Some(DanglingLink { link: link.to_owned(), target })
+    })
 }
 
 /// Whether this process may make files in a directory that is there.
@@ -260,6 +295,21 @@ mod tests {
         assert_eq!(place(&file).unwrap(), Place::NotADirectory);
         assert_eq!(place(&file.join("a")).unwrap(), Place::NotADirectory);
         assert_eq!(place(Path::new("not-there")).unwrap(), Place::Missing { parent: PathBuf::from(".") });
+    }
+
+    #[test]
+    fn a_link_to_what_is_not_there_is_found_also_above_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("disk/courant"), dir.path().join("link"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let dangling = DanglingLink { link: link.clone(), target: target.clone() };
+        assert_eq!(dangling_link(&link), Some(dangling.clone()));
+        assert_eq!(dangling_link(&link.join("a/b")), Some(dangling));
+        assert_eq!(dangling_link(&dir.path().join("a/b")), None, "it is to be made");
+        assert_eq!(dangling_link(Path::new("not-there")), None);
+        fs::create_dir_all(&target).unwrap();
+        assert_eq!(dangling_link(&link), None);
+        assert_eq!(dangling_link(&link.join("a/b")), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::cli::Place;
 use crate::exit::{Exit, Failure};
 use courant_log::backup::{DirectoryTarget, NotATarget, Target};
-use courant_log::storage::DiskStorage;
+use courant_log::storage::{DiskStorage, probe};
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
@@ -58,7 +58,10 @@ impl Opened {
             Place::Directory(dir) => match DiskStorage::read_only(dir) {
                 Ok(storage) => directory(dir, storage, &DATA_AND_NO_BACKUPS),
                 Err(error) if is_missing(&error) => {
-                    let what = "there is no such directory, and no backups in it";
+                    let what = match probe::dangling_link(dir) {
+                        Some(link) => link.to_string(),
+                        None => "there is no such directory, and no backups in it".to_owned(),
+                    };
                     Err(failed(dir, Exit::NotFound, &what))
                 }
                 Err(error) => Err(failed(dir, Exit::Failed, &error)),

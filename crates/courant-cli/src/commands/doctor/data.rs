@@ -1,7 +1,7 @@
 //! The data directory: whether it can be used, its room, its file system, and how fast it syncs.
 
 use super::Finding;
-use courant_log::storage::probe::{self, FileSystem, Place, Space};
+use courant_log::storage::probe::{self, DanglingLink, FileSystem, Place, Space};
 use courant_log::{LogConfig, OpenError, SystemClock, SystemEntropy};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,13 @@ fn directory(dir: &Path, holder: Option<u32>) -> (Finding, Option<PathBuf>) {
             (finding, Some(dir.to_owned()))
         }
         Ok(Place::Missing { parent }) => {
+            if let Some(link) = probe::dangling_link(dir) {
+                let DanglingLink { link, target } = link;
+                let found =
+                    format!("{} is a link to {}, which is not there", link.display(), target.display());
+                let change = format!("mount the disk that it is on, or {elsewhere}");
+                return (Finding::failure(CHECK, found, change), None);
+            }
             let finding = match probe::writable(&parent) {
                 Ok(()) => Finding::ok(CHECK, format!("{name} is not there yet; the server makes it")),
                 Err(error) => refused(&parent, &error),
@@ -208,6 +215,10 @@ mod tests {
         let verdict = |path: &Path| directory(path, None).0.verdict;
         assert_eq!(verdict(dir.path()), Verdict::Ok);
         assert_eq!(verdict(&dir.path().join("data")), Verdict::Ok);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("disk"), &link).expect("a link");
+        let (finding, looked_at) = directory(&link, None);
+        assert_eq!((finding.verdict, looked_at), (Verdict::Failure, None), "its disk is not mounted");
         let file = dir.path().join("file");
         std::fs::write(&file, "").expect("a file");
         assert_eq!(verdict(&file), Verdict::Failure);
