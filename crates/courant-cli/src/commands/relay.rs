@@ -12,11 +12,13 @@ use serde::Serialize;
 use std::io;
 use std::path::Path;
 use std::str::FromStr as _;
+use tokio::sync::oneshot;
 
 use super::serve::{Signals, log_to_stderr};
 use super::telemetry::Telemetry;
 
-/// Relays until SIGTERM or SIGINT, or until the outbox is empty.
+/// Relays until SIGTERM or SIGINT, or until the outbox is empty. The first signal ends it in order, the second one at
+/// once.
 pub(super) fn run(global: &Global, args: &Arguments) -> Result<Exit, Failure> {
     log_to_stderr(global, None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -26,6 +28,7 @@ pub(super) fn run(global: &Global, args: &Arguments) -> Result<Exit, Failure> {
         .map_err(|error| Failure::new(Exit::Failed, format!("no runtime: {error}")))?;
     let telemetry = Telemetry::start("courant-relay")?;
     let ended = runtime.block_on(opened(global, args, telemetry.tracer()));
+    // After a second signal an engine may still be asking a server, and the process ends without it.
     runtime.shutdown_background();
     telemetry.end(&ended);
     ended
@@ -72,7 +75,13 @@ async fn relay<D: Store>(
     }
     let mut signals = Signals::listen()?;
     let to = target(global, &args.to)?;
-    let relay = Relay::open(store, &to).await.map_err(|error| failure(&error))?;
+    let relay = tokio::select! {
+        opened = Relay::open(store, &to) => opened.map_err(|error| failure(&error))?,
+        () = signals.next() => {
+            note(format_args!("Stopped before it was ready."));
+            return Ok(if args.once { Exit::Interrupted } else { Exit::Ok });
+        }
+    };
     let relay = relay
         .named(format!("courant relay {}", std::process::id()))
         .partitions(args.partitions)
@@ -88,14 +97,36 @@ async fn relay<D: Store>(
     } else {
         note(format_args!("The outbox of {} is published from now on.\nready", args.outbox.shown()));
     }
-    let shutdown = async {
+    until_told(global, relay, signals).await
+}
+
+/// Relays until the first signal. What was begun then may take minutes where the engine is away: a second signal does
+/// not wait for it. It is in the outbox still, and the next relay publishes it under the same ids.
+async fn until_told<D: Store>(
+    global: &Global,
+    relay: Relay<D>,
+    mut signals: Signals,
+) -> Result<Exit, Failure> {
+    let (tell, told) = oneshot::channel();
+    let told_again = async {
         signals.next().await;
         if !global.quiet {
-            note(format_args!("Stopping when what was begun is done."));
+            note(format_args!("Stopping when what was begun is done; a second signal stops at once."));
         }
+        // The relay may have ended by itself.
+        let _ = tell.send(());
+        signals.next().await;
     };
-    relay.run_until(shutdown).await.map_err(|error| failure(&error))?;
-    Ok(Exit::Ok)
+    let shutdown = async {
+        // Whoever tells is there for as long as it relays.
+        let _ = told.await;
+    };
+    let relaying = Box::pin(relay.run_until(shutdown));
+    tokio::select! {
+        biased;
+        ended = relaying => ended.map(|_| Exit::Ok).map_err(|error| failure(&error)),
+        () = told_again => Ok(Exit::Interrupted),
+    }
 }
 
 /// Where events go: in TLS with those of --tls-ca, if it is a server and its URL does not say itself whom to believe.

@@ -3,18 +3,20 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpListener;
 
 use tempfile::tempdir;
 
 use crate::cli::{assert_fails, rows};
 use crate::relay_support::{Database, Relay, Writers, django, jdbc, judge, published};
-use crate::server::{Server, courant};
+use crate::server::{Server, courant, signal};
 use crate::{PATIENCE, eventually, rounds, seed};
 
 const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 3;
 const UNREACHABLE: i32 = 6;
 const PARTLY: i32 = 7;
+const INTERRUPTED: i32 = 130;
 
 /// Waits until the business has so many changes.
 fn changed(database: &Database, count: usize) {
@@ -243,6 +245,54 @@ fn once_publishes_what_waits_and_ends() {
     let server = Server::start(&events);
     let events = rows(crate::cli::run(&server, &["tail", "orders", "-o", "jsonl"]));
     assert_eq!(crate::cli::values(&events), ["1", "2", "4"]);
+}
+
+/// Symptom: a relay whose server did not answer could be ended by SIGKILL alone, for as long as the engine waits. Cause:
+/// nobody heard a signal during the orderly end. Fix: the second one ends it where it is, and the next relay goes on.
+#[test]
+fn a_second_signal_ends_a_relay_whose_server_does_not_answer() {
+    let database = Database::sqlite();
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    let relay = Relay::start(&database, &server);
+    signal(server.pid(), "STOP");
+    let row = "INSERT INTO courant_outbox_submit (topic, event_key, event_value) VALUES ('orders', 'k', '1')";
+    database.submit(&[row.to_owned()]);
+    // It is on the way to the server from here on, and a signal does not end that.
+    eventually("the relay has begun", PATIENCE, || (database.waiting() == [(0, 1)]).then_some(()));
+    relay.signal("TERM");
+    relay.says("a second signal stops at once");
+    relay.signal("TERM");
+    // An orderly end, which comes when the engine gives up, would be a success.
+    let status = relay.ends();
+    assert_eq!(status.code(), Some(INTERRUPTED), "{status}");
+    assert_eq!(database.left(), 1);
+
+    signal(server.pid(), "CONT");
+    let next = Relay::start(&database, &server);
+    eventually("the outbox is empty", PATIENCE, || (database.left() == 0).then_some(()));
+    assert!(next.stop().success());
+    let events = rows(crate::cli::run(&server, &["tail", "orders", "--from", "start", "-o", "jsonl"]));
+    // It may have been on the way when the first one was ended.
+    let mut values = crate::cli::values(&events);
+    values.dedup();
+    assert_eq!(values, ["1"]);
+}
+
+/// A signal before the engine is open ends a relay that has begun nothing.
+#[test]
+fn a_signal_ends_a_relay_that_waits_for_its_server() {
+    let database = Database::sqlite();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let relay = Relay::spawn(&database, &silent.local_addr().unwrap().to_string());
+    // When it connects it hears signals, and nobody answers it.
+    let connection = eventually("the relay connects", PATIENCE, || silent.accept().ok());
+    relay.signal("TERM");
+    relay.says("Stopped before it was ready.");
+    let status = relay.ends();
+    assert!(status.success(), "{status}");
+    drop(connection);
 }
 
 /// What is wrong is said in one sentence, with what to do and an exit code.

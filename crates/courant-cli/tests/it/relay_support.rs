@@ -176,9 +176,14 @@ impl Database {
 
     /// What is to be published still, in both tables.
     pub(crate) fn left(&self) -> i64 {
-        let sql =
-            "SELECT (SELECT COUNT(*) FROM courant_outbox_submit), (SELECT COUNT(*) FROM courant_outbox)";
-        self.pairs(sql).iter().map(|(submitted, waiting)| submitted + waiting).sum()
+        self.waiting().iter().map(|(submitted, waiting)| submitted + waiting).sum()
+    }
+
+    /// The rows that were submitted, and the events that a relay has made of others, in one pair.
+    pub(crate) fn waiting(&self) -> Vec<(i64, i64)> {
+        self.pairs(
+            "SELECT (SELECT COUNT(*) FROM courant_outbox_submit), (SELECT COUNT(*) FROM courant_outbox)",
+        )
     }
 
     /// Runs statements in one transaction. Only on SQLite.
@@ -226,7 +231,14 @@ pub(crate) struct Relay {
 impl Relay {
     /// Starts one, and waits until it relays.
     pub(crate) fn start(database: &Database, server: &Server) -> Relay {
-        let (outbox, to) = (database.url(), format!("courant://{}", server.bootstrap()));
+        let relay = Relay::spawn(database, &server.bootstrap());
+        relay.says("ready");
+        relay
+    }
+
+    /// Starts one that publishes to this address.
+    pub(crate) fn spawn(database: &Database, address: &str) -> Relay {
+        let (outbox, to) = (database.url(), format!("courant://{address}"));
         let mut command = command(&["relay", "--outbox", &outbox, "--to", &to, "--partitions", "3"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it starts");
         let stderr = child.stderr.take().expect("stderr is piped");
@@ -239,9 +251,7 @@ impl Relay {
                 said.push('\n');
             }
         });
-        let relay = Relay { child, said };
-        relay.says("ready");
-        relay
+        Relay { child, said }
     }
 
     /// Waits until it has said this.
@@ -260,8 +270,13 @@ impl Relay {
     }
 
     /// SIGTERM, and the orderly end that follows.
-    pub(crate) fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(self) -> ExitStatus {
         self.signal("TERM");
+        self.ends()
+    }
+
+    /// The end of a relay that was told to.
+    pub(crate) fn ends(mut self) -> ExitStatus {
         eventually("the relay ends", PATIENCE, || self.child.try_wait().expect("a child can be waited for"))
     }
 }
