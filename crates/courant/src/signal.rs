@@ -25,9 +25,11 @@ use self::system::Signals;
 /// # }
 /// ```
 ///
-/// From then on these signals end nothing by themselves in this process, also when this has come back. What ends late
-/// then are threads of [`spawn_blocking`](tokio::task::spawn_blocking): a runtime that is dropped, as at the end of
-/// `main`, waits for them. Who has some that take long calls [`std::process::exit`].
+/// From then on these signals end nothing by themselves in this process, also when this has come back. Tasks that were
+/// spawned, requests of a server for example, end with the runtime. One that is dropped, as at the end of `main`, still
+/// waits for threads of [`spawn_blocking`](tokio::task::spawn_blocking) and for handlers that block: the engines
+/// `courant://` and `kafka://` have such threads, which ask a server that is away for 20 seconds and more. Who does not
+/// want to wait for that either calls [`std::process::exit`].
 ///
 /// # Errors
 /// [`SignalError::Again`] is the second signal. What `run` comes to is within the `Ok`, whether or not a signal came.

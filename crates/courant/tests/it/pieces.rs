@@ -5,6 +5,7 @@
 use courant::prelude::*;
 use courant::{BoxError, EventId, Service, until_signal};
 use tokio::net::TcpListener;
+use tracing::error;
 
 #[derive(Event, Serialize, Deserialize)]
 #[event(type = "shop.order-placed", topic = "shop.orders", key = order)]
@@ -23,6 +24,13 @@ async fn bill(_: OrderPlaced) {}
 async fn stays(service: Service) -> Result<(), BoxError> {
     service.run_until_signal().await?;
     Ok(())
+}
+
+async fn stays_and_waits_for_no_thread(service: Service) {
+    if let Err(said) = service.run_until_signal().await {
+        error!(%said, "the service has ended");
+        std::process::exit(1);
+    }
 }
 
 async fn stays_with_requests(service: Service, listener: TcpListener) -> Result<(), BoxError> {
