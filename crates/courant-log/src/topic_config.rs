@@ -26,6 +26,15 @@ pub enum ConfigKind {
     },
     /// A number from 0 to 1.
     Ratio,
+    /// A 32-bit number from `min` to `max`: how hard a codec tries. Or `default`, which need not be among them.
+    Level {
+        /// Least level.
+        min: i32,
+        /// Greatest level.
+        max: i32,
+        /// The codec's own.
+        default: i32,
+    },
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Some of these words, with commas between them.
@@ -87,6 +96,11 @@ const COMPRESSION_TYPES: &[&str] = &["producer", "gzip", "snappy", "lz4", "zstd"
 const DURABILITIES: &[&str] = &["sync", "interval", "os"];
 const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 
+// Of KIP-390: those of zlib, of lz4-java and of zstd.
+const GZIP_LEVELS: ConfigKind = ConfigKind::Level { min: 1, max: 9, default: -1 };
+const LZ4_LEVELS: ConfigKind = ConfigKind::Level { min: 1, max: 17, default: 9 };
+const ZSTD_LEVELS: ConfigKind = ConfigKind::Level { min: -131_072, max: 22, default: 3 };
+
 const LONG_MAX: &str = "9223372036854775807";
 
 const fn config(
@@ -104,8 +118,14 @@ const fn config(
 pub static TOPIC_CONFIGS: &[TopicConfig] = &[
     config("cleanup.policy", ConfigKind::List(CLEANUP_POLICIES), "delete", true,
         "What happens to old events. delete: they go by retention. compact: of the events with one key the newest stays. Both together do both."),
+    config("compression.gzip.level", GZIP_LEVELS, "-1", false,
+        "How hard the server tries where it compresses with gzip. It has one level, 6, which zlib means by -1."),
+    config("compression.lz4.level", LZ4_LEVELS, "9", false,
+        "How hard the server tries where it compresses with lz4. It has one way, the fast one, which Kafka's level 1 is nearest to."),
     config("compression.type", ConfigKind::Choice(COMPRESSION_TYPES), "producer", true,
         "How batches are compressed. producer: as they were sent. With any other value the server compresses anew what was sent otherwise."),
+    config("compression.zstd.level", ZSTD_LEVELS, "3", false,
+        "How hard the server tries where it compresses with zstd. It has one level, 3."),
     config("courant.durability", ConfigKind::Choice(DURABILITIES), "sync", true,
         "When an event is acknowledged. sync: it is on disk. interval: it is written, and on disk 0.1 s later; a power cut may cost that much. os: it is written, and a power cut may cost whatever the system has not put on disk. A crash of the process alone costs nothing."),
     config("delete.retention.ms", ConfigKind::Long { min: 0 }, "86400000", true,
@@ -398,6 +418,9 @@ impl ConfigKind {
             Self::Int { min } => value.parse::<i32>().is_ok_and(|number| number >= min),
             Self::Long { min } => value.parse::<i64>().is_ok_and(|number| number >= min),
             Self::Ratio => value.parse::<f64>().is_ok_and(|number| (0.0..=1.0).contains(&number)),
+            Self::Level { min, max, default } => {
+                value.parse::<i32>().is_ok_and(|level| level == default || (min..=max).contains(&level))
+            }
             Self::Choice(choices) => choices.contains(&value),
             Self::List(choices) => words(value).all(|word| choices.contains(&word)),
         }
@@ -409,6 +432,10 @@ impl ConfigKind {
             Self::Int { min } => format!("a number from {min} to {}", i32::MAX),
             Self::Long { min } => format!("a number from {min} to {}", i64::MAX),
             Self::Ratio => "a number from 0 to 1".to_owned(),
+            Self::Level { min, max, default } if (min..=max).contains(&default) => {
+                format!("a number from {min} to {max}")
+            }
+            Self::Level { min, max, default } => format!("a number from {min} to {max}, or {default}"),
             Self::Choice(choices) => format!("one of {}", choices.join(", ")),
             Self::List(choices) => {
                 format!("one or more of {}, separated by commas", choices.join(", "))
@@ -428,7 +455,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_its_defaults_are_valid() {
         assert!(TOPIC_CONFIGS.is_sorted_by(|a, b| a.name < b.name));
-        assert_eq!(TOPIC_CONFIGS.len(), 24);
+        assert_eq!(TOPIC_CONFIGS.len(), 27);
         for config in TOPIC_CONFIGS {
             assert_eq!(validate(config.name, config.default), Ok(()), "{}", config.name);
             assert!(!not_in_force(config.name, config.default), "{}", config.name);
@@ -491,6 +518,31 @@ mod tests {
         }
         let unknown = validate("retention.days", "1").unwrap_err();
         assert_eq!(unknown.to_string(), "topics have no configuration \"retention.days\"");
+    }
+
+    /// Symptom: tools that copy a topic's configs from Kafka, MirrorMaker 2 among them, could not create it here where it
+    /// had one of these. Cause: the names were not known. Fix: they are kept, in Kafka's bounds (KIP-390).
+    #[test]
+    fn levels_of_compression_are_kept_within_kafkas_bounds() {
+        for (name, good, bad, expected) in [
+            ("compression.gzip.level", ["-1", "1", "9"], ["-2", "0", "10"], "a number from 1 to 9, or -1"),
+            ("compression.lz4.level", ["1", " 9 ", "17"], ["-1", "0", "18"], "a number from 1 to 17"),
+            (
+                "compression.zstd.level",
+                ["-131072", "0", "22"],
+                ["-131073", "23", "fast"],
+                "a number from -131072 to 22",
+            ),
+        ] {
+            for value in good {
+                assert_eq!(validate(name, value), Ok(()), "{name}={value}");
+            }
+            for value in bad {
+                let refused = validate(name, value).unwrap_err();
+                assert_eq!(refused.to_string(), format!("{name} cannot be {value:?}; it is {expected}"));
+            }
+            assert!(not_in_force(name, "2"), "{name} changes nothing");
+        }
     }
 
     #[test]

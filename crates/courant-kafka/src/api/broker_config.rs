@@ -107,7 +107,10 @@ static KNOWN: &[Known] = &[
 /// Kafka's names for what a broker sets for topics that do not: first the topic's, then the broker's.
 static OF_TOPICS: &[(&str, &str)] = &[
     ("cleanup.policy", "log.cleanup.policy"),
+    ("compression.gzip.level", "compression.gzip.level"),
+    ("compression.lz4.level", "compression.lz4.level"),
     ("compression.type", "compression.type"),
+    ("compression.zstd.level", "compression.zstd.level"),
     ("delete.retention.ms", "log.cleaner.delete.retention.ms"),
     ("file.delete.delay.ms", "log.segment.delete.delay.ms"),
     ("flush.messages", "log.flush.interval.messages"),
@@ -168,7 +171,7 @@ pub(super) fn name_of(config: &TopicConfig) -> &'static str {
 pub(super) fn kind_of(config: &TopicConfig) -> i8 {
     match config.kind {
         ConfigKind::Bool => BOOLEAN,
-        ConfigKind::Int { .. } => INT,
+        ConfigKind::Int { .. } | ConfigKind::Level { .. } => INT,
         ConfigKind::Long { .. } => LONG,
         ConfigKind::Ratio => DOUBLE,
         ConfigKind::Choice(_) => STRING,

@@ -269,6 +269,31 @@ async fn single_configs_are_changed() {
     running.stop().await;
 }
 
+/// Tools that copy configs from Kafka send them (KIP-390); the server has its own levels.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn levels_of_compression_are_kept_and_described() {
+    let running = Running::start().await;
+    running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let levels = [
+        ("compression.gzip.level", "9"),
+        ("compression.lz4.level", "17"),
+        ("compression.zstd.level", "-131072"),
+    ];
+    let wanted = levels.iter().map(|(name, level)| change(name, SET, Some(*level))).collect();
+    let altered = alter(&mut raw, changes(TOPIC, "audit", wanted), false).await;
+    assert_eq!(altered, (ErrorCode::NONE, String::new()));
+    assert_eq!(set_on(&mut raw, "audit").await, pairs(&levels));
+    let asked = resource(TOPIC, "audit", Some(&["compression.gzip.level"]));
+    let answer = raw.call(&describe(vec![asked]), 4).await;
+    assert_eq!(config(&answer.results[0], "compression.gzip.level").config_type, 3, "a 32-bit number");
+    let too_high = vec![change("compression.gzip.level", SET, Some("10"))];
+    let (code, sentence) = alter(&mut raw, changes(TOPIC, "audit", too_high), false).await;
+    assert_eq!(code, ErrorCode::INVALID_CONFIG);
+    assert!(sentence.ends_with("it is a number from 1 to 9, or -1"), "{sentence}");
+    running.stop().await;
+}
+
 /// Two clients take a word each out of a list that needs one. Both ask before the other is answered: whoever
 /// is second must find what the first has left, and is told that it cannot be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
