@@ -22,6 +22,7 @@ use crate::cold::ColdReads;
 use crate::config::{KafkaConfig, Limits};
 use crate::groups::{Coordinator, GroupSettings};
 use crate::limits;
+use crate::seldom::Lines;
 
 /// The leader epoch of every partition. There is one machine, and it is the leader.
 pub(crate) const LEADER_EPOCH: i32 = 0;
@@ -31,6 +32,8 @@ pub struct Broker {
     log: Log,
     config: KafkaConfig,
     pub(crate) counters: Counters,
+    /// What is said of clients in the log.
+    pub(crate) lines: Lines,
     pub(crate) request_budget: Budget,
     pub(crate) response_budget: Budget,
     /// What may wait for the disk.
@@ -68,6 +71,7 @@ impl Broker {
             groups: Arc::new(Coordinator::new(log.clone(), settings)),
             log,
             counters: Counters::default(),
+            lines: Lines::default(),
             request_budget: Budget::new(config.limits.request_bytes_budget),
             response_budget: Budget::new(config.limits.response_bytes_budget),
             cold_reads: ColdReads::new(limits::COLD_READS_MAX),

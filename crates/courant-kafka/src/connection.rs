@@ -35,7 +35,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tracing::{debug, error, warn};
+use tracing::debug;
 
 use self::alone::{Alone, Left, Of, Seat, Streak};
 use self::answers::AnswerError;
@@ -349,8 +349,9 @@ fn kept(request: Bytes, waiting: usize) -> Bytes {
     }
 }
 
-/// One log line per ending; whose fault it is decides how loud.
+/// One log line per ending, unless there are many like it; whose fault it is decides how loud.
 fn report(broker: &Broker, peer: SocketAddr, end: &End) {
+    let lines = &broker.lines;
     match end {
         End::Stopping
         | End::Frames(FrameError::Closed | FrameError::Idle { .. } | FrameError::Io(_))
@@ -360,22 +361,28 @@ fn report(broker: &Broker, peer: SocketAddr, end: &End) {
         End::Frames(FrameError::NotKafka(frames::Stranger::Http)) => {
             broker.counters.bad_request();
             match &broker.config().http {
-                Some(http) => warn!(%peer, "{end}; HTTP is at {http}"),
-                None => warn!(%peer, "{end}; this server has no HTTP address"),
+                Some(http) => lines.http.warn(peer, format_args!("{end}; HTTP is at {http}")),
+                None => lines.http.warn(peer, format_args!("{end}; this server has no HTTP address")),
             }
         }
         End::Frames(FrameError::NotKafka(frames::Stranger::Tls)) => {
             broker.counters.bad_request();
             // Behind a handshake nobody begins another one, so this server is one without.
-            warn!(%peer, "{end}; this server speaks no TLS: start it with --tls-cert and --tls-key, or let the client say \
-                          security.protocol=PLAINTEXT");
+            let advice = "this server speaks no TLS: start it with --tls-cert and --tls-key, or let the client say \
+                          security.protocol=PLAINTEXT";
+            lines.tls.warn(peer, format_args!("{end}; {advice}"));
         }
         End::Refused(Refusal::Encode { .. }) | End::Answers(AnswerError::Refused(Refusal::Encode { .. })) => {
-            error!(%peer, "connection closed: {end}");
+            lines.defects.error(format_args!("connection of {peer} closed: {end}"));
         }
         End::Frames(_) | End::Refused(_) | End::Answers(_) => {
             broker.counters.bad_request();
-            warn!(%peer, "connection closed: {end}");
+            let seldom = match end {
+                End::Frames(_) => &lines.frames,
+                End::Answers(AnswerError::Unread { .. }) => &lines.unread,
+                _ => &lines.requests,
+            };
+            seldom.warn(peer, format_args!("connection closed: {end}"));
         }
     }
 }
@@ -587,6 +594,32 @@ mod tests {
         assert!(!stays(&small, limits::REQUESTS_IN_FLIGHT_MAX));
         assert!(stays(&large, limits::REQUESTS_IN_FLIGHT_MAX));
         assert_eq!(kept(small.clone(), limits::REQUESTS_IN_FLIGHT_MAX), small);
+    }
+
+    /// Symptom: a client that was told to speak TLS, and tried again and again, wrote a line for each try. Cause: only
+    /// handshakes of servers with TLS were said seldom. Fix: all that clients can cause is.
+    #[tokio::test]
+    async fn what_a_client_does_again_and_again_is_said_seldom_and_counted_each_time() {
+        const TIMES: u64 = 50;
+        let (broker, peer) = (broker(), SocketAddr::from(([127, 0, 0, 1], 9)));
+        let lines = &broker.lines;
+        let stranger = |stranger| End::Frames(FrameError::NotKafka(stranger));
+        let unknown = || Refusal::UnknownApi { key: crate::wire::ApiKey(999) };
+        for _ in 0..TIMES {
+            report(&broker, peer, &stranger(frames::Stranger::Http));
+            report(&broker, peer, &stranger(frames::Stranger::Tls));
+            report(&broker, peer, &End::Frames(FrameError::Cut { received: 1 }));
+            report(&broker, peer, &End::Refused(unknown()));
+            report(&broker, peer, &End::Answers(AnswerError::Refused(unknown())));
+            report(&broker, peer, &End::Answers(AnswerError::Unread { bytes: 1, seconds: 1 }));
+        }
+        assert_eq!(broker.metrics().bad_requests, 6 * TIMES);
+        assert_eq!((lines.http.unsaid(), lines.tls.unsaid()), (TIMES - 1, TIMES - 1));
+        // Of those that a client that works may cause there are some.
+        for (times, seldom) in [(TIMES, &lines.frames), (2 * TIMES, &lines.requests), (TIMES, &lines.unread)]
+        {
+            assert!((1..times - 1).contains(&seldom.unsaid()), "{seldom:?}");
+        }
     }
 
     /// The numbers that the guide names, not those of the system.

@@ -37,6 +37,7 @@ mod groups;
 mod broker;
 mod budget;
 mod cold;
+mod seldom;
 
 pub mod client;
 

@@ -153,7 +153,8 @@ fn admit(broker: &Arc<Broker>, connections: &mut JoinSet<()>, stream: TcpStream,
         None => {
             broker.counters.refused();
             let max = broker.limits().connections_max;
-            warn!(%peer, "connection closed: {max} are open, and that is the limit");
+            let line = format_args!("connection closed: {max} are open, and that is the limit");
+            broker.lines.full.warn(peer, line);
         }
     }
 }
@@ -193,19 +194,41 @@ mod tests {
         assert_eq!(buffers.made(), 0);
     }
 
-    async fn server() -> KafkaServer {
+    fn log() -> Log {
         let config = LogConfig {
             journal_file_bytes: 1024 * 1024,
             first_journal_file_bytes: 1024 * 1024,
             reserve_bytes: 0,
             ..LogConfig::new(Arc::new(SystemClock), Arc::new(SystemEntropy))
         };
-        let (log, _) = Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens");
+        Log::open(Arc::new(MemoryStorage::new(64 * 1024 * 1024)), config).expect("opens").0
+    }
+
+    async fn server() -> KafkaServer {
         let mut listeners = Vec::new();
         for _ in 0..2 {
             listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("loopback"));
         }
-        KafkaServer::start(Arc::new(Broker::new(log, KafkaConfig::default())), listeners)
+        KafkaServer::start(Arc::new(Broker::new(log(), KafkaConfig::default())), listeners)
+    }
+
+    /// A client that finds no place comes again at once.
+    #[tokio::test]
+    async fn connections_above_the_limit_are_counted_and_said_seldom() {
+        const TIMES: u64 = 20;
+        let limits = crate::Limits { connections_max: 0, ..crate::Limits::default() };
+        let config = KafkaConfig { limits, ..KafkaConfig::default() };
+        let broker = Arc::new(Broker::new(log(), config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("an address");
+        let mut connections = JoinSet::new();
+        for _ in 0..TIMES {
+            let _client = TcpStream::connect(address).await.expect("a connection");
+            let (stream, peer) = listener.accept().await.expect("a connection");
+            admit(&broker, &mut connections, stream, peer);
+        }
+        assert!(connections.is_empty());
+        assert_eq!((broker.metrics().refused, broker.lines.full.unsaid()), (TIMES, TIMES - 1));
     }
 
     #[tokio::test]

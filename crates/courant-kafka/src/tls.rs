@@ -15,9 +15,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use rustls::ServerConfig;
@@ -26,12 +24,13 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
-use tracing::{debug, warn};
+use tracing::debug;
 
 pub use self::client::{ClientSocket, ClientTls, InvalidAuthority};
 pub use self::identity::InvalidIdentity;
 pub use self::validity::Validity;
 use crate::limits;
+pub use crate::seldom::Seldom;
 
 /// What a connection with TLS takes beyond one without, in bytes: what was received and is not decrypted yet, what
 /// was and is not read, and what waits to be sent.
@@ -186,9 +185,8 @@ impl ServerTls {
     /// Says in the log that there is no TLS with a client of this port, seldom enough that nobody can fill the log
     /// with it.
     pub fn report(&self, port: Port, peer: SocketAddr, error: &HandshakeError) {
-        match self.seldom(port, error).and_then(|seldom| seldom.say(Instant::now())) {
-            Some(0) => warn!(%peer, "{port}, TLS: {error}"),
-            Some(unsaid) => warn!(%peer, "{port}, TLS: {error}; {unsaid} more like it since the last line"),
+        match self.seldom(port, error) {
+            Some(seldom) => seldom.warn(peer, format_args!("{port}, TLS: {error}")),
             None => debug!(%peer, "{port}, TLS: {error}"),
         }
     }
@@ -222,34 +220,12 @@ impl PartialEq for ServerTls {
 
 impl Eq for ServerTls {}
 
-/// How long the next line of a kind is kept back.
-const SELDOM: Duration = Duration::from_secs(60);
-
-/// Lets a line of a kind into the log once in a while, whoever causes it and however often.
-#[derive(Debug, Default)]
-pub struct Seldom {
-    last: Mutex<Option<Instant>>,
-    unsaid: AtomicU64,
-}
-
-impl Seldom {
-    /// How many have gone unsaid, if it is time for another line.
-    pub fn say(&self, now: Instant) -> Option<u64> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|last| now.saturating_duration_since(last) < SELDOM) {
-            self.unsaid.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        *last = Some(now);
-        Some(self.unsaid.swap(0, Ordering::Relaxed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::future::poll_fn;
     use std::task::Poll;
+    use std::time::Instant;
     use tokio::net::TcpListener;
 
     const CERTIFICATE: &[u8] = include_bytes!("../tests/certificates/server.pem");
@@ -380,15 +356,5 @@ mod tests {
         for error in [HandshakeError::Closed, HandshakeError::Late] {
             assert!(server.seldom(Port::Kafka, &error).is_none(), "{error}");
         }
-    }
-
-    #[test]
-    fn lines_come_once_in_a_while_and_say_how_many_have_not() {
-        let (seldom, begun) = (Seldom::default(), Instant::now());
-        assert_eq!(seldom.say(begun), Some(0));
-        assert_eq!(seldom.say(begun), None);
-        assert_eq!(seldom.say(begun + SELDOM / 2), None);
-        assert_eq!(seldom.say(begun + SELDOM), Some(2));
-        assert_eq!(seldom.say(begun + SELDOM * 2), Some(0));
     }
 }

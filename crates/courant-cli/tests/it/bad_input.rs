@@ -2,12 +2,13 @@
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tempfile::tempdir;
 
 use crate::raw::{self, Answer, Body, Connection, batch};
-use crate::server::Server;
+use crate::server::{Launch, Server};
 use crate::{Dice, PATIENCE, any_python, eventually, python_script, seed, skip};
 
 const CORRUPT_MESSAGE: i16 = 2;
@@ -16,10 +17,15 @@ const UNSUPPORTED_VERSION: i16 = 35;
 
 const BAD_REQUESTS: &str = "courant_kafka_bad_requests_total";
 
+/// A server that says also what it keeps back of its warnings because there were many like it.
+fn outspoken(data: &Path) -> Server {
+    Launch::on(data).variable("COURANT_LOG", "courant_kafka=debug,info").start()
+}
+
 /// Fails unless a case left exactly one line of warning, or none when the client was `answered`.
 ///
-/// The server counts and warns before it closes, so that the count is final when a client has seen
-/// the end; only the line itself is still on its way here. A line too many, also a late one, is seen
+/// The server, which is an [`outspoken`] one, counts and warns before it closes, so that the count is final when a
+/// client has seen the end; only the line itself is still on its way here. A line too many, also a late one, is seen
 /// by the next case or by [`assert_all_told`].
 fn assert_told_once(server: &Server, what: &str, before: u64, answered: bool) {
     let counted = server.counter(BAD_REQUESTS);
@@ -34,7 +40,7 @@ fn assert_told_once(server: &Server, what: &str, before: u64, answered: bool) {
 }
 
 fn warnings(log: &str) -> u64 {
-    log.lines().filter(|line| line.contains(" WARN ")).count() as u64
+    log.lines().filter(|line| line.contains(" WARN ") || line.contains(" unsaid=true")).count() as u64
 }
 
 /// Fails unless all that the server wrote, up to its end, has one warning for each bad request.
@@ -80,7 +86,7 @@ fn send_and_see_anything(server: &Server, what: &str, api: i16, version: i16, bo
 #[test]
 fn other_protocols_are_named_in_the_log() {
     let data = tempdir().unwrap();
-    let server = Server::start(data.path());
+    let server = outspoken(data.path());
     let mut hello = vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
     hello.extend(Dice::new(1).bytes(506));
     let cases: [(&str, &[u8]); 3] = [
@@ -100,10 +106,58 @@ fn other_protocols_are_named_in_the_log() {
     assert_all_told(server);
 }
 
+/// Symptom: a client that was refused, and came again and again, wrote a line into the log each time. Cause: only what
+/// is said of handshakes was said seldom. Fix: so is all that clients can cause, kind by kind.
+#[test]
+fn a_client_that_is_refused_again_and_again_does_not_fill_the_log() {
+    const TIMES: u64 = 30;
+    const OF_REQUESTS_MAX: usize = 10;
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.create_topic("batches", 1);
+    let mut connection = Connection::open(server.kafka());
+    let mut corrupt = batch(&[b"a"]);
+    *corrupt.last_mut().expect("bytes") ^= 0x10;
+    let strangers: [&[u8]; 4] = [
+        &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        // A length that no request has, and an API that nobody serves.
+        &[0, 0, 0, 7],
+        &[0, 0, 0, 10, 3, 0xe7, 0, 0, 0, 0, 0, 1, 0xff, 0xff],
+    ];
+    for _ in 0..TIMES {
+        for bytes in strangers {
+            let mut stream = TcpStream::connect(server.kafka()).expect("the Kafka port accepts");
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            // Either may find the connection closed.
+            let _ = stream.write_all(bytes);
+            let _ = stream.shutdown(Shutdown::Write);
+            let ended = stream.read_to_end(&mut Vec::new());
+            assert!(!ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "it stays open");
+        }
+        assert_eq!(connection.produce("batches", 0, &corrupt).expect("an answer").0, CORRUPT_MESSAGE);
+        assert_eq!(connection.create_topic("a b", 1).expect("an answer"), INVALID_TOPIC);
+    }
+    assert_eq!(server.counter(BAD_REQUESTS), TIMES * strangers.len() as u64);
+    let (status, said) = server.stop();
+    assert!(status.success(), "{status}\n{said}");
+    for (what, most) in [
+        ("this server speaks no TLS", 1),
+        ("HTTP is at", 1),
+        ("7 bytes", OF_REQUESTS_MAX),
+        ("which is not served", OF_REQUESTS_MAX),
+        ("Produce refused", OF_REQUESTS_MAX),
+        ("CreateTopics refused", OF_REQUESTS_MAX),
+    ] {
+        let lines = said.lines().filter(|line| line.contains(" WARN ") && line.contains(what)).count();
+        assert!((1..=most).contains(&lines), "{lines} lines with {what:?}:\n{said}");
+    }
+}
+
 #[test]
 fn garbage_is_survived() {
     let data = tempdir().unwrap();
-    let server = Server::start(data.path());
+    let server = outspoken(data.path());
     let seed = seed();
     let mut dice = Dice::new(seed);
     for number in 0..300 {
@@ -129,7 +183,7 @@ fn garbage_is_survived() {
 #[test]
 fn lying_frame_lengths_are_survived() {
     let data = tempdir().unwrap();
-    let server = Server::start(data.path());
+    let server = outspoken(data.path());
     let honest = Body::default().i16(raw::API_VERSIONS).i16(0).i32(1).string("raw");
     for claimed in [0, 1, 7, 8, 9, 1_000, 100 << 20, i32::MAX, -1, i32::MIN] {
         let frame = Body::default().i32(claimed).raw(&honest.0);
@@ -142,7 +196,7 @@ fn lying_frame_lengths_are_survived() {
 #[test]
 fn lying_arrays_and_strings_are_survived() {
     let data = tempdir().unwrap();
-    let server = Server::start(data.path());
+    let server = outspoken(data.path());
     let many = i32::MAX;
     // Flexible versions: an empty tag section ends the header, lengths are varints plus one.
     let flexible = || Body::default().i8(0);
@@ -178,7 +232,7 @@ fn lying_arrays_and_strings_are_survived() {
 #[test]
 fn unknown_apis_and_versions_are_answered_or_closed() {
     let data = tempdir().unwrap();
-    let server = Server::start(data.path());
+    let server = outspoken(data.path());
     let nothing = Body::default();
     for api in [999, -1, i16::MIN, 68] {
         send_and_see_anything(&server, &format!("API {api}"), api, 0, &nothing);

@@ -4,8 +4,6 @@
 //! and asks again on the same connection (KIP-511). No features are finalized: clients then use
 //! transactions of the first kind, which are refused by name.
 
-use tracing::warn;
-
 use crate::broker::Caller;
 use crate::wire::messages::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{ErrorCode, supported_apis};
@@ -17,7 +15,8 @@ const SOFTWARE_FROM: i16 = 3;
 pub(super) fn handle(caller: &Caller, request: &ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
     let names = [&request.client_software_name, &request.client_software_version];
     if version >= SOFTWARE_FROM && !names.iter().all(|name| is_software(name)) {
-        warn!(peer = %caller.peer, "ApiVersions refused: the client's software is named {names:?}");
+        let line = format_args!("ApiVersions refused: the client's software is named {names:?}");
+        caller.broker.lines.software.warn(caller.peer, line);
         return ApiVersionsResponse {
             error_code: ErrorCode::INVALID_REQUEST.0,
             ..ApiVersionsResponse::default()

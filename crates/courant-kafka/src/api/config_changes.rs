@@ -134,8 +134,9 @@ pub(super) async fn alter(caller: &Caller, wanted: Vec<Wanted>, manner: Manner) 
         }
         outcomes.push(Outcome { resource, refused });
     }
-    ignored.warn(caller, &format!("{} asked for what has no effect here", manner.api));
-    failures.warn(caller, &format!("{} refused", manner.api));
+    let lines = &caller.broker.lines;
+    ignored.warn(caller, &lines.without_effect, &format!("{} asked for what has no effect here", manner.api));
+    failures.warn(caller, &lines.changes, &format!("{} refused", manner.api));
     outcomes
 }
 

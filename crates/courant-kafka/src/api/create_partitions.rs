@@ -68,8 +68,9 @@ pub(super) async fn begin(caller: Arc<Caller>, request: CreatePartitionsRequest)
         }
         response.results.push(result(name, refused));
     }
-    ignored.warn(&caller, "CreatePartitions asked for what has no effect here");
-    failures.warn(&caller, "CreatePartitions refused");
+    let lines = &caller.broker.lines;
+    ignored.warn(&caller, &lines.without_effect, "CreatePartitions asked for what has no effect here");
+    failures.warn(&caller, &lines.changes, "CreatePartitions refused");
     response
 }
 

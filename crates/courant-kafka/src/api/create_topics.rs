@@ -95,8 +95,9 @@ pub(super) async fn begin(caller: Arc<Caller>, request: CreateTopicsRequest) -> 
         }
         outcomes.push(outcome);
     }
-    notes.ignored.warn(&caller, "CreateTopics asked for what has no effect here");
-    notes.refused.warn(&caller, "CreateTopics refused");
+    let lines = &caller.broker.lines;
+    notes.ignored.warn(&caller, &lines.without_effect, "CreateTopics asked for what has no effect here");
+    notes.refused.warn(&caller, &lines.changes, "CreateTopics refused");
     outcomes
 }
 

@@ -64,7 +64,7 @@ pub(super) async fn begin(caller: Arc<Caller>, request: DeleteRecordsRequest) ->
     if done > 0 {
         info!(peer = %caller.peer, partitions = done, "records deleted");
     }
-    failures.warn(&caller, "DeleteRecords failed");
+    failures.warn(&caller, &caller.broker.lines.changes, "DeleteRecords failed");
     response
 }
 

@@ -66,7 +66,7 @@ pub(super) async fn begin(
             }
         });
     }
-    failures.warn(&caller, "DeleteTopics failed");
+    failures.warn(&caller, &caller.broker.lines.changes, "DeleteTopics failed");
     response
 }
 

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use courant_log::{Catalog, Log, Topic};
-use tracing::error;
 
 use super::{Answered, memory_for, target};
 use crate::broker::Caller;
@@ -32,7 +31,7 @@ pub(super) async fn answer(
     let work = move || describe(&log, &catalog, request.topics);
     let described = caller.broker.cold_reads.run(&caller.broker.counters, work).await;
     let mut result = described.unwrap_or_else(|failure| {
-        error!("describing the data directory failed: {failure}");
+        caller.broker.lines.reads.error(format_args!("describing the data directory failed: {failure}"));
         let error_code = ErrorCode::KAFKA_STORAGE_ERROR.0;
         DescribeLogDirsResult { error_code, ..DescribeLogDirsResult::default() }
     });

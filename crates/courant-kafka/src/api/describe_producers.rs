@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use courant_log::limits::PRODUCERS_PER_PARTITION_MAX;
 use courant_log::{Catalog, PartitionId};
-use tracing::error;
 use uuid::Uuid;
 
 use super::refused::Refused;
@@ -75,7 +74,8 @@ async fn find(
     let cold_reads = &caller.broker.cold_reads;
     let producers = cold_reads.run(&caller.broker.counters, move || log.producers(partition)).await;
     let producers = producers.map_err(|failure| {
-        error!(%partition, "looking at producers failed: {failure}");
+        let line = format_args!("looking at the producers of partition {partition} failed: {failure}");
+        caller.broker.lines.reads.error(line);
         Refused::new(ErrorCode::KAFKA_STORAGE_ERROR, "looking at the producers failed".to_owned())
     })?;
     let producers = producers.ok_or_else(unknown)?;

@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use tracing::warn;
-
 use super::{Answered, memory_for};
 use crate::broker::Caller;
 use crate::wire::ErrorCode;
@@ -35,7 +33,7 @@ pub(super) async fn answer(
 
 fn handle(caller: &Caller, request: FindCoordinatorRequest, version: i16) -> FindCoordinatorResponse {
     if request.key_type == TRANSACTION {
-        warn!(peer = %caller.peer, "a client wants transactions: {}", super::NO_TRANSACTIONS);
+        super::warn_of_transactions(caller);
     }
     let coordinator = |key: String| coordinator(caller, request.key_type, key);
     if version >= KEYS_FROM {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use courant_log::WriterError;
 use tokio::sync::oneshot;
-use tracing::warn;
 
 use super::Answered;
 use crate::broker::Caller;
@@ -18,7 +17,7 @@ use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 /// Takes a producer id for InitProducerId.
 pub(super) async fn begin(caller: Arc<Caller>, request: InitProducerIdRequest) -> InitProducerIdResponse {
     if request.transactional_id.is_some() {
-        warn!(peer = %caller.peer, "a client wants transactions: {}", super::NO_TRANSACTIONS);
+        super::warn_of_transactions(&caller);
         // Final for Java and librdkafka: the producer fails at once instead of trying for ever.
         return refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
     }
@@ -32,7 +31,8 @@ pub(super) async fn begin(caller: Arc<Caller>, request: InitProducerIdRequest) -
             InitProducerIdResponse { producer_id, producer_epoch: 0, ..InitProducerIdResponse::default() }
         }
         Err(error) => {
-            warn!(peer = %caller.peer, "no producer id could be given: {error}");
+            let line = format_args!("no producer id could be given: {error}");
+            caller.broker.lines.producer_ids.warn(caller.peer, line);
             // Clients try again on this one.
             refused(ErrorCode::COORDINATOR_NOT_AVAILABLE)
         }

@@ -7,7 +7,6 @@ use std::io;
 use std::sync::Arc;
 
 use courant_log::{Catalog, Log, PartitionId, ReadError, TimedOffset};
-use tracing::error;
 
 use super::target::{self, Naming};
 use super::{Answered, memory_for};
@@ -112,7 +111,8 @@ async fn look(
         Ok(found) => Ok(found.map(|at| (number(at.offset), at.timestamp_ms))),
         Err(ReadError::UnknownPartition) => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         Err(failure) => {
-            error!(%partition, "a lookup in the log failed: {failure}");
+            let line = format_args!("a lookup in partition {partition} failed: {failure}");
+            caller.broker.lines.reads.error(line);
             Err(ErrorCode::KAFKA_STORAGE_ERROR)
         }
     }

@@ -153,7 +153,8 @@ async fn create_missing(
         }
     }
     drop(catalog); // Older than the topics that are being created.
-    impossible.warn(caller, "Metadata asked for topics that cannot exist");
+    let lines = &caller.broker.lines.first_use;
+    impossible.warn(caller, lines, "Metadata asked for topics that cannot exist");
     // All are with the log by now, which makes them durable together.
     let mut failed = Tally::default();
     for (name, created) in creations {
@@ -170,7 +171,7 @@ async fn create_missing(
         failed.note(|| format!("{name}: {error}"));
         failures.insert(name.to_owned(), ErrorCode::LEADER_NOT_AVAILABLE);
     }
-    failed.warn(caller, "could not create topics on first use");
+    failed.warn(caller, lines, "could not create topics on first use");
     failures
 }
 

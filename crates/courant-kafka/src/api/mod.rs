@@ -82,6 +82,12 @@ use crate::wire::{
 /// What a client is told that wants a transaction.
 const NO_TRANSACTIONS: &str = "transactions are not served yet";
 
+/// Tells the log of such a client, which may ask again and again.
+fn warn_of_transactions(caller: &Caller) {
+    let line = format_args!("a client wants transactions: {NO_TRANSACTIONS}");
+    caller.broker.lines.transactions.warn(caller.peer, line);
+}
+
 /// Work that ends in an answer.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
 

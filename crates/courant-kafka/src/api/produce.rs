@@ -110,7 +110,7 @@ pub(super) fn submit(
             }
         }
     }
-    submission.refusals.warn(caller, "Produce refused");
+    submission.refusals.warn(caller, &caller.broker.lines.produces, "Produce refused");
     submission.gather.submitted();
     Submitted { results, more_bytes: submission.more_bytes }
 }

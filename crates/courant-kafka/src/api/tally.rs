@@ -1,8 +1,11 @@
 //! One log line for what one request is told no about, however many items it has.
 
-use tracing::warn;
+use std::time::Instant;
+
+use tracing::{debug, warn};
 
 use crate::broker::Caller;
+use crate::seldom::Seldom;
 
 /// Counts items of one request and keeps the sentence about the first.
 #[derive(Debug, Default)]
@@ -20,11 +23,17 @@ impl Tally {
         self.count += 1;
     }
 
-    /// Writes the line, unless there is nothing to tell. The sentence may hold a client's words, so
-    /// it is a field, which is written with its control characters escaped.
-    pub(super) fn warn(&self, caller: &Caller, what: &str) {
-        if self.count > 0 {
-            warn!(peer = %caller.peer, count = self.count, first = self.first.as_str(), "{what}");
+    /// Writes the line, unless there is nothing to tell, or there were many of its kind. The sentence may hold a
+    /// client's words, so it is a field, which is written with its control characters escaped.
+    pub(super) fn warn(&self, caller: &Caller, kind: &Seldom, what: &str) {
+        if self.count == 0 {
+            return;
+        }
+        let (peer, count, first) = (caller.peer, self.count, self.first.as_str());
+        match kind.say(Instant::now()) {
+            Some(0) => warn!(%peer, count, first, "{what}"),
+            Some(unsaid) => warn!(%peer, count, first, "{what}; {unsaid} more like it since the last line"),
+            None => debug!(%peer, count, first, unsaid = true, "{what}"),
         }
     }
 }

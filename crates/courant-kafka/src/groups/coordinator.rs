@@ -28,6 +28,7 @@ use super::machine::{
 };
 use super::stored::StoredState;
 use crate::limits;
+use crate::seldom::Seldom;
 use crate::wire::ErrorCode;
 
 /// What groups are told by the server's settings.
@@ -54,6 +55,10 @@ pub(crate) struct Coordinator {
     /// What the members of all groups take.
     members_bytes: AtomicUsize,
     started: Instant,
+    /// Lines about groups that there is no place for.
+    full: Seldom,
+    /// Lines about states that were not stored: members that join again and again cause one each time.
+    not_stored: Seldom,
     events: mpsc::UnboundedSender<Event>,
     /// Taken by the task that watches.
     watched: Mutex<Option<mpsc::UnboundedReceiver<Event>>>,
@@ -110,6 +115,8 @@ impl Coordinator {
             groups: Mutex::default(),
             members_bytes: AtomicUsize::new(0),
             started: Instant::now(),
+            full: Seldom::default(),
+            not_stored: Seldom::default(),
             events,
             watched: Mutex::new(Some(watched)),
         };
@@ -177,7 +184,9 @@ impl Coordinator {
             return Some(cell.clone());
         }
         if groups.len() >= limits::GROUPS_MAX {
-            warn!(group = name, "there are {} groups already; delete some", groups.len());
+            if let Some(unsaid) = self.full.say(std::time::Instant::now()) {
+                warn!(group = name, unsaid, "there are {} groups already; delete some", groups.len());
+            }
             return None;
         }
         // Its generation goes on where the log remembers one.

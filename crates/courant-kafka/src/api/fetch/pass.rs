@@ -6,7 +6,6 @@ use bytes::Bytes;
 use courant_log::limits::{BUFFER_BYTES, GROUP_BYTES_MAX};
 use courant_log::{BatchHeader, Offsets, PartitionId, Read, ReadError};
 use tokio::time::{Instant, timeout_at};
-use tracing::error;
 
 use super::plan::{Plan, PlannedPartition};
 use crate::broker::Caller;
@@ -115,7 +114,8 @@ impl Pass {
             // once what is damaged; clients ask on and on.
             ReadError::Quarantined { .. } => ErrorCode::KAFKA_STORAGE_ERROR,
             failure => {
-                error!(%partition, offset, "reading the log failed: {failure}");
+                let line = format_args!("reading partition {partition} at offset {offset} failed: {failure}");
+                caller.broker.lines.reads.error(line);
                 ErrorCode::KAFKA_STORAGE_ERROR
             }
         })?;

@@ -86,8 +86,10 @@ impl Coordinator {
     }
 
     fn stored(&self, cell: &Arc<Cell>, number: u64, stored: Result<(), courant_log::GroupError>) {
-        if let Err(failure) = &stored {
-            warn!(group = cell.name, "a group's state was not stored: {failure}");
+        if let Err(failure) = &stored
+            && let Some(unsaid) = self.not_stored.say(std::time::Instant::now())
+        {
+            warn!(group = cell.name, unsaid, "a group's state was not stored: {failure}");
         }
         let mut inner = cell.lock();
         let effects = inner.group.stored(number, stored.is_ok(), self.now());
