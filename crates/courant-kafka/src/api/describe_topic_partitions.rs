@@ -124,6 +124,9 @@ impl Page {
             leader_epoch: LEADER_EPOCH,
             replica_nodes: vec![self.node_id],
             isr_nodes: vec![self.node_id],
+            // Empty, as from Kafka, and not null, which its schema allows: the Java client takes a null one for a list.
+            eligible_leader_replicas: Some(Vec::new()),
+            last_known_elr: Some(Vec::new()),
             ..DescribeTopicPartitionsResponsePartition::default()
         }
     }
