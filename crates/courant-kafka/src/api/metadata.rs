@@ -60,6 +60,12 @@ pub(super) async fn begin(caller: Arc<Caller>, request: MetadataRequest, version
     };
     let topics = request.topics.filter(|topics| version > 0 || !topics.is_empty());
     let Some(mut topics) = topics else { return all };
+    for topic in &mut topics {
+        // Kafka's Java client leaves the name empty where it asks by id, and does not leave it out.
+        if !topic.topic_id.is_nil() && topic.name.as_ref().is_some_and(String::is_empty) {
+            topic.name = None;
+        }
+    }
     let mut met = HashSet::new();
     topics.retain(|topic| {
         // Beside a name an id has no meaning, so it cannot make two of one topic.

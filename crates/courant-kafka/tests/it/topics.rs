@@ -97,6 +97,30 @@ async fn null_means_all_and_empty_means_none() {
     running.stop().await;
 }
 
+/// Symptom: Kafka's Java client could not describe a topic by its id. Cause: it sends an empty name beside the id, and was
+/// told that no topic can have that name. Fix: an empty name beside an id is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_name_beside_an_id_is_none() {
+    let running = Running::start().await;
+    let id = running.topic("audit", 1).await;
+    let mut raw = running.connect().await;
+    let request = |topic_id: Uuid| MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic { topic_id, name: Some(String::new()) }]),
+        ..MetadataRequest::default()
+    };
+    for version in 10..=13 {
+        let answer = raw.call(&request(id), version).await;
+        assert_eq!(answer.topics[0].name.as_deref(), Some("audit"), "version {version}");
+        assert_eq!((answer.topics[0].error_code, answer.topics[0].topic_id), (0, id));
+        let answer = raw.call(&request(Uuid::from_u128(7)), version).await;
+        assert_eq!(ErrorCode(answer.topics[0].error_code), ErrorCode::UNKNOWN_TOPIC_ID);
+        assert_eq!(answer.topics[0].topic_id, Uuid::from_u128(7));
+        let answer = raw.call(&request(Uuid::nil()), version).await;
+        assert_eq!(ErrorCode(answer.topics[0].error_code), ErrorCode::INVALID_TOPIC_EXCEPTION);
+    }
+    running.stop().await;
+}
+
 /// Clients that describe topics and clusters by Metadata were told that nobody had asked (KIP-430).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_what_it_may_do_is_told() {
