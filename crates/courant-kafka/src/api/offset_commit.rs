@@ -1,6 +1,9 @@
 //! OffsetCommit (key 8): how far a group has come, kept like an event: durable before the answer.
 //!
 //! Nobody can go on from a negative offset: committing one is refused.
+//!
+//! Versions: up to 4 a client may say for how long its offsets are to be kept. It is not kept with them, and all of
+//! a group are forgotten by the same rule.
 
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ wire_message! {
         member_id: String, 2..=9;
         /// Name of a static member, or null.
         group_instance_id: Option<String>, 7..=9;
-        /// How long to keep the offsets, in milliseconds; -1: as the broker does.
+        /// How long to keep the offsets, in milliseconds; -1: as the broker does. This one always does.
         retention_time_ms: i64, 2..=4, default -1;
         /// The topics.
         topics: Vec<OffsetCommitRequestTopic>, 2..=9;
