@@ -24,29 +24,65 @@ pub(crate) struct DeleteOffsets {
 
 type Kept = oneshot::Receiver<Result<(), GroupError>>;
 
+/// Hears what became of it.
+type Done = Box<dyn FnOnce(Result<(), GroupError>) + Send>;
+
+/// A client that commits remembers a group that is gone.
+fn gone(code: ErrorCode) -> ErrorCode {
+    match code {
+        ErrorCode::GROUP_ID_NOT_FOUND => ErrorCode::ILLEGAL_GENERATION,
+        code => code,
+    }
+}
+
 impl Coordinator {
     /// Checks a commit and hands it to the log, in the order in which the group is asked.
     pub(crate) fn commit(&self, group: &str, commit: Commit) -> Result<Kept, ErrorCode> {
-        let is_simple = commit.who.generation < 0;
+        let Commit { who, offsets } = commit;
+        let committed = self.by_committer(group, who.generation < 0, &who, |done| {
+            self.log.commit_offsets(group.to_owned(), offsets, done);
+        });
+        committed.map_err(gone)
+    }
+
+    /// Takes back what was committed, for who may commit. `None`: there is no group, and nothing was.
+    pub(crate) fn take_back(
+        &self,
+        group: &str,
+        who: &Identity,
+        partitions: Vec<PartitionId>,
+    ) -> Result<Option<Kept>, ErrorCode> {
+        let taken_back = self.by_committer(group, false, who, |done| {
+            self.log.delete_offsets(group.to_owned(), partitions, done);
+        });
+        match taken_back {
+            Ok(kept) => Ok(Some(kept)),
+            Err(ErrorCode::GROUP_ID_NOT_FOUND) if who.generation < 0 => Ok(None),
+            Err(code) => Err(gone(code)),
+        }
+    }
+
+    /// Hands something to the log that only who may commit may do.
+    fn by_committer(
+        &self,
+        group: &str,
+        make: bool,
+        who: &Identity,
+        hand_over: impl FnOnce(Done),
+    ) -> Result<Kept, ErrorCode> {
         let now = self.now();
-        let committed = self.with(group, is_simple, |cell, inner| {
-            inner.group.may_commit(&commit.who, now.ms)?;
+        self.with(group, make, |cell, inner| -> Result<Kept, ErrorCode> {
+            inner.group.may_commit(who, now.ms)?;
             self.watch(cell, inner);
             let (done, kept) = oneshot::channel();
             let committing = inner.committing.clone();
-            self.log.commit_offsets(group.to_owned(), commit.offsets, move |result| {
+            hand_over(Box::new(move |result| {
                 drop(committing);
                 // The client may have gone; what it committed stays.
                 let _ = done.send(result);
-            });
+            }));
             Ok(kept)
-        });
-        match committed {
-            Ok(kept) => kept,
-            // The client remembers a group that is gone.
-            Err(ErrorCode::GROUP_ID_NOT_FOUND) => Err(ErrorCode::ILLEGAL_GENERATION),
-            Err(code) => Err(code),
-        }
+        })?
     }
 
     /// Waits until the log has kept it.
