@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { ago, bytes, caughtUpIn, count, duration, line, moment, plural, rate, short, shortPath, trend } from './format'
+import { ago, bytes, caughtUpIn, count, dateable, duration, line, moment, plural, rate, short, shortPath, trend } from './format'
 
 it('writes counts with all their digits', () => {
   expect(count(0)).toBe('0')
@@ -74,6 +74,18 @@ it('writes moments to the millisecond', () => {
   expect(moment(at, 'relative', at + 90_000)).toBe('1 min 30 s ago')
   expect(ago(at, at + 300)).toBe('now')
   expect(ago(at + 60_000, at)).toBe('in 1 min 00 s')
+})
+
+// Symptom: one time beyond what a `Date` has, which whoever may write an event can say, and the page was gone. Cause:
+// `toISOString` throws, and so does a `Date` of a bigint. Fix: it is shown as no time.
+it('takes no time for a moment that no clock has', () => {
+  const last = 8.64e15
+  expect([0, -1, 8_640_000_000_000_000n, last, -last].map(dateable)).toEqual([0, -1, last, last, -last])
+  for (const none of [null, NaN, Infinity, last + 1, -last - 1, 9223372036854775807n, -9223372036854775808n]) {
+    expect(dateable(none), String(none)).toBeNull()
+  }
+  expect(moment(last, 'utc', 0)).toBe('+275760-09-13 00:00:00.000')
+  for (const choice of ['utc', 'local', 'relative'] as const) expect(moment(last + 1, choice, 0)).toBe('no time')
 })
 
 it('keeps one line one line', () => {

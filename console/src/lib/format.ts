@@ -83,8 +83,24 @@ export function caughtUpIn(events: Int, eventsPerMinute: number): number | null 
 
 export type Clock = 'utc' | 'local' | 'relative'
 
+/** The furthest moment from 1970 that a `Date` has, either way, in milliseconds. */
+export const MOMENT_MAX = 8.64e15
+
+/** The word for a time that there is none of, or that no clock has. */
+export const NO_TIME = 'no time'
+
+/**
+ * Milliseconds since 1970 that a `Date` has; null: there is no such time. Whoever may write an event says its time, in
+ * 64 bits, and a `Date` of what is further away throws.
+ */
+export function dateable(ms: Int | null): number | null {
+  const at = ms === null ? NaN : Number(ms)
+  return Math.abs(at) <= MOMENT_MAX ? at : null
+}
+
 /** A moment, to the millisecond. */
 export function moment(ms: number, clock: Clock, now: number): string {
+  if (dateable(ms) === null) return NO_TIME
   if (clock === 'relative') return ago(ms, now)
   if (clock === 'utc') return new Date(ms).toISOString().replace('T', ' ').replace('Z', '')
   const at = new Date(ms)

@@ -17,9 +17,10 @@ it('takes times as people type them', () => {
   expect(timeWord('2026-01-31 08:00:01.5')).toBe('2026-01-31T08:00:01.5Z')
   expect(timeWord('2026-01-31T08:00:00+02:00')).toBe('2026-01-31T08:00:00+02:00')
   for (const good of ['10m', '1769846400000', '2026-01-31', '2026-01-31 08:00']) expect(isPlace('time', good)).toBe(true)
-  for (const bad of ['', 'soon', '2026-13-45', '10', '8:00'].filter((text) => text !== '10')) {
-    expect(isPlace('time', bad), bad).toBe(false)
-  }
+  for (const bad of ['', 'soon', '2026-13-45', '8:00']) expect(isPlace('time', bad), bad).toBe(false)
+  // Milliseconds: the API refuses what is in seconds.
+  for (const good of ['0', '100000000000']) expect(isPlace('time', good), good).toBe(true)
+  for (const bad of ['10', '1769846400', '99999999999']) expect(isPlace('time', bad), bad).toBe(false)
 })
 
 it('knows what an offset is', () => {

@@ -29,13 +29,17 @@ export function timeWord(text: string): string {
   return trimmed
 }
 
+/** A number of a time that is less, and not 0, is taken for seconds by the API, and refused: it would be before 1973. */
+const SECONDS_BELOW = 100_000_000_000
+
 /** Whether the API would understand it. */
 export function isPlace(start: Start, text: string): boolean {
   const trimmed = text.trim()
   if (start === 'offset') return /^\d{1,20}$/.test(trimmed) && BigInt(trimmed) <= 18446744073709551615n
   if (start !== 'time') return true
   const word = timeWord(trimmed)
-  if (/^-\d+(ms|s|m|min|h|d|w)$/.test(word) || /^\d{1,15}$/.test(word)) return true
+  if (/^-\d+(ms|s|m|min|h|d|w)$/.test(word)) return true
+  if (/^\d{1,15}$/.test(word)) return Number(word) === 0 || Number(word) >= SECONDS_BELOW
   return /^\d{4}-.*(Z|[+-]\d\d:\d\d)$/.test(word) && !Number.isNaN(Date.parse(word))
 }
 

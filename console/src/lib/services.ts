@@ -1,6 +1,7 @@
 // What instances of services say of their consumers, put together.
 
 import type { Parked, Service, ServiceInstance, ServiceSubscription } from './api/dead-letters'
+import { dateable, MOMENT_MAX } from './format'
 import type { Int } from './json'
 import type { StatusKind } from '../ui/Status.svelte'
 
@@ -92,17 +93,13 @@ export interface Stalled {
   times: bigint
 }
 
-/** The furthest moment from 1970 that a `Date` has, either way, in milliseconds. */
-const MOMENT_MAX = 8.64e15
-
 /** What does not go on; the longest first. What a silent instance has said last is no news of now. */
 export function stalledOf(service: Service): Stalled[] {
   const found = new Map<string, Stalled>()
   for (const stall of service.instances.filter((one) => one.state === 'running').flatMap((one) => one.stalls)) {
     const { consumer, reason, topic, partition } = stall
     const id = JSON.stringify([service.service, consumer, reason, topic, partition])
-    const at = Number(stall.since_ms)
-    const since = Math.abs(at) <= MOMENT_MAX ? at : NaN
+    const since = dateable(stall.since_ms) ?? NaN
     const same = found.get(id)
     found.set(id, {
       id, service: service.service, consumer, reason,
