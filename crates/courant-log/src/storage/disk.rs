@@ -414,7 +414,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (target, link) = (dir.path().join("disk/courant"), dir.path().join("link"));
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        for path in [link.clone(), link.join("data")] {
+        for path in [link.clone(), link.join(""), link.join("data")] {
             let refused = DiskStorage::open(&path).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::NotFound, "{refused}");
             let named = format!("{} is a link to {}, which is not there", link.display(), target.display());

@@ -112,12 +112,17 @@ pub fn place(dir: &Path) -> io::Result<Place> {
 /// is no such link.
 #[must_use]
 pub fn dangling_link(dir: &Path) -> Option<DanglingLink> {
+    // With a slash at the end, the system looks for what the link leads to.
+    let dir: PathBuf = dir.components().collect();
     let is_missing =
         |path: &Path| fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     let mut missing = dir.ancestors().take_while(|above| !above.as_os_str().is_empty() && is_missing(above));
     missing.find_map(|link| {
         let target = fs::read_link(link).ok()?;
-        Some(DanglingLink { link: link.to_owned(), target })
+        // A link to a link that leads to nothing: what the first one names is there. No circle is missing (ELOOP), so
+        // this ends where the system does, after 40 links.
+        let next = dangling_link(&link.parent()?.join(&target));
+        Some(next.unwrap_or_else(|| DanglingLink { link: link.to_owned(), target }))
     })
 }
 
@@ -304,9 +309,17 @@ mod tests {
         std::os::unix::fs::symlink(&target, &link).unwrap();
         let dangling = DanglingLink { link: link.clone(), target: target.clone() };
         assert_eq!(dangling_link(&link), Some(dangling.clone()));
-        assert_eq!(dangling_link(&link.join("a/b")), Some(dangling));
+        assert_eq!(dangling_link(&link.join("a/b")), Some(dangling.clone()));
         assert_eq!(dangling_link(&dir.path().join("a/b")), None, "it is to be made");
         assert_eq!(dangling_link(Path::new("not-there")), None);
+        // As a shell completes it.
+        assert_eq!(dangling_link(&link.join("")), Some(dangling.clone()));
+        let of_links = dir.path().join("of-links");
+        std::os::unix::fs::symlink("link", &of_links).unwrap();
+        assert_eq!(dangling_link(&of_links), Some(dangling), "the other link is there");
+        let circle = dir.path().join("circle");
+        std::os::unix::fs::symlink("circle", &circle).unwrap();
+        assert_eq!(dangling_link(&circle), None);
         fs::create_dir_all(&target).unwrap();
         assert_eq!(dangling_link(&link), None);
         assert_eq!(dangling_link(&link.join("a/b")), None);
