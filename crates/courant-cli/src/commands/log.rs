@@ -165,8 +165,8 @@ pub(super) fn storage_to_read(global: &Global, data: &Path) -> Result<Arc<dyn St
     // What is in the way of a lock that is there, the command itself comes to.
     if matches!(storage.lock_to_read(), Ok(None)) && !global.quiet {
         note(format_args!(
-            "{}: nothing can be written here and there is no LOCK, so that no server is kept out; where one uses these \
-             files meanwhile, what is said of them may be wrong.",
+            "{}: nothing can be written here, and there is no LOCK or its file system has no locks, so that no server \
+             is kept out; where one uses these files meanwhile, what is said of them may be wrong.",
             data.display()
         ));
     }
@@ -190,7 +190,9 @@ pub(super) fn refused(data: &Path, error: &OpenError) -> Failure {
         _ => Exit::Failed,
     };
     let sentence = match error {
-        OpenError::Locked => "a server is using this data directory; stop it first".to_owned(),
+        OpenError::Locked => {
+            "a server, or another `courant log`, is using this data directory; stop it first".to_owned()
+        }
         OpenError::NotALog { what } => {
             format!("{what}: this is no data directory of Courant; name the server's with --data")
         }

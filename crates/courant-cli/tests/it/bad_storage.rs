@@ -72,7 +72,7 @@ fn assert_read_only_is_refused(data: &Path) {
 fn a_log_that_cannot_be_written_is_verified_and_what_would_write_says_what_to_do() {
     const NAME: &str =
         "bad_storage::a_log_that_cannot_be_written_is_verified_and_what_would_write_says_what_to_do";
-    const NO_LOCK: &str = "there is no LOCK, so that no server is kept out";
+    const NO_LOCK: &str = "there is no LOCK or its file system has no locks, so that no server is kept out";
     let Some(disk) = Disk::for_test(NAME) else {
         return;
     };

@@ -128,7 +128,7 @@ fn what_cannot_be_shown_is_said_with_the_reason() {
     let server = Server::start(data.path());
     let used = inspect(data.path(), &[]);
     assert_eq!(used.status.code(), Some(4), "{}", stderr(&used));
-    assert!(stderr(&used).contains("a server is using this data directory; stop it first"));
+    assert!(stderr(&used).contains("is using this data directory; stop it first"));
     server.assert_well("somebody who wanted to inspect");
     let (status, said) = server.stop();
     assert!(status.success(), "{said}");

@@ -67,7 +67,10 @@ fn a_directory_in_use_or_without_a_log_is_refused() {
     let server = Server::start(data.path());
     let used = verify(data.path());
     assert_eq!(used.status.code(), Some(4), "{}", stderr(&used));
-    assert!(stderr(&used).contains("a server is using this data directory; stop it first"));
+    assert!(
+        stderr(&used)
+            .contains("a server, or another `courant log`, is using this data directory; stop it first")
+    );
     server.assert_well("somebody who wanted to verify");
     let empty = tempdir().unwrap();
     let refused = verify(empty.path());

@@ -243,11 +243,8 @@ impl Storage for DiskStorage {
         }
         let file = match fs::File::open(self.root.join(LOCK_FILE)) {
             Ok(file) => file,
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
-            {
-                return Ok(None);
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // One that may not be read may be held: what a server writes would be taken for damage.
             Err(error) => return Err(error),
         };
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
@@ -469,6 +466,17 @@ mod tests {
         assert_eq!(storage.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(access_modes(&storage.root.join(LOCK_FILE)), [0, 0], "nothing is written");
         drop(readers);
+        // One that may not be read is not taken for one that is not there. Root may read whatever is there.
+        let lock = storage.root.join(LOCK_FILE);
+        fs::set_permissions(&lock, fs::Permissions::from_mode(0o000)).unwrap();
+        match rustix::process::geteuid().is_root() {
+            true => assert!(reader.lock_to_read().unwrap().is_some()),
+            false => {
+                let refused = reader.lock_to_read().unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+            }
+        }
+        fs::set_permissions(&lock, fs::Permissions::from_mode(FILE_MODE)).unwrap();
         // Who may write has it alone, also to read.
         let guard = storage.lock_to_read().unwrap();
         assert!(guard.is_some());
