@@ -45,26 +45,46 @@ pub(crate) fn read_with_mode(path: &Path, bytes_max: u64) -> io::Result<(Vec<u8>
 /// The permissions of a file, where some of them are for users who neither own it nor are in its group, and those come
 /// to it.
 ///
-/// They do not where a directory above keeps them out. Nor is anything said of a file system in memory that is mounted
-/// read-only: so Kubernetes and Docker Swarm hand secrets to a container, with mode 644 or 444 unless they are told
-/// otherwise. Who else is in there is up to whoever starts it, and the mode cannot be changed from within.
+/// They do not where a directory above keeps them out: one without a permission for others, without a list that names
+/// some, and of root, of the owner of the file or of whoever runs this. Nor is anything said of a file system in memory
+/// that is mounted read-only: so Kubernetes and Docker Swarm hand secrets to a container, with mode 644 or 444 unless
+/// they are told otherwise. Who else is in there is up to whoever starts it, and the mode cannot be changed from within.
 pub(crate) fn mode_for_others(path: &Path) -> Option<u32> {
     const OTHERS: u32 = 0o007;
     let file = path.metadata().ok()?;
-    // Links lead to where it is, and there is one way to it from there.
-    let is_kept_in = |path: &Path| path.ancestors().skip(1).any(|above| keeps_others_out(above, file.gid()));
+    let of = Owners { uid: file.uid(), gid: file.gid() };
+    // Links lead to where it is. There is one way to it from there, unless it has another name.
+    let is_kept_in =
+        |path: &Path| file.nlink() == 1 && path.ancestors().skip(1).any(|above| keeps_others_out(above, of));
     let is_kept = path.canonicalize().is_ok_and(|path| is_kept_in(&path) || is_handed_in(&path));
     (file.mode() & OTHERS != 0 && !is_kept).then_some(file.mode() & 0o777)
 }
 
-/// Whether a directory lets nobody through but its owner and those in the group `gid`, which a file below it lets read.
-fn keeps_others_out(directory: &Path, gid: u32) -> bool {
+/// Whose a file or a directory is.
+#[derive(Clone, Copy)]
+struct Owners {
+    uid: u32,
+    gid: u32,
+}
+
+/// Whether a directory lets nobody through but whom a file below it is for anyway, and whoever runs this.
+fn keeps_others_out(directory: &Path, file: Owners) -> bool {
+    directory.metadata().is_ok_and(|about| {
+        let whose = Owners { uid: about.uid(), gid: about.gid() };
+        let has_acl = rustix::fs::getxattr_query(directory, "system.posix_acl_access").is_ok();
+        is_private(about.mode(), whose, has_acl, file, rustix::process::geteuid().as_raw())
+    })
+}
+
+/// As [`keeps_others_out`], of a directory with that mode, for the user `own`.
+fn is_private(mode: u32, directory: Owners, has_acl: bool, file: Owners, own: u32) -> bool {
     const ENTER_GROUP: u32 = 0o010;
     const ENTER_OTHERS: u32 = 0o001;
-    directory.metadata().is_ok_and(|about| {
-        let lets_group = about.mode() & ENTER_GROUP != 0 && about.gid() != gid;
-        about.mode() & ENTER_OTHERS == 0 && !lets_group
-    })
+    const ROOT: u32 = 0;
+    let is_of_another = ![ROOT, file.uid, own].contains(&directory.uid);
+    // With an access control list, these bits are what those may who are named in it.
+    let lets_group = mode & ENTER_GROUP != 0 && (has_acl || directory.gid != file.gid);
+    mode & ENTER_OTHERS == 0 && !lets_group && !is_of_another
 }
 
 /// Whether a file is on a file system in memory that is mounted read-only.
@@ -183,11 +203,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
 
         let folder = tempfile::tempdir().expect("a directory");
-        let gid = folder.path().metadata().expect("it is there").gid();
-        let keeps_out = |mode: u32, gid: u32| {
-            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).expect("a mode");
-            keeps_others_out(folder.path(), gid)
-        };
+        let file = Owners { uid: 7, gid: 5 };
+        let another = Owners { gid: 6, ..file };
         for (mode, of_the_files_group, of_another) in [
             (0o700, true, true),
             (0o750, true, false),
@@ -195,15 +212,21 @@ mod tests {
             (0o711, false, false),
             (0o744, true, true),
         ] {
-            assert_eq!(keeps_out(mode, gid), of_the_files_group, "{mode:o}");
-            assert_eq!(keeps_out(mode, gid + 1), of_another, "{mode:o}");
+            assert_eq!(is_private(mode, file, false, file, 8), of_the_files_group, "{mode:o}");
+            assert_eq!(is_private(mode, another, false, file, 8), of_another, "{mode:o}");
         }
-        assert!(keeps_out(0o700, gid));
+        assert!(is_private(0o700, file, true, file, 8) && !is_private(0o750, file, true, file, 8), "a list");
+        // Whose the directory is, comes to what is in it.
+        let of = |uid: u32| is_private(0o700, Owners { uid, ..file }, false, file, 8);
+        assert!(of(0) && of(7) && of(8) && !of(9));
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).expect("a mode");
         let file = folder.path().join("tokens");
         std::fs::write(&file, "").expect("a file");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("a mode");
         assert_eq!(mode_for_others(&file), None, "the directory keeps them out");
         assert!(!is_handed_in(&file), "it can be written");
+        std::fs::hard_link(&file, folder.path().join("another")).expect("a name");
+        assert_eq!(mode_for_others(&file), Some(0o644), "nobody knows where its other name is");
     }
 
     #[test]
