@@ -139,7 +139,8 @@ static ASKED: Schema = Schema {
     ],
 };
 
-const PLACE: &str = "start, end, an offset, -10 for the last ten of each partition, or @time";
+const PLACE: &str = "start, end, an offset, -10 for the last ten of each partition, or @time: @-10m, \
+                     @2026-01-31T08:00:00Z, or milliseconds since 1970";
 
 static RANGE: Schema = Schema {
     name: "search_range",

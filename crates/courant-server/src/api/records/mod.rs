@@ -59,7 +59,8 @@ pub(super) static ROUTES: &[Route] = &[
             query(
                 "from",
                 Kind::Text,
-                "start, end, an offset, -10 for the last ten of each partition, or @time",
+                "start, end, an offset, -10 for the last ten of each partition, or @time: @-10m, \
+                 @2026-01-31T08:00:00Z, or milliseconds since 1970",
             ),
             LIMIT,
             AFTER,

@@ -41,7 +41,8 @@ pub(super) static ROUTES: &[Route] = &[
             query(
                 "from",
                 Kind::Text,
-                "start, end, an offset, -10 for the last ten of each partition, or @time",
+                "start, end, an offset, -10 for the last ten of each partition, or @time: @-10m, \
+                 @2026-01-31T08:00:00Z, or milliseconds since 1970",
             ),
             query("contains", Kind::Text, "Only records with this text somewhere in the value"),
             query("key", Kind::Text, "Only records with this key"),
