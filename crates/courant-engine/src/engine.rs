@@ -110,7 +110,9 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
         self.commit(group, positions.into_iter().map(|(position, _)| position).collect())
     }
 
-    /// The copies that [`Engine::commit`] has kept; `None` where there is none.
+    /// The copies that [`Engine::commit`] has kept; `None` where there is none. They go with their topic: another one that
+    /// is made under its name has none. Where [`Engine::topic_id`] says nothing, a service without a store tells by that,
+    /// among other things, whether a topic that was not there for a moment is the same.
     fn committed(
         &self,
         group: String,

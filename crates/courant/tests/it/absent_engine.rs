@@ -28,6 +28,10 @@ pub(crate) struct AbsentEngine {
     keeps: AtomicBool,
     /// It has forgotten that.
     has_forgotten: AtomicBool,
+    /// What is in its topics is what was in those that they stand for.
+    has_replayed: AtomicBool,
+    /// It tells topics by their names alone.
+    has_no_ids: AtomicBool,
     refused: AtomicU64,
     /// It says where partitions end; otherwise whoever asks waits, and is counted.
     answers: watch::Sender<bool>,
@@ -37,13 +41,14 @@ pub(crate) struct AbsentEngine {
 impl AbsentEngine {
     pub(crate) fn around(inner: Arc<dyn Engine>) -> Arc<Self> {
         let (is_there, has_topics) = (watch::Sender::new(true), watch::Sender::new(true));
-        let (keeps, has_forgotten) = (AtomicBool::new(true), AtomicBool::new(false));
         Arc::new(Self {
             inner,
             is_there,
             has_topics,
-            keeps,
-            has_forgotten,
+            keeps: AtomicBool::new(true),
+            has_forgotten: AtomicBool::new(false),
+            has_replayed: AtomicBool::new(false),
+            has_no_ids: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             answers: watch::Sender::new(true),
             waiting: AtomicU64::new(0),
@@ -77,6 +82,18 @@ impl AbsentEngine {
     /// other events, and they have other ids.
     pub(crate) fn forget_progress(&self) {
         self.has_forgotten.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on it does not know how far groups are, as of topics that were made anew, into which the same events were
+    /// published.
+    pub(crate) fn replay(&self) {
+        self.has_replayed.store(true, Ordering::SeqCst);
+        self.forget_progress();
+    }
+
+    /// It tells topics by their names alone, as a server.
+    pub(crate) fn tell_no_ids(&self) {
+        self.has_no_ids.store(true, Ordering::SeqCst);
     }
 
     /// From now on nobody hears where partitions end.
@@ -165,7 +182,8 @@ impl Engine for AbsentEngine {
                 positions.into_iter().map(|position| Err(unreadable(position.partition))).collect()
             });
         }
-        let is_other = self.has_forgotten.load(Ordering::SeqCst);
+        let has_replayed = self.has_replayed.load(Ordering::SeqCst);
+        let is_other = self.has_forgotten.load(Ordering::SeqCst) && !has_replayed;
         Box::pin(async move {
             let answers = self.inner.read(positions).await.into_iter();
             let other = answers.map(|answer| match answer {
@@ -215,6 +233,9 @@ impl Engine for AbsentEngine {
     }
 
     fn topic_id(&self, topic: &str) -> Option<Uuid> {
+        if self.has_no_ids.load(Ordering::SeqCst) {
+            return None;
+        }
         let is_other = self.has_forgotten.load(Ordering::SeqCst);
         self.inner.topic_id(topic).map(|id| if is_other { Uuid::from_u128(!id.as_u128()) } else { id })
     }

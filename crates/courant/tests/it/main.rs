@@ -41,6 +41,7 @@ mod signals;
 mod spans;
 mod sqlite;
 mod stalls;
+mod topics_anew;
 mod tracing_ids;
 mod without_store;
 

@@ -16,7 +16,7 @@ async fn tell(event: Counted) -> Loose {
     Loose { n: event.n }
 }
 
-async fn hear(event: Counted, State(script): State<Script>) -> Result<(), HandlerError> {
+pub(crate) async fn hear(event: Counted, State(script): State<Script>) -> Result<(), HandlerError> {
     script.call(&event.key, &format!("{}:{}", event.key, event.n)).map_err(HandlerError::retry)
 }
 
@@ -27,7 +27,7 @@ async fn topic(engine: &dyn Engine, name: &str, config: (&str, &str)) {
 }
 
 /// Waits until something does not go on. Such a service does not settle.
-async fn until_stalled<S: Backing>(service: &Running<S>) -> Stall {
+pub(crate) async fn until_stalled<S: Backing>(service: &Running<S>) -> Stall {
     let waiting = async {
         loop {
             match service.stalls().pop() {
@@ -40,7 +40,7 @@ async fn until_stalled<S: Backing>(service: &Running<S>) -> Stall {
 }
 
 /// Waits until it is so.
-async fn until(is_so: impl Fn() -> bool) {
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
     let waiting = async {
         while !is_so() {
             tokio::task::yield_now().await;

@@ -4,18 +4,21 @@
 //! for as long as that takes, and no others.
 //!
 //! Without a store it is asked as well whether a topic that was gone is there again, or another one of its name: a broker
-//! may not know a topic for a moment. The last event that was settled says so, if it brings its id and is where it was.
-//! Then the partition goes on, and what was done counts.
+//! may not know a topic for a moment. Then the partition goes on, and what was done counts. An engine that tells topics of
+//! one name by their ids says so. Of another one the last settled event has to be where it was, and the engine has to have
+//! kept something of how far the group is: that goes with a topic, and what is written into a topic that is made anew may
+//! be the same again, with the same ids at the same offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use courant_core::event_id::EventId;
-use courant_engine::{Ends, Engine, Partition, ReadBack, ReadError};
+use courant_engine::{CommitError, Ends, Engine, Partition, ReadBack, ReadError};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::info;
+use uuid::Uuid;
 
 use super::assigning::AGAIN;
 use super::{Driver, task_ended};
@@ -48,16 +51,53 @@ pub(super) struct Hearing {
 pub(super) struct Heard {
     partition: Partition,
     answer: Result<Ends, ReadError>,
-    /// The assignment whose last settled event is where it was.
+    /// The assignment whose topic it is that is there.
     same: Option<u64>,
 }
 
-/// The last settled event of an assignment, and where that reads next.
-struct Last {
+/// An assignment whose topic is gone.
+struct Before {
     serial: u64,
-    offset: u64,
-    id: EventId,
+    /// Where it reads next.
     next: u64,
+    told: Told,
+}
+
+/// What tells its topic from another one of the same name.
+enum Told {
+    /// The topic's id.
+    ById(Uuid),
+    /// Its last settled event, and that the engine still knows something of how far the group is, which is at most `next`.
+    ByEvent { group: String, offset: u64, id: EventId, next: u64 },
+}
+
+impl Before {
+    /// Whether what is there is its topic.
+    async fn is_there(&self, engine: &dyn Engine, partition: &Partition) -> Result<bool, ReadError> {
+        let (group, offset, id, next) = match &self.told {
+            Told::ById(id) => return Ok(engine.topic_id(&partition.topic) == Some(*id)),
+            Told::ByEvent { group, offset, id, next } => (group, *offset, id, *next),
+        };
+        let read = engine.read(vec![partition.at(offset)]).await.into_iter().next().transpose()?;
+        let Some(ReadBack::Found(record)) = read else { return Ok(false) };
+        // An id that is made of its place says nothing: another event there would have it, too.
+        if incoming::own_id(&record).as_ref() != Some(id) {
+            return Ok(false);
+        }
+        // Last: a topic that goes meanwhile takes it along.
+        let kept = engine.committed(group.clone(), vec![partition.clone()]).await;
+        let kept = kept.map_err(|error| unsaid(error, partition))?.into_iter().next().flatten();
+        Ok(kept.is_some_and(|kept| kept <= next))
+    }
+}
+
+/// An engine that does not say how far a group is may do so soon.
+fn unsaid(error: CommitError, partition: &Partition) -> ReadError {
+    match error {
+        CommitError::UnknownPartition { partition } => ReadError::UnknownPartition { partition },
+        CommitError::Closed => ReadError::Closed,
+        error => ReadError::Failed { partition: partition.clone(), reason: error.to_string() },
+    }
 }
 
 impl Hearing {
@@ -96,7 +136,7 @@ impl Hearing {
     }
 }
 
-async fn ask(engine: Arc<dyn Engine>, partition: Partition, last: Option<Last>) -> Heard {
+async fn ask(engine: Arc<dyn Engine>, partition: Partition, before: Option<Before>) -> Heard {
     let answer = engine.ends(vec![partition.clone()]).await.into_iter().next();
     let mut answer = answer.unwrap_or_else(|| {
         let reason = "the engine says nothing of it".to_owned();
@@ -104,17 +144,14 @@ async fn ask(engine: Arc<dyn Engine>, partition: Partition, last: Option<Last>) 
     });
     let mut same = None;
     if let Ok(Ends { end, .. }) = answer
-        && let Some(Last { serial, offset, id, next }) = last
+        && let Some(before) = before
         // A log that is shorter than what was read of it is to be looked at as at a start.
-        && next <= end
+        && before.next <= end
     {
-        match engine.read(vec![partition.at(offset)]).await.into_iter().next() {
-            // An id that is made of its place says nothing: another event there would have it, too.
-            Some(Ok(ReadBack::Found(record))) if incoming::own_id(&record).as_ref() == Some(&id) => {
-                same = Some(serial);
-            }
-            Some(Err(error)) => answer = Err(error),
-            _ => {}
+        match before.is_there(&*engine, &partition).await {
+            Ok(true) => same = Some(before.serial),
+            Ok(false) => {}
+            Err(error) => answer = Err(error),
         }
     }
     Heard { partition, answer, same }
@@ -124,8 +161,8 @@ impl Driver {
     /// Has the engine asked for partitions whose time it is.
     pub(super) fn ask_for_waiting(&mut self) {
         for partition in self.hearing.due(&self.unopened, Instant::now()) {
-            let last = self.last_of_gone(&partition);
-            self.hearing.asking.spawn(ask(self.context.engine.clone(), partition.clone(), last));
+            let before = self.before_gone(&partition);
+            self.hearing.asking.spawn(ask(self.context.engine.clone(), partition.clone(), before));
             self.hearing.asked.insert(partition);
         }
     }
@@ -172,13 +209,19 @@ impl Driver {
 
     /// What tells whether the topic of a partition that is gone is there again. A store keeps it as well, and what is there
     /// is compared when it is taken over.
-    fn last_of_gone(&self, partition: &Partition) -> Option<Last> {
+    fn before_gone(&self, partition: &Partition) -> Option<Before> {
         if self.ledger.is_shared() || !self.gone.contains_key(partition) {
             return None;
         }
         let part = self.parts.get(partition)?;
-        let (offset, id) = part.progress.low_water().last.clone()?;
-        Some(Last { serial: part.assigned.serial, offset, id, next: part.next })
+        let told = if let Some(id) = part.assigned.topic_id {
+            Told::ById(id)
+        } else {
+            let low_water = part.progress.low_water();
+            let (offset, id) = low_water.last.clone()?;
+            Told::ByEvent { group: self.orders.consumer.clone(), offset, id, next: low_water.next }
+        };
+        Some(Before { serial: part.assigned.serial, next: part.next, told })
     }
 
     /// Whether the topic of a partition was gone and is there again. It counts no more as gone then.
@@ -201,14 +244,25 @@ impl Driver {
     /// Looks once more, and for a moment, for the topics of partitions that are gone, before nobody here can keep any more
     /// how far these are.
     pub(super) async fn look_for_gone(&mut self, partitions: &[Partition]) {
-        let mut asking = JoinSet::new();
-        for partition in partitions {
-            if let Some(last) = self.last_of_gone(partition) {
-                asking.spawn(ask(self.context.engine.clone(), partition.clone(), Some(last)));
+        // Where nothing was settled there is nothing to keep.
+        let has_settled = |one: &&Partition| {
+            let part = self.parts.get(*one);
+            part.is_some_and(|part| part.progress.low_water().last.is_some())
+        };
+        let settled = partitions.iter().filter(has_settled);
+        let wanted = settled.filter_map(|one| Some((one.clone(), self.before_gone(one)?)));
+        let mut wanted: Vec<(Partition, Before)> = wanted.collect();
+        let (mut asking, until) = (JoinSet::new(), Instant::now() + FOUND_MAX);
+        loop {
+            // What is kept next needs a thread of the engine as well.
+            while asking.len() < ASKED_MAX
+                && let Some((partition, before)) = wanted.pop()
+            {
+                asking.spawn(ask(self.context.engine.clone(), partition, Some(before)));
             }
-        }
-        let until = Instant::now() + FOUND_MAX;
-        while let Ok(Some(Ok(heard))) = tokio::time::timeout_at(until, asking.join_next()).await {
+            let Ok(Some(Ok(heard))) = tokio::time::timeout_at(until, asking.join_next()).await else {
+                return;
+            };
             if heard.answer.is_ok() {
                 self.is_there_again(&heard.partition, heard.same);
             }
