@@ -212,6 +212,10 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
             let partitions = vec![Self::partition(&assigned)];
             let committed = engine.committed(self.group.clone(), partitions).await;
             let next = committed.map_err(unkept)?;
+            // Without its id what is done in it would count for any other one of its name.
+            if engine.topic_id(assigned.partition.topic.as_str()) != assigned.topic_id {
+                return Err(Trouble::Away("the topic was made in this moment".to_owned()));
+            }
             let kept = next.first().copied().flatten().map_or(Kept::Nothing, Kept::Next);
             Ok(Taken { assigned, kept, parked: Vec::new(), due_ms: Vec::new() })
         })

@@ -1,7 +1,7 @@
 //! An engine that goes away and comes back, as a broker does.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use courant::engine::{
@@ -27,11 +27,17 @@ pub(crate) struct AbsentEngine {
     /// It keeps how far groups are.
     keeps: AtomicBool,
     /// It has forgotten that.
-    has_forgotten: AtomicBool,
+    has_forgotten: Arc<AtomicBool>,
+    /// It forgets that when a subscription seeks.
+    forgets_at_seek: Arc<AtomicBool>,
     /// What is in its topics is what was in those that they stand for.
     has_replayed: AtomicBool,
     /// It tells topics by their names alone.
     has_no_ids: AtomicBool,
+    /// The next one who asks hears no id.
+    is_id_late: AtomicBool,
+    /// A topic that stands for another one of its name.
+    made_anew: Mutex<Option<String>>,
     refused: AtomicU64,
     /// It says where partitions end; otherwise whoever asks waits, and is counted.
     answers: watch::Sender<bool>,
@@ -46,9 +52,12 @@ impl AbsentEngine {
             is_there,
             has_topics,
             keeps: AtomicBool::new(true),
-            has_forgotten: AtomicBool::new(false),
+            has_forgotten: Arc::default(),
+            forgets_at_seek: Arc::default(),
             has_replayed: AtomicBool::new(false),
             has_no_ids: AtomicBool::new(false),
+            is_id_late: AtomicBool::new(false),
+            made_anew: Mutex::new(None),
             refused: AtomicU64::new(0),
             answers: watch::Sender::new(true),
             waiting: AtomicU64::new(0),
@@ -84,6 +93,11 @@ impl AbsentEngine {
         self.has_forgotten.store(true, Ordering::SeqCst);
     }
 
+    /// The same in the moment in which a subscription seeks.
+    pub(crate) fn forget_progress_at_seek(&self) {
+        self.forgets_at_seek.store(true, Ordering::SeqCst);
+    }
+
     /// From now on it does not know how far groups are, as of topics that were made anew, into which the same events were
     /// published.
     pub(crate) fn replay(&self) {
@@ -94,6 +108,16 @@ impl AbsentEngine {
     /// It tells topics by their names alone, as a server.
     pub(crate) fn tell_no_ids(&self) {
         self.has_no_ids.store(true, Ordering::SeqCst);
+    }
+
+    /// The next one who asks for a topic's id hears none, as of a topic that is just being made.
+    pub(crate) fn tell_id_late(&self) {
+        self.is_id_late.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on a topic stands for another one of its name.
+    pub(crate) fn make_anew(&self, topic: &str) {
+        *self.made_anew.lock().unwrap_or_else(PoisonError::into_inner) = Some(topic.to_owned());
     }
 
     /// From now on nobody hears where partitions end.
@@ -171,6 +195,8 @@ impl Engine for AbsentEngine {
                 is_there: self.is_there.subscribe(),
                 topics,
                 has_heard: false,
+                has_forgotten: self.has_forgotten.clone(),
+                forgets_at_seek: self.forgets_at_seek.clone(),
             });
             Ok(subscription)
         })
@@ -233,10 +259,11 @@ impl Engine for AbsentEngine {
     }
 
     fn topic_id(&self, topic: &str) -> Option<Uuid> {
-        if self.has_no_ids.load(Ordering::SeqCst) {
+        if self.is_id_late.swap(false, Ordering::SeqCst) || self.has_no_ids.load(Ordering::SeqCst) {
             return None;
         }
-        let is_other = self.has_forgotten.load(Ordering::SeqCst);
+        let made_anew = self.made_anew.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_other = self.has_forgotten.load(Ordering::SeqCst) || made_anew.as_deref() == Some(topic);
         self.inner.topic_id(topic).map(|id| if is_other { Uuid::from_u128(!id.as_u128()) } else { id })
     }
 
@@ -267,6 +294,8 @@ struct AbsentSubscription {
     topics: watch::Receiver<bool>,
     /// It has heard that its topics are not there.
     has_heard: bool,
+    has_forgotten: Arc<AtomicBool>,
+    forgets_at_seek: Arc<AtomicBool>,
 }
 
 impl Subscription for AbsentSubscription {
@@ -274,7 +303,7 @@ impl Subscription for AbsentSubscription {
     /// the wait, not with the record: it comes again.
     fn next(&mut self, wait: Duration) -> Boxed<'_, Result<Next, FetchError>> {
         Box::pin(async move {
-            let Self { inner, is_there, topics, has_heard } = self;
+            let Self { inner, is_there, topics, has_heard, .. } = self;
             loop {
                 let (is_lost, had_heard) = (!*topics.borrow_and_update(), *has_heard);
                 *has_heard = is_lost;
@@ -301,6 +330,9 @@ impl Subscription for AbsentSubscription {
     }
 
     fn seek(&mut self, positions: Vec<Position>) -> Result<(), SeekError> {
+        if self.forgets_at_seek.swap(false, Ordering::SeqCst) {
+            self.has_forgotten.store(true, Ordering::SeqCst);
+        }
         self.inner.seek(positions)
     }
 

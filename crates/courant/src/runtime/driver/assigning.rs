@@ -134,6 +134,8 @@ impl Driver {
         let others: Vec<Partition> = sought.into_iter().filter(|one| self.is_another(one)).collect();
         for partition in others {
             self.lacks_topic(&partition);
+            // Nothing of it is handled from there: that would come before what stands before it.
+            self.let_go(&partition);
         }
         // What was lost before was stopped.
         self.read_or_not();

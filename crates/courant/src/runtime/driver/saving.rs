@@ -200,12 +200,25 @@ impl Driver {
     pub(super) async fn save_at_last(&mut self, partitions: &[Partition]) -> Result<(), Trouble> {
         self.until_saved().await?;
         self.look_for_gone(partitions).await;
-        if !self.ledger.is_shared() {
-            for (partition, part) in &mut self.parts {
-                part.is_unsaved |= self.uncommitted.partitions.contains(partition);
-            }
+        if self.ledger.is_shared() {
+            return self.save().await;
         }
-        self.save().await
+        let gone = self.gone.len();
+        self.note_uncommitted();
+        self.save().await?;
+        // The engine keeps all or nothing, and has heard of a topic that is another one now. The others wait for nobody.
+        if self.gone.len() > gone {
+            self.note_uncommitted();
+            self.save().await?;
+        }
+        Ok(())
+    }
+
+    /// What the engine has not kept is to be kept.
+    fn note_uncommitted(&mut self) {
+        for (partition, part) in &mut self.parts {
+            part.is_unsaved |= self.uncommitted.partitions.contains(partition);
+        }
     }
 
     async fn until_saved(&mut self) -> Result<(), Trouble> {
