@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, pending};
 use std::sync::Arc;
-use std::time::Duration;
 
 use courant_core::position::TopicPartition;
 use courant_core::topic::TopicName;
@@ -12,7 +11,6 @@ use courant_engine::{Partition, Subscribe, SubscribeError};
 use courant_sql::{BeginError, Store};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
 use tracing::warn;
 
 use crate::channel::Channel;
@@ -22,9 +20,6 @@ use crate::runtime::{
 };
 use crate::store::{Backing, NoStore};
 use crate::{Anew, Publisher, SignalError, Stall, Transactions, until_signal};
-
-/// How long subscriptions may take to end. Each step of theirs has a bound of its own, and these come to less.
-const STOP_MAX: Duration = Duration::from_secs(60);
 
 /// A service that was built: everything fits together, and nothing runs yet.
 pub struct Service<S: Backing = NoStore> {
@@ -159,8 +154,8 @@ impl Service<NoStore> {
         self.start().await?.until(shutdown).await
     }
 
-    /// Runs until SIGTERM or Ctrl-C, then ends in order, which takes a minute and some seconds at most; a second signal
-    /// ends it at once. See [`until_signal`].
+    /// Runs until SIGTERM or Ctrl-C, then ends in order, which takes a minute and some seconds at most, or what
+    /// [`App::stop_within`](crate::App::stop_within) says; a second signal ends it at once. See [`until_signal`].
     ///
     /// # Errors
     /// It cannot begin, or cannot go on, or has not ended before the second signal.
@@ -204,8 +199,8 @@ impl<D: Store> Service<D> {
         self.start().await?.until(shutdown).await
     }
 
-    /// Runs until SIGTERM or Ctrl-C, then ends in order, which takes a minute and some seconds at most; a second signal
-    /// ends it at once. See [`until_signal`].
+    /// Runs until SIGTERM or Ctrl-C, then ends in order, which takes a minute and some seconds at most, or what
+    /// [`App::stop_within`](crate::App::stop_within) says; a second signal ends it at once. See [`until_signal`].
     ///
     /// # Errors
     /// It cannot begin, or cannot go on, or has not ended before the second signal.
@@ -366,33 +361,31 @@ impl<S: Backing> Running<S> {
         failed.map_or(stopped, Err)
     }
 
-    /// Ends in order: what is under way comes to its end, and progress is kept. A store or an engine that is
-    /// away is not waited for longer than a minute; what could not be kept comes again at the next start.
+    /// Ends in order: what is under way comes to its end, and progress is kept. Nothing is waited for longer than
+    /// [`App::stop_within`](crate::App::stop_within) says, at first a minute; what could not be kept comes again at the
+    /// next start.
     ///
     /// # Errors
     /// The service could not go on before it was to end.
     pub async fn stop(mut self) -> Result<(), RunError> {
         self.context.stalls.end_all();
         self.stop.send_replace(true);
-        let mut result = Ok(());
-        let until = Instant::now() + STOP_MAX;
-        loop {
-            match tokio::time::timeout_at(until, self.drivers.join_next()).await {
-                Ok(Some(ended)) => {
-                    result = result.and(ended.unwrap_or_else(|error| Err(RunError::from(error))));
-                }
-                Ok(None) => break,
-                Err(_) => {
-                    let subscriptions = self.drivers.len();
-                    warn!(
-                        subscriptions,
-                        "subscriptions do not end, and are given up: what they have done since they last kept \
-                         how far they are comes again"
-                    );
-                    self.drivers.shutdown().await;
-                    break;
-                }
+        let mut failed = None;
+        let all = async {
+            while let Some(ended) = self.drivers.join_next().await {
+                let ended = ended.unwrap_or_else(|error| Err(RunError::from(error)));
+                failed = failed.take().or(ended.err());
             }
+        };
+        // The steps of a subscription have bounds of their own, which come to less.
+        if tokio::time::timeout(self.context.stop_times.total, all).await.is_err() {
+            let subscriptions = self.drivers.len();
+            warn!(
+                subscriptions,
+                "subscriptions do not end, and are given up: what they have done since they last kept how far \
+                 they are comes again"
+            );
+            self.drivers.shutdown().await;
         }
         if let Some(channel) = &self.channel {
             channel.leave().await;
@@ -401,7 +394,7 @@ impl<S: Backing> Running<S> {
         if self.owns_engine {
             self.context.engine.close().await;
         }
-        result
+        failed.map_or(Ok(()), Err)
     }
 
     /// Ends as a power cut would: nothing is finished, kept or closed. Comes back when all that the

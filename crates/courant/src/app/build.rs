@@ -393,6 +393,7 @@ fn context(parts: Parts, opened: &Opened, backlog: Option<Backlog>) -> Arc<Conte
         mappings: Mappings::new(parts.mappings),
         activity: Activity::new(),
         stalls,
+        stop_times: parts.stop_times,
         outbox_filled: Notify::new(),
         outbox_fills: AtomicU64::new(0),
         relay: Status::default(),

@@ -19,7 +19,7 @@ pub use self::needs::Need;
 pub use self::problem::{BuildError, Problem, ProblemCode};
 use crate::channel::OperationsKey;
 use crate::layer::HandlerLayer;
-use crate::runtime::{Faults, Passing, Time};
+use crate::runtime::{Faults, Passing, StopTimes, Time};
 use crate::store::{Backing, NoStore};
 use crate::subscription::{Mode, Registered, Settings};
 use crate::{Mapping, Subscription};
@@ -60,6 +60,8 @@ struct Parts {
     mappings: Vec<(String, Mapping)>,
     /// How long dead letters are kept that are closed.
     letters_kept: Duration,
+    /// How long an orderly end may take.
+    stop_times: StopTimes,
     /// What was said in the wrong order.
     disorder: Vec<&'static str>,
 }
@@ -138,6 +140,7 @@ impl App {
             layers: Vec::new(),
             mappings: Vec::new(),
             letters_kept: memory::LETTERS_KEPT,
+            stop_times: StopTimes::default(),
             disorder: Vec::new(),
         };
         Self { parts, store: NoStore, state: (), subscriptions: Vec::new() }
@@ -261,6 +264,18 @@ impl<S: Backing, T> App<S, T> {
             layers: subscription.layers,
             at_least_once: M::AT_LEAST_ONCE,
         });
+        self
+    }
+
+    /// How long an orderly end of the service may take, at first a minute. Half of it is for handlers: those that are
+    /// under way longer are rolled back. A store or an engine that is away has the rest. What could not be kept by
+    /// then comes again at the next start. A few seconds follow in which connections are closed.
+    ///
+    /// Whoever ends the service should have more patience than this: Kubernetes has 30 seconds at first
+    /// (`terminationGracePeriodSeconds`), which `Duration::from_secs(20)` is less than, and kills behind that.
+    #[must_use]
+    pub fn stop_within(mut self, longest: Duration) -> Self {
+        self.parts.stop_times = StopTimes::within(longest);
         self
     }
 

@@ -13,6 +13,7 @@ use super::faults::Faults;
 use super::forgetting::Forgetting;
 use super::stalls::Stalls;
 use super::status::Status;
+use super::stopping::StopTimes;
 use super::time::Time;
 use super::timers::Timers;
 use crate::Boxed;
@@ -39,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) activity: Activity,
     /// What does not go on.
     pub(crate) stalls: Arc<Stalls>,
+    /// How long an orderly end may take.
+    pub(crate) stop_times: StopTimes,
     /// Something was written into the outbox.
     pub(crate) outbox_filled: Notify,
     /// How often.

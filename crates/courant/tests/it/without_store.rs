@@ -1,11 +1,13 @@
 //! A service without a store: nothing is parked, effects may repeat, and it still keeps its order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use courant::engine::{Engine, Partition, ReadBack};
 use courant::prelude::*;
 use courant::testkit::{World, published};
 use courant::{NoStore, Running, StartFrom};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::common::{Counted, Loose, Script, counted, seconds};
 
@@ -94,6 +96,32 @@ async fn a_consumer_that_begins_at_the_end_misses_nothing_after_that() {
     let service = late(&script).await;
     assert_eq!(script.called(), ["a:2"]);
     service.stop().await.expect("stops");
+}
+
+/// Begins, and comes to no end.
+async fn stay(event: Counted, State(begun): State<UnboundedSender<u32>>) -> Result<(), HandlerError> {
+    begun.send(event.n).map_err(HandlerError::retry)?;
+    std::future::pending().await
+}
+
+/// Half a minute is what handlers have at first: a test that waits for less sees that they have not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_takes_no_longer_than_was_said_and_what_was_under_way_comes_again() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    let (begun, mut begins) = unbounded_channel();
+    for time in 1..=2 {
+        let staying = Subscription::named("staying").at_least_once().when_exhausted(Exhausted::Skip).on(stay);
+        let app = App::new("test").engine(engine.clone()).partitions(1).in_world(&world).state(begun.clone());
+        let service = app.stop_within(Duration::from_millis(200)).subscribe(staying).build().await;
+        let service = service.expect("fits together").start().await.expect("starts");
+        if time == 1 {
+            service.publisher().publish(&counted("a", 1)).await.expect("publishes");
+        }
+        assert_eq!(begins.recv().await, Some(1));
+        let stopped = tokio::time::timeout(seconds(20), service.stop()).await;
+        stopped.expect("it ends in time").expect("stops");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

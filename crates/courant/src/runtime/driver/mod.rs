@@ -48,16 +48,6 @@ const WAITING_MAX: usize = 1_000;
 /// How long one look at the engine lasts when nothing comes.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// How long events that are under way may take when the service is to end.
-const STOP_MAX: Duration = Duration::from_secs(30);
-
-/// How long the loop may stay with what it is at when the service is to end: a store or an engine that is
-/// away is waited for without end otherwise.
-const TURN_MAX: Duration = Duration::from_secs(10);
-
-/// How long keeping progress may take when the service is to end.
-const SAVE_MAX: Duration = Duration::from_secs(10);
-
 /// What a driver is told.
 pub(crate) struct Orders {
     /// The consumer's name, which is also that of its group in the engine.
@@ -254,10 +244,11 @@ impl Driver {
     /// Runs until `stop` says so, or until there is trouble that does not pass.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Trouble> {
         let mut stopping = stop.clone();
+        let turn_max = self.context.stop_times.turn;
         let mut goes_on = tokio::select! {
             biased;
             pruned = self.ledger.prune() => pruned.map(|()| true)?,
-            () = overdue(&mut stopping) => false,
+            () = overdue(&mut stopping, turn_max) => false,
         };
         self.begin_looking();
         while goes_on {
@@ -265,7 +256,7 @@ impl Driver {
             goes_on = tokio::select! {
                 biased;
                 goes_on = self.turn(&mut stop) => goes_on?,
-                () = overdue(&mut stopping) => false,
+                () = overdue(&mut stopping, turn_max) => false,
             };
         }
         self.finish().await
@@ -375,7 +366,7 @@ impl Driver {
         for piece in self.ahead.give_up() {
             self.lanes.end(piece.lanes());
         }
-        let waited = tokio::time::timeout(STOP_MAX, self.settle_workers()).await;
+        let waited = tokio::time::timeout(self.context.stop_times.handlers, self.settle_workers()).await;
         if let Ok(result) = waited {
             result?;
         } else {
@@ -387,7 +378,7 @@ impl Driver {
             self.workers.shutdown().await;
         }
         let all: Vec<Partition> = self.parts.keys().cloned().collect();
-        match tokio::time::timeout(SAVE_MAX, self.save_at_last(&all)).await {
+        match tokio::time::timeout(self.context.stop_times.save, self.save_at_last(&all)).await {
             Ok(saved) => saved,
             Err(_) => {
                 self.note_unsaved();
@@ -423,10 +414,10 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-/// Waits until it was said some time ago.
-async fn overdue(stop: &mut watch::Receiver<bool>) {
+/// Waits until it was said so long ago.
+async fn overdue(stop: &mut watch::Receiver<bool>, ago: Duration) {
     told(stop).await;
-    tokio::time::sleep(TURN_MAX).await;
+    tokio::time::sleep(ago).await;
 }
 
 /// A task of the service has ended in a way that none should.
