@@ -36,16 +36,18 @@ pub(super) fn run(global: &Global, args: &Arguments) -> Result<Exit, Failure> {
 
 async fn opened(global: &Global, args: &Arguments, tracer: Tracer) -> Result<Exit, Failure> {
     match &args.outbox {
-        OutboxUrl::Sqlite(url) => relay(global, args, tracer, sqlite(global, args, url).await?).await,
+        OutboxUrl::Sqlite(url) => relay(global, args, tracer, sqlite(global, args, url)).await,
         #[cfg(feature = "postgres")]
         OutboxUrl::Postgres(url) => {
-            let store = super::in_time(global, courant_sql::Postgres::connect(url), unconnected).await?;
-            relay(global, args, tracer, store).await
+            let connecting =
+                Box::pin(super::in_time(global, courant_sql::Postgres::connect(url), unconnected));
+            relay(global, args, tracer, connecting).await
         }
         #[cfg(feature = "mariadb")]
         OutboxUrl::MariaDb(url) => {
-            let store = super::in_time(global, courant_sql::Mariadb::connect(url), unconnected).await?;
-            relay(global, args, tracer, store).await
+            let connecting =
+                Box::pin(super::in_time(global, courant_sql::Mariadb::connect(url), unconnected));
+            relay(global, args, tracer, connecting).await
         }
     }
 }
@@ -68,15 +70,20 @@ async fn relay<D: Store>(
     global: &Global,
     args: &Arguments,
     tracer: Tracer,
-    store: D,
+    connecting: impl Future<Output = Result<D, Failure>>,
 ) -> Result<Exit, Failure> {
-    if args.install {
-        store.install(now_ms()).await.map_err(|error| unknown_tables(&error))?;
-    }
+    // Before anything is waited for: in a container this is often the first process, which no signal ends by itself.
     let mut signals = Signals::listen()?;
     let to = target(global, &args.to)?;
+    let opening = async {
+        let store = connecting.await?;
+        if args.install {
+            store.install(now_ms()).await.map_err(|error| unknown_tables(&error))?;
+        }
+        Relay::open(store, &to).await.map_err(|error| failure(&error))
+    };
     let relay = tokio::select! {
-        opened = Relay::open(store, &to) => opened.map_err(|error| failure(&error))?,
+        opened = opening => opened?,
         () = signals.next() => {
             note(format_args!("Stopped before it was ready."));
             return Ok(if args.once { Exit::Interrupted } else { Exit::Ok });

@@ -295,6 +295,23 @@ fn a_signal_ends_a_relay_that_waits_for_its_server() {
     drop(connection);
 }
 
+/// Symptom: in a container, where a process that is the first one ends by no signal unless it hears it, a relay whose
+/// database did not answer was killed. Cause: it heard signals only when it was connected.
+#[cfg(feature = "postgres")]
+#[test]
+fn a_signal_ends_a_relay_that_waits_for_its_database() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let outbox = format!("postgres://nobody@{}/none?sslmode=disable", silent.local_addr().unwrap());
+    let relay = Relay::spawn_from(&outbox, "127.0.0.1:1");
+    let connection = eventually("the relay connects", PATIENCE, || silent.accept().ok());
+    relay.signal("TERM");
+    relay.says("Stopped before it was ready.");
+    let status = relay.ends();
+    assert!(status.success(), "{status}");
+    drop(connection);
+}
+
 /// What is wrong is said in one sentence, with what to do and an exit code.
 #[test]
 fn what_is_wrong_is_said() {

@@ -238,8 +238,13 @@ impl Relay {
 
     /// Starts one that publishes to this address.
     pub(crate) fn spawn(database: &Database, address: &str) -> Relay {
-        let (outbox, to) = (database.url(), format!("courant://{address}"));
-        let mut command = command(&["relay", "--outbox", &outbox, "--to", &to, "--partitions", "3"]);
+        Relay::spawn_from(&database.url(), address)
+    }
+
+    /// Starts one for the outbox of this URL.
+    pub(crate) fn spawn_from(outbox: &str, address: &str) -> Relay {
+        let to = format!("courant://{address}");
+        let mut command = command(&["relay", "--outbox", outbox, "--to", &to, "--partitions", "3"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it starts");
         let stderr = child.stderr.take().expect("stderr is piped");
         let said = Arc::new(Mutex::new(String::new()));
