@@ -42,6 +42,8 @@ pub(crate) struct AbsentEngine {
     /// It says where partitions end; otherwise whoever asks waits, and is counted.
     answers: watch::Sender<bool>,
     waiting: AtomicU64,
+    /// A partition that cannot be read, and how often somebody has heard so.
+    unreadable: Arc<Mutex<Option<(Partition, u64)>>>,
 }
 
 impl AbsentEngine {
@@ -61,6 +63,7 @@ impl AbsentEngine {
             refused: AtomicU64::new(0),
             answers: watch::Sender::new(true),
             waiting: AtomicU64::new(0),
+            unreadable: Arc::default(),
         })
     }
 
@@ -118,6 +121,16 @@ impl AbsentEngine {
     /// From now on a topic stands for another one of its name.
     pub(crate) fn make_anew(&self, topic: &str) {
         *self.made_anew.lock().unwrap_or_else(PoisonError::into_inner) = Some(topic.to_owned());
+    }
+
+    /// From now on a partition cannot be read, which subscriptions hear each time they have sought it. `None`: all can.
+    pub(crate) fn break_partition(&self, partition: Option<Partition>) {
+        *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner) = partition.map(|one| (one, 0));
+    }
+
+    /// How often somebody has heard that a partition cannot be read.
+    pub(crate) fn times_unreadable(&self) -> u64 {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, |(_, times)| *times)
     }
 
     /// From now on nobody hears where partitions end.
@@ -197,6 +210,8 @@ impl Engine for AbsentEngine {
                 has_heard: false,
                 has_forgotten: self.has_forgotten.clone(),
                 forgets_at_seek: self.forgets_at_seek.clone(),
+                unreadable: self.unreadable.clone(),
+                owes: None,
             });
             Ok(subscription)
         })
@@ -296,12 +311,18 @@ struct AbsentSubscription {
     has_heard: bool,
     has_forgotten: Arc<AtomicBool>,
     forgets_at_seek: Arc<AtomicBool>,
+    unreadable: Arc<Mutex<Option<(Partition, u64)>>>,
+    /// What it says next.
+    owes: Option<FetchError>,
 }
 
 impl Subscription for AbsentSubscription {
     /// Nothing comes while the engine is away, and what comes in the moment in which it goes is lost with
     /// the wait, not with the record: it comes again.
     fn next(&mut self, wait: Duration) -> Boxed<'_, Result<Next, FetchError>> {
+        if let Some(owed) = self.owes.take() {
+            return Box::pin(async { Err(owed) });
+        }
         Box::pin(async move {
             let Self { inner, is_there, topics, has_heard, .. } = self;
             loop {
@@ -333,7 +354,13 @@ impl Subscription for AbsentSubscription {
         if self.forgets_at_seek.swap(false, Ordering::SeqCst) {
             self.has_forgotten.store(true, Ordering::SeqCst);
         }
-        self.inner.seek(positions)
+        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = unreadable.as_mut().filter(|(one, _)| positions.iter().any(|at| at.partition == *one));
+        let Some((partition, times)) = broken else { return self.inner.seek(positions) };
+        *times += 1;
+        self.owes = Some(FetchError::Failed { partition: partition.clone(), reason: "no such file".to_owned() });
+        // Nothing is read of it.
+        self.inner.seek(positions.into_iter().filter(|at| at.partition != *partition).collect())
     }
 
     fn pause(&mut self, partitions: &[Partition]) {

@@ -141,6 +141,40 @@ async fn an_event_that_holds_up_its_partition_is_said() {
     service.stop().await.expect("stops");
 }
 
+/// Symptom: a partition that could not be read, as on a disk that fails, let the others have one event in a second.
+/// Cause: the subscription slept before it was read again. Fix: it rests, and the others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_cannot_be_read_holds_up_no_other_one() {
+    const EVENTS: u32 = 40;
+    let world = World::new(1);
+    let engine = AbsentEngine::around(world.engine("memory:").await.expect("opens"));
+    engine.break_partition(Some(Partition::new("test.counted", 0)));
+    let script = Script::default();
+    let hearing = Subscription::named("hearing").at_least_once().when_exhausted(Exhausted::Block).on(hear);
+    let app = App::new("test").engine(EngineChoice::Opened(engine.clone())).partitions(2).in_world(&world);
+    let service = app.state(script.clone()).subscribe(hearing).build().await.expect("fits together");
+    let service = service.start().await.expect("starts");
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for key in keys {
+        service.publisher().publish(&counted(key, 0)).await.expect("is taken");
+    }
+    until(|| !script.called().is_empty()).await;
+    let key = script.called().remove(0).replace(":0", "");
+    for n in 1..=EVENTS {
+        service.publisher().publish(&counted(&key, n)).await.expect("is taken");
+        until(|| script.called().contains(&format!("{key}:{n}"))).await;
+    }
+    let times = engine.times_unreadable();
+    assert!(times >= 1 && times < u64::from(EVENTS / 2), "it was read {times} times meanwhile");
+    let stall = until_stalled(&service).await;
+    assert_eq!((stall.reason, stall.partition), (StallReason::Unreadable, Some(0)));
+
+    engine.break_partition(None);
+    until(|| keys.iter().all(|key| script.called().contains(&format!("{key}:0")))).await;
+    until(|| service.stalls().is_empty()).await;
+    service.stop().await.expect("stops");
+}
+
 /// What the relay cannot publish is said of the outbox.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_engine_refuses_of_the_outbox_is_said() {

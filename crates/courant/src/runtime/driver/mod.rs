@@ -79,6 +79,8 @@ pub(crate) struct Driver {
     /// Partitions whose topic has gone since they were taken over. What is in memory and parked of one goes on until
     /// there is a topic of that name again; then until when, at most.
     gone: BTreeMap<Partition, Option<Instant>>,
+    /// Partitions that could not be read, and when each is to be again.
+    unreadable: BTreeMap<Partition, Instant>,
     /// Partitions that were taken over once.
     had: BTreeSet<Partition>,
     /// Partitions that stand still.
@@ -219,6 +221,7 @@ impl Driver {
             parts: BTreeMap::new(),
             unopened: BTreeMap::new(),
             gone: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             had: BTreeSet::new(),
             standing,
             ahead: Arc::default(),
@@ -281,6 +284,7 @@ impl Driver {
             Wake::Due => {}
             Wake::Again => {
                 self.commit_again();
+                self.read_again();
                 self.assign_again().await?;
             }
             Wake::Next(Ok(Next::Assigned(partitions))) => self.assign(partitions).await?,
@@ -289,7 +293,7 @@ impl Driver {
                 fetched.into_iter().for_each(|fetched| self.take(fetched));
             }
             Wake::Next(Ok(_)) => {}
-            Wake::Next(Err(error)) => self.pass_by(error).await?,
+            Wake::Next(Err(error)) => self.pass_by(error)?,
         }
         Ok(true)
     }
@@ -323,7 +327,9 @@ impl Driver {
         let commits_at = self.uncommitted.again().filter(|_| self.savers.is_empty());
         // While somebody looks nobody else does.
         let looks_at = self.standing.next_look().filter(|_| self.searchers.is_empty());
-        self.hearing.next_try(&self.unopened).into_iter().chain(looks_at).chain(commits_at).min()
+        let reads_at = self.unreadable.values().copied();
+        let others = self.hearing.next_try(&self.unopened).into_iter().chain(looks_at).chain(commits_at);
+        others.chain(reads_at).min()
     }
 
     /// When something is due by itself: a parked event, or the next look.

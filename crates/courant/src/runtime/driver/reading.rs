@@ -1,13 +1,19 @@
 //! What the engine gives: records, and why there are none.
 
+use std::time::Duration;
+
 use courant_engine::{FetchError, Fetched, Partition};
 use courant_sql::Source;
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::{Driver, Lane};
 use crate::StallReason;
 use crate::runtime::incoming;
 use crate::runtime::ledger::{Trouble, Work};
+
+/// How long a partition rests that could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 impl Driver {
     /// Takes records in. Those of types that nobody wants here are settled at once.
@@ -52,7 +58,7 @@ impl Driver {
     }
 
     /// Passes by what cannot be read, if it can be passed.
-    pub(super) async fn pass_by(&mut self, trouble: FetchError) -> Result<(), Trouble> {
+    pub(super) fn pass_by(&mut self, trouble: FetchError) -> Result<(), Trouble> {
         let consumer = self.orders.consumer.as_str();
         match trouble {
             FetchError::OutOfRange { partition, offset, start, .. } if offset < start => {
@@ -69,14 +75,32 @@ impl Driver {
             }
             FetchError::Failed { partition, reason } => {
                 self.standing.note(&partition, StallReason::Unreadable, &reason);
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                let next = self.parts.get(&partition).map(|part| part.next);
-                self.seek(&partition, next);
+                // Nothing comes of it until it is sought. Others go on meanwhile.
+                self.unreadable.insert(partition, Instant::now() + READ_AGAIN);
             }
             FetchError::UnknownPartition { partition } => self.lacks_topic(&partition),
             other => return Err(Trouble::Broken(other.to_string())),
         }
         Ok(())
+    }
+
+    /// Has partitions read that could not be, and have rested.
+    pub(super) fn read_again(&mut self) {
+        let now = Instant::now();
+        let rested = self.unreadable.iter().filter(|(_, at)| **at <= now);
+        for partition in rested.map(|(partition, _)| partition.clone()).collect::<Vec<_>>() {
+            self.unreadable.remove(&partition);
+            if self.gone.contains_key(&partition) {
+                continue;
+            }
+            // Of another topic nothing is read as if it were of this one.
+            if self.is_another(&partition) {
+                self.lacks_topic(&partition);
+                continue;
+            }
+            let next = self.parts.get(&partition).map(|part| part.next);
+            self.seek(&partition, next);
+        }
     }
 
     fn pass_to(&mut self, partition: &Partition, next: u64) {
@@ -90,6 +114,7 @@ impl Driver {
     }
 
     pub(super) fn seek(&mut self, partition: &Partition, next: Option<u64>) {
+        self.unreadable.remove(partition);
         let positions = next.map(|next| partition.at(next)).into_iter().collect();
         if let Err(error) = self.subscription.seek(positions) {
             warn!(consumer = self.orders.consumer, %error, "the partition went while it was sought");
