@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::call::Caller;
 use super::dead;
-use super::ledger::{Assigned, Kept, Ledger, News, Settled, Taken, Trouble, Work};
+use super::ledger::{Assigned, GivenUp, Kept, Ledger, News, Settled, Taken, Trouble, Work};
 use super::passing::Pause;
 use super::policy::{Failed, Fate, fate};
 use super::stalls::{Waiting, What, of_creating, of_publishing};
@@ -208,7 +208,8 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
             // Before it is asked how far the group is: of a topic that is made anew in between nothing is kept then, and it
             // is taken over once more. The other way round the new one would begin where the old one was.
             let topic_id = engine.topic_id(partition.topic.as_str());
-            let assigned = Arc::new(Assigned { partition, serial, lease: None, topic_id });
+            let given_up = GivenUp::default();
+            let assigned = Arc::new(Assigned { partition, serial, lease: None, topic_id, given_up });
             let partitions = vec![Self::partition(&assigned)];
             let committed = engine.committed(self.group.clone(), partitions).await;
             let next = committed.map_err(unkept)?;
@@ -224,7 +225,8 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
     fn settle(&self, mut work: Work) -> Boxed<'_, Result<Settled, Trouble>> {
         Box::pin(async move {
             let mut waits = self.waits();
-            loop {
+            let assigned = work.assigned.clone();
+            while !assigned.given_up.is_set() {
                 let attempted = self.attempt(&work, &mut waits.publishing).await;
                 let Err(failed) = attempted else { return Ok(DONE) };
                 let judged = self.judge(&work, &failed, &mut waits.copying).await;
@@ -234,7 +236,11 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
                 let context = &self.caller.context;
                 self.status.update(|state| state.backing_off.push(due_ms));
                 context.activity.note();
-                context.time.sleep_until(due_ms).await;
+                tokio::select! {
+                    biased;
+                    () = assigned.given_up.until_set() => {}
+                    () = context.time.sleep_until(due_ms) => {}
+                }
                 self.status.update(|state| {
                     if let Some(at) = state.backing_off.iter().position(|one| *one == due_ms) {
                         state.backing_off.swap_remove(at);
@@ -242,6 +248,7 @@ impl<T: Send + Sync + 'static> Ledger for DirectLedger<T> {
                 });
                 context.activity.note();
             }
+            Ok(Settled::Left)
         })
     }
 

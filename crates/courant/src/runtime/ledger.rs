@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use courant_core::position::TopicPartition;
 use courant_sql::{Delivery, Event, Lease, Source};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::Boxed;
@@ -19,6 +20,27 @@ pub(crate) struct Assigned {
     pub(crate) lease: Option<Lease>,
     /// The id of its topic, where the engine has the progress and tells topics by their ids.
     pub(crate) topic_id: Option<Uuid>,
+    pub(crate) given_up: GivenUp,
+}
+
+/// Whether an assignment is over, or about to be: what has failed is not tried again for it.
+#[derive(Debug, Default)]
+pub(crate) struct GivenUp(watch::Sender<bool>);
+
+impl GivenUp {
+    pub(crate) fn set(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until it is.
+    pub(crate) async fn until_set(&self) {
+        // The sender is here.
+        drop(self.0.subscribe().wait_for(|is_set| *is_set).await);
+    }
 }
 
 /// How far a partition has come, as it was kept.
@@ -80,6 +102,8 @@ pub(crate) enum Settled {
     Queued,
     /// It is a dead letter, and its key is parked until somebody decides.
     Holds,
+    /// It is left to whoever has the partition next: this assignment was given up.
+    Left,
 }
 
 /// What others may have done with the events of a partition.

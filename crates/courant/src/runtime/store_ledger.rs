@@ -23,7 +23,7 @@ use tracing::warn;
 
 pub(crate) use self::under_way::UnderWay;
 use super::call::Caller;
-use super::ledger::{Assigned, Kept, Ledger, News, Settled, Taken, Trouble, Turns, Work};
+use super::ledger::{Assigned, GivenUp, Kept, Ledger, News, Settled, Taken, Trouble, Turns, Work};
 use super::passing::{Bad, Pause};
 use super::seldom::Seldom;
 use crate::outbox::PublishError;
@@ -106,8 +106,13 @@ impl<D: Store, T: Send + Sync + 'static> StoreLedger<D, T> {
         }
         let waiting = self.store.due(&assignment, i64::MAX, courant_sql::limits::LISTED_MAX).await?;
         let due_ms = waiting.iter().filter_map(|event| event.due_ms).collect();
-        let assigned =
-            Arc::new(Assigned { partition: partition.clone(), serial, lease: Some(lease), topic_id: None });
+        let assigned = Arc::new(Assigned {
+            partition: partition.clone(),
+            serial,
+            lease: Some(lease),
+            topic_id: None,
+            given_up: GivenUp::default(),
+        });
         Ok(Taken { assigned, kept, parked, due_ms })
     }
 

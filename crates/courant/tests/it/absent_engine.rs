@@ -358,7 +358,8 @@ impl Subscription for AbsentSubscription {
         let broken = unreadable.as_mut().filter(|(one, _)| positions.iter().any(|at| at.partition == *one));
         let Some((partition, times)) = broken else { return self.inner.seek(positions) };
         *times += 1;
-        self.owes = Some(FetchError::Failed { partition: partition.clone(), reason: "no such file".to_owned() });
+        self.owes =
+            Some(FetchError::Failed { partition: partition.clone(), reason: "no such file".to_owned() });
         // Nothing is read of it.
         self.inner.seek(positions.into_iter().filter(|at| at.partition != *partition).collect())
     }

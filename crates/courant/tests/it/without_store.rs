@@ -124,6 +124,73 @@ async fn an_end_takes_no_longer_than_was_said_and_what_was_under_way_comes_again
     }
 }
 
+/// Symptom: a service with an event that failed took half a minute to end, and then gave it up. Cause: what waits for its
+/// next attempt counted as under way. Fix: that is left at once, and comes again at the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_waits_for_its_next_attempt_holds_up_no_end() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    let script = Script::default();
+    script.fail("a");
+    let retry = Retry::every(seconds(60));
+    let mut service = start(&world, &engine, &script, retry, Exhausted::Block).await;
+    for event in [counted("a", 1), counted("b", 1)] {
+        service.publisher().publish(&event).await.expect("publishes");
+    }
+    service.settle().await.expect("settles");
+    let stopped = tokio::time::timeout(seconds(20), service.stop()).await;
+    stopped.expect("it ends in time").expect("stops");
+
+    script.repair("a");
+    let mut service = start(&world, &engine, &script, retry, Exhausted::Block).await;
+    service.settle().await.expect("settles");
+    assert_eq!(script.called().iter().filter(|what| *what == "a:1").count(), 2);
+    service.stop().await.expect("stops");
+}
+
+/// Symptom: whoever joined a service in which an event failed had to wait for 20 seconds for its partitions, and the event
+/// was tried again where its partition had been as well as where it was. The same cause, and the same fix.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_waits_for_its_next_attempt_goes_with_its_partition() {
+    let world = World::new(1);
+    let engine = world.engine("memory:").await.expect("opens");
+    let sharing = async |script: &Script| {
+        let hearing = Subscription::named("hearing").at_least_once().when_exhausted(Exhausted::Block);
+        let hearing = hearing.retry(Retry::every(seconds(60))).on(hear);
+        let app = App::new("test").engine(engine.clone()).partitions(2).in_world(&world);
+        let service = app.state(script.clone()).subscribe(hearing).build().await.expect("fits together");
+        service.start().await.expect("starts")
+    };
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let (first, second) = (Script::default(), Script::default());
+    keys.iter().for_each(|key| first.fail(key));
+    let mut one = sharing(&first).await;
+    for key in keys {
+        one.publisher().publish(&counted(key, 1)).await.expect("publishes");
+    }
+    one.settle().await.expect("settles");
+    assert_eq!(first.called().len(), keys.len());
+
+    let other = sharing(&second).await;
+    let of_both = |from: usize| [&first.called()[from..], &second.called()[..]].concat();
+    // Nothing settles that has a part of the partitions.
+    let until = async |is_so: &dyn Fn() -> bool| {
+        let waiting = async {
+            while !is_so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(seconds(15), waiting).await.expect("it is so in time");
+    };
+    until(&|| !second.called().is_empty()).await;
+    world.advance(seconds(60));
+    until(&|| keys.iter().all(|key| of_both(keys.len()).contains(&format!("{key}:1")))).await;
+    let (again, moved) = (first.called().split_off(keys.len()), second.called());
+    assert!(!again.is_empty() && again.iter().all(|what| !moved.contains(what)), "{again:?}, {moved:?}");
+    one.stop().await.expect("stops");
+    other.stop().await.expect("stops");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_published_and_its_key_goes_on() {
     let world = World::new(1);

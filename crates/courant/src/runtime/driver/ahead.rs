@@ -222,14 +222,20 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::*;
-    use crate::runtime::ledger::Assigned;
+    use crate::runtime::ledger::{Assigned, GivenUp};
 
     const DONE: Settled = Settled::Done { drained: false };
 
     fn piece(serial: u64, offsets: std::ops::Range<u64>, doing: Doing) -> Piece {
         let topic = TopicName::new("orders").expect("a name");
         let partition = TopicPartition { topic, partition: 1 };
-        let assigned = Arc::new(Assigned { partition, serial, lease: None, topic_id: None });
+        let assigned = Arc::new(Assigned {
+            partition,
+            serial,
+            lease: None,
+            topic_id: None,
+            given_up: GivenUp::default(),
+        });
         let work = |offset: u64| Work {
             assigned: assigned.clone(),
             event: Event {

@@ -368,6 +368,7 @@ impl Driver {
 
     /// Lets what is under way come to its end, and keeps how far that is.
     async fn finish(&mut self) -> Result<(), Trouble> {
+        self.parts.values().for_each(|part| part.assigned.given_up.set());
         self.ahead.hold();
         for piece in self.ahead.give_up() {
             self.lanes.end(piece.lanes());
@@ -401,6 +402,24 @@ impl Driver {
                 Some(report) = self.reports.recv() => self.reported(report).await?,
                 // A turn of the loop that was given up may have begun what no worker has. Whoever has worked has
                 // said so before.
+                ended = self.workers.join_next() => if ended.is_none() {
+                    return Ok(());
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until workers have nothing of some assignments. What stands ready is to be held.
+    async fn settle_workers_of(&mut self, serials: &[u64]) -> Result<(), Trouble> {
+        while self.lanes.has(|lane| serials.contains(&lane.serial())) {
+            tokio::select! {
+                biased;
+                Some(report) = self.reports.recv() => {
+                    self.reported(report).await?;
+                    // A worker may have given something back.
+                    self.give_up_ahead(serials);
+                }
                 ended = self.workers.join_next() => if ended.is_none() {
                     return Ok(());
                 },

@@ -143,14 +143,15 @@ impl Driver {
             }
             Err(trouble) => return Err(trouble),
         };
-        self.unsaved += jobs.len();
-        self.unpruned += jobs.len();
+        let over = settled.iter().filter(|settled| **settled != Settled::Left).count();
+        self.unsaved += over;
+        self.unpruned += over;
         let was_closed = self.room.is_closed();
         for (job, settled) in jobs.iter().zip(&settled) {
             self.park_or_not(&job.lane, *settled);
             match (job.source, settled) {
                 (Source::Parked, Settled::Done { .. }) => self.room.settle(),
-                (Source::Parked, _) | (Source::Log, Settled::Done { .. }) => {}
+                (Source::Parked, _) | (Source::Log, Settled::Done { .. } | Settled::Left) => {}
                 (Source::Log, _) => self.room.park(),
             }
         }
@@ -174,7 +175,7 @@ impl Driver {
         let is_alone = matches!(lane, Lane::Alone(..));
         match settled {
             Settled::Done { drained } if drained || is_alone => self.lanes.unpark(lane),
-            Settled::Done { .. } => {}
+            Settled::Done { .. } | Settled::Left => {}
             // What has no key is parked singly: nothing can come behind it.
             _ if is_alone => self.lanes.unpark(lane),
             Settled::Waits { .. } | Settled::Queued | Settled::Holds => self.lanes.park(lane.clone()),
@@ -193,6 +194,9 @@ impl Driver {
             if part.assigned.serial != job.lane.serial() {
                 return Ok(());
             }
+            if settled == Settled::Left {
+                continue;
+            }
             if let Settled::Waits { due_ms } = settled {
                 part.due_ms.insert(due_ms);
             }
@@ -209,7 +213,7 @@ impl Driver {
     }
 
     /// Gives up what stands ready of some assignments.
-    fn give_up_ahead(&mut self, serials: &[u64]) {
+    pub(super) fn give_up_ahead(&mut self, serials: &[u64]) {
         for piece in self.ahead.give_up_of(serials) {
             self.lanes.end(piece.lanes());
         }
@@ -219,6 +223,7 @@ impl Driver {
     pub(super) fn let_go(&mut self, partition: &Partition) -> bool {
         let Some(part) = self.parts.remove(partition) else { return false };
         let serial = part.assigned.serial;
+        part.assigned.given_up.set();
         self.lanes.forget(|lane| lane.serial() == serial);
         self.give_up_ahead(&[serial]);
         self.subscription.pause(std::slice::from_ref(partition));
@@ -238,11 +243,15 @@ impl Driver {
     /// Gives partitions up that are wanted elsewhere: what is under way comes to its end first.
     pub(super) async fn revoke(&mut self, partitions: &[Partition]) -> Result<(), Trouble> {
         let parts = partitions.iter().filter_map(|partition| self.parts.get(partition));
-        let serials: Vec<u64> = parts.map(|part| part.assigned.serial).collect();
+        let given_up = parts.map(|part| {
+            part.assigned.given_up.set();
+            part.assigned.serial
+        });
+        let serials: Vec<u64> = given_up.collect();
         self.lanes.forget(|lane| serials.contains(&lane.serial()));
         self.ahead.hold();
         self.give_up_ahead(&serials);
-        match tokio::time::timeout(REVOKE_MAX, self.settle_workers()).await {
+        match tokio::time::timeout(REVOKE_MAX, self.settle_workers_of(&serials)).await {
             Ok(settled) => settled?,
             Err(_) => {
                 warn!(

@@ -229,7 +229,7 @@ mod tests {
     use courant_sql::{Event, Outcome, Source};
 
     use super::*;
-    use crate::runtime::ledger::Assigned;
+    use crate::runtime::ledger::{Assigned, GivenUp};
 
     fn works(keys: &[Option<&'static str>]) -> Vec<Work> {
         let topic = TopicName::new("t").expect("legal");
@@ -238,6 +238,7 @@ mod tests {
             serial: 1,
             lease: None,
             topic_id: None,
+            given_up: GivenUp::default(),
         });
         let works = keys.iter().zip(0_u64..).map(|(key, offset)| Work {
             assigned: assigned.clone(),
