@@ -163,7 +163,7 @@ impl Service<NoStore> {
         until_signal(|told| self.run_until(told)).await?
     }
 
-    /// Runs until nothing is left to do, then ends in order.
+    /// Runs until nothing is left to do, then ends in order. See [`Running::settle`].
     ///
     /// # Errors
     /// It cannot begin, or cannot go on.
@@ -208,7 +208,7 @@ impl<D: Store> Service<D> {
         until_signal(|told| self.run_until(told)).await?
     }
 
-    /// Runs until nothing is left to do, then ends in order.
+    /// Runs until nothing is left to do, then ends in order. See [`Running::settle`].
     ///
     /// # Errors
     /// It cannot begin, or cannot go on.
@@ -325,7 +325,8 @@ impl<S: Backing> Running<S> {
     /// Waits until nothing is left to do: every event is handled, parked or dead, the outbox is
     /// published, and what is scheduled or tried again later is not due yet. It sleeps for nothing but
     /// these; a clock that stands is not moved. Where as many events are parked as may be, the others are not
-    /// read, and not waited for.
+    /// read, and not waited for. While other instances of the service have some of
+    /// its partitions it does not come back: what is left there it does not know.
     ///
     /// # Errors
     /// The service cannot go on.
