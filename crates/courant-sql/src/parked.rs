@@ -1,8 +1,8 @@
 //! Events that wait in the store: after a failure, or behind one.
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
 use std::sync::Arc;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -26,27 +26,27 @@ pub struct Lease {
     /// as the server lets it.
     pub idle_max: Option<Duration>,
     /// What is known of the partition's parked events. Copies of a lease share it.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "mariadb", feature = "postgres"))]
     known: Known,
 }
 
 /// Whether anything may be parked in a partition. Only whoever has its lease parks there, so where nothing was when it
 /// was taken over, nothing is until that lease has parked something.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
 #[derive(Clone, Debug, Default)]
 struct Known {
     nothing_parked: Arc<AtomicBool>,
 }
 
 /// What is known makes no other lease of it.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
 impl PartialEq for Known {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "mariadb", feature = "postgres"))]
 impl Eq for Known {}
 
 impl Lease {
@@ -57,13 +57,13 @@ impl Lease {
             assignment,
             epoch,
             idle_max: None,
-            #[cfg(feature = "postgres")]
+            #[cfg(any(feature = "mariadb", feature = "postgres"))]
             known: Known::default(),
         }
     }
 
     /// Nothing was parked when the partition was taken over, after whoever had it before could park no more.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "mariadb", feature = "postgres"))]
     pub(crate) fn with_nothing_parked(self) -> Self {
         self.known.nothing_parked.store(true, Ordering::Release);
         self
@@ -71,13 +71,13 @@ impl Lease {
 
     /// Something is about to be parked under it, whatever becomes of that. For good: when it is gone, others may park
     /// the next one already.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "mariadb", feature = "postgres"))]
     pub(crate) fn parks(&self) {
         self.known.nothing_parked.store(false, Ordering::Release);
     }
 
     /// Whether nothing is parked in the partition, as far as is known.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "mariadb", feature = "postgres"))]
     pub(crate) fn has_nothing_parked(&self) -> bool {
         self.known.nothing_parked.load(Ordering::Acquire)
     }

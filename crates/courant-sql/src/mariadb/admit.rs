@@ -23,6 +23,7 @@ use super::class::failed;
 use super::lists::{self, texts};
 use super::owner::quoted;
 use super::row::{Columns, signed};
+use super::told::Once;
 use super::transaction::ParkedDelivery;
 use super::{locks, owner};
 use crate::admission::{Known, decide};
@@ -73,44 +74,64 @@ impl Admitted {
     }
 }
 
+/// See [`row`]: where nothing is parked.
+pub(super) const ROW: Once = Once {
+    name: "courant_admit",
+    sql: "INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
+          SELECT o.consumer, o.generation, ?, 'open', ? FROM courant_owner o \
+          WHERE o.consumer = ? AND o.generation = ? AND o.topic = ? AND o.partition_id = ? AND o.epoch = ? \
+          ON DUPLICATE KEY UPDATE settled_ms = courant_inbox.settled_ms + 1",
+};
+
+/// See [`row`]: where something may be parked.
+pub(super) const ROW_UNLESS_PARKED: Once = Once {
+    name: "courant_admit_unless_parked",
+    sql: "INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
+          SELECT o.consumer, o.generation, ?, 'open', ? FROM courant_owner o \
+          WHERE o.consumer = ? AND o.generation = ? AND o.topic = ? AND o.partition_id = ? AND o.epoch = ? \
+              AND NOT EXISTS (SELECT 1 FROM courant_parked p FORCE INDEX (PRIMARY) \
+                  WHERE p.consumer = ? AND p.generation = ? AND p.topic = ? AND p.partition_id = ? \
+                  AND p.event_offset = ?) \
+              AND NOT EXISTS (SELECT 1 FROM courant_parked p FORCE INDEX (courant_parked_key) \
+                  WHERE p.consumer = ? AND p.generation = ? AND p.topic = ? AND p.partition_id = ? \
+                  AND p.key_hash = ?) \
+          ON DUPLICATE KEY UPDATE settled_ms = courant_inbox.settled_ms + 1",
+};
+
+/// See [`handled`].
+pub(super) const HANDLED: Once = Once {
+    name: "courant_handled",
+    sql: "INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
+          VALUES (?, ?, ?, 'handled', ?) ON DUPLICATE KEY UPDATE outcome = 'handled'",
+};
+
 /// What writes the open row of one event of the log, if it is new, nothing of its key is parked, and the lease is the
-/// last one: then one row is written, and none or two rows otherwise. `None` where there is more than one event, or
-/// another one, or one whose id is no plain text.
+/// last one: then one row is written, and none or two rows otherwise. In a partition in which nothing is parked nothing
+/// is looked for. `None` where there is more than one event, or another one, or one whose id is no plain text.
 pub(super) fn row(lease: &Lease, deliveries: &[Delivery<'_>], now_ms: i64) -> Option<String> {
     let [delivery] = deliveries else { return None };
     let id = delivery.id.as_str();
     if delivery.source != Source::Log || !id.bytes().all(is_plain) {
         return None;
     }
-    let offset = i64::try_from(delivery.offset).ok()?;
-    let (owned, parked) =
-        (owner::of_partition(&lease.assignment, "o."), owner::of_partition(&lease.assignment, "p."));
-    let behind = delivery.key.map_or_else(String::new, |key| {
-        format!(
-            " AND NOT EXISTS (SELECT 1 FROM courant_parked p FORCE INDEX (courant_parked_key) \
-             WHERE {parked} AND p.key_hash = X'{}')",
-            locks::hash(key)
-        )
-    });
-    Some(format!(
-        "INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
-         SELECT o.consumer, o.generation, '{id}', 'open', {now_ms} FROM courant_owner o \
-         WHERE {owned} AND o.epoch = {} AND NOT EXISTS (SELECT 1 FROM courant_parked p FORCE INDEX (PRIMARY) \
-             WHERE {parked} AND p.event_offset = {offset}){behind} \
-         ON DUPLICATE KEY UPDATE settled_ms = courant_inbox.settled_ms + 1",
-        lease.epoch,
-    ))
+    let (id, now, epoch) = (quoted(id), now_ms.to_string(), lease.epoch.to_string());
+    let [consumer, generation, topic, partition] = &owner::of_partition(&lease.assignment);
+    let mut values = vec![&*id, &now, consumer, generation, topic, partition, &epoch];
+    if lease.has_nothing_parked() {
+        return Some(ROW.with(&values));
+    }
+    let offset = i64::try_from(delivery.offset).ok()?.to_string();
+    // An event without a key stands behind none: nothing equals NULL.
+    let hash = delivery.key.map_or_else(|| "NULL".to_owned(), |key| format!("X'{}'", locks::hash(key)));
+    values.extend_from_slice(&[consumer, generation, topic, partition, &offset]);
+    values.extend_from_slice(&[consumer, generation, topic, partition, &hash]);
+    Some(ROW_UNLESS_PARKED.with(&values))
 }
 
 /// What makes that row one of a handled event. Whatever a handler has done to it, it is there then.
 pub(super) fn handled(consumer: &Consumer, id: &EventId, now_ms: i64) -> String {
-    format!(
-        "INSERT INTO courant_inbox (consumer, generation, event_id, outcome, settled_ms) \
-         VALUES ({}, {}, '{}', 'handled', {now_ms}) ON DUPLICATE KEY UPDATE outcome = 'handled'",
-        quoted(consumer.name.as_str()),
-        consumer.generation,
-        id.as_str(),
-    )
+    let (name, generation) = (quoted(consumer.name.as_str()), consumer.generation.to_string());
+    HANDLED.with(&[&name, &generation, &quoted(id.as_str()), &now_ms.to_string()])
 }
 
 /// A letter that means nothing to the server in a text, however it is set.
@@ -289,28 +310,46 @@ mod tests {
 
     use super::*;
 
-    fn written(id: &str, key: Option<&[u8]>, source: Source) -> Option<String> {
+    fn lease() -> Lease {
         let name = ConsumerName::new("billing").expect("a name");
         let topic = TopicName::new("orders").expect("a name");
         let consumer = Consumer { name, generation: 2 };
-        let assignment = Assignment { consumer, partition: TopicPartition { topic, partition: 3 } };
+        Lease::new(Assignment { consumer, partition: TopicPartition { topic, partition: 3 } }, 4)
+    }
+
+    fn written(lease: &Lease, id: &str, key: Option<&[u8]>, source: Source) -> Option<String> {
         let id = EventId::new(id).expect("an id");
-        let lease = Lease::new(assignment, 4);
-        row(&lease, &[Delivery { id: &id, offset: 7, key, source }], 5)
+        row(lease, &[Delivery { id: &id, offset: 7, key, source }], 5)
     }
 
     /// No letter of an id or of a key stands in the text that could end it.
     #[test]
     fn only_plain_ids_stand_in_a_text() {
-        let plain = written("0190-a:b_c/d.e", None, Source::Log).expect("it is plain");
-        assert!(plain.contains("'0190-a:b_c/d.e', 'open', 5 FROM"), "{plain}");
-        assert!(plain.contains("o.epoch = 4 AND") && plain.contains("p.event_offset = 7)"), "{plain}");
+        let lease = lease();
+        let plain = written(&lease, "0190-a:b_c/d.e", None, Source::Log).expect("it is plain");
+        let partition = "'billing', 2, 'orders', 3";
+        let values = format!("'0190-a:b_c/d.e', 5, {partition}, 4, {partition}, 7, {partition}, NULL");
+        assert_eq!(plain, format!("EXECUTE courant_admit_unless_parked USING {values}"));
         for id in ["e'", "e\\", "e\0", "e ", "e;", "é", "e\n", "\u{2400}", "$$", "\"", "`"] {
-            assert_eq!(written(id, None, Source::Log), None, "{id:?}");
+            assert_eq!(written(&lease, id, None, Source::Log), None, "{id:?}");
         }
-        let keyed = written("e", Some(b"'; DROP TABLE bills"), Source::Log).expect("it is plain");
+        let keyed = written(&lease, "e", Some(b"'; DROP TABLE bills"), Source::Log).expect("it is plain");
         assert!(keyed.contains(&format!("X'{}'", locks::hash(b"'; DROP TABLE bills"))), "{keyed}");
         assert!(!keyed.contains("DROP"), "{keyed}");
-        assert_eq!(written("e", None, Source::Parked), None);
+        assert_eq!(written(&lease, "e", None, Source::Parked), None);
+    }
+
+    /// Where nothing is parked nothing is looked for, until something is about to be parked under the lease or a copy
+    /// of it.
+    #[test]
+    fn nothing_parked_is_not_looked_for() {
+        let lease = lease().with_nothing_parked();
+        let text = "EXECUTE courant_admit USING 'e-1', 5, 'billing', 2, 'orders', 3, 4";
+        assert_eq!(written(&lease, "e-1", Some(b"k"), Source::Log).as_deref(), Some(text));
+        assert_eq!(written(&lease, "e'", None, Source::Log), None);
+        assert_eq!(written(&lease, "e-1", None, Source::Parked), None);
+        lease.clone().parks();
+        let looks = written(&lease, "e-1", None, Source::Log).expect("it is plain");
+        assert!(looks.starts_with("EXECUTE courant_admit_unless_parked USING "), "{looks}");
     }
 }

@@ -70,6 +70,9 @@ pub(super) async fn bury(
     burial: Burial<'_>,
     now_ms: i64,
 ) -> Result<Buried, LeaseError> {
+    if burial.keep_key_parked && burial.event.key.is_some() {
+        lease.parks();
+    }
     let mut session = store.owner(lease, BURY).await?;
     let (assignment, event) = (&lease.assignment, burial.event);
     let key = event.key.as_deref();

@@ -28,6 +28,7 @@ mod session;
 mod store;
 mod submitted;
 mod timers;
+mod told;
 mod transaction;
 mod who;
 

@@ -14,6 +14,7 @@ use super::class::failed;
 use super::lists;
 use super::owner::quoted;
 use super::row::{Columns, signed};
+use super::told::Once;
 use crate::error::StoreError;
 use crate::headers::{self, hex};
 use crate::outbox::NewEvent;
@@ -22,6 +23,20 @@ const FLUSH: &str = "write the outbox";
 
 /// Most bytes of an event that stands in the text of a commit, where each takes two letters.
 const TEXT_BYTES_MAX: usize = 8 * 1024;
+
+/// Gives the next position of a lane.
+pub(super) const LANE: Once = Once {
+    name: "courant_lane",
+    sql: "UPDATE courant_outbox_lane FORCE INDEX (PRIMARY) SET position = position + 1 WHERE lane = ?",
+};
+
+/// Writes an event at it.
+pub(super) const EVENT: Once = Once {
+    name: "courant_publish",
+    sql: "INSERT INTO courant_outbox (lane, position, event_id, topic, event_key, event_value, headers, \
+              timestamp_ms, bytes) \
+          VALUES (?, (SELECT l.position FROM courant_outbox_lane l WHERE l.lane = ?), ?, ?, ?, ?, ?, ?, ?)",
+};
 
 /// What writes the one event that a transaction publishes: two statements. The second one takes the position that
 /// the first one has given, and is refused where its lane has no row. Nothing of the event stands in them that could
@@ -34,18 +49,19 @@ pub(super) fn row(events: &[NewEvent]) -> Option<String> {
     }
     let digits =
         |bytes: Option<&[u8]>| bytes.map_or_else(|| "NULL".to_owned(), |bytes| format!("X'{}'", hex(bytes)));
-    Some(format!(
-        "UPDATE courant_outbox_lane FORCE INDEX (PRIMARY) SET position = position + 1 WHERE lane = {lane}; \
-         INSERT INTO courant_outbox (lane, position, event_id, topic, event_key, event_value, headers, \
-             timestamp_ms, bytes) \
-         VALUES ({lane}, (SELECT l.position FROM courant_outbox_lane l WHERE l.lane = {lane}), '{id}', {}, {}, {}, \
-             _utf8mb4 X'{}', {}, {bytes})",
-        quoted(event.topic.as_str()),
-        digits(event.key.as_deref()),
-        digits(event.value.as_deref()),
-        hex(headers::encode(&event.headers).as_bytes()),
-        event.timestamp_ms,
-    ))
+    let lane = lane.to_string();
+    let row = EVENT.with(&[
+        &lane,
+        &lane,
+        &quoted(id),
+        &quoted(event.topic.as_str()),
+        &digits(event.key.as_deref()),
+        &digits(event.value.as_deref()),
+        &format!("_utf8mb4 X'{}'", hex(headers::encode(&event.headers).as_bytes())),
+        &event.timestamp_ms.to_string(),
+        &bytes.to_string(),
+    ]);
+    Some(format!("{}; {row}", LANE.with(&[&lane])))
 }
 
 /// Gives positions to what a transaction publishes, and writes it. The lanes, in order. What the handler

@@ -12,6 +12,7 @@ use super::class::failed;
 use super::lists;
 use super::row::{Columns, on_partition, signed};
 use super::session::{Said, Session};
+use super::told::Once;
 use super::{BEGIN_STATEMENTS, Mariadb, TO_WRITE, locks, prune};
 use crate::consumer::{Assignment, Progress};
 use crate::error::{BeginError, LeaseError, ResetError, StoreError};
@@ -51,28 +52,49 @@ pub(super) async fn take_over(
         .map_err(failed(TAKE_OVER))?;
     let row = on_partition!(EPOCH, assignment).fetch_one(&mut *session).await.map_err(failed(TAKE_OVER))?;
     let epoch = Columns::new(&row, TAKE_OVER).number(0)?;
+    let sql = "SELECT EXISTS (SELECT 1 FROM courant_parked FORCE INDEX (PRIMARY) \
+               WHERE consumer = ? AND generation = ? AND topic = ? AND partition_id = ?)";
+    let row = on_partition!(sql, assignment).fetch_one(&mut *session).await.map_err(failed(TAKE_OVER))?;
+    let is_parked = Columns::new(&row, TAKE_OVER).int(0)? != 0;
     session.commit().await.map_err(failed(TAKE_OVER))?;
-    Ok(Lease::new(assignment.clone(), epoch))
+    let lease = Lease::new(assignment.clone(), epoch);
+    Ok(if is_parked { lease } else { lease.with_nothing_parked() })
 }
 
 /// What holds the partition until the transaction ends, and reads its epoch. While a takeover waits, it is refused.
-pub(super) fn hold(lease: &Lease) -> String {
-    let partition = of_partition(&lease.assignment, "");
-    format!("SELECT epoch FROM courant_owner WHERE {partition} LOCK IN SHARE MODE NOWAIT")
+pub(super) const HOLD: Once = Once {
+    name: "courant_hold",
+    sql: "SELECT epoch FROM courant_owner WHERE consumer = ? AND generation = ? AND topic = ? AND partition_id = ? \
+          LOCK IN SHARE MODE NOWAIT",
+};
+
+/// [`HOLD`], on a connection of handlers.
+pub(super) fn hold_for_handler(lease: &Lease) -> String {
+    let [consumer, generation, topic, partition] = &of_partition(&lease.assignment);
+    HOLD.with(&[consumer, generation, topic, partition])
 }
 
-/// The row of a partition, in a text. Names have letters that mean nothing to the server.
-pub(super) fn of_partition(assignment: &Assignment, table: &str) -> String {
+/// [`HOLD`], on any connection.
+pub(super) fn hold(lease: &Lease) -> String {
+    let [consumer, generation, topic, partition] = of_partition(&lease.assignment);
     format!(
-        "{table}consumer = {} AND {table}generation = {} AND {table}topic = {} AND {table}partition_id = {}",
-        quoted(assignment.consumer.name.as_str()),
-        assignment.consumer.generation,
-        quoted(assignment.partition.topic.as_str()),
-        assignment.partition.partition,
+        "SELECT epoch FROM courant_owner WHERE consumer = {consumer} AND generation = {generation} \
+         AND topic = {topic} AND partition_id = {partition} LOCK IN SHARE MODE NOWAIT"
     )
 }
 
-/// A name in a text.
+/// What names a partition of a consumer, in a text: consumer, generation, topic, and number. Names have letters that
+/// mean nothing to the server.
+pub(super) fn of_partition(assignment: &Assignment) -> [String; 4] {
+    [
+        quoted(assignment.consumer.name.as_str()),
+        assignment.consumer.generation.to_string(),
+        quoted(assignment.partition.topic.as_str()),
+        assignment.partition.partition.to_string(),
+    ]
+}
+
+/// A name in a text, or a text in one.
 pub(super) fn quoted(name: &str) -> String {
     format!("'{}'", name.replace('\'', "''"))
 }

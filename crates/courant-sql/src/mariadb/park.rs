@@ -32,6 +32,7 @@ pub(super) async fn park(
     due_ms: i64,
     now_ms: i64,
 ) -> Result<Parked, LeaseError> {
+    lease.parks();
     let mut session = store.owner(lease, PARK).await?;
     lock_key(&mut session, &lease.assignment, event.key.as_deref(), PARK).await?;
     if is_settled(&mut session, &lease.assignment, event).await? {
@@ -145,6 +146,7 @@ pub(super) async fn queue(
         return Ok(());
     }
     let keys: BTreeSet<&[u8]> = events.iter().filter_map(|event| event.key.as_deref()).collect();
+    lease.parks();
     let mut session = store.owner(lease, QUEUE).await?;
     let slots = keys.iter().map(|key| locks::key(&lease.assignment, key)).collect();
     locks::take(&mut session, slots, QUEUE).await?;

@@ -190,6 +190,7 @@ pub(super) async fn claim(
         session.commit().await.map_err(failed(CLAIM))?;
         return Ok(Vec::new());
     }
+    lease.parks();
     // Under it nobody cancels what is read now.
     locks::take(&mut session, BTreeSet::from([locks::DECISIONS]), CLAIM).await?;
     let claims = requested(&mut session, lease, limit, now_ms).await?;

@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 
 use super::class::{class_of, failed, is_of_connection};
 use super::row::Columns;
+use super::told;
 use super::who::{self, Who};
 use crate::answers::{is_silence, within};
 use crate::error::{Class, ConnectError, StoreError};
@@ -75,6 +76,8 @@ pub(super) struct Pool {
 struct Connected {
     connection: MySqlConnection,
     who: Who,
+    /// It was told what handlers need.
+    is_told: bool,
 }
 
 /// A connection in use. Dropped, it is closed.
@@ -84,6 +87,8 @@ pub(super) struct Session {
     hold: Hold,
     /// Who uses it.
     user: For,
+    /// It was told what handlers need.
+    is_told: bool,
     /// How many transactions have begun with the commit before them since it was taken.
     gone_on: u32,
 }
@@ -166,15 +171,15 @@ impl Pool {
             let sql = format!("SET SESSION max_statement_time = {seconds:.3}");
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
         }
-        Ok(Connected { connection, who: Who::of(&row)? })
+        Ok(Connected { connection, who: Who::of(&row)?, is_told: false })
     }
 }
 
 impl Session {
     fn new(connected: Connected, place: Place, user: For, pool: &Arc<Pool>) -> Self {
-        let Connected { connection, who } = connected;
+        let Connected { connection, who, is_told } = connected;
         let hold = Hold { pool: Arc::clone(pool), who, place: Some(place), has_locks: false };
-        Self { connection, hold, user, gone_on: 0 }
+        Self { connection, hold, user, is_told, gone_on: 0 }
     }
 
     /// Gives the place to another connection. The server is told to end this one if it may have locks.
@@ -237,11 +242,17 @@ impl Session {
             let mut session = Self::new(connected, place, wanted, pool);
             session.hold.has_locks = has_locks;
             let mut said = Said::default();
+            let is_to_be_told = wanted == For::Handler && !session.is_told;
+            let once = if is_to_be_told { told::all() + "; " } else { String::new() };
+            let text = once + begin;
             // The first answer says that the server is there. The last one may have to wait for a row.
             let first_max = if is_new { ANSWER_MAX } else { REUSED_MAX };
             let max = |answered: usize| if answered == 0 { first_max } else { ANSWER_MAX };
-            match within(ANSWER_MAX, tell_in_time(&mut session.connection, begin, &mut said, max)).await {
-                Ok(()) => return Ok((session, said)),
+            match within(ANSWER_MAX, tell_in_time(&mut session.connection, &text, &mut said, max)).await {
+                Ok(()) => {
+                    session.is_told |= is_to_be_told;
+                    return Ok((session, said));
+                }
                 // The server is there, and waits for a row. On another connection it would wait for the same one.
                 Err(error) if said.statements > 0 && is_silence(&error) => return Err(error),
                 // Nothing was committed on it yet. One that was opened before a failover still leads to the server
@@ -345,9 +356,9 @@ impl Session {
 
     /// Gives the connection back when nothing is open on it.
     pub(super) fn give_back(self) {
-        let Self { connection, mut hold, user, .. } = self;
+        let Self { connection, mut hold, user, is_told, .. } = self;
         hold.has_locks = false;
-        hold.pool.idle().give_back(user, Connected { connection, who: hold.who.clone() });
+        hold.pool.idle().give_back(user, Connected { connection, who: hold.who.clone(), is_told });
     }
 }
 

@@ -98,7 +98,7 @@ async fn begun(
 /// The text of a beginning. The row comes last: what the server says of the last statement is about it.
 fn beginning(lease: Option<&Lease>, savepoint: u64, row: Option<&str>) -> String {
     let begin = super::begin(lease.and_then(|lease| lease.idle_max), TO_WRITE);
-    let hold = lease.map(owner::hold);
+    let hold = lease.map(owner::hold_for_handler);
     let savepoint = format!("SAVEPOINT courant_{savepoint}");
     let parts = [Some(begin.as_str()), hold.as_deref(), Some(savepoint.as_str()), row];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")

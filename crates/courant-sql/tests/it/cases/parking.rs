@@ -41,6 +41,28 @@ async fn a_key_keeps_its_order() {
     assert_eq!(admission(store, &lease, &event(5, Some("k")), Source::Log).await, Admission::New);
 }
 
+/// Whoever takes a partition over looks at what is parked there, and whoever parks in one in which nothing was looks from
+/// then on, also under copies of the lease that were made before.
+#[tokio::test]
+async fn a_new_owner_looks_at_what_is_parked() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease) = (&fixture.store, fixture.lease().await);
+    let copy = lease.clone();
+    handle(store, &lease, &event(0, Some("k")), Source::Log).await;
+    store.park(&lease, &event(1, Some("k")), &failure(), 0, NOW + 1, NOW).await.expect("parked");
+    let new = fixture.lease().await;
+    for offset in [1, 2] {
+        assert_eq!(admission(store, &new, &event(offset, Some("k")), Source::Log).await, Admission::Behind);
+    }
+    assert!(store.begin_admitted(&copy, &[of(&event(2, Some("k")), Source::Log)], NOW).await.is_err());
+    handle(store, &new, &event(1, Some("k")), Source::Parked).await;
+    let newer = fixture.lease().await;
+    let copy = newer.clone();
+    handle(store, &newer, &event(2, Some("k")), Source::Log).await;
+    store.park(&newer, &event(3, Some("k")), &failure(), 0, NOW + 1, NOW).await.expect("parked");
+    assert_eq!(admission(store, &copy, &event(4, Some("k")), Source::Log).await, Admission::Behind);
+}
+
 /// Other keys, and events without one, are not held up.
 #[tokio::test]
 async fn other_keys_flow() {
