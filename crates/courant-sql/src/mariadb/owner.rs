@@ -76,11 +76,8 @@ pub(super) fn hold_for_handler(lease: &Lease) -> String {
 
 /// [`HOLD`], on any connection.
 pub(super) fn hold(lease: &Lease) -> String {
-    let [consumer, generation, topic, partition] = of_partition(&lease.assignment);
-    format!(
-        "SELECT epoch FROM courant_owner WHERE consumer = {consumer} AND generation = {generation} \
-         AND topic = {topic} AND partition_id = {partition} LOCK IN SHARE MODE NOWAIT"
-    )
+    let [consumer, generation, topic, partition] = &of_partition(&lease.assignment);
+    HOLD.in_full(&[consumer, generation, topic, partition])
 }
 
 /// What names a partition of a consumer, in a text: consumer, generation, topic, and number. Names have letters that

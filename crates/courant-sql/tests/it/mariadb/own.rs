@@ -226,6 +226,39 @@ async fn a_takeover_that_waits_turns_new_transactions_away() {
     assert_eq!(takeover.await.expect("no panic").expect("a lease").epoch, 2);
 }
 
+/// A takeover looks for what is parked when whoever parks under the lease before has come to an end, and not sooner: it
+/// would look for nothing ever after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_takeover_sees_what_is_being_parked() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let (store, lease, other) = (fixture.store.clone(), fixture.lease().await, fixture.another().await);
+    // Whoever parks holds the partition, and waits for the slot of its key.
+    let mut slots = other.begin(None).await.expect("a transaction");
+    run(&mut slots, "SELECT slot FROM courant_slot FOR UPDATE").await;
+    let parking =
+        tokio::spawn(
+            async move { store.park(&lease, &event(1, Some("k")), &failure(), 0, NOW + 1, NOW).await },
+        );
+    let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                   WHERE DB = DATABASE() AND INFO LIKE '%courant_slot%' AND ID <> CONNECTION_ID()";
+    while number(&other, waiting).await == 0 {
+        assert!(!parking.is_finished(), "it has not waited");
+    }
+    let takeover = tokio::spawn({
+        let other = other.clone();
+        async move { other.take_over(&assignment("billing"), "other", NOW).await }
+    });
+    let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                   WHERE DB = DATABASE() AND INFO LIKE '%FOR UPDATE WAIT%' AND ID <> CONNECTION_ID()";
+    while number(&other, waiting).await == 0 {
+        assert!(!takeover.is_finished(), "it has not waited");
+    }
+    slots.rollback().await.expect("a rollback");
+    parking.await.expect("no panic").expect("parked");
+    let new = takeover.await.expect("no panic").expect("a lease");
+    assert_eq!(admission(&other, &new, &event(2, Some("k")), Source::Log).await, Admission::Behind);
+}
+
 /// An installation was interrupted: some tables are there, and the row that says that it is complete is not.
 #[tokio::test]
 async fn an_interrupted_installation_goes_on() {
