@@ -20,7 +20,7 @@ use crate::process::{Ended, run_until};
 use crate::tests_output;
 
 /// Packages whose tests compute or compile all the time.
-const BUSY: [&str; 2] = ["courant-macros", "courant-sim"];
+const BUSY: [&str; 2] = ["courant-compile-errors", "courant-sim"];
 
 /// One of the runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +122,8 @@ mod tests {
     fn each_program_is_started_in_one_of_them() {
         let test = Path::new("/src/target/debug/deps/it-0123456789abcdef");
         let documentation = Path::new("/elsewhere/rustdoctest/rust_out");
-        for package in ["courant", "courant-sim", "courant-macros", "courant-sql", "courant-cli", ""] {
+        for package in ["courant", "courant-sim", "courant-compile-errors", "courant-sql", "courant-cli", ""]
+        {
             for program in [test, documentation] {
                 let lanes = Lane::ALL.map(|lane| lane.starts(package, program));
                 assert_eq!(lanes.iter().filter(|starts| **starts).count(), 1, "{package} {program:?}");

@@ -11,7 +11,7 @@ use super::tree::Tree;
 pub(super) const SERVE_PACKAGES_MAX: usize = 272;
 
 /// Each member, and the members it may build on. Arrows only point up this list.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("courant-core", &[]),
     ("courant-log", &["courant-core"]),
     ("courant-engine", &["courant-core", "courant-log"]),
@@ -51,6 +51,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
         ],
     ),
     ("courant-bench", &["courant", "courant-core", "courant-log"]),
+    ("courant-compile-errors", &[]),
     ("courant-sim", &["courant-core", "courant-log"]),
     ("xtask", &[]),
 ];
@@ -97,6 +98,7 @@ pub(super) fn arrows(_: &Tree, workspace: &Workspace) -> Vec<Finding> {
     if let Some(core) = workspace.package("courant-core") {
         findings.extend(core_is_pure(core));
     }
+    findings.extend(workspace.packages.iter().filter_map(tests_of_a_proc_macro));
     if workspace.serve_packages > SERVE_PACKAGES_MAX {
         findings.push(Finding::new(
             "courant-cli",
@@ -117,6 +119,15 @@ fn core_is_pure(core: &Package) -> impl Iterator<Item = Finding> {
              behind a trait of the core",
         )
     })
+}
+
+/// Cargo builds what a proc macro needs for its tests as it builds the macro, for the compiler, and with other features
+/// than the rest: whoever builds the workspace builds most of it twice.
+fn tests_of_a_proc_macro(package: &Package) -> Option<Finding> {
+    let first = package.dev_dependencies.first().filter(|_| package.is_proc_macro)?;
+    let way_out =
+        "put the tests that need it into courant-compile-errors, or into a crate that uses the macro";
+    Some(Finding::new(&package.name, format!("has {first} built once more, for its tests"), way_out))
 }
 
 /// A technology is known by the crates that own it.
@@ -225,6 +236,17 @@ mod tests {
             ]),
         );
         assert_eq!(places(&found), ["courant-log", "courant-new", "courant-core"]);
+    }
+
+    #[test]
+    fn what_would_be_built_twice_is_found() {
+        let for_tests = |name: &str, is_proc_macro: bool| {
+            let dev_dependencies = vec!["serde".to_owned()];
+            Package { is_proc_macro, dev_dependencies, ..package(name, &[]) }
+        };
+        let packages =
+            vec![for_tests("courant-core", false), for_tests("courant-macros", true), package("xtask", &[])];
+        assert_eq!(places(&arrows(&Tree::of(&[]), &workspace(packages))), ["courant-macros"]);
     }
 
     #[test]

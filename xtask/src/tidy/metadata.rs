@@ -28,6 +28,10 @@ pub(super) struct Package {
     pub(super) version: String,
     /// Direct dependencies, without those of tests.
     pub(super) dependencies: Vec<Dependency>,
+    /// Those of tests alone.
+    pub(super) dev_dependencies: Vec<String>,
+    /// Whether it is loaded into the compiler.
+    pub(super) is_proc_macro: bool,
     pub(super) features: BTreeMap<String, Vec<String>>,
 }
 
@@ -69,19 +73,19 @@ impl Workspace {
 }
 
 fn package(value: &Value) -> Package {
-    let dependencies = list(&value["dependencies"])
+    let (of_tests, dependencies): (Vec<_>, Vec<_>) = list(&value["dependencies"])
         .iter()
-        .filter(|dependency| dependency["kind"].as_str() != Some("dev"))
-        .map(|dependency| Dependency {
-            name: text(&dependency["name"]),
-            features: texts(&dependency["features"]),
-        })
-        .collect();
+        .partition(|dependency| dependency["kind"].as_str() == Some("dev"));
+    let dependency =
+        |value: &Value| Dependency { name: text(&value["name"]), features: texts(&value["features"]) };
+    let kinds = list(&value["targets"]).iter().flat_map(|target| texts(&target["kind"]));
     let features = value["features"].as_object().into_iter().flatten();
     Package {
         name: text(&value["name"]),
         version: text(&value["version"]),
-        dependencies,
+        dependencies: dependencies.into_iter().map(dependency).collect(),
+        dev_dependencies: of_tests.iter().map(|dependency| text(&dependency["name"])).collect(),
+        is_proc_macro: kinds.into_iter().any(|kind| kind == "proc-macro"),
         features: features.map(|(name, enables)| (name.clone(), texts(enables))).collect(),
     }
 }
@@ -137,7 +141,7 @@ mod tests {
                       { "name": "courant-log", "kind": null, "features": ["x"] },
                       { "name": "tempfile", "kind": "dev", "features": [] } ] },
                 { "id": "2", "name": "courant-log", "version": "0.1.0", "features": {},
-                  "dependencies": [] },
+                  "dependencies": [], "targets": [{ "kind": ["proc-macro"] }, { "kind": ["test"] }] },
                 { "id": "3", "name": "tempfile", "version": "3.0.0", "features": {},
                   "dependencies": [] },
             ],
@@ -155,6 +159,8 @@ mod tests {
         let cli = workspace.package("courant-cli").unwrap();
         assert_eq!(cli.dependencies.len(), 1);
         assert_eq!(cli.dependencies[0].features, ["x"]);
+        assert_eq!(cli.dev_dependencies, ["tempfile"]);
+        assert!(!cli.is_proc_macro && workspace.package("courant-log").unwrap().is_proc_macro);
         assert_eq!(cli.features["planted-defects"], ["courant-log/planted-defects"]);
     }
 }

@@ -13,12 +13,12 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 /// Where this package stands in the workspace.
-const PACKAGE: &str = "crates/courant-macros";
+const PACKAGE: &str = "compile-errors";
 const PROGRAMS: &str = "tests/ui";
 
 #[test]
 fn what_the_compiler_says() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("a workspace around it");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace around it");
     let programs = programs(&root.join(PACKAGE).join(PROGRAMS));
     assert!(!programs.is_empty(), "no programs in {PROGRAMS}");
     let (refused, complaints) = compile(root);
@@ -63,7 +63,7 @@ fn compile(root: &Path) -> (BTreeMap<PathBuf, String>, String) {
     // With what the other tests were built with, or everything would be built again.
     match env::var("COURANT_TEST_FEATURES") {
         Ok(features) => cargo.args(["--workspace", "--features", &features]),
-        Err(_) => cargo.args(["--package", "courant-macros"]),
+        Err(_) => cargo.args(["--package", "courant-compile-errors"]),
     };
     cargo.args(["--test", "ui_*", "--keep-going", "--quiet", "--color=never", "--message-format=json"]);
     // What cargo has told this test about its package is no business of the next cargo.
@@ -157,7 +157,7 @@ fn words(text: &str) -> Vec<String> {
 /// Lines of the program stay, those of other files go, and an error of another program is not taken for its own.
 #[test]
 fn errors_are_told_apart_and_keep_what_is_their_own() {
-    let rendered = "error[E0277]: no\n   --> crates/courant-macros/tests/ui/a.rs:9:5\n    |\n  9 |     on(bill);\n\
+    let rendered = "error[E0277]: no\n   --> compile-errors/tests/ui/a.rs:9:5\n    |\n  9 |     on(bill);\n\
                     note: required\n   --> /src/crates/courant/src/event.rs:114:5\n    |\n114 |     fn on();\n    \
                     |        ^^ here\n    = help: these\n            and 12 others\n\n";
     let message = |program: &str, level: &str, rendered: &str| {
