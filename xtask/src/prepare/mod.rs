@@ -14,6 +14,7 @@ mod retry;
 mod tools;
 
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
 pub(crate) use go::build as build_go;
@@ -28,12 +29,23 @@ use crate::stage::Tally;
 pub(crate) fn run(root: &Path, deadline: Instant) -> Tally {
     let mut tally = crates::fetch(root, deadline);
     tally.merge(tools::install(deadline));
-    tally.merge(console::make(root, deadline));
-    tally.merge(python::make(root, deadline));
-    tally.merge(java::make(root, deadline));
-    tally.merge(go::make(root, deadline));
-    tally.merge(node::make(root, deadline));
-    tally.merge(crate::engines::start(root, deadline));
+    // Each of them waits for downloads half of its time. Only one of two may install packages.
+    let (these, those) = thread::scope(|scope| {
+        let these = scope.spawn(|| {
+            let mut tally = console::make(root, deadline);
+            tally.merge(go::make(root, deadline));
+            tally.merge(node::make(root, deadline));
+            tally
+        });
+        let mut those = python::make(root, deadline);
+        those.merge(java::make(root, deadline));
+        those.merge(crate::engines::start(root, deadline));
+        (these.join(), those)
+    });
+    tally.merge(
+        these.unwrap_or_else(|_| Tally::fail("console, Go and Node.js were not prepared to their end")),
+    );
+    tally.merge(those);
     tally
 }
 
